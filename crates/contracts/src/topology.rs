@@ -1,0 +1,84 @@
+//! Who sends what where. Every publisher declares this topology at start, so that an event waits for
+//! a consumer that was never started yet.
+
+/// The topic exchange that all events go to.
+pub const EVENTS_EXCHANGE: &str = "lote.events";
+
+/// What carries a queue. Handlers don't know which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// RabbitMQ.
+    Amqp,
+    /// Amazon SQS, or LocalStack in development.
+    Sqs,
+    /// In this process, for unit tests.
+    Memory,
+}
+
+impl Transport {
+    /// The name used in configuration, metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp",
+            Self::Sqs => "sqs",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl std::str::FromStr for Transport {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "amqp" => Ok(Self::Amqp),
+            "sqs" => Ok(Self::Sqs),
+            "memory" => Ok(Self::Memory),
+            other => Err(format!("unknown transport {other:?}, expected amqp, sqs or memory")),
+        }
+    }
+}
+
+/// A work queue (commands of one kind) or a service's queue of events.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Queue {
+    /// The logical name, `<service>.<what>`. A transport derives its own from it.
+    pub name: &'static str,
+    /// What carries it unless configuration says otherwise. A queue with bindings needs `Amqp`.
+    pub transport: Transport,
+    /// The events it is bound to, by routing key. Empty for a queue of commands.
+    pub events: &'static [&'static str],
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To the one queue of its kind.
+    Command(&'static Queue),
+    /// To `lote.events` under this routing key, `<service>.<event>.v<n>`.
+    Event(&'static str),
+}
+
+/// Every queue of the platform.
+pub mod queues {
+    use super::{Queue, Transport};
+
+    /// Imports of supplier catalogs. Its users run it on SQS.
+    pub const CATALOG_IMPORTS: Queue =
+        Queue { name: "catalog.imports", transport: Transport::Sqs, events: &[] };
+
+    /// What the gateway shows live to the people it concerns.
+    pub const GATEWAY_EVENTS: Queue = Queue {
+        name: "gateway.events",
+        transport: Transport::Amqp,
+        events: &["catalog.import_completed.v1", "catalog.import_failed.v1"],
+    };
+}
+
+/// Every queue of the platform, to declare and to list.
+pub const QUEUES: &[&Queue] = &[&queues::CATALOG_IMPORTS, &queues::GATEWAY_EVENTS];
+
+/// The queues that receive an event. An event nobody subscribes to may go nowhere.
+pub fn subscribers(routing_key: &str) -> impl Iterator<Item = &'static Queue> {
+    QUEUES.iter().copied().filter(move |queue| queue.events.contains(&routing_key))
+}

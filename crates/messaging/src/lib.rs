@@ -1,0 +1,15 @@
+//! Durable messages over RabbitMQ and SQS. A service sees four things: a [`Broker`] it publishes to, a
+//! [`Consumer`] that feeds its [`Handler`]s, the [`Envelope`] a message travels in, and [`JobError`],
+//! with which a handler says what becomes of a message that it could not work off.
+
+mod envelope;
+mod error;
+mod handler;
+mod outgoing;
+mod policy;
+
+pub use envelope::Envelope;
+pub use error::JobError;
+pub use handler::{Context, Handler};
+pub use outgoing::{Destination, Outgoing, PublishError};
+pub use policy::{Backoff, Policy};

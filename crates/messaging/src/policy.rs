@@ -1,0 +1,52 @@
+use std::time::Duration;
+
+/// How a queue is consumed.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Handlers at work at once; the transport fetches no more than are free.
+    pub concurrency: usize,
+    /// How long one attempt may take.
+    pub deadline: Duration,
+    /// Attempts before a message goes to the dead letters.
+    pub max_attempts: u32,
+    /// The pauses between them.
+    pub backoff: Backoff,
+    /// After so many failures in a row, with none succeeding, the queue pauses.
+    pub kill_switch_after: u32,
+    /// For how long; then one message is tried.
+    pub kill_switch_pause: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            concurrency: 8,
+            deadline: Duration::from_secs(60),
+            max_attempts: 8,
+            backoff: Backoff::default(),
+            kill_switch_after: 20,
+            kill_switch_pause: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Exponential pauses with a cap, off the worker. On RabbitMQ each step is a retry queue of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The pause after the first failure, the second, …; the last one repeats.
+    pub steps: Vec<Duration>,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { steps: [1, 5, 25, 120, 600].map(Duration::from_secs).to_vec() }
+    }
+}
+
+impl Backoff {
+    /// The pause after failed attempt number `attempt`, from 1.
+    pub fn after(&self, attempt: u32) -> Duration {
+        let step = (attempt.saturating_sub(1) as usize).min(self.steps.len().saturating_sub(1));
+        self.steps.get(step).copied().unwrap_or(Duration::from_secs(1))
+    }
+}
