@@ -20,10 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_well_known_types()
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_fds(descriptors)?;
-    pbjson_build::Builder::new()
-        .register_descriptors(&bytes)?
-        .emit_fields()
-        .build(&[".lote"])?;
+    pbjson_build::Builder::new().register_descriptors(&bytes)?.emit_fields().build(&[".lote"])?;
     Ok(())
 }
 
