@@ -1,0 +1,1 @@
+//! The rules of a catalog, with no input or output.

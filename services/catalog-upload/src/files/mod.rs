@@ -1,0 +1,1 @@
+//! Reading `.xlsx` and `.csv` as a stream, in bounded memory, whoever made them.

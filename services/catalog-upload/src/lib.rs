@@ -1,0 +1,4 @@
+//! Supplier catalogs: workbooks in, products out, every row accounted for.
+
+pub mod domain;
+pub mod files;
