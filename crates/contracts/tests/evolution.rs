@@ -1,0 +1,96 @@
+//! Contracts only grow. What was released once is listed in `proto/released.txt`, a line a field; each line must still
+//! stand. At a release, `RELEASE_CONTRACTS=1 cargo test -p lote-contracts` adds the new lines.
+
+use std::{collections::BTreeSet, path::Path};
+
+use contracts::{Message, QUEUES, Route, catalog::v1, subscribers};
+use prost_reflect::{DescriptorPool, Kind};
+
+fn fields() -> BTreeSet<String> {
+    let pool =
+        DescriptorPool::decode(contracts::DESCRIPTORS).expect("the build script encoded these descriptors");
+    pool.all_messages()
+        .filter(|message| message.package_name().starts_with("lote."))
+        .flat_map(|message| {
+            let name = message.full_name().to_owned();
+            message
+                .fields()
+                .map(|field| {
+                    let kind = match field.kind() {
+                        Kind::Message(inner) => inner.full_name().to_owned(),
+                        Kind::Enum(inner) => inner.full_name().to_owned(),
+                        scalar => format!("{scalar:?}").to_lowercase(),
+                    };
+                    format!("{name} {} {} {kind} {:?}", field.number(), field.name(), field.cardinality())
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_released_is_removed_renamed_renumbered_or_retyped() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/released.txt");
+    let released: BTreeSet<String> =
+        std::fs::read_to_string(&path).expect("proto/released.txt").lines().map(str::to_owned).collect();
+    let current = fields();
+    if std::env::var_os("RELEASE_CONTRACTS").is_some() {
+        let all: Vec<_> = released.union(&current).cloned().collect();
+        std::fs::write(&path, all.join("\n") + "\n").expect("proto/released.txt is writable");
+        return;
+    }
+    assert!(!released.is_empty(), "proto/released.txt lists no field");
+    let broken: Vec<_> = released.difference(&current).collect();
+    assert!(broken.is_empty(), "released fields that no longer stand: {broken:#?}");
+}
+
+fn golden<M: Message + PartialEq + std::fmt::Debug>(expected: &M) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{}.json", M::TYPE));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let decoded: M =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(&decoded, expected, "{}", path.display());
+}
+
+#[test]
+fn golden_messages_decode_for_ever() {
+    let task_id = "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e11".to_owned();
+    golden(&v1::ProcessImport { task_id: task_id.clone() });
+    golden(&v1::ImportCompleted {
+        task_id: task_id.clone(),
+        proveedor_id: "PROV001".into(),
+        filename: "productos.xlsx".into(),
+        summary: Some(v1::ImportSummary {
+            total: 300,
+            accepted: 290,
+            rejected: 10,
+            duplicates: 5,
+            created: 285,
+            updated: 5,
+        }),
+        version: 12,
+    });
+    golden(&v1::ImportFailed {
+        task_id,
+        proveedor_id: "PROV001".into(),
+        filename: "productos.xlsx".into(),
+        reason: "Columnas faltantes: codigo".into(),
+        version: 3,
+    });
+}
+
+#[test]
+fn every_event_a_queue_is_bound_to_exists_and_its_queue_carries_events() {
+    let events = [v1::ImportCompleted::ROUTE, v1::ImportFailed::ROUTE];
+    for queue in QUEUES {
+        for key in queue.events {
+            assert!(
+                events.contains(&Route::Event(key)),
+                "{} is bound to {key}, which nobody publishes",
+                queue.name
+            );
+            assert_eq!(queue.transport, contracts::Transport::Amqp, "{} is bound to events", queue.name);
+            assert!(subscribers(key).any(|subscriber| subscriber.name == queue.name));
+        }
+    }
+}
