@@ -2,14 +2,23 @@
 //! [`Consumer`] that feeds its [`Handler`]s, the [`Envelope`] a message travels in, and [`JobError`],
 //! with which a handler says what becomes of a message that it could not work off.
 
+mod broker;
+mod config;
+mod consumer;
 mod envelope;
 mod error;
 mod handler;
+mod letters;
 mod outgoing;
 mod policy;
+pub mod trace;
 
+pub use broker::{Broker, Depth};
+pub use config::{BrokerConfig, SqsConfig};
+pub use consumer::Consumer;
 pub use envelope::Envelope;
 pub use error::JobError;
 pub use handler::{Context, Handler};
+pub use letters::{DeadLetter, Letters};
 pub use outgoing::{Destination, Outgoing, PublishError};
 pub use policy::{Backoff, Policy};
