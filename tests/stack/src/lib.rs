@@ -1,1 +1,49 @@
+//! The real thing on this machine: PostgreSQL, RabbitMQ, Redis and LocalStack as private instances, the
+//! services as processes, and faults between them.
+//!
+//! - [`servers`]: one set for all tests, started by the first that asks; each test takes a
+//!   [`Namespace`] of its own in it.
+//! - [`Stack`]: a set of one's own, to kill and restart at will.
+//! - [`proxy::Proxy`]: cuts, stalls or slows a TCP connection.
+//! - [`process::Service`]: a built binary as a process.
+//! - [`workbook`]: generated supplier workbooks, with the result that an import must have.
 
+mod aws;
+pub mod daemon;
+pub mod namespace;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod server;
+pub mod servers;
+pub mod sets;
+pub mod wait;
+pub mod workbook;
+
+pub use namespace::Namespace;
+pub use servers::{Servers, servers};
+pub use sets::Stack;
+
+use std::path::{Path, PathBuf};
+
+/// The repository this was built in.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Where everything that runs keeps its data, `.stack` in the repository.
+pub fn home() -> PathBuf {
+    root().join(".stack")
+}
+
+/// `bytes` random bytes as hexadecimal digits, for names and passwords.
+pub fn random_hex(bytes: usize) -> String {
+    (0..bytes).map(|_| format!("{:02x}", rand::random::<u8>())).collect()
+}
+
+/// Makes ring the process's TLS provider, as every client here expects. Safe to repeat.
+pub fn install_tls() {
+    // An error only says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Installs what Lote's native stack needs on Debian or Ubuntu: RabbitMQ, Redis and PostgreSQL from apt,
+# LocalStack from a pinned list into a Python environment of its own (.stack/venv).
+# Running it again costs a fraction of a second. It starts nothing: tests/stack runs private instances.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+say() { printf '  %s\n' "$*" >&2; }
+die() { printf 'install: %s\n' "$*" >&2; exit 1; }
+
+have() { command -v "$1" >/dev/null 2>&1; }
+have_postgres() {
+    local initdb
+    for initdb in /usr/lib/postgresql/*/bin/initdb; do [ -x "$initdb" ] && return 0; done
+    return 1
+}
+
+missing=()
+have redis-server || missing+=(redis-server)
+[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+have_postgres || missing+=(postgresql)
+have setpriv || missing+=(util-linux)
+have cc || missing+=(gcc libc6-dev)
+have python3 || missing+=(python3)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+
+install_with_apt() {
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        have sudo || die "missing: $* (run as root, or install sudo)"
+        as_root=(sudo)
+    fi
+    say "installing with apt: $*"
+    # The packages would start their servers on the default ports. Where nothing forbids that yet,
+    # forbid it for the length of this installation.
+    local policy=/usr/sbin/policy-rc.d ours=no
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+        ours=yes
+    fi
+    local status=0
+    {
+        "${as_root[@]}" apt-get -qq update &&
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@"
+    } >"$root/.stack/apt.log" 2>&1 </dev/null || status=$?
+    [ "$ours" = no ] || "${as_root[@]}" rm -f "$policy"
+    [ "$status" = 0 ] || { tail -n 20 "$root/.stack/apt.log" >&2; die "apt failed, see .stack/apt.log"; }
+    # Nor should the next boot start them, on a machine where they were not wanted before.
+    if [ -d /run/systemd/system ]; then
+        local package
+        for package in "$@"; do
+            case $package in
+                redis-server | rabbitmq-server | postgresql)
+                    "${as_root[@]}" systemctl disable --quiet "$package" 2>/dev/null || true ;;
+            esac
+        done
+    fi
+}
+
+mkdir -p "$root/.stack"
+# Two at once (a demo and a test run) must not install into the same place.
+if have flock; then
+    exec 9>"$root/.stack/install.lock"
+    flock 9
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ ! -r /etc/os-release ] || ! grep -qE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release || ! have apt-get; then
+        die "this script knows Debian and Ubuntu only. Missing here, by their Debian names: ${missing[*]}.
+  Needed: RabbitMQ 3.10 or later with its management and prometheus plugins, Redis 6 or later,
+  PostgreSQL 15 or later, Python 3.11 or later with venv, a C compiler."
+    fi
+    install_with_apt "${missing[@]}"
+fi
+
+venv="$root/.stack/venv"
+stamp="$venv/.installed"
+wanted="$(python3 --version 2>&1) $(cksum <"$root/localstack/requirements.txt") $root"
+if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "LocalStack's pins need Python 3.11 or later, found $(python3 --version 2>&1)"
+    say "installing LocalStack into .stack/venv (about a minute, 200 MB)"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input \
+        -r "$root/localstack/requirements.txt" >"$root/.stack/pip.log" 2>&1 </dev/null ||
+        { tail -n 20 "$root/.stack/pip.log" >&2; die "pip failed, see .stack/pip.log"; }
+    printf '%s' "$wanted" >"$stamp"
+fi
