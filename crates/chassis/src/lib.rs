@@ -1,1 +1,22 @@
+//! What every Lote process shares: configuration, telemetry, connections that wait for their server,
+//! the HTTP server with its problems and health, the check of tokens, and shutdown.
 
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod http;
+pub mod idempotency;
+pub mod redis;
+pub mod s3;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;
+
+mod client;
+mod migration;
+
+pub use client::http_client;
+pub use clock::Clock;
+pub use http::Problem;
+pub use migration::migrations;

@@ -1,0 +1,154 @@
+//! PostgreSQL: one pool a process, for SeaORM and for SQL.
+
+use std::{str::FromStr as _, time::Duration};
+
+use anyhow::Context as _;
+use sea_orm::{
+    DatabaseConnection, DbErr, RuntimeErr, SqlxPostgresConnector,
+    sqlx::{
+        self, ConnectOptions as _, Connection as _, PgPool,
+        postgres::{PgConnectOptions, PgPoolOptions},
+    },
+};
+use sea_orm_migration::MigratorTrait;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::DatabaseSettings;
+
+/// A service's own schema. Cloning shares the pool.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// For entities.
+    pub orm: DatabaseConnection,
+    /// The same pool, for SQL and for transactions that the crates outbox and jobs join.
+    pub pool: PgPool,
+}
+
+/// Connects, and waits for a server that is not there yet: it logs each try and gives up only when
+/// `shutdown` is cancelled. `application` is the name that PostgreSQL shows in `pg_stat_activity`.
+///
+/// # Errors
+/// A URL that can't be understood, a refused role or database (which waiting doesn't cure), or shutdown.
+pub async fn connect(
+    settings: &DatabaseSettings,
+    application: &str,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Database> {
+    // sqlx's TLS needs the provider too.
+    crate::tls::install();
+    let options = options(settings, application)?;
+    wait_for_server(&options, shutdown).await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .min_connections(1)
+        .acquire_timeout(settings.acquire_timeout)
+        .idle_timeout(Duration::from_secs(300))
+        .max_lifetime(Duration::from_secs(1800))
+        .test_before_acquire(true)
+        .connect_lazy_with(options);
+    let orm = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+    Ok(Database { orm, pool })
+}
+
+fn options(settings: &DatabaseSettings, application: &str) -> anyhow::Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(settings.url.expose())
+        // The parser's message may quote the URL, and with it the password.
+        .map_err(|_| anyhow::anyhow!("DATABASE_URL is no PostgreSQL URL"))?;
+    Ok(options
+        .application_name(application)
+        .options([
+            ("statement_timeout", settings.statement_timeout.as_millis().to_string()),
+            // A transaction whose process hangs must not hold its row locks for ever.
+            ("idle_in_transaction_session_timeout", "60000".to_owned()),
+            ("lock_timeout", "30000".to_owned()),
+        ])
+        .disable_statement_logging())
+}
+
+async fn wait_for_server(options: &PgConnectOptions, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let mut pause = Duration::from_millis(100);
+    let started = tokio::time::Instant::now();
+    loop {
+        let attempt = tokio::time::timeout(Duration::from_secs(5), options.connect());
+        let error = match attempt.await {
+            Ok(Ok(connection)) => {
+                if let Err(error) = connection.close().await {
+                    tracing::debug!(%error, "the probing connection did not close in good order");
+                }
+                return Ok(());
+            }
+            Ok(Err(error)) if unavailable(&error) => error.to_string(),
+            Ok(Err(error)) => return Err(error).context("the database refuses us"),
+            Err(_) => "no answer within 5 s".to_owned(),
+        };
+        tracing::warn!(
+            host = options.get_host(),
+            port = options.get_port(),
+            waited_s = started.elapsed().as_secs(),
+            retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            error,
+            "waiting for the database"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(3)),
+            () = shutdown.cancelled() => anyhow::bail!("shut down while waiting for the database: {error}"),
+        }
+    }
+}
+
+/// Brings the schema to this version. Processes that start together take turns.
+///
+/// # Errors
+/// As [`connect`], or a migration that fails; PostgreSQL then keeps none of it.
+pub async fn migrate<M: MigratorTrait>(
+    settings: &DatabaseSettings,
+    application: &str,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    // Building an index on a grown table takes as long as it takes.
+    let patient =
+        DatabaseSettings { statement_timeout: Duration::ZERO, max_connections: 2, ..settings.clone() };
+    let database = connect(&patient, application, shutdown).await?;
+    // The lock belongs to this transaction's connection: it ends with the process, however that ends.
+    let mut turn = database.pool.begin().await?;
+    sqlx::query("SET LOCAL lock_timeout = 0").execute(&mut *turn).await?;
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *turn).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('lote migrations ' || current_schema()))")
+        .execute(&mut *turn)
+        .await
+        .context("waiting for our turn to migrate")?;
+    M::up(&database.orm, None).await.context("migrating the schema")?;
+    turn.commit().await?;
+    database.pool.close().await;
+    Ok(())
+}
+
+/// Whether an error says that the database can't answer now, so that trying later makes sense:
+/// the network, the pool, a server that starts, stops or is full, a statement that took too long.
+/// SQLSTATE classes from PostgreSQL's appendix A.
+pub fn unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // 08 connection, 53 out of resources, 57 operator's intervention (includes cancelled
+            // statements), 55P03 a lock not had in time, 40 rolled back for a conflict or a deadlock.
+            ["08", "53", "57", "40", "55P03"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+/// The same for an error of SeaORM.
+pub fn orm_unavailable(error: &DbErr) -> bool {
+    match error {
+        DbErr::ConnectionAcquire(_) => true,
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => unavailable(error),
+        _ => false,
+    }
+}

@@ -1,0 +1,139 @@
+use std::{future::Future, sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpResponse,
+    web::{self, ServiceConfig},
+};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
+use sea_orm::sqlx;
+use serde_json::{Map, Value, json};
+
+use crate::{db::Database, redis::Redis};
+
+/// How long a check may take. Longer is down: who asks decides within a second or two.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// What a failed check means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Importance {
+    /// The process can't serve without it: not ready (503).
+    Required,
+    /// It serves on, with less: ready, and says so.
+    Helpful,
+}
+
+type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// What a process depends on. `/health` and `/health/live` say that it lives, `/health/ready` asks
+/// everything at once.
+#[derive(Clone)]
+pub struct Health {
+    service: &'static str,
+    checks: Vec<(&'static str, Importance, Check)>,
+}
+
+impl Health {
+    /// A process of `service` that depends on nothing yet.
+    pub fn new(service: &'static str) -> Self {
+        Self { service, checks: Vec::new() }
+    }
+
+    /// Adds a check. Its error goes to the log; the answer only names what is down.
+    #[must_use]
+    pub fn check<F, Fut>(mut self, name: &'static str, importance: Importance, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.checks.push((name, importance, Arc::new(move || check().boxed())));
+        self
+    }
+
+    /// The database, without which nothing works.
+    #[must_use]
+    pub fn database(self, database: &Database) -> Self {
+        let pool = database.pool.clone();
+        self.check("database", Importance::Required, move || {
+            let pool = pool.clone();
+            async move {
+                sqlx::query("SELECT 1").execute(&pool).await.map(drop).map_err(|error| error.to_string())
+            }
+        })
+    }
+
+    /// Redis, without which everything works, a little slower.
+    #[must_use]
+    pub fn redis(self, redis: &Redis) -> Self {
+        let redis = redis.clone();
+        self.check("redis", Importance::Helpful, move || {
+            let redis = redis.clone();
+            async move {
+                let ping = deadpool_redis::redis::cmd("PING");
+                redis.query::<()>(&ping).await.map_err(|error| error.to_string())
+            }
+        })
+    }
+
+    /// The bucket.
+    #[must_use]
+    pub fn s3(self, client: &aws_sdk_s3::Client, bucket: &str) -> Self {
+        let (client, bucket) = (client.clone(), bucket.to_owned());
+        self.check("s3", Importance::Required, move || {
+            let request = client.head_bucket().bucket(&bucket);
+            async move {
+                request
+                    .send()
+                    .await
+                    .map(drop)
+                    .map_err(|error| aws_sdk_s3::error::DisplayErrorContext(&error).to_string())
+            }
+        })
+    }
+
+    /// Asks everything at once. `true` if all that is required answers.
+    async fn ready(&self) -> (bool, Value) {
+        let answers = join_all(self.checks.iter().map(|(name, importance, check)| async move {
+            let answer = tokio::time::timeout(PATIENCE, check())
+                .await
+                .unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+            (*name, *importance, answer)
+        }))
+        .await;
+        let (mut ready, mut complete, mut checks) = (true, true, Map::new());
+        for (name, importance, answer) in answers {
+            if let Err(error) = &answer {
+                tracing::warn!(check = name, error, "a dependency is down");
+                complete = false;
+                ready &= importance == Importance::Helpful;
+            }
+            checks.insert(name.to_owned(), json!(if answer.is_ok() { "up" } else { "down" }));
+        }
+        let status = match (ready, complete) {
+            (true, true) => "ready",
+            (true, false) => "degraded",
+            (false, _) => "unavailable",
+        };
+        (ready, json!({ "status": status, "service": self.service, "checks": checks }))
+    }
+}
+
+pub(super) fn routes(config: &mut ServiceConfig, health: &Health) {
+    let service = health.service;
+    let alive =
+        move || async move { HttpResponse::Ok().json(json!({ "status": "healthy", "service": service })) };
+    let health = health.clone();
+    let ready = move || {
+        let health = health.clone();
+        async move {
+            let (ready, body) = health.ready().await;
+            if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+        }
+    };
+    config
+        .route("/health", web::get().to(alive))
+        .route("/health/live", web::get().to(alive))
+        .route("/health/ready", web::get().to(ready));
+}

@@ -1,0 +1,263 @@
+//! Files in S3, streamed: memory stays at one part whatever the size of the file.
+
+use std::{fmt::Display, path::Path, time::Duration};
+
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_s3::{
+    Client,
+    config::Credentials,
+    error::{DisplayErrorContext, ProvideErrorMetadata as _},
+    primitives::ByteStream,
+    types::{CompletedMultipartUpload, CompletedPart},
+};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::{config::S3Settings, idempotency::hex};
+
+/// What is held in memory, and the size of a part. S3 demands at least 5 MiB and at most 10,000 parts,
+/// which makes 80 GB.
+const PART: usize = 8 << 20;
+
+/// A client with path-style addressing (which LocalStack and MinIO need), ring for TLS, and an end to
+/// each attempt. No network yet, unless AWS's own chain has to find credentials.
+pub async fn client(settings: &S3Settings) -> Client {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .pool_idle_timeout(Duration::from_secs(60))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .read_timeout(Duration::from_secs(30))
+        .operation_attempt_timeout(Duration::from_secs(60))
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .region(Region::new(settings.region.clone()))
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(3));
+    if let Some(endpoint) = &settings.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if let Some((key, secret)) = &settings.credentials {
+        loader =
+            loader.credentials_provider(Credentials::new(key, secret.expose(), None, None, "environment"));
+    }
+    let shared = loader.load().await;
+    Client::from_conf(aws_sdk_s3::config::Builder::from(&shared).force_path_style(true).build())
+}
+
+/// What was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its content, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Why a file was not stored. Nothing of it is left in the bucket.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// It is larger than allowed.
+    #[error("the file is larger than {limit} bytes")]
+    TooLarge {
+        /// What was allowed.
+        limit: u64,
+    },
+    /// The one who sends it broke off.
+    #[error("the upload broke off: {0}")]
+    Interrupted(String),
+    /// S3 can't be reached or refuses.
+    #[error("S3 did not take the file: {0}")]
+    Store(String),
+}
+
+/// Stores a stream under `key`: in one request if it fits into a part, else in parts, each sent when it
+/// is full. If the stream fails, is too large, or the caller is dropped, the parts are discarded.
+///
+/// # Errors
+/// As [`UploadError`] says.
+pub async fn upload_stream<S, E>(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    stream: S,
+    limit: u64,
+) -> Result<Uploaded, UploadError>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+    E: Display,
+{
+    let mut stream = std::pin::pin!(stream);
+    let mut hash = Sha256::new();
+    let mut total = 0u64;
+    let mut part = BytesMut::new();
+    let mut multipart: Option<Multipart> = None;
+
+    while let Some(chunk) = stream.next().await {
+        let mut chunk = chunk.map_err(|error| UploadError::Interrupted(error.to_string()))?;
+        total += chunk.len() as u64;
+        if total > limit {
+            return Err(UploadError::TooLarge { limit });
+        }
+        hash.update(&chunk);
+        // Only when more comes than a part holds is it sent: a file of exactly one part needs no parts.
+        while part.len() + chunk.len() > PART {
+            part.extend_from_slice(&chunk.split_to(PART - part.len()));
+            let upload = match &mut multipart {
+                Some(upload) => upload,
+                none => none.insert(Multipart::begin(client, bucket, key).await?),
+            };
+            upload.send(part.split().freeze()).await?;
+        }
+        part.extend_from_slice(&chunk);
+    }
+    let rest = part.freeze();
+    match multipart {
+        Some(mut upload) => {
+            upload.send(rest).await?;
+            upload.complete().await?;
+        }
+        None => {
+            client.put_object().bucket(bucket).key(key).body(rest.into()).send().await.map_err(store)?;
+        }
+    }
+    Ok(Uploaded { bytes: total, sha256: hex(&hash.finalize()) })
+}
+
+fn store<E: std::error::Error>(error: E) -> UploadError {
+    UploadError::Store(DisplayErrorContext(error).to_string())
+}
+
+/// A multipart upload that is aborted unless it was completed.
+struct Multipart {
+    client: Client,
+    bucket: String,
+    key: String,
+    id: String,
+    parts: Vec<CompletedPart>,
+    open: bool,
+}
+
+impl Multipart {
+    async fn begin(client: &Client, bucket: &str, key: &str) -> Result<Self, UploadError> {
+        let created = client.create_multipart_upload().bucket(bucket).key(key).send().await.map_err(store)?;
+        let id = created.upload_id.ok_or_else(|| UploadError::Store("no upload id in the answer".into()))?;
+        Ok(Self {
+            client: client.clone(),
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            id,
+            parts: Vec::new(),
+            open: true,
+        })
+    }
+
+    async fn send(&mut self, body: Bytes) -> Result<(), UploadError> {
+        let number = i32::try_from(self.parts.len() + 1).unwrap_or(i32::MAX);
+        let sent = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id)
+            .part_number(number)
+            .body(body.into())
+            .send()
+            .await
+            .map_err(store)?;
+        self.parts.push(
+            CompletedPart::builder()
+                .part_number(number)
+                .set_e_tag(sent.e_tag)
+                .set_checksum_crc32(sent.checksum_crc32)
+                .build(),
+        );
+        Ok(())
+    }
+
+    async fn complete(mut self) -> Result<(), UploadError> {
+        let parts =
+            CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.parts))).build();
+        self.client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&self.key)
+            .upload_id(&self.id)
+            .multipart_upload(parts)
+            .send()
+            .await
+            .map_err(store)?;
+        self.open = false;
+        Ok(())
+    }
+}
+
+impl Drop for Multipart {
+    fn drop(&mut self) {
+        let (true, Ok(runtime)) = (self.open, tokio::runtime::Handle::try_current()) else { return };
+        let abort =
+            self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
+        let key = self.key.clone();
+        runtime.spawn(async move {
+            if let Err(error) = abort.send().await {
+                // What is left is invisible, and the bucket's lifecycle rule removes it.
+                tracing::warn!(key, error = %DisplayErrorContext(&error), "could not discard the parts of an upload");
+            }
+        });
+    }
+}
+
+/// Why a file was not fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// There is no such object: fetching it again won't help.
+    #[error("{key} is not in the bucket {bucket}")]
+    Missing {
+        /// Where it was looked for.
+        bucket: String,
+        /// Its key.
+        key: String,
+    },
+    /// S3 can't be reached, refuses, or broke off.
+    #[error("S3 did not give the file: {0}")]
+    Store(String),
+    /// The local file can't be written.
+    #[error("writing the local copy: {0}")]
+    Local(#[from] std::io::Error),
+}
+
+/// Fetches an object into a file, which is created or overwritten. Returns its size in bytes.
+///
+/// # Errors
+/// As [`DownloadError`] says; the file may then hold a part.
+pub async fn download(client: &Client, bucket: &str, key: &str, path: &Path) -> Result<u64, DownloadError> {
+    let mut body = open(client, bucket, key).await?;
+    let mut file = tokio::fs::File::create(path).await?;
+    let mut bytes = 0;
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| DownloadError::Store(DisplayErrorContext(error).to_string()))?;
+        bytes += chunk.len() as u64;
+        file.write_all(&chunk).await?;
+    }
+    file.flush().await?;
+    Ok(bytes)
+}
+
+/// An object's content, as a stream.
+///
+/// # Errors
+/// [`DownloadError::Missing`] or [`DownloadError::Store`].
+pub async fn open(client: &Client, bucket: &str, key: &str) -> Result<ByteStream, DownloadError> {
+    match client.get_object().bucket(bucket).key(key).send().await {
+        Ok(object) => Ok(object.body),
+        Err(error) if error.code() == Some("NoSuchKey") => {
+            Err(DownloadError::Missing { bucket: bucket.to_owned(), key: key.to_owned() })
+        }
+        Err(error) => Err(DownloadError::Store(DisplayErrorContext(error).to_string())),
+    }
+}
