@@ -2,6 +2,7 @@
 //! the HTTP server with its problems and health, the check of tokens, and shutdown.
 
 pub mod auth;
+pub mod background;
 pub mod clock;
 pub mod config;
 pub mod db;

@@ -77,11 +77,11 @@ impl Health {
         })
     }
 
-    /// The bucket.
+    /// The bucket. Without it nothing can be uploaded; statuses and data are served on.
     #[must_use]
     pub fn s3(self, client: &aws_sdk_s3::Client, bucket: &str) -> Self {
         let (client, bucket) = (client.clone(), bucket.to_owned());
-        self.check("s3", Importance::Required, move || {
+        self.check("s3", Importance::Helpful, move || {
             let request = client.head_bucket().bucket(&bucket);
             async move {
                 request
@@ -89,6 +89,27 @@ impl Health {
                     .await
                     .map(drop)
                     .map_err(|error| aws_sdk_s3::error::DisplayErrorContext(&error).to_string())
+            }
+        })
+    }
+
+    /// The brokers. Without them a request is still accepted, as its message waits in the outbox; a worker
+    /// has nothing to do, and taking it out of service would not help.
+    #[must_use]
+    pub fn broker(self, broker: &messaging::Broker) -> Self {
+        let broker = broker.clone();
+        self.check("broker", Importance::Helpful, move || {
+            let broker = broker.clone();
+            async move {
+                let down: Vec<_> = broker
+                    .ping()
+                    .await
+                    .into_iter()
+                    .filter_map(|(transport, answer)| {
+                        answer.err().map(|error| format!("{}: {error}", transport.name()))
+                    })
+                    .collect();
+                if down.is_empty() { Ok(()) } else { Err(down.join("; ")) }
             }
         })
     }

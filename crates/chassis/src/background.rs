@@ -1,0 +1,60 @@
+//! What a process does beside answering requests, as one thing that lives and ends together.
+
+use std::future::Future;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Server;
+
+/// Tasks that run as long as the process: consumers, relays, sweepers. Each ends by itself when
+/// `shutdown` is cancelled, and at no other time.
+pub struct Background {
+    tasks: JoinSet<&'static str>,
+    shutdown: CancellationToken,
+}
+
+impl Background {
+    /// Nothing yet.
+    pub fn new(shutdown: CancellationToken) -> Self {
+        Self { tasks: JoinSet::new(), shutdown }
+    }
+
+    /// Starts a task.
+    #[must_use]
+    pub fn spawn(mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.tasks.spawn(async move {
+            task.await;
+            name
+        });
+        self
+    }
+
+    /// Serves until shutdown, then waits for all tasks to drain.
+    ///
+    /// # Errors
+    /// The server stopped, or a task ended before its time: a process that silently does less than it
+    /// should is better restarted.
+    pub async fn serve(mut self, server: Server) -> anyhow::Result<()> {
+        let mut server = std::pin::pin!(server.run(self.shutdown.clone()));
+        let served = tokio::select! {
+            served = &mut server => served,
+            Some(ended) = self.tasks.join_next() => {
+                let early = !self.shutdown.is_cancelled();
+                self.shutdown.cancel();
+                let served = server.await;
+                match ended {
+                    Err(panic) => served.and(Err(anyhow::Error::new(panic).context("a background task"))),
+                    Ok(name) if early => served.and(Err(anyhow::anyhow!("the {name} ended by itself"))),
+                    Ok(_) => served,
+                }
+            }
+        };
+        self.shutdown.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("a background task")?;
+        }
+        served
+    }
+}

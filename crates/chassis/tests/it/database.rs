@@ -1,0 +1,93 @@
+use std::time::{Duration, Instant};
+
+use chassis::{config::DatabaseSettings, db};
+use sea_orm::sqlx;
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
+use stack::{Namespace, proxy::Proxy};
+use tokio_util::sync::CancellationToken;
+
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        chassis::migrations()
+    }
+}
+
+#[tokio::test]
+async fn connecting_waits_for_a_server_that_comes_later() -> anyhow::Result<()> {
+    let namespace = Namespace::create("chassis_db_wait").await?;
+    let (proxy, url) = Proxy::before(&namespace.database_url).await?;
+    proxy.cut().await;
+    let shutdown = CancellationToken::new();
+    let waiting = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { db::connect(&DatabaseSettings::at(url), "chassis-test", &shutdown).await }
+    });
+    stack::wait::until("it was tried twice", Duration::from_secs(10), async || proxy.accepted() >= 2).await?;
+    assert!(!waiting.is_finished());
+    proxy.heal().await;
+    let database = waiting.await??;
+    let name: String =
+        sqlx::query_scalar("SELECT current_setting('application_name')").fetch_one(&database.pool).await?;
+    assert_eq!(name, "chassis-test");
+    Ok(())
+}
+
+#[tokio::test]
+async fn waiting_ends_with_the_process_and_a_refusal_ends_it_at_once() -> anyhow::Result<()> {
+    let namespace = Namespace::create("chassis_db_end").await?;
+    let (proxy, url) = Proxy::before(&namespace.database_url).await?;
+    proxy.cut().await;
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    let ended = db::connect(&DatabaseSettings::at(url), "chassis-test", &shutdown).await;
+    assert!(ended.expect_err("nothing listens").to_string().contains("shut down"));
+
+    let wrong = DatabaseSettings::at(url_with_password(&namespace.database_url, "not-it")?);
+    let started = Instant::now();
+    let refused = db::connect(&wrong, "chassis-test", &CancellationToken::new()).await;
+    let message = format!("{:#}", refused.expect_err("a wrong password"));
+    assert!(message.contains("password authentication failed") && !message.contains("not-it"), "{message}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    Ok(())
+}
+
+fn url_with_password(url: &str, password: &str) -> anyhow::Result<String> {
+    let mut url: reqwest::Url = url.parse()?;
+    url.set_password(Some(password)).map_err(|()| anyhow::anyhow!("a URL without a host"))?;
+    Ok(url.into())
+}
+
+#[tokio::test]
+async fn processes_that_migrate_together_take_turns() -> anyhow::Result<()> {
+    let namespace = Namespace::create("chassis_migrate").await?;
+    let settings = DatabaseSettings::at(&namespace.database_url);
+    let shutdown = CancellationToken::new();
+    let all = futures::future::join_all(
+        (0..4).map(|_| db::migrate::<Migrator>(&settings, "chassis-test", &shutdown)),
+    );
+    for outcome in all.await {
+        outcome?;
+    }
+    let database = db::connect(&settings, "chassis-test", &shutdown).await?;
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM jwks_cache").fetch_one(&database.pool).await?;
+    assert_eq!(rows, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_an_outage_and_not_our_bug() -> anyhow::Result<()> {
+    let namespace = Namespace::create("chassis_db_slow").await?;
+    let settings = DatabaseSettings {
+        statement_timeout: Duration::from_millis(50),
+        ..DatabaseSettings::at(&namespace.database_url)
+    };
+    let database = db::connect(&settings, "chassis-test", &CancellationToken::new()).await?;
+    let slow = sqlx::query("SELECT pg_sleep(10)").execute(&database.pool).await.expect_err("cancelled");
+    assert!(db::unavailable(&slow), "{slow}");
+    let bug = sqlx::query("SELECT nonsense").execute(&database.pool).await.expect_err("no such column");
+    assert!(!db::unavailable(&bug), "{bug}");
+    assert_eq!(chassis::Problem::from(bug).status().as_u16(), 500);
+    Ok(())
+}

@@ -1,0 +1,228 @@
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{HttpResponse, web};
+use chassis::{
+    Problem,
+    auth::{Caller, Role, testing::Keys},
+    http::Health,
+    http_client,
+    idempotency::IdempotencyKey,
+};
+use reqwest::{StatusCode, header};
+use sea_orm::sqlx;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::support::{Running, start};
+
+#[derive(Deserialize)]
+struct Body {
+    #[expect(dead_code, reason = "only its parsing matters")]
+    amount: u32,
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/json", web::post().to(async |_: web::Json<Body>| HttpResponse::Ok().finish()))
+        .route("/query", web::get().to(async |_: web::Query<Body>| HttpResponse::Ok().finish()))
+        .route("/items/{id}", web::get().to(async |_: web::Path<u32>| HttpResponse::Ok().finish()))
+        .route(
+            "/key",
+            web::post().to(async |key: IdempotencyKey| HttpResponse::Ok().body(key.0.unwrap_or_default())),
+        )
+        .route(
+            "/id",
+            web::get().to(async || HttpResponse::Ok().body(chassis::http::request_id().unwrap_or_default())),
+        )
+        .route("/boom", web::get().to(async || fails(anyhow::anyhow!("the password is hunter2"))))
+        .route(
+            "/down",
+            web::get().to(async || fails(anyhow::Error::new(sqlx::Error::PoolTimedOut).context("listing"))),
+        )
+        .route("/me", web::get().to(async |caller: Caller| HttpResponse::Ok().body(caller.id().to_owned())))
+        .service(web::resource("/only-get").route(web::get().to(HttpResponse::Ok)));
+}
+
+fn fails(error: anyhow::Error) -> Result<HttpResponse, Problem> {
+    Err(error.into())
+}
+
+fn server() -> anyhow::Result<Running> {
+    start(Health::new("test"), routes)
+}
+
+/// The problem in an answer, after checking what every problem has.
+async fn problem(answer: reqwest::Response) -> anyhow::Result<Value> {
+    assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+    let status = answer.status().as_u16();
+    let id = answer.headers()["x-request-id"].to_str()?.to_owned();
+    let body: Value = answer.json().await?;
+    assert_eq!(body["status"], status);
+    assert_eq!(body["instance"], id.as_str(), "{body}");
+    assert_eq!(body["error"], body["detail"]);
+    assert_eq!(body["type"], format!("urn:lote:problem:{}", body["code"].as_str().expect("a code")));
+    Ok(body)
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_is_a_problem() -> anyhow::Result<()> {
+    let (server, client) = (server()?, http_client());
+    let json = |body: &'static str| {
+        client.post(server.at("/json")).header(header::CONTENT_TYPE, "application/json").body(body)
+    };
+    for (request, status, code) in [
+        (client.get(server.at("/nowhere")), 404, "not_found"),
+        (client.post(server.at("/only-get")), 405, "method_not_allowed"),
+        (client.get(server.at("/items/abc")), 404, "not_found"),
+        (client.get(server.at("/query?amount=much")), 400, "invalid_query"),
+        (json("{"), 400, "invalid_json"),
+        (json(r#"{"amount":"x"}"#), 400, "invalid_json"),
+        (client.post(server.at("/json")).body("amount=1"), 415, "unsupported_media_type"),
+        (
+            client.post(server.at("/json")).json(&json!({ "amount": "9".repeat(2000) })),
+            413,
+            "payload_too_large",
+        ),
+        (client.post(server.at("/key")).header("idempotency-key", "a b"), 400, "invalid_idempotency_key"),
+        (client.get(server.at("/boom")), 500, "internal"),
+        (client.get(server.at("/down")), 503, "database_unavailable"),
+        // No Verifier is configured here: our mistake, not the caller's.
+        (client.get(server.at("/me")).bearer_auth("x"), 500, "internal"),
+        (client.get(server.at("/me")), 401, "unauthorized"),
+    ] {
+        let answer = request.send().await?;
+        assert_eq!(answer.status().as_u16(), status, "{code}");
+        assert_eq!(problem(answer).await?["code"], code);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_problem_says_what_helps_and_hides_what_is_inside() -> anyhow::Result<()> {
+    let (server, client) = (server()?, http_client());
+    let boom = client.get(server.at("/boom")).send().await?.text().await?;
+    assert!(!boom.contains("hunter2"), "{boom}");
+
+    let down = client.get(server.at("/down")).send().await?;
+    assert_eq!(down.headers()[header::RETRY_AFTER], "2");
+    let down = problem(down).await?;
+    assert_eq!(down["error"], "Servicio no disponible");
+    assert!(!down.to_string().contains("pool"), "{down}");
+
+    let nobody = client.get(server.at("/me")).send().await?;
+    assert_eq!(nobody.headers()[header::WWW_AUTHENTICATE], "Bearer");
+    let wrong = client.post(server.at("/only-get")).send().await?;
+    assert_eq!(wrong.headers()[header::ALLOW], "GET");
+
+    let detailed = Problem::unprocessable("rows", "Filas inválidas").with_details(json!([{ "fila": 2 }]));
+    let response = actix_web::ResponseError::error_response(&detailed);
+    let bytes =
+        actix_web::body::to_bytes(response.into_body()).await.map_err(|_| anyhow::anyhow!("no body"))?;
+    assert_eq!(serde_json::from_slice::<Value>(&bytes)?["details"][0]["fila"], 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sane_request_id_is_kept_and_another_is_replaced() -> anyhow::Result<()> {
+    let (server, client) = (server()?, http_client());
+    let ask = async |id: &str| -> anyhow::Result<(String, String)> {
+        let answer = client.get(server.at("/id")).header("x-request-id", id).send().await?;
+        let header = answer.headers()["x-request-id"].to_str()?.to_owned();
+        Ok((header, answer.text().await?))
+    };
+    assert_eq!(ask("order-2025:1").await?, ("order-2025:1".into(), "order-2025:1".into()));
+    for bad in ["short", "with space in it", "<script>alert(1)</script>", &"x".repeat(129)] {
+        let (header, seen) = ask(bad).await?;
+        assert_eq!(header, seen);
+        assert_eq!(uuid::Uuid::parse_str(&seen)?.get_version_num(), 7, "{bad}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_answer_is_hardened_and_counted_by_its_route() -> anyhow::Result<()> {
+    let (server, client) = (server()?, http_client());
+    let answer = client.get(server.at("/items/77")).send().await?;
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+    ] {
+        assert_eq!(answer.headers()[name], value);
+    }
+    assert!(answer.headers().contains_key(header::CONTENT_SECURITY_POLICY));
+    client.get(server.at("/wp-login.php")).send().await?;
+    client.request(reqwest::Method::from_bytes(b"BREW")?, server.at("/id")).send().await?;
+
+    let metrics = client.get(server.at("/metrics")).send().await?.text().await?;
+    let counted = |labels: &str| metrics.contains(&format!("http_requests_total{{{labels}}}"));
+    assert!(counted(r#"method="GET",route="/items/{id}",status="200""#), "{metrics}");
+    assert!(counted(r#"method="GET",route="unmatched",status="404""#), "{metrics}");
+    assert!(metrics.contains("http_request_duration_seconds_bucket{method=\"GET\",route=\"/items/{id}\""));
+    assert!(!metrics.contains("/items/77") && !metrics.contains("wp-login") && !metrics.contains("BREW"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_handler_learns_who_calls() -> anyhow::Result<()> {
+    let keys = Keys::generate();
+    let verifier = keys.verifier();
+    let server = start(Health::new("test"), move |config| {
+        config.app_data(web::Data::new(verifier.clone()));
+        routes(config);
+    })?;
+    let me = server.at("/me");
+    let client = http_client();
+    let answer = client.get(&me).bearer_auth(keys.token_for(Role::Viewer)).send().await?;
+    assert_eq!((answer.status(), answer.text().await?.as_str()), (StatusCode::OK, "viewer-1"));
+
+    let forged = client.get(&me).bearer_auth(Keys::generate().token_for(Role::Admin)).send().await?;
+    assert_eq!(forged.headers()[header::WWW_AUTHENTICATE], "Bearer error=\"invalid_token\"");
+    assert_eq!(problem(forged).await?["code"], "invalid_token");
+    let basic = client.get(&me).basic_auth("admin", Some("admin")).send().await?;
+    assert_eq!(
+        (basic.status(), problem(basic).await?["code"].as_str()),
+        (StatusCode::UNAUTHORIZED, Some("unauthorized"))
+    );
+    let twice = client
+        .get(&me)
+        .bearer_auth(keys.token_for(Role::Viewer))
+        .header(header::AUTHORIZATION, format!("Bearer {}", keys.token_for(Role::Admin)));
+    assert_eq!(twice.send().await?.status(), StatusCode::UNAUTHORIZED);
+    Ok(())
+}
+
+#[tokio::test]
+async fn shutdown_lets_requests_finish_and_takes_no_more() -> anyhow::Result<()> {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (handler_begun, handler_go_on) = (begun.clone(), go_on.clone());
+    let server = start(Health::new("test"), move |config| {
+        let (begun, go_on) = (handler_begun.clone(), handler_go_on.clone());
+        config.route(
+            "/slow",
+            web::get().to(move || {
+                let (begun, go_on) = (begun.clone(), go_on.clone());
+                async move {
+                    begun.notify_one();
+                    go_on.notified().await;
+                    HttpResponse::Ok().body("finished")
+                }
+            }),
+        );
+    })?;
+    let url = server.at("/slow");
+    let slow = tokio::spawn(async move { http_client().get(url).send().await?.text().await });
+    begun.notified().await;
+    server.shutdown.cancel();
+    let health = server.at("/health");
+    stack::wait::until("new connections are refused", Duration::from_secs(5), async || {
+        // A client of its own: a kept-alive connection would still be served.
+        reqwest::Client::builder().build().expect("a client").get(&health).send().await.is_err()
+    })
+    .await?;
+    go_on.notify_one();
+    assert_eq!(slow.await??, "finished");
+    server.task.await?
+}

@@ -1,0 +1,132 @@
+use bytes::Bytes;
+use chassis::{
+    config::{S3Settings, Secret},
+    s3::{self, DownloadError, UploadError, Uploaded},
+};
+use futures::{Stream, StreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
+use stack::{Namespace, proxy::Proxy};
+use std::{path::PathBuf, time::Duration};
+
+const MIB: usize = 1 << 20;
+
+async fn store(label: &str) -> anyhow::Result<(Namespace, aws_sdk_s3::Client)> {
+    let namespace = Namespace::create(label).await?;
+    let client = s3::client(&settings(&namespace, namespace.servers().aws_endpoint.clone())).await;
+    Ok((namespace, client))
+}
+
+fn settings(namespace: &Namespace, endpoint: String) -> S3Settings {
+    S3Settings {
+        endpoint: Some(endpoint),
+        region: "us-east-1".into(),
+        credentials: Some(("test".into(), Secret::new("test".into()))),
+        bucket: namespace.bucket.clone(),
+    }
+}
+
+/// `bytes` of content that differs from part to part, in uneven chunks.
+fn content(bytes: usize) -> Vec<Bytes> {
+    let all: Vec<u8> = (0..bytes).map(|i| ((i >> 12) ^ i) as u8).collect();
+    all.chunks(700_001).map(Bytes::copy_from_slice).collect()
+}
+
+fn sending(chunks: &[Bytes]) -> impl Stream<Item = Result<Bytes, String>> {
+    stream::iter(chunks.to_vec()).map(Ok)
+}
+
+fn sha256(chunks: &[Bytes]) -> String {
+    hex(chunks.iter().fold(Sha256::new(), |hash, chunk| hash.chain_update(chunk)).finalize().as_slice())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("chassis-{}", uuid::Uuid::now_v7())))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_comes_back_whatever_its_size() -> anyhow::Result<()> {
+    let (namespace, client) = store("chassis-s3-sizes").await?;
+    // Empty, small, a part exactly, a byte more, several parts.
+    for (bytes, multipart) in
+        [(0, false), (5, false), (8 * MIB, false), (8 * MIB + 1, true), (20 * MIB + 3, true)]
+    {
+        let (key, chunks, file) = (format!("file-{bytes}"), content(bytes), File::new());
+        let stored = s3::upload_stream(&client, &namespace.bucket, &key, sending(&chunks), u64::MAX).await?;
+        assert_eq!(stored, Uploaded { bytes: bytes as u64, sha256: sha256(&chunks) });
+        assert_eq!(s3::download(&client, &namespace.bucket, &key, &file.0).await?, bytes as u64);
+        assert!(std::fs::read(&file.0)? == chunks.concat(), "{bytes} bytes came back changed");
+        // S3 marks the tag of an object that was put together from parts.
+        let head = client.head_object().bucket(&namespace.bucket).key(&key).send().await?;
+        assert_eq!(head.e_tag.is_some_and(|tag| tag.contains('-')), multipart, "{bytes}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_an_upload_that_is_refused_or_breaks_off() -> anyhow::Result<()> {
+    let (namespace, client) = store("chassis-s3-abort").await?;
+    let bucket = &namespace.bucket;
+    let chunks = content(18 * MIB);
+
+    let limit = 17 * MIB as u64;
+    let large = s3::upload_stream(&client, bucket, "large", sending(&chunks), limit).await;
+    assert!(matches!(large, Err(UploadError::TooLarge { limit: l }) if l == limit), "{large:?}");
+
+    let broken = sending(&chunks).chain(stream::iter([Err("connection reset".to_owned())]));
+    let broken = s3::upload_stream(&client, bucket, "broken", broken, u64::MAX).await;
+    assert!(matches!(&broken, Err(UploadError::Interrupted(why)) if why == "connection reset"), "{broken:?}");
+
+    // The caller is dropped midway, as actix does with the handler of a client that left.
+    let silent = sending(&chunks).chain(stream::pending());
+    let dropped = s3::upload_stream(&client, bucket, "dropped", silent, u64::MAX);
+    let begun = stack::wait::until("parts of it are stored", Duration::from_secs(20), async || {
+        uploads(&client, bucket).await.is_ok_and(|keys| keys.contains(&"dropped".to_owned()))
+    });
+    tokio::select! {
+        outcome = dropped => anyhow::bail!("a stream without an end ended: {outcome:?}"),
+        begun = begun => begun?,
+    }
+
+    stack::wait::until("all parts are discarded", Duration::from_secs(20), async || {
+        uploads(&client, bucket).await.is_ok_and(|keys| keys.is_empty())
+    })
+    .await?;
+    assert_eq!(client.list_objects_v2().bucket(bucket).send().await?.key_count, Some(0));
+    Ok(())
+}
+
+async fn uploads(client: &aws_sdk_s3::Client, bucket: &str) -> anyhow::Result<Vec<String>> {
+    let listed = client.list_multipart_uploads().bucket(bucket).send().await?;
+    Ok(listed.uploads.unwrap_or_default().into_iter().filter_map(|upload| upload.key).collect())
+}
+
+#[tokio::test]
+async fn a_missing_object_is_told_from_an_outage() -> anyhow::Result<()> {
+    let (namespace, client) = store("chassis-s3-missing").await?;
+    let file = File::new();
+    let missing = s3::download(&client, &namespace.bucket, "nothing", &file.0).await;
+    assert!(matches!(&missing, Err(DownloadError::Missing { key, .. }) if key == "nothing"), "{missing:?}");
+
+    let (proxy, url) = Proxy::before(&namespace.servers().aws_endpoint).await?;
+    let client = s3::client(&settings(&namespace, url)).await;
+    proxy.cut().await;
+    let outage = s3::download(&client, &namespace.bucket, "nothing", &file.0).await;
+    assert!(matches!(outage, Err(DownloadError::Store(_))), "{outage:?}");
+    let upload = s3::upload_stream(&client, &namespace.bucket, "new", sending(&content(9)), 9).await;
+    assert!(matches!(upload, Err(UploadError::Store(_))), "{upload:?}");
+    Ok(())
+}

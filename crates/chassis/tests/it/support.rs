@@ -1,0 +1,46 @@
+//! A server of the chassis on a port of its own.
+
+use std::time::Duration;
+
+use actix_web::web::ServiceConfig;
+use chassis::{
+    config::HttpSettings,
+    http::{Health, Server},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub struct Running {
+    pub url: String,
+    pub task: JoinHandle<anyhow::Result<()>>,
+    /// Cancelled on drop, too.
+    pub shutdown: CancellationToken,
+    _guard: DropGuard,
+}
+
+impl Running {
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+}
+
+pub fn settings() -> HttpSettings {
+    HttpSettings {
+        host: "127.0.0.1".into(),
+        port: 0,
+        workers: 1,
+        body_limit: 1024,
+        drain: Duration::from_secs(5),
+    }
+}
+
+pub fn start<F>(health: Health, configure: F) -> anyhow::Result<Running>
+where
+    F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
+{
+    let server = Server::bind(&settings(), health, configure)?;
+    let url = format!("http://{}", server.address());
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(server.run(shutdown.clone()));
+    Ok(Running { url, task, shutdown: shutdown.clone(), _guard: shutdown.drop_guard() })
+}
