@@ -25,7 +25,7 @@ pub struct SqsConfig {
     /// The region, `us-east-1`.
     pub region: String,
     /// Physical names of queues by their logical names; others are derived (`catalog.imports` becomes
-    /// `catalog-imports`). The prefix is put before neither.
+    /// `catalog-imports`), and only those take the prefix. A dead-letter queue is `<name>-dlq`.
     pub names: HashMap<String, String>,
     /// Whether missing queues are created (and re-created after LocalStack was wiped). In production they
     /// are made by whoever has the right to.

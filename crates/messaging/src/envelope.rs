@@ -72,4 +72,11 @@ impl Envelope {
         self.subject = Some(subject.into());
         self
     }
+
+    /// The same, as part of the trace of the present span, if there is one.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.traceparent = crate::trace::traceparent();
+        self
+    }
 }

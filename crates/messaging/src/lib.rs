@@ -5,12 +5,19 @@
 mod broker;
 mod config;
 mod consumer;
+mod delivery;
+mod dispatch;
 mod envelope;
 mod error;
 mod handler;
+mod kill_switch;
 mod letters;
+mod memory;
+pub mod metrics;
 mod outgoing;
 mod policy;
+mod rabbit;
+mod sqs;
 pub mod trace;
 
 pub use broker::{Broker, Depth};

@@ -1,0 +1,258 @@
+//! One delivery: read, handled within its deadline, settled. Written once for all transports.
+
+use std::{
+    any::Any, borrow::Cow, collections::HashMap, marker::PhantomData, panic::AssertUnwindSafe, pin::Pin,
+    time::Instant,
+};
+
+use chrono::{DateTime, Utc};
+use contracts::{Message, Queue};
+use failpoints::Point;
+use futures::{
+    FutureExt as _,
+    future::{Either, select},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::{
+    Context, Handler, JobError, Policy,
+    delivery::{Delivery, Failure, Pauses, SettleError, Verdict},
+    kill_switch::KillSwitch,
+    metrics::QueueMetrics,
+    trace,
+};
+
+/// A handler whose message type is forgotten, so that handlers of many types share a map.
+pub(crate) trait AnyHandler: Send + Sync {
+    fn call<'a>(&'a self, data: &'a str, context: &'a Context) -> Call<'a>;
+}
+
+type Call<'a> = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 'a>>;
+
+/// Why a call did not succeed.
+pub(crate) enum Fault {
+    Undecodable(serde_json::Error),
+    Job(JobError),
+}
+
+pub(crate) struct Typed<M, H> {
+    handler: H,
+    message: PhantomData<fn() -> M>,
+}
+
+impl<M, H> Typed<M, H> {
+    pub fn new(handler: H) -> Self {
+        Self { handler, message: PhantomData }
+    }
+}
+
+impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
+    fn call<'a>(&'a self, data: &'a str, context: &'a Context) -> Call<'a> {
+        Box::pin(async move {
+            let message: M = serde_json::from_str(data).map_err(Fault::Undecodable)?;
+            self.handler.handle(message, context).await.map_err(Fault::Job)
+        })
+    }
+}
+
+/// An [`crate::Envelope`] as it is read: from the bytes, its data left for the handler's own type.
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    id: Uuid,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(default)]
+    subject: Option<String>,
+    time: DateTime<Utc>,
+    #[serde(default)]
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(rename = "correlationid", default)]
+    correlation_id: Option<String>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// What all deliveries of a consumer share.
+pub(crate) struct Dispatch {
+    pub queue: &'static Queue,
+    pub policy: Policy,
+    pub handlers: HashMap<&'static str, Box<dyn AnyHandler>>,
+    pub metrics: std::sync::Arc<QueueMetrics>,
+    pub kill_switch: KillSwitch,
+    pub shutdown: CancellationToken,
+    /// Deliveries beyond the policy's attempts before a message counts as one that kills its worker: where
+    /// the transport counts what we only gave back.
+    pub allowance: u32,
+}
+
+impl Dispatch {
+    /// Works one delivery off.
+    pub async fn work(&self, delivery: Delivery) {
+        self.metrics.delivered.inc();
+        self.metrics.in_flight.inc();
+        let verdict = self.judge(&delivery).await;
+        failpoints::hit(Point::HandlerReturned);
+        self.settle(&delivery, &verdict).await;
+        self.metrics.in_flight.dec();
+    }
+
+    /// Gives a delivery back that was not begun.
+    pub async fn release(&self, delivery: Delivery) {
+        self.settle(&delivery, &Verdict::Release).await;
+    }
+
+    async fn judge(&self, delivery: &Delivery) -> Verdict {
+        let incoming: Incoming<'_> = match serde_json::from_slice(&delivery.body) {
+            Ok(incoming) => incoming,
+            Err(error) => return self.dead(delivery, "undecodable", format!("no envelope: {error}")),
+        };
+        self.metrics.took(incoming.time);
+        let Some(handler) = self.handlers.get(incoming.kind.as_ref()) else {
+            return self.dead(delivery, "unknown_type", format!("no handler for {}", incoming.kind));
+        };
+        if delivery.attempt > self.policy.max_attempts.saturating_add(self.allowance) {
+            let error = format!("delivered {} times, and no attempt came to an end", delivery.attempt);
+            return self.dead(delivery, "attempts", error);
+        }
+        let span = tracing::info_span!(
+            "process",
+            otel.kind = "consumer",
+            queue = self.queue.name,
+            message = %incoming.id,
+            r#type = %incoming.kind,
+            attempt = delivery.attempt,
+            correlation_id = incoming.correlation_id.as_deref(),
+        );
+        if let Some(traceparent) = &incoming.traceparent {
+            trace::continue_from(&span, traceparent);
+        }
+        let context = Context {
+            id: incoming.id,
+            kind: incoming.kind.into_owned(),
+            source: incoming.source.into_owned(),
+            subject: incoming.subject,
+            time: incoming.time,
+            correlation_id: incoming.correlation_id,
+            queue: self.queue.name,
+            attempt: delivery.attempt,
+            max_attempts: self.policy.max_attempts,
+            deadline: self.policy.deadline,
+            shutdown: self.shutdown.clone(),
+        };
+        self.call(handler.as_ref(), incoming.data.get(), &context, delivery).instrument(span).await
+    }
+
+    async fn call(
+        &self,
+        handler: &dyn AnyHandler,
+        data: &str,
+        context: &Context,
+        delivery: &Delivery,
+    ) -> Verdict {
+        let started = Instant::now();
+        // A panic in the handler is an outcome like others. What it left half done is the handler's own
+        // transaction, which is rolled back with it.
+        let call = AssertUnwindSafe(async { handler.call(data, context).await }).catch_unwind();
+        let call = std::pin::pin!(tokio::time::timeout(self.policy.deadline, call));
+        let keep = std::pin::pin!(delivery.token.keep());
+        let outcome = match select(call, keep).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), call)) => call.await,
+        };
+        self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+        match outcome {
+            Ok(Ok(Ok(()))) => {
+                self.kill_switch.succeeded();
+                Verdict::Done
+            }
+            Ok(Ok(Err(Fault::Undecodable(error)))) => {
+                self.dead(delivery, "undecodable", format!("no {}: {error}", context.kind))
+            }
+            Ok(Ok(Err(Fault::Job(JobError::Release)))) => Verdict::Release,
+            Ok(Ok(Err(Fault::Job(JobError::Fail(error))))) => {
+                self.kill_switch.failed();
+                self.dead(delivery, "failed", format!("{error:#}"))
+            }
+            Ok(Ok(Err(Fault::Job(JobError::Retry(error))))) => self.retry(delivery, format!("{error:#}")),
+            Ok(Err(panic)) => self.retry(delivery, format!("the handler panicked: {}", said(panic.as_ref()))),
+            Err(_) => {
+                let seconds = self.policy.deadline.as_secs_f64();
+                self.retry(delivery, format!("the handler exceeded its deadline of {seconds} s"))
+            }
+        }
+    }
+
+    fn retry(&self, delivery: &Delivery, error: String) -> Verdict {
+        self.kill_switch.failed();
+        if delivery.attempt >= self.policy.max_attempts {
+            return self.dead(delivery, "attempts", error);
+        }
+        let pause = self.policy.backoff.after(delivery.attempt);
+        tracing::warn!(queue = self.queue.name, attempt = delivery.attempt, %error,
+            pause_ms = pause.as_millis() as u64, "a message failed and will be tried again");
+        Verdict::Retry { failure: failure(delivery, "retry", error), pause }
+    }
+
+    fn dead(&self, delivery: &Delivery, reason: &'static str, error: String) -> Verdict {
+        tracing::error!(queue = self.queue.name, attempt = delivery.attempt, reason, %error,
+            "a message goes to the dead letters");
+        Verdict::Dead(failure(delivery, reason, error))
+    }
+
+    async fn settle(&self, delivery: &Delivery, verdict: &Verdict) {
+        let mut pauses = Pauses::new();
+        loop {
+            match delivery.token.settle(verdict, &delivery.body).await {
+                Ok(()) => break,
+                Err(error @ SettleError::Lost(_)) => {
+                    tracing::warn!(queue = self.queue.name, %error,
+                        "a message could not be settled and will be delivered again");
+                    return;
+                }
+                // Unsettled, it comes back when we leave.
+                Err(error) if self.shutdown.is_cancelled() => {
+                    tracing::warn!(queue = self.queue.name, %error, "leaving with an unsettled message");
+                    return;
+                }
+                Err(error) => {
+                    let pause = pauses.next();
+                    tracing::warn!(queue = self.queue.name, %error,
+                        pause_ms = pause.as_millis() as u64, "a message can't be settled yet");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+        match verdict {
+            Verdict::Done => self.metrics.succeeded.inc(),
+            Verdict::Retry { .. } => self.metrics.retried.inc(),
+            Verdict::Dead(failure) => self.metrics.dead(failure.reason),
+            Verdict::Release => self.metrics.released.inc(),
+        }
+    }
+}
+
+fn failure(delivery: &Delivery, reason: &'static str, error: String) -> Failure {
+    let now = Utc::now();
+    Failure {
+        reason,
+        error,
+        attempts: delivery.attempt,
+        first_failed_at: delivery.first_failed_at.unwrap_or(now),
+        failed_at: now,
+    }
+}
+
+/// The message of a panic.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

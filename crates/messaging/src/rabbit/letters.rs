@@ -1,0 +1,88 @@
+use anyhow::{Context as _, bail};
+use contracts::Queue;
+use futures::StreamExt as _;
+use lapin::{
+    Acker, Channel,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions},
+    types::FieldTable,
+};
+
+use super::{headers, topology::Topology};
+use crate::letters::{DeadLetter, Receipt};
+
+/// A consumer of a dead-letter queue.
+pub(crate) struct LetterSource {
+    /// Closes when dropped, and the broker takes back what is not acked.
+    _channel: Channel,
+    consumer: lapin::Consumer,
+    queue: &'static Queue,
+    work: String,
+}
+
+impl LetterSource {
+    pub async fn start(channel: Channel, queue: &'static Queue, topology: &Topology) -> anyhow::Result<Self> {
+        let dead = topology.dead(queue.name);
+        let consumer = channel
+            .basic_consume(
+                dead.as_str().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .with_context(|| format!("{dead} can't be consumed"))?;
+        Ok(Self { _channel: channel, consumer, queue, work: topology.work(queue.name) })
+    }
+
+    pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
+        let Some(delivered) = self.consumer.next().await else {
+            bail!("the broker cancelled the consumer");
+        };
+        let delivered = delivered?;
+        let past = headers::past(&delivered.properties);
+        let broker = headers::death(&delivered.properties, &self.work);
+        let receipt = Receipt::Rabbit(LetterReceipt { acker: Some(delivered.acker) });
+        let mut letter = DeadLetter::read(delivered.data.into(), self.queue.name, receipt);
+        letter.attempts = past.attempts;
+        letter.first_failed_at = past.first_failed_at;
+        letter.error = past.error.unwrap_or_default();
+        match broker {
+            // The broker gave it up: the headers of ours tell of earlier failures.
+            Some((reason, time)) => {
+                letter.reason = reason;
+                letter.failed_at = time.or(past.failed_at).unwrap_or(letter.failed_at);
+            }
+            None => {
+                letter.reason = past.reason.unwrap_or(letter.reason);
+                letter.failed_at = past.failed_at.unwrap_or(letter.failed_at);
+            }
+        }
+        Ok(letter)
+    }
+}
+
+/// Removes a letter; dropped without, gives it back.
+#[derive(Debug)]
+pub(crate) struct LetterReceipt {
+    acker: Option<Acker>,
+}
+
+impl LetterReceipt {
+    pub async fn ack(mut self) -> anyhow::Result<()> {
+        match self.acker.take() {
+            Some(acker) if acker.ack(BasicAckOptions::default()).await? => Ok(()),
+            _ => bail!("the channel has closed"),
+        }
+    }
+}
+
+impl Drop for LetterReceipt {
+    fn drop(&mut self) {
+        if let (Some(acker), Ok(runtime)) = (self.acker.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                // Requeueing counts as a delivery before 4.3: a dead-letter queue has no limit worth the name.
+                acker.nack(BasicNackOptions { requeue: true, multiple: false }).await
+            });
+        }
+    }
+}

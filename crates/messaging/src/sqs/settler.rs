@@ -1,0 +1,153 @@
+//! Deletes and postpones messages in batches of ten: a tenth of the calls, a tenth of the bill.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
+};
+use tokio::{
+    sync::{Semaphore, mpsc::UnboundedReceiver},
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+
+use super::{Sqs, explain};
+use crate::{delivery::Pauses, metrics};
+
+/// How long the first of a batch waits for company.
+const LINGER: Duration = Duration::from_millis(20);
+const BATCH: usize = 10;
+/// Calls under way at once.
+const CALLS: usize = 4;
+/// Attempts at a call (some ten seconds), after which the messages come again by themselves.
+const ATTEMPTS: u32 = 6;
+
+/// What becomes of a received message.
+pub(super) enum Settled {
+    Delete(String),
+    /// Invisible for so many more seconds.
+    Postpone(String, i32),
+}
+
+/// Settles until all senders are gone and everything is written out.
+pub(super) async fn settle(sqs: Sqs, url: String, mut settled: UnboundedReceiver<Settled>) {
+    let calls = Arc::new(Semaphore::new(CALLS));
+    let mut under_way = JoinSet::new();
+    while let Some(first) = settled.recv().await {
+        let (mut deletes, mut postpones) = (Vec::new(), Vec::new());
+        let mut sort = |settled| match settled {
+            Settled::Delete(receipt) => {
+                deletes.push(receipt);
+                deletes.len()
+            }
+            Settled::Postpone(receipt, seconds) => {
+                postpones.push((receipt, seconds));
+                postpones.len()
+            }
+        };
+        let until = Instant::now() + LINGER;
+        let mut longest = sort(first);
+        while longest < BATCH {
+            match timeout_at(until, settled.recv()).await {
+                Ok(Some(next)) => longest = longest.max(sort(next)),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let Ok(call) = calls.clone().acquire_owned().await else { return };
+        let (sqs, url) = (sqs.clone(), url.clone());
+        under_way.spawn(async move {
+            tokio::join!(delete(&sqs, &url, deletes), postpone(&sqs, &url, postpones));
+            drop(call);
+        });
+        while under_way.try_join_next().is_some() {}
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
+async fn delete(sqs: &Sqs, url: &str, mut receipts: Vec<String>) {
+    let mut pauses = Pauses::new();
+    for attempt in 1..=ATTEMPTS {
+        if receipts.is_empty() {
+            return;
+        }
+        let entries = receipts.iter().enumerate().map(|(place, receipt)| {
+            DeleteMessageBatchRequestEntry::builder().id(place.to_string()).receipt_handle(receipt).build()
+        });
+        let entries = match entries.collect::<Result<Vec<_>, _>>() {
+            Ok(entries) => entries,
+            Err(error) => return lost("delete", receipts.len(), &error.to_string()),
+        };
+        metrics::sqs_call("delete");
+        let call = sqs.client().await.delete_message_batch().queue_url(url).set_entries(Some(entries));
+        let error = match call.send().await {
+            Ok(answer) => {
+                let again = retryable("delete", answer.failed());
+                receipts = again.into_iter().filter_map(|place| receipts.get(place).cloned()).collect();
+                format!("{} entries failed", receipts.len())
+            }
+            // Gone with its messages.
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => return,
+            Err(error) => format!("{:#}", explain(error)),
+        };
+        if attempt == ATTEMPTS && !receipts.is_empty() {
+            return lost("delete", receipts.len(), &error);
+        }
+        if !receipts.is_empty() {
+            tokio::time::sleep(pauses.next()).await;
+        }
+    }
+}
+
+async fn postpone(sqs: &Sqs, url: &str, mut receipts: Vec<(String, i32)>) {
+    let mut pauses = Pauses::new();
+    for attempt in 1..=ATTEMPTS {
+        if receipts.is_empty() {
+            return;
+        }
+        let entries = receipts.iter().enumerate().map(|(place, (receipt, seconds))| {
+            ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(place.to_string())
+                .receipt_handle(receipt)
+                .visibility_timeout(*seconds)
+                .build()
+        });
+        let entries = match entries.collect::<Result<Vec<_>, _>>() {
+            Ok(entries) => entries,
+            Err(error) => return lost("postpone", receipts.len(), &error.to_string()),
+        };
+        metrics::sqs_call("postpone");
+        let call = sqs.client().await.change_message_visibility_batch().queue_url(url);
+        let error = match call.set_entries(Some(entries)).send().await {
+            Ok(answer) => {
+                let again = retryable("postpone", answer.failed());
+                receipts = again.into_iter().filter_map(|place| receipts.get(place).cloned()).collect();
+                format!("{} entries failed", receipts.len())
+            }
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => return,
+            Err(error) => format!("{:#}", explain(error)),
+        };
+        if attempt == ATTEMPTS && !receipts.is_empty() {
+            return lost("postpone", receipts.len(), &error);
+        }
+        if !receipts.is_empty() {
+            tokio::time::sleep(pauses.next()).await;
+        }
+    }
+}
+
+/// Places of failed entries that another call may help. A receipt that SQS knows no more is no loss: the
+/// message has become visible, and comes again.
+fn retryable(operation: &str, failed: &[BatchResultErrorEntry]) -> Vec<usize> {
+    let mut again = Vec::new();
+    for entry in failed {
+        match entry.id().parse() {
+            Ok(place) if !entry.sender_fault() => again.push(place),
+            _ => lost(operation, 1, &format!("{}: {}", entry.code(), entry.message().unwrap_or_default())),
+        }
+    }
+    again
+}
+
+fn lost(operation: &str, messages: usize, error: &str) {
+    tracing::warn!(operation, messages, error, "messages could not be settled and will be delivered again");
+}

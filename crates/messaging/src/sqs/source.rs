@@ -1,0 +1,207 @@
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aws_sdk_sqs::types::{
+    Message,
+    MessageSystemAttributeName::{ApproximateFirstReceiveTimestamp, ApproximateReceiveCount},
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use contracts::Queue;
+use failpoints::Point;
+use tokio::{
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::JoinHandle,
+};
+
+use super::{
+    Failed, Sqs, client, explain,
+    settler::{self, Settled},
+};
+use crate::{
+    delivery::{Delivery, SettleError, Token as AnyToken, Verdict, jitter},
+    metrics,
+};
+
+/// SQS keeps a message invisible for at most 12 h since it was received.
+const LONGEST: Duration = Duration::from_secs(12 * 3600 - 600);
+/// Writing out what is settled may take this long at the end.
+const LEAVE_WITHIN: Duration = Duration::from_secs(15);
+
+/// A consumer that polls.
+pub(crate) struct Source {
+    place: Arc<Place>,
+    settling: JoinHandle<()>,
+    /// A receive under way. It runs in a task of its own, because what it brings is invisible to all
+    /// others: it must not be dropped.
+    receiving: Option<JoinHandle<anyhow::Result<Vec<Message>>>>,
+}
+
+struct Place {
+    sqs: Sqs,
+    queue: &'static Queue,
+    url: String,
+    settled: UnboundedSender<Settled>,
+}
+
+impl Sqs {
+    pub async fn open(&self, queue: &'static Queue) -> anyhow::Result<Source> {
+        let names = self.names(queue.name);
+        let url = self.url(queue.name, &names.work).await?;
+        // Known before it is needed.
+        self.url(queue.name, &names.dead).await?;
+        let (settled, receiver) = unbounded_channel();
+        let settling = tokio::spawn(settler::settle(self.clone(), url.clone(), receiver));
+        let place = Arc::new(Place { sqs: self.clone(), queue, url, settled });
+        Ok(Source { place, settling, receiving: None })
+    }
+}
+
+impl Source {
+    pub async fn receive(&mut self, most: usize) -> anyhow::Result<Vec<Delivery>> {
+        loop {
+            let place = &self.place;
+            let receiving = self.receiving.get_or_insert_with(|| tokio::spawn(receive(place.clone(), most)));
+            let received = receiving.await;
+            self.receiving = None;
+            let messages = received??;
+            if !messages.is_empty() {
+                return Ok(messages.into_iter().map(|message| self.delivery(message)).collect());
+            }
+        }
+    }
+
+    fn delivery(&self, message: Message) -> Delivery {
+        let attribute = |name| message.attributes().and_then(|all| all.get(&name));
+        let attempt: u32 = attribute(ApproximateReceiveCount).and_then(|n| n.parse().ok()).unwrap_or(1);
+        let first = attribute(ApproximateFirstReceiveTimestamp).and_then(|ms| ms.parse().ok());
+        let first: Option<DateTime<Utc>> = first.and_then(DateTime::from_timestamp_millis);
+        Delivery {
+            body: message.body.unwrap_or_default().into(),
+            attempt,
+            // SQS remembers no failures: the first receive is the closest.
+            first_failed_at: first.filter(|_| attempt > 1),
+            token: AnyToken::Sqs(Token {
+                receipt: message.receipt_handle.unwrap_or_default(),
+                received: Instant::now(),
+                place: self.place.clone(),
+            }),
+        }
+    }
+
+    pub async fn stop(&mut self) -> Vec<Delivery> {
+        let Some(receiving) = self.receiving.take() else { return Vec::new() };
+        match receiving.await {
+            Ok(Ok(messages)) => messages.into_iter().map(|message| self.delivery(message)).collect(),
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
+    }
+
+    pub async fn close(self) {
+        let Self { place, settling, .. } = self;
+        drop(place);
+        if tokio::time::timeout(LEAVE_WITHIN, settling).await.is_err() {
+            tracing::warn!("settled messages are not written out in time and will be delivered again");
+        }
+    }
+}
+
+async fn receive(place: Arc<Place>, most: usize) -> anyhow::Result<Vec<Message>> {
+    let config = place.sqs.config();
+    metrics::sqs_call("receive");
+    let answer = place
+        .sqs
+        .client()
+        .await
+        .receive_message()
+        .queue_url(&place.url)
+        .max_number_of_messages(most.clamp(1, 10) as i32)
+        .wait_time_seconds(config.wait.as_secs().min(20) as i32)
+        .visibility_timeout(visibility(config.visibility))
+        .message_system_attribute_names(ApproximateReceiveCount)
+        .message_system_attribute_names(ApproximateFirstReceiveTimestamp)
+        .customize()
+        .config_override(client::receiving(config))
+        .send()
+        .await;
+    match answer {
+        Ok(answer) => Ok(answer.messages.unwrap_or_default()),
+        Err(error) => {
+            if error.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) {
+                // Opening again asks for it, and makes it where we may.
+                place.sqs.forget(place.queue.name);
+            }
+            Err(explain(error))
+        }
+    }
+}
+
+fn visibility(time: Duration) -> i32 {
+    i32::try_from(time.as_secs().clamp(1, 43_200)).unwrap_or(43_200)
+}
+
+/// A delivery by its receipt.
+pub(crate) struct Token {
+    receipt: String,
+    received: Instant,
+    place: Arc<Place>,
+}
+
+impl Token {
+    pub async fn settle(&self, verdict: &Verdict, body: &Bytes) -> Result<(), SettleError> {
+        let receipt = self.receipt.clone();
+        let settled = match verdict {
+            Verdict::Done => Settled::Delete(receipt),
+            Verdict::Retry { pause, .. } => {
+                // Whole seconds: rounded up, because a pause that becomes none is no backoff.
+                let seconds = jitter(*pause).as_secs_f64().ceil().clamp(0.0, 43_200.0);
+                Settled::Postpone(receipt, seconds as i32)
+            }
+            Verdict::Dead(failure) => {
+                // It came from SQS, so it is text.
+                let text = std::str::from_utf8(body).map_err(|e| SettleError::Lost(e.to_string()))?;
+                let buried = self.place.sqs.bury(self.place.queue.name, text, failure).await;
+                buried.map_err(|error| match error {
+                    Failed::Unavailable(error) => SettleError::Unavailable(error),
+                    error @ Failed::Missing => SettleError::Unavailable(error.to_string()),
+                    Failed::Refused(error) => SettleError::Lost(error),
+                })?;
+                failpoints::hit(Point::DeadPublished);
+                Settled::Delete(receipt)
+            }
+            Verdict::Release => Settled::Postpone(receipt, 0),
+        };
+        self.place.settled.send(settled).map_err(|_| SettleError::Lost("the consumer has left".into()))
+    }
+
+    /// Renews the message's invisibility at a third of its time, so that two calls may fail.
+    pub async fn keep(&self) {
+        let config = self.place.sqs.config();
+        let full = Duration::from_secs(visibility(config.visibility).unsigned_abs().into());
+        let mut next = full / 3;
+        loop {
+            tokio::time::sleep(next).await;
+            let left = LONGEST.saturating_sub(self.received.elapsed());
+            if left.is_zero() {
+                tracing::warn!(
+                    queue = self.place.queue.name,
+                    "a message has been worked on for nearly 12 h: SQS will deliver it again"
+                );
+                return std::future::pending().await;
+            }
+            metrics::sqs_call("keep");
+            let call = self.place.sqs.client().await.change_message_visibility();
+            let call = call.queue_url(&self.place.url).receipt_handle(&self.receipt);
+            match call.visibility_timeout(visibility(full.min(left))).send().await {
+                Ok(_) => next = full / 3,
+                Err(error) => {
+                    next = full / 10;
+                    tracing::warn!(queue = self.place.queue.name, error = %format!("{:#}", explain(error)),
+                        "a message could not be kept invisible; it may be delivered to another worker too");
+                }
+            }
+        }
+    }
+}
