@@ -1,0 +1,160 @@
+//! A row as it was read, as it must be, and what was wrong with it.
+
+use std::borrow::Cow;
+
+use rust_decimal::Decimal;
+
+use super::{Column, numbers};
+
+/// A cell as the file holds it, trimmed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum RawCell {
+    /// Nothing, or only spaces.
+    #[default]
+    Empty,
+    /// Text, trimmed, never empty, cut at `Limits::max_cell_chars`.
+    Text(String),
+    /// A number: spreadsheets keep every number as this.
+    Number(f64),
+    /// A truth value.
+    Bool(bool),
+    /// A number that its format shows as a date or a time, in ISO 8601.
+    DateTime(String),
+    /// The result of a formula that failed, such as `#N/A`.
+    Error(&'static str),
+}
+
+impl RawCell {
+    /// A cell of text: trimmed, cut at `max_chars`, empty if nothing is left.
+    pub fn text(value: &str, max_chars: usize) -> Self {
+        let trimmed = trim(value);
+        if trimmed.is_empty() {
+            return Self::Empty;
+        }
+        // Bytes are never fewer than characters, so most cells need no count.
+        if trimmed.len() > max_chars
+            && let Some((end, _)) = trimmed.char_indices().nth(max_chars)
+        {
+            return Self::Text(trimmed[..end].to_owned());
+        }
+        Self::Text(trimmed.to_owned())
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    /// What a person would read in the cell.
+    pub fn display(&self) -> Cow<'_, str> {
+        match self {
+            Self::Empty => Cow::Borrowed(""),
+            Self::Text(text) | Self::DateTime(text) => Cow::Borrowed(text),
+            Self::Number(number) => Cow::Owned(numbers::render(*number)),
+            Self::Bool(true) => Cow::Borrowed("TRUE"),
+            Self::Bool(false) => Cow::Borrowed("FALSE"),
+            Self::Error(error) => Cow::Borrowed(error),
+        }
+    }
+}
+
+/// Without the spaces around it, the invisible ones too.
+pub fn trim(value: &str) -> &str {
+    value.trim_matches(|character: char| {
+        character.is_whitespace() || matches!(character, '\u{feff}' | '\u{200b}')
+    })
+}
+
+/// One row of a file, with the cells of the known columns. Other columns are not kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawRow {
+    /// The row's number in the sheet, or the record's in a CSV file. The header of a template is 1.
+    pub number: u32,
+    cells: [RawCell; Column::COUNT],
+}
+
+impl RawRow {
+    /// A row without cells yet.
+    pub fn new(number: u32) -> Self {
+        Self { number, cells: Default::default() }
+    }
+
+    /// The cell of a column; empty where the file lacks the column.
+    pub fn cell(&self, column: Column) -> &RawCell {
+        &self.cells[column as usize]
+    }
+
+    /// Sets the cell of a column.
+    pub fn set(&mut self, column: Column, cell: RawCell) {
+        self.cells[column as usize] = cell;
+    }
+
+    /// Takes the cell of a column out of the row.
+    pub fn take(&mut self, column: Column) -> RawCell {
+        std::mem::take(&mut self.cells[column as usize])
+    }
+
+    /// Whether no known column has a value.
+    pub fn is_empty(&self) -> bool {
+        self.cells.iter().all(RawCell::is_empty)
+    }
+}
+
+/// A row that keeps all rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProductRow {
+    /// The row's number in the file.
+    pub row: u32,
+    /// The product's id.
+    pub id: String,
+    /// Its name.
+    pub nombre: String,
+    /// The supplier's code.
+    pub codigo: String,
+    /// Its category.
+    pub categoria: String,
+    /// Package or presentation.
+    pub presentacion: Option<String>,
+    /// Unit price: not negative, at most 12 digits of which 2 are decimals.
+    pub precio_unitario: Decimal,
+    /// Sanitary certificate.
+    pub certificado_sanitario: String,
+    /// Storage conditions.
+    pub condiciones_almacenamiento: String,
+    /// Delivery time in days, at least 1.
+    pub tiempo_entrega_dias: i32,
+    /// Minimum stock, units.
+    pub stock_minimo: i32,
+    /// Critical stock, units.
+    pub stock_critico: i32,
+    /// Whether stock is kept by lot.
+    pub requiere_lote: bool,
+    /// Whether stock expires.
+    pub requiere_vencimiento: bool,
+}
+
+/// Why a row is rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowError {
+    /// The row's number in the file.
+    pub row: u32,
+    /// Stable, for programs: that of the row's first problem.
+    pub code: &'static str,
+    /// The column of the first problem, where it lies in one.
+    pub column: Option<Column>,
+    /// What the cell held, at most 100 characters.
+    pub value: Option<String>,
+    /// All problems of the row, in Spanish, with what to do.
+    pub message: String,
+}
+
+impl RowError {
+    /// The longest `value`, in characters.
+    pub const MAX_VALUE: usize = 100;
+
+    /// The start of a value, short enough to keep. NUL is replaced, since PostgreSQL cannot hold it.
+    pub fn excerpt(value: &str) -> String {
+        let character = |character| if character == '\0' { '\u{fffd}' } else { character };
+        value.chars().take(Self::MAX_VALUE).map(character).collect()
+    }
+}

@@ -1,0 +1,219 @@
+//! What each column of a row must hold. Pure, and shared by files and by the API.
+
+use rust_decimal::Decimal;
+
+use super::{
+    Column, ProductRow, RawCell, RawRow, RowError,
+    numbers::{self, NotANumber},
+};
+
+/// The price's digits before the decimal point: 12 in all, 2 of them decimals.
+const PRICE_LIMIT: i64 = 10_000_000_000;
+const PRICE_DECIMALS: u32 = 2;
+
+const DEFAULT_MINIMUM_STOCK: i32 = 10;
+const DEFAULT_CRITICAL_STOCK: i32 = 5;
+const DEFAULT_NEEDS_LOT: bool = false;
+const DEFAULT_NEEDS_EXPIRY: bool = true;
+
+/// What is wrong with one cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// Where.
+    pub column: Column,
+    /// What the cell held, at most 100 characters.
+    pub value: String,
+    /// In Spanish, with what to do.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(code: &'static str, column: Column, cell: &RawCell, advice: &str) -> Self {
+        let value = RowError::excerpt(&cell.display());
+        let message = format!("{}: {advice}", column.name());
+        Self { code, column, value, message }
+    }
+}
+
+/// Checks a row against all rules.
+///
+/// # Errors
+/// All problems of the row in one [`RowError`]: its code, column and value are those of the first problem,
+/// empty required fields come before all others.
+pub fn validate(mut raw: RawRow) -> Result<ProductRow, RowError> {
+    let row = raw.number;
+    let missing: Vec<Column> =
+        Column::ALL.into_iter().filter(|column| column.required() && raw.cell(*column).is_empty()).collect();
+    let mut check = Check { problems: Vec::new() };
+    let product = ProductRow {
+        row,
+        id: check.text(&mut raw, Column::Id).unwrap_or_default(),
+        nombre: check.text(&mut raw, Column::Nombre).unwrap_or_default(),
+        codigo: check.text(&mut raw, Column::Codigo).unwrap_or_default(),
+        categoria: check.text(&mut raw, Column::Categoria).unwrap_or_default(),
+        presentacion: check.text(&mut raw, Column::Presentacion),
+        precio_unitario: check.price(&mut raw).unwrap_or_default(),
+        certificado_sanitario: check.text(&mut raw, Column::CertificadoSanitario).unwrap_or_default(),
+        condiciones_almacenamiento: check
+            .text(&mut raw, Column::CondicionesAlmacenamiento)
+            .unwrap_or_default(),
+        tiempo_entrega_dias: check.whole(&mut raw, Column::TiempoEntregaDias).unwrap_or_default(),
+        stock_minimo: check.whole(&mut raw, Column::StockMinimo).unwrap_or(DEFAULT_MINIMUM_STOCK),
+        stock_critico: check.whole(&mut raw, Column::StockCritico).unwrap_or(DEFAULT_CRITICAL_STOCK),
+        requiere_lote: check.truth(&mut raw, Column::RequiereLote).unwrap_or(DEFAULT_NEEDS_LOT),
+        requiere_vencimiento: check
+            .truth(&mut raw, Column::RequiereVencimiento)
+            .unwrap_or(DEFAULT_NEEDS_EXPIRY),
+    };
+    if missing.is_empty() && check.problems.is_empty() {
+        return Ok(product);
+    }
+    Err(rejection(row, &missing, check.problems))
+}
+
+fn rejection(row: u32, missing: &[Column], problems: Vec<Problem>) -> RowError {
+    let mut parts = Vec::with_capacity(1 + problems.len());
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().map(|column| column.name()).collect();
+        // The wording is part of the contract with the clients there are.
+        parts.push(format!("Campos obligatorios vacíos: {}", names.join(", ")));
+    }
+    parts.extend(problems.iter().map(|problem| problem.message.clone()));
+    let message = parts.join("; ");
+    match (missing.first(), problems.into_iter().next()) {
+        (None, Some(first)) => {
+            RowError { row, code: first.code, column: Some(first.column), value: Some(first.value), message }
+        }
+        (first, _) => RowError { row, code: "required", column: first.copied(), value: None, message },
+    }
+}
+
+/// Collects the problems of a row. Each check gives none for an empty cell or a wrong one.
+struct Check {
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn problem<T>(&mut self, code: &'static str, column: Column, cell: &RawCell, advice: &str) -> Option<T> {
+        self.problems.push(Problem::new(code, column, cell, advice));
+        None
+    }
+
+    fn excel_error<T>(&mut self, column: Column, cell: &RawCell) -> Option<T> {
+        self.problem("formula_error", column, cell, "la fórmula da un error; escriba el valor")
+    }
+
+    fn text(&mut self, raw: &mut RawRow, column: Column) -> Option<String> {
+        let cell = raw.take(column);
+        let text = match cell {
+            RawCell::Empty => return None,
+            RawCell::Error(_) => return self.excel_error(column, &cell),
+            RawCell::DateTime(_) => {
+                let advice = "Excel convirtió el valor en una fecha; dé a la columna el formato Texto y escríbalo de nuevo";
+                return self.problem("date_in_text", column, &cell, advice);
+            }
+            RawCell::Text(text) => text,
+            number_or_bool => number_or_bool.display().into_owned(),
+        };
+        if text.contains('\0') {
+            let advice = "contiene un carácter no permitido (NUL); escriba el valor de nuevo";
+            return self.problem("invalid_character", column, &RawCell::Text(text), advice);
+        }
+        let max = column.max_chars().unwrap_or(usize::MAX);
+        // Bytes are never fewer than characters.
+        if text.len() > max && text.chars().nth(max).is_some() {
+            let advice = format!("tiene más de {max} caracteres; acórtelo");
+            return self.problem("too_long", column, &RawCell::Text(text), &advice);
+        }
+        Some(text)
+    }
+
+    /// A number as the cell holds it; truth values, dates and failed formulas are none.
+    fn number(&mut self, column: Column, cell: &RawCell, expected: &str) -> Option<Decimal> {
+        let parsed = match cell {
+            RawCell::Empty => return None,
+            RawCell::Error(_) => return self.excel_error(column, cell),
+            RawCell::Number(number) => numbers::from_f64(*number),
+            RawCell::Text(text) => numbers::parse_decimal(text),
+            RawCell::Bool(_) | RawCell::DateTime(_) => Err(NotANumber::Syntax),
+        };
+        match parsed {
+            Ok(number) => Some(number),
+            Err(NotANumber::TooLarge) => self.problem("out_of_range", column, cell, "es demasiado grande"),
+            Err(NotANumber::Ambiguous) => {
+                let advice = "no se sabe si el separador es de miles o de decimales; escríbalo sin separador de miles o con dos decimales";
+                self.problem("ambiguous_number", column, cell, advice)
+            }
+            Err(NotANumber::Syntax) => self.problem("not_a_number", column, cell, expected),
+        }
+    }
+
+    fn price(&mut self, raw: &mut RawRow) -> Option<Decimal> {
+        let column = Column::PrecioUnitario;
+        let cell = raw.take(column);
+        let price = self.number(column, &cell, "no es un número; escriba por ejemplo 1234.50")?;
+        if price.is_sign_negative() && !price.is_zero() {
+            return self.problem("out_of_range", column, &cell, "no puede ser negativo");
+        }
+        if price >= Decimal::from(PRICE_LIMIT) {
+            let advice = "admite hasta 12 dígitos, 2 de ellos decimales";
+            return self.problem("out_of_range", column, &cell, advice);
+        }
+        if price.scale() > PRICE_DECIMALS {
+            return self.problem("too_many_decimals", column, &cell, "admite hasta 2 decimales; redondéelo");
+        }
+        Some(price)
+    }
+
+    fn whole(&mut self, raw: &mut RawRow, column: Column) -> Option<i32> {
+        let cell = raw.take(column);
+        let number = self.number(column, &cell, "no es un número entero; escriba por ejemplo 5")?;
+        let (min, max) = column.range().unwrap_or((i32::MIN, i32::MAX));
+        if !number.is_integer() {
+            return self.problem("not_an_integer", column, &cell, "debe ser un número entero, sin decimales");
+        }
+        match i32::try_from(number).ok().filter(|number| (min..=max).contains(number)) {
+            Some(number) => Some(number),
+            None => {
+                let advice = format!("debe estar entre {min} y {max}");
+                self.problem("out_of_range", column, &cell, &advice)
+            }
+        }
+    }
+
+    fn truth(&mut self, raw: &mut RawRow, column: Column) -> Option<bool> {
+        let cell = raw.take(column);
+        let known = match &cell {
+            RawCell::Empty => return None,
+            RawCell::Error(_) => return self.excel_error(column, &cell),
+            RawCell::Bool(truth) => Some(*truth),
+            RawCell::Number(number) => truth_of_number(*number),
+            RawCell::Text(text) => truth_of_word(text),
+            RawCell::DateTime(_) => None,
+        };
+        match known {
+            Some(truth) => Some(truth),
+            None => self.problem("not_a_boolean", column, &cell, "escriba sí o no"),
+        }
+    }
+}
+
+fn truth_of_number(number: f64) -> Option<bool> {
+    if number == 1.0 {
+        Some(true)
+    } else if number == 0.0 {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn truth_of_word(word: &str) -> Option<bool> {
+    match word.to_lowercase().as_str() {
+        "true" | "1" | "si" | "sí" | "si\u{301}" | "yes" | "verdadero" | "x" => Some(true),
+        "false" | "0" | "no" | "falso" | "n" | "-" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,178 @@
+//! Comma separated values as programs and people save them.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+};
+
+use ::csv::{ByteRecord, ReaderBuilder};
+
+use super::{
+    FileError, Limits, RawCell, RawRow,
+    encoding::{Budget, Utf8Lines, survey},
+    feed::Feed,
+    header::{Header, HeaderSearch},
+};
+use crate::domain::Column;
+
+const SEPARATORS: [u8; 4] = [b';', b',', b'\t', b'|'];
+/// Bytes that are looked at for the separator, as UTF-8.
+const SAMPLE: usize = 64 * 1024;
+
+/// Reads all records into the feed.
+pub(super) fn read(mut file: File, limits: &Limits, feed: &mut Feed) -> Result<(), FileError> {
+    let mut magic = [0; 4];
+    let known = file.read(&mut magic)?;
+    if &magic[..known] == b"PK\x03\x04" || magic[..known] == [0xd0, 0xcf, 0x11, 0xe0] {
+        return Err(FileError::NotCsv);
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let survey = survey(&mut file)?;
+
+    let mut sample = Vec::with_capacity(SAMPLE);
+    Utf8Lines::new(file.try_clone()?, survey.encoding, Budget::new(usize::MAX))
+        .take(SAMPLE as u64)
+        .read_to_end(&mut sample)?;
+    file.seek(SeekFrom::Start(0))?;
+    let dialect = Dialect::sniff(&sample);
+
+    let budget = Budget::new(limits.max_token_bytes);
+    let mut lines = Utf8Lines::new(file, survey.encoding, budget.clone());
+    // The line `sep=;` is for the program that opens the file; rows are counted after it.
+    io::copy(&mut lines.by_ref().take(dialect.skip as u64), &mut io::sink())?;
+    let mut records =
+        Records { reader: builder(dialect.separator).from_reader(lines), budget, newlines: 0, number: 0 };
+
+    let mut record = ByteRecord::new();
+    let mut search = HeaderSearch::default();
+    let header = loop {
+        if search.exhausted() || !records.next(&mut record, limits)? {
+            return Err(search.failure());
+        }
+        if record.iter().all(|field| field.trim_ascii().is_empty()) {
+            continue;
+        }
+        let cells = record.iter().enumerate();
+        let cells =
+            cells.map(|(position, field)| (position as u32, str::from_utf8(field).unwrap_or_default()));
+        if let Some(header) = search.offer(cells) {
+            break header;
+        }
+    };
+    feed.opened(Some(survey.lines.saturating_sub(u64::from(records.number) - 1)), None);
+
+    while records.next(&mut record, limits)? {
+        if !feed.push(row(&record, records.number, &header, limits)?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn row(record: &ByteRecord, number: u32, header: &Header, limits: &Limits) -> Result<RawRow, FileError> {
+    let mut row = RawRow::new(number);
+    for (position, field) in record.iter().enumerate() {
+        let Some(column) = header.at(position as u32) else { continue };
+        // Always UTF-8: the decoder wrote it, and separators are ASCII.
+        let text = str::from_utf8(field).map_err(|_| FileError::corrupt("texto ilegible"))?;
+        row.set(column, RawCell::text(text, limits.max_cell_chars));
+    }
+    Ok(row)
+}
+
+fn builder(separator: u8) -> ReaderBuilder {
+    let mut builder = ReaderBuilder::new();
+    builder.delimiter(separator).has_headers(false).flexible(true);
+    builder
+}
+
+/// The records with their physical numbers: a blank line is one, a line end inside quotes is none.
+struct Records {
+    reader: ::csv::Reader<Utf8Lines>,
+    budget: Budget,
+    /// Line ends inside fields so far.
+    newlines: u64,
+    number: u32,
+}
+
+impl Records {
+    fn next(&mut self, record: &mut ByteRecord, limits: &Limits) -> Result<bool, FileError> {
+        self.budget.renew();
+        let next_row = self.number.saturating_add(1);
+        let found = self.reader.read_byte_record(record).map_err(|error| {
+            if self.budget.exhausted() {
+                return FileError::CellTooLarge { row: next_row };
+            }
+            match error.into_kind() {
+                ::csv::ErrorKind::Io(error) => FileError::Io(error),
+                other => FileError::corrupt(format!("{other:?}")),
+            }
+        })?;
+        if !found {
+            return Ok(false);
+        }
+        let inside: usize = record.iter().map(|field| memchr::memchr_iter(b'\n', field).count()).sum();
+        self.newlines += inside as u64;
+        // Every record ends with a line end, which the reader has counted from 1.
+        let number = self.reader.position().line() - 1 - self.newlines;
+        if number > u64::from(limits.max_rows) {
+            return Err(FileError::TooManyRows { max: limits.max_rows });
+        }
+        if record.len() > limits.max_columns as usize {
+            return Err(FileError::TooManyColumns { max: limits.max_columns });
+        }
+        let number = number as u32;
+        // The quote that was never closed has swallowed the record's own line end with all that follow.
+        if number <= self.number {
+            return Err(FileError::CellTooLarge { row: next_row });
+        }
+        self.number = number;
+        Ok(true)
+    }
+}
+
+/// How a file separates its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Dialect {
+    separator: u8,
+    /// Bytes before the first record.
+    skip: usize,
+}
+
+impl Dialect {
+    /// `sep=` if the first line says so, else the separator under which most columns of the template are
+    /// found in one of the first records.
+    fn sniff(sample: &[u8]) -> Self {
+        let line_end = memchr::memchr(b'\n', sample).unwrap_or(sample.len());
+        let line = sample[..line_end].trim_ascii();
+        let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+        let declared = line.get(..4).filter(|start| start.eq_ignore_ascii_case(b"sep=")).map(|_| &line[4..]);
+        // The tabulator counts as space, and is trimmed.
+        let declared = match declared {
+            Some([]) => Some(b'\t'),
+            Some([separator]) if separator.is_ascii() => Some(*separator),
+            _ => None,
+        };
+        if let Some(separator) = declared {
+            return Self { separator, skip: (line_end + 1).min(sample.len()) };
+        }
+        let mut best = (0, SEPARATORS[0]);
+        for separator in SEPARATORS {
+            let known = known_columns(sample, separator);
+            if known > best.0 {
+                best = (known, separator);
+            }
+        }
+        Self { separator: best.1, skip: 0 }
+    }
+}
+
+/// The most columns of the template in any of the first records.
+fn known_columns(sample: &[u8], separator: u8) -> usize {
+    let records = builder(separator).from_reader(sample).into_byte_records().map_while(Result::ok);
+    let known = |record: ByteRecord| {
+        let columns = record.iter().filter_map(|field| Column::from_header(str::from_utf8(field).ok()?));
+        columns.count()
+    };
+    records.take(20).map(known).max().unwrap_or(0)
+}

@@ -1,0 +1,183 @@
+//! The reading side of a file: a thread that parses, a bounded channel, and the reader that takes from it.
+//!
+//! A thread, because calamine's cell reader borrows its workbook, and because parsing then runs beside the
+//! database work of the batch before. The channel holds few rows, so memory stays constant.
+
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use super::FileError;
+use crate::domain::RawRow;
+
+/// Rows in one message.
+const CHUNK: usize = 256;
+/// Messages in flight.
+const CHUNKS: usize = 4;
+
+enum Event {
+    Opened { hint: Option<u64>, sheet: Option<String> },
+    Rows(Vec<RawRow>),
+    End { rows: u64 },
+}
+
+type Message = Result<Event, FileError>;
+
+/// The rows of a file, in the order of the file.
+pub struct Reader {
+    receiver: Receiver<Message>,
+    pending: VecDeque<RawRow>,
+    first_row: Arc<AtomicU32>,
+    hint: Option<u64>,
+    sheet: Option<String>,
+    ended: bool,
+}
+
+impl Reader {
+    /// Runs `read` in a thread and waits until it has the header and the first row.
+    pub(super) fn start(
+        read: impl FnOnce(&mut Feed) -> Result<(), FileError> + Send + 'static,
+    ) -> Result<Self, FileError> {
+        let (sender, receiver) = sync_channel(CHUNKS);
+        let first_row = Arc::new(AtomicU32::new(0));
+        let mut feed = Feed {
+            sender: sender.clone(),
+            chunk: Vec::new(),
+            first_row: Arc::clone(&first_row),
+            rows: 0,
+            last: 0,
+            closed: false,
+        };
+        thread::Builder::new().name("file-reader".to_owned()).spawn(move || {
+            // A parser that panics on some bytes nobody thought of costs that file, not the worker.
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                read(&mut feed)?;
+                feed.finish()
+            }));
+            let error = match outcome {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(_) => FileError::corrupt("contenido inesperado"),
+            };
+            // The reader may have gone: then nobody wants to know.
+            let _ = sender.send(Err(error));
+        })?;
+        let mut reader =
+            Self { receiver, pending: VecDeque::new(), first_row, hint: None, sheet: None, ended: false };
+        while reader.pending.is_empty() && !reader.ended {
+            reader.receive()?;
+        }
+        Ok(reader)
+    }
+
+    /// The next rows, at most `max_rows`, none at the end. Rows without any value are left out. Blocks.
+    ///
+    /// # Errors
+    /// What the parser met; nothing can be read after that.
+    pub fn next_batch(&mut self, max_rows: usize) -> Result<Option<Vec<RawRow>>, FileError> {
+        let mut batch = Vec::with_capacity(max_rows.min(4 * CHUNK));
+        let first_row = self.first_row.load(Ordering::Relaxed);
+        while batch.len() < max_rows {
+            match self.pending.pop_front() {
+                Some(row) if row.number < first_row => {}
+                Some(row) => batch.push(row),
+                None if self.ended => break,
+                None => self.receive()?,
+            }
+        }
+        Ok(if batch.is_empty() { None } else { Some(batch) })
+    }
+
+    /// Leaves out the rows before this row number. Can't go back.
+    pub fn skip_to(&mut self, row_number: u32) {
+        self.first_row.fetch_max(row_number, Ordering::Relaxed);
+    }
+
+    /// How many rows of data there are, skipped ones too: a guess from the file at first, exact once
+    /// [`Self::next_batch`] has given none.
+    pub fn total_hint(&self) -> Option<u64> {
+        self.hint
+    }
+
+    /// The name of the sheet that is read; none for a CSV file.
+    pub fn sheet(&self) -> Option<&str> {
+        self.sheet.as_deref()
+    }
+
+    fn receive(&mut self) -> Result<(), FileError> {
+        match self.receiver.recv() {
+            Ok(Ok(Event::Opened { hint, sheet })) => (self.hint, self.sheet) = (hint, sheet),
+            Ok(Ok(Event::Rows(rows))) => self.pending.extend(rows),
+            Ok(Ok(Event::End { rows })) => (self.hint, self.ended) = (Some(rows), true),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(FileError::corrupt("la lectura se interrumpió")),
+        }
+        Ok(())
+    }
+}
+
+/// Where a parser puts its rows.
+pub(super) struct Feed {
+    sender: SyncSender<Message>,
+    chunk: Vec<RawRow>,
+    first_row: Arc<AtomicU32>,
+    rows: u64,
+    last: u32,
+    closed: bool,
+}
+
+impl Feed {
+    /// The header is found; rows follow.
+    pub fn opened(&mut self, hint: Option<u64>, sheet: Option<String>) {
+        self.send(Ok(Event::Opened { hint, sheet }));
+    }
+
+    /// Adds a row; one without values is left out. Gives whether anybody still reads.
+    ///
+    /// # Errors
+    /// Row numbers that don't rise: checkpoints rely on them.
+    pub fn push(&mut self, row: RawRow) -> Result<bool, FileError> {
+        if row.is_empty() {
+            return Ok(!self.closed);
+        }
+        if row.number <= self.last {
+            return Err(FileError::corrupt(format!("la fila {} está fuera de orden", row.number)));
+        }
+        self.last = row.number;
+        self.rows += 1;
+        if row.number >= self.first_row.load(Ordering::Relaxed) {
+            self.chunk.push(row);
+            if self.chunk.len() >= CHUNK {
+                self.flush();
+            }
+        }
+        Ok(!self.closed)
+    }
+
+    fn flush(&mut self) {
+        if !self.chunk.is_empty() {
+            let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
+            self.send(Ok(Event::Rows(chunk)));
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), FileError> {
+        if self.rows == 0 {
+            return Err(FileError::HeaderOnly);
+        }
+        self.flush();
+        self.send(Ok(Event::End { rows: self.rows }));
+        Ok(())
+    }
+
+    fn send(&mut self, message: Message) {
+        self.closed |= self.sender.send(message).is_err();
+    }
+}

@@ -1,0 +1,153 @@
+//! Workbooks, by calamine's cell reader. Never by its ranges, which allocate the declared extent.
+//!
+//! What bounds memory: calamine holds all shared strings of the workbook, whatever the sheet; the guard keeps
+//! them under `Limits::max_shared_strings_bytes`. All else is streamed.
+
+use std::{fs::File, io::BufReader};
+
+use calamine::{CellErrorType, DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxError};
+
+use super::{
+    FileError, Limits, RawCell, RawRow,
+    feed::Feed,
+    guard,
+    header::{Header, HeaderSearch},
+};
+
+type Workbook = Xlsx<BufReader<File>>;
+type Cells<'a> = calamine::XlsxCellReader<'a, BufReader<File>>;
+
+/// Guards the workbook, finds the sheet, and reads its rows into the feed.
+pub(super) fn read(mut file: File, limits: &Limits, feed: &mut Feed) -> Result<(), FileError> {
+    let guarded = guard::inspect(&mut file, limits)?;
+    let mut workbook: Workbook = Xlsx::new(BufReader::new(file)).map_err(error)?;
+    let mut sheets: Vec<_> = workbook.sheets_metadata().to_vec();
+    sheets.retain(|sheet| sheet.typ == SheetType::WorkSheet);
+    // What people see comes first.
+    sheets.sort_by_key(|sheet| sheet.visible != SheetVisible::Visible);
+    let hint = guarded.rows.values().max().copied();
+
+    let mut search = HeaderSearch::default();
+    for sheet in sheets {
+        search.next_sheet();
+        let mut cells = match workbook.worksheet_cells_reader(&sheet.name) {
+            Ok(cells) => cells,
+            Err(XlsxError::NotAWorksheet(_)) => continue,
+            Err(other) => return Err(error(other)),
+        };
+        if let Some((header, first)) = find_header(&mut cells, limits, &mut search)? {
+            feed.opened(hint.map(|rows| rows.saturating_sub(1)), Some(sheet.name));
+            return read_rows(&mut cells, &header, first, limits, feed);
+        }
+    }
+    Err(search.failure())
+}
+
+/// A cell with its row and column, both from 0.
+type Placed<'a> = (u32, u32, calamine::Cell<DataRef<'a>>);
+
+fn next<'a>(cells: &mut Cells<'a>, limits: &Limits) -> Result<Option<Placed<'a>>, FileError> {
+    let Some(cell) = cells.next_cell().map_err(error)? else { return Ok(None) };
+    let (row, column) = cell.get_position();
+    if row >= limits.max_rows {
+        return Err(FileError::TooManyRows { max: limits.max_rows });
+    }
+    if column >= limits.max_columns {
+        return Err(FileError::TooManyColumns { max: limits.max_columns });
+    }
+    Ok(Some((row, column, cell)))
+}
+
+/// Reads up to the header; gives it with the first cell after it.
+fn find_header<'a>(
+    cells: &mut Cells<'a>,
+    limits: &Limits,
+    search: &mut HeaderSearch,
+) -> Result<Option<(Header, Option<Placed<'a>>)>, FileError> {
+    let mut row: Vec<(u32, String)> = Vec::new();
+    let mut number = 0;
+    loop {
+        let cell = next(cells, limits)?;
+        let changes = cell.as_ref().is_none_or(|(at, ..)| *at != number);
+        if changes && !row.is_empty() {
+            let header = search.offer(row.iter().map(|(column, text)| (*column, text.as_str())));
+            if let Some(header) = header {
+                return Ok(Some((header, cell)));
+            }
+            row.clear();
+        }
+        let Some((at, column, cell)) = cell else { return Ok(None) };
+        if search.exhausted() {
+            return Ok(None);
+        }
+        number = at;
+        if let RawCell::Text(text) = convert(cell.get_value(), limits) {
+            row.push((column, text));
+        }
+    }
+}
+
+fn read_rows<'a>(
+    cells: &mut Cells<'a>,
+    header: &Header,
+    first: Option<Placed<'a>>,
+    limits: &Limits,
+    feed: &mut Feed,
+) -> Result<(), FileError> {
+    let Some(mut cell) = first else { return Ok(()) };
+    let mut row = RawRow::new(cell.0 + 1);
+    loop {
+        let (at, position, ref content) = cell;
+        if at + 1 != row.number && !feed.push(std::mem::replace(&mut row, RawRow::new(at + 1)))? {
+            return Ok(());
+        }
+        if let Some(column) = header.at(position) {
+            row.set(column, convert(content.get_value(), limits));
+        }
+        match next(cells, limits)? {
+            Some(following) => cell = following,
+            None => break,
+        }
+    }
+    feed.push(row)?;
+    Ok(())
+}
+
+fn convert(value: &DataRef<'_>, limits: &Limits) -> RawCell {
+    match value {
+        DataRef::Empty => RawCell::Empty,
+        DataRef::SharedString(text) => RawCell::text(text, limits.max_cell_chars),
+        DataRef::String(text) => RawCell::text(text, limits.max_cell_chars),
+        DataRef::Float(number) => RawCell::Number(*number),
+        DataRef::Int(number) => RawCell::Number(*number as f64),
+        DataRef::Bool(truth) => RawCell::Bool(*truth),
+        DataRef::DateTime(moment) => {
+            let (year, month, day, hour, minute, second, _) = moment.to_ymd_hms_milli();
+            RawCell::DateTime(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"))
+        }
+        DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => RawCell::DateTime(text.clone()),
+        DataRef::Error(error) => RawCell::Error(error_name(error)),
+    }
+}
+
+const fn error_name(error: &CellErrorType) -> &'static str {
+    match error {
+        CellErrorType::Div0 => "#DIV/0!",
+        CellErrorType::NA => "#N/A",
+        CellErrorType::Name => "#NAME?",
+        CellErrorType::Null => "#NULL!",
+        CellErrorType::Num => "#NUM!",
+        CellErrorType::Ref => "#REF!",
+        CellErrorType::Value => "#VALUE!",
+        _ => "#ERROR",
+    }
+}
+
+fn error(error: XlsxError) -> FileError {
+    match error {
+        XlsxError::Password => FileError::OldOrProtected,
+        XlsxError::Zip(error) => guard::zip_error(error),
+        XlsxError::FileNotFound(_) | XlsxError::RelationshipNotFound => FileError::NotXlsx,
+        other => FileError::corrupt(other.to_string()),
+    }
+}

@@ -1,0 +1,373 @@
+use anyhow::Result;
+use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
+
+use super::{FileError, FileKind, Limits, RawCell, open, testing::*};
+use crate::domain::{Column, validate};
+
+const XLSX: FileKind = FileKind::Xlsx;
+
+fn template(rows: u32) -> Result<Vec<u8>> {
+    xlsx(|sheet| {
+        write_header(sheet, 0)?;
+        (1..=rows).try_for_each(|row| write_row(sheet, row))
+    })
+}
+
+#[test]
+fn a_template_is_read_row_by_row() -> Result<()> {
+    let read = read(&template(1000)?, XLSX)?;
+    assert_eq!(read.rows.len(), 1000);
+    assert_eq!(read.total, Some(1000));
+    assert_eq!(read.sheet.as_deref(), Some("Sheet1"));
+    assert_eq!(numbers(&read), (2..=1001).collect::<Vec<_>>());
+    for (index, row) in read.rows.into_iter().enumerate() {
+        let product = validate(row).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        assert_eq!(product.id, format!("P{}", index + 1));
+        assert_eq!(product.condiciones_almacenamiento, "Entre 15 y 30 °C");
+        assert!(product.requiere_lote && !product.requiere_vencimiento);
+    }
+    Ok(())
+}
+
+#[test]
+fn batches_and_skips_do_not_change_what_is_read() -> Result<()> {
+    let bytes = template(1500)?;
+    let all = read(&bytes, XLSX)?.rows;
+    for (batch, first) in [(1, 2), (256, 700), (10_000, 1300), (333, 1501)] {
+        let mut reader = open_bytes(&bytes, XLSX, &Limits::default())??;
+        reader.skip_to(first);
+        let mut rows = Vec::new();
+        while let Some(more) = reader.next_batch(batch)? {
+            assert!(more.len() <= batch);
+            rows.extend(more);
+        }
+        assert_eq!(rows, all[first as usize - 2..]);
+        assert_eq!(reader.total_hint(), Some(1500));
+        assert_eq!(reader.next_batch(batch)?, None);
+    }
+    Ok(())
+}
+
+#[test]
+fn headers_in_any_order_case_and_accent_with_other_columns_between() -> Result<()> {
+    let headers = [
+        "Comentario",
+        "CÓDIGO",
+        " Nombre ",
+        "ID",
+        "Categoría",
+        "Precio Unitario",
+        "Otra",
+        "certificado sanitario",
+        "Condiciones-Almacenamiento",
+        "Tiempo Entrega Días",
+    ];
+    let bytes = xlsx(|sheet| {
+        for (position, header) in headers.into_iter().enumerate() {
+            sheet.write_string(0, position as u16, header)?;
+            sheet.write_string(1, position as u16, format!("v{position}"))?;
+        }
+        Ok(())
+    })?;
+    let read = read(&bytes, XLSX)?;
+    assert_eq!(column(&read, Column::Id), ["v3"]);
+    assert_eq!(column(&read, Column::Codigo), ["v1"]);
+    assert_eq!(column(&read, Column::TiempoEntregaDias), ["v9"]);
+    assert!(read.rows[0].cell(Column::StockMinimo).is_empty());
+    Ok(())
+}
+
+#[test]
+fn the_sheet_is_the_first_whose_header_has_the_columns() -> Result<()> {
+    let mut workbook = Workbook::new();
+    workbook.add_worksheet().set_name("Instrucciones")?.write_string(0, 0, "Lea esto")?;
+    let hidden = workbook.add_worksheet().set_name("Vieja")?;
+    hidden.set_hidden(true);
+    write_header(hidden, 0)?;
+    write_row(hidden, 1)?;
+    let titled = workbook.add_worksheet().set_name("Productos")?;
+    titled.write_string(1, 0, "Catálogo 2025")?;
+    write_header(titled, 3)?;
+    write_row(titled, 6)?;
+    let read = read(&workbook.save_to_buffer()?, XLSX)?;
+    assert_eq!(read.sheet.as_deref(), Some("Productos"));
+    assert_eq!(numbers(&read), [7]);
+    Ok(())
+}
+
+#[test]
+fn missing_columns_are_named_in_the_templates_order() -> Result<()> {
+    let bytes = xlsx(|sheet| {
+        sheet.write_string(0, 0, "nombre")?.write_string(0, 1, "id")?.write_string(1, 0, "x")?;
+        Ok(())
+    })?;
+    let error = failure(&bytes, XLSX)?;
+    assert_eq!(
+        error.to_string(),
+        "Columnas faltantes: codigo, categoria, precio_unitario, certificado_sanitario, condiciones_almacenamiento, tiempo_entrega_dias"
+    );
+    assert_eq!(error.code(), "missing_columns");
+    Ok(())
+}
+
+#[test]
+fn a_column_that_stands_twice_is_refused() -> Result<()> {
+    let bytes = xlsx(|sheet| {
+        write_header(sheet, 0)?;
+        sheet.write_string(0, 20, "Código")?;
+        write_row(sheet, 1)
+    })?;
+    assert_eq!(failure(&bytes, XLSX)?.to_string(), "Columnas repetidas: codigo. Deje solo una de cada una");
+    Ok(())
+}
+
+#[test]
+fn empty_and_header_only() -> Result<()> {
+    assert_eq!(failure(b"", XLSX)?.code(), "empty_file");
+    assert_eq!(failure(&xlsx(|_| Ok(()))?, XLSX)?.code(), "empty_file");
+    assert_eq!(failure(&template(0)?, XLSX)?.code(), "header_only");
+    let spaces = xlsx(|sheet| {
+        write_header(sheet, 0)?;
+        sheet.write_string(5, 3, "  \u{a0} ")?.write_string(6, 40, "fuera")?;
+        Ok(())
+    })?;
+    assert_eq!(failure(&spaces, XLSX)?.code(), "header_only");
+    Ok(())
+}
+
+#[test]
+fn values_as_excel_stores_them() -> Result<()> {
+    let bytes = xlsx(|sheet| {
+        write_header(sheet, 0)?;
+        let date = Format::new().set_num_format("yyyy-mm-dd");
+        sheet.write_number(1, 0, 7_701_234_567_890.0)?;
+        sheet.write_string(1, 1, " con espacios ")?;
+        sheet.write_datetime_with_format(1, 2, ExcelDateTime::from_ymd(2025, 3, 1)?, &date)?;
+        sheet.write_formula(1, 3, Formula::new("=\"A\"&\"B\"").set_result("AB"))?;
+        sheet.write_formula(1, 5, Formula::new("=10*1.5").set_result("15"))?;
+        sheet.write_formula(1, 6, Formula::new("=NA()").set_result("#N/A"))?;
+        sheet.write_boolean(1, 11, true)?.write_boolean(1, 12, false)?;
+        sheet.write_number(1, 8, 3.0)?.write_blank(1, 9, &date)?;
+        Ok(())
+    })?;
+    let read = read(&bytes, XLSX)?;
+    let row = &read.rows[0];
+    assert_eq!(row.cell(Column::Id), &RawCell::Number(7_701_234_567_890.0));
+    assert_eq!(row.cell(Column::Id).display(), "7701234567890");
+    assert_eq!(row.cell(Column::Nombre), &RawCell::Text("con espacios".into()));
+    assert_eq!(row.cell(Column::Codigo), &RawCell::DateTime("2025-03-01T00:00:00".into()));
+    assert_eq!(row.cell(Column::Categoria), &RawCell::Text("AB".into()));
+    assert_eq!(row.cell(Column::PrecioUnitario), &RawCell::Number(15.0));
+    assert_eq!(row.cell(Column::CertificadoSanitario), &RawCell::Error("#N/A"));
+    assert_eq!(row.cell(Column::RequiereLote), &RawCell::Bool(true));
+    assert_eq!(row.cell(Column::RequiereVencimiento), &RawCell::Bool(false));
+    assert_eq!(row.cell(Column::TiempoEntregaDias), &RawCell::Number(3.0));
+    assert!(row.cell(Column::StockMinimo).is_empty());
+    Ok(())
+}
+
+#[test]
+fn empty_rows_inside_keep_the_numbers_of_the_others() -> Result<()> {
+    let bytes = xlsx(|sheet| {
+        write_header(sheet, 0)?;
+        for row in [1, 4, 5, 99] {
+            write_row(sheet, row)?;
+        }
+        sheet.write_string(50, 1, " ")?;
+        Ok(())
+    })?;
+    let read = read(&bytes, XLSX)?;
+    assert_eq!((numbers(&read), read.total), (vec![2, 5, 6, 100], Some(4)));
+    Ok(())
+}
+
+#[test]
+fn escapes_rich_text_and_cells_without_places() -> Result<()> {
+    let strings = concat!(
+        r#"<sst uniqueCount="3"><si><r><t>Jarabe </t></r><r><rPr/><t xml:space="preserve">&amp; más</t></r>"#,
+        r#"<rPh><t>fonética</t></rPh></si><si/><si><t>a_x000D_b</t></si></sst>"#
+    );
+    let row = r#"<row><c t="s"><v>0</v></c><c t="s"><v>1</v></c><c t="s"><v>2</v></c><c t="str"><f>1</f><v>x&lt;y</v></c></row>"#;
+    let bytes = raw_xlsx(&raw_sheet(&[raw_header(), row.to_owned()]), Some(strings))?;
+    let read = read(&bytes, XLSX)?;
+    let cells = &read.rows[0];
+    assert_eq!(numbers(&read), [2]);
+    assert_eq!(cells.cell(Column::Id), &RawCell::Text("Jarabe& más".into()));
+    assert!(cells.cell(Column::Nombre).is_empty());
+    assert_eq!(cells.cell(Column::Codigo), &RawCell::Text("a\rb".into()));
+    assert_eq!(cells.cell(Column::Categoria), &RawCell::Text("x<y".into()));
+    Ok(())
+}
+
+#[test]
+fn what_is_no_workbook() -> Result<()> {
+    let ole = [&[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1][..], &[0; 4096]].concat();
+    let whole = template(50)?;
+    let cut = &whole[..whole.len() / 2];
+    let mut flipped = whole.clone();
+    for byte in &mut flipped[200..260] {
+        *byte ^= 0xff;
+    }
+    for (bytes, code) in [
+        (&ole[..], "old_or_protected"),
+        (b"id;nombre\n1;x\n", "not_xlsx"),
+        (b"PK", "not_xlsx"),
+        (b"PK\x03\x04", "corrupt_file"),
+        (cut, "corrupt_file"),
+        (&flipped, "corrupt_file"),
+        (&zip_of(&[("word/document.xml", b"<document/>")])?, "not_xlsx"),
+    ] {
+        let error = failure(bytes, XLSX)?;
+        assert_eq!(error.code(), code, "{error}");
+        assert!(!error.is_transient());
+    }
+    Ok(())
+}
+
+#[test]
+fn bombs_are_refused_before_they_are_parsed() -> Result<()> {
+    let spaces = " ".repeat(60 * 1024 * 1024);
+    let bomb = raw_xlsx(&raw_sheet(&[raw_header(), spaces]), None)?;
+    assert!(bomb.len() < 100_000);
+    let error = failure(&bomb, XLSX)?;
+    assert_eq!(error.code(), "hostile_file", "{error}");
+    assert!(error.to_string().contains("100 veces"), "{error}");
+
+    let limits = Limits { max_inflated_bytes: 50_000, ..Limits::default() };
+    let error = read_with(&template(1000)?, XLSX, &limits)?.err().map(|error| error.code());
+    assert_eq!(error, Some("hostile_file"));
+
+    let many: Vec<String> = (0..2001).map(|index| format!("p{index}.xml")).collect();
+    let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), &b"<a/>"[..])).collect();
+    assert_eq!(failure(&zip_of(&many)?, XLSX)?.code(), "hostile_file");
+    Ok(())
+}
+
+#[test]
+fn the_last_cell_of_a_sheet_costs_nothing() -> Result<()> {
+    let last = r#"<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>"#.to_owned();
+    let sheet = raw_sheet(&[raw_header(), raw_row(2, &GOOD), last]);
+    let sheet = sheet.replace("<sheetData>", r#"<dimension ref="A1:XFD1048576"/><sheetData>"#);
+    let bytes = raw_xlsx(&sheet, None)?;
+    assert!(bytes.len() < 4096);
+    let read = read(&bytes, XLSX)?;
+    assert_eq!((numbers(&read), read.total), (vec![2], Some(1)));
+    Ok(())
+}
+
+#[test]
+fn rows_and_columns_beyond_excels_are_refused() -> Result<()> {
+    let beyond = r#"<row r="1048577"><c r="A1048577"><v>1</v></c></row>"#.to_owned();
+    let bytes = raw_xlsx(&raw_sheet(&[raw_header(), beyond]), None)?;
+    assert_eq!(failure(&bytes, XLSX)?.code(), "too_many_rows");
+
+    let wide = r#"<row r="2"><c r="XFE2"><v>1</v></c></row>"#.to_owned();
+    let bytes = raw_xlsx(&raw_sheet(&[raw_header(), wide]), None)?;
+    assert_eq!(failure(&bytes, XLSX)?.code(), "too_many_columns");
+
+    for place in ["A99999999999", "ZZZZZZZZZZ3", "Ñ3", "A0", "3"] {
+        let absurd = format!(r#"<row r="2"><c r="{place}"><v>1</v></c></row>"#);
+        let bytes = raw_xlsx(&raw_sheet(&[raw_header(), absurd]), None)?;
+        let error = failure(&bytes, XLSX)?;
+        assert!(
+            ["corrupt_file", "too_many_rows", "too_many_columns"].contains(&error.code()),
+            "{place}: {error}"
+        );
+    }
+
+    let limits = Limits { max_rows: 10, ..Limits::default() };
+    assert!(matches!(read_with(&template(10)?, XLSX, &limits)?, Err(FileError::TooManyRows { max: 10 })));
+    assert!(read_with(&template(9)?, XLSX, &limits)?.is_ok());
+    Ok(())
+}
+
+#[test]
+fn doctypes_and_lies_are_refused() -> Result<()> {
+    let sheet = raw_sheet(&[raw_header(), raw_row(2, &GOOD)]);
+    let doctype = format!("<!DOCTYPE x [<!ENTITY a \"b\">]>{sheet}");
+    assert_eq!(failure(&raw_xlsx(&doctype, None)?, XLSX)?.code(), "hostile_file");
+
+    let strings = r#"<sst count="1" uniqueCount="4000000000"><si><t>x</t></si></sst>"#;
+    assert_eq!(failure(&raw_xlsx(&sheet, Some(strings))?, XLSX)?.code(), "hostile_file");
+    let strings = r#"<sst count="4000000000" uniqueCount="1"><si><t>x</t></si></sst>"#;
+    assert!(read(&raw_xlsx(&sheet, Some(strings))?, XLSX).is_ok());
+
+    let disorder = raw_sheet(&[raw_header(), raw_row(5, &GOOD), raw_row(3, &GOOD)]);
+    assert_eq!(failure(&raw_xlsx(&disorder, None)?, XLSX)?.code(), "corrupt_file");
+    let dangling = r#"<row r="2"><c r="A2" t="s"><v>7</v></c></row>"#.to_owned();
+    let bytes = raw_xlsx(&raw_sheet(&[raw_header(), dangling]), None)?;
+    assert_eq!(failure(&bytes, XLSX)?.code(), "corrupt_file");
+    Ok(())
+}
+
+#[test]
+fn strings_beyond_their_memory_are_refused() -> Result<()> {
+    let limits = Limits { max_shared_strings_bytes: 100_000, ..Limits::default() };
+    let error = read_with(&template(1000)?, XLSX, &limits)?.err().map(|error| error.code());
+    assert_eq!(error, Some("too_much_text"));
+    Ok(())
+}
+
+#[test]
+fn a_long_cell_is_cut_where_it_is_still_too_long() -> Result<()> {
+    let long = "ñ".repeat(5000);
+    let mut cells = GOOD;
+    cells[1] = &long;
+    let read = read(&raw_xlsx(&raw_sheet(&[raw_header(), raw_row(2, &cells)]), None)?, XLSX)?;
+    assert_eq!(column(&read, Column::Nombre)[0].chars().count(), 1000);
+    let error = validate(read.rows[0].clone()).err().map(|error| error.code);
+    assert_eq!(error, Some("too_long"));
+    Ok(())
+}
+
+#[test]
+fn a_cell_of_ten_megabytes_is_refused() -> Result<()> {
+    // Text that compresses badly, so that it is no bomb.
+    let mut state = 1u64;
+    let mut long = String::new();
+    while long.len() < 10 * 1024 * 1024 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        long.push_str(&format!("{:x}", state >> 32));
+    }
+    let mut cells = GOOD;
+    cells[1] = &long;
+    let bytes = raw_xlsx(&raw_sheet(&[raw_header(), raw_row(2, &GOOD), raw_row(3, &cells)]), None)?;
+    assert!(matches!(failure(&bytes, XLSX)?, FileError::CellTooLarge { row: 3 }));
+    let strings = format!("<sst><si><t>{long}</t></si></sst>");
+    let bytes = raw_xlsx(&raw_sheet(&[raw_header(), raw_row(2, &GOOD)]), Some(&strings))?;
+    assert_eq!(failure(&bytes, XLSX)?.code(), "cell_too_large");
+    Ok(())
+}
+
+#[test]
+fn names_say_the_kind() {
+    for (name, kind) in
+        [("a.xlsx", XLSX), ("A.XLSX", XLSX), ("lista v2.Csv", FileKind::Csv), (" b.csv ", FileKind::Csv)]
+    {
+        assert_eq!(FileKind::of(name).ok(), Some(kind), "{name}");
+    }
+    for name in ["", "a", "a.xls", "a.xlsx.exe", ".xlsx", "a.pdf", "a.xlsm"] {
+        let error = FileKind::of(name).err().map(|error| error.to_string());
+        let expected = "Formato de archivo no soportado. Use Excel (.xlsx) o CSV (.csv)";
+        assert_eq!(error.as_deref(), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn the_size_is_checked_first() -> Result<()> {
+    let limits = Limits { max_bytes: 100, ..Limits::default() };
+    let error = read_with(&template(1)?, XLSX, &limits)?.err().map(|error| error.code());
+    assert_eq!(error, Some("file_too_large"));
+    assert!(matches!(open("/nonexistent.xlsx".as_ref(), XLSX, &limits), Err(FileError::Io(_))));
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_is_dropped_ends_its_thread() -> Result<()> {
+    let bytes = template(5000)?;
+    for _ in 0..20 {
+        let mut reader = open_bytes(&bytes, XLSX, &Limits::default())??;
+        assert_eq!(reader.next_batch(10)?.map(|rows| rows.len()), Some(10));
+    }
+    Ok(())
+}
