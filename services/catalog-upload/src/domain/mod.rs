@@ -8,6 +8,11 @@ pub mod row;
 pub mod rules;
 pub mod summary;
 
+#[cfg(test)]
+mod classify_tests;
+#[cfg(test)]
+mod rules_tests;
+
 pub use classify::{Decision, ExistingProduct, ImportContext, Outcome, classify};
 pub use column::Column;
 pub use row::{ProductRow, RawCell, RawRow, RowError};

@@ -1,0 +1,244 @@
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{Decision, ExistingProduct, ImportContext, Outcome, ProductRow, Summary, classify};
+
+const IMPORT: Uuid = Uuid::from_u128(1);
+const EARLIER: Uuid = Uuid::from_u128(2);
+
+fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
+    ProductRow {
+        row: number,
+        id: id.to_owned(),
+        nombre: "n".to_owned(),
+        codigo: codigo.to_owned(),
+        categoria: "c".to_owned(),
+        presentacion: None,
+        precio_unitario: 1.into(),
+        certificado_sanitario: "s".to_owned(),
+        condiciones_almacenamiento: "a".to_owned(),
+        tiempo_entrega_dias: 1,
+        stock_minimo: 10,
+        stock_critico: 5,
+        requiere_lote: false,
+        requiere_vencimiento: true,
+    }
+}
+
+fn product(id: &str, codigo: &str, supplier: &str) -> ExistingProduct {
+    let last_import = (supplier == "mine").then_some(EARLIER);
+    ExistingProduct {
+        id: id.to_owned(),
+        codigo: codigo.to_owned(),
+        proveedor_id: supplier.to_owned(),
+        last_import,
+    }
+}
+
+fn import(replace: bool) -> ImportContext<'static> {
+    ImportContext { import: IMPORT, proveedor_id: "mine", replace }
+}
+
+/// Each outcome in short: `+`, `=<id>` or the error's code.
+fn short(decisions: &[Decision]) -> Vec<String> {
+    let one = |decision: &Decision| match &decision.outcome {
+        Outcome::Create => "+".to_owned(),
+        Outcome::Update { id } => format!("={id}"),
+        Outcome::Reject(error) => error.code.to_owned(),
+    };
+    decisions.iter().map(one).collect()
+}
+
+#[test]
+fn the_first_of_a_file_wins_whatever_replace_says() {
+    for replace in [false, true] {
+        let rows = [row(2, "a", "A"), row(3, "a", "B"), row(4, "b", "A"), row(5, "b", "B")];
+        let decisions = classify(&rows, &[], import(replace));
+        assert_eq!(short(&decisions), ["+", "duplicate_in_file", "duplicate_in_file", "+"]);
+        assert_eq!(
+            decisions.iter().map(|decision| decision.duplicate).collect::<Vec<_>>(),
+            [false, true, true, false]
+        );
+    }
+    let mut written = product("a", "A", "mine");
+    written.last_import = Some(IMPORT);
+    let decisions = classify(&[row(900, "z", "A")], &[written], import(true));
+    assert_eq!(short(&decisions), ["duplicate_in_file"]);
+}
+
+#[test]
+fn a_known_product_is_refused_or_updated() {
+    let known = [product("a", "A", "mine"), product("b", "B", "mine")];
+    let rows = [row(2, "a", "A"), row(3, "x", "B"), row(4, "c", "C")];
+    let refused = classify(&rows, &known, import(false));
+    assert_eq!(short(&refused), ["duplicate_product", "duplicate_product", "+"]);
+    let Outcome::Reject(error) = &refused[1].outcome else { panic!("rejected above") };
+    assert_eq!(error.message, "Producto duplicado (ID: x o Código: B)");
+    assert_eq!((error.row, error.value.as_deref()), (3, Some("B")));
+    assert_eq!(short(&classify(&rows, &known, import(true))), ["=a", "=b", "+"]);
+}
+
+#[test]
+fn another_suppliers_product_is_never_touched() {
+    let known = [product("a", "A", "other"), product("b", "B", "mine")];
+    for replace in [false, true] {
+        let rows = [row(2, "a", "Z"), row(3, "z", "A"), row(4, "b", "A"), row(5, "a", "B")];
+        let decisions = classify(&rows, &known, import(replace));
+        assert_eq!(short(&decisions), ["other_supplier"; 4]);
+        for (decision, message) in decisions.iter().zip([
+            "El ID a pertenece a un producto de otro proveedor; use otro",
+            "El Código A pertenece a un producto de otro proveedor; use otro",
+            "El Código A pertenece a un producto de otro proveedor; use otro",
+            "El ID a pertenece a un producto de otro proveedor; use otro",
+        ]) {
+            let Outcome::Reject(error) = &decision.outcome else { panic!("rejected above") };
+            assert_eq!(error.message, message);
+            assert!(decision.duplicate);
+        }
+    }
+}
+
+#[test]
+fn a_row_between_two_products_is_refused_naming_both() {
+    let known = [product("a", "A", "mine"), product("b", "B", "mine")];
+    let decisions = classify(&[row(2, "a", "B")], &known, import(true));
+    let Outcome::Reject(error) = &decisions[0].outcome else { panic!("must be rejected") };
+    assert_eq!(error.code, "id_and_codigo_conflict");
+    assert_eq!(
+        error.message,
+        "El ID a es de un producto (Código: A) y el Código B es de otro (ID: b); corrija uno de los dos"
+    );
+}
+
+#[test]
+fn an_update_frees_its_old_code() {
+    let known = [product("a", "A", "mine"), product("b", "B", "mine")];
+    let rows = [row(2, "a", "C"), row(3, "b", "A"), row(4, "c", "B"), row(5, "d", "C")];
+    let decisions = classify(&rows, &known, import(true));
+    assert_eq!(short(&decisions), ["=a", "=b", "+", "duplicate_in_file"]);
+}
+
+/// The rules again, one row at a time over a plain list of products.
+fn model(products: &mut Vec<ExistingProduct>, row: &ProductRow, replace: bool) -> (String, bool) {
+    let matches = |product: &&ExistingProduct| product.id == row.id || product.codigo == row.codigo;
+    let met: Vec<ExistingProduct> = products.iter().filter(matches).cloned().collect();
+    if met.is_empty() {
+        let mut new = product(&row.id, &row.codigo, "mine");
+        new.last_import = Some(IMPORT);
+        products.push(new);
+        return ("+".to_owned(), false);
+    }
+    if met.iter().any(|product| product.last_import == Some(IMPORT)) {
+        return ("duplicate_in_file".to_owned(), true);
+    }
+    if met.iter().any(|product| product.proveedor_id != "mine") {
+        return ("other_supplier".to_owned(), true);
+    }
+    if met.len() > 1 {
+        return ("id_and_codigo_conflict".to_owned(), true);
+    }
+    if !replace {
+        return ("duplicate_product".to_owned(), true);
+    }
+    apply(products, row, &Outcome::Update { id: met[0].id.clone() });
+    (format!("={}", met[0].id), true)
+}
+
+/// What the database does with a decision.
+fn apply(products: &mut Vec<ExistingProduct>, row: &ProductRow, outcome: &Outcome) {
+    match outcome {
+        Outcome::Create => {
+            let mut new = product(&row.id, &row.codigo, "mine");
+            new.last_import = Some(IMPORT);
+            products.push(new);
+        }
+        Outcome::Update { id } => {
+            for product in products.iter_mut().filter(|product| product.id == *id) {
+                product.codigo = row.codigo.clone();
+                product.last_import = Some(IMPORT);
+            }
+        }
+        Outcome::Reject(_) => {}
+    }
+}
+
+fn keys() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    proptest::collection::vec((0u8..8, 0u8..8), 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever the size of the batches, the outcome is that of one row at a time.
+    #[test]
+    fn batches_do_not_matter(
+        existing in proptest::collection::btree_map(0u8..8, (0u8..8, any::<bool>()), 0..8),
+        keys in keys(),
+        sizes in proptest::collection::vec(1usize..12, 1..20),
+        replace in any::<bool>(),
+    ) {
+        let mut codes = std::collections::HashSet::new();
+        let existing: Vec<_> = existing
+            .into_iter()
+            .filter(|(_, (codigo, _))| codes.insert(*codigo))
+            .map(|(id, (codigo, mine))| {
+                product(&id.to_string(), &codigo.to_string(), if mine { "mine" } else { "other" })
+            })
+            .collect();
+        let rows: Vec<_> = keys
+            .iter()
+            .enumerate()
+            .map(|(index, (id, codigo))| row(index as u32 + 2, &id.to_string(), &codigo.to_string()))
+            .collect();
+
+        let mut expected_products = existing.clone();
+        let expected: Vec<_> = rows.iter().map(|row| model(&mut expected_products, row, replace)).collect();
+
+        let mut products = existing.clone();
+        let mut decisions = Vec::new();
+        let mut summary = Summary::default();
+        let (mut rest, mut sizes) = (&rows[..], sizes.iter().cycle());
+        while !rest.is_empty() {
+            let size = sizes.next().copied().unwrap_or(1).min(rest.len());
+            let (batch, after) = rest.split_at(size);
+            let met: Vec<_> = products
+                .iter()
+                .filter(|product| batch.iter().any(|row| row.id == product.id || row.codigo == product.codigo))
+                .cloned()
+                .collect();
+            let decided = classify(batch, &met, import(replace));
+            let mut part = Summary::default();
+            for (row, decision) in batch.iter().zip(&decided) {
+                apply(&mut products, row, &decision.outcome);
+                part.count(decision);
+            }
+            summary.add(&part);
+            decisions.extend(decided);
+            rest = after;
+        }
+
+        let got: Vec<_> =
+            short(&decisions).into_iter().zip(decisions.iter().map(|decision| decision.duplicate)).collect();
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!(&products, &expected_products);
+
+        let ids: std::collections::HashSet<_> = products.iter().map(|product| &product.id).collect();
+        let codes: std::collections::HashSet<_> = products.iter().map(|product| &product.codigo).collect();
+        prop_assert!(ids.len() == products.len() && codes.len() == products.len());
+        for old in existing.iter().filter(|product| product.proveedor_id == "other") {
+            prop_assert!(products.contains(old));
+        }
+        prop_assert!(summary.holds());
+        prop_assert_eq!(summary.total, rows.len() as u64);
+        prop_assert_eq!(summary.created as usize, products.len() - existing.len());
+    }
+}
+
+#[test]
+fn sums_that_do_not_hold_are_noticed() {
+    let mut summary = Summary::default();
+    summary.count_invalid();
+    assert!(summary.holds() && summary.rejected == 1);
+    assert!(!Summary { total: 2, ..summary }.holds());
+    assert!(!Summary { updated: 1, accepted: 1, total: 2, ..summary }.holds());
+}
