@@ -1,1 +1,66 @@
-fn main() {}
+//! `api` serves everything (and is what runs without an argument), `migrate` brings the schema to this
+//! version, `doctor` looks for what must not be.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use chassis::{
+    config::{DatabaseSettings, Env},
+    db, shutdown, telemetry, tls,
+};
+use clap::{Parser, Subcommand};
+use gateway::{Gateway, config::Config, storage::Migrator};
+
+/// The gateway of Lote.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Role {
+    /// Serve HTTP, consume the queue of events, archive dead letters.
+    Api,
+    /// Bring the database schema to this version.
+    Migrate,
+    /// Check the invariants in the database; exits with 1 where one is broken.
+    Doctor,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let _failpoints = failpoints::arm();
+    let arguments = Arguments::parse();
+    tls::install();
+    let _telemetry = telemetry::init("gateway")?;
+    let shutdown = shutdown::token()?;
+    let mut env = Env::from_process();
+    match arguments.role.unwrap_or(Role::Api) {
+        Role::Api => {
+            let config = Config::read(&mut env);
+            env.finish()?;
+            Gateway::open(config, &shutdown).await?.run(shutdown).await?;
+        }
+        Role::Migrate => {
+            let settings = DatabaseSettings::read(&mut env);
+            env.finish()?;
+            db::migrate::<Migrator>(&settings, "gateway", &shutdown).await?;
+        }
+        Role::Doctor => {
+            let settings = DatabaseSettings::read(&mut env);
+            env.finish()?;
+            let database = db::connect(&settings, "gateway doctor", &shutdown).await?;
+            let findings = outbox::doctor(&database.pool).await.context("could not look into the outbox")?;
+            for finding in &findings {
+                println!("{finding}");
+            }
+            if !findings.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+            println!("gateway: nothing wrong");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

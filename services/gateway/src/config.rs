@@ -1,0 +1,343 @@
+//! The gateway's settings.
+
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, str::FromStr, time::Duration};
+
+use chassis::{
+    auth::Role,
+    config::{DatabaseSettings, Env, HttpSettings, RedisSettings, Secret, broker_config},
+};
+use messaging::BrokerConfig;
+
+use crate::{
+    http::routes::{Backend, under},
+    identity::IdentitySettings,
+};
+
+/// The port, unless `HTTP_PORT` says otherwise.
+const PORT: u16 = 8001;
+
+/// All that a gateway reads from its environment.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it serves.
+    pub http: HttpSettings,
+    /// Its schema.
+    pub database: DatabaseSettings,
+    /// The live stream.
+    pub redis: RedisSettings,
+    /// Events come by it.
+    pub broker: BrokerConfig,
+    /// Users, keys, tokens.
+    pub identity: IdentitySettings,
+    /// All that only a gateway has.
+    pub settings: Settings,
+}
+
+impl Config {
+    /// Reads all of it; what is wrong is in `env` afterwards.
+    pub fn read(env: &mut Env) -> Self {
+        let settings = Settings::read(env);
+        Self {
+            http: HttpSettings::read(env, PORT),
+            database: DatabaseSettings::read(env),
+            redis: RedisSettings::read(env),
+            broker: broker_config("gateway", env),
+            identity: IdentitySettings::read(env, settings.trusted_proxies.clone()),
+            settings,
+        }
+    }
+}
+
+/// How the gateway serves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The base URLs of the services behind it. A service without one has no routes.
+    pub backends: BTreeMap<Backend, Secret<String>>,
+    /// Paths that work without a login, in the name of a role.
+    pub legacy: Vec<LegacyRule>,
+    /// The largest upload's body, in bytes, with some slack for its multipart framing.
+    pub upload_limit: u64,
+    /// The largest other body that is passed on, in bytes.
+    pub body_limit: u64,
+    /// How long a connection to a backend may take.
+    pub connect_timeout: Duration,
+    /// How long a backend may be silent: before it answers, within its answer, and while it takes a body.
+    pub backend_timeout: Duration,
+    /// How long a client may be silent while it sends a body.
+    pub client_timeout: Duration,
+    /// Failures in a row after which a backend is left alone for a moment.
+    pub breaker_threshold: u32,
+    /// That moment.
+    pub breaker_pause: Duration,
+    /// Requests a caller may make.
+    pub limits: Limits,
+    /// Proxies before the gateway, whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Browser origins that may call the API. Empty: none but its own.
+    pub cors_origins: Vec<String>,
+    /// Live streams that one caller may have open at one replica.
+    pub stream_connections: usize,
+}
+
+/// What multipart framing may add to a file: boundaries, part headers, short fields.
+const FRAMING: u64 = 64 * 1024;
+
+impl Settings {
+    /// Reads all of it; what is wrong is in `env` afterwards.
+    pub fn read(env: &mut Env) -> Self {
+        let mut backends = BTreeMap::new();
+        for &backend in Backend::ALL {
+            let url = if backend == Backend::CatalogUpload {
+                Some(env.url(backend.variable(), &["http", "https"]))
+            } else {
+                env.optional_url(backend.variable(), &["http", "https"])
+            };
+            backends.extend(url.map(|url| (backend, url)));
+        }
+        let upload_limit = env.default("UPLOAD_LIMIT", 100 * 1024 * 1024, "a number of bytes");
+        Self {
+            backends,
+            legacy: list(env, "LEGACY_ANONYMOUS"),
+            upload_limit: u64::saturating_add(upload_limit, FRAMING),
+            body_limit: env.default("PROXY_BODY_LIMIT", 2 * 1024 * 1024, "a number of bytes"),
+            connect_timeout: millis(env, "BACKEND_CONNECT_MILLIS", 500),
+            backend_timeout: millis(env, "BACKEND_TIMEOUT_MILLIS", 30_000),
+            client_timeout: millis(env, "CLIENT_TIMEOUT_MILLIS", 30_000),
+            breaker_threshold: env.default("BREAKER_THRESHOLD", 5, "a number of failures"),
+            breaker_pause: millis(env, "BREAKER_PAUSE_MILLIS", 1_000),
+            limits: Limits {
+                auth: env.default("RATE_LIMIT_AUTH", Rate::per_minute(60), Rate::EXPECTED),
+                upload: env.default("RATE_LIMIT_UPLOAD", Rate::per_minute(60), Rate::EXPECTED),
+                default: env.default("RATE_LIMIT_DEFAULT", Rate::per_minute(1200), Rate::EXPECTED),
+            },
+            trusted_proxies: list(env, "TRUSTED_PROXIES"),
+            cors_origins: list::<Origin>(env, "CORS_ORIGINS").into_iter().map(|origin| origin.0).collect(),
+            stream_connections: env.default("STREAM_CONNECTIONS", 8, "a number of connections"),
+        }
+    }
+
+    /// The role in whose name `path` works without a login, if any.
+    pub fn legacy_role(&self, path: &str) -> Option<Role> {
+        self.legacy.iter().find(|rule| under(path, &rule.prefix)).map(|rule| rule.role)
+    }
+}
+
+fn millis(env: &mut Env, name: &str, default: u64) -> Duration {
+    Duration::from_millis(env.default(name, default, "a number of milliseconds"))
+}
+
+/// A comma-separated list; each wrong item is reported.
+fn list<T: FromStr<Err = String>>(env: &mut Env, name: &str) -> Vec<T> {
+    let text: String = env.default(name, String::new(), "a comma-separated list");
+    let mut values = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        match item.parse() {
+            Ok(value) => values.push(value),
+            Err(problem) => env.reject(name, problem),
+        }
+    }
+    values
+}
+
+/// `<path prefix>=<role>`: those paths work without a login, as that role. For clients that were written
+/// before there were logins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegacyRule {
+    /// The path, or what stands before the next `/` of longer ones.
+    pub prefix: String,
+    /// Viewer or operator.
+    pub role: Role,
+}
+
+impl FromStr for LegacyRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let problem = || format!("has {text:?}, expected <path under /api/>=<viewer or operator>");
+        let (prefix, role) = text.split_once('=').ok_or_else(problem)?;
+        let prefix = prefix.trim().trim_end_matches('/');
+        let role = match role.trim() {
+            "viewer" => Role::Viewer,
+            "operator" => Role::Operator,
+            // Nobody is an administrator without a login; and which supplier would it be?
+            _ => return Err(problem()),
+        };
+        if !prefix.starts_with("/api/") {
+            return Err(problem());
+        }
+        Ok(Self { prefix: prefix.to_owned(), role })
+    }
+}
+
+/// Rates by class of request.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Logins and refreshes, by address.
+    pub auth: Rate,
+    /// Uploads, by caller.
+    pub upload: Rate,
+    /// All else, by caller.
+    pub default: Rate,
+}
+
+/// `<requests>/<seconds>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// So many requests…
+    pub requests: NonZeroU32,
+    /// …in so many seconds, and as many at once.
+    pub seconds: NonZeroU32,
+}
+
+impl Rate {
+    const EXPECTED: &str = "<requests>/<seconds>, such as 60/60";
+
+    const fn per_minute(requests: u32) -> Self {
+        let requests = match NonZeroU32::new(requests) {
+            Some(requests) => requests,
+            None => NonZeroU32::MIN,
+        };
+        Self { requests, seconds: NonZeroU32::MIN.saturating_add(59) }
+    }
+
+    /// The time in which one more request is earned.
+    pub fn period(self) -> Duration {
+        (Duration::from_secs(u64::from(self.seconds.get())) / self.requests.get())
+            .max(Duration::from_nanos(1))
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split_once('/')
+            .and_then(|(requests, seconds)| {
+                Some(Self { requests: requests.trim().parse().ok()?, seconds: seconds.trim().parse().ok()? })
+            })
+            .ok_or_else(|| format!("{text:?} is no rate, expected {}", Self::EXPECTED))
+    }
+}
+
+/// A range of addresses: `10.0.0.0/8`, `::1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    base: u128,
+    mask: u128,
+}
+
+/// IPv4 addresses are compared in their IPv6-mapped form, in which dual-stack sockets report them.
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+impl Network {
+    /// Whether an address is in the range.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        bits(address) & self.mask == self.base
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let problem = || format!("has {text:?}, expected an address or a range such as 10.0.0.0/8");
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length.parse::<u32>().map_err(|_| problem())?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| problem())?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.unwrap_or(width);
+        if length > width {
+            return Err(problem());
+        }
+        let mask = u128::MAX.checked_shl(width - length).unwrap_or(0);
+        Ok(Self { base: bits(address) & mask, mask })
+    }
+}
+
+struct Origin(String);
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match url::Url::parse(text) {
+            Ok(url)
+                if matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(format!("has {text:?}, expected an origin such as https://console.example.com")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> (Settings, Result<(), chassis::config::ConfigError>) {
+        let mut env = Env::from_map(variables.iter().copied());
+        let settings = Settings::read(&mut env);
+        (settings, env.finish())
+    }
+
+    #[test]
+    fn without_configuration_nothing_is_anonymous_and_no_other_origin_is_allowed() {
+        let (settings, read) = read(&[("CATALOG_UPLOAD_URL", "http://catalog:3001")]);
+        assert_eq!(read, Ok(()));
+        assert!(settings.legacy.is_empty() && settings.cors_origins.is_empty());
+        assert!(settings.trusted_proxies.is_empty());
+        assert_eq!(settings.upload_limit, 100 * 1024 * 1024 + FRAMING);
+        assert_eq!(settings.backends.len(), 1);
+    }
+
+    #[test]
+    fn legacy_paths_have_a_role_below_admin() {
+        let (settings, read_well) = read(&[
+            ("CATALOG_UPLOAD_URL", "http://catalog:3001"),
+            ("LEGACY_ANONYMOUS", "/api/v1/catalog/items/bulk-upload=operator, /api/catalog/=viewer"),
+        ]);
+        assert_eq!(read_well, Ok(()));
+        assert_eq!(settings.legacy_role("/api/v1/catalog/items/bulk-upload"), Some(Role::Operator));
+        assert_eq!(settings.legacy_role("/api/catalog/bulk-upload/status/1"), Some(Role::Viewer));
+        assert_eq!(settings.legacy_role("/api/v1/catalog/items/bulk-uploads"), None);
+        for wrong in ["/api/v1/catalog=admin", "/api/v1/catalog=supplier", "/api/v1/catalog", "/=viewer"] {
+            let (_, wrong) = read(&[("CATALOG_UPLOAD_URL", "http://c"), ("LEGACY_ANONYMOUS", wrong)]);
+            assert!(wrong.expect_err("refused").to_string().contains("LEGACY_ANONYMOUS"));
+        }
+    }
+
+    #[test]
+    fn ranges_hold_what_they_say() {
+        let ten: Network = "10.0.0.0/8".parse().expect("a range");
+        assert!(ten.contains("10.200.3.4".parse().expect("an address")));
+        assert!(ten.contains("::ffff:10.1.2.3".parse().expect("an address")), "mapped");
+        assert!(!ten.contains("11.0.0.1".parse().expect("an address")));
+        let one: Network = "::1".parse().expect("an address");
+        assert!(one.contains("::1".parse().expect("an address")));
+        assert!(!one.contains("::2".parse().expect("an address")));
+        let all: Network = "::/0".parse().expect("a range");
+        assert!(all.contains("8.8.8.8".parse().expect("an address")));
+        for wrong in ["10.0.0.0/33", "host", "10.0.0.0/x", ""] {
+            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_and_origins_are_checked() {
+        let rate: Rate = "10/60".parse().expect("a rate");
+        assert_eq!(rate.period(), Duration::from_secs(6));
+        assert!("0/60".parse::<Rate>().is_err() && "10".parse::<Rate>().is_err());
+        assert!("https://a.example".parse::<Origin>().is_ok());
+        for wrong in ["*", "https://a.example/", "https://a.example/x", "a.example", "null"] {
+            assert!(wrong.parse::<Origin>().is_err(), "{wrong}");
+        }
+    }
+}

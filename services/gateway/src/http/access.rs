@@ -1,0 +1,138 @@
+//! Who sends a request, and how often they may: one middleware before everything the gateway serves. It
+//! leaves the caller in the request's extensions, where handlers (`chassis::auth::Caller` too) find it.
+
+use actix_web::{
+    Error, HttpMessage as _, HttpRequest, ResponseError as _,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::Method,
+    middleware::Next,
+    web,
+};
+use chassis::{
+    Problem,
+    auth::{Caller, Role},
+};
+
+use super::{
+    client_ip::client_ip,
+    limits::{Class, address_key},
+    proxy::is_upload,
+    routes,
+};
+use crate::App;
+
+/// What was found out about the sender of a request.
+enum Access {
+    /// Authenticated, or let in as a legacy path's role; the token is what services get to see.
+    Known { caller: Caller, token: String },
+    /// No credentials.
+    Nobody,
+    /// Credentials that don't hold.
+    Refused(Problem),
+}
+
+/// The middleware.
+pub async fn guard<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    if is_open(request.request()) {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
+    let app = request
+        .app_data::<web::Data<App>>()
+        .cloned()
+        .ok_or_else(|| Problem::internal(anyhow::anyhow!("the guard runs outside of the gateway")))?;
+    let class = class(request.request());
+    let address = address_key(client_ip(request.request(), &app.settings.trusted_proxies));
+    // Logins carry no credentials yet; what they carry is checked by their own handlers.
+    let access = if class == Class::Auth { Access::Nobody } else { identify(&app, request.request()).await };
+    let key = match &access {
+        Access::Known { caller, .. } if caller.id() != LEGACY => format!("sub:{}", caller.id()),
+        _ => address,
+    };
+    let verdict = app.limiter.check(class, &key);
+    let mut response = if verdict.allowed {
+        {
+            let mut extensions = request.extensions_mut();
+            if let Access::Known { caller, .. } = &access {
+                extensions.insert(caller.clone());
+            }
+            extensions.insert(access);
+        }
+        next.call(request).await?.map_into_boxed_body()
+    } else {
+        let problem = Problem::too_many(verdict.reset);
+        request.into_response(problem.error_response())
+    };
+    for (name, value) in verdict.headers() {
+        response.headers_mut().insert(name, value);
+    }
+    Ok(response)
+}
+
+/// The subject of tokens for legacy paths: everyone who comes without a login.
+pub const LEGACY: &str = "legacy-anonymous";
+
+async fn identify(app: &App, request: &HttpRequest) -> Access {
+    match app.identity.caller_of(request).await {
+        Ok(Some(known)) => Access::Known { caller: known.claims.into(), token: known.token },
+        Ok(None) => match app.settings.legacy_role(request.path()) {
+            Some(role) => match app.identity.token_for_role(LEGACY, role) {
+                Ok(known) => Access::Known { caller: known.claims.into(), token: known.token },
+                Err(problem) => Access::Refused(problem),
+            },
+            None => Access::Nobody,
+        },
+        Err(problem) => Access::Refused(problem),
+    }
+}
+
+/// What everyone may read as often as they like: keys, documentation, health.
+fn is_open(request: &HttpRequest) -> bool {
+    let path = request.path();
+    path.starts_with("/.well-known/")
+        || path == "/docs"
+        || path.starts_with("/docs/")
+        || path.starts_with("/api-docs/")
+        || routes::find(request.method(), path).is_some_and(|route| route.anonymous)
+}
+
+fn class(request: &HttpRequest) -> Class {
+    let path = request.path();
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    if *request.method() == Method::POST && matches!(path, "/auth/login" | "/auth/refresh") {
+        Class::Auth
+    } else if is_upload(request) {
+        Class::Upload
+    } else {
+        Class::Default
+    }
+}
+
+/// The caller.
+///
+/// # Errors
+/// 401 where there is none.
+pub fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
+    authorise_any(request).map(|(caller, _)| caller)
+}
+
+/// The token that speaks for the caller at the services.
+///
+/// # Errors
+/// 401 where there is no caller, 403 where its role is none of `roles`.
+pub fn authorise(request: &HttpRequest, roles: &[Role]) -> Result<String, Problem> {
+    let (caller, token) = authorise_any(request)?;
+    caller.require(roles)?;
+    Ok(token)
+}
+
+fn authorise_any(request: &HttpRequest) -> Result<(Caller, String), Problem> {
+    match request.extensions_mut().remove::<Access>() {
+        Some(Access::Known { caller, token }) => Ok((caller, token)),
+        Some(Access::Refused(problem)) => Err(problem),
+        Some(Access::Nobody) | None => Err(Problem::unauthorized("Falta el token de acceso")),
+    }
+}

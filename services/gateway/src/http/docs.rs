@@ -1,0 +1,220 @@
+//! The documentation: Swagger UI over one OpenAPI document, merged from the gateway's own and those of the
+//! services behind it.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
+use chassis::Problem;
+use futures::future::join_all;
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+use tracing::debug;
+
+use super::routes::{Backend, ROUTES, under};
+use crate::App;
+
+/// How long a merged document is good for.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Swagger UI is served with the gateway and talks to it alone; its styles are inline.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+
+/// The last document each service was seen with.
+#[derive(Default)]
+pub struct Documents(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    asked: Option<Instant>,
+    services: BTreeMap<Backend, Value>,
+}
+
+/// `/docs/…`: Swagger UI.
+pub async fn page(path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let config = utoipa_swagger_ui::Config::from("/api-docs/openapi.json");
+    let file = utoipa_swagger_ui::serve(&path, Arc::new(config))
+        .map_err(|error| Problem::internal(anyhow::anyhow!("{error}")))?
+        .ok_or_else(|| Problem::of(StatusCode::NOT_FOUND))?;
+    let mut response = HttpResponse::Ok();
+    if file.gzpipped {
+        response.insert_header((header::CONTENT_ENCODING, "gzip"));
+    }
+    Ok(response
+        .content_type(file.content_type)
+        .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+        .insert_header((header::CACHE_CONTROL, "public, max-age=3600"))
+        .body(file.bytes.into_owned()))
+}
+
+/// `/docs`: its pages name their parts relative to `/docs/`.
+pub async fn redirect() -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
+}
+
+/// `/api-docs/openapi.json`. A service that is down stays as it was last seen.
+pub async fn document(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let own = serde_json::to_value(super::openapi()).map_err(Problem::internal)?;
+    // Held while asking, so that one asks for all.
+    let mut known = app.documents.0.lock().await;
+    if known.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
+        let answers = join_all(app.backends.all().map(|target| async {
+            (target.backend, app.backends.json(target, "/api-docs/openapi.json", None).await)
+        }))
+        .await;
+        let complete = answers.iter().all(|(_, answer)| answer.is_ok());
+        for (backend, answer) in answers {
+            match answer {
+                Ok(document) => {
+                    known.services.insert(backend, document);
+                }
+                Err(error) => debug!(backend = backend.name(), %error, "no document of this service"),
+            }
+        }
+        // What is missing is asked for again with the next request.
+        known.asked = complete.then(Instant::now);
+    }
+    let merged =
+        known.services.iter().fold(own, |merged, (backend, service)| merge(merged, *backend, service));
+    Ok(HttpResponse::Ok().json(merged))
+}
+
+/// Adds what of a service's document can be reached through the gateway.
+fn merge(mut into: Value, backend: Backend, service: &Value) -> Value {
+    let mut service = service.clone();
+    let renames = renames(&into, backend, &service);
+    rewrite_references(&mut service, &renames);
+
+    let paths = object(&mut into, "paths");
+    for (path, item) in entries(&service, "paths") {
+        if reachable(path, backend) {
+            paths.entry(path.clone()).or_insert_with(|| item.clone());
+        }
+    }
+    let components = object(&mut into, "components");
+    for (section, named) in entries(&service, "components") {
+        let Some(named) = named.as_object() else { continue };
+        let section_into = components.entry(section.clone()).or_insert_with(|| json!({}));
+        let Some(section_into) = section_into.as_object_mut() else { continue };
+        for (name, component) in named {
+            let reference = format!("#/components/{section}/{name}");
+            let name = renames.get(&reference).and_then(|new| new.rsplit('/').next()).unwrap_or(name);
+            section_into.entry(name.to_owned()).or_insert_with(|| component.clone());
+        }
+    }
+    if let (Some(tags), Some(more)) = (
+        into.as_object_mut().and_then(|into| into.entry("tags").or_insert_with(|| json!([])).as_array_mut()),
+        service.get("tags").and_then(Value::as_array),
+    ) {
+        for tag in more {
+            if !tags.iter().any(|known| known.get("name") == tag.get("name")) {
+                tags.push(tag.clone());
+            }
+        }
+    }
+    into
+}
+
+/// Whether requests for this path go to this service.
+fn reachable(path: &str, backend: Backend) -> bool {
+    ROUTES.iter().find(|route| under(path, route.prefix)).is_some_and(|route| route.backend == backend)
+}
+
+/// New references for components whose name another service gave to something else.
+fn renames(into: &Value, backend: Backend, service: &Value) -> BTreeMap<String, String> {
+    let mut renames = BTreeMap::new();
+    for (section, named) in entries(service, "components") {
+        for (name, component) in named.as_object().into_iter().flatten() {
+            let taken = into.pointer(&format!("/components/{section}/{name}"));
+            if taken.is_some_and(|taken| taken != component) {
+                renames.insert(
+                    format!("#/components/{section}/{name}"),
+                    format!("#/components/{section}/{}.{name}", backend.name()),
+                );
+            }
+        }
+    }
+    renames
+}
+
+fn rewrite_references(value: &mut Value, renames: &BTreeMap<String, String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(text) if name == "$ref" => {
+                        if let Some(new) = renames.get(text.as_str()) {
+                            new.clone_into(text);
+                        }
+                    }
+                    member => rewrite_references(member, renames),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rewrite_references(item, renames)),
+        _ => {}
+    }
+}
+
+/// The members of a member that is an object; none where there is no such member.
+fn entries<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    value.get(name).and_then(Value::as_object).into_iter().flatten()
+}
+
+fn object<'a>(value: &'a mut Value, name: &str) -> &'a mut Map<String, Value> {
+    if !value.get(name).is_some_and(Value::is_object) {
+        value[name] = json!({});
+    }
+    value[name].as_object_mut().expect("it was just made one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_keeps_both_sides_apart_and_shows_only_what_can_be_reached() {
+        let own = json!({
+            "openapi": "3.1.0",
+            "paths": { "/api/v1/auth/login": { "post": {} } },
+            "components": { "schemas": { "Page": { "type": "object" }, "Problem": { "type": "string" } } },
+            "tags": [{ "name": "auth" }],
+        });
+        let service = json!({
+            "paths": {
+                "/api/v1/catalog/items": { "get": { "x": { "$ref": "#/components/schemas/Page" },
+                                                    "y": { "$ref": "#/components/schemas/Problem" } } },
+                "/health": { "get": {} },
+                "/api/v1/auth/login": { "post": { "evil": true } },
+            },
+            "components": {
+                "schemas": { "Page": { "type": "array", "items": { "$ref": "#/components/schemas/Item" } },
+                             "Problem": { "type": "string" }, "Item": {} },
+                "securitySchemes": { "bearer": { "type": "http" } },
+            },
+            "tags": [{ "name": "auth" }, { "name": "catalog" }],
+        });
+        let merged = merge(own, Backend::CatalogUpload, &service);
+        let paths: Vec<_> = entries(&merged, "paths").map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["/api/v1/auth/login", "/api/v1/catalog/items"]);
+        assert_eq!(merged["paths"]["/api/v1/auth/login"]["post"], json!({}), "the gateway's own stays");
+        let get = &merged["paths"]["/api/v1/catalog/items"]["get"];
+        assert_eq!(get["x"]["$ref"], "#/components/schemas/catalog-upload.Page");
+        assert_eq!(get["y"]["$ref"], "#/components/schemas/Problem", "the same thing keeps its name");
+        let schemas = &merged["components"]["schemas"];
+        assert_eq!(schemas["Page"]["type"], "object");
+        assert_eq!(schemas["catalog-upload.Page"]["items"]["$ref"], "#/components/schemas/Item");
+        assert!(schemas["Item"].is_object());
+        assert_eq!(merged["components"]["securitySchemes"]["bearer"]["type"], "http");
+        assert_eq!(merged["tags"], json!([{ "name": "auth" }, { "name": "catalog" }]));
+    }
+}

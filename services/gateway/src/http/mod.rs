@@ -1,0 +1,112 @@
+//! What the gateway serves: identity, the services behind it, live events, documentation.
+
+pub mod access;
+pub(crate) mod api_keys;
+pub(crate) mod auth;
+pub mod backends;
+mod breaker;
+mod client_ip;
+mod docs;
+pub(crate) mod jwks;
+pub mod limits;
+mod problems;
+mod proxy;
+pub mod routes;
+mod stream;
+pub(crate) mod users;
+mod workers;
+
+use std::time::Duration;
+
+use actix_cors::Cors;
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header},
+    middleware::from_fn,
+    web::{self, ServiceConfig},
+};
+use chassis::Problem;
+use utoipa::OpenApi;
+
+pub use client_ip::client_ip;
+pub use docs::Documents;
+pub use stream::Watchers;
+
+use crate::{App, config::Settings, identity};
+
+/// The gateway's own API. The services' are merged into it when it is asked for.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Lote", description = "Todo lo que ofrece la plataforma, por una sola puerta"),
+    paths(stream::stream, workers::workers),
+    modifiers(&Bearer),
+)]
+struct Api;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        openapi
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The gateway's own document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut api = Api::openapi();
+    api.merge(identity::openapi());
+    api
+}
+
+/// Adds everything the gateway serves, besides what every process does.
+pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>) {
+    let mut scope = web::scope("")
+        .app_data(app.clone())
+        .service(web::resource("/docs").route(web::get().to(docs::redirect)))
+        .service(web::resource("/docs/{path:.*}").route(web::get().to(docs::page)))
+        .service(web::resource("/api-docs/openapi.json").route(web::get().to(docs::document)))
+        .service(web::resource("/api/v1/stream").route(web::get().to(stream::stream)))
+        .service(web::resource("/api/v1/admin/workers").route(web::get().to(workers::workers)));
+    // One resource a row, so that metrics and logs name the row.
+    for route in routes::ROUTES.iter().filter(|route| app.backends.get(route.backend).is_some()) {
+        let below = format!("{}/{{tail:.*}}", route.prefix);
+        scope = scope.service(web::resource([route.prefix.to_owned(), below]).to(proxy::proxy));
+    }
+    scope = scope.configure(|config| app.identity.configure(config)).default_service(web::to(unknown));
+    // The last is the outermost: browsers see who may call even on refusals.
+    config.service(scope.wrap(from_fn(access::guard)).wrap(cors(&app.settings)));
+}
+
+async fn unknown() -> Result<HttpResponse, Problem> {
+    Err(Problem::of(StatusCode::NOT_FOUND))
+}
+
+/// Other origins than the API's own, if any are configured.
+fn cors(settings: &Settings) -> Cors {
+    let exposed = [
+        header::RETRY_AFTER,
+        header::CONTENT_DISPOSITION,
+        header::HeaderName::from_static("x-request-id"),
+        limits::RATE_LIMIT,
+        limits::RATE_LIMIT_POLICY,
+    ];
+    let cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+        .allowed_headers([
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "last-event-id",
+            "x-csrf-token",
+        ])
+        .allowed_headers(["if-match", "if-none-match", "x-request-id", "traceparent", "x-api-key"])
+        .expose_headers(exposed)
+        .supports_credentials()
+        .max_age(usize::try_from(Duration::from_secs(3600).as_secs()).ok());
+    settings.cors_origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}

@@ -1,0 +1,376 @@
+//! Passes requests on to the services. Bodies are streamed in both directions and never collected; each
+//! side feels the other's pace.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{
+        Method, StatusCode,
+        header::{self, HeaderMap, HeaderName, HeaderValue},
+    },
+    web,
+};
+use bytes::Bytes;
+use chassis::Problem;
+use futures::{Stream, StreamExt as _};
+use reqwest::{Body, RequestBuilder, Response};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    access,
+    backends::Target,
+    client_ip::{client_ip, from_trusted},
+    problems, routes,
+};
+use crate::{App, config::Settings};
+
+/// What of a client's request a backend sees. All else stays here: cookies, keys, what belongs to one
+/// connection (RFC 9110, 7.6.1), and what a client could use to pose as a proxy.
+const FORWARDED: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "content-md5",
+    "content-digest",
+    "idempotency-key",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-event-id",
+    "prefer",
+    "range",
+    "tracestate",
+    "user-agent",
+];
+
+/// What of a backend's answer belongs to its connection only (RFC 9110, 7.6.1), or is written anew here.
+const DROPPED: &[&str] = &[
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id",
+];
+
+/// Pieces of a body under way between the two connections; each is at most some tens of kilobytes.
+const IN_FLIGHT: usize = 4;
+
+/// Serves every row of the route table.
+pub async fn proxy(
+    request: HttpRequest,
+    payload: web::Payload,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    if routes::climbs(request.path()) {
+        return Err(Problem::of(StatusCode::NOT_FOUND));
+    }
+    let route =
+        routes::find(request.method(), request.path()).ok_or_else(|| Problem::of(StatusCode::NOT_FOUND))?;
+    let target = app.backends.get(route.backend).ok_or_else(|| Problem::of(StatusCode::NOT_FOUND))?;
+    let token = if route.anonymous {
+        None
+    } else {
+        Some(access::authorise(&request, route.roles(request.method()))?)
+    };
+
+    let body = Incoming::new(&request, payload, &app.settings)?;
+    target.admit().map_err(|rest| problems::unreachable(route.backend, rest))?;
+
+    let mut url = target.url(&route.rewrite(request.path()));
+    if !request.query_string().is_empty() {
+        url = format!("{url}?{}", request.query_string());
+    }
+    let method = reqwest::Method::from_bytes(request.method().as_str().as_bytes())
+        .map_err(|_| Problem::of(StatusCode::METHOD_NOT_ALLOWED))?;
+    let mut outgoing = app.backends.client.request(method, url).headers(headers(&request, &app.settings));
+    if let Some(token) = token {
+        outgoing = outgoing.bearer_auth(token);
+    }
+    let call = Call { target, settings: &app.settings, started: Instant::now() };
+    let response = match body {
+        Some(body) => call.with_body(outgoing, body).await?,
+        None => call.without_body(outgoing, request.method()).await?,
+    };
+    Ok(answer(request.method(), response, app.settings.backend_timeout))
+}
+
+/// A request under way to a backend.
+struct Call<'a> {
+    target: &'a Target,
+    settings: &'a Settings,
+    started: Instant,
+}
+
+impl Call<'_> {
+    async fn without_body(&self, request: RequestBuilder, method: &Method) -> Result<Response, Problem> {
+        // A connection that did not come about, or that broke before an answer: reading twice changes
+        // nothing, and the second connection is a new one. Nothing else is ever repeated.
+        let again = if matches!(*method, Method::GET | Method::HEAD) { request.try_clone() } else { None };
+        match (timeout(self.settings.backend_timeout, request.send()).await, again) {
+            (Ok(Err(error)), Some(again)) if !error.is_timeout() => {
+                self.judge(timeout(self.settings.backend_timeout, again.send()).await)
+            }
+            (outcome, _) => self.judge(outcome),
+        }
+    }
+
+    async fn with_body(&self, request: RequestBuilder, body: Incoming) -> Result<Response, Problem> {
+        let (sender, mut receiver) = mpsc::channel::<Piece>(IN_FLIGHT);
+        let mut ended = false;
+        let stream = futures::stream::poll_fn(move |context| {
+            if ended {
+                return None.into();
+            }
+            receiver.poll_recv(context).map(|piece| match piece {
+                Some(Piece::Data(bytes)) => Some(Ok(bytes)),
+                Some(Piece::End) => {
+                    ended = true;
+                    None
+                }
+                // The sender is gone without an end: the client left, or sent too much. The backend must
+                // not take what it has for the whole.
+                None => {
+                    ended = true;
+                    Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client broke off")))
+                }
+            })
+        });
+        let request = match body.length {
+            Some(length) => request.header(reqwest::header::CONTENT_LENGTH, length),
+            None => request,
+        };
+        let mut response = std::pin::pin!(request.body(Body::wrap_stream(stream)).send());
+        let pump = self.pump(body, sender);
+        tokio::select! {
+            // An answer before the whole body was read: refused, for instance.
+            answered = &mut response => self.judge(Ok(answered)),
+            // Leaving here on an error drops the call: the connection to the backend is closed.
+            pumped = pump => {
+                pumped?;
+                self.judge(timeout(self.settings.backend_timeout, response).await)
+            }
+        }
+    }
+
+    /// Moves the client's body into the call, piece by piece.
+    async fn pump(&self, mut body: Incoming, sender: mpsc::Sender<Piece>) -> Result<(), Problem> {
+        let mut received = 0_u64;
+        let patience = self.settings.client_timeout;
+        loop {
+            let piece = match timeout(patience, body.payload.next()).await {
+                Err(_) => return Err(problems::slow_client(patience)),
+                Ok(None) => Piece::End,
+                Ok(Some(Err(error))) => return Err(problems::broken_body(anyhow::anyhow!("{error}"))),
+                Ok(Some(Ok(bytes))) => {
+                    received += bytes.len() as u64;
+                    if received > body.limit {
+                        return Err(problems::too_large(body.limit));
+                    }
+                    Piece::Data(bytes)
+                }
+            };
+            let last = matches!(piece, Piece::End);
+            match timeout(self.settings.backend_timeout, sender.send(piece)).await {
+                // The backend takes nothing.
+                Err(_) => return Err(self.silent()),
+                // It takes no more: it has answered, or is gone. The call itself knows which.
+                Ok(Err(_)) => return Ok(()),
+                Ok(Ok(())) if last => return Ok(()),
+                Ok(Ok(())) => {}
+            }
+        }
+    }
+
+    /// What a call came to.
+    fn judge(
+        &self,
+        outcome: Result<reqwest::Result<Response>, tokio::time::error::Elapsed>,
+    ) -> Result<Response, Problem> {
+        match outcome {
+            Err(_) => Err(self.silent()),
+            Ok(Ok(response)) => {
+                self.target.succeeded(self.started);
+                Ok(response)
+            }
+            Ok(Err(error)) if error.is_connect() => {
+                self.target.failed(self.started, "unreachable");
+                Err(problems::unreachable(self.target.backend, self.settings.breaker_pause).because(error))
+            }
+            Ok(Err(error)) => {
+                self.target.failed(self.started, "broke_off");
+                Err(problems::broke_off(self.target.backend).because(error))
+            }
+        }
+    }
+
+    fn silent(&self) -> Problem {
+        self.target.failed(self.started, "silent");
+        problems::silent(self.target.backend, self.settings.backend_timeout)
+    }
+}
+
+/// A piece of a body. Its end is said, never concluded from silence.
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// A client's body.
+struct Incoming {
+    payload: web::Payload,
+    /// As announced, in bytes; a chunked body announces none.
+    length: Option<u64>,
+    /// Bytes that are passed on at most.
+    limit: u64,
+}
+
+impl Incoming {
+    /// The body, if the request has one.
+    fn new(
+        request: &HttpRequest,
+        payload: web::Payload,
+        settings: &Settings,
+    ) -> Result<Option<Self>, Problem> {
+        let limit = if is_upload(request) { settings.upload_limit } else { settings.body_limit };
+        let length = match request.headers().get(header::CONTENT_LENGTH) {
+            Some(value) => Some(
+                value
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.parse::<u64>().ok())
+                    .ok_or_else(|| Problem::of(StatusCode::BAD_REQUEST))?,
+            ),
+            None => None,
+        };
+        if length.is_some_and(|length| length > limit) {
+            return Err(problems::too_large(limit));
+        }
+        let has_body = length.is_some_and(|length| length > 0)
+            || request.headers().contains_key(header::TRANSFER_ENCODING);
+        Ok(has_body.then_some(Self { payload, length, limit }))
+    }
+}
+
+/// Whether a request carries a file.
+pub fn is_upload(request: &HttpRequest) -> bool {
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
+}
+
+fn headers(request: &HttpRequest, settings: &Settings) -> reqwest::header::HeaderMap {
+    let mut headers = reqwest::header::HeaderMap::new();
+    for name in FORWARDED {
+        for value in request.headers().get_all(*name) {
+            if let Ok(value) = reqwest::header::HeaderValue::from_bytes(value.as_bytes()) {
+                headers.append(*name, value);
+            }
+        }
+    }
+    // The spans of a request: ours is the parent of the backend's. Without tracing here, the client's is.
+    let traceparent = messaging::trace::traceparent().or_else(|| text(request.headers(), "traceparent"));
+    // Scheme and host as the client sees them, where a trusted proxy says so.
+    let connection = request.connection_info();
+    let (scheme, host) = if from_trusted(request, &settings.trusted_proxies) {
+        (connection.scheme().to_owned(), connection.host().to_owned())
+    } else {
+        let scheme = if request.app_config().secure() { "https" } else { "http" };
+        (scheme.to_owned(), text(request.headers(), "host").unwrap_or_default())
+    };
+    let own = [
+        ("x-request-id", chassis::http::request_id()),
+        ("traceparent", traceparent),
+        ("x-forwarded-for", Some(client_ip(request, &settings.trusted_proxies).to_string())),
+        ("x-forwarded-proto", Some(scheme)),
+        ("x-forwarded-host", Some(host).filter(|host| !host.is_empty())),
+    ];
+    for (name, value) in own {
+        if let Some(value) = value.and_then(|value| reqwest::header::HeaderValue::try_from(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// A backend's answer, streamed.
+fn answer(method: &Method, response: Response, patience: Duration) -> HttpResponse {
+    let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut answer = HttpResponse::build(status);
+    copy(&response, &mut answer);
+    let bodiless =
+        matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || status.is_informational();
+    if bodiless || (response.content_length() == Some(0) && *method != Method::HEAD) {
+        return answer.finish();
+    }
+    // Reqwest says 0 for the body of an answer to HEAD; the header says what GET would bring.
+    let announced = response
+        .headers()
+        .get(reqwest::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if let Some(length) = announced {
+        answer.no_chunking(length);
+    }
+    answer.streaming(patient(response.bytes_stream(), patience))
+}
+
+fn copy(response: &Response, answer: &mut HttpResponseBuilder) {
+    // A backend may name further headers that belong to its connection.
+    let named: Vec<String> = response
+        .headers()
+        .get_all(reqwest::header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    for (name, value) in response.headers() {
+        if DROPPED.contains(&name.as_str()) || named.iter().any(|dropped| dropped == name.as_str()) {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_str().as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+        {
+            answer.append_header((name, value));
+        }
+    }
+}
+
+/// The stream, with an error where its source is silent for too long: a backend that dies in the middle of
+/// an answer must not hold the client.
+fn patient(
+    stream: impl Stream<Item = reqwest::Result<Bytes>> + Unpin,
+    patience: Duration,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    futures::stream::unfold(Some(stream), move |stream| async move {
+        let mut stream = stream?;
+        match timeout(patience, stream.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(stream))),
+            Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), None)),
+            Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "the backend fell silent")), None)),
+        }
+    })
+}

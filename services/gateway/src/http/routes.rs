@@ -1,0 +1,187 @@
+//! What is behind the gateway, as data: a new service is a new row here and a URL in the configuration.
+
+use actix_web::http::Method;
+use chassis::auth::Role;
+
+/// The services that can stand behind the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Backend {
+    /// Supplier catalogs and their imports; inventory reads.
+    CatalogUpload,
+    /// Campaign reports.
+    Report,
+    /// SMS campaigns.
+    SmsDispatch,
+    /// Sales and collections dashboards.
+    Etl,
+}
+
+impl Backend {
+    /// Every one. One without a URL in the configuration has no routes.
+    pub const ALL: &[Self] = &[Self::CatalogUpload, Self::Report, Self::SmsDispatch, Self::Etl];
+
+    /// The service's name, as in health, logs and `/api/v1/admin/<name>`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CatalogUpload => "catalog-upload",
+            Self::Report => "report",
+            Self::SmsDispatch => "sms-dispatch",
+            Self::Etl => "etl",
+        }
+    }
+
+    /// The variable that holds its URL.
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::CatalogUpload => "CATALOG_UPLOAD_URL",
+            Self::Report => "REPORT_URL",
+            Self::SmsDispatch => "SMS_DISPATCH_URL",
+            Self::Etl => "ETL_URL",
+        }
+    }
+}
+
+/// One row: paths under `prefix` go to `backend`.
+#[derive(Debug)]
+pub struct Route {
+    /// The path, or what stands before the next `/` of longer ones.
+    pub prefix: &'static str,
+    /// What the backend sees in place of `prefix`.
+    pub target: &'static str,
+    /// Who serves it.
+    pub backend: Backend,
+    /// Who may read (GET, HEAD, OPTIONS). The backend decides the rest, object by object.
+    pub read: &'static [Role],
+    /// Who may use all other methods.
+    pub write: &'static [Role],
+    /// Served without a token: health only, GET only, and only this very path.
+    pub anonymous: bool,
+}
+
+impl Route {
+    /// The roles that may use `method` here.
+    pub fn roles(&self, method: &Method) -> &'static [Role] {
+        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { self.read } else { self.write }
+    }
+
+    /// The path that the backend sees for `path`, which this row matched.
+    pub fn rewrite(&self, path: &str) -> String {
+        format!("{}{}", self.target, &path[self.prefix.len()..])
+    }
+}
+
+const EVERYONE: &[Role] = &[Role::Admin, Role::Operator, Role::Supplier, Role::Viewer];
+const WRITERS: &[Role] = &[Role::Admin, Role::Operator, Role::Supplier];
+const OPERATORS: &[Role] = &[Role::Admin, Role::Operator];
+
+const fn row(prefix: &'static str, backend: Backend, write: &'static [Role]) -> Route {
+    Route { prefix, target: prefix, backend, read: EVERYONE, write, anonymous: false }
+}
+
+const fn health(prefix: &'static str, backend: Backend) -> Route {
+    Route { prefix, target: "/health", backend, read: &[], write: &[], anonymous: true }
+}
+
+const fn admin(prefix: &'static str, backend: Backend) -> Route {
+    Route { prefix, target: prefix, backend, read: OPERATORS, write: OPERATORS, anonymous: false }
+}
+
+/// All rows. The first that matches wins, so special cases stand before what they are an exception to.
+pub const ROUTES: &[Route] = &[
+    health("/api/v1/catalog/health", Backend::CatalogUpload),
+    health("/api/v1/inventory/health", Backend::CatalogUpload),
+    row("/api/v1/catalog", Backend::CatalogUpload, WRITERS),
+    // The spelling in the `status_url` of an upload's answer: the same resource.
+    Route {
+        prefix: "/api/catalog",
+        target: "/api/v1/catalog",
+        backend: Backend::CatalogUpload,
+        read: EVERYONE,
+        write: WRITERS,
+        anonymous: false,
+    },
+    row("/api/v1/inventory", Backend::CatalogUpload, WRITERS),
+    admin("/api/v1/admin/catalog-upload", Backend::CatalogUpload),
+    row("/api/v1/reports", Backend::Report, OPERATORS),
+    admin("/api/v1/admin/report", Backend::Report),
+    row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
+    admin("/api/v1/admin/sms-dispatch", Backend::SmsDispatch),
+    row("/api/v1/etl", Backend::Etl, OPERATORS),
+    admin("/api/v1/admin/etl", Backend::Etl),
+];
+
+/// The row for a request, if there is one.
+pub fn find(method: &Method, path: &str) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| {
+        if route.anonymous {
+            path == route.prefix && *method == Method::GET
+        } else {
+            under(path, route.prefix)
+        }
+    })
+}
+
+/// Whether `path` is `prefix` or below it.
+pub fn under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a path has a segment that URL parsers take for "here" or "up" (`.`, `..`, also percent-encoded):
+/// the backend could then see another path than the one that was authorised here.
+pub fn climbs(path: &str) -> bool {
+    path.split(['/', '\\']).any(|segment| {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        plain == "." || plain == ".."
+    }) || path.to_ascii_lowercase().contains("%5c")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_reach_the_catalog() {
+        let route = find(&Method::GET, "/api/catalog/bulk-upload/status/7").expect("a row");
+        assert_eq!(route.backend, Backend::CatalogUpload);
+        assert_eq!(
+            route.rewrite("/api/catalog/bulk-upload/status/7"),
+            "/api/v1/catalog/bulk-upload/status/7"
+        );
+        assert!(find(&Method::GET, "/api/v1/catalog").is_some());
+        assert!(find(&Method::GET, "/api/v1/catalogue").is_none(), "a prefix ends at a slash");
+    }
+
+    #[test]
+    fn only_reading_the_health_itself_is_anonymous() {
+        assert!(find(&Method::GET, "/api/v1/catalog/health").expect("a row").anonymous);
+        assert!(!find(&Method::POST, "/api/v1/catalog/health").expect("a row").anonymous);
+        assert!(!find(&Method::GET, "/api/v1/catalog/health/x").expect("a row").anonymous);
+        assert_eq!(ROUTES.iter().filter(|route| route.anonymous).count(), 2);
+    }
+
+    #[test]
+    fn a_viewer_writes_nowhere() {
+        for route in ROUTES {
+            assert!(!route.roles(&Method::POST).contains(&Role::Viewer), "{}", route.prefix);
+            assert!(!route.roles(&Method::DELETE).contains(&Role::Viewer), "{}", route.prefix);
+        }
+    }
+
+    #[test]
+    fn climbing_paths_are_seen() {
+        for path in [
+            "/api/v1/catalog/../admin",
+            "/a/%2e%2E/b",
+            "/a/.%2e",
+            "/a/./b",
+            "/a\\..\\b",
+            "/a/%5C../b",
+            "/a/..",
+        ] {
+            assert!(climbs(path), "{path}");
+        }
+        for path in ["/api/v1/catalog/items/a.b", "/a/...", "/a/..b", "/a/%2eb"] {
+            assert!(!climbs(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Server-sent events: what happens, as it happens, to those who may see it.
+//! The format and `Last-Event-ID`: WHATWG HTML, section 9.2.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use bytes::Bytes;
+use chassis::{Clock, Problem, auth::Caller};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+};
+use tracing::debug;
+
+use super::access;
+use crate::{
+    App,
+    live::{Entry, StreamId},
+};
+
+/// The pause between comments that keep proxies from closing an idle stream.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Counts the streams each caller has open at this replica.
+#[derive(Clone, Default)]
+pub struct Watchers(Arc<Mutex<HashMap<String, usize>>>);
+
+/// One open stream; dropping it frees its place.
+struct Place {
+    watchers: Watchers,
+    caller: String,
+}
+
+impl Watchers {
+    fn enter(&self, caller: &str, cap: usize) -> Option<Place> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(caller.to_owned()).or_default();
+        if *count >= cap {
+            return None;
+        }
+        *count += 1;
+        Some(Place { watchers: self.clone(), caller: caller.to_owned() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.watchers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.caller);
+            }
+        }
+    }
+}
+
+/// Where to start.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct From {
+    /// The id of the last event that was seen, for clients that can't set the header `Last-Event-ID`.
+    last_event_id: Option<String>,
+}
+
+/// Progress and domain events, live. Each event's `id` can be sent back as `Last-Event-ID`, to any replica.
+/// Besides the domain's, there are the events `reset` (events were missed: read the current state) and
+/// `expired` (the token ended, and with it the stream).
+#[utoipa::path(
+    get, path = "/api/v1/stream", tag = "stream", params(From),
+    responses(
+        (status = 200, description = "Los eventos que el usuario puede ver", content_type = "text/event-stream"),
+        (status = 401, description = "Sin credenciales válidas"),
+        (status = 429, description = "Demasiadas conexiones abiertas de este usuario"),
+        (status = 503, description = "El canal de eventos no está disponible"),
+    ),
+    security(("bearer" = [])),
+)]
+pub async fn stream(
+    request: HttpRequest,
+    app: web::Data<App>,
+    from: web::Query<From>,
+) -> Result<HttpResponse, Problem> {
+    let caller = access::caller(&request)?;
+    let only = caller.sees_only()?.map(str::to_owned);
+    if !app.feed.connected() {
+        return Err(Problem::unavailable(
+            "stream_unavailable",
+            anyhow::anyhow!("the live stream has no Redis"),
+        )
+        .with_details("No hay conexión con el canal de eventos (redis)"));
+    }
+    let cap = app.settings.stream_connections;
+    let place = app.watchers.enter(caller.id(), cap).ok_or_else(|| {
+        Problem::too_many(HEARTBEAT).with_details(format!("Máximo {cap} conexiones de eventos por usuario"))
+    })?;
+    let asked = request
+        .headers()
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok().map(str::to_owned))
+        .or(from.into_inner().last_event_id)
+        .filter(|id| !id.is_empty());
+
+    let (sender, mut receiver) = mpsc::channel(16);
+    let watcher = Watcher { app, expires: expires(&caller), only, sender, _place: place };
+    actix_web::rt::spawn(async move {
+        let ended = watcher.run(asked).await;
+        debug!(?ended, "a live stream ended");
+    });
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream; charset=utf-8")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // nginx would otherwise collect events before it passes them on.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(futures::stream::poll_fn(move |context| receiver.poll_recv(context))))
+}
+
+/// When the caller's token ends.
+fn expires(caller: &Caller) -> Instant {
+    let left = caller.claims().exp.saturating_sub(Clock::System.now().timestamp());
+    Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0))
+}
+
+struct Watcher {
+    app: web::Data<App>,
+    expires: Instant,
+    /// The supplier whose events alone the caller may see.
+    only: Option<String>,
+    sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
+    _place: Place,
+}
+
+/// Why a stream ended.
+#[derive(Debug)]
+enum Ended {
+    ClientLeft,
+    Expired,
+    Reset,
+    /// While the past was read; the client comes back with the last id that it has.
+    RedisLeft,
+    Shutdown,
+}
+
+impl Watcher {
+    async fn run(&self, asked: Option<String>) -> Ended {
+        match self.watch(asked).await {
+            Ok(ended) | Err(ended) => ended,
+        }
+    }
+
+    async fn watch(&self, asked: Option<String>) -> Result<Ended, Ended> {
+        // Subscribed before the past is read: an entry in between comes twice, and its id says so.
+        let (mut live, now) = self.app.feed.subscribe();
+        let mut seen = match asked {
+            None => now,
+            Some(asked) => match asked.parse() {
+                Ok(id) => self.catch_up(id).await?,
+                Err(_) => {
+                    self.reset("unknown_id", now).await?;
+                    now
+                }
+            },
+        };
+        // A client that has seen nothing yet also knows where to go on from. (No data: not an event.)
+        self.send(format!("retry: 2000\nid: {seen}\n\n")).await?;
+
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut catching_up = true;
+        loop {
+            tokio::select! {
+                entry = live.recv() => match entry {
+                    // The past that was read went further than the start of the subscription.
+                    Ok(entry) if catching_up && entry.id <= seen => {}
+                    Ok(entry) => {
+                        catching_up = false;
+                        seen = entry.id;
+                        self.show(&entry).await?;
+                    }
+                    Err(RecvError::Lagged(_)) => {
+                        self.reset("lagged", seen).await?;
+                        return Ok(Ended::Reset);
+                    }
+                    Err(RecvError::Closed) => return Ok(Ended::Shutdown),
+                },
+                _ = heartbeat.tick() => self.send(": latido\n\n".into()).await?,
+                () = sleep_until(self.expires) => {
+                    self.send("event: expired\ndata: {\"reason\":\"token_expired\"}\n\n".into()).await?;
+                    return Ok(Ended::Expired);
+                }
+                () = self.app.shutdown.cancelled() => return Ok(Ended::Shutdown),
+                () = self.sender.closed() => return Ok(Ended::ClientLeft),
+            }
+        }
+    }
+
+    /// Sends what came after `id`; returns the id of the last entry looked at.
+    async fn catch_up(&self, id: StreamId) -> Result<StreamId, Ended> {
+        if self.app.feed.lost_since(id).await.map_err(|_| Ended::RedisLeft)? {
+            // Not simply from the newest entry: a stream that was wiped may have started over below `id`.
+            let (_, now) = self.app.feed.subscribe();
+            self.reset("trimmed", now).await?;
+            return Ok(now);
+        }
+        let mut position = id;
+        loop {
+            let page = self.app.feed.after(position).await.map_err(|_| Ended::RedisLeft)?;
+            position = page.position;
+            for entry in &page.entries {
+                self.show(entry).await?;
+            }
+            if page.last {
+                return Ok(position);
+            }
+        }
+    }
+
+    async fn show(&self, entry: &Entry) -> Result<(), Ended> {
+        // What belongs to no supplier is for those who see all of them.
+        if self.only.is_some() && self.only != entry.event.proveedor_id {
+            return Ok(());
+        }
+        // Serialised JSON has no line breaks, so it is one data line.
+        let data = json!({
+            "service": entry.event.service,
+            "proveedor_id": entry.event.proveedor_id,
+            "data": entry.event.data,
+        });
+        self.send(format!("id: {}\nevent: {}\ndata: {data}\n\n", entry.id, one_line(&entry.event.kind))).await
+    }
+
+    async fn reset(&self, reason: &str, id: StreamId) -> Result<(), Ended> {
+        self.send(format!("id: {id}\nevent: reset\ndata: {{\"reason\":\"{reason}\"}}\n\n")).await
+    }
+
+    async fn send(&self, text: String) -> Result<(), Ended> {
+        self.sender.send(Ok(Bytes::from(text))).await.map_err(|_| Ended::ClientLeft)
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}

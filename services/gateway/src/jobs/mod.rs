@@ -1,0 +1,3 @@
+//! What the gateway does with messages.
+
+pub mod show_event;
