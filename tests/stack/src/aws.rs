@@ -2,7 +2,7 @@
 //! only needs the credential scope that says which service it is for; that spares this crate the AWS SDK.
 
 use anyhow::{Context, Result};
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 /// What LocalStack's clients must have set; any value does.
@@ -10,9 +10,8 @@ pub const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_DEFAULT_REGION", "us-east-1")];
 
 fn request(method: Method, url: &str, service: &str) -> RequestBuilder {
-    crate::install_tls();
     let scope = format!("test/20250101/us-east-1/{service}/aws4_request");
-    Client::new().request(method, url).header(
+    crate::http().request(method, url).header(
         "Authorization",
         format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"),
     )

@@ -6,11 +6,13 @@
 //! - [`Stack`]: a set of one's own, to kill and restart at will.
 //! - [`proxy::Proxy`]: cuts, stalls or slows a TCP connection.
 //! - [`process::Service`]: a built binary as a process.
+//! - [`platform`]: the gateway and catalog-upload on such servers, with clients.
 //! - [`workbook`]: generated supplier workbooks, with the result that an import must have.
 
-mod aws;
+pub mod aws;
 pub mod daemon;
 pub mod namespace;
+pub mod platform;
 pub mod ports;
 pub mod process;
 pub mod proxy;
@@ -46,4 +48,14 @@ pub fn random_hex(bytes: usize) -> String {
 pub fn install_tls() {
     // An error only says that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A client for the servers and services of this machine; a request may take 30 s.
+///
+/// # Panics
+/// Where ring can't be its TLS provider, which [`install_tls`] sees to.
+pub fn http() -> reqwest::Client {
+    install_tls();
+    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build();
+    client.expect("a client with plain options and an installed TLS provider")
 }

@@ -1,4 +1,6 @@
-//! Starts and stops the stack.
+//! `stack`: Lote's servers and services on this machine, for people and for the Makefile.
+
+mod cli;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -12,6 +14,21 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Start what doesn't run: servers and services; restart services that were rebuilt
+    Up,
+    /// Stop everything; the data stays
+    Down,
+    /// Say what runs
+    Status,
+    /// Show a log and follow it
+    Logs {
+        /// Which; without it, say which there are
+        service: Option<String>,
+    },
+    /// Start everything, then import a supplier's workbook as a user would
+    Demo,
+    /// Print the settings of the running stack, to source
+    Env,
     /// Start the servers that tests share
     TestUp,
     /// Stop the servers that tests share and remove their data
@@ -20,11 +37,15 @@ enum Verb {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    stack::install_tls();
     match Arguments::parse().command {
-        Verb::TestUp => {
-            stack::servers::start_shared().await?;
-            Ok(())
-        }
+        Verb::Up => cli::up::up().await.map(|demo| cli::demo::print_where(&demo)),
+        Verb::Down => cli::down::down().await,
+        Verb::Status => cli::status::status().await,
+        Verb::Logs { service } => cli::status::logs(service.as_deref()),
+        Verb::Demo => cli::demo::demo().await,
+        Verb::Env => cli::env::print(),
+        Verb::TestUp => stack::servers::start_shared().await.map(drop),
         Verb::TestDown => stack::servers::remove_shared().await,
     }
 }

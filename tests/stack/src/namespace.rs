@@ -136,7 +136,8 @@ fn is_identifier(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-fn role_url(admin_url: &str, role: &str, password: &str) -> Result<String> {
+/// The superuser's URL turned into a role's.
+pub(crate) fn role_url(admin_url: &str, role: &str, password: &str) -> Result<String> {
     let mut url = reqwest::Url::parse(admin_url)?;
     let set = url.set_username(role).and_then(|()| url.set_password(Some(password)));
     anyhow::ensure!(set.is_ok(), "the servers' PostgreSQL URL takes no user");
@@ -178,7 +179,7 @@ async fn drop_roles(admin_url: &str, name: &str) -> Result<()> {
 }
 
 async fn delete_from_rabbit(management_url: &str, prefix: &str) -> Result<()> {
-    let client = reqwest::Client::new();
+    let client = crate::http();
     for kind in ["queues", "exchanges"] {
         let url = format!("{management_url}/api/{kind}/%2F");
         let listed: Vec<Value> =

@@ -54,6 +54,22 @@ impl Service {
         self
     }
 
+    /// Its arguments.
+    pub fn args(&self) -> &[String] {
+        &self.args
+    }
+
+    /// The same binary with the same environment, doing something else.
+    #[must_use]
+    pub fn with_args(&self, args: &[&str]) -> Self {
+        Self { args: args.iter().map(|arg| (*arg).to_owned()).collect(), ..self.clone() }
+    }
+
+    /// Where its output goes.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// The binary's path.
     pub fn binary(&self) -> &Path {
         &self.binary
@@ -87,8 +103,7 @@ impl Service {
     /// Where it ends before, or past `limit`; with the end of its log.
     pub async fn wait_ready(&self, daemon: &Daemon, limit: Duration) -> Result<()> {
         let Some(url) = &self.ready_url else { return Ok(()) };
-        crate::install_tls();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let client = crate::http();
         let what = format!("{} {} should be ready at {url}", self.name(), self.args.join(" "));
         daemon
             .wait_ready(&what, limit, || {

@@ -229,6 +229,9 @@ async fn forward(
     if cut_short {
         reset(client_out.as_ref());
         reset(server_out.as_ref());
+        // Dropped, they would first say an orderly goodbye.
+        client_out.forget();
+        server_out.forget();
     }
 }
 

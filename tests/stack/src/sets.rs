@@ -1,13 +1,11 @@
 //! The four servers together.
 
 use crate::ports;
-use crate::server::{Durability, LocalStack, Postgres, Rabbit, RabbitPorts, Redis};
+use crate::server::{Durability, LocalStack, Postgres, Rabbit, RabbitPorts, Redis, write_secret};
 use crate::servers::Servers;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The ports of a set, chosen once: they stay the same over restarts.
@@ -116,8 +114,7 @@ impl Stack {
         if !stack.replace_taken_ports(&mut memory.ports)? && file.exists() {
             return Ok(stack);
         }
-        let mut out = File::options().create(true).truncate(true).write(true).mode(0o600).open(&file)?;
-        out.write_all(serde_json::to_string_pretty(&memory)?.as_bytes())?;
+        write_secret(&file, &serde_json::to_string_pretty(&memory)?)?;
         Self::with(dir, &memory, durability)
     }
 

@@ -85,7 +85,10 @@ async fn accepts(port: u16) -> bool {
 }
 
 /// Writes a file that only its owner may read: it holds a password.
-fn write_secret(path: &Path, text: &str) -> Result<()> {
+///
+/// # Errors
+/// Where it can't be written.
+pub fn write_secret(path: &Path, text: &str) -> Result<()> {
     let mut file = File::options()
         .create(true)
         .write(true)

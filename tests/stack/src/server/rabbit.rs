@@ -84,7 +84,7 @@ impl Rabbit {
             Some(daemon) => daemon,
             None => self.spawn()?,
         };
-        let client = reqwest::Client::new();
+        let client = crate::http();
         // The listeners come up one by one at the end of the boot; this answers once all of them do.
         let url = format!("{}/api/health/checks/port-listener/{}", self.management_url(), self.ports.amqp);
         daemon

@@ -1,0 +1,74 @@
+# Lote. `make demo` shows it working, `make test` checks it; both install what is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help install build demo up down status logs test bench chaos fmt clean
+
+# Demo, tests and chaos share one profile and one set of features, and always build the whole workspace:
+# a build of a part would compile dependencies again with other features.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/debug
+FEATURES := --features lote-failpoints/enabled
+SERVICE ?=
+BENCH ?= messaging
+CHAOS ?= catalog
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## What is missing: PostgreSQL, RabbitMQ, Redis, LocalStack
+	@deploy/native/install.sh
+
+build: install
+	@cargo build --workspace $(FEATURES)
+
+demo: build ## Start everything and import a supplier's workbook
+	@$(BIN)/stack demo
+
+up: build ## Start everything
+	@$(BIN)/stack up
+
+# These three need no build, only a binary.
+$(BIN)/stack:
+	@cargo build --workspace $(FEATURES)
+
+down: | $(BIN)/stack ## Stop everything; the data stays
+	@$(BIN)/stack down
+
+status: | $(BIN)/stack ## What runs
+	@$(BIN)/stack status
+
+logs: | $(BIN)/stack ## One log: make logs SERVICE=gateway
+	@$(BIN)/stack logs $(SERVICE)
+
+# On servers of its own, so that it may run beside a demo, and beside tests run by hand.
+test: export LOTE_TEST_STACK := $(CURDIR)/.stack/make-test
+test: install ## Format, lints and all tests, against real servers of its own
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo build --workspace $(FEATURES)
+	@trap '$(BIN)/stack test-down' EXIT
+	$(BIN)/stack test-up
+	if cargo nextest --version >/dev/null 2>&1; then
+		cargo nextest run --workspace $(FEATURES) --no-fail-fast
+	else
+		cargo test --workspace $(FEATURES) --no-fail-fast
+	fi
+
+# These two leave nothing but JSON on standard output.
+bench: install ## One JSON line a figure: make bench BENCH=catalog
+	@cargo build --quiet --release --workspace
+	@$(TARGET)/release/lote-bench $(BENCH)
+
+chaos: install ## Kill things, one JSON line a case: make chaos CHAOS=catalog
+	@cargo build --quiet --workspace $(FEATURES)
+	@$(BIN)/lote-chaos $(CHAOS)
+
+fmt: ## Format
+	@cargo fmt --all
+
+clean: ## Stop everything, remove its data and what was built
+	@if [ -x $(BIN)/stack ]; then $(BIN)/stack down; $(BIN)/stack test-down; fi
+	@rm -rf .stack
+	@cargo clean

@@ -1,0 +1,20 @@
+use super::state::{self, Demo, SERVICES};
+use super::up::drain;
+use anyhow::Result;
+use futures::future::join_all;
+
+/// Stops the services, then the servers. The data stays.
+pub async fn down() -> Result<()> {
+    let _lock = stack::servers::lock(&Demo::dir()).await?;
+    if !Demo::exists() {
+        println!("Nothing to stop");
+        return Ok(());
+    }
+    let running: Vec<_> = SERVICES.iter().filter_map(|name| state::running(name)).collect();
+    for drained in join_all(running.iter().map(drain)).await {
+        drained?;
+    }
+    Demo::open()?.stack.stop_all().await?;
+    println!("Stopped. The data stays in .stack/demo; `make clean` removes it");
+    Ok(())
+}

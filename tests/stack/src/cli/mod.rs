@@ -1,0 +1,9 @@
+//! The commands of the binary `stack`.
+
+pub mod demo;
+pub mod down;
+pub mod env;
+pub mod state;
+pub mod status;
+pub mod up;
+pub mod wiring;

@@ -1,0 +1,94 @@
+//! Namespaces are apart, and servers come back with what they must have kept.
+
+use anyhow::{Context, Result, ensure};
+use sea_orm::sqlx::{self, Connection, PgConnection};
+use stack::Namespace;
+use stack::server::{Durability, Postgres, Redis};
+
+#[tokio::test]
+async fn namespaces_see_nothing_of_each_other() -> Result<()> {
+    let (one, two) = (Namespace::create("apart").await?, Namespace::create("apart").await?);
+    ensure!(one.name != two.name && one.bucket != two.bucket && one.queue_prefix != two.queue_prefix);
+    let mut first = PgConnection::connect(&one.database_url).await?;
+    let mut second = PgConnection::connect(&two.database_url).await?;
+    for (connection, value) in [(&mut first, 1), (&mut second, 2)] {
+        sqlx::query("CREATE TABLE thing (value int)").execute(&mut *connection).await?;
+        sqlx::query("INSERT INTO thing VALUES ($1)").bind(value).execute(&mut *connection).await?;
+    }
+    let value: i32 = sqlx::query_scalar("SELECT value FROM thing").fetch_one(&mut second).await?;
+    ensure!(value == 2, "unqualified names lead into one's own schema");
+
+    let theirs = sqlx::AssertSqlSafe(format!("SELECT value FROM {}.thing", two.name));
+    let refused =
+        sqlx::query(theirs).fetch_one(&mut first).await.err().context("one role reads another's")?;
+    ensure!(refused.to_string().contains("permission denied"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn cleaning_up_leaves_nothing() -> Result<()> {
+    let namespace = Namespace::create("cleanup").await?;
+    let servers = namespace.servers().clone();
+    let (name, prefix) = (namespace.name.clone(), namespace.queue_prefix.clone());
+    // Somebody is still connected, and a second service has a schema.
+    let _open = PgConnection::connect(&namespace.database_url).await?;
+    namespace.database_for("other").await?;
+    let client = stack::http();
+    let queues = format!("{}/api/queues/%2F", servers.management_url);
+    let queue = format!("{queues}/{prefix}work");
+    client.put(&queue).json(&serde_json::json!({ "durable": true })).send().await?.error_for_status()?;
+    let object = format!("{}/{}/a", servers.aws_endpoint, namespace.bucket);
+    client.put(&object).body("b").send().await?.error_for_status()?;
+
+    namespace.cleanup().await?;
+    let mut admin = PgConnection::connect(&servers.postgres_url).await?;
+    let left: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM pg_roles WHERE starts_with(rolname, $1))
+              + (SELECT count(*) FROM pg_namespace WHERE starts_with(nspname, $1))",
+    )
+    .bind(&name)
+    .fetch_one(&mut admin)
+    .await?;
+    ensure!(left == 0, "{left} roles and schemas of {name} are left");
+    ensure!(client.get(&queue).send().await?.status() == 404, "the queue is left");
+    ensure!(client.get(&object).send().await?.status() == 404, "the bucket is left");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_postgres_keeps_what_was_committed() -> Result<()> {
+    stack::install_tls();
+    let dir = tempfile::tempdir_in(stack::home())?;
+    let postgres = Postgres::at(dir.path(), stack::ports::free()?, "secret", Durability::Full)?;
+    postgres.start().await?;
+    let mut connection = PgConnection::connect(&postgres.url()).await?;
+    sqlx::query("CREATE TABLE thing (value int)").execute(&mut connection).await?;
+    sqlx::query("INSERT INTO thing VALUES (7)").execute(&mut connection).await?;
+
+    postgres.kill().await?;
+    ensure!(!postgres.is_running());
+    ensure!(sqlx::query("SELECT 1").execute(&mut connection).await.is_err(), "its connections died with it");
+
+    postgres.start().await?;
+    let mut connection = PgConnection::connect(&postgres.url()).await?;
+    let value: i32 = sqlx::query_scalar("SELECT value FROM thing").fetch_one(&mut connection).await?;
+    ensure!(value == 7);
+    postgres.stop().await?;
+    postgres.remove_data()
+}
+
+#[tokio::test]
+async fn a_killed_redis_comes_back_on_its_port() -> Result<()> {
+    let dir = tempfile::tempdir_in(stack::home())?;
+    let redis = Redis::at(dir.path(), stack::ports::free()?, "secret")?;
+    redis.start().await?;
+    redis.kill().await?;
+    ensure!(!redis.is_running() && !redis.answers().await);
+    redis.start().await?;
+    ensure!(redis.answers().await);
+    // Another value for the same directory finds the process that runs.
+    ensure!(Redis::at(dir.path(), redis.port(), "secret")?.is_running());
+    redis.stop().await?;
+    ensure!(!redis.is_running());
+    Ok(())
+}
