@@ -1,0 +1,230 @@
+//! Lote itself on a set of servers: the gateway, catalog-upload's API and its workers as processes, the
+//! clients who use them, and the comparison of what came of an upload with what had to.
+
+mod client;
+mod events;
+mod place;
+mod verify;
+
+pub use client::{Answer, Client, Upload};
+pub use events::Events;
+pub use place::Place;
+pub use verify::{Verdict, compare};
+
+use crate::ports;
+use crate::process::{Running, Service};
+use anyhow::{Context, Result, ensure};
+use reqwest::StatusCode;
+use sea_orm::sqlx::PgPool;
+use sea_orm::sqlx::postgres::PgPoolOptions;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// The first administrator's name.
+pub const ADMIN: &str = "admin";
+
+/// How to run a platform.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Worker processes of catalog-upload.
+    pub workers: usize,
+    /// Variables of every process, over the harness's own.
+    pub env: Vec<(String, String)>,
+    /// Where the processes' logs and spooled files go.
+    pub dir: PathBuf,
+}
+
+impl Options {
+    /// One worker, and the services' own settings.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { workers: 1, env: Vec::new(), dir: dir.into() }
+    }
+
+    /// Other than one worker.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// One more variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.env.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// A running platform. Dropping it kills its processes.
+#[derive(Debug)]
+pub struct Platform {
+    /// Where it lives.
+    pub place: Place,
+    /// The gateway.
+    pub gateway: Running,
+    /// catalog-upload's API.
+    pub api: Running,
+    /// catalog-upload's workers.
+    pub workers: Vec<Running>,
+    gateway_port: u16,
+    api_port: u16,
+    password: String,
+}
+
+impl Platform {
+    /// Brings the schemas to this version, starts all processes at once and waits until they are ready.
+    ///
+    /// # Errors
+    /// Where a migration fails or a process doesn't get ready, with its log.
+    pub async fn start(place: Place, options: &Options) -> Result<Self> {
+        std::fs::create_dir_all(options.dir.join("spool"))?;
+        let (gateway_port, api_port) = (ports::free()?, ports::free()?);
+        let password = crate::random_hex(12);
+        let recipe = Recipe { place: &place, options, gateway_port, api_port, password: &password };
+        tokio::try_join!(migrate(recipe.gateway("migrate")?), migrate(recipe.catalog("migrate", 0)?))?;
+
+        let gateway = recipe.gateway("api")?.start_unready()?;
+        let api = recipe.catalog("api", api_port)?.start_unready()?;
+        let workers = (0..options.workers)
+            .map(|_| recipe.catalog("worker", ports::free()?)?.start_unready())
+            .collect::<Result<Vec<_>>>()?;
+        for process in [&gateway, &api].into_iter().chain(&workers) {
+            process.wait_ready().await?;
+        }
+        Ok(Self { place, gateway, api, workers, gateway_port, api_port, password })
+    }
+
+    /// The gateway's base URL.
+    pub fn gateway_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.gateway_port)
+    }
+
+    /// The base URL of catalog-upload's API, which its own clients don't know.
+    pub fn api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.api_port)
+    }
+
+    /// The administrator's password.
+    pub fn admin_password(&self) -> &str {
+        &self.password
+    }
+
+    /// The administrator, logged in at the gateway.
+    ///
+    /// # Errors
+    /// Where the login fails.
+    pub async fn admin(&self) -> Result<Client> {
+        Client::login(&self.gateway_url(), ADMIN, &self.password).await
+    }
+
+    /// A new user of this role, logged in. A supplier needs the `proveedor_id` it is bound to.
+    ///
+    /// # Errors
+    /// Where the gateway refuses.
+    pub async fn user(&self, role: &str, proveedor_id: Option<&str>) -> Result<Client> {
+        let name = format!("u{}", crate::random_hex(6));
+        let password = crate::random_hex(12);
+        let user = json!({
+            "username": name, "name": name, "password": password, "role": role, "proveedor_id": proveedor_id,
+        });
+        let admin = self.admin().await?;
+        let answer = admin.post("/api/v1/users", &user).await?;
+        ensure!(answer.status == StatusCode::CREATED, "create a user: {answer}");
+        Client::login(&self.gateway_url(), &name, &password).await
+    }
+
+    /// A new supplier, logged in.
+    ///
+    /// # Errors
+    /// Where the gateway refuses.
+    pub async fn supplier(&self, proveedor_id: &str) -> Result<Client> {
+        self.user("supplier", Some(proveedor_id)).await
+    }
+
+    /// catalog-upload's tables, for the test itself: not through a proxy.
+    ///
+    /// # Errors
+    /// Where PostgreSQL can't be reached.
+    pub async fn catalog(&self) -> Result<PgPool> {
+        connect(self.place.catalog_database()).await
+    }
+
+    /// Everything that the services' doctors find wrong.
+    ///
+    /// # Errors
+    /// Where a doctor can't be run.
+    pub async fn doctor(&self) -> Result<Vec<String>> {
+        let mut findings = Vec::new();
+        for service in [self.gateway.service(), self.api.service()] {
+            let (status, said) = service.with_args(&["doctor"]).run().await?;
+            if !status.success() {
+                ensure!(!said.trim().is_empty(), "a doctor ended with {status} and said nothing");
+                findings.extend(said.lines().map(str::to_owned));
+            }
+        }
+        Ok(findings)
+    }
+}
+
+/// A small pool on a database that may be restarted under it.
+///
+/// # Errors
+/// Where PostgreSQL can't be reached.
+pub async fn connect(url: &str) -> Result<PgPool> {
+    PgPoolOptions::new().max_connections(4).connect(url).await.context("connect to PostgreSQL")
+}
+
+async fn migrate(service: Service) -> Result<()> {
+    let (status, said) = service.run().await?;
+    ensure!(status.success(), "migrate: {status}\n{said}\nlog: {}", service.log().display());
+    Ok(())
+}
+
+/// How the processes of one platform are run.
+struct Recipe<'a> {
+    place: &'a Place,
+    options: &'a Options,
+    gateway_port: u16,
+    api_port: u16,
+    password: &'a str,
+}
+
+impl Recipe<'_> {
+    fn gateway(&self, role: &str) -> Result<Service> {
+        let service = Service::new("lote-gateway", &[role], &self.options.dir.join("gateway.log"))?
+            .envs(self.place.gateway_environment()?)
+            .env("CATALOG_UPLOAD_URL", format!("http://127.0.0.1:{}", self.api_port))
+            .env("ADMIN_USER", ADMIN)
+            .env("ADMIN_PASSWORD", self.password)
+            .env("KEY_ENCRYPTION_SECRET", "a secret of tests, the same over restarts")
+            // Sessions over plain HTTP, and no limits that a busy test would meet. What a password hash
+            // costs is not the matter here.
+            .env("SECURE_COOKIES", "false")
+            .env("RATE_LIMIT_AUTH", "100000/60")
+            .env("RATE_LIMIT_UPLOAD", "100000/60")
+            .env("RATE_LIMIT_DEFAULT", "1000000/60")
+            .env("ARGON2_MEMORY_KIB", "1024")
+            .env("ARGON2_ITERATIONS", "1");
+        Ok(self.common(service, self.gateway_port))
+    }
+
+    fn catalog(&self, role: &str, port: u16) -> Result<Service> {
+        let name = if role == "worker" { format!("worker-{port}") } else { "catalog-upload".to_owned() };
+        let log = self.options.dir.join(format!("{name}.log"));
+        let service = Service::new("lote-catalog-upload", &[role], &log)?
+            .envs(self.place.catalog_environment()?)
+            .env("SPOOL_DIR", self.options.dir.join("spool").display().to_string());
+        Ok(self.common(service, port))
+    }
+
+    fn common(&self, service: Service, port: u16) -> Service {
+        let service = service
+            .env("HTTP_PORT", port.to_string())
+            .env("HTTP_WORKERS", "2")
+            .env("JWKS_URL", format!("http://127.0.0.1:{}/.well-known/jwks.json", self.gateway_port))
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
+            .env("LOG_FORMAT", "text")
+            .ready_when(&format!("http://127.0.0.1:{port}/health/ready"));
+        service.envs(self.options.env.iter().map(|(name, value)| (name, value)))
+    }
+}
