@@ -161,9 +161,14 @@ impl Broker {
         bodies: BTreeMap<&'static str, (Vec<usize>, Vec<bytes::Bytes>)>,
     ) -> Vec<(usize, Result<(), sqs::Failed>)> {
         let Some(sqs) = &self.inner.sqs else { return Vec::new() };
-        let queues = bodies.into_iter().map(|(queue, (places, bodies))| async move {
-            places.into_iter().zip(sqs.publish(queue, &bodies).await).collect::<Vec<_>>()
-        });
+        // A loop, not a closure over borrowed data: its future would not be `Send` for every lifetime, and
+        // no task that publishes could be spawned.
+        let mut queues = Vec::with_capacity(bodies.len());
+        for (queue, (places, bodies)) in bodies {
+            queues.push(async move {
+                places.into_iter().zip(sqs.publish(queue, &bodies).await).collect::<Vec<_>>()
+            });
+        }
         futures::future::join_all(queues).await.into_iter().flatten().collect()
     }
 

@@ -2,7 +2,7 @@ use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 
-use super::{MAX_MESSAGE, Sqs, explain};
+use super::{MAX_MESSAGE, MissingQueue, Sqs, explain};
 use crate::{
     delivery::{Failure, clip},
     metrics,
@@ -42,12 +42,16 @@ impl Sqs {
                 Err(refused) => Err(refused),
             });
         }
-        let mut sending = stream::iter(batches(entries))
-            .map(|batch| async move {
+        // Made in a loop, not by a closure over borrowed text: the future would not be `Send` for every
+        // lifetime, and a task that publishes could not be spawned.
+        let mut waiting = Vec::new();
+        for batch in batches(entries) {
+            waiting.push(async move {
                 let sent = self.send(queue, &batch).await;
                 batch.into_iter().map(|(index, _)| index).zip(sent)
-            })
-            .buffer_unordered(BATCHES);
+            });
+        }
+        let mut sending = stream::iter(waiting).buffer_unordered(BATCHES);
         while let Some(sent) = sending.next().await {
             for (index, result) in sent {
                 results[index] = result;
@@ -138,7 +142,11 @@ impl Sqs {
     }
 
     async fn address(&self, queue: &'static str, name: &str) -> Result<String, Failed> {
-        self.url(queue, name).await.map_err(|error| Failed::Unavailable(format!("{error:#}")))
+        let found = self.url(queue, name).await;
+        found.map_err(|error| match error.downcast_ref::<MissingQueue>() {
+            Some(_) => Failed::Missing,
+            None => Failed::Unavailable(format!("{error:#}")),
+        })
     }
 }
 

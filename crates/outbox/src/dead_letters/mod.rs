@@ -1,0 +1,9 @@
+//! Dead letters where a person can work with them: in a table.
+
+mod archive;
+mod read;
+mod redrive;
+
+pub use archive::Archiver;
+pub use read::{Filter, Letter, LetterState, Page, Pages, audit, get, list};
+pub use redrive::{AuditEntry, Reason, Report, Selection, discard, replay};

@@ -1,0 +1,260 @@
+use chrono::{DateTime, Utc};
+use messaging::{Destination, Envelope, Outgoing};
+use sea_orm::sqlx::{self, PgConnection, PgPool, Row as _, postgres::PgRow};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Filter;
+use crate::{Error, enqueue};
+
+/// Which letters to replay or discard. Only open ones are touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Selection {
+    /// These, by the archive's ids.
+    Ids(Vec<Uuid>),
+    /// All that match; an empty filter matches all.
+    Filter(Filter),
+}
+
+/// Letters that have a queue, a type and a reason in common.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The logical name of the queue.
+    pub queue: String,
+    /// The message's type, if it can be read.
+    pub kind: Option<String>,
+    /// Why, in a word.
+    pub reason: String,
+    /// One of their errors.
+    pub error: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// What a replay or a discard did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Open letters that the selection met.
+    pub matched: i64,
+    /// Letters that were replayed or discarded: none in a dry run.
+    pub changed: i64,
+    /// Letters that a replay leaves alone because they are no envelopes.
+    pub undecodable: i64,
+    /// The commonest of their reasons, up to 100.
+    pub reasons: Vec<Reason>,
+}
+
+/// One line of the record of who replayed and discarded what.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AuditEntry {
+    /// Ascending.
+    pub id: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub actor: String,
+    /// `replay` or `discard`.
+    pub action: String,
+    /// The [`Selection`], as JSON.
+    pub filter: serde_json::Value,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Open letters that the selection met.
+    pub matched: i64,
+    /// Letters that were replayed or discarded.
+    pub count: i64,
+}
+
+impl AuditEntry {
+    pub(super) fn read(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            at: row.try_get("at")?,
+            actor: row.try_get("actor")?,
+            action: row.try_get("action")?,
+            filter: row.try_get("filter")?,
+            dry_run: row.try_get("dry_run")?,
+            matched: row.try_get("matched")?,
+            count: row.try_get("count")?,
+        })
+    }
+}
+
+/// Letters that are locked, sent and marked together.
+const BATCH: i64 = 500;
+
+/// Sends open letters back to the queue they came by (an event only to that queue, not to its other
+/// subscribers), through the outbox, with their replay count raised. One transaction: all or none, with
+/// its audit row. Letters that are no envelopes stay open.
+///
+/// # Errors
+/// The database.
+pub async fn replay(
+    pool: &PgPool,
+    selection: &Selection,
+    actor: &str,
+    dry_run: bool,
+) -> Result<Report, Error> {
+    let mut transaction = pool.begin().await?;
+    let mut report = survey(&mut transaction, selection, dry_run).await?;
+    let mut last = Uuid::nil();
+    while !dry_run {
+        let Some(batch_end) =
+            replay_batch(&mut transaction, selection, actor, last, &mut report.changed).await?
+        else {
+            break;
+        };
+        last = batch_end;
+    }
+    record(&mut transaction, selection, actor, "replay", &report).await?;
+    transaction.commit().await?;
+    Ok(report)
+}
+
+/// A query over open letters: `head`, the conditions, which bind `$1` to `$6`, and `tail`. Planned for its
+/// arguments each time, so that a condition that is absent costs nothing.
+fn select<'q>(
+    head: &'static str,
+    tail: &'static str,
+    selection: &'q Selection,
+) -> sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments> {
+    let none = const { &Filter { queue: None, kind: None, reason: None, state: None, from: None, to: None } };
+    let (ids, filter) = match selection {
+        Selection::Ids(ids) => (Some(ids), none),
+        Selection::Filter(filter) => (None, filter),
+    };
+    let statement = format!(
+        "{head} FROM dead_letters WHERE state = 'open' AND ($1::uuid[] IS NULL OR id = ANY($1))
+         AND ($2::text IS NULL OR queue = $2) AND ($3::text IS NULL OR kind = $3)
+         AND ($4::text IS NULL OR position(lower($4) IN lower(reason || ' ' || error)) > 0)
+         AND ($5::timestamptz IS NULL OR failed_at >= $5) AND ($6::timestamptz IS NULL OR failed_at < $6)
+         {tail}"
+    );
+    // Safe: both parts are constants.
+    sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(ids)
+        .bind(&filter.queue)
+        .bind(&filter.kind)
+        .bind(&filter.reason)
+        .bind(filter.from)
+        .bind(filter.to)
+        .persistent(false)
+}
+
+/// Replays the next letters after `last`. Returns the last one's id, or none when there are no more.
+async fn replay_batch(
+    conn: &mut PgConnection,
+    selection: &Selection,
+    actor: &str,
+    last: Uuid,
+    changed: &mut i64,
+) -> Result<Option<Uuid>, Error> {
+    let tail = "AND decodable AND id > $7 ORDER BY id LIMIT $8 FOR UPDATE";
+    let rows = select("SELECT id, queue, body", tail, selection)
+        .bind(last)
+        .bind(BATCH)
+        .fetch_all(&mut *conn)
+        .await?;
+    let (mut ids, mut counts, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let mut envelope: Envelope = serde_json::from_str(row.try_get("body")?)?;
+        envelope.replay_count = envelope.replay_count.saturating_add(1);
+        ids.push(row.try_get::<Uuid, _>("id")?);
+        counts.push(i32::try_from(envelope.replay_count).unwrap_or(i32::MAX));
+        messages.push(Outgoing {
+            destination: Destination::Queue(row.try_get("queue")?),
+            id: envelope.id,
+            kind: envelope.kind.clone(),
+            body: serde_json::to_vec(&envelope)?.into(),
+        });
+    }
+    enqueue(conn, &messages).await?;
+    let marked = sqlx::query(
+        "UPDATE dead_letters SET state = 'replayed', replayed_at = now(), resolved_at = now(), resolved_by = $3,
+                replay_count = replayed.count
+         FROM UNNEST($1::uuid[], $2::integer[]) AS replayed (id, count) WHERE dead_letters.id = replayed.id",
+    )
+    .bind(&ids)
+    .bind(&counts)
+    .bind(actor)
+    .execute(&mut *conn)
+    .await?;
+    *changed += marked.rows_affected() as i64;
+    Ok(ids.last().copied())
+}
+
+/// Closes open letters without sending them. One transaction, with its audit row.
+///
+/// # Errors
+/// The database.
+pub async fn discard(
+    pool: &PgPool,
+    selection: &Selection,
+    actor: &str,
+    dry_run: bool,
+) -> Result<Report, Error> {
+    let mut transaction = pool.begin().await?;
+    let mut report = survey(&mut transaction, selection, dry_run).await?;
+    if !dry_run {
+        // Locked in the order of their ids, as by a replay, so that the two can't deadlock.
+        let head = "WITH chosen AS (SELECT id AS chosen_id";
+        let tail = "ORDER BY id FOR UPDATE)
+             UPDATE dead_letters SET state = 'discarded', resolved_by = $7, resolved_at = now()
+             FROM chosen WHERE id = chosen_id";
+        let discarded = select(head, tail, selection).bind(actor).execute(&mut *transaction).await?;
+        report.changed = discarded.rows_affected() as i64;
+    }
+    record(&mut transaction, selection, actor, "discard", &report).await?;
+    transaction.commit().await?;
+    Ok(report)
+}
+
+/// What the selection meets, by reason.
+async fn survey(conn: &mut PgConnection, selection: &Selection, dry_run: bool) -> Result<Report, Error> {
+    let head = "SELECT count(*) AS matched, count(*) FILTER (WHERE NOT decodable) AS undecodable";
+    let counts = select(head, "", selection).fetch_one(&mut *conn).await?;
+    let head = "SELECT queue, kind, reason, min(left(error, 500)) AS error, count(*) AS count";
+    let tail = "GROUP BY queue, kind, reason ORDER BY count(*) DESC, queue, kind, reason LIMIT 100";
+    let reasons = select(head, tail, selection).fetch_all(conn).await?;
+    let reasons = reasons.iter().map(|row| {
+        Ok(Reason {
+            queue: row.try_get("queue")?,
+            kind: row.try_get("kind")?,
+            reason: row.try_get("reason")?,
+            error: row.try_get("error")?,
+            count: row.try_get("count")?,
+        })
+    });
+    Ok(Report {
+        dry_run,
+        matched: counts.try_get("matched")?,
+        changed: 0,
+        undecodable: counts.try_get("undecodable")?,
+        reasons: reasons.collect::<sqlx::Result<_>>()?,
+    })
+}
+
+async fn record(
+    conn: &mut PgConnection,
+    selection: &Selection,
+    actor: &str,
+    action: &str,
+    report: &Report,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO dead_letter_audit (actor, action, filter, dry_run, matched, count)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(actor)
+    .bind(action)
+    .bind(serde_json::to_value(selection)?)
+    .bind(report.dry_run)
+    .bind(report.matched)
+    .bind(report.changed)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
