@@ -1,0 +1,149 @@
+use chrono::{DateTime, Utc};
+use sea_orm::sqlx::{self, Row as _, postgres::PgRow};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Waits for a worker.
+    Pending,
+    /// A worker holds it, or held it and died.
+    Running,
+    /// Done.
+    Completed,
+    /// Ended with an error.
+    Failed,
+    /// Ended because somebody asked for it.
+    Cancelled,
+}
+
+impl State {
+    /// The name in the table and in APIs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more will happen to it.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    fn parse(name: &str) -> sqlx::Result<Self> {
+        Ok(match name {
+            "pending" => Self::Pending,
+            "running" => Self::Running,
+            "completed" => Self::Completed,
+            "failed" => Self::Failed,
+            "cancelled" => Self::Cancelled,
+            other => return Err(sqlx::Error::Decode(format!("unknown job state {other:?}").into())),
+        })
+    }
+}
+
+/// How far a job has come, in its own units (rows, contacts, pages). `processed = successful + failed`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// All there are, once that is known.
+    pub total: Option<i64>,
+    /// Those that have their outcome.
+    pub processed: i64,
+    /// Those of them that went well.
+    pub successful: i64,
+    /// Those of them that did not.
+    pub failed: i64,
+}
+
+/// A job's row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Chosen by who creates it.
+    pub id: Uuid,
+    /// What kind of work: the logical name of its queue, as a rule.
+    pub kind: String,
+    /// Where it stands.
+    pub state: State,
+    /// Who holds it.
+    pub owner: Option<String>,
+    /// Raised by every claim: what fences a holder that lost its lease.
+    pub epoch: i64,
+    /// Until when the holder holds it, by the database's clock.
+    pub lease_until: Option<DateTime<Utc>>,
+    /// Claims since its checkpoint last moved, the present one included.
+    pub attempts: i32,
+    /// How many of them it may have.
+    pub max_attempts: i32,
+    /// When it may be claimed.
+    pub next_run_at: DateTime<Utc>,
+    /// Where its work goes on, as its worker wrote it.
+    pub checkpoint: Option<Value>,
+    /// How far it has come.
+    pub progress: Progress,
+    /// What to do, as its creator wrote it.
+    pub params: Value,
+    /// What came of it, once completed.
+    pub result: Option<Value>,
+    /// The last error: of a deferral, or of its end.
+    pub error: Option<String>,
+    /// When somebody asked for its end.
+    pub cancel_requested_at: Option<DateTime<Utc>>,
+    /// Who created it: a token's subject.
+    pub user: Option<String>,
+    /// The client's `Idempotency-Key`, unique with its user.
+    pub idempotency_key: Option<String>,
+    /// Raised by every change that a reader can see.
+    pub version: i64,
+    /// W3C trace context of the request that created it.
+    pub traceparent: Option<String>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was first claimed.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl Job {
+    pub(crate) fn read(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            kind: row.try_get("kind")?,
+            state: State::parse(row.try_get("state")?)?,
+            owner: row.try_get("owner")?,
+            epoch: row.try_get("epoch")?,
+            lease_until: row.try_get("lease_until")?,
+            attempts: row.try_get("attempts")?,
+            max_attempts: row.try_get("max_attempts")?,
+            next_run_at: row.try_get("next_run_at")?,
+            checkpoint: row.try_get("checkpoint")?,
+            progress: Progress {
+                total: row.try_get("total")?,
+                processed: row.try_get("processed")?,
+                successful: row.try_get("successful")?,
+                failed: row.try_get("failed")?,
+            },
+            params: row.try_get("params")?,
+            result: row.try_get("result")?,
+            error: row.try_get("error")?,
+            cancel_requested_at: row.try_get("cancel_requested_at")?,
+            user: row.try_get("created_by")?,
+            idempotency_key: row.try_get("idempotency_key")?,
+            version: row.try_get("version")?,
+            traceparent: row.try_get("traceparent")?,
+            created_at: row.try_get("created_at")?,
+            started_at: row.try_get("started_at")?,
+            updated_at: row.try_get("updated_at")?,
+            finished_at: row.try_get("finished_at")?,
+        })
+    }
+}

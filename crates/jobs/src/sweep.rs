@@ -1,0 +1,137 @@
+use std::time::Duration;
+
+use contracts::Message;
+use failpoints::Point;
+use outbox::Meta;
+use rand::RngExt as _;
+use sea_orm::sqlx::{self, PgPool};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, Job, metrics::metrics};
+
+/// Jobs nudged in one transaction.
+const BATCH: i64 = 500;
+/// How often the gauges are brought up to date.
+const SAMPLE: Duration = Duration::from_secs(10);
+
+/// Nudges again, through the outbox, each job of a kind that is due and that nobody holds: one whose
+/// worker died, one that was deferred, one whose message was lost. Any number may run at once.
+pub struct Sweeper<M, F> {
+    pool: PgPool,
+    service: &'static str,
+    kind: &'static str,
+    message: F,
+    again_after: Duration,
+    marker: std::marker::PhantomData<fn() -> M>,
+}
+
+impl<M: Message, F: Fn(&Job) -> M + Send + Sync> Sweeper<M, F> {
+    /// Sweeps the jobs of `kind`; `message` makes a job's nudge.
+    pub fn new(pool: PgPool, service: &'static str, kind: &'static str, message: F) -> Self {
+        Self {
+            pool,
+            service,
+            kind,
+            message,
+            again_after: Duration::from_secs(30),
+            marker: std::marker::PhantomData,
+        }
+    }
+
+    /// How long a nudge may stay unanswered before the next is sent, 30 s unless told. Doubles with every
+    /// unanswered nudge, up to 32 times that: a job that waits its turn in a long queue needs no more
+    /// messages.
+    #[must_use]
+    pub fn again_after(mut self, pause: Duration) -> Self {
+        self.again_after = pause;
+        self
+    }
+
+    /// Looks about once a second, until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut away = false;
+        let mut sample_at = Instant::now();
+        loop {
+            match self.sweep().await {
+                Ok(_) => away = false,
+                Err(error) if !away => {
+                    away = true;
+                    tracing::warn!(kind = self.kind, %error, "could not sweep, will keep trying");
+                }
+                Err(_) => {}
+            }
+            if !away && sample_at <= Instant::now() {
+                sample_at = Instant::now() + SAMPLE;
+                if let Err(error) = self.sample().await {
+                    tracing::debug!(%error, "jobs not counted");
+                }
+            }
+            let pause = Duration::from_millis(rand::rng().random_range(500..1000));
+            if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Looks once. Returns how many jobs it nudged.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn sweep(&self) -> Result<u64, Error> {
+        let mut swept = 0;
+        loop {
+            let batch = self.sweep_batch().await?;
+            swept += batch as u64;
+            if batch < BATCH as usize {
+                return Ok(swept);
+            }
+        }
+    }
+
+    async fn sweep_batch(&self) -> Result<usize, Error> {
+        let mut transaction = self.pool.begin().await?;
+        // A row that another sweeper has locked is skipped; one that it has just nudged is looked at again
+        // as it is now, and is not due for another.
+        let rows = sqlx::query(
+            "UPDATE jobs SET nudged_at = clock_timestamp(), nudges = nudges + 1
+             WHERE id = ANY (ARRAY(
+                 SELECT id FROM jobs
+                 WHERE kind = $1 AND next_run_at <= clock_timestamp() AND state IN ('pending', 'running')
+                   AND (state = 'pending' OR lease_until <= clock_timestamp())
+                   AND (nudged_at IS NULL
+                        OR nudged_at <= clock_timestamp() - make_interval(secs => $2 * 2 ^ least(greatest(nudges - 1, 0), 5)))
+                 ORDER BY next_run_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+             RETURNING *",
+        )
+        .bind(self.kind)
+        .bind(self.again_after.as_secs_f64())
+        .bind(BATCH)
+        .fetch_all(&mut *transaction)
+        .await?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let jobs = rows.iter().map(Job::read).collect::<sqlx::Result<Vec<_>>>()?;
+        let nudges = jobs.iter().map(|job| ((self.message)(job), Meta::about(job.id))).collect();
+        outbox::publish_all(&mut transaction, self.service, nudges).await?;
+        failpoints::hit(Point::SweepWritten);
+        transaction.commit().await?;
+        tracing::info!(kind = self.kind, jobs = jobs.len(), "nudged jobs that are due and nobody holds");
+        metrics().swept.with_label_values(&[self.kind]).inc_by(jobs.len() as u64);
+        Ok(jobs.len())
+    }
+
+    async fn sample(&self) -> Result<(), Error> {
+        let counts: (i64, i64) = sqlx::query_as(
+            "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running')
+             FROM jobs WHERE kind = $1 AND state IN ('pending', 'running')",
+        )
+        .bind(self.kind)
+        .fetch_one(&self.pool)
+        .await?;
+        metrics().live.with_label_values(&[self.kind, "pending"]).set(counts.0);
+        metrics().live.with_label_values(&[self.kind, "running"]).set(counts.1);
+        Ok(())
+    }
+}
