@@ -77,3 +77,13 @@ pub async fn delete_queue(endpoint: &str, url: &str) -> Result<()> {
     sqs(endpoint, "DeleteQueue", &json!({ "QueueUrl": url })).await?;
     Ok(())
 }
+
+/// Puts a message into the queue of this name.
+///
+/// # Errors
+/// Where SQS refuses.
+pub async fn send_message(endpoint: &str, queue: &str, body: &str) -> Result<()> {
+    let known = sqs(endpoint, "GetQueueUrl", &json!({ "QueueName": queue })).await?;
+    sqs(endpoint, "SendMessage", &json!({ "QueueUrl": known["QueueUrl"], "MessageBody": body })).await?;
+    Ok(())
+}

@@ -6,10 +6,10 @@ mod events;
 mod place;
 mod verify;
 
-pub use client::{Answer, Client, Upload};
+pub use client::{Answer, Client, UPLOAD, Upload, answer, task_id};
 pub use events::Events;
 pub use place::Place;
-pub use verify::{Verdict, compare};
+pub use verify::{OBJECT_GONE, Verdict, compare, compare_failed};
 
 use crate::ports;
 use crate::process::{Running, Service};

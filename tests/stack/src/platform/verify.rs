@@ -87,6 +87,36 @@ pub async fn compare(
     Ok(verdict)
 }
 
+/// Part of the reason of an import whose file is no longer in S3.
+pub const OBJECT_GONE: &str = "ya no está";
+
+/// Compares an import that failed midway with the truth: what was written until then must be right, and there is
+/// one event, `ImportFailed`.
+///
+/// # Errors
+/// Where the database or RabbitMQ can't be asked.
+pub async fn compare_failed(
+    pool: &PgPool,
+    events: &Events,
+    status: &Value,
+    truth: &Truth,
+    prefix: &str,
+) -> Result<Verdict> {
+    let task_id = status["task_id"].as_str().context("a status names its task")?;
+    let mut verdict = Verdict::default();
+    products(&mut verdict, pool, truth, prefix).await?;
+    ledger(&mut verdict, pool, task_id, truth).await?;
+    // Rows that were not reached are no loss: the supplier was told.
+    verdict.lost.retain(|lost| !lost.ends_with("is missing"));
+    match events.of(task_id).await?.as_slice() {
+        [] => verdict.lost.push("the event ImportFailed is missing".to_owned()),
+        [(kind, _)] if kind == "lote.catalog.v1.ImportFailed" => {}
+        [(kind, _)] => verdict.lost.push(format!("the event is a {kind}, not ImportFailed")),
+        many => verdict.duplicated.push(format!("there are {} different events", many.len())),
+    }
+    Ok(verdict)
+}
+
 fn document(verdict: &mut Verdict, status: &Value, truth: &Truth) {
     let summary = &truth.summary;
     verdict.expect("status", &status["status"], &Value::from("completed"));

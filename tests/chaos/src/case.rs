@@ -1,0 +1,92 @@
+use crate::arena::Arena;
+use anyhow::Result;
+use clap::ValueEnum;
+use std::time::Duration;
+
+/// What is broken, each on servers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Case {
+    /// SIGKILL to all workers.
+    WorkerKill,
+    /// SIGKILL to catalog-upload's API.
+    ApiKill,
+    /// PostgreSQL stops as `-m immediate` does.
+    PostgresKill,
+    /// SIGKILL to Redis, which keeps nothing.
+    RedisKill,
+    /// SIGKILL to RabbitMQ.
+    RabbitmqKill,
+    /// S3 and SQS can't be reached for a while.
+    LocalstackOutage,
+    /// S3 and SQS lose everything they have.
+    LocalstackWipe,
+    /// Each failpoint, once.
+    Failpoints,
+}
+
+impl Case {
+    /// The name on the command line and in the results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WorkerKill => "worker_kill",
+            Self::ApiKill => "api_kill",
+            Self::PostgresKill => "postgres_kill",
+            Self::RedisKill => "redis_kill",
+            Self::RabbitmqKill => "rabbitmq_kill",
+            Self::LocalstackOutage => "localstack_outage",
+            Self::LocalstackWipe => "localstack_wipe",
+            Self::Failpoints => "failpoints",
+        }
+    }
+
+    /// Whether an upload under way depends on what is struck: then half of the rounds strike during one.
+    pub fn strikes_uploads(self) -> bool {
+        matches!(self, Self::ApiKill | Self::PostgresKill | Self::LocalstackOutage | Self::LocalstackWipe)
+    }
+
+    /// Kills.
+    pub async fn strike(self, arena: &Arena) -> Result<()> {
+        match self {
+            Self::WorkerKill => {
+                for worker in &arena.platform.workers {
+                    worker.kill().await?;
+                }
+                Ok(())
+            }
+            Self::ApiKill => arena.platform.api.kill().await,
+            Self::PostgresKill => arena.stack.postgres.kill().await,
+            Self::RedisKill => arena.stack.redis.kill().await,
+            Self::RabbitmqKill => arena.stack.rabbit.kill().await,
+            Self::LocalstackOutage => {
+                arena.aws.cut().await;
+                Ok(())
+            }
+            Self::LocalstackWipe => arena.stack.localstack.kill().await,
+            Self::Failpoints => Ok(()),
+        }
+    }
+
+    /// Brings back what was struck, after `pause`.
+    pub async fn restore(self, arena: &mut Arena, pause: Duration) -> Result<()> {
+        tokio::time::sleep(pause).await;
+        match self {
+            Self::WorkerKill => {
+                for worker in &mut arena.platform.workers {
+                    worker.restart().await?;
+                }
+                Ok(())
+            }
+            Self::ApiKill => arena.platform.api.restart().await,
+            Self::PostgresKill => arena.stack.postgres.start().await,
+            Self::RedisKill => arena.stack.redis.start().await,
+            Self::RabbitmqKill => arena.stack.rabbit.start().await,
+            Self::LocalstackOutage => {
+                arena.aws.heal().await;
+                Ok(())
+            }
+            Self::LocalstackWipe => arena.stack.localstack.start().await,
+            Self::Failpoints => Ok(()),
+        }
+    }
+}
