@@ -101,7 +101,7 @@ impl Records {
         let next_row = self.number.saturating_add(1);
         let found = self.reader.read_byte_record(record).map_err(|error| {
             if self.budget.exhausted() {
-                return FileError::CellTooLarge { row: next_row };
+                return FileError::CellTooLarge { row: Some(next_row) };
             }
             match error.into_kind() {
                 ::csv::ErrorKind::Io(error) => FileError::Io(error),
@@ -124,7 +124,7 @@ impl Records {
         let number = number as u32;
         // The quote that was never closed has swallowed the record's own line end with all that follow.
         if number <= self.number {
-            return Err(FileError::CellTooLarge { row: next_row });
+            return Err(FileError::CellTooLarge { row: Some(next_row) });
         }
         self.number = number;
         Ok(true)

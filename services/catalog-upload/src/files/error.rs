@@ -69,11 +69,12 @@ pub enum FileError {
     },
     /// A cell or a CSV record over `Limits::max_token_bytes`.
     #[error(
-        "La fila {row} tiene una celda demasiado grande o unas comillas sin cerrar. Corríjala y vuelva a subir el archivo"
+        "{} tiene una celda demasiado grande o unas comillas sin cerrar. Corríjala y vuelva a subir el archivo",
+        row.map_or_else(|| "El archivo".to_owned(), |row| format!("La fila {row}"))
     )]
     CellTooLarge {
-        /// The row it begins in, or the one after the last that could be read.
-        row: u32,
+        /// The row, where it is known; of a workbook with gaps between its rows, how many come up to it.
+        row: Option<u32>,
     },
     /// Required columns that no sheet's header has. The wording is part of the contract with the clients.
     #[error("Columnas faltantes: {}", names(missing))]

@@ -7,6 +7,7 @@ mod feed;
 mod guard;
 mod header;
 mod limits;
+mod scan;
 mod xlsx;
 
 #[cfg(test)]

@@ -226,9 +226,9 @@ fn what_is_no_workbook() -> Result<()> {
 
 #[test]
 fn bombs_are_refused_before_they_are_parsed() -> Result<()> {
-    let spaces = " ".repeat(60 * 1024 * 1024);
-    let bomb = raw_xlsx(&raw_sheet(&[raw_header(), spaces]), None)?;
-    assert!(bomb.len() < 100_000);
+    let rows = "<row></row>".repeat(5 * 1024 * 1024);
+    let bomb = raw_xlsx(&raw_sheet(&[raw_header(), rows]), None)?;
+    assert!(bomb.len() < 57 * 1024 * 1024 / 100, "{}", bomb.len());
     let error = failure(&bomb, XLSX)?;
     assert_eq!(error.code(), "hostile_file", "{error}");
     assert!(error.to_string().contains("100 veces"), "{error}");
@@ -332,10 +332,60 @@ fn a_cell_of_ten_megabytes_is_refused() -> Result<()> {
     let mut cells = GOOD;
     cells[1] = &long;
     let bytes = raw_xlsx(&raw_sheet(&[raw_header(), raw_row(2, &GOOD), raw_row(3, &cells)]), None)?;
-    assert!(matches!(failure(&bytes, XLSX)?, FileError::CellTooLarge { row: 3 }));
+    assert!(matches!(failure(&bytes, XLSX)?, FileError::CellTooLarge { row: Some(3) }));
     let strings = format!("<sst><si><t>{long}</t></si></sst>");
     let bytes = raw_xlsx(&raw_sheet(&[raw_header(), raw_row(2, &GOOD)]), Some(&strings))?;
     assert_eq!(failure(&bytes, XLSX)?.code(), "cell_too_large");
+    Ok(())
+}
+
+#[test]
+fn a_cell_of_many_small_pieces_is_refused_too() -> Result<()> {
+    let noise: Vec<String> =
+        (0..80_000u64).map(|index| format!("{:x}", index.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let wrap = |open: &str, close: &str| -> String {
+        noise.iter().map(|piece| format!("{open}{piece}<c >{close}")).collect()
+    };
+    for pieces in [
+        noise.iter().map(|piece| format!("<r><t>{piece}</t></r>")).collect(),
+        noise.iter().map(|piece| format!("<r><t>{piece}</t></r>").repeat(2)).collect(),
+        wrap("<t><![CDATA[", "]]></t>"),
+        wrap("<!--", "-->"),
+        noise.iter().map(|piece| format!("&amp;{piece}&#10;")).collect::<String>(),
+    ] {
+        let cell = format!(r#"<row r="2"><c r="A2" t="inlineStr"><is>{pieces}</is></c></row>"#);
+        let plain = raw_sheet(&[raw_header(), cell]);
+        assert_eq!(failure(&raw_xlsx(&plain, None)?, XLSX)?.code(), "cell_too_large");
+        let prefixed =
+            plain.replace("<c ", "<x:c ").replace("<row", "<x:row").replace("<sheetData", "<x:sheetData");
+        assert_eq!(failure(&raw_xlsx(&prefixed, None)?, XLSX)?.code(), "cell_too_large");
+        let strings = format!("<sst><si>{pieces}</si></sst>");
+        let bytes = raw_xlsx(&raw_sheet(&[raw_header(), raw_row(2, &GOOD)]), Some(&strings))?;
+        assert_eq!(failure(&bytes, XLSX)?.code(), "cell_too_large");
+    }
+    Ok(())
+}
+
+#[test]
+fn parts_that_hide_what_they_are_are_refused() -> Result<()> {
+    let good = raw_sheet(&[raw_header(), raw_row(2, &GOOD)]);
+    let hidden = [raw_header(), " ".repeat(1000)].concat();
+    let named = raw_xlsx(&good, None)?;
+    assert!(read(&named, XLSX).is_ok());
+    let utf16: Vec<u8> = format!("\u{feff}{good}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let image = format!("<worksheet><sheetData>{hidden}</sheetData></worksheet>");
+    for (parts, code) in [
+        (vec![("xl/media/image1.png", image.as_bytes())], "hostile_file"),
+        (vec![("xl/worksheets/sheet1.xml", &utf16[..])], "corrupt_file"),
+    ] {
+        assert_eq!(failure(&zip_of(&parts)?, XLSX)?.code(), code);
+    }
+    let mut noise = String::from("<styleSheet>");
+    for index in 0..400_000u64 {
+        noise.push_str(&format!("<xf a=\"{:x}\"/>", index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    }
+    let error = failure(&zip_of(&[("xl/styles.xml", noise.as_bytes())])?, XLSX)?;
+    assert!(error.to_string().contains("styles.xml supera 8 MB"), "{error}");
     Ok(())
 }
 

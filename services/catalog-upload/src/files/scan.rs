@@ -1,0 +1,209 @@
+//! One pass over the inflated bytes of an XML part, in constant memory, before anything parses it.
+//!
+//! It knows as much of XML as is needed to bound what a parser would hold at once: where tags begin, and
+//! that comments and CDATA sections hold none. It agrees with calamine on where a table of strings and the
+//! cells of a sheet begin and end.
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use super::{FileError, Limits};
+
+/// Bytes that are at hand after each `<`: the whole tag `sst` must be among them.
+const LOOKAHEAD: usize = 1024;
+/// No name that office programs write is longer, bytes with its prefix.
+const MAX_NAME: usize = 64;
+/// What calamine's table of strings costs for each of them besides its text: 24 bytes of `String` in a
+/// vector that doubles, and the allocator's overhead.
+const STRING_OVERHEAD: u64 = 24 * 2 + 24;
+
+/// What a part holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Row elements.
+    pub rows: u64,
+    /// Whether it is a sheet or a table of strings, which may be large because they are streamed or bounded.
+    pub is_large_kind: bool,
+}
+
+/// The pass over one part. Feed it the bytes in order; then [`Self::finish`].
+pub(super) struct Scan<'a> {
+    limits: &'a Limits,
+    found: Found,
+    strings: u64,
+    declared_strings: u64,
+    /// Bytes that are behind, and what is at hand of the rest.
+    position: u64,
+    tail: Vec<u8>,
+    /// What ends the comment or CDATA section that the pass is in.
+    opaque: Option<&'static [u8]>,
+    last_tag: u64,
+    /// Where the cell or string began, while inside a sheet's data or a table of strings.
+    last_cell: Option<u64>,
+    is_strings: bool,
+}
+
+impl<'a> Scan<'a> {
+    pub fn new(limits: &'a Limits) -> Self {
+        Self {
+            limits,
+            found: Found::default(),
+            strings: 0,
+            declared_strings: 0,
+            position: 0,
+            tail: Vec::new(),
+            opaque: None,
+            last_tag: 0,
+            last_cell: None,
+            is_strings: false,
+        }
+    }
+
+    /// Takes the next bytes of the part.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        // XML has no zero bytes, except in UTF-16, in which this pass would be blind.
+        if memchr(0, bytes).is_some() {
+            return Err(FileError::corrupt("una parte no está en UTF-8"));
+        }
+        self.tail.extend_from_slice(bytes);
+        let tail = std::mem::take(&mut self.tail);
+        let done = self.walk(&tail, tail.len().saturating_sub(LOOKAHEAD))?;
+        self.position += done as u64;
+        self.tail = tail;
+        self.tail.drain(..done);
+        Ok(())
+    }
+
+    /// Takes the rest, and gives what was found.
+    pub fn finish(mut self) -> Result<Found, FileError> {
+        let tail = std::mem::take(&mut self.tail);
+        self.walk(&tail, tail.len())?;
+        self.check_spans(self.position + tail.len() as u64)?;
+        if self.declared_strings > self.position + tail.len() as u64 {
+            return Err(FileError::hostile("declara más textos de los que tiene"));
+        }
+        Ok(self.found)
+    }
+
+    /// Looks at the tags that begin before `limit`; gives how far it came.
+    fn walk(&mut self, bytes: &[u8], limit: usize) -> Result<usize, FileError> {
+        let mut at = 0;
+        while at < limit {
+            if let Some(end) = self.opaque {
+                match memmem::find(&bytes[at..], end) {
+                    Some(found) => {
+                        at += found + end.len();
+                        self.opaque = None;
+                    }
+                    // The end may begin in the last bytes, which come again.
+                    None => at = limit,
+                }
+                continue;
+            }
+            let Some(found) = memchr(b'<', &bytes[at..limit]) else {
+                at = limit;
+                break;
+            };
+            at += found + 1;
+            self.tag(&bytes[at..], self.position + at as u64)?;
+        }
+        self.check_spans(self.position + at as u64)?;
+        Ok(at)
+    }
+
+    fn check_spans(&self, position: u64) -> Result<(), FileError> {
+        let max = self.limits.max_token_bytes as u64;
+        let since = self.last_cell.map_or(self.last_tag, |cell| cell.min(self.last_tag));
+        if position.saturating_sub(since) > max {
+            let row = (self.found.rows > 0).then_some(self.found.rows as u32);
+            return Err(FileError::CellTooLarge { row });
+        }
+        Ok(())
+    }
+
+    /// A `<` is behind, at `position`; `rest` comes after it.
+    fn tag(&mut self, rest: &[u8], position: u64) -> Result<(), FileError> {
+        match rest {
+            // By far the most: values, texts, formulas, and the end of each.
+            [b'v' | b't' | b'f', b'>', ..] | [b'/', b'v' | b't' | b'f' | b'c', b'>', ..] => {
+                self.check_spans(position)?;
+                self.last_tag = position;
+                return Ok(());
+            }
+            [b'!', b'-', b'-', ..] => {
+                self.opaque = Some(b"-->");
+                return Ok(());
+            }
+            [b'!', b'[', ..] => {
+                self.opaque = Some(b"]]>");
+                return Ok(());
+            }
+            [b'!', ..] => return Err(FileError::hostile("contiene un DOCTYPE")),
+            [b'?', ..] => return Ok(()),
+            _ => {}
+        }
+        self.check_spans(position)?;
+        self.last_tag = position;
+        let (closing, rest) = rest.strip_prefix(b"/").map_or((false, rest), |rest| (true, rest));
+        let window = &rest[..rest.len().min(MAX_NAME)];
+        let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/');
+        let Some(length) = window.iter().position(is_end) else {
+            return Err(FileError::corrupt("una etiqueta no termina"));
+        };
+        let name = &window[..length];
+        let name = memchr(b':', name).map_or(name, |colon| &name[colon + 1..]);
+        match (closing, name) {
+            (false, b"c") if self.last_cell.is_some() => self.last_cell = Some(position),
+            (false, b"row") => {
+                self.found.rows += 1;
+                self.last_cell = self.last_cell.map(|_| position);
+            }
+            (false, b"si") if self.is_strings => {
+                self.strings += 1;
+                self.last_cell = Some(position);
+                self.check_strings(position)?;
+            }
+            (false, b"sheetData") => {
+                self.found.is_large_kind = true;
+                self.last_cell = Some(position);
+            }
+            (false, b"sst") => {
+                self.found.is_large_kind = true;
+                self.is_strings = true;
+                self.last_cell = Some(position);
+                self.declared_strings = self.declared_strings.max(unique_count(rest)?);
+            }
+            (true, b"sheetData" | b"sst") => self.last_cell = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_strings(&self, position: u64) -> Result<(), FileError> {
+        let max = self.limits.max_shared_strings_bytes;
+        if position + self.strings * STRING_OVERHEAD > max {
+            return Err(FileError::TooMuchText {
+                detail: format!("más de {} MB de textos", max / (1024 * 1024)),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The `uniqueCount` of the tag `sst`: calamine reserves room for so many strings.
+fn unique_count(rest: &[u8]) -> Result<u64, FileError> {
+    // The tag is in the first bytes of its part; one so long that it isn't is none that a program wrote.
+    let end = memchr(b'>', rest).ok_or_else(|| FileError::corrupt("la tabla de textos no empieza bien"))?;
+    let tag = &rest[..end];
+    let mut most = 0;
+    for equals in memchr_iter(b'=', tag) {
+        if tag[..equals].trim_ascii_end().ends_with(b"uniqueCount") {
+            let digits = tag[equals + 1..].trim_ascii_start();
+            let digits = digits.get(1..).unwrap_or_default();
+            let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let number = str::from_utf8(&digits[..length]).ok().and_then(|digits| digits.parse().ok());
+            // No number at all reserves nothing; one too large for u64 must not pass.
+            most = most.max(if length == 0 { 0 } else { number.unwrap_or(u64::MAX) });
+        }
+    }
+    Ok(most)
+}
