@@ -1,0 +1,236 @@
+//! Dead letters, from RabbitMQ into the table and back.
+
+mod common;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+use common::{Recorder, World};
+use contracts::queues::CATALOG_IMPORTS;
+use lote_outbox::{
+    self as outbox, Relay, Retention,
+    dead_letters::{self, Archiver, Filter, Letter, LetterState, Page, Selection},
+};
+use messaging::{Broker, Destination, Envelope, Outgoing};
+use sea_orm::sqlx;
+use uuid::Uuid;
+
+const OPEN: &str = "SELECT count(*) FROM dead_letters WHERE state = 'open'";
+
+async fn send(broker: &Broker, body: Vec<u8>) -> Result<()> {
+    let outgoing = Outgoing {
+        destination: Destination::Queue(CATALOG_IMPORTS.name.into()),
+        id: Uuid::now_v7(),
+        kind: "lote.catalog.v1.ProcessImport".into(),
+        body: body.into(),
+    };
+    for result in broker.publish(&[outgoing]).await {
+        result?;
+    }
+    Ok(())
+}
+
+/// Rows as an archiver would write them: `n`-th of its queue, failed `n` minutes ago.
+async fn write_letters(world: &World, queue: &str, count: i32, reason: &str, error: &str) -> Result<()> {
+    for n in 0..count {
+        let envelope = Envelope::new("test", &common::nudge(&format!("{queue} {n}")))?;
+        sqlx::query(
+            "INSERT INTO dead_letters (id, queue, message_id, fingerprint, kind, body, decodable, reason, error,
+                 attempts, failed_at, origin)
+             VALUES ($1, $2, $3, $3::text, $4, $5, true, $6, $7, 3, now() - make_interval(mins => $8), $2)",
+        )
+        .bind(Uuid::now_v7())
+        .bind(queue)
+        .bind(envelope.id)
+        .bind(&envelope.kind)
+        .bind(serde_json::to_string(&envelope)?)
+        .bind(reason)
+        .bind(error)
+        .bind(n)
+        .execute(&world.pool)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn all(world: &World, filter: &Filter) -> Result<Vec<Letter>> {
+    Ok(dead_letters::list(&world.pool, filter, &Page { after: None, size: 200 }).await?.items)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_comes_with_its_reason_and_goes_back_into_its_queue() -> Result<()> {
+    let world = World::new("letters_round").await?;
+    let broker = world.broker().await?;
+    let recorder = Recorder::default();
+    world.consume(&broker, recorder.clone());
+    tokio::spawn(Relay::new(world.pool.clone(), broker.clone()).run(world.shutdown.clone()));
+    tokio::spawn(
+        Archiver::new(world.pool.clone(), broker.clone(), &[&CATALOG_IMPORTS]).run(world.shutdown.clone()),
+    );
+    let id = world.publish("bad").await?;
+    world.publish("good").await?;
+    world.until_count(OPEN, 1).await?;
+
+    let letters = all(&world, &Filter::default()).await?;
+    let letter = &letters[0];
+    assert_eq!((letter.queue.as_str(), letter.message_id), ("catalog.imports", Some(id)));
+    assert_eq!(letter.kind.as_deref(), Some("lote.catalog.v1.ProcessImport"));
+    assert!(letter.decodable);
+    assert_eq!((letter.reason.as_str(), letter.attempts, letter.replay_count), ("failed", 1, 0));
+    assert!(letter.error.contains("task bad can never work"), "{}", letter.error);
+    assert_eq!(dead_letters::get(&world.pool, letter.id).await?.as_ref(), Some(letter));
+    let envelope: Envelope = serde_json::from_str(&letter.body)?;
+    assert_eq!((envelope.id, envelope.replay_count), (id, 0));
+
+    // It goes back under its id, and dies again: another letter, which knows that it was replayed.
+    let report = dead_letters::replay(&world.pool, &Selection::Ids(vec![letter.id]), "ana", false).await?;
+    assert_eq!((report.matched, report.changed, report.undecodable), (1, 1, 0));
+    world.until_count("SELECT count(*) FROM dead_letters", 2).await?;
+    let again = all(&world, &Filter { state: Some(LetterState::Open), ..Filter::default() }).await?;
+    assert_eq!((again.len(), again[0].message_id, again[0].replay_count), (1, Some(id), 1));
+    let replayed = dead_letters::get(&world.pool, letter.id).await?.context("the first letter is gone")?;
+    assert_eq!((replayed.state, replayed.resolved_by.as_deref()), (LetterState::Replayed, Some("ana")));
+    assert!(replayed.replayed_at.is_some());
+    assert_eq!(recorder.tasks().iter().filter(|task| *task == "bad").count(), 2);
+
+    // What was replayed can't be replayed or discarded again.
+    let selection = Selection::Ids(vec![letter.id]);
+    assert_eq!(dead_letters::replay(&world.pool, &selection, "ana", false).await?.changed, 0);
+    assert_eq!(dead_letters::discard(&world.pool, &selection, "ana", false).await?.changed, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_archived_as_it_is_and_never_replayed() -> Result<()> {
+    let world = World::new("letters_garbage").await?;
+    let broker = world.broker().await?;
+    world.consume(&broker, Recorder::default());
+    send(&broker, b"no json".to_vec()).await?;
+    send(&broker, vec![0xff, 0x00, 0xfe]).await?;
+    send(&broker, b"{\"text\":\"a \0 in it\"}".to_vec()).await?;
+    tokio::spawn(Archiver::new(world.pool.clone(), broker, &[&CATALOG_IMPORTS]).run(world.shutdown.clone()));
+    world.until_count(OPEN, 3).await?;
+
+    let letters = all(&world, &Filter { reason: Some("UNDECODABLE".into()), ..Filter::default() }).await?;
+    let bodies: BTreeSet<&str> = letters.iter().map(|letter| letter.body.as_str()).collect();
+    assert_eq!(bodies, BTreeSet::from(["no json", "\u{fffd}\0\u{fffd}", "{\"text\":\"a \0 in it\"}"]));
+    assert!(letters.iter().all(|letter| !letter.decodable));
+
+    let everything = Selection::Filter(Filter::default());
+    let report = dead_letters::replay(&world.pool, &everything, "ana", false).await?;
+    assert_eq!((report.matched, report.changed, report.undecodable), (3, 0, 3));
+    assert_eq!(world.count("SELECT count(*) FROM outbox").await?, 0);
+    let report = dead_letters::discard(&world.pool, &everything, "ana", false).await?;
+    assert_eq!((report.matched, report.changed), (3, 3));
+    assert_eq!(world.count(OPEN).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_filtered_and_paged() -> Result<()> {
+    let world = World::new("letters_list").await?;
+    write_letters(&world, "a.work", 25, "failed", "division by zero").await?;
+    write_letters(&world, "b.work", 10, "attempts", "Connection refused").await?;
+    let count = |filter: Filter| {
+        let world = &world;
+        async move { anyhow::Ok(all(world, &filter).await?.len()) }
+    };
+    assert_eq!(count(Filter::default()).await?, 35);
+    assert_eq!(count(Filter { queue: Some("a.work".into()), ..Filter::default() }).await?, 25);
+    assert_eq!(count(Filter { kind: Some("another".into()), ..Filter::default() }).await?, 0);
+    assert_eq!(count(Filter { reason: Some("connection REFUSED".into()), ..Filter::default() }).await?, 10);
+    assert_eq!(count(Filter { reason: Some("failed".into()), ..Filter::default() }).await?, 25);
+    assert_eq!(count(Filter { reason: Some("100%".into()), ..Filter::default() }).await?, 0);
+    assert_eq!(count(Filter { state: Some(LetterState::Discarded), ..Filter::default() }).await?, 0);
+    // Failed 0, 1, 2, … minutes ago, in both queues.
+    let ago = |minutes: f64| -> DateTime<Utc> { Utc::now() - TimeDelta::seconds((minutes * 60.0) as i64) };
+    assert_eq!(count(Filter { from: Some(ago(4.5)), ..Filter::default() }).await?, 10);
+    assert_eq!(count(Filter { to: Some(ago(4.5)), ..Filter::default() }).await?, 25);
+
+    let filter = Filter { queue: Some("a.work".into()), ..Filter::default() };
+    let (mut seen, mut page) = (Vec::new(), Page { after: None, size: 10 });
+    loop {
+        let got = dead_letters::list(&world.pool, &filter, &page).await?;
+        seen.extend(got.items);
+        // Arrivals shift nothing.
+        write_letters(&world, "a.work", 1, "failed", "a new one").await?;
+        match got.next {
+            Some(next) => page.after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 25);
+    assert!(seen.is_sorted_by(|a, b| (a.failed_at, a.id) > (b.failed_at, b.id)));
+    assert!(seen.iter().all(|letter| letter.error == "division by zero"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_by_reason_and_a_replay_of_a_filter_takes_just_those() -> Result<()> {
+    let world = World::new("letters_bulk").await?;
+    write_letters(&world, "a.work", 1203, "failed", "division by zero").await?;
+    write_letters(&world, "b.work", 7, "attempts", "connection refused").await?;
+    let everything = Selection::Filter(Filter::default());
+    let dry = dead_letters::replay(&world.pool, &everything, "ana", true).await?;
+    assert_eq!((dry.dry_run, dry.matched, dry.changed), (true, 1210, 0));
+    let reasons: Vec<_> = dry
+        .reasons
+        .iter()
+        .map(|r| (r.queue.as_str(), r.reason.as_str(), r.error.as_str(), r.count))
+        .collect();
+    assert_eq!(
+        reasons,
+        [("a.work", "failed", "division by zero", 1203), ("b.work", "attempts", "connection refused", 7)]
+    );
+    assert_eq!(world.count("SELECT count(*) FROM outbox").await?, 0);
+    assert_eq!(world.count(OPEN).await?, 1210);
+
+    let refused = Selection::Filter(Filter { reason: Some("refused".into()), ..Filter::default() });
+    assert_eq!(dead_letters::replay(&world.pool, &refused, "ana", false).await?.changed, 7);
+    assert_eq!(world.count("SELECT count(*) FROM outbox WHERE destination = 'queue:b.work'").await?, 7);
+    // All the rest; two people at once replay each letter once.
+    let (ana, eva) = tokio::join!(
+        dead_letters::replay(&world.pool, &everything, "ana", false),
+        dead_letters::replay(&world.pool, &everything, "eva", false)
+    );
+    assert_eq!(ana?.changed + eva?.changed, 1203);
+    assert_eq!(world.count("SELECT count(*) FROM outbox").await?, 1210);
+    assert_eq!(world.count("SELECT count(DISTINCT message_id) FROM outbox").await?, 1210);
+    assert_eq!(
+        world.count("SELECT count(*) FROM outbox WHERE (body::jsonb ->> 'replaycount')::int = 1").await?,
+        1210
+    );
+    assert_eq!(world.count(OPEN).await?, 0);
+
+    let audit = dead_letters::audit(&world.pool, None, 10).await?;
+    assert_eq!(audit.len(), 4);
+    assert_eq!(audit.iter().map(|entry| entry.count).sum::<i64>(), 1210);
+    assert_eq!((audit[3].actor.as_str(), audit[3].action.as_str()), ("ana", "replay"));
+    assert_eq!((audit[3].dry_run, audit[3].matched, audit[3].count), (true, 1210, 0));
+    assert_eq!(serde_json::from_value::<Selection>(audit[2].filter.clone())?, refused);
+    assert_eq!(dead_letters::audit(&world.pool, Some(audit[2].id), 10).await?.len(), 1);
+    // They wait in the outbox, which is young; and no letter is left.
+    assert_eq!(outbox::doctor(&world.pool).await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discarded_letters_are_kept_for_a_while() -> Result<()> {
+    let world = World::new("letters_prune").await?;
+    write_letters(&world, "a.work", 3, "failed", "division by zero").await?;
+    assert_eq!(outbox::doctor(&world.pool).await?.len(), 1, "open letters wait for somebody");
+    let first = all(&world, &Filter::default()).await?[0].id;
+    let report = dead_letters::discard(&world.pool, &Selection::Ids(vec![first]), "ana", false).await?;
+    assert_eq!(report.changed, 1);
+    let retention = Retention { resolved_letters: Duration::from_secs(60), ..Retention::default() };
+    assert_eq!(outbox::prune(&world.pool, retention).await?.letters, 0);
+    sqlx::query(
+        "UPDATE dead_letters SET resolved_at = now() - interval '2 minutes' WHERE resolved_at IS NOT NULL",
+    )
+    .execute(&world.pool)
+    .await?;
+    assert_eq!(outbox::prune(&world.pool, retention).await?.letters, 1);
+    assert_eq!(world.count(OPEN).await?, 2, "open ones stay");
+    Ok(())
+}
