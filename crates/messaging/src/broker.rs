@@ -110,7 +110,7 @@ impl Broker {
             results.push(match self.route(message) {
                 Way::Rabbit(frame) => {
                     frames.0.push(index);
-                    frames.1.push(frame);
+                    frames.1.push(*frame);
                     Ok(())
                 }
                 Way::Sqs(queue) => {
@@ -183,7 +183,7 @@ impl Broker {
                 };
                 match (self.transport(queue), &self.inner.rabbit, &self.inner.sqs, &self.inner.memory) {
                     (Transport::Amqp, Some(rabbit), _, _) => {
-                        Way::Rabbit(rabbit.to_queue(queue.name, message))
+                        Way::Rabbit(Box::new(rabbit.to_queue(queue.name, message)))
                     }
                     (Transport::Sqs, _, Some(_), _) => Way::Sqs(queue.name),
                     (Transport::Memory, _, _, Some(memory)) => {
@@ -203,7 +203,7 @@ impl Broker {
                         Way::Memory
                     }
                     (Some(rabbit), None) => {
-                        Way::Rabbit(rabbit.to_events(key, !subscribers.is_empty(), message))
+                        Way::Rabbit(Box::new(rabbit.to_events(key, !subscribers.is_empty(), message)))
                     }
                     (None, None) => absent(Transport::Amqp),
                 }
@@ -282,7 +282,7 @@ impl Broker {
         match self.transport(queue) {
             Transport::Amqp => {
                 let prefetch = u16::try_from(policy.concurrency).unwrap_or(u16::MAX);
-                Ok(Source::Rabbit(self.rabbit()?.open(queue, prefetch, &policy.backoff).await?))
+                Ok(Source::Rabbit(Box::new(self.rabbit()?.open(queue, prefetch, &policy.backoff).await?)))
             }
             Transport::Sqs => Ok(Source::Sqs(self.sqs()?.open(queue).await?)),
             Transport::Memory => Ok(Source::Memory(self.memory_queues()?.open(queue.name))),
@@ -292,7 +292,7 @@ impl Broker {
     pub(crate) async fn open_letters(&self, queue: &'static Queue) -> anyhow::Result<LetterSource> {
         match self.transport(queue) {
             Transport::Amqp => {
-                Ok(LetterSource::Rabbit(self.rabbit()?.letters(queue, Letters::HELD as u16).await?))
+                Ok(LetterSource::Rabbit(Box::new(self.rabbit()?.letters(queue, Letters::HELD as u16).await?)))
             }
             Transport::Sqs => Ok(LetterSource::Sqs(self.sqs()?.letters(queue).await?)),
             Transport::Memory => Ok(LetterSource::Memory),
@@ -356,7 +356,7 @@ impl Broker {
 
 /// Where a message leaves.
 enum Way {
-    Rabbit(rabbit::Frame),
+    Rabbit(Box<rabbit::Frame>),
     Sqs(&'static str),
     /// Already there.
     Memory,

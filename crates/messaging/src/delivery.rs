@@ -84,7 +84,7 @@ impl Token {
 
 /// Where deliveries come from: one consumer's place at one queue.
 pub(crate) enum Source {
-    Rabbit(rabbit::Source),
+    Rabbit(Box<rabbit::Source>),
     Sqs(sqs::Source),
     Memory(memory::Source),
 }

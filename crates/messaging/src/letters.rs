@@ -23,7 +23,7 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When it failed first, if that is known.
     pub first_failed_at: Option<DateTime<Utc>>,
-    /// When it failed for the last time; if that is not known, when it was read.
+    /// When it failed for the last time. If that is not known: on SQS, when it was sent; else when it was read.
     pub failed_at: DateTime<Utc>,
     /// The logical name of the queue it came by.
     pub origin: String,
@@ -80,7 +80,7 @@ pub struct Letters {
 }
 
 pub(crate) enum LetterSource {
-    Rabbit(rabbit::LetterSource),
+    Rabbit(Box<rabbit::LetterSource>),
     Sqs(sqs::LetterSource),
     Memory,
 }

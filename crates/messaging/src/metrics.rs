@@ -94,7 +94,8 @@ static PUBLISHED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     .expect(ONCE)
 });
 static SQS_CALLS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("lote_sqs_calls_total", "Calls of the SQS API.", &["operation"]).expect(ONCE)
+    register_int_counter_vec!("lote_sqs_calls_total", "Calls of the SQS API.", &["queue", "operation"])
+        .expect(ONCE)
 });
 
 /// The counters of one queue, looked up once.
@@ -164,12 +165,12 @@ pub(crate) fn published(transport: &str, outcome: &str) {
     PUBLISHED.with_label_values(&[transport, outcome]).inc();
 }
 
-pub(crate) fn sqs_call(operation: &str) {
-    SQS_CALLS.with_label_values(&[operation]).inc();
+pub(crate) fn sqs_call(queue: &str, operation: &str) {
+    SQS_CALLS.with_label_values(&[queue, operation]).inc();
 }
 
-/// Calls of the SQS API that this process has made, by operation (`receive`, `delete`, …): what a bill
-/// and a benchmark count.
-pub fn sqs_calls(operation: &str) -> u64 {
-    SQS_CALLS.with_label_values(&[operation]).get()
+/// Calls of the SQS API that this process has made for a queue, by its logical name. Operations are
+/// `send`, `receive`, `delete`, `postpone`, `keep`, `bury` and some that are not made for each message.
+pub fn sqs_calls(queue: &str, operation: &str) -> u64 {
+    SQS_CALLS.with_label_values(&[queue, operation]).get()
 }

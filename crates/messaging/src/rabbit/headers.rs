@@ -111,12 +111,12 @@ pub(crate) fn again(
 pub(crate) fn death(properties: &BasicProperties, queue: &str) -> Option<(String, Option<DateTime<Utc>>)> {
     let headers = properties.headers().as_ref()?.inner();
     let AMQPValue::FieldArray(deaths) = headers.get("x-death")? else { return None };
-    let deaths = deaths.as_slice().iter().filter_map(|death| match death {
+    let mut deaths = deaths.as_slice().iter().filter_map(|death| match death {
         AMQPValue::FieldTable(table) => Some(table.inner()),
         _ => None,
     });
     // A message that waited in a retry queue has that death too.
-    let death = deaths.filter(|death| death.get("queue").and_then(text).as_deref() == Some(queue)).next()?;
+    let death = deaths.find(|death| death.get("queue").and_then(text).as_deref() == Some(queue))?;
     let reason = death.get("reason").and_then(text)?;
     let time = match death.get("time") {
         Some(AMQPValue::Timestamp(seconds)) => DateTime::from_timestamp(seconds.cast_signed(), 0),

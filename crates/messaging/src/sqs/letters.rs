@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
 
 use anyhow::Context as _;
-use aws_sdk_sqs::types::Message;
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName::SentTimestamp};
+use chrono::{DateTime, Utc};
 use contracts::Queue;
 
 use super::{
@@ -38,13 +39,14 @@ impl LetterSource {
                 return Ok(self.letter(message));
             }
             let config = self.sqs.config();
-            metrics::sqs_call("receive_letters");
+            metrics::sqs_call(self.queue.name, "receive_letters");
             let call = self.sqs.client().await.receive_message().queue_url(&self.url);
             let answer = call
                 .max_number_of_messages(10)
                 .wait_time_seconds(config.wait.as_secs().min(20) as i32)
                 .visibility_timeout(VISIBILITY_SECONDS)
                 .message_attribute_names("All")
+                .message_system_attribute_names(SentTimestamp)
                 .customize()
                 .config_override(client::receiving(config))
                 .send()
@@ -64,9 +66,13 @@ impl LetterSource {
     fn letter(&self, message: Message) -> DeadLetter {
         let receipt = LetterReceipt {
             sqs: self.sqs.clone(),
+            queue: self.queue.name,
             url: self.url.clone(),
             receipt: message.receipt_handle.unwrap_or_default(),
         };
+        let sent = message.attributes.as_ref().and_then(|all| all.get(&SentTimestamp));
+        let sent: Option<DateTime<Utc>> =
+            sent.and_then(|ms| ms.parse().ok()).and_then(DateTime::from_timestamp_millis);
         let attributes = message.message_attributes.unwrap_or_default();
         let text = |name| attributes.get(name).and_then(|value| value.string_value());
         let mut letter =
@@ -76,7 +82,10 @@ impl LetterSource {
         letter.attempts = text(ATTEMPTS).and_then(|n| n.parse().ok()).unwrap_or(MAX_RECEIVES);
         letter.error = text(ERROR).unwrap_or_default().to_owned();
         letter.first_failed_at = text(FIRST_FAILED_AT).and_then(|time| time.parse().ok());
-        letter.failed_at = text(FAILED_AT).and_then(|time| time.parse().ok()).unwrap_or(letter.failed_at);
+        // When SQS moved it, nobody knows. When it was sent is the same each time it is read, and an archiver
+        // knows by that what it has.
+        letter.failed_at =
+            text(FAILED_AT).and_then(|time| time.parse().ok()).or(sent).unwrap_or(letter.failed_at);
         letter
     }
 }
@@ -84,6 +93,7 @@ impl LetterSource {
 /// Removes a letter.
 pub(crate) struct LetterReceipt {
     sqs: Sqs,
+    queue: &'static str,
     url: String,
     receipt: String,
 }
@@ -96,7 +106,7 @@ impl std::fmt::Debug for LetterReceipt {
 
 impl LetterReceipt {
     pub async fn ack(self) -> anyhow::Result<()> {
-        metrics::sqs_call("delete_letter");
+        metrics::sqs_call(self.queue, "delete_letter");
         let call = self.sqs.client().await.delete_message().queue_url(&self.url);
         let deleted = call.receipt_handle(&self.receipt).send().await;
         deleted.map_err(explain).context("a letter can't be deleted")?;

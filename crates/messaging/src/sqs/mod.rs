@@ -57,6 +57,11 @@ struct Names {
     dead: String,
 }
 
+/// There is no such queue, and it is not ours to make.
+#[derive(Debug, thiserror::Error)]
+#[error("queue {0} does not exist")]
+struct MissingQueue(String);
+
 impl Sqs {
     pub fn new(config: SqsConfig, prefix: &str) -> Self {
         let shared =
@@ -86,13 +91,13 @@ impl Sqs {
         if let Some(url) = self.known(name) {
             return Ok(url);
         }
-        match self.find(name).await? {
+        match self.find(queue, name).await? {
             Some(url) => Ok(url),
             None if self.config().create => {
                 self.make(queue).await?;
                 self.known(name).with_context(|| format!("queue {name} was made and is not there"))
             }
-            None => anyhow::bail!("queue {name} does not exist"),
+            None => Err(MissingQueue(name.to_owned()).into()),
         }
     }
 
@@ -101,8 +106,8 @@ impl Sqs {
     }
 
     /// Asks the broker for a queue's address.
-    async fn find(&self, name: &str) -> anyhow::Result<Option<String>> {
-        metrics::sqs_call("get_url");
+    async fn find(&self, queue: &str, name: &str) -> anyhow::Result<Option<String>> {
+        metrics::sqs_call(queue, "get_url");
         match self.client().await.get_queue_url().queue_name(name).send().await {
             Ok(found) => {
                 let url = found.queue_url.with_context(|| format!("queue {name} has no address"))?;
@@ -160,31 +165,32 @@ impl Sqs {
                 (ReceiveMessageWaitTimeSeconds, config.wait.as_secs().min(20).to_string()),
             ]
         };
-        let dead = self.ensure(&names.dead, common(DEAD_RETENTION)).await?;
-        let dead = self.attributes(&dead, &[QueueArn]).await?;
+        let dead = self.ensure(queue, &names.dead, common(DEAD_RETENTION)).await?;
+        let dead = self.attributes(queue, &dead, &[QueueArn]).await?;
         let dead = dead.get(&QueueArn).context("the dead-letter queue has no ARN")?;
         let policy = serde_json::json!({"deadLetterTargetArn": dead, "maxReceiveCount": MAX_RECEIVES});
         let mut attributes = common(config.retention);
         attributes.push((RedrivePolicy, policy.to_string()));
-        self.ensure(&names.work, attributes).await?;
+        self.ensure(queue, &names.work, attributes).await?;
         Ok(())
     }
 
     /// Creates a queue, or gives the one that exists these attributes.
     async fn ensure(
         &self,
+        queue: &str,
         name: &str,
         attributes: Vec<(QueueAttributeName, String)>,
     ) -> anyhow::Result<String> {
         let client = self.client().await;
-        if let Some(url) = self.find(name).await? {
-            metrics::sqs_call("set_attributes");
+        if let Some(url) = self.find(queue, name).await? {
+            metrics::sqs_call(queue, "set_attributes");
             let set = client.set_queue_attributes().queue_url(&url);
             let set = set.set_attributes(Some(attributes.into_iter().collect())).send().await;
             set.map_err(|error| explain(error).context(format!("queue {name} can't be changed")))?;
             return Ok(url);
         }
-        metrics::sqs_call("create");
+        metrics::sqs_call(queue, "create");
         let create = client.create_queue().queue_name(name);
         let created = create.set_attributes(Some(attributes.into_iter().collect())).send().await;
         let created =
@@ -195,10 +201,11 @@ impl Sqs {
 
     async fn attributes(
         &self,
+        queue: &str,
         url: &str,
         names: &[QueueAttributeName],
     ) -> anyhow::Result<HashMap<QueueAttributeName, String>> {
-        metrics::sqs_call("get_attributes");
+        metrics::sqs_call(queue, "get_attributes");
         let asked = self.client().await.get_queue_attributes().queue_url(url);
         let asked = asked.set_attribute_names(Some(names.to_vec())).send().await.map_err(explain)?;
         Ok(asked.attributes.unwrap_or_default())
@@ -208,8 +215,8 @@ impl Sqs {
         let names = self.names(queue);
         let asked = [ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible];
         let result = async {
-            let work = self.attributes(&self.url(queue, &names.work).await?, &asked).await?;
-            let dead = self.attributes(&self.url(queue, &names.dead).await?, &asked).await?;
+            let work = self.attributes(queue, &self.url(queue, &names.work).await?, &asked).await?;
+            let dead = self.attributes(queue, &self.url(queue, &names.dead).await?, &asked).await?;
             let count =
                 |of: &HashMap<_, String>, name| of.get(&name).and_then(|n| n.parse().ok()).unwrap_or(0);
             Ok(Depth {
@@ -229,7 +236,7 @@ impl Sqs {
 
     /// Any answer will do, also that there is no such queue.
     pub async fn ping(&self) -> anyhow::Result<()> {
-        metrics::sqs_call("get_url");
+        metrics::sqs_call("", "get_url");
         match self.client().await.get_queue_url().queue_name("lote-ping").send().await {
             Err(SdkError::ServiceError(answer)) if answer.raw().status().as_u16() < 500 => Ok(()),
             Err(error) => Err(explain(error)),

@@ -81,7 +81,7 @@ impl Sqs {
             let entry = SendMessageBatchRequestEntry::builder().id(place.to_string()).message_body(*body);
             entries.push(entry.build().map_err(|error| Failed::Refused(error.to_string()))?);
         }
-        metrics::sqs_call("send");
+        metrics::sqs_call(queue, "send");
         let call = self.client().await.send_message_batch().queue_url(url).set_entries(Some(entries));
         let answer = call.send().await.map_err(|error| {
             if error.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) {
@@ -115,7 +115,7 @@ impl Sqs {
         failure: &Failure,
     ) -> Result<(), Failed> {
         let url = self.address(queue, &self.names(queue).dead).await?;
-        metrics::sqs_call("bury");
+        metrics::sqs_call(queue, "bury");
         let mut call = self.client().await.send_message().queue_url(url).message_body(body);
         let time = |time: chrono::DateTime<chrono::Utc>| time.to_rfc3339();
         // AWS takes at most ten.

@@ -30,7 +30,12 @@ pub(super) enum Settled {
 }
 
 /// Settles until all senders are gone and everything is written out.
-pub(super) async fn settle(sqs: Sqs, url: String, mut settled: UnboundedReceiver<Settled>) {
+pub(super) async fn settle(
+    sqs: Sqs,
+    queue: &'static str,
+    url: String,
+    mut settled: UnboundedReceiver<Settled>,
+) {
     let calls = Arc::new(Semaphore::new(CALLS));
     let mut under_way = JoinSet::new();
     while let Some(first) = settled.recv().await {
@@ -56,7 +61,7 @@ pub(super) async fn settle(sqs: Sqs, url: String, mut settled: UnboundedReceiver
         let Ok(call) = calls.clone().acquire_owned().await else { return };
         let (sqs, url) = (sqs.clone(), url.clone());
         under_way.spawn(async move {
-            tokio::join!(delete(&sqs, &url, deletes), postpone(&sqs, &url, postpones));
+            tokio::join!(delete(&sqs, queue, &url, deletes), postpone(&sqs, queue, &url, postpones));
             drop(call);
         });
         while under_way.try_join_next().is_some() {}
@@ -64,7 +69,7 @@ pub(super) async fn settle(sqs: Sqs, url: String, mut settled: UnboundedReceiver
     while under_way.join_next().await.is_some() {}
 }
 
-async fn delete(sqs: &Sqs, url: &str, mut receipts: Vec<String>) {
+async fn delete(sqs: &Sqs, queue: &str, url: &str, mut receipts: Vec<String>) {
     let mut pauses = Pauses::new();
     for attempt in 1..=ATTEMPTS {
         if receipts.is_empty() {
@@ -77,7 +82,7 @@ async fn delete(sqs: &Sqs, url: &str, mut receipts: Vec<String>) {
             Ok(entries) => entries,
             Err(error) => return lost("delete", receipts.len(), &error.to_string()),
         };
-        metrics::sqs_call("delete");
+        metrics::sqs_call(queue, "delete");
         let call = sqs.client().await.delete_message_batch().queue_url(url).set_entries(Some(entries));
         let error = match call.send().await {
             Ok(answer) => {
@@ -98,7 +103,7 @@ async fn delete(sqs: &Sqs, url: &str, mut receipts: Vec<String>) {
     }
 }
 
-async fn postpone(sqs: &Sqs, url: &str, mut receipts: Vec<(String, i32)>) {
+async fn postpone(sqs: &Sqs, queue: &str, url: &str, mut receipts: Vec<(String, i32)>) {
     let mut pauses = Pauses::new();
     for attempt in 1..=ATTEMPTS {
         if receipts.is_empty() {
@@ -115,7 +120,7 @@ async fn postpone(sqs: &Sqs, url: &str, mut receipts: Vec<(String, i32)>) {
             Ok(entries) => entries,
             Err(error) => return lost("postpone", receipts.len(), &error.to_string()),
         };
-        metrics::sqs_call("postpone");
+        metrics::sqs_call(queue, "postpone");
         let call = sqs.client().await.change_message_visibility_batch().queue_url(url);
         let error = match call.set_entries(Some(entries)).send().await {
             Ok(answer) => {

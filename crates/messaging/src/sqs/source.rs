@@ -53,7 +53,7 @@ impl Sqs {
         // Known before it is needed.
         self.url(queue.name, &names.dead).await?;
         let (settled, receiver) = unbounded_channel();
-        let settling = tokio::spawn(settler::settle(self.clone(), url.clone(), receiver));
+        let settling = tokio::spawn(settler::settle(self.clone(), queue.name, url.clone(), receiver));
         let place = Arc::new(Place { sqs: self.clone(), queue, url, settled });
         Ok(Source { place, settling, receiving: None })
     }
@@ -110,7 +110,7 @@ impl Source {
 
 async fn receive(place: Arc<Place>, most: usize) -> anyhow::Result<Vec<Message>> {
     let config = place.sqs.config();
-    metrics::sqs_call("receive");
+    metrics::sqs_call(place.queue.name, "receive");
     let answer = place
         .sqs
         .client()
@@ -191,7 +191,7 @@ impl Token {
                 );
                 return std::future::pending().await;
             }
-            metrics::sqs_call("keep");
+            metrics::sqs_call(self.place.queue.name, "keep");
             let call = self.place.sqs.client().await.change_message_visibility();
             let call = call.queue_url(&self.place.url).receipt_handle(&self.receipt);
             match call.visibility_timeout(visibility(full.min(left))).send().await {

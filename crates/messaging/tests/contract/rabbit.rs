@@ -1,0 +1,120 @@
+//! What only RabbitMQ can do.
+
+use anyhow::{Context as _, Result, anyhow};
+use contracts::Transport;
+use futures::StreamExt as _;
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    options::{BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueueDeleteOptions},
+    types::FieldTable,
+};
+use messaging::{JobError, Policy};
+
+use crate::harness::*;
+
+async fn channel(rig: &Rig) -> Result<(Connection, Channel)> {
+    let url = rig.config.amqp_url.as_deref().context("an address")?;
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
+}
+
+fn physical(rig: &Rig, suffix: &str) -> String {
+    format!("{}{}{suffix}", rig.config.prefix, WORK.name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_kills_its_workers_is_given_up_by_the_broker() -> Result<()> {
+    let rig = Rig::new(Transport::Amqp).await?;
+    let id = rig.send("poison").await?;
+    let (_connection, channel) = channel(&rig).await?;
+    channel.basic_qos(1, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let work = physical(&rig, "");
+    let mut consumer =
+        channel.basic_consume(work.as_str().into(), "".into(), options, FieldTable::default()).await?;
+    let mut letters = rig.broker.letters(&WORK);
+    let mut deliveries = 0;
+    let letter = within(async {
+        loop {
+            tokio::select! {
+                letter = letters.next() => return anyhow::Ok(letter),
+                Some(delivery) = consumer.next() => {
+                    deliveries += 1;
+                    delivery?.reject(BasicRejectOptions { requeue: true }).await?;
+                }
+            }
+        }
+    })
+    .await??;
+    assert_eq!(deliveries, 21, "the limit, and the first");
+    assert_eq!((letter.reason.as_str(), letter.id), ("delivery_limit", Some(id)));
+    letter.ack().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_that_never_end_are_limited_by_the_policy() -> Result<()> {
+    let rig = Rig::new(Transport::Amqp).await?;
+    rig.send("crashes").await?;
+    let (connection, channel) = channel(&rig).await?;
+    let work = physical(&rig, "");
+    let options = BasicConsumeOptions::default();
+    let mut consumer =
+        channel.basic_consume(work.as_str().into(), "".into(), options, FieldTable::default()).await?;
+    for _ in 0..3 {
+        let delivery = within(consumer.next()).await?.context("a delivery")??;
+        delivery.reject(BasicRejectOptions { requeue: true }).await?;
+    }
+    connection.close(200, "crashed".into()).await?;
+    let running = rig.consume(Policy { max_attempts: 2, ..quick() }, |_, _| async { Ok(()) });
+    let letter = rig.letter().await?;
+    assert_eq!(letter.reason, "attempts");
+    assert!(letter.error.contains("no attempt came to an end"), "{}", letter.error);
+    letter.ack().await?;
+    running.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleted_queues_are_made_again() -> Result<()> {
+    let rig = Rig::new(Transport::Amqp).await?;
+    let (tell, mut reports) = reports();
+    let consumer = rig.consume(quick(), move |task, context| {
+        let _ = tell.send((task, context.attempt));
+        async move { if context.attempt == 1 { Err(JobError::retry(anyhow!("once"))) } else { Ok(()) } }
+    });
+    rig.send("before").await?;
+    assert_eq!(reports.take(2).await?, [("before".into(), 1), ("before".into(), 2)]);
+    rig.empty().await?;
+    let (_connection, channel) = channel(&rig).await?;
+    for suffix in ["", ".dead", ".retry.60ms"] {
+        let name = physical(&rig, suffix);
+        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
+    }
+    // The broker cancels the consumer, and its supervisor declares anew.
+    let message = command("after")?;
+    until("the queue is back", async || {
+        Ok(rig.broker.publish(std::slice::from_ref(&message)).await.remove(0).is_ok())
+    })
+    .await?;
+    assert_eq!(reports.take(2).await?, [("after".into(), 1), ("after".into(), 2)]);
+    rig.empty().await?;
+    consumer.stop().await
+}
+
+/// A message may go round through the retry queues as often as it likes: the broker must not take that for
+/// a cycle and drop it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rounds_through_one_retry_queue() -> Result<()> {
+    let rig = Rig::new(Transport::Amqp).await?;
+    let (tell, mut reports) = reports();
+    let steps = vec![std::time::Duration::from_millis(20)];
+    let policy = Policy { max_attempts: 30, backoff: messaging::Backoff { steps }, ..quick() };
+    let consumer = rig.consume(policy, move |_, context| {
+        let _ = tell.send(context.attempt);
+        async move { if context.attempt < 30 { Err(JobError::retry(anyhow!("again"))) } else { Ok(()) } }
+    });
+    rig.send("round").await?;
+    assert_eq!(reports.take(30).await?, (1..=30).collect::<Vec<_>>());
+    rig.empty().await?;
+    consumer.stop().await
+}
