@@ -1,0 +1,453 @@
+//! Users, for administrators.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{self, ServiceConfig},
+};
+use chassis::{Problem, auth::Role, config::Secret, http::ProblemBody};
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveModelTrait as _,
+    ActiveValue::{NotSet, Set},
+    DatabaseTransaction, EntityTrait as _, TransactionTrait as _,
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::auth::{optional_secret, secret};
+use crate::{
+    domain::{password, roles::Standing, users as rules},
+    identity::{Error, Identity, Person},
+    storage::{
+        PasswordHash,
+        audit::{self, Action},
+        families,
+        users::{self, Filter},
+    },
+};
+
+const PAGE: u64 = 50;
+const LARGEST_PAGE: u64 = 200;
+
+pub(crate) fn routes(config: &mut ServiceConfig) {
+    config
+        .service(web::resource("/api/v1/users").route(web::get().to(list)).route(web::post().to(create)))
+        .service(
+            web::resource("/api/v1/users/{id}")
+                .route(web::get().to(get))
+                .route(web::patch().to(update))
+                .route(web::delete().to(delete)),
+        )
+        .service(web::resource("/api/v1/users/{id}/disable").route(web::post().to(disable)))
+        .service(web::resource("/api/v1/users/{id}/enable").route(web::post().to(enable)));
+}
+
+/// A user, without anything secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct User {
+    pub(crate) id: Uuid,
+    pub(crate) username: String,
+    email: Option<String>,
+    name: String,
+    role: Role,
+    /// El proveedor al que está ligado: siempre con el rol supplier, a veces con viewer.
+    proveedor_id: Option<String>,
+    disabled: bool,
+    disabled_at: Option<DateTime<Utc>>,
+    last_login_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<users::Model> for User {
+    type Error = Error;
+
+    fn try_from(user: users::Model) -> Result<Self, Error> {
+        let Standing { role, proveedor_id } = user.standing()?;
+        Ok(Self {
+            id: user.id,
+            username: user.username,
+            email: user.email,
+            name: user.name,
+            role,
+            proveedor_id,
+            disabled: user.disabled_at.is_some(),
+            disabled_at: user.disabled_at,
+            last_login_at: user.last_login_at,
+            created_at: user.created_at,
+            updated_at: user.updated_at,
+        })
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct ListQuery {
+    /// Texto que aparece en el nombre de usuario, el correo o el nombre.
+    q: Option<String>,
+    #[param(value_type = Option<String>)]
+    role: Option<Role>,
+    disabled: Option<bool>,
+    /// El `next` de la página anterior.
+    after: Option<String>,
+    /// De 1 a 200; 50 si falta.
+    limit: Option<u64>,
+}
+
+/// A page of users.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UserPage {
+    items: Vec<User>,
+    /// Para pedir la página siguiente; nulo en la última.
+    next: Option<String>,
+}
+
+/// Listar usuarios
+#[utoipa::path(
+    get, path = "/api/v1/users", tag = "users", params(ListQuery),
+    responses((status = 200, body = UserPage), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
+)]
+pub(crate) async fn list(
+    request: HttpRequest,
+    identity: web::Data<Identity>,
+    query: web::Query<ListQuery>,
+) -> Result<web::Json<UserPage>, Problem> {
+    identity.admin(&request).await?;
+    let ListQuery { q, role, disabled, after, limit } = query.into_inner();
+    let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let text = q.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let filter = Filter { text, role: role.map(Role::name), disabled, after };
+    // One more than asked for tells whether there is a next page.
+    let mut rows = users::list(identity.orm(), filter, limit + 1).await?;
+    let more = rows.len() as u64 > limit;
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let next = if more { rows.last().map(|user| user.username.clone()) } else { None };
+    let items = rows.into_iter().map(User::try_from).collect::<Result<_, _>>()?;
+    Ok(web::Json(UserPage { items, next }))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct NewUser {
+    /// De 3 a 64: letras sin acento, cifras, punto, guion y guion bajo.
+    username: String,
+    #[serde(default)]
+    email: Option<String>,
+    /// El de usuario si falta.
+    #[serde(default)]
+    name: Option<String>,
+    /// De 10 a 128 caracteres.
+    #[serde(deserialize_with = "secret")]
+    #[schema(value_type = String)]
+    password: Secret<String>,
+    role: Role,
+    #[serde(default)]
+    proveedor_id: Option<String>,
+}
+
+/// Crear un usuario
+#[utoipa::path(
+    post, path = "/api/v1/users", tag = "users", request_body = NewUser,
+    responses(
+        (status = 201, body = User),
+        (status = 403, body = ProblemBody),
+        (status = 409, description = "Nombre o correo ya en uso", body = ProblemBody),
+        (status = 422, description = "Un campo no sirve", body = ProblemBody),
+    )
+)]
+pub(crate) async fn create(
+    request: HttpRequest,
+    identity: web::Data<Identity>,
+    body: web::Json<NewUser>,
+) -> Result<HttpResponse, Problem> {
+    let person = identity.admin(&request).await?;
+    let NewUser { username, email, name, password, role, proveedor_id } = body.into_inner();
+    let username = valid_username(&username)?;
+    let email = email.map(|email| valid_email(&email)).transpose()?;
+    let name = valid_name(name.as_deref().unwrap_or(&username))?;
+    let standing = valid_standing(role, proveedor_id)?;
+    password::check(password.expose(), &username, email.as_deref())
+        .map_err(|weakness| Error::invalid("password", weakness))?;
+    let hash = identity.hasher().hash(password).await?;
+    let now = identity.now();
+    let user = users::Model {
+        id: Uuid::now_v7(),
+        username,
+        email,
+        name,
+        password_hash: PasswordHash(hash),
+        role: standing.role.name().to_owned(),
+        proveedor_id: standing.proveedor_id,
+        disabled_at: None,
+        last_login_at: None,
+        created_at: now,
+        updated_at: now,
+    };
+    let transaction = identity.orm().begin().await?;
+    users::insert(&transaction, user.clone()).await.map_err(taken)?;
+    let details = json!({
+        "username": user.username, "email": user.email, "role": user.role, "proveedor_id": user.proveedor_id,
+    });
+    record(&transaction, &person, now, Action::UserCreated, user.id, details).await?;
+    transaction.commit().await?;
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("/api/v1/users/{}", user.id)))
+        .json(User::try_from(user)?))
+}
+
+/// Ver un usuario
+#[utoipa::path(
+    get, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)),
+    responses((status = 200, body = User), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody))
+)]
+pub(crate) async fn get(
+    request: HttpRequest,
+    identity: web::Data<Identity>,
+    id: web::Path<Uuid>,
+) -> Result<web::Json<User>, Problem> {
+    identity.admin(&request).await?;
+    let user = users::get(identity.orm(), *id).await?.ok_or(Error::NotFound("Usuario"))?;
+    Ok(web::Json(User::try_from(user)?))
+}
+
+/// What to change. A field that is absent stays; `null` clears the two that can be empty.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct UserChange {
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    email: Option<Option<String>>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    role: Option<Role>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    proveedor_id: Option<Option<String>>,
+    #[serde(default, deserialize_with = "optional_secret")]
+    #[schema(value_type = Option<String>)]
+    password: Option<Secret<String>>,
+    #[serde(default)]
+    disabled: Option<bool>,
+}
+
+/// Tells `null` (`Some(None)`) from absent (`None`).
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Cambiar un usuario
+///
+/// Otro rol, otro proveedor, otra contraseña o la deshabilitación cierran todas sus sesiones. El nombre de
+/// usuario no cambia.
+#[utoipa::path(
+    patch, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)), request_body = UserChange,
+    responses(
+        (status = 200, body = User),
+        (status = 403, body = ProblemBody),
+        (status = 404, body = ProblemBody),
+        (status = 409, description = "Correo en uso, o es el último administrador", body = ProblemBody),
+        (status = 422, description = "Un campo no sirve", body = ProblemBody),
+    )
+)]
+pub(crate) async fn update(
+    request: HttpRequest,
+    identity: web::Data<Identity>,
+    id: web::Path<Uuid>,
+    body: web::Json<UserChange>,
+) -> Result<web::Json<User>, Problem> {
+    let person = identity.admin(&request).await?;
+    Ok(web::Json(change(&identity, &person, *id, body.into_inner()).await?))
+}
+
+/// Deshabilitar un usuario
+///
+/// Cierra sus sesiones y detiene sus claves de API.
+#[utoipa::path(
+    post, path = "/api/v1/users/{id}/disable", tag = "users", params(("id" = Uuid, Path)),
+    responses((status = 200, body = User), (status = 409, description = "Es el último administrador", body = ProblemBody))
+)]
+pub(crate) async fn disable(
+    request: HttpRequest,
+    identity: web::Data<Identity>,
+    id: web::Path<Uuid>,
+) -> Result<web::Json<User>, Problem> {
+    let person = identity.admin(&request).await?;
+    let wish = UserChange { disabled: Some(true), ..UserChange::default() };
+    Ok(web::Json(change(&identity, &person, *id, wish).await?))
+}
+
+/// Habilitar un usuario
+#[utoipa::path(
+    post, path = "/api/v1/users/{id}/enable", tag = "users", params(("id" = Uuid, Path)),
+    responses((status = 200, body = User))
+)]
+pub(crate) async fn enable(
+    request: HttpRequest,
+    identity: web::Data<Identity>,
+    id: web::Path<Uuid>,
+) -> Result<web::Json<User>, Problem> {
+    let person = identity.admin(&request).await?;
+    let wish = UserChange { disabled: Some(false), ..UserChange::default() };
+    Ok(web::Json(change(&identity, &person, *id, wish).await?))
+}
+
+async fn change(identity: &Identity, person: &Person, id: Uuid, wish: UserChange) -> Result<User, Error> {
+    let before = users::get(identity.orm(), id).await?.ok_or(Error::NotFound("Usuario"))?;
+    let email = wish.email.map(|email| email.map(|email| valid_email(&email)).transpose()).transpose()?;
+    let name = wish.name.map(|name| valid_name(&name)).transpose()?;
+    // Hashing takes long: before the row is locked.
+    let hash = match wish.password {
+        Some(password) => {
+            let email = email.clone().unwrap_or_else(|| before.email.clone());
+            password::check(password.expose(), &before.username, email.as_deref())
+                .map_err(|weakness| Error::invalid("password", weakness))?;
+            Some(identity.hasher().hash(password).await?)
+        }
+        None => None,
+    };
+    let now = identity.now();
+    let transaction = identity.orm().begin().await?;
+    let removes_admin = wish.disabled == Some(true) || wish.role.is_some_and(|role| role != Role::Admin);
+    let alone = removes_admin && !users::another_admin(&transaction, id).await?;
+    let current = users::get_for_update(&transaction, id).await?.ok_or(Error::NotFound("Usuario"))?;
+    if alone && current.role == Role::Admin.name() && current.disabled_at.is_none() {
+        return Err(Error::LastAdmin);
+    }
+    let role = wish.role.map_or_else(|| current.standing().map(|standing| standing.role), Ok)?;
+    // Whoever becomes an operator or an administrator is bound to nobody any more.
+    let bound =
+        if matches!(role, Role::Admin | Role::Operator) { None } else { current.proveedor_id.clone() };
+    let standing = valid_standing(role, wish.proveedor_id.unwrap_or(bound))?;
+    let disabled_at = match wish.disabled {
+        Some(true) => current.disabled_at.or(Some(now)),
+        Some(false) => None,
+        None => current.disabled_at,
+    };
+    let user = users::Model {
+        email: email.unwrap_or_else(|| current.email.clone()),
+        name: name.unwrap_or_else(|| current.name.clone()),
+        role: standing.role.name().to_owned(),
+        proveedor_id: standing.proveedor_id,
+        disabled_at,
+        updated_at: now,
+        ..current.clone()
+    };
+    let row = users::ActiveModel {
+        id: Set(id),
+        email: Set(user.email.clone()),
+        name: Set(user.name.clone()),
+        role: Set(user.role.clone()),
+        proveedor_id: Set(user.proveedor_id.clone()),
+        disabled_at: Set(user.disabled_at),
+        updated_at: Set(now),
+        password_hash: hash.clone().map_or(NotSet, |hash| Set(PasswordHash(hash))),
+        ..Default::default()
+    };
+    users::Entity::update(row).exec(&transaction).await.map_err(taken)?;
+    let moved = user.role != current.role || user.proveedor_id != current.proveedor_id;
+    let barred = user.disabled_at.is_some() && current.disabled_at.is_none();
+    for (ends, reason) in [(hash.is_some(), "password"), (moved, "role"), (barred, "disabled")] {
+        if ends {
+            families::revoke_all(&transaction, id, reason, now).await?;
+        }
+    }
+    let action = match wish.disabled {
+        _ if barred => Action::UserDisabled,
+        Some(false) if current.disabled_at.is_some() => Action::UserEnabled,
+        _ => Action::UserUpdated,
+    };
+    let details = difference(&current, &user, hash.is_some());
+    record(&transaction, person, now, action, id, details).await?;
+    transaction.commit().await?;
+    User::try_from(user)
+}
+
+/// What changed, for the audit: from and to, but of a password only that it did.
+fn difference(before: &users::Model, after: &users::Model, password: bool) -> Value {
+    let mut changes = Map::new();
+    for (field, from, to) in [
+        ("email", json!(before.email), json!(after.email)),
+        ("name", json!(before.name), json!(after.name)),
+        ("role", json!(before.role), json!(after.role)),
+        ("proveedor_id", json!(before.proveedor_id), json!(after.proveedor_id)),
+        ("disabled", json!(before.disabled_at.is_some()), json!(after.disabled_at.is_some())),
+    ] {
+        if from != to {
+            changes.insert(field.to_owned(), json!({ "from": from, "to": to }));
+        }
+    }
+    if password {
+        changes.insert("password".to_owned(), json!("changed"));
+    }
+    Value::Object(changes)
+}
+
+/// Borrar un usuario
+///
+/// Con sus sesiones y sus claves de API. Lo que hizo queda en la auditoría.
+#[utoipa::path(
+    delete, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)),
+    responses(
+        (status = 204, description = "Borrado"),
+        (status = 404, body = ProblemBody),
+        (status = 409, description = "Es el último administrador", body = ProblemBody),
+    )
+)]
+pub(crate) async fn delete(
+    request: HttpRequest,
+    identity: web::Data<Identity>,
+    id: web::Path<Uuid>,
+) -> Result<HttpResponse, Problem> {
+    let person = identity.admin(&request).await?;
+    let id = id.into_inner();
+    let now = identity.now();
+    let transaction = identity.orm().begin().await?;
+    let alone = !users::another_admin(&transaction, id).await?;
+    let user = users::get_for_update(&transaction, id).await?.ok_or(Error::NotFound("Usuario"))?;
+    if alone && user.role == Role::Admin.name() && user.disabled_at.is_none() {
+        return Err(Error::LastAdmin.into());
+    }
+    users::Entity::delete_by_id(id).exec(&transaction).await?;
+    let details = json!({ "username": user.username, "role": user.role });
+    record(&transaction, &person, now, Action::UserDeleted, id, details).await?;
+    transaction.commit().await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn record(
+    transaction: &DatabaseTransaction,
+    person: &Person,
+    now: DateTime<Utc>,
+    action: Action,
+    user: Uuid,
+    details: Value,
+) -> Result<(), Error> {
+    Ok(audit::record(transaction, now, action, &person.actor(), Some(user.to_string()), details).await?)
+}
+
+fn taken(error: sea_orm::DbErr) -> Error {
+    match users::taken(&error) {
+        Some("email") => Error::Taken("correo"),
+        Some(_) => Error::Taken("nombre de usuario"),
+        None => error.into(),
+    }
+}
+
+fn valid_username(text: &str) -> Result<String, Error> {
+    rules::username(text).ok_or_else(|| {
+        Error::invalid("username", "Use de 3 a 64 letras sin acento, cifras, puntos, guiones o guiones bajos")
+    })
+}
+
+fn valid_email(text: &str) -> Result<String, Error> {
+    rules::email(text).ok_or_else(|| Error::invalid("email", "No parece un correo electrónico"))
+}
+
+fn valid_name(text: &str) -> Result<String, Error> {
+    rules::display_name(text).ok_or_else(|| Error::invalid("name", "Use de 1 a 128 caracteres"))
+}
+
+pub(super) fn valid_standing(role: Role, proveedor_id: Option<String>) -> Result<Standing, Error> {
+    Standing::new(role, proveedor_id).map_err(|unbound| Error::invalid("proveedor_id", unbound))
+}

@@ -1,0 +1,238 @@
+//! Whose request it is.
+
+use std::{fmt, net::IpAddr};
+
+use actix_web::{
+    HttpMessage as _, HttpRequest,
+    http::{Method, header},
+};
+use chassis::{
+    Problem,
+    auth::{Caller, Claims, Role},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::{Error, Identity, span, vault::digest};
+use crate::{
+    http::client_ip,
+    storage::{api_keys, audit::Actor, families, users},
+};
+
+/// The cookie of a session. Scripts can't read it.
+pub const SESSION_COOKIE: &str = "lote_session";
+/// The cookie with the session's CSRF token, for scripts to read.
+pub const CSRF_COOKIE: &str = "lote_csrf";
+/// The header in which unsafe requests repeat that token.
+pub const CSRF_HEADER: &str = "x-csrf-token";
+/// The header of an API key, beside `Authorization: ApiKey …`.
+const KEY_HEADER: &str = "x-api-key";
+/// Uses are noted to the minute, so that a busy key is not a busy row.
+const NOTE_USE_EVERY: TimeDelta = TimeDelta::minutes(1);
+
+/// How a caller proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// An access token.
+    Token,
+    /// A cookie session, by its id.
+    Session(Uuid),
+    /// An API key, by its id.
+    ApiKey(Uuid),
+    /// None: the path needs none.
+    Anonymous,
+}
+
+/// A caller that proved who it is.
+#[derive(Clone)]
+pub struct Authenticated {
+    /// Who, with what role and bounds.
+    pub claims: Claims,
+    /// An access token that says so, for the services behind the gateway.
+    pub token: String,
+    /// How it was proved.
+    pub credential: Credential,
+}
+
+impl fmt::Debug for Authenticated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Claims { sub, role, .. } = &self.claims;
+        f.debug_struct("Authenticated")
+            .field("sub", sub)
+            .field("role", role)
+            .field("credential", &self.credential)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<&Authenticated> for Caller {
+    fn from(authenticated: &Authenticated) -> Self {
+        Self::from(authenticated.claims.clone())
+    }
+}
+
+impl Identity {
+    /// Who sends this request: by `Authorization: Bearer` (an access token) or `ApiKey`, by `X-Api-Key`, or by
+    /// session cookie, in this order; one that is given and wrong is never passed over for the next. Asked
+    /// once a request: the answer stays in its extensions.
+    ///
+    /// `None` where there is no credential at all.
+    ///
+    /// # Errors
+    /// 401 for a credential that does not hold, 403 for a cookie on an unsafe method without its CSRF token, 503
+    /// while the database can't be asked about a key or a session. Access tokens need no database.
+    pub async fn caller_of(&self, request: &HttpRequest) -> Result<Option<Authenticated>, Problem> {
+        // A guard of its own statement: the borrow must end before the await below.
+        let known = request.extensions().get::<Authenticated>().cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let caller = self.identify(request).await?;
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        Ok(caller)
+    }
+
+    async fn identify(&self, request: &HttpRequest) -> Result<Option<Authenticated>, Error> {
+        let headers = request.headers();
+        let mut given = headers.get_all(header::AUTHORIZATION);
+        if let Some(value) = given.next() {
+            if given.next().is_some() {
+                return Err(Error::InvalidToken);
+            }
+            let (scheme, credential) =
+                value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Error::InvalidToken)?;
+            return match scheme.to_ascii_lowercase().as_str() {
+                "bearer" => self.by_token(credential.trim()).await.map(Some),
+                "apikey" => self.by_api_key(credential.trim()).await.map(Some),
+                _ => Err(Error::InvalidToken),
+            };
+        }
+        if let Some(value) = headers.get(KEY_HEADER) {
+            let key = value.to_str().map_err(|_| Error::InvalidToken)?;
+            return self.by_api_key(key.trim()).await.map(Some);
+        }
+        match request.cookie(SESSION_COOKIE) {
+            Some(cookie) => self.by_session(cookie.value(), request).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn by_token(&self, token: &str) -> Result<Authenticated, Error> {
+        let claims = self.keys().verify(self.vault(), token).await?;
+        Ok(Authenticated { claims, token: token.to_owned(), credential: Credential::Token })
+    }
+
+    async fn by_api_key(&self, key: &str) -> Result<Authenticated, Error> {
+        let now = self.now();
+        let found = api_keys::find(self.orm(), digest(key)).await?;
+        let (key, owner) = found.ok_or(Error::InvalidToken)?;
+        let standing = key.standing()?;
+        let over = key.revoked_at.is_some() || key.expires_at.is_some_and(|end| end <= now);
+        // A key never outlives its maker's right to hand it out.
+        if over || owner.disabled_at.is_some() || !owner.standing()?.covers(&standing) {
+            return Err(Error::InvalidToken);
+        }
+        if due(key.last_used_at, now)
+            && let Err(error) = api_keys::touch(self.orm(), key.id, now).await
+        {
+            tracing::warn!(%error, key = %key.id, "could not note the use of an API key");
+        }
+        let claims = self.claims(key.id, standing, key.scopes, Some(key.name), key.expires_at);
+        self.authenticated(claims, Credential::ApiKey(key.id))
+    }
+
+    async fn by_session(&self, cookie: &str, request: &HttpRequest) -> Result<Authenticated, Error> {
+        let now = self.now();
+        let found = families::session(self.orm(), digest(cookie)).await?;
+        let (session, user) = found.ok_or(Error::InvalidToken)?;
+        let idle = session.last_used_at + span(self.settings().session_idle) <= now;
+        if session.revoked_at.is_some() || session.expires_at <= now || idle || user.disabled_at.is_some() {
+            return Err(Error::InvalidToken);
+        }
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if !safe {
+            let presented = request.headers().get(CSRF_HEADER).and_then(|value| value.to_str().ok());
+            if !presented.is_some_and(|token| self.vault().csrf_fits(session.id, token)) {
+                return Err(Error::Csrf);
+            }
+        }
+        if due(Some(session.last_used_at), now)
+            && let Err(error) = families::touch(self.orm(), session.id, now).await
+        {
+            tracing::warn!(%error, session = %session.id, "could not note the use of a session");
+        }
+        let claims = self.user_claims(&user, Some(session.expires_at))?;
+        self.authenticated(claims, Credential::Session(session.id))
+    }
+
+    pub(super) fn authenticated(
+        &self,
+        claims: Claims,
+        credential: Credential,
+    ) -> Result<Authenticated, Error> {
+        let token = self.keys().sign(claims.clone())?;
+        Ok(Authenticated { claims, token, credential })
+    }
+
+    /// The user who sends this request, as the database has them now: for what changes users and keys, a token's
+    /// word of a quarter of an hour ago is not enough.
+    ///
+    /// # Errors
+    /// As [`Identity::caller_of`]; 403 for an API key; 401 for a token whose user is gone, disabled or of
+    /// another role since.
+    pub async fn person(&self, request: &HttpRequest) -> Result<Person, Problem> {
+        let caller = self.caller_of(request).await?.ok_or(Error::Anonymous)?;
+        if let Credential::ApiKey(_) | Credential::Anonymous = caller.credential {
+            return Err(Error::NotForKeys.into());
+        }
+        // The tokens that stand for API keys name the key, which is nobody's id.
+        let id: Uuid = caller.claims.sub.parse().map_err(|_| Error::InvalidToken)?;
+        let user = users::get(self.orm(), id).await?.ok_or(Error::InvalidToken)?;
+        if user.disabled_at.is_some() || user.role != caller.claims.role.name() {
+            return Err(Error::InvalidToken.into());
+        }
+        let address = self.address_of(request);
+        Ok(Person { user, credential: caller.credential, address })
+    }
+
+    /// [`Identity::person`], who must be an administrator.
+    ///
+    /// # Errors
+    /// As there; 403 for another role.
+    pub async fn admin(&self, request: &HttpRequest) -> Result<Person, Problem> {
+        let person = self.person(request).await?;
+        if person.user.role == Role::Admin.name() { Ok(person) } else { Err(Error::Forbidden.into()) }
+    }
+
+    /// The client's address.
+    pub fn address_of(&self, request: &HttpRequest) -> IpAddr {
+        client_ip(request, &self.settings().trusted_proxies)
+    }
+}
+
+/// A user at the other end.
+#[derive(Debug)]
+pub struct Person {
+    /// Who, as stored.
+    pub user: users::Model,
+    /// How it was proved.
+    pub credential: Credential,
+    /// From where.
+    pub address: IpAddr,
+}
+
+impl Person {
+    /// For the audit.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            user: Some((self.user.id, self.user.username.clone())),
+            address: Some(self.address.to_string()),
+        }
+    }
+}
+
+fn due(last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    last.is_none_or(|last| last + NOTE_USE_EVERY <= now)
+}

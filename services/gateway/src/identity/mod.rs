@@ -1,0 +1,179 @@
+//! Who calls: passwords, sessions, tokens and API keys.
+//!
+//! [`Identity::open`] once a process, [`Identity::caller_of`] once a request, [`Identity::maintain`] in the
+//! background.
+
+mod caller;
+mod error;
+mod first_admin;
+mod hasher;
+mod keyring;
+mod login;
+mod refresh;
+mod routes;
+mod settings;
+mod vault;
+
+use std::{sync::Arc, time::Duration};
+
+use chassis::{
+    Problem,
+    auth::{Claims, Role},
+    db::Database,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::jwk::JwkSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use caller::{Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, Person, SESSION_COOKIE};
+pub use error::Error;
+pub use hasher::{Cost, Hasher};
+pub use keyring::Keyring;
+pub use login::{Credentials, Login, Tokens};
+pub use routes::openapi;
+pub use settings::{FirstAdmin, IdentitySettings};
+pub use vault::{Opaque, Vault};
+
+use crate::{
+    domain::roles::Standing,
+    storage::{families, login_throttle, users},
+};
+
+/// Everything that knows who is who. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    database: Database,
+    settings: IdentitySettings,
+    vault: Vault,
+    keys: Keyring,
+    hasher: Hasher,
+}
+
+impl Identity {
+    /// Loads or makes the signing keys, and creates the first administrator where it is missing. The schema
+    /// must be migrated.
+    ///
+    /// # Errors
+    /// The database, a secret that is too short or not the one the keys are sealed with.
+    pub async fn open(database: &Database, settings: IdentitySettings) -> anyhow::Result<Self> {
+        let vault = Vault::new(&settings.encryption_secret)?;
+        let keys = Keyring::open(database, &vault, &settings).await?;
+        let hasher = Hasher::new(settings.password_cost, settings.hash_concurrency, settings.hash_patience)?;
+        let identity =
+            Self { shared: Arc::new(Shared { database: database.clone(), settings, vault, keys, hasher }) };
+        identity.create_first_admin().await?;
+        Ok(identity)
+    }
+
+    /// Rotates keys and deletes what is long over, every minute until `shutdown`.
+    pub async fn maintain(&self, shutdown: CancellationToken) {
+        let mut minute = tokio::time::interval(Duration::from_mins(1));
+        minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(minute.tick()).await.is_some() {
+            if let Err(error) = self.maintain_once().await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "upkeep of keys and sessions failed, next try in 60 s"
+                );
+            }
+        }
+    }
+
+    /// One round of [`Identity::maintain`].
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn maintain_once(&self) -> anyhow::Result<()> {
+        self.keys().maintain(self.vault()).await?;
+        let now = self.now();
+        let forget = self.settings().throttle_account.forget.max(self.settings().throttle_address.forget);
+        families::prune(self.orm(), now).await?;
+        login_throttle::prune(self.orm(), now - TimeDelta::from_std(forget)? - TimeDelta::hours(1)).await?;
+        Ok(())
+    }
+
+    /// The public signing keys.
+    ///
+    /// # Errors
+    /// A defect only.
+    pub fn jwks(&self) -> anyhow::Result<JwkSet> {
+        self.keys().jwks()
+    }
+
+    /// A token for someone who did not log in, in the name of a role: for paths that configuration opens.
+    /// `subject` must be no user's or key's id.
+    ///
+    /// # Errors
+    /// As [`Keyring::sign`].
+    pub fn token_for_role(&self, subject: &str, role: Role) -> Result<Authenticated, Problem> {
+        let standing = Standing { role, proveedor_id: None };
+        let claims = self.claims(subject, standing, Vec::new(), None, None);
+        Ok(self.authenticated(claims, Credential::Anonymous)?)
+    }
+
+    /// Claims that are valid from now for the access token's lifetime, or until `end` if that is sooner.
+    fn claims(
+        &self,
+        subject: impl ToString,
+        standing: Standing,
+        scopes: Vec<String>,
+        name: Option<String>,
+        end: Option<DateTime<Utc>>,
+    ) -> Claims {
+        let now = self.now();
+        let lifetime = TimeDelta::from_std(self.settings().access_lifetime).unwrap_or(TimeDelta::minutes(15));
+        let until = end.map_or(now + lifetime, |end| end.min(now + lifetime));
+        Claims {
+            iss: self.settings().issuer.clone(),
+            aud: self.settings().audience.clone(),
+            sub: subject.to_string(),
+            exp: until.timestamp(),
+            iat: now.timestamp(),
+            jti: Uuid::now_v7().to_string(),
+            role: standing.role,
+            proveedor_id: standing.proveedor_id,
+            scopes,
+            name,
+        }
+    }
+
+    fn user_claims(&self, user: &users::Model, end: Option<DateTime<Utc>>) -> Result<Claims, Error> {
+        Ok(self.claims(user.id, user.standing()?, Vec::new(), Some(user.name.clone()), end))
+    }
+
+    pub(crate) fn orm(&self) -> &sea_orm::DatabaseConnection {
+        &self.shared.database.orm
+    }
+
+    pub(crate) fn settings(&self) -> &IdentitySettings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.shared.vault
+    }
+
+    pub(crate) fn keys(&self) -> &Keyring {
+        &self.shared.keys
+    }
+
+    pub(crate) fn hasher(&self) -> &Hasher {
+        &self.shared.hasher
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.shared.settings.clock.now()
+    }
+}
+
+/// A configured duration as chrono counts; absurdly long ones as the longest.
+fn span(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::days(36_500))
+}

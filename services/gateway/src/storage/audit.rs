@@ -1,0 +1,99 @@
+//! Who did what to whom, for as long as the database lives.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ActiveValue::Set, entity::prelude::*};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "audit")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub at: DateTime<Utc>,
+    pub action: String,
+    pub actor_id: Option<Uuid>,
+    /// The actor's user name at that time.
+    pub actor: Option<String>,
+    /// The id of what was acted on.
+    pub target: Option<String>,
+    /// The client's address.
+    pub address: Option<String>,
+    pub details: Json,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// What happened. The names are the table's `action`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    LoggedIn,
+    LoginFailed,
+    LoggedOut,
+    TokenReused,
+    PasswordChanged,
+    UserCreated,
+    UserUpdated,
+    UserDisabled,
+    UserEnabled,
+    UserDeleted,
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    SigningKeyCreated,
+    SigningKeyWithdrawn,
+}
+
+impl Action {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::LoggedIn => "login.succeeded",
+            Self::LoginFailed => "login.failed",
+            Self::LoggedOut => "logout",
+            Self::TokenReused => "refresh_token.reused",
+            Self::PasswordChanged => "password.changed",
+            Self::UserCreated => "user.created",
+            Self::UserUpdated => "user.updated",
+            Self::UserDisabled => "user.disabled",
+            Self::UserEnabled => "user.enabled",
+            Self::UserDeleted => "user.deleted",
+            Self::ApiKeyCreated => "api_key.created",
+            Self::ApiKeyRevoked => "api_key.revoked",
+            Self::SigningKeyCreated => "signing_key.created",
+            Self::SigningKeyWithdrawn => "signing_key.withdrawn",
+        }
+    }
+}
+
+/// Who acts, and from where.
+#[derive(Clone, Debug, Default)]
+pub struct Actor {
+    /// None for the process itself, and where nobody proved who they are.
+    pub user: Option<(Uuid, String)>,
+    /// The client's address.
+    pub address: Option<String>,
+}
+
+/// Writes a row. Part of the caller's transaction: no change without it, and it without no change.
+pub async fn record(
+    connection: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+    action: Action,
+    actor: &Actor,
+    target: Option<String>,
+    details: Json,
+) -> Result<(), DbErr> {
+    let (actor_id, name) = actor.user.clone().unzip();
+    let row = ActiveModel {
+        id: Set(Uuid::now_v7()),
+        at: Set(now),
+        action: Set(action.name().to_owned()),
+        actor_id: Set(actor_id),
+        actor: Set(name),
+        target: Set(target),
+        address: Set(actor.address.clone()),
+        details: Set(details),
+    };
+    Entity::insert(row).exec_without_returning(connection).await?;
+    Ok(())
+}

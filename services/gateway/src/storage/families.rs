@@ -1,0 +1,146 @@
+//! Logins: each is a family of refresh tokens or one cookie session, and can be ended.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveModelTrait as _, ActiveValue::Set, IntoActiveModel as _, QuerySelect as _, entity::prelude::*,
+};
+
+use super::Digest;
+use crate::domain::refresh;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "token_families")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub user_id: Uuid,
+    /// Hash of the cookie; none for a chain of refresh tokens.
+    pub session_digest: Option<Digest>,
+    pub generation: i32,
+    pub advanced_at: DateTime<Utc>,
+    /// For sessions, to the minute.
+    pub last_used_at: DateTime<Utc>,
+    pub created_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+    pub revoked_at: Option<DateTime<Utc>>,
+    pub revoked_for: Option<String>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {
+    #[sea_orm(belongs_to = "super::users::Entity", from = "Column::UserId", to = "super::users::Column::Id")]
+    User,
+}
+
+impl Related<super::users::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::User.def()
+    }
+}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// What the rule of rotation needs to know.
+    pub fn facts(&self) -> refresh::Family {
+        refresh::Family {
+            generation: self.generation,
+            advanced_at: self.advanced_at,
+            expires_at: self.expires_at,
+            revoked: self.revoked_at.is_some(),
+        }
+    }
+}
+
+/// Stores a new family.
+pub async fn insert(connection: &impl ConnectionTrait, family: Model) -> Result<(), DbErr> {
+    Entity::insert(family.into_active_model().reset_all()).exec_without_returning(connection).await?;
+    Ok(())
+}
+
+/// A family, locked until the transaction ends: exchanges of its tokens take turns.
+pub async fn get_for_update(connection: &impl ConnectionTrait, id: Uuid) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).lock_exclusive().one(connection).await
+}
+
+/// The session of a cookie, with its user.
+pub async fn session(
+    connection: &impl ConnectionTrait,
+    digest: Vec<u8>,
+) -> Result<Option<(Model, super::users::Model)>, DbErr> {
+    let found = Entity::find()
+        .filter(Column::SessionDigest.eq(Digest(digest)))
+        .find_also_related(super::users::Entity)
+        .one(connection)
+        .await?;
+    Ok(found.and_then(|(session, user)| Some((session, user?))))
+}
+
+/// Opens the next generation.
+pub async fn advance(
+    connection: &impl ConnectionTrait,
+    family: &Model,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    let next = ActiveModel {
+        id: Set(family.id),
+        generation: Set(family.generation + 1),
+        advanced_at: Set(now),
+        last_used_at: Set(now),
+        ..Default::default()
+    };
+    Entity::update(next).exec(connection).await?;
+    Ok(())
+}
+
+/// Notes that a session was used.
+pub async fn touch(connection: &impl ConnectionTrait, id: Uuid, now: DateTime<Utc>) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::LastUsedAt, Expr::value(now))
+        .filter(Column::Id.eq(id))
+        .exec(connection)
+        .await?;
+    Ok(())
+}
+
+/// Ends one login.
+pub async fn revoke(
+    connection: &impl ConnectionTrait,
+    id: Uuid,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    end(connection, Column::Id.eq(id), reason, now).await
+}
+
+/// Ends every login of a user.
+pub async fn revoke_all(
+    connection: &impl ConnectionTrait,
+    user: Uuid,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    end(connection, Column::UserId.eq(user), reason, now).await
+}
+
+async fn end(
+    connection: &impl ConnectionTrait,
+    which: sea_orm::sea_query::SimpleExpr,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::RevokedAt, Expr::value(now))
+        .col_expr(Column::RevokedFor, Expr::value(reason))
+        .filter(which)
+        .filter(Column::RevokedAt.is_null())
+        .exec(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes families that ended by themselves before `before`, with their tokens. Revoked ones stay until
+/// then, so that a reuse is still recognised as one.
+pub async fn prune(connection: &impl ConnectionTrait, before: DateTime<Utc>) -> Result<u64, DbErr> {
+    Ok(Entity::delete_many().filter(Column::ExpiresAt.lt(before)).exec(connection).await?.rows_affected)
+}
