@@ -1,4 +1,16 @@
 //! Supplier catalogs: workbooks in, products out, every row accounted for.
 
+mod app;
+pub mod config;
 pub mod domain;
 pub mod files;
+mod http;
+mod jobs;
+mod live;
+pub mod status;
+pub mod storage;
+
+pub use app::{doctor, run_api, run_worker};
+
+/// The service's name, in health, metrics, tables and messages.
+pub const SERVICE: &str = "catalog-upload";

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
+use sea_orm::sqlx::{self, PgConnection};
 
 /// Rows being collected for one COPY.
 #[derive(Default)]
@@ -59,7 +59,7 @@ impl CopyRows {
             return Ok(());
         }
         let statement = format!("COPY {target} FROM STDIN");
-        let mut copy = conn.copy_in_raw(AssertSqlSafe(statement)).await?;
+        let mut copy = conn.copy_in_raw(&statement).await?;
         if let Err(error) = copy.send(self.buffer.into_bytes()).await {
             copy.abort("the rows could not be sent").await?;
             return Err(error);

@@ -2,13 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    sqlx::{self, FromRow, PgConnection, PgPool, postgres::PgRow, types::Json},
+    sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool, postgres::PgRow, types::Json},
 };
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::copy::CopyRows;
-use crate::domain::{rules::RowError, summary::Summary};
+use crate::{
+    domain::{Column, RowError},
+    status::{Resumen, RowProblem},
+};
 
 /// How many errors and ids a status lists; the rest is told by `truncado`.
 pub const LISTED: i64 = 1_000;
@@ -99,9 +102,9 @@ pub async fn create(conn: &mut PgConnection, import: &NewImport<'_>) -> sqlx::Re
 }
 
 /// One import, if there is one of that id.
-pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Import>> {
+pub async fn get(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Import>> {
     let query = format!("{SELECT} where i.id = $1");
-    sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(pool).await
+    sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(executor).await
 }
 
 /// A page of imports, newest first, of one supplier or of all, older than `before`.
@@ -118,7 +121,7 @@ pub async fn list(
         order by i.created_at desc, i.id desc limit $4"
     );
     let (time, id) = before.unzip();
-    sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(proveedor_id).bind(time).bind(id).bind(size).fetch_all(pool).await
+    sqlx::query_as(AssertSqlSafe(query)).bind(proveedor_id).bind(time).bind(id).bind(size).fetch_all(pool).await
 }
 
 /// Whether a row is a product's first or another's.
@@ -161,7 +164,7 @@ pub async fn record_rejections<'a>(
         rows.raw(import)
             .raw(error.row)
             .raw(error.code)
-            .optional(error.column.as_deref())
+            .optional(error.column.map(Column::name))
             .optional(error.value.as_deref())
             .text(&error.message)
             .end_row();
@@ -170,14 +173,16 @@ pub async fn record_rejections<'a>(
 }
 
 /// The first rejections of an import, in the order of the sheet.
-pub async fn first_rejections(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<Vec<(i32, String)>> {
-    sqlx::query_as(
-        "select row_number, message from import_rejections where import_id = $1 order by row_number limit $2",
-    )
-    .bind(import)
-    .bind(LISTED)
-    .fetch_all(conn)
-    .await
+pub async fn first_rejections(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<Vec<RowProblem>> {
+    const QUERY: &str = "
+        select row_number, message, code, \"column\", value from import_rejections
+        where import_id = $1 order by row_number limit $2";
+    let rows: Vec<(i32, String, String, Option<String>, Option<String>)> =
+        sqlx::query_as(QUERY).bind(import).bind(LISTED).fetch_all(conn).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(fila, error, codigo, columna, valor)| RowProblem { fila, error, codigo, columna, valor })
+        .collect())
 }
 
 /// The first products an import created or updated, in the order of the sheet.
@@ -193,18 +198,18 @@ pub async fn first_changes(conn: &mut PgConnection, import: Uuid, action: Action
 }
 
 /// Sets the sums of an import that completes.
-pub async fn record_summary(conn: &mut PgConnection, import: Uuid, summary: &Summary) -> sqlx::Result<()> {
+pub async fn record_summary(conn: &mut PgConnection, import: Uuid, summary: &Resumen) -> sqlx::Result<()> {
     const STATEMENT: &str = "
         update imports set total = $2, accepted = $3, rejected = $4, duplicates = $5, created = $6, updated = $7
         where id = $1";
     sqlx::query(STATEMENT)
         .bind(import)
-        .bind(i64::from(summary.total()))
-        .bind(i64::from(summary.accepted()))
-        .bind(i64::from(summary.rejected))
-        .bind(i64::from(summary.duplicates))
-        .bind(i64::from(summary.created))
-        .bind(i64::from(summary.updated))
+        .bind(summary.total as i64)
+        .bind(summary.exitosos as i64)
+        .bind(summary.rechazados as i64)
+        .bind(summary.duplicados as i64)
+        .bind(summary.productos_creados as i64)
+        .bind(summary.productos_actualizados as i64)
         .execute(conn)
         .await
         .map(drop)
@@ -238,7 +243,7 @@ pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
     .await?;
     findings.extend(both.iter().map(|(id, row)| format!("import {id}: row {row} is both accepted and rejected")));
     let orphans: Vec<Uuid> = sqlx::query_scalar(
-        "select j.id from jobs j left join imports i on i.id = j.id where j.kind = 'catalog.import' and i.id is null",
+        "select j.id from jobs j left join imports i on i.id = j.id where j.kind = 'catalog.imports' and i.id is null",
     )
     .fetch_all(pool)
     .await?;

@@ -12,7 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::copy::CopyRows;
-use crate::domain::{classify::ExistingProduct, rules::ProductRow};
+use crate::domain::{ExistingProduct, ProductRow};
 
 /// A product, as it stands in its row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -33,7 +33,6 @@ pub struct Model {
     pub requiere_lote: bool,
     pub requiere_vencimiento: bool,
     pub proveedor_id: String,
-    pub last_import: Option<Uuid>,
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -55,7 +54,7 @@ pub struct Filter {
 }
 
 /// The order of a list; ties are broken by id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sort {
     pub by: Column,
     pub descending: bool,
@@ -133,30 +132,34 @@ pub async fn lock_for_import(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query("select pg_advisory_xact_lock($1)").bind(CATALOG_IMPORT).execute(conn).await.map(drop)
 }
 
-/// The products that have any of the ids or any of the codes.
+/// The products that have any of the ids or any of the codes, and whether `import` has written them.
 pub async fn matching(
     conn: &mut PgConnection,
     ids: &[&str],
     codigos: &[&str],
+    import: Uuid,
 ) -> sqlx::Result<Vec<ExistingProduct>> {
     const QUERY: &str = "
-        select id, codigo, proveedor_id, last_import from products where id = any($1)
-        union
-        select id, codigo, proveedor_id, last_import from products where codigo = any($2)";
+        with met as (
+            select id, codigo, proveedor_id from products where id = any($1)
+            union
+            select id, codigo, proveedor_id from products where codigo = any($2)
+        )
+        select met.id, met.codigo, met.proveedor_id, c.import_id
+        from met left join import_changes c on c.import_id = $3 and c.product_id = met.id";
     let rows: Vec<(String, String, String, Option<Uuid>)> =
-        sqlx::query_as(QUERY).bind(ids).bind(codigos).fetch_all(conn).await?;
+        sqlx::query_as(QUERY).bind(ids).bind(codigos).bind(import).fetch_all(conn).await?;
     Ok(rows
         .into_iter()
         .map(|(id, codigo, proveedor_id, last_import)| ExistingProduct { id, codigo, proveedor_id, last_import })
         .collect())
 }
 
-/// Inserts new products of one import.
+/// Inserts new products.
 pub async fn insert<'a>(
     conn: &mut PgConnection,
     products: impl Iterator<Item = &'a ProductRow>,
     proveedor_id: &str,
-    import: Uuid,
 ) -> sqlx::Result<()> {
     let mut rows = CopyRows::default();
     for product in products {
@@ -174,22 +177,20 @@ pub async fn insert<'a>(
             .raw(product.requiere_lote)
             .raw(product.requiere_vencimiento)
             .text(proveedor_id)
-            .raw(import)
             .end_row();
     }
     const TARGET: &str = "products (id, codigo, nombre, categoria, presentacion, precio_unitario, \
         certificado_sanitario, condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, \
-        requiere_lote, requiere_vencimiento, proveedor_id, last_import)";
+        requiere_lote, requiere_vencimiento, proveedor_id)";
     rows.send(conn, TARGET).await
 }
 
-/// Writes rows of one import over existing products of the same supplier. A product keeps its id, also
+/// Writes rows over existing products of the same supplier. A product keeps its id, also
 /// where the row met it by its code.
 pub async fn update(
     conn: &mut PgConnection,
     updates: &[(&str, &ProductRow)],
     proveedor_id: &str,
-    import: Uuid,
 ) -> sqlx::Result<()> {
     const STATEMENT: &str = "
         update products p set
@@ -199,13 +200,13 @@ pub async fn update(
             tiempo_entrega_dias = r.tiempo_entrega_dias, stock_minimo = r.stock_minimo,
             stock_critico = r.stock_critico, requiere_lote = r.requiere_lote,
             requiere_vencimiento = r.requiere_vencimiento,
-            last_import = $14, version = p.version + 1, updated_at = now()
+            version = p.version + 1, updated_at = now()
         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::text[],
             $8::text[], $9::int[], $10::int[], $11::int[], $12::bool[], $13::bool[])
             as r (target, codigo, nombre, categoria, presentacion, precio_unitario, certificado_sanitario,
                 condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, requiere_lote,
                 requiere_vencimiento)
-        where p.id = r.target and p.proveedor_id = $15";
+        where p.id = r.target and p.proveedor_id = $14";
     if updates.is_empty() {
         return Ok(());
     }
@@ -227,7 +228,6 @@ pub async fn update(
         .bind(column(updates, |row| row.stock_critico))
         .bind(column(updates, |row| row.requiere_lote))
         .bind(column(updates, |row| row.requiere_vencimiento))
-        .bind(import)
         .bind(proveedor_id)
         .execute(conn)
         .await?;

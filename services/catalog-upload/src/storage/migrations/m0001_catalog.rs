@@ -30,8 +30,6 @@ create table products (
     requiere_lote boolean not null,
     requiere_vencimiento boolean not null,
     proveedor_id text not null,
-    -- The import that wrote it last: an earlier row of the same file is told from an older product by it.
-    last_import uuid,
     version bigint not null default 1,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -86,7 +84,8 @@ create table import_changes (
     row_number integer not null,
     product_id text not null,
     action text not null check (action in ('created', 'updated')),
-    primary key (import_id, row_number)
+    -- A file writes a product once: its first row with that id or code wins.
+    primary key (import_id, product_id)
 );
 ";
 

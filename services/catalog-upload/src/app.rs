@@ -1,0 +1,134 @@
+//! The roles of the service: what each connects to, and what it does beside answering requests.
+
+use std::sync::Arc;
+
+use actix_web::web::Data;
+use anyhow::Context as _;
+use chassis::{
+    auth::Verifier,
+    background::Background,
+    config::DatabaseSettings,
+    db::{self, Database},
+    http::{Health, Server},
+    redis::Redis,
+    s3,
+};
+use contracts::queues::CATALOG_IMPORTS;
+use jobs::workers::Announcer;
+use messaging::{Broker, Consumer, Policy};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    SERVICE,
+    config::Config,
+    http::{self, Api},
+    jobs::process_import::{self, ProcessImports},
+    live::Statuses,
+    storage,
+};
+
+/// Takes uploads and answers what became of them.
+///
+/// # Errors
+/// Configuration that does not hold, a port that is taken, a background task that ended.
+pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let parts = Parts::connect(&config, &shutdown).await?;
+    let verifier =
+        Verifier::start(&config.auth, chassis::http_client(), Some(&parts.database), shutdown.clone()).await;
+    let api = Api {
+        database: parts.database.clone(),
+        statuses: Statuses::new(&parts.redis),
+        s3: parts.s3.clone(),
+        bucket: config.s3.bucket.clone(),
+        settings: Arc::new(config.imports.clone()),
+    };
+    let verifier = Data::new(verifier);
+    let server = Server::bind(&config.http, parts.health(&config), move |service| {
+        service.app_data(verifier.clone());
+        http::configure(service, &api);
+    })?;
+    parts.background(&config, &shutdown).serve(server).await
+}
+
+/// Works imports off.
+///
+/// # Errors
+/// As [`run_api`].
+pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let parts = Parts::connect(&config, &shutdown).await?;
+    let server = Server::bind(&config.http, parts.health(&config), |_| {})?;
+    let settings = Arc::new(config.imports.clone());
+    let pool = || parts.database.pool.clone();
+    let runner = process_import::runner(pool(), &settings);
+    let version = env!("CARGO_PKG_VERSION");
+    let announcer = Announcer::new(pool(), SERVICE, version, &[&CATALOG_IMPORTS], runner.activities());
+    let handler = ProcessImports {
+        runner,
+        database: parts.database.clone(),
+        statuses: Statuses::new(&parts.redis),
+        s3: parts.s3.clone(),
+        bucket: config.s3.bucket.clone(),
+        settings: settings.clone(),
+    };
+    let policy = Policy { concurrency: settings.concurrency, deadline: settings.deadline, ..Policy::default() };
+    let consumer = Consumer::new(&parts.broker, &CATALOG_IMPORTS).policy(policy).handle(handler);
+    parts
+        .background(&config, &shutdown)
+        .spawn("consumer of imports", consumer.run(shutdown.clone()))
+        .spawn("announcer", announcer.run(shutdown.clone()))
+        .serve(server)
+        .await
+}
+
+/// Looks for what must not be, in the database. Gives a line for each finding.
+///
+/// # Errors
+/// The database can't be asked.
+pub async fn doctor(settings: &DatabaseSettings, shutdown: &CancellationToken) -> anyhow::Result<Vec<String>> {
+    let database = db::connect(settings, "catalog-upload doctor", shutdown).await?;
+    let mut findings = outbox::doctor(&database.pool).await.context("looking into the outbox")?;
+    findings.extend(jobs::doctor(&database.pool).await.context("looking into the jobs")?);
+    findings.extend(storage::imports::doctor(&database.pool).await.context("looking into the imports")?);
+    Ok(findings)
+}
+
+/// What both roles are connected to.
+struct Parts {
+    database: Database,
+    redis: Redis,
+    broker: Broker,
+    s3: aws_sdk_s3::Client,
+}
+
+impl Parts {
+    async fn connect(config: &Config, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+        Ok(Self {
+            database: db::connect(&config.database, SERVICE, shutdown).await?,
+            redis: Redis::new(&config.redis)?,
+            broker: Broker::new(config.broker.clone())?,
+            s3: s3::client(&config.s3).await,
+        })
+    }
+
+    fn health(&self, config: &Config) -> Health {
+        Health::new(SERVICE)
+            .database(&self.database)
+            .redis(&self.redis)
+            .broker(&self.broker)
+            .s3(&self.s3, &config.s3.bucket)
+    }
+
+    /// What either role does, so that nothing waits for the other to be up: where workers are scaled to
+    /// zero by the depth of their queue, the API must be able to fill it.
+    fn background(&self, config: &Config, shutdown: &CancellationToken) -> Background {
+        let pool = || self.database.pool.clone();
+        let relay = outbox::Relay::new(pool(), self.broker.clone());
+        let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), &[&CATALOG_IMPORTS]);
+        let sweeper = process_import::sweeper(pool(), &config.imports);
+        Background::new(shutdown.clone())
+            .spawn("relay", relay.run(shutdown.clone()))
+            .spawn("archiver", archiver.run(shutdown.clone()))
+            .spawn("sweeper", sweeper.run(shutdown.clone()))
+            .spawn("pruner", outbox::Pruner::new(pool()).run(shutdown.clone()))
+    }
+}

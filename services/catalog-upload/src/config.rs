@@ -1,0 +1,99 @@
+use std::{path::PathBuf, time::Duration};
+
+use chassis::config::{AuthSettings, DatabaseSettings, Env, HttpSettings, RedisSettings, S3Settings, broker_config};
+use messaging::BrokerConfig;
+
+use crate::files::Limits;
+
+/// The service's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub http: HttpSettings,
+    pub database: DatabaseSettings,
+    pub redis: RedisSettings,
+    pub s3: S3Settings,
+    pub auth: AuthSettings,
+    pub broker: BrokerConfig,
+    pub imports: ImportSettings,
+}
+
+/// How imports are worked off.
+#[derive(Clone, Debug)]
+pub struct ImportSettings {
+    /// What a file may be.
+    pub limits: Limits,
+    /// Rows a transaction.
+    pub batch_rows: usize,
+    /// Imports that one worker process works on at once.
+    pub concurrency: usize,
+    /// How long a lease lasts without a sign of life. A dead worker's import waits so long for the next.
+    pub lease: Duration,
+    /// How long one delivery may work on an import.
+    pub deadline: Duration,
+    /// Claims without progress before an import fails.
+    pub max_attempts: i32,
+    /// Where files are spooled while they are read. Each takes its own size, at most the limit's.
+    pub spool: PathBuf,
+}
+
+/// The role's port when `HTTP_PORT` names none: clients know the API's.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    Api,
+    Worker,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// Every variable that is missing or wrong, at once.
+    pub fn from_env(role: Role) -> anyhow::Result<Self> {
+        let mut env = Env::from_process();
+        let config = Self::read(&mut env, role);
+        env.finish()?;
+        Ok(config)
+    }
+
+    fn read(env: &mut Env, role: Role) -> Self {
+        let port = match role {
+            Role::Api => 3001,
+            Role::Worker => 3011,
+        };
+        Self {
+            http: HttpSettings::read(env, port),
+            database: DatabaseSettings::read(env),
+            redis: RedisSettings::read(env),
+            s3: S3Settings::read(env),
+            auth: AuthSettings::read(env),
+            broker: broker_config("catalog-upload", env),
+            imports: ImportSettings::read(env),
+        }
+    }
+}
+
+impl ImportSettings {
+    /// `UPLOAD_MAX_BYTES` (100 MB), `IMPORT_MAX_ROWS` (1,048,576), `IMPORT_BATCH_ROWS` (2,000), `IMPORT_CONCURRENCY` (2),
+    /// `IMPORT_LEASE_SECONDS` (30), `IMPORT_DEADLINE_SECONDS` (3,600), `IMPORT_MAX_ATTEMPTS` (10), `SPOOL_DIR` (the system's).
+    fn read(env: &mut Env) -> Self {
+        let standard = Limits::default();
+        let limits = Limits {
+            max_bytes: env.default("UPLOAD_MAX_BYTES", standard.max_bytes, "a number of bytes"),
+            max_rows: env.default("IMPORT_MAX_ROWS", standard.max_rows, "a number of rows"),
+            ..standard
+        };
+        let batch_rows: usize = env.default("IMPORT_BATCH_ROWS", 2_000, "a number of rows from 1 to 50000");
+        if !(1..=50_000).contains(&batch_rows) {
+            env.reject("IMPORT_BATCH_ROWS", format!("is {batch_rows}, expected 1 to 50000"));
+        }
+        Self {
+            limits,
+            batch_rows,
+            concurrency: env.default("IMPORT_CONCURRENCY", 2, "a number of imports"),
+            lease: env.seconds("IMPORT_LEASE_SECONDS", Duration::from_secs(30)),
+            deadline: env.seconds("IMPORT_DEADLINE_SECONDS", Duration::from_secs(3_600)),
+            max_attempts: env.default("IMPORT_MAX_ATTEMPTS", 10, "a number of attempts"),
+            spool: env.default("SPOOL_DIR", std::env::temp_dir(), "a folder"),
+        }
+    }
+}

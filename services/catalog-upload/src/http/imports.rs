@@ -1,0 +1,335 @@
+//! Uploads and their statuses.
+
+use actix_multipart::Multipart;
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use chassis::{
+    Problem,
+    auth::{Caller, Role},
+    idempotency::{IdempotencyKey, request_hash},
+    s3::{self, UploadError, Uploaded},
+};
+use chrono::{DateTime, Utc};
+use contracts::catalog::v1::ProcessImport;
+use failpoints::Point;
+use futures::{StreamExt as _, TryStreamExt as _};
+use jobs::{Creation, NewJob};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::Api;
+use crate::{
+    SERVICE,
+    files::FileKind,
+    jobs::process_import::KIND,
+    status::Status,
+    storage::imports::{self, NewImport},
+};
+
+const READ: &str = "catalog:read";
+const WRITE: &str = "catalog:write";
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/items/bulk-upload", web::post().to(upload))
+        .route("/bulk-upload/status/{task_id}", web::get().to(status))
+        .route("/bulk-upload", web::get().to(list));
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct UploadQuery {
+    /// Whose products these are, as `PROV001`.
+    #[param(required = true)]
+    proveedor_id: Option<String>,
+    /// Whether a row may update a product that is there already.
+    #[serde(default)]
+    reemplazar_duplicados: bool,
+}
+
+/// The file as a part of a form.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the form; the file itself is streamed")]
+pub(super) struct UploadForm {
+    /// .xlsx or .csv
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    file: String,
+}
+
+/// The upload is safe and will be worked off.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Accepted {
+    message: &'static str,
+    task_id: Uuid,
+    status: &'static str,
+    /// Where to ask how far it is.
+    status_url: String,
+    filename: String,
+    proveedor_id: String,
+}
+
+/// Takes a workbook and answers at once; its rows are processed behind a queue.
+#[utoipa::path(
+    post, path = "/api/v1/catalog/items/bulk-upload", tag = "catalog",
+    params(UploadQuery, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera carga")),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 202, body = Accepted),
+        (status = 400, description = "Sin archivo, sin proveedor_id, o formato no soportado"),
+        (status = 401), (status = 403), (status = 409, description = "Idempotency-Key ya usada con otra petición"),
+        (status = 413, description = "El archivo supera el máximo"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn upload(
+    api: Data<Api>,
+    caller: Caller,
+    query: Query<UploadQuery>,
+    key: IdempotencyKey,
+    form: Multipart,
+) -> Result<HttpResponse, Problem> {
+    caller.require(&[Role::Admin, Role::Operator, Role::Supplier])?;
+    caller.require_scope(WRITE)?;
+    let proveedor_id = supplier(query.proveedor_id.as_deref())?;
+    if !caller.may_act_for(proveedor_id) {
+        return Err(Problem::forbidden(format!("No puede cargar productos del proveedor {proveedor_id}")));
+    }
+
+    let task_id = Uuid::now_v7();
+    let object_key = format!("uploads/{task_id}");
+    let (filename, stored) = store_file(&api, form, &object_key).await?;
+    failpoints::hit(Point::UploadStored);
+
+    let import = NewImport {
+        id: task_id,
+        proveedor_id,
+        filename: &filename,
+        replace_duplicates: query.reemplazar_duplicados,
+        object_key: &object_key,
+        size_bytes: i64::try_from(stored.bytes).map_err(Problem::internal)?,
+        sha256: &stored.sha256,
+        uploaded_by: caller.id(),
+    };
+    let accepted = match accept(&api, &caller, &import, key).await {
+        Ok(Creation::Created(_)) => import_accepted(task_id, &filename, proveedor_id),
+        Ok(Creation::Existing(first)) => {
+            discard(&api, &object_key).await;
+            let first = imports::get(&api.database.pool, first.id).await?.ok_or_else(|| {
+                Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
+            })?;
+            import_accepted(first.id, &first.filename, &first.proveedor_id)
+        }
+        Err(problem) => {
+            discard(&api, &object_key).await;
+            return Err(problem);
+        }
+    };
+    failpoints::hit(Point::UploadCommitted);
+    Ok(HttpResponse::Accepted().insert_header(("Location", accepted.status_url.clone())).json(accepted))
+}
+
+fn supplier(proveedor_id: Option<&str>) -> Result<&str, Problem> {
+    match proveedor_id.map(str::trim) {
+        None | Some("") => Err(Problem::bad_request("proveedor_id_required", "proveedor_id es requerido")),
+        Some(id) if id.chars().count() > 64 || id.chars().any(char::is_control) => Err(Problem::bad_request(
+            "proveedor_id_invalid",
+            "proveedor_id inválido: se esperan hasta 64 caracteres, sin caracteres de control",
+        )),
+        Some(id) => Ok(id),
+    }
+}
+
+fn import_accepted(task_id: Uuid, filename: &str, proveedor_id: &str) -> Accepted {
+    Accepted {
+        message: "Archivo recibido y encolado para procesamiento",
+        task_id,
+        status: "pending",
+        status_url: format!("/api/catalog/bulk-upload/status/{task_id}"),
+        filename: filename.to_owned(),
+        proveedor_id: proveedor_id.to_owned(),
+    }
+}
+
+/// Streams the form's `file` into the bucket; other parts are passed over.
+async fn store_file(api: &Api, mut form: Multipart, object_key: &str) -> Result<(String, Uploaded), Problem> {
+    while let Some(mut field) = form.try_next().await.map_err(|error| {
+        Problem::bad_request("invalid_multipart", format!("Formulario multipart inválido: {error}"))
+    })? {
+        if field.name() != Some("file") {
+            // The parts of a form come one after another: what is not wanted has to be read over.
+            while field.next().await.transpose().map_err(|error| interrupted(&error))?.is_some() {}
+            continue;
+        }
+        let filename = field.content_disposition().and_then(|disposition| disposition.get_filename());
+        let filename = plain_filename(filename.unwrap_or_default());
+        if filename.is_empty() {
+            return Err(no_file());
+        }
+        FileKind::of(&filename).map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))?;
+        let limit = api.settings.limits.max_bytes;
+        let stored = s3::upload_stream(&api.s3, &api.bucket, object_key, field, limit).await;
+        let stored = stored.map_err(|error| match error {
+            UploadError::TooLarge { limit } => {
+                Problem::too_large(format!("El archivo supera el máximo de {} MB", limit / (1024 * 1024)))
+            }
+            UploadError::Interrupted(reason) => interrupted(&reason),
+            UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
+        })?;
+        return Ok((filename, stored));
+    }
+    Err(no_file())
+}
+
+fn no_file() -> Problem {
+    Problem::bad_request("no_file", "No se envió ningún archivo")
+}
+
+fn interrupted(reason: &impl std::fmt::Display) -> Problem {
+    Problem::bad_request("upload_interrupted", format!("La carga se interrumpió: {reason}"))
+}
+
+/// The last part of a path, as some clients send one, without control characters, 255 characters at most.
+fn plain_filename(sent: &str) -> String {
+    let name = sent.rsplit(['/', '\\']).next().unwrap_or_default();
+    let clean: String = name.chars().filter(|c| !c.is_control()).collect();
+    let clean = clean.trim();
+    // The end is kept: it has the extension.
+    let surplus = clean.chars().count().saturating_sub(255);
+    clean.chars().skip(surplus).collect()
+}
+
+/// Job, import and nudge: one transaction.
+async fn accept(
+    api: &Api,
+    caller: &Caller,
+    import: &NewImport<'_>,
+    key: IdempotencyKey,
+) -> Result<Creation, Problem> {
+    let replace: &[u8] = if import.replace_duplicates { b"1" } else { b"0" };
+    let hash = request_hash(&[import.proveedor_id.as_bytes(), replace, import.sha256.as_bytes()]);
+    let job = NewJob {
+        id: import.id,
+        kind: KIND,
+        params: serde_json::Value::Null,
+        user: Some(caller.id().to_owned()),
+        idempotency_key: key.0,
+        request_hash: Some(hash),
+        max_attempts: api.settings.max_attempts,
+    };
+    let mut transaction = api.database.pool.begin().await?;
+    let created = jobs::create(&mut transaction, job).await.map_err(|error| match error {
+        jobs::Error::KeyReused(_) => {
+            Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
+        }
+        error => anyhow::Error::new(error).into(),
+    })?;
+    if let Creation::Created(job) = &created {
+        imports::create(&mut transaction, import).await?;
+        let nudge = ProcessImport { task_id: job.id.to_string() };
+        let meta = outbox::Meta::about(job.id).correlated(chassis::http::request_id());
+        outbox::publish(&mut transaction, SERVICE, &nudge, meta).await.map_err(anyhow::Error::new)?;
+        transaction.commit().await?;
+    }
+    Ok(created)
+}
+
+/// An object that no row names. What stays behind if this fails is found by the clean-up of old objects.
+async fn discard(api: &Api, object_key: &str) {
+    if let Err(error) = api.s3.delete_object().bucket(&api.bucket).key(object_key).send().await {
+        tracing::warn!(object_key, error = %error, "an upload without a row was not removed");
+    }
+}
+
+/// How far an import is.
+#[utoipa::path(
+    get, path = "/api/v1/catalog/bulk-upload/status/{task_id}", tag = "catalog",
+    params(("task_id" = String, Path)),
+    responses((status = 200, body = Status), (status = 401), (status = 404, description = "Tarea {id} no encontrada")),
+    security(("bearer" = []))
+)]
+pub(super) async fn status(api: Data<Api>, caller: Caller, task_id: Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require_scope(READ)?;
+    let not_found = || Problem::not_found(format!("Tarea {task_id} no encontrada"));
+    let id = Uuid::parse_str(&task_id).map_err(|_| not_found())?;
+    let status = match api.statuses.get(id).await {
+        Some(status) => status,
+        None => Status::of(&imports::get(&api.database.pool, id).await?.ok_or_else(not_found)?),
+    };
+    if !caller.may_see(&status.proveedor_id) {
+        return Err(not_found());
+    }
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(status))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ListQuery {
+    /// One supplier's only.
+    proveedor_id: Option<String>,
+    /// The cursor of the page before.
+    despues_de: Option<String>,
+    /// Imports a page, 1 to 100.
+    #[param(minimum = 1, maximum = 100)]
+    size: Option<i64>,
+}
+
+/// A page of imports, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ImportPage {
+    items: Vec<Status>,
+    /// Give it as `despues_de` for the next page; null on the last.
+    siguiente: Option<String>,
+}
+
+/// The uploads that the caller may see, newest first, without their results.
+#[utoipa::path(
+    get, path = "/api/v1/catalog/bulk-upload", tag = "catalog", params(ListQuery),
+    responses((status = 200, body = ImportPage), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(api: Data<Api>, caller: Caller, query: Query<ListQuery>) -> Result<HttpResponse, Problem> {
+    caller.require_scope(READ)?;
+    let own = caller.sees_only()?;
+    let wanted = query.proveedor_id.as_deref();
+    if let (Some(own), Some(wanted)) = (own, wanted)
+        && own != wanted
+    {
+        return Err(Problem::forbidden(format!("No puede ver las cargas del proveedor {wanted}")));
+    }
+    let size = query.size.unwrap_or(20);
+    if !(1..=100).contains(&size) {
+        return Err(Problem::bad_request("invalid_size", format!("size es {size}; se espera de 1 a 100")));
+    }
+    let before = query.despues_de.as_deref().map(parse_cursor).transpose()?;
+    let mut page = imports::list(&api.database.pool, own.or(wanted), before, size + 1).await?;
+    let more = page.len() as i64 > size;
+    page.truncate(size as usize);
+    let siguiente = page.last().filter(|_| more).map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let items = page.iter().map(|import| Status { result: None, ..Status::of(import) }).collect();
+    Ok(HttpResponse::Ok().json(ImportPage { items, siguiente }))
+}
+
+fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
+    let parts = cursor.split_once('_').and_then(|(micros, id)| {
+        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
+    });
+    parts.ok_or_else(|| {
+        Problem::bad_request("invalid_cursor", format!("despues_de {cursor:?} inválido; use el valor de «siguiente»"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_filename;
+
+    #[test]
+    fn a_filename_is_a_name_and_no_path() {
+        assert_eq!(plain_filename("C:\\datos\\Productos 2024.XLSX"), "Productos 2024.XLSX");
+        assert_eq!(plain_filename("../../etc/passwd"), "passwd");
+        assert_eq!(plain_filename("a\r\nb\0.csv"), "ab.csv");
+        let long = format!("{}.xlsx", "x".repeat(400));
+        assert_eq!(plain_filename(&long).chars().count(), 255);
+        assert!(plain_filename(&long).ends_with(".xlsx"));
+    }
+}
