@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_web::web::Data;
 use anyhow::Context as _;
 use chassis::{
+    admin::Admin,
     auth::Verifier,
     background::Background,
     config::DatabaseSettings,
@@ -13,7 +14,7 @@ use chassis::{
     redis::Redis,
     s3,
 };
-use contracts::queues::CATALOG_IMPORTS;
+use contracts::{Queue, queues::CATALOG_IMPORTS};
 use jobs::workers::Announcer;
 use messaging::{Broker, Consumer, Policy};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,9 @@ use crate::{
     live::Statuses,
     storage,
 };
+
+/// The queues this service works off.
+const QUEUES: &[&Queue] = &[&CATALOG_IMPORTS];
 
 /// Takes uploads and answers what became of them.
 ///
@@ -43,9 +47,10 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
         settings: Arc::new(config.imports.clone()),
     };
     let verifier = Data::new(verifier);
+    let admin = Admin::new(SERVICE, &parts.database, &parts.broker, QUEUES);
     let server = Server::bind(&config.http, parts.health(&config), move |service| {
         service.app_data(verifier.clone());
-        http::configure(service, &api);
+        http::configure(service, &api, &admin);
     })?;
     parts.background(&config, &shutdown).serve(server).await
 }
@@ -61,7 +66,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let pool = || parts.database.pool.clone();
     let runner = process_import::runner(pool(), &settings);
     let version = env!("CARGO_PKG_VERSION");
-    let announcer = Announcer::new(pool(), SERVICE, version, &[&CATALOG_IMPORTS], runner.activities());
+    let announcer = Announcer::new(pool(), SERVICE, version, QUEUES, runner.activities());
     let handler = ProcessImports {
         runner,
         database: parts.database.clone(),
@@ -123,7 +128,7 @@ impl Parts {
     fn background(&self, config: &Config, shutdown: &CancellationToken) -> Background {
         let pool = || self.database.pool.clone();
         let relay = outbox::Relay::new(pool(), self.broker.clone());
-        let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), &[&CATALOG_IMPORTS]);
+        let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), QUEUES);
         let sweeper = process_import::sweeper(pool(), &config.imports);
         Background::new(shutdown.clone())
             .spawn("relay", relay.run(shutdown.clone()))

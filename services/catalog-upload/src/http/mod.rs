@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use actix_web::web::{self, ServiceConfig};
 use aws_sdk_s3::Client;
-use chassis::db::Database;
+use chassis::{admin::Admin, db::Database};
 use utoipa::OpenApi;
 
-use crate::{config::ImportSettings, live::Statuses};
+use crate::{SERVICE, config::ImportSettings, live::Statuses};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -23,8 +23,9 @@ pub struct Api {
 }
 
 /// The service's routes.
-pub fn configure(config: &mut ServiceConfig, api: &Api) {
-    config.app_data(web::Data::new(api.clone()));
+pub fn configure(config: &mut ServiceConfig, api: &Api, admin: &Admin) {
+    config.app_data(web::Data::new(api.clone())).configure(|config| admin.configure(config));
+    config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
     // Both spellings are in use.
     for base in ["/api/v1/catalog", "/api/catalog"] {
         config.service(web::scope(base).configure(imports::configure).configure(products::configure));
@@ -32,9 +33,15 @@ pub fn configure(config: &mut ServiceConfig, api: &Api) {
 }
 
 /// The service's part of the platform's OpenAPI document.
+fn document() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    document.merge(chassis::admin::openapi(SERVICE));
+    document
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "catalog-upload", description = "Cargas masivas de productos y catálogo"),
     paths(imports::upload, imports::status, imports::list, products::list, products::get)
 )]
-pub struct Document;
+struct Document;
