@@ -1,0 +1,450 @@
+//! Who may do what: every operation that the merged OpenAPI document knows, by every kind of caller, through the
+//! gateway and, where a service serves it, at the service's own port. An operation that the table here lacks
+//! fails the test.
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::Scene;
+use reqwest::Method;
+use serde_json::{Value, json};
+use stack::platform::{Client, Platform, UPLOAD, Upload, answer, task_id};
+use stack::process::Running;
+use stack::workbook::Spec;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// Whose data is at stake.
+const OWNER: &str = "PROV-OWNER";
+/// Somebody else.
+const STRANGER: &str = "PROV-STRANGER";
+/// Stands in everything of the owner's; never in an answer to somebody who may not see it.
+const SECRET: &str = "SECRETO";
+
+/// Kinds of callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    Garbage,
+    /// The claims of one token under the signature of another.
+    Forged,
+    Expired,
+    OtherAudience,
+    RevokedKey,
+    Admin,
+    Operator,
+    Owner,
+    Stranger,
+    Viewer,
+    /// A viewer who is bound to the other supplier.
+    StrangersViewer,
+    /// The owner's API keys: with all scopes, with `catalog:read`, and with none that matters here.
+    Key,
+    ReadKey,
+    OtherKey,
+}
+
+use Who::*;
+
+const ALL: [Who; 15] = [
+    Nobody,
+    Garbage,
+    Forged,
+    Expired,
+    OtherAudience,
+    RevokedKey,
+    Admin,
+    Operator,
+    Owner,
+    Stranger,
+    Viewer,
+    StrangersViewer,
+    Key,
+    ReadKey,
+    OtherKey,
+];
+
+impl Who {
+    fn is_known(self) -> bool {
+        !matches!(self, Nobody | Garbage | Forged | Expired | OtherAudience | RevokedKey)
+    }
+
+    fn is_key(self) -> bool {
+        matches!(self, RevokedKey | Key | ReadKey | OtherKey)
+    }
+}
+
+/// Who gets in; the number is the answer to those who do.
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    /// Whoever asks, with whatever credential.
+    Open(u16),
+    /// Whoever is known.
+    Known(u16),
+    /// Whoever is known and limited to no scopes.
+    Unlimited(u16),
+    /// Users, not their keys.
+    People(u16),
+    Admins(u16),
+    Operators(u16),
+    /// One thing of the owner's, which for strangers does not exist.
+    Reads(u16),
+    /// The list of the owner's things.
+    Lists(u16),
+    /// Something new in the owner's name.
+    Writes(u16),
+    /// A key of the owner's.
+    OwnKey(u16),
+}
+
+impl Rule {
+    fn expected(self, who: Who) -> u16 {
+        let allow = |allowed: bool, yes: u16, no: u16| if allowed { yes } else { no };
+        if let Self::Open(ok) = self {
+            return ok;
+        }
+        if !who.is_known() {
+            return 401;
+        }
+        match self {
+            Self::Open(ok) | Self::Known(ok) => ok,
+            Self::Unlimited(ok) => allow(!matches!(who, ReadKey | OtherKey), ok, 403),
+            Self::People(ok) => allow(!who.is_key(), ok, 403),
+            Self::Admins(ok) => allow(who == Admin, ok, 403),
+            Self::Operators(ok) => allow(matches!(who, Admin | Operator), ok, 403),
+            Self::Reads(ok) => match who {
+                OtherKey => 403,
+                Stranger | StrangersViewer => 404,
+                _ => ok,
+            },
+            Self::Lists(ok) => allow(!matches!(who, OtherKey | Stranger | StrangersViewer), ok, 403),
+            Self::Writes(ok) => allow(matches!(who, Admin | Operator | Owner | Key), ok, 403),
+            Self::OwnKey(ok) => match who {
+                Key | ReadKey | OtherKey => 403,
+                Admin | Owner => ok,
+                _ => 404,
+            },
+        }
+    }
+}
+
+/// The one table.
+const RULES: &[(&str, &str, Rule)] = &[
+    ("post", "/api/v1/auth/login", Rule::Open(200)),
+    ("post", "/api/v1/auth/refresh", Rule::Open(200)),
+    ("post", "/api/v1/auth/logout", Rule::Open(204)),
+    ("get", "/.well-known/jwks.json", Rule::Open(200)),
+    ("get", "/api/v1/auth/me", Rule::Known(200)),
+    // The new password is too short: who gets as far as 422 got in.
+    ("post", "/api/v1/auth/password", Rule::People(422)),
+    ("get", "/api/v1/stream", Rule::Unlimited(200)),
+    ("get", "/api/v1/users", Rule::Admins(200)),
+    ("post", "/api/v1/users", Rule::Admins(201)),
+    ("get", "/api/v1/users/{id}", Rule::Admins(200)),
+    ("patch", "/api/v1/users/{id}", Rule::Admins(200)),
+    ("delete", "/api/v1/users/{id}", Rule::Admins(204)),
+    ("post", "/api/v1/users/{id}/disable", Rule::Admins(200)),
+    ("post", "/api/v1/users/{id}/enable", Rule::Admins(200)),
+    ("get", "/api/v1/api-keys", Rule::People(200)),
+    ("post", "/api/v1/api-keys", Rule::People(201)),
+    ("delete", "/api/v1/api-keys/{id}", Rule::OwnKey(204)),
+    ("post", "/api/v1/catalog/items/bulk-upload", Rule::Writes(202)),
+    ("get", "/api/v1/catalog/bulk-upload/status/{task_id}", Rule::Reads(200)),
+    ("get", "/api/v1/catalog/bulk-upload", Rule::Lists(200)),
+    ("get", "/api/v1/catalog/items", Rule::Lists(200)),
+    ("get", "/api/v1/catalog/items/{id}", Rule::Reads(200)),
+    ("get", "/api/v1/admin/workers", Rule::Operators(200)),
+    ("get", "/api/v1/admin/catalog-upload/jobs", Rule::Operators(200)),
+    ("get", "/api/v1/admin/catalog-upload/workers", Rule::Operators(200)),
+    ("get", "/api/v1/admin/catalog-upload/queues", Rule::Operators(200)),
+    ("get", "/api/v1/admin/catalog-upload/dead-letters", Rule::Operators(200)),
+    ("get", "/api/v1/admin/catalog-upload/dead-letters/audit", Rule::Operators(200)),
+    // There is none of that id: who learns that got in.
+    ("get", "/api/v1/admin/catalog-upload/dead-letters/{id}", Rule::Operators(404)),
+    ("post", "/api/v1/admin/catalog-upload/dead-letters/replay", Rule::Operators(200)),
+    ("post", "/api/v1/admin/catalog-upload/dead-letters/discard", Rule::Operators(200)),
+    ("get", "/api/v1/admin/gateway/jobs", Rule::Operators(200)),
+    ("get", "/api/v1/admin/gateway/workers", Rule::Operators(200)),
+    ("get", "/api/v1/admin/gateway/queues", Rule::Operators(200)),
+    ("get", "/api/v1/admin/gateway/dead-letters", Rule::Operators(200)),
+    ("get", "/api/v1/admin/gateway/dead-letters/audit", Rule::Operators(200)),
+    ("get", "/api/v1/admin/gateway/dead-letters/{id}", Rule::Operators(404)),
+    ("post", "/api/v1/admin/gateway/dead-letters/replay", Rule::Operators(200)),
+    ("post", "/api/v1/admin/gateway/dead-letters/discard", Rule::Operators(200)),
+];
+
+/// What a request carries.
+enum Body {
+    Empty,
+    Json(Value),
+    Workbook,
+}
+
+struct World {
+    scene: Scene,
+    admin: Client,
+    owner: Client,
+    callers: Vec<(Who, Client)>,
+    task: String,
+    product: String,
+    workbook: PathBuf,
+}
+
+impl World {
+    async fn build() -> Result<Self> {
+        let scene = Scene::start("access", |options| options).await?;
+        let platform = &scene.platform;
+        let base = platform.gateway_url();
+        // First, because it has to grow old.
+        let expiring = token_of(platform, "ACCESS_TOKEN_SECONDS", "1").await?;
+        let grown_old = SystemTime::now() + Duration::from_secs(1 + 15 + 2);
+        let other_audience = token_of(platform, "TOKEN_AUDIENCE", "somebody-else").await?;
+
+        let admin = platform.admin().await?;
+        let owner = platform.supplier(OWNER).await?;
+        let stranger = platform.supplier(STRANGER).await?;
+        let forged = {
+            let (one, two) = (admin.token().context("a token")?, stranger.token().context("a token")?);
+            let (claims, _) = one.rsplit_once('.').context("a signed token")?;
+            let (_, signature) = two.rsplit_once('.').context("a signed token")?;
+            format!("{claims}.{signature}")
+        };
+        let revoked = {
+            let (id, key) = api_key(&owner, &[]).await?;
+            let client = Client::api_key(&base, &key);
+            ensure!(client.get("/api/v1/auth/me").await?.status == 200, "a new key works");
+            ensure!(owner.delete(&format!("/api/v1/api-keys/{id}")).await?.status == 204, "revoke a key");
+            client
+        };
+        let key =
+            async |scopes: &[&str]| anyhow::Ok(Client::api_key(&base, &api_key(&owner, scopes).await?.1));
+        let callers = vec![
+            (Nobody, Client::nobody(&base)),
+            (Garbage, Client::bearer(&base, "garbage")),
+            (Forged, Client::bearer(&base, &forged)),
+            (Expired, Client::bearer(&base, &expiring)),
+            (OtherAudience, Client::bearer(&base, &other_audience)),
+            (RevokedKey, revoked),
+            (Admin, admin.clone()),
+            (Operator, platform.user("operator", None).await?),
+            (Owner, owner.clone()),
+            (Stranger, stranger),
+            (Viewer, platform.user("viewer", None).await?),
+            (StrangersViewer, platform.user("viewer", Some(STRANGER)).await?),
+            (Key, key(&[]).await?),
+            (ReadKey, key(&["catalog:read"]).await?),
+            (OtherKey, key(&["reports:read"]).await?),
+        ];
+        ensure!(callers.iter().map(|(who, _)| *who).eq(ALL), "every kind of caller is there");
+
+        let (workbook, truth) = scene.workbook(&Spec::new(1, SECRET, 3))?;
+        let task = task_id(&owner.upload(&Upload::new(&workbook, OWNER)).await?)?;
+        owner.finished(&task, Duration::from_secs(60)).await?;
+        let product = truth.created_ids().next().context("a product")?.to_owned();
+        if let Ok(left) = grown_old.duration_since(SystemTime::now()) {
+            // Clocks may differ by 15 s, says the verifier: until then it must believe the token.
+            tokio::time::sleep(left).await;
+        }
+        Ok(Self { scene, admin, owner, callers, task, product, workbook })
+    }
+
+    /// A user whom nobody will miss.
+    async fn fresh_user(&self) -> Result<(String, String, String)> {
+        let (name, password) = (format!("t{}", stack::random_hex(6)), stack::random_hex(10));
+        let user = json!({ "username": name, "password": password, "role": "viewer" });
+        let answer = self.admin.post("/api/v1/users", &user).await?;
+        let id = answer.body["id"].as_str().with_context(|| format!("create a user: {answer}"))?;
+        Ok((id.to_owned(), name, password))
+    }
+
+    async fn fresh_refresh_token(&self) -> Result<String> {
+        let (_, name, password) = self.fresh_user().await?;
+        let login = json!({ "username": name, "password": password });
+        let answer =
+            Client::nobody(&self.scene.platform.gateway_url()).post("/api/v1/auth/login", &login).await?;
+        let token = answer.body["refresh_token"].as_str();
+        Ok(token.with_context(|| format!("login: {answer}"))?.to_owned())
+    }
+
+    /// The path and body of one call: each has a target of its own, so that no call spoils the next one's.
+    async fn target(&self, method: &str, template: &str) -> Result<(String, Body)> {
+        let letters = json!({ "filter": {}, "dry_run": true });
+        let plain = |path: &str| Ok((path.to_owned(), Body::Empty));
+        match (method, template) {
+            ("post", "/api/v1/auth/login") => {
+                let (_, name, password) = self.fresh_user().await?;
+                Ok((template.to_owned(), Body::Json(json!({ "username": name, "password": password }))))
+            }
+            ("post", "/api/v1/auth/refresh" | "/api/v1/auth/logout") => {
+                let token = self.fresh_refresh_token().await?;
+                Ok((template.to_owned(), Body::Json(json!({ "refresh_token": token }))))
+            }
+            ("post", "/api/v1/auth/password") => {
+                let change = json!({ "current_password": "whatever it is", "new_password": "corta" });
+                Ok((template.to_owned(), Body::Json(change)))
+            }
+            ("post", "/api/v1/users") => {
+                let user = json!({
+                    "username": format!("n{}", stack::random_hex(6)), "password": stack::random_hex(10), "role": "viewer",
+                });
+                Ok((template.to_owned(), Body::Json(user)))
+            }
+            ("patch", "/api/v1/users/{id}") => {
+                let (id, _, _) = self.fresh_user().await?;
+                Ok((format!("/api/v1/users/{id}"), Body::Json(json!({ "name": "Otro nombre" }))))
+            }
+            (_, path) if path.starts_with("/api/v1/users/{id}") => {
+                let (id, _, _) = self.fresh_user().await?;
+                plain(&path.replace("{id}", &id))
+            }
+            ("post", "/api/v1/api-keys") => {
+                Ok((template.to_owned(), Body::Json(json!({ "name": "una clave" }))))
+            }
+            ("delete", "/api/v1/api-keys/{id}") => {
+                plain(&format!("/api/v1/api-keys/{}", api_key(&self.owner, &[]).await?.0))
+            }
+            ("post", UPLOAD) => Ok((format!("{UPLOAD}?proveedor_id={OWNER}"), Body::Workbook)),
+            ("get", "/api/v1/catalog/bulk-upload") => plain(&format!("{template}?proveedor_id={OWNER}")),
+            ("get", "/api/v1/catalog/items") => plain(&format!("{template}?proveedorId={OWNER}")),
+            ("get", "/api/v1/catalog/items/{id}") => {
+                plain(&format!("/api/v1/catalog/items/{}", self.product))
+            }
+            (_, path) if path.ends_with("/replay") || path.ends_with("/discard") => {
+                Ok((path.to_owned(), Body::Json(letters)))
+            }
+            (_, path) => {
+                let nothing = "0190b1a0-0000-7000-8000-000000000000";
+                plain(&path.replace("{task_id}", &self.task).replace("{id}", nothing))
+            }
+        }
+    }
+
+    /// The answer's status, and its body where that ends.
+    async fn call(&self, client: &Client, method: &str, template: &str) -> Result<(u16, String)> {
+        let (path, body) = self.target(method, template).await?;
+        let request = client.request(Method::from_bytes(method.to_uppercase().as_bytes())?, &path);
+        let request = match body {
+            Body::Empty => request,
+            Body::Json(json) => request.json(&json),
+            Body::Workbook => client.upload_request(UPLOAD, &Upload::new(&self.workbook, OWNER)).await?,
+        };
+        if template == "/api/v1/stream" {
+            return Ok((request.send().await?.status().as_u16(), String::new()));
+        }
+        let answer = answer(request).await?;
+        Ok((answer.status.as_u16(), answer.body.to_string()))
+    }
+}
+
+/// A token of another gateway beside this one: the same keys, another setting.
+async fn token_of(platform: &Platform, name: &str, value: &str) -> Result<String> {
+    let port = stack::ports::free()?;
+    let base = format!("http://127.0.0.1:{port}");
+    let service = platform.gateway.service().clone().env("HTTP_PORT", port.to_string()).env(name, value);
+    let running: Running = service.ready_when(&format!("{base}/health/live")).start().await?;
+    let client = Client::login(&base, stack::platform::ADMIN, platform.admin_password()).await?;
+    drop(running);
+    Ok(client.token().context("a token")?.to_owned())
+}
+
+/// A new key: its id and the key itself.
+async fn api_key(owner: &Client, scopes: &[&str]) -> Result<(String, String)> {
+    let answer = owner.post("/api/v1/api-keys", &json!({ "name": "prueba", "scopes": scopes })).await?;
+    let text =
+        |name: &str| answer.body[name].as_str().map(str::to_owned).with_context(|| format!("{answer}"));
+    Ok((text("id")?, text("key")?))
+}
+
+/// Every operation of an OpenAPI document.
+async fn operations(client: &Client) -> Result<Vec<(String, String)>> {
+    let document = client.get("/api-docs/openapi.json").await?;
+    let paths = document.body["paths"].as_object().with_context(|| format!("{document}"))?;
+    let methods = ["get", "post", "put", "patch", "delete", "head", "options"];
+    let mut operations = Vec::new();
+    for (path, item) in paths {
+        let known = methods.iter().filter(|method| item.get(**method).is_some());
+        operations.extend(known.map(|method| ((*method).to_owned(), path.clone())));
+    }
+    Ok(operations)
+}
+
+#[tokio::test]
+async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
+    let world = World::build().await?;
+    let direct = world.scene.platform.api_url();
+    let operations = operations(&world.admin).await?;
+    let of_services = operations.iter().filter(|(_, path)| path.starts_with("/api/v1/catalog")).count();
+    ensure!(of_services >= 5, "the services' documents are merged into the gateway's: {operations:?}");
+
+    let (mut wrong, mut calls) = (Vec::new(), 0);
+    for (method, path) in &operations {
+        let Some((_, _, rule)) = RULES.iter().find(|(of, at, _)| of == method && at == path) else {
+            wrong.push(format!("{method} {path} is not in the table"));
+            continue;
+        };
+        let at_service =
+            path.starts_with("/api/v1/catalog") || path.starts_with("/api/v1/admin/catalog-upload");
+        for (who, client) in &world.callers {
+            let mut ways = vec![("gateway", client.clone(), rule.expected(*who))];
+            if at_service {
+                // Services know tokens only; keys are the gateway's.
+                let expected = if who.is_key() { 401 } else { rule.expected(*who) };
+                ways.push(("service", client.at(&direct), expected));
+            }
+            for (way, client, expected) in ways {
+                calls += 1;
+                let (status, body) = world.call(&client, method, path).await?;
+                if status != expected {
+                    wrong.push(format!(
+                        "{method} {path} by {who:?} at the {way}: {status}, not {expected}: {body}"
+                    ));
+                }
+                let may_see = matches!(expected, 200..=299) && !matches!(who, Stranger | StrangersViewer);
+                if !may_see && body.contains(SECRET) {
+                    wrong.push(format!(
+                        "{method} {path} by {who:?} at the {way} shows the owner's data: {body}"
+                    ));
+                }
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{} of {calls} calls:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_filter_a_supplier_sees_its_own_only() -> Result<()> {
+    let scene = Scene::start("lists", |options| options).await?;
+    let (owner, stranger) = (scene.platform.supplier(OWNER).await?, scene.platform.supplier(STRANGER).await?);
+    let (file, _) = scene.workbook(&Spec::new(1, SECRET, 5))?;
+    let task = task_id(&owner.upload(&Upload::new(&file, OWNER)).await?)?;
+    owner.finished(&task, Duration::from_secs(60)).await?;
+    for path in ["/api/v1/catalog/items", "/api/v1/catalog/bulk-upload", "/api/v1/catalog/items?q=producto"] {
+        let (own, others) = (owner.get(path).await?, stranger.get(path).await?);
+        ensure!(own.status == 200 && own.body.to_string().contains(SECRET), "{path}: {own}");
+        ensure!(others.status == 200 && others.body["items"] == json!([]), "{path}: {others}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reused_refresh_token_ends_the_session() -> Result<()> {
+    let scene = Scene::start("refresh", |options| options.workers(0).env("REFRESH_GRACE_SECONDS", 0)).await?;
+    let platform = &scene.platform;
+    let nobody = Client::nobody(&platform.gateway_url());
+    let login = json!({ "username": stack::platform::ADMIN, "password": platform.admin_password() });
+    let first = nobody.post("/api/v1/auth/login", &login).await?.body["refresh_token"].clone();
+    let refresh =
+        async |token: &Value| nobody.post("/api/v1/auth/refresh", &json!({ "refresh_token": token })).await;
+    let second = refresh(&first).await?;
+    ensure!(second.status == 200, "{second}");
+    let second = second.body["refresh_token"].clone();
+    let third = refresh(&second).await?.body["refresh_token"].clone();
+    if third.is_null() {
+        bail!("a rotated token works once");
+    }
+    let reused = refresh(&first).await?;
+    ensure!(reused.status == 401 && reused.body["access_token"].is_null(), "{reused}");
+    // Who stole which is not known, so both are out.
+    let family = refresh(&third).await?;
+    ensure!(family.status == 401, "{family}");
+    Ok(())
+}
