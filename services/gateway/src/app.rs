@@ -1,15 +1,17 @@
 use std::sync::Arc;
 
+use ::jobs::{Activities, workers::Announcer};
 use actix_web::web;
 use chassis::{
+    admin::Admin,
     background::Background,
     db::{self, Database},
     http::{Health, Importance, Server},
     redis::Redis,
 };
-use contracts::queues::GATEWAY_EVENTS;
+use contracts::{Queue, queues::GATEWAY_EVENTS};
 use messaging::Broker;
-use outbox::dead_letters::Archiver;
+use outbox::{Pruner, Relay, dead_letters::Archiver};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,13 +22,18 @@ use crate::{
     live::Feed,
 };
 
-/// The service's name, in health, tables and tokens of its own.
+/// The service's name, in health, tables and paths.
 pub const SERVICE: &str = "gateway";
+
+/// What it consumes.
+const QUEUES: &[&Queue] = &[&GATEWAY_EVENTS];
 
 /// What all requests share.
 pub struct App {
     /// How the gateway serves.
     pub settings: Settings,
+    /// Its schema.
+    pub database: Database,
     /// Users, keys and tokens.
     pub identity: Identity,
     /// The services behind it.
@@ -71,11 +78,13 @@ impl Gateway {
             documents: Documents::default(),
             shutdown: shutdown.clone(),
             settings: config.settings,
+            database: database.clone(),
             identity,
         });
         let health = health(&database, &redis, &broker, &app);
-        let shared = app.clone();
-        let server = Server::bind(&config.http, health, move |service| http::configure(service, &shared))?;
+        let (shared, admin) = (app.clone(), Admin::new(SERVICE, &database, &broker, QUEUES));
+        let server =
+            Server::bind(&config.http, health, move |service| http::configure(service, &shared, &admin))?;
         Ok(Self { server, database, redis, broker, app })
     }
 
@@ -96,14 +105,18 @@ impl Gateway {
             async move { limiter.forget_idle(token).await }
         };
         let (identity, until) = (self.app.identity.clone(), token());
+        let version = env!("CARGO_PKG_VERSION");
+        let announcer = Announcer::new(pool.clone(), SERVICE, version, QUEUES, Activities::default());
         Background::new(token())
             .spawn("upkeep of identity", async move { identity.maintain(until).await })
             .spawn("live feed", self.app.feed.clone().run(token()))
             .spawn("rate limits", forget)
             .spawn("consumer of events", show_event::consumer(&broker, &self.redis).run(token()))
+            .spawn("announcer", announcer.run(token()))
             // A replayed letter leaves through the outbox, like everything a transaction publishes.
-            .spawn("relay", outbox::Relay::new(pool.clone(), broker.clone()).run(token()))
-            .spawn("archiver", Archiver::new(pool.clone(), broker, &[&GATEWAY_EVENTS]).run(token()))
+            .spawn("relay", Relay::new(pool.clone(), broker.clone()).run(token()))
+            .spawn("archiver", Archiver::new(pool.clone(), broker, QUEUES).run(token()))
+            .spawn("pruner", Pruner::new(pool).run(token()))
             .serve(self.server)
             .await
     }

@@ -41,7 +41,8 @@ impl Config {
             http: HttpSettings::read(env, PORT),
             database: DatabaseSettings::read(env),
             redis: RedisSettings::read(env),
-            broker: broker_config("gateway", env),
+            // Events come by RabbitMQ only.
+            broker: BrokerConfig { sqs: None, ..broker_config("gateway", env) },
             identity: IdentitySettings::read(env, settings.trusted_proxies.clone()),
             settings,
         }

@@ -11,4 +11,4 @@ pub mod storage;
 
 mod app;
 
-pub use app::{App, Gateway};
+pub use app::{App, Gateway, SERVICE};

@@ -119,14 +119,14 @@ pub fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
     authorise_any(request).map(|(caller, _)| caller)
 }
 
-/// The token that speaks for the caller at the services.
+/// The caller, who must have one of `roles`, and the token that speaks for it at the services.
 ///
 /// # Errors
-/// 401 where there is no caller, 403 where its role is none of `roles`.
-pub fn authorise(request: &HttpRequest, roles: &[Role]) -> Result<String, Problem> {
+/// 401 where there is no caller, 403 where its role is none of them.
+pub fn authorise(request: &HttpRequest, roles: &[Role]) -> Result<(Caller, String), Problem> {
     let (caller, token) = authorise_any(request)?;
     caller.require(roles)?;
-    Ok(token)
+    Ok((caller, token))
 }
 
 fn authorise_any(request: &HttpRequest) -> Result<(Caller, String), Problem> {

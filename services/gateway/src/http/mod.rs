@@ -25,14 +25,14 @@ use actix_web::{
     middleware::from_fn,
     web::{self, ServiceConfig},
 };
-use chassis::Problem;
+use chassis::{Problem, admin::Admin};
 use utoipa::OpenApi;
 
 pub use client_ip::client_ip;
 pub use docs::Documents;
 pub use stream::Watchers;
 
-use crate::{App, config::Settings, identity};
+use crate::{App, SERVICE, config::Settings, identity};
 
 /// The gateway's own API. The services' are merged into it when it is asked for.
 #[derive(OpenApi)]
@@ -60,11 +60,12 @@ impl utoipa::Modify for Bearer {
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut api = Api::openapi();
     api.merge(identity::openapi());
+    api.merge(chassis::admin::openapi(SERVICE));
     api
 }
 
 /// Adds everything the gateway serves, besides what every process does.
-pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>) {
+pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>, admin: &Admin) {
     let mut scope = web::scope("")
         .app_data(app.clone())
         .service(web::resource("/docs").route(web::get().to(docs::redirect)))

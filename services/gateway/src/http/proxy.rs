@@ -87,7 +87,7 @@ pub async fn proxy(
     let token = if route.anonymous {
         None
     } else {
-        Some(access::authorise(&request, route.roles(request.method()))?)
+        Some(access::authorise(&request, route.roles(request.method()))?.1)
     };
 
     let body = Incoming::new(&request, payload, &app.settings)?;

@@ -88,6 +88,7 @@ pub async fn stream(
     from: web::Query<From>,
 ) -> Result<HttpResponse, Problem> {
     let caller = access::caller(&request)?;
+    caller.require_scope("stream:read")?;
     let only = caller.sees_only()?.map(str::to_owned);
     if !app.feed.connected() {
         return Err(Problem::unavailable(

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::access;
-use crate::App;
+use crate::{App, SERVICE};
 
 /// The live workers of all services.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -30,7 +30,8 @@ pub struct Workers {
     security(("bearer" = [])),
 )]
 pub async fn workers(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let token = access::authorise(&request, &[Role::Admin, Role::Operator])?;
+    let (caller, token) = access::authorise(&request, &[Role::Admin, Role::Operator])?;
+    caller.require_scope("admin:read")?;
     let answers = join_all(app.backends.all().map(|target| {
         let (app, token) = (&app, &token);
         async move {
@@ -42,10 +43,20 @@ pub async fn workers(request: HttpRequest, app: web::Data<App>) -> Result<HttpRe
     }))
     .await;
     let mut all = Workers { items: Vec::new(), unavailable: Vec::new() };
+    match jobs::workers::list(&app.database.pool).await {
+        Ok(own) => all.items.extend(own.into_iter().map(|worker| serde_json::json!(worker))),
+        Err(error) => {
+            warn!(%error, "could not list the gateway's own workers");
+            all.unavailable.push(SERVICE);
+        }
+    }
     for (name, answer) in answers {
-        match answer.map(items) {
+        match answer.map(|answer| items(name, answer)) {
             Ok(Some(items)) => all.items.extend(items),
-            Ok(None) => all.unavailable.push(name),
+            Ok(None) => {
+                warn!(backend = name, "its list of workers is none");
+                all.unavailable.push(name);
+            }
             Err(error) => {
                 warn!(backend = name, %error, "could not list its workers");
                 all.unavailable.push(name);
@@ -55,11 +66,11 @@ pub async fn workers(request: HttpRequest, app: web::Data<App>) -> Result<HttpRe
     Ok(HttpResponse::Ok().json(all))
 }
 
-/// The list in a service's answer: the answer itself, or its member `items`.
-fn items(answer: Value) -> Option<Vec<Value>> {
-    match answer {
-        Value::Array(items) => Some(items),
-        Value::Object(mut members) => members.remove("items")?.as_array().cloned(),
-        _ => None,
+/// A service's list, each row with the service's name.
+fn items(service: &str, answer: Value) -> Option<Vec<Value>> {
+    let Value::Array(mut items) = answer else { return None };
+    for item in &mut items {
+        item.as_object_mut()?.insert("service".to_owned(), service.into());
     }
+    Some(items)
 }

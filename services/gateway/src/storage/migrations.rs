@@ -8,6 +8,8 @@ pub struct Migrator;
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = outbox::migrations();
+        // For its row among the workers; it has no jobs.
+        all.extend(jobs::migrations());
         all.extend(chassis::migrations());
         all.push(Box::new(Identity));
         all

@@ -1,0 +1,101 @@
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::Context as _;
+use contracts::catalog::v1::{ImportCompleted, ImportFailed, ImportSummary};
+use messaging::{Broker, BrokerConfig, Envelope, Outgoing};
+use stack::{Namespace, wait::until};
+
+use crate::{harness::Setup, stream::Source, upstream::Upstream};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn broker(namespace: &Namespace) -> anyhow::Result<Broker> {
+    Broker::new(BrokerConfig {
+        service: "test".into(),
+        amqp_url: Some(namespace.servers().amqp_url.clone()),
+        sqs: None,
+        prefix: namespace.queue_prefix.clone(),
+        transports: HashMap::new(),
+    })
+}
+
+fn completed(task: &str, version: u64) -> ImportCompleted {
+    let summary = ImportSummary { total: 2, accepted: 1, rejected: 1, duplicates: 0, created: 1, updated: 0 };
+    ImportCompleted {
+        task_id: task.into(),
+        proveedor_id: "PROV001".into(),
+        filename: "a.xlsx".into(),
+        summary: Some(summary),
+        version,
+    }
+}
+
+fn failed(task: &str, version: u64) -> ImportFailed {
+    ImportFailed {
+        task_id: task.into(),
+        proveedor_id: "PROV001".into(),
+        filename: "a.xlsx".into(),
+        reason: "Archivo dañado".into(),
+        version,
+    }
+}
+
+#[tokio::test]
+async fn each_event_is_shown_once_and_never_after_a_newer_one() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_events").await?;
+    let upstream = Upstream::start().await?;
+    let one = Setup::new(&namespace, &upstream.url).start().await?;
+    // Two replicas compete for the queue and show the same.
+    let two = Setup::new(&namespace, &upstream.url).start().await?;
+    let token = one.user("supplier", Some("PROV001")).await?;
+    until("it reads the stream", SOON, async || Source::open(&one, &token, None).await.is_ok()).await?;
+    let mut source = Source::open(&one, &token, None).await?.settled().await?;
+
+    let broker = broker(&namespace)?;
+    broker
+        .declare(
+            contracts::QUEUES
+                .iter()
+                .copied()
+                .filter(|queue| !queue.events.is_empty())
+                .collect::<Vec<_>>()
+                .as_slice(),
+        )
+        .await?;
+    let first = Envelope::new("catalog-upload", &completed("t1", 5))?;
+    let older = Envelope::new("catalog-upload", &failed("t1", 4))?;
+    let last = Envelope::new("catalog-upload", &failed("t2", 1))?;
+    let shown = Outgoing::new::<ImportCompleted>(&first)?;
+    // Delivered twice, then an older one of the same task, then another task's.
+    for message in [shown.clone(), shown] {
+        publish(&broker, message).await?;
+    }
+    let event = source.next().await?.context("an event")?;
+    assert_eq!(event.kind, "lote.catalog.v1.ImportCompleted");
+    assert_eq!(event.data["data"]["task_id"], "t1");
+    assert_eq!(event.data["data"]["resumen"]["exitosos"], 1);
+    publish(&broker, Outgoing::new::<ImportFailed>(&older)?).await?;
+    // Handled concurrently: the older one is worked off once the queue is empty.
+    until("the queue is empty", SOON, async || {
+        broker
+            .depth(&contracts::queues::GATEWAY_EVENTS)
+            .await
+            .is_ok_and(|depth| depth.ready + depth.in_flight == 0)
+    })
+    .await?;
+    publish(&broker, Outgoing::new::<ImportFailed>(&last)?).await?;
+    let event = source.next().await?.context("an event")?;
+    assert_eq!(event.kind, "lote.catalog.v1.ImportFailed");
+    assert_eq!(event.data["data"]["task_id"], "t2", "neither the repeated nor the older one is shown");
+    assert_eq!(event.data["data"]["error"], "Archivo dañado");
+    one.stop().await?;
+    two.stop().await?;
+    Ok(())
+}
+
+async fn publish(broker: &Broker, message: Outgoing) -> anyhow::Result<()> {
+    for outcome in broker.publish(&[message]).await {
+        outcome?;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+use serde_json::json;
+use stack::Namespace;
+
+use crate::{
+    harness::{Setup, problem},
+    upstream::Upstream,
+};
+
+#[tokio::test]
+async fn callers_are_told_what_they_have_left_and_when_to_come_back() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_limits").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("RATE_LIMIT_DEFAULT", "3/3600").start().await?;
+    let token = gateway.admin().await?;
+    let get = async || gateway.get("/api/v1/catalog/echo").bearer_auth(&token).send().await;
+
+    for left in [2, 1, 0] {
+        let response = get().await?;
+        assert_eq!(response.status(), 200);
+        let field = response.headers()["ratelimit"].to_str()?;
+        assert!(field.starts_with(&format!("\"default\";r={left};t=")), "{field}");
+        assert_eq!(response.headers()["ratelimit-policy"], "\"default\";q=3;w=3600");
+    }
+    let refused = get().await?;
+    let wait: u64 = refused.headers()["retry-after"].to_str()?.parse()?;
+    assert!((1100..=1200).contains(&wait), "one of three an hour is earned in 20 minutes, not {wait} s");
+    assert!(refused.headers()["ratelimit"].to_str()?.starts_with("\"default\";r=0;t="));
+    assert_eq!(problem(refused).await?["code"], "too_many_requests");
+    assert_eq!(upstream.requests(), 3);
+
+    // Uploads, and callers without a name, have accounts of their own.
+    let upload = gateway
+        .post("/api/v1/catalog/upload")
+        .bearer_auth(&token)
+        .header("content-type", "multipart/form-data; boundary=x")
+        .body("x")
+        .send()
+        .await?;
+    assert!(upload.headers()["ratelimit-policy"].to_str()?.starts_with("\"upload\";"));
+    assert_eq!(gateway.get("/api/v1/catalog/echo").send().await?.status(), 401);
+    // Health and keys can be read as often as one likes.
+    let open = gateway.get("/.well-known/jwks.json").send().await?.error_for_status()?;
+    assert!(!open.headers().contains_key("ratelimit"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn logins_are_limited_by_address_as_trusted_proxies_tell_it() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_logins").await?;
+    let upstream = Upstream::start().await?;
+    let setup = || Setup::new(&namespace, &upstream.url).with("RATE_LIMIT_AUTH", "2/3600");
+    let trusting = setup().with("TRUSTED_PROXIES", "127.0.0.0/8").start().await?;
+    let body = json!({ "username": "nobody", "password": "wrong-wrong-wrong" });
+    for (client, status) in [("1.1.1.1", 401), ("1.1.1.1", 401), ("1.1.1.1", 429), ("2.2.2.2", 401)] {
+        let request = trusting.post("/api/v1/auth/login").header("x-forwarded-for", client).json(&body);
+        assert_eq!(request.send().await?.status(), status, "{client}");
+    }
+    let plain = setup().start().await?;
+    for (client, status) in [("1.1.1.1", 401), ("2.2.2.2", 401), ("3.3.3.3", 429)] {
+        let request = plain.post("/auth/login").header("x-forwarded-for", client).json(&body);
+        assert_eq!(request.send().await?.status(), status, "a made-up {client} is still the same client");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn other_origins_need_to_be_configured() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_cors").await?;
+    let upstream = Upstream::start().await?;
+    let gateway =
+        Setup::new(&namespace, &upstream.url).with("CORS_ORIGINS", "https://console.example").start().await?;
+    let preflight = |origin: &str| {
+        gateway
+            .client
+            .request(reqwest::Method::OPTIONS, format!("{}/api/v1/catalog/echo", gateway.url))
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,idempotency-key")
+    };
+    let allowed = preflight("https://console.example").send().await?;
+    assert_eq!(allowed.status(), 200);
+    assert_eq!(allowed.headers()["access-control-allow-origin"], "https://console.example");
+    assert_eq!(allowed.headers()["access-control-allow-credentials"], "true");
+    let other = preflight("https://evil.example").send().await?;
+    assert!(!other.headers().contains_key("access-control-allow-origin"));
+    // Refusals, too, can be read by the console.
+    let refused =
+        gateway.get("/api/v1/catalog/echo").header("origin", "https://console.example").send().await?;
+    assert_eq!(refused.status(), 401);
+    assert_eq!(refused.headers()["access-control-allow-origin"], "https://console.example");
+
+    let closed = Setup::new(&namespace, &upstream.url).start().await?;
+    let refused =
+        closed.get("/api/v1/catalog/echo").header("origin", "https://console.example").send().await?;
+    assert!(!refused.headers().contains_key("access-control-allow-origin"));
+    Ok(())
+}

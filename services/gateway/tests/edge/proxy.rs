@@ -1,0 +1,412 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use reqwest::Body;
+use serde_json::Value;
+use stack::{Namespace, wait::until};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+
+use crate::{
+    harness::{Setup, problem},
+    upstream::{Upload, Upstream},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+const MULTIPART: &str = "multipart/form-data; boundary=x";
+
+fn claims(token: &str) -> anyhow::Result<Value> {
+    let payload = token.split('.').nth(1).unwrap_or_default();
+    Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?)
+}
+
+/// A body that is sent as the test says.
+fn body() -> (mpsc::Sender<Result<Bytes, std::io::Error>>, Body) {
+    let (sender, mut receiver) = mpsc::channel(1);
+    (sender, Body::wrap_stream(futures::stream::poll_fn(move |context| receiver.poll_recv(context))))
+}
+
+#[tokio::test]
+async fn a_request_arrives_with_what_the_service_needs_and_nothing_else() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_headers").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let token = gateway.admin().await?;
+
+    let response = gateway
+        .post("/api/v1/catalog/echo?proveedor_id=P%201")
+        .bearer_auth(&token)
+        .header("idempotency-key", "k-1")
+        .header("x-request-id", "request-0001")
+        .header("cookie", "theme=dark")
+        .header("x-forwarded-for", "6.6.6.6")
+        .header("x-forwarded-host", "evil.example")
+        .header("forwarded", "for=6.6.6.6")
+        .header("x-user-role", "admin")
+        .header("connection", "x-secret")
+        .header("x-secret", "1")
+        .header("content-type", "application/json")
+        .body("{\"a\":1}")
+        .send()
+        .await?;
+    assert_eq!(response.status(), 200);
+    let headers = response.headers().clone();
+    let echo: Value = response.json().await?;
+    assert_eq!(echo["path"], "/api/v1/catalog/echo?proveedor_id=P%201");
+    assert_eq!(echo["body"], "{\"a\":1}");
+    let sent = &echo["headers"];
+    assert_eq!(sent["authorization"], format!("Bearer {token}"));
+    assert_eq!(sent["idempotency-key"], "k-1");
+    assert_eq!(sent["x-request-id"], "request-0001");
+    assert_eq!(sent["content-type"], "application/json");
+    assert_eq!(sent["content-length"], "7");
+    assert_eq!(sent["x-forwarded-for"], "127.0.0.1");
+    assert_eq!(sent["x-forwarded-proto"], "http");
+    assert_eq!(sent["x-forwarded-host"], gateway.address());
+    for name in ["cookie", "x-user-role", "x-secret", "forwarded", "x-api-key"] {
+        assert!(sent[name].is_null(), "{name} got through: {echo}");
+    }
+    for name in ["x-hop", "set-cookie", "keep-alive"] {
+        assert!(!headers.contains_key(name), "{name} came back");
+    }
+    assert_eq!(headers["etag"], "\"7\"");
+    assert_eq!(headers["x-request-id"], "request-0001");
+    assert_eq!(headers.get_all("x-content-type-options").iter().count(), 1);
+
+    // The other spelling is the same resource.
+    let other: Value = gateway.get("/api/catalog/echo").bearer_auth(&token).send().await?.json().await?;
+    assert_eq!(other["path"], "/api/v1/catalog/echo");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_not_is_refused_before_a_service_hears_of_it() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_access").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let viewer = gateway.user("viewer", None).await?;
+
+    let nobody = gateway.get("/api/v1/catalog/echo").send().await?;
+    assert_eq!(nobody.headers()["www-authenticate"], "Bearer");
+    assert_eq!(problem(nobody).await?["status"], 401);
+    let forged = gateway.get("/api/v1/catalog/echo").bearer_auth("a.b.c").send().await?;
+    assert_eq!(problem(forged).await?["status"], 401);
+    let writing = gateway.post("/api/v1/catalog/echo").bearer_auth(&viewer).send().await?;
+    assert_eq!(problem(writing).await?["status"], 403);
+    let admin_only = gateway.get("/api/v1/admin/catalog-upload/x").bearer_auth(&viewer).send().await?;
+    assert_eq!(problem(admin_only).await?["status"], 403);
+    let unknown = gateway.get("/api/v1/nothing").bearer_auth(&viewer).send().await?;
+    assert_eq!(problem(unknown).await?["status"], 404);
+    let unconfigured = gateway.get("/api/v1/reports/1").bearer_auth(&viewer).send().await?;
+    assert_eq!(problem(unconfigured).await?["status"], 404);
+    // Clients tidy such paths up; an attacker does not.
+    for path in ["/api/v1/catalog/../admin/catalog-upload/x", "/api/v1/catalog/%2e%2e/admin/catalog-upload/x"]
+    {
+        let mut stream = TcpStream::connect(gateway.address()).await?;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {viewer}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(SOON, stream.read_to_string(&mut answer)).await??;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    }
+    assert_eq!(upstream.requests(), 0);
+
+    let reading = gateway.get("/api/v1/catalog/echo").bearer_auth(&viewer).send().await?;
+    assert_eq!(reading.status(), 200);
+    for alias in ["/api/v1/catalog/health", "/api/v1/inventory/health"] {
+        let health: Value = gateway.get(alias).send().await?.error_for_status()?.json().await?;
+        assert_eq!(health["service"], "catalog-upload");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upload_streams_while_it_is_sent() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_upload").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let token = gateway.admin().await?;
+
+    let (sender, body) = body();
+    let request = gateway
+        .post("/api/v1/catalog/upload")
+        .bearer_auth(&token)
+        .header("content-type", MULTIPART)
+        .body(body);
+    let response = tokio::spawn(request.send());
+    let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+    sender.send(Ok(piece.clone())).await?;
+    until("the service sees the first bytes", SOON, async || upstream.received() >= 64 * 1024).await?;
+    assert!(!response.is_finished(), "the client has sent a part only");
+    for _ in 1..800 {
+        sender.send(Ok(piece.clone())).await?;
+    }
+    drop(sender);
+    let answer: Value = response.await??.error_for_status()?.json().await?;
+    assert_eq!(answer["received"], 800 * 64 * 1024);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_read_holds_the_client_back_and_is_given_up() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_pressure").await?;
+    let upstream = Upstream::start().await?;
+    let gateway =
+        Setup::new(&namespace, &upstream.url).with("BACKEND_TIMEOUT_MILLIS", "1500").start().await?;
+    let token = gateway.admin().await?;
+
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = sent.clone();
+    let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+    let pieces = futures::stream::iter(0..1600).map(move |_| {
+        counter.fetch_add(piece.len() as u64, Ordering::SeqCst);
+        Ok::<_, std::io::Error>(piece.clone())
+    });
+    let response = gateway
+        .post("/api/v1/catalog/never-reads")
+        .bearer_auth(&token)
+        .header("content-type", MULTIPART)
+        .body(Body::wrap_stream(pieces))
+        .send()
+        .await?;
+    assert_eq!(problem(response).await?["code"], "backend_timeout");
+    // What fits into the sockets' buffers of two connections, and little more; never the 100 MB.
+    let sent = sent.load(Ordering::SeqCst);
+    assert!(sent < 24 << 20, "the gateway took {sent} bytes that nobody read");
+    Ok(())
+}
+
+use futures::StreamExt as _;
+
+#[tokio::test]
+async fn too_much_is_refused_announced_or_not() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_too_large").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("UPLOAD_LIMIT", "1000000")
+        .with("PROXY_BODY_LIMIT", "1000")
+        .start()
+        .await?;
+    let token = gateway.admin().await?;
+    let post =
+        |kind: &str| gateway.post("/api/v1/catalog/upload").bearer_auth(&token).header("content-type", kind);
+
+    let announced = post(MULTIPART).body(vec![b'x'; 3_000_000]).send().await?;
+    assert_eq!(problem(announced).await?["code"], "payload_too_large");
+    let json = post("application/json").body(vec![b'x'; 1001]).send().await?;
+    assert_eq!(problem(json).await?["status"], 413);
+    assert_eq!(upstream.requests(), 0, "refused by what they announced");
+
+    let pieces = futures::stream::iter(0..60).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 50_000]));
+    let chunked = post(MULTIPART).body(Body::wrap_stream(pieces)).send().await?;
+    assert_eq!(problem(chunked).await?["code"], "payload_too_large");
+    assert_eq!(upstream.upload_ended().await?, Upload::Broken, "a part must not pass for the whole");
+
+    let fits = post(MULTIPART).body(vec![b'x'; 1_000_000]).send().await?;
+    assert_eq!(fits.status(), 202);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_upload_along() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_abandoned").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("CLIENT_TIMEOUT_MILLIS", "700").start().await?;
+    let token = gateway.admin().await?;
+    let head = format!(
+        "POST /api/v1/catalog/upload HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: {MULTIPART}\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    );
+
+    let mut leaving = TcpStream::connect(gateway.address()).await?;
+    leaving.write_all(head.as_bytes()).await?;
+    until("the service sees the first bytes", SOON, async || upstream.received() == 5).await?;
+    drop(leaving);
+    assert_eq!(upstream.upload_ended().await?, Upload::Broken);
+
+    upstream.seen.upload.send_replace(Upload::Running);
+    let mut silent = TcpStream::connect(gateway.address()).await?;
+    silent.write_all(head.as_bytes()).await?;
+    assert_eq!(upstream.upload_ended().await?, Upload::Broken, "a client that falls silent");
+    let mut answer = String::new();
+    timeout(SOON, silent.read_to_string(&mut answer)).await??;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_body_reaches_the_client() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_early").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let token = gateway.admin().await?;
+    let (sender, body) = body();
+    let request = gateway
+        .post("/api/v1/catalog/refuses")
+        .bearer_auth(&token)
+        .header("content-type", MULTIPART)
+        .body(body);
+    sender.send(Ok(Bytes::from_static(b"the beginning"))).await?;
+    let response = timeout(SOON, request.send()).await??;
+    assert_eq!(response.status(), 422);
+    assert_eq!(response.json::<Value>().await?["error"], "no");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_streams_while_it_is_made() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_drip").await?;
+    let upstream = Upstream::start().await?;
+    let gateway =
+        Setup::new(&namespace, &upstream.url).with("BACKEND_TIMEOUT_MILLIS", "1500").start().await?;
+    let token = gateway.admin().await?;
+    let drip = async || gateway.get("/api/v1/catalog/drip").bearer_auth(&token).send().await;
+
+    let mut response = drip().await?;
+    assert_eq!(timeout(SOON, response.chunk()).await??, Some(Bytes::from_static(b"first ")));
+    upstream.seen.go.notify_one();
+    assert_eq!(timeout(SOON, response.chunk()).await??, Some(Bytes::from_static(b"second")));
+    assert_eq!(timeout(SOON, response.chunk()).await??, None);
+
+    // A service that falls silent in the middle: the answer is cut, and does not look whole.
+    let mut response = drip().await?;
+    assert_eq!(timeout(SOON, response.chunk()).await??, Some(Bytes::from_static(b"first ")));
+    assert!(timeout(SOON, response.chunk()).await?.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_is_said_so_in_milliseconds() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_down").await?;
+    let port = stack::ports::free()?;
+    let gateway = Setup::new(&namespace, &format!("http://127.0.0.1:{port}"))
+        .with("BREAKER_THRESHOLD", "3")
+        .with("BREAKER_PAUSE_MILLIS", "300")
+        .start()
+        .await?;
+    let token = gateway.admin().await?;
+    let get = async || gateway.get("/api/v1/catalog/echo").bearer_auth(&token).send().await;
+    get().await?;
+    for _ in 0..6 {
+        let started = Instant::now();
+        let response = get().await?;
+        let took = started.elapsed();
+        assert!(response.headers().contains_key("retry-after"));
+        let problem = problem(response).await?;
+        assert_eq!(problem["status"], 503);
+        assert_eq!(problem["code"], "backend_unavailable");
+        assert_eq!(problem["error"], "Servicio no disponible");
+        assert!(problem["details"].as_str().is_some_and(|text| text.contains("catalog-upload")), "{problem}");
+        // Milliseconds on an idle machine; tests share theirs.
+        assert!(took < Duration::from_millis(400), "{took:?}");
+    }
+    let ready: Value = gateway.get("/health/ready").send().await?.json().await?;
+    assert_eq!(ready["status"], "degraded");
+    assert_eq!(ready["checks"]["catalog-upload"], "down");
+    assert_eq!(ready["checks"]["database"], "up");
+
+    let upstream = Upstream::start_on(port)?;
+    until("it is back", SOON, async || get().await.is_ok_and(|response| response.status() == 200)).await?;
+    assert!(upstream.requests() >= 1);
+    let health: Value = gateway.get("/health").send().await?.json().await?;
+    assert_eq!(health, serde_json::json!({ "status": "healthy", "service": "gateway" }));
+    let metrics = gateway.get("/metrics").send().await?.text().await?;
+    assert!(metrics.contains("gateway_breaker_opened_total{backend=\"catalog-upload\"}"), "{metrics}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_stalls_times_out_and_is_then_left_alone() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_stall").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("BACKEND_TIMEOUT_MILLIS", "400")
+        .with("BREAKER_THRESHOLD", "2")
+        .with("BREAKER_PAUSE_MILLIS", "60000")
+        .start()
+        .await?;
+    let token = gateway.admin().await?;
+    let get = async || gateway.get("/api/v1/catalog/never-answers").bearer_auth(&token).send().await;
+    for _ in 0..2 {
+        let problem = problem(get().await?).await?;
+        assert_eq!((&problem["status"], &problem["code"]), (&504.into(), &"backend_timeout".into()));
+    }
+    assert_eq!(upstream.requests(), 2, "a request that timed out is not repeated");
+    let started = Instant::now();
+    assert_eq!(problem(get().await?).await?["code"], "backend_unavailable");
+    assert!(started.elapsed() < Duration::from_millis(400));
+    assert_eq!(upstream.requests(), 2, "the circuit is open");
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_reading_is_tried_again() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_retry").await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counter = accepted.clone();
+    // Hangs up on the first and the third connection, once their request is there, and answers the others.
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let number = counter.fetch_add(1, Ordering::SeqCst);
+            let mut buffer = [0; 4096];
+            if stream.read(&mut buffer).await.is_ok() && number % 2 == 1 {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+                // The client may have gone: then it shows in the assertions.
+                let _ = stream.write_all(answer).await;
+            }
+        }
+    });
+    let gateway = Setup::new(&namespace, &url).start().await?;
+    let token = gateway.admin().await?;
+
+    let read = gateway.get("/api/v1/catalog/items").bearer_auth(&token).send().await?;
+    assert_eq!(read.text().await?, "ok");
+    assert_eq!(accepted.load(Ordering::SeqCst), 2);
+    let written = gateway.post("/api/v1/catalog/items").bearer_auth(&token).body("{}").send().await?;
+    assert_eq!(problem(written).await?["code"], "backend_broke_off");
+    assert_eq!(accepted.load(Ordering::SeqCst), 3, "what it did is unknown: it is not repeated");
+    Ok(())
+}
+
+#[tokio::test]
+async fn legacy_paths_work_without_login_only_where_configured() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_legacy").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("LEGACY_ANONYMOUS", "/api/v1/catalog/echo=operator,/api/v1/inventory=viewer")
+        .start()
+        .await?;
+    let echo: Value =
+        gateway.post("/api/v1/catalog/echo").body("x").send().await?.error_for_status()?.json().await?;
+    let token = echo["headers"]["authorization"].as_str().unwrap_or_default().trim_start_matches("Bearer ");
+    let claims = claims(token)?;
+    assert_eq!(claims["role"], "operator");
+    assert_eq!(claims["sub"], "legacy-anonymous");
+    assert_eq!(gateway.get("/api/v1/inventory/x").send().await?.status(), 200);
+    assert_eq!(gateway.post("/api/v1/inventory/x").send().await?.status(), 403, "a viewer does not write");
+    assert_eq!(gateway.get("/api/v1/catalog/items").send().await?.status(), 401, "not configured");
+    assert_eq!(
+        gateway.get("/api/v1/catalog/echo").bearer_auth("a.b.c").send().await?.status(),
+        401,
+        "wrong credentials are not passed over"
+    );
+
+    let strict = Setup::new(&namespace, &upstream.url).start().await?;
+    assert_eq!(strict.post("/api/v1/catalog/echo").body("x").send().await?.status(), 401);
+    Ok(())
+}

@@ -1,0 +1,289 @@
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chassis::{
+    config::{Env, RedisSettings},
+    redis::Redis,
+};
+use contracts::live::{FIELD, LiveEvent, STREAM};
+use deadpool_redis::redis::cmd;
+use serde_json::{Value, json};
+use stack::{Namespace, wait::until};
+use tokio::time::timeout;
+
+use crate::{
+    harness::{Running, Setup, problem},
+    upstream::Upstream,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// One event of a stream, as an `EventSource` would see it.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Event {
+    pub id: Option<String>,
+    pub kind: String,
+    pub data: Value,
+}
+
+/// A client of the stream.
+pub struct Source {
+    response: reqwest::Response,
+    buffer: String,
+    /// The last id that was seen, with or without an event.
+    pub last_id: Option<String>,
+}
+
+impl Source {
+    /// Connects, and reads the block that says where the stream stands.
+    pub async fn open(gateway: &Running, token: &str, last_event_id: Option<&str>) -> anyhow::Result<Self> {
+        let mut request = gateway.get("/api/v1/stream").bearer_auth(token);
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await?;
+        anyhow::ensure!(response.status() == 200, "{}: {}", response.status(), response.text().await?);
+        Ok(Self { response, buffer: String::new(), last_id: None })
+    }
+
+    /// The next event; `None` at the stream's end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Event>> {
+        loop {
+            while let Some(end) = self.buffer.find("\n\n") {
+                let block: String = self.buffer.drain(..end + 2).collect();
+                let mut event = Event::default();
+                let mut has_data = false;
+                for line in block.lines() {
+                    match line.split_once(": ") {
+                        Some(("id", id)) => event.id = Some(id.to_owned()),
+                        Some(("event", kind)) => event.kind = kind.to_owned(),
+                        Some(("data", data)) => {
+                            event.data = serde_json::from_str(data)?;
+                            has_data = true;
+                        }
+                        _ => {}
+                    }
+                }
+                self.last_id = event.id.clone().or(self.last_id.take());
+                if has_data {
+                    return Ok(Some(event));
+                }
+            }
+            match timeout(SOON, self.response.chunk()).await.context("the stream is silent")?? {
+                Some(bytes) => self.buffer.push_str(std::str::from_utf8(&bytes)?),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next event's number, as [`publish`] gave it.
+    pub async fn number(&mut self) -> anyhow::Result<i64> {
+        let event = self.next().await?.context("the stream ended")?;
+        event.data["data"]["n"].as_i64().with_context(|| format!("{event:?}"))
+    }
+
+    /// Waits until the server has said where the stream stands: from then on nothing is missed.
+    pub async fn settled(mut self) -> anyhow::Result<Self> {
+        while !self.buffer.contains("id: ") {
+            let chunk = timeout(SOON, self.response.chunk()).await??.context("the stream ended")?;
+            self.buffer.push_str(std::str::from_utf8(&chunk)?);
+        }
+        Ok(self)
+    }
+}
+
+pub fn redis(namespace: &Namespace) -> anyhow::Result<Redis> {
+    redis_at(&namespace.servers().redis_url, &namespace.redis_prefix)
+}
+
+fn redis_at(url: &str, prefix: &str) -> anyhow::Result<Redis> {
+    Redis::new(&RedisSettings::read(&mut Env::from_map([("REDIS_URL", url), ("REDIS_PREFIX", prefix)])))
+}
+
+/// Says something in the live stream, as a service would.
+async fn publish(redis: &Redis, n: i64, proveedor_id: Option<&str>) -> anyhow::Result<String> {
+    let event = LiveEvent {
+        kind: "job.progress".into(),
+        service: "catalog-upload".into(),
+        proveedor_id: proveedor_id.map(str::to_owned),
+        data: json!({ "n": n }),
+    };
+    let mut add = cmd("XADD");
+    add.arg(redis.key(STREAM)).arg("*").arg(FIELD).arg(serde_json::to_string(&event)?);
+    // A pool that just lost its server rests for a second before it asks again.
+    let mut answer = redis.query(&add).await;
+    for _ in 0..50 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        answer = redis.query(&add).await;
+    }
+    Ok(answer?)
+}
+
+#[tokio::test]
+async fn any_replica_goes_on_where_another_ended() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_sse").await?;
+    let upstream = Upstream::start().await?;
+    let one = Setup::new(&namespace, &upstream.url).start().await?;
+    let two = Setup::new(&namespace, &upstream.url).start().await?;
+    let redis = redis(&namespace)?;
+    let token = one.user("viewer", None).await?;
+    for gateway in [&one, &two] {
+        until("it reads the stream", SOON, async || {
+            gateway.get("/api/v1/stream").bearer_auth(&token).send().await.is_ok_and(|r| r.status() == 200)
+        })
+        .await?;
+    }
+    publish(&redis, 0, None).await?;
+
+    let mut first = Source::open(&one, &token, None).await?.settled().await?;
+    let mut elsewhere = Source::open(&two, &token, None).await?.settled().await?;
+    for n in 1..=3 {
+        publish(&redis, n, Some("PROV001")).await?;
+    }
+    for n in 1..=3 {
+        assert_eq!(first.number().await?, n, "what was before is not for those who come new");
+        assert_eq!(elsewhere.number().await?, n);
+    }
+    let left_at = first.last_id.clone().context("events have ids")?;
+    drop(first);
+    for n in 4..=1200 {
+        publish(&redis, n, None).await?;
+    }
+    // While it catches up (in pages), more happens.
+    let late = tokio::spawn({
+        let redis = redis.clone();
+        async move {
+            for n in 1201..=1300 {
+                publish(&redis, n, None).await?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    let mut back = Source::open(&two, &token, Some(&left_at)).await?;
+    for n in 4..=1300 {
+        assert_eq!(back.number().await?, n, "no gap, nothing twice");
+    }
+    late.await??;
+    for n in 4..=1300 {
+        assert_eq!(elsewhere.number().await?, n);
+    }
+
+    // Ids that no stream has: told to read the present state, and live from now.
+    for wrong in ["nonsense", "1-1"] {
+        let mut lost = Source::open(&one, &token, Some(wrong)).await?;
+        assert_eq!(lost.next().await?.context("an event")?.kind, "reset");
+        let settled = lost.settled().await?;
+        drop(settled);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_supplier_sees_its_own_only() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_sse_own").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let redis = redis(&namespace)?;
+    let own = gateway.user("supplier", Some("PROV001")).await?;
+    let admin = gateway.admin().await?;
+    until("it reads the stream", SOON, async || Source::open(&gateway, &own, None).await.is_ok()).await?;
+
+    let mut supplier = Source::open(&gateway, &own, None).await?.settled().await?;
+    let mut all = Source::open(&gateway, &admin, None).await?.settled().await?;
+    for (n, owner) in
+        [(1, Some("PROV002")), (2, None), (3, Some("PROV001")), (4, Some("")), (5, Some("PROV001"))]
+    {
+        publish(&redis, n, owner).await?;
+    }
+    assert_eq!(supplier.number().await?, 3);
+    assert_eq!(supplier.number().await?, 5);
+    for n in 1..=5 {
+        assert_eq!(all.number().await?, n);
+    }
+    // The past is filtered as well.
+    let beginning = "0-0";
+    let mut past = Source::open(&gateway, &own, Some(beginning)).await?;
+    assert_eq!(past.number().await?, 3);
+    let nobody = gateway.get("/api/v1/stream").send().await?;
+    assert_eq!(problem(nobody).await?["status"], 401);
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_end_with_their_token_and_are_counted() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_sse_end").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("ACCESS_TOKEN_SECONDS", "3")
+        .with("STREAM_CONNECTIONS", "2")
+        .start()
+        .await?;
+    let mut token = gateway.admin().await?;
+    until("it reads the stream", SOON, async || Source::open(&gateway, &token, None).await.is_ok()).await?;
+    token = gateway.admin().await?;
+    // The probe's place is freed as soon as the server notices that it left.
+    let open = timeout(SOON, async {
+        let mut open = Vec::new();
+        while open.len() < 2 {
+            open.extend(Source::open(&gateway, &token, None).await);
+        }
+        open
+    })
+    .await?;
+    let third = gateway.get("/api/v1/stream").bearer_auth(&token).send().await?;
+    assert_eq!(problem(third).await?["code"], "too_many_requests");
+    for mut source in open {
+        assert_eq!(source.next().await?.context("an event")?.kind, "expired");
+        assert_eq!(source.next().await?, None);
+    }
+    let token = gateway.admin().await?;
+    let source = Source::open(&gateway, &token, None).await?;
+    gateway.stop().await?;
+    drop(source);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_outlives_redis() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_sse_redis").await?;
+    let upstream = Upstream::start().await?;
+    let directory = stack::home().join("test-redis").join(&namespace.name);
+    let server = stack::server::Redis::at(&directory, stack::ports::free()?, &stack::random_hex(8))?;
+    server.start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("REDIS_URL", server.url()).start().await?;
+    let redis = redis_at(&server.url(), &namespace.redis_prefix)?;
+    let token = gateway.admin().await?;
+    until("it reads the stream", SOON, async || Source::open(&gateway, &token, None).await.is_ok()).await?;
+
+    let mut source = Source::open(&gateway, &token, None).await?.settled().await?;
+    publish(&redis, 1, None).await?;
+    assert_eq!(source.number().await?, 1);
+    server.kill().await?;
+    until("new streams are refused", SOON, async || {
+        gateway.get("/api/v1/stream").bearer_auth(&token).send().await.is_ok_and(|r| r.status() == 503)
+    })
+    .await?;
+    let refused = gateway.get("/api/v1/stream").bearer_auth(&token).send().await?;
+    assert_eq!(problem(refused).await?["code"], "stream_unavailable");
+    let ready: Value = gateway.get("/health/ready").send().await?.json().await?;
+    assert_eq!(ready["checks"]["redis"], "down");
+
+    // It comes back empty, as a cache does; what is said from now on arrives.
+    server.start().await?;
+    publish(&redis, 2, None).await?;
+    assert_eq!(source.number().await?, 2);
+    let lost = source.last_id.clone().context("an id")?;
+    drop(source);
+    server.kill().await?;
+    server.start().await?;
+    until("it reads the stream again", SOON, async || Source::open(&gateway, &token, None).await.is_ok())
+        .await?;
+    let mut back = Source::open(&gateway, &token, Some(&lost)).await?;
+    assert_eq!(back.next().await?.context("an event")?.kind, "reset", "its past is gone, and it is told");
+    server.stop().await?;
+    std::fs::remove_dir_all(directory)?;
+    Ok(())
+}
