@@ -4,6 +4,7 @@ mod cli;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "stack", about = "Lote's servers and services on this machine")]
@@ -36,9 +37,19 @@ enum Verb {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stack: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(verb: Verb) -> Result<()> {
     stack::install_tls();
-    match Arguments::parse().command {
+    match verb {
         Verb::Up => cli::up::up().await.map(|demo| cli::demo::print_where(&demo)),
         Verb::Down => cli::down::down().await,
         Verb::Status => cli::status::status().await,

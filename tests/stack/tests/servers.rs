@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use sea_orm::sqlx::{self, Connection, PgConnection};
-use stack::Namespace;
+use serde_json::{Value, json};
 use stack::server::{Durability, Postgres, Redis};
+use stack::{Namespace, Stack, wait};
+use std::time::Duration;
 
 #[tokio::test]
 async fn namespaces_see_nothing_of_each_other() -> Result<()> {
@@ -36,7 +38,7 @@ async fn cleaning_up_leaves_nothing() -> Result<()> {
     let client = stack::http();
     let queues = format!("{}/api/queues/%2F", servers.management_url);
     let queue = format!("{queues}/{prefix}work");
-    client.put(&queue).json(&serde_json::json!({ "durable": true })).send().await?.error_for_status()?;
+    client.put(&queue).json(&json!({ "durable": true })).send().await?.error_for_status()?;
     let object = format!("{}/{}/a", servers.aws_endpoint, namespace.bucket);
     client.put(&object).body("b").send().await?.error_for_status()?;
 
@@ -91,4 +93,45 @@ async fn a_killed_redis_comes_back_on_its_port() -> Result<()> {
     redis.stop().await?;
     ensure!(!redis.is_running());
     Ok(())
+}
+
+#[tokio::test]
+async fn a_private_stack_comes_back_after_a_power_cut() -> Result<()> {
+    let dir = tempfile::tempdir_in(stack::home())?;
+    let stack = Stack::start(dir.path()).await?;
+    let (servers, client) = (stack.servers(), stack::http());
+    let queue = format!("{}/api/queues/%2F/work", servers.management_url);
+    let quorum = json!({ "durable": true, "arguments": { "x-queue-type": "quorum" } });
+    client.put(&queue).json(&quorum).send().await?.error_for_status()?;
+    // RabbitMQ writes down which quorum queues it has only now and then, or when it stops.
+    stack.rabbit.stop().await?;
+    stack.rabbit.start().await?;
+    let publish = format!("{}/api/exchanges/%2F/amq.default/publish", servers.management_url);
+    let message = json!({
+        "routing_key": "work", "payload": "kept", "payload_encoding": "string",
+        "properties": { "delivery_mode": 2 },
+    });
+    let routed: Value = client.post(&publish).json(&message).send().await?.error_for_status()?.json().await?;
+    ensure!(routed["routed"] == true);
+    wait::until("the message should be committed", Duration::from_secs(30), async || {
+        let Ok(answer) = client.get(&queue).send().await else { return false };
+        answer.json::<Value>().await.is_ok_and(|queue| queue["messages"] == 1)
+    })
+    .await?;
+    let bucket = format!("{}/medisupply-bulk-uploads", servers.aws_endpoint);
+    client.put(format!("{bucket}/object")).body("lost").send().await?.error_for_status()?;
+
+    stack.kill_all().await?;
+    ensure!(!stack.is_running() && client.get(&queue).send().await.is_err());
+    stack.start_all().await?;
+
+    let get = json!({ "count": 1, "ackmode": "ack_requeue_false", "encoding": "auto" });
+    let found: Value = client.post(format!("{queue}/get")).json(&get).send().await?.json().await?;
+    ensure!(found[0]["payload"] == "kept", "a committed message is gone: {found}");
+    // LocalStack keeps nothing; what its init scripts make is there again.
+    ensure!(client.get(format!("{bucket}/object")).send().await?.status() == 404);
+    client.get(format!("{bucket}?list-type=2")).send().await?.error_for_status()?;
+    let queues = stack::aws::sqs_queues(&servers.aws_endpoint, "medisupply-bulk-upload-queue").await?;
+    ensure!(queues.len() == 2, "the queue and its dead letters: {queues:?}");
+    stack.remove().await
 }

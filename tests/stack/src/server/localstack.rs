@@ -1,4 +1,4 @@
-use super::{Instance, START, STOP};
+use super::{Instance, START};
 use crate::aws;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -127,17 +127,12 @@ impl LocalStack {
         }
     }
 
-    /// Stops it in good order.
+    /// Stops it. There is nothing that it could save, and its own way takes many seconds: it is killed.
     ///
     /// # Errors
     /// Where it won't go.
     pub async fn stop(&self) -> Result<()> {
-        let Some(daemon) = self.instance.running() else { return Ok(()) };
-        daemon.signal(Signal::TERM);
-        match daemon.gone(STOP).await {
-            Ok(()) => Ok(()),
-            Err(_) => daemon.kill().await,
-        }
+        self.kill().await
     }
 
     /// Kills it without waiting.

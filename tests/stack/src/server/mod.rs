@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// How long a server may take to start. Seconds, on a machine that does nothing else.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(180);
 
 /// How long a server may take to stop in good order, before it is killed.
 const STOP: Duration = Duration::from_secs(30);

@@ -149,6 +149,9 @@ impl Rabbit {
 
     /// Kills it: SIGKILL to the Erlang machine and what it started.
     ///
+    /// RabbitMQ 3.10 writes its list of quorum queues to disk only now and then: one that was declared within
+    /// the last second comes back without a leader, and its channels hang. Queues that are older are safe.
+    ///
     /// # Errors
     /// Where it won't go.
     pub async fn kill(&self) -> Result<()> {
