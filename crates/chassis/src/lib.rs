@@ -1,6 +1,7 @@
 //! What every Lote process shares: configuration, telemetry, connections that wait for their server,
 //! the HTTP server with its problems and health, the check of tokens, and shutdown.
 
+pub mod admin;
 pub mod auth;
 pub mod background;
 pub mod clock;

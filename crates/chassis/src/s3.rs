@@ -8,7 +8,7 @@ use aws_sdk_s3::{
     config::Credentials,
     error::{DisplayErrorContext, ProvideErrorMetadata as _},
     primitives::ByteStream,
-    types::{CompletedMultipartUpload, CompletedPart},
+    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart},
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::{Bytes, BytesMut};
@@ -145,7 +145,15 @@ struct Multipart {
 
 impl Multipart {
     async fn begin(client: &Client, bucket: &str, key: &str) -> Result<Self, UploadError> {
-        let created = client.create_multipart_upload().bucket(bucket).key(key).send().await.map_err(store)?;
+        let created = client
+            .create_multipart_upload()
+            .bucket(bucket)
+            .key(key)
+            // What the SDK sends with each part; S3 checks the whole only if it is told beforehand.
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .send()
+            .await
+            .map_err(store)?;
         let id = created.upload_id.ok_or_else(|| UploadError::Store("no upload id in the answer".into()))?;
         Ok(Self {
             client: client.clone(),

@@ -4,10 +4,14 @@
 use std::{sync::LazyLock, time::Instant};
 
 use actix_web::{
-    Error, ResponseError as _,
+    Error, HttpRequest, HttpResponse,
     body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{self, HeaderMap, HeaderName, HeaderValue},
+    error::InternalError,
+    http::{
+        Method,
+        header::{self, HeaderMap, HeaderName, HeaderValue},
+    },
     middleware::Next,
 };
 use opentelemetry::propagation::Extractor;
@@ -70,46 +74,57 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     // Fails only where no OpenTelemetry layer is installed, as in tests.
     let _linked = span.set_parent(parent);
 
-    let http_request = request.request().clone();
-    let work = async {
-        let response = match next.call(request).await {
-            Ok(response) => response.map_into_boxed_body(),
-            // An error that a middleware raised before any handler.
-            Err(error) => ServiceResponse::from_err(error, http_request),
-        };
-        as_problem(response)
+    let answered = CURRENT
+        .scope(
+            id.clone(),
+            async { next.call(request).await.map(as_problem).map_err(answer) }.instrument(span.clone()),
+        )
+        .await;
+    // An error that a middleware raised has lost its request, but not its answer.
+    let (mut response, request) = match answered {
+        Ok(response) => {
+            let (request, response) = response.into_parts();
+            (response, Some(request))
+        }
+        Err(response) => (response, None),
     };
-    let mut response = CURRENT.scope(id.clone(), work.instrument(span.clone())).await;
 
-    let route = response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let route =
+        request.as_ref().and_then(HttpRequest::match_pattern).unwrap_or_else(|| "unmatched".to_owned());
     let status = response.status();
     let elapsed = started.elapsed();
     // A method is whatever the client writes: a label must not be.
-    let label = if method.as_str().len() <= 7 && STANDARD.contains(&method.as_str()) {
-        method.as_str()
-    } else {
-        "other"
-    };
+    let label = if STANDARD.contains(&method.as_str()) { method.as_str() } else { "other" };
     REQUESTS.with_label_values(&[label, &route, status.as_str()]).inc();
     SECONDS.with_label_values(&[label, &route]).observe(elapsed.as_secs_f64());
     harden(response.headers_mut(), &id);
 
-    let _entered = span.enter();
-    span.record("otel.name", format!("{method} {route}"));
-    span.record("http.route", &route);
-    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    let status_code = status.as_u16();
-    // The path without its query, which may hold names and numbers of people.
-    if status.is_server_error() {
-        let cause = response.response().error().map(describe).unwrap_or_default();
-        tracing::error!(%method, path, route, status = status_code, elapsed_ms, cause, "request failed");
-    } else if path.starts_with("/health") || path == "/metrics" {
-        tracing::debug!(%method, path, route, status = status_code, elapsed_ms, "request");
-    } else {
-        tracing::info!(%method, path, route, status = status_code, elapsed_ms, "request");
+    span.in_scope(|| {
+        tracing::Span::current()
+            .record("otel.name", format!("{method} {route}"))
+            .record("http.route", &route);
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let status_code = status.as_u16();
+        // The path without its query, which may hold names and numbers of people.
+        if status.is_server_error() {
+            let cause = response.error().map(describe).unwrap_or_default();
+            tracing::error!(%method, path, route, status = status_code, elapsed_ms, cause, "request failed");
+        } else if path.starts_with("/health") || path == "/metrics" {
+            tracing::debug!(%method, path, route, status = status_code, elapsed_ms, "request");
+        } else {
+            tracing::info!(%method, path, route, status = status_code, elapsed_ms, "request");
+        }
+    });
+    match request {
+        Some(request) => Ok(ServiceResponse::new(request, response)),
+        None => Err(InternalError::from_response("answered", response).into()),
     }
-    drop(_entered);
-    Ok(response)
+}
+
+/// The answer to an error, which it keeps for the log.
+fn answer(error: Error) -> HttpResponse {
+    let response = HttpResponse::from_error(error);
+    replacement(&response).unwrap_or(response)
 }
 
 const STANDARD: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -133,29 +148,35 @@ fn describe(error: &Error) -> String {
 }
 
 /// Answers of libraries (an extractor's error, an empty 404 or 405) as problems.
-fn as_problem(response: ServiceResponse) -> ServiceResponse {
+fn as_problem<B: MessageBody + 'static>(response: ServiceResponse<B>) -> ServiceResponse {
+    let (request, response) = response.map_into_boxed_body().into_parts();
+    let replacement = match *request.method() {
+        // Its body is empty by nature.
+        Method::HEAD => None,
+        _ => replacement(&response),
+    };
+    ServiceResponse::new(request, replacement.unwrap_or(response))
+}
+
+/// The problem to answer instead, where what would be answered is an error and no problem.
+fn replacement(response: &HttpResponse) -> Option<HttpResponse> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
-        return response;
-    }
-    let foreign = match response.response().error() {
-        Some(error) => error.as_error::<Problem>().is_none(),
-        None => matches!(response.response().body().size(), BodySize::None | BodySize::Sized(0)),
-    };
-    if !foreign || response.request().method() == actix_web::http::Method::HEAD {
-        return response;
+        return None;
     }
     let mut problem = Problem::of(status);
-    if let Some(error) = response.response().error() {
-        problem = problem.because(anyhow::anyhow!("{error}"));
+    match response.error() {
+        Some(error) if error.as_error::<Problem>().is_some() => return None,
+        Some(error) => problem = problem.because(anyhow::anyhow!("{error}")),
+        None if !matches!(response.body().size(), BodySize::None | BodySize::Sized(0)) => return None,
+        None => {}
     }
     let allow = response.headers().get(header::ALLOW).cloned();
-    let (request, _) = response.into_parts();
-    let mut answer = problem.error_response();
+    let mut answer = HttpResponse::from_error(problem);
     if let Some(allow) = allow {
         answer.headers_mut().insert(header::ALLOW, allow);
     }
-    ServiceResponse::new(request, answer)
+    Some(answer)
 }
 
 /// Headers that every answer has (OWASP's REST security cheat sheet). What a handler set stays.

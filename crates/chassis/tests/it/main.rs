@@ -1,5 +1,6 @@
 //! The chassis from outside: a real HTTP server, and the real servers behind it.
 
+mod admin;
 mod auth;
 mod database;
 mod http;

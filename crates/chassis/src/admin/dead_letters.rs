@@ -1,0 +1,364 @@
+use actix_web::web::{Data, Json, Path, Query, ServiceConfig, get as read, post as write};
+use chrono::{DateTime, Utc};
+use outbox::dead_letters::{self as archive, Filter, Letter, LetterState, Page, Selection};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Context, READ, WRITE, operators_only};
+use crate::{
+    Problem,
+    auth::{Caller, Role},
+};
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config
+        .route("/dead-letters", read().to(list))
+        .route("/dead-letters/audit", read().to(audit))
+        .route("/dead-letters/replay", write().to(replay))
+        .route("/dead-letters/discard", write().to(discard))
+        .route("/dead-letters/{id}", read().to(get));
+}
+
+/// A message that could not be worked off.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeadLetter {
+    /// The archive's id.
+    id: Uuid,
+    /// The queue it failed in.
+    queue: String,
+    /// The message's own id, the same in logs and traces.
+    message_id: Option<Uuid>,
+    /// The message's type.
+    kind: Option<String>,
+    /// Why, in a word.
+    reason: String,
+    /// The last error with its causes.
+    error: String,
+    /// How often it was tried.
+    attempts: i32,
+    first_failed_at: Option<DateTime<Utc>>,
+    failed_at: DateTime<Utc>,
+    archived_at: DateTime<Utc>,
+    /// Where the broker says it came from.
+    origin: String,
+    /// `open`, `replayed` or `discarded`.
+    state: &'static str,
+    /// Whether it can be replayed at all.
+    replayable: bool,
+    replayed_at: Option<DateTime<Utc>>,
+    replay_count: i32,
+    /// Who replayed or discarded it.
+    resolved_by: Option<String>,
+    resolved_at: Option<DateTime<Utc>>,
+    /// Size of the message in bytes.
+    body_bytes: usize,
+    /// The message as it was: for admins, and only where one letter is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+}
+
+impl DeadLetter {
+    fn without_body(letter: Letter) -> Self {
+        Self {
+            id: letter.id,
+            queue: letter.queue,
+            message_id: letter.message_id,
+            kind: letter.kind,
+            reason: letter.reason,
+            error: letter.error,
+            attempts: letter.attempts,
+            first_failed_at: letter.first_failed_at,
+            failed_at: letter.failed_at,
+            archived_at: letter.archived_at,
+            origin: letter.origin,
+            state: letter.state.name(),
+            replayable: letter.decodable,
+            replayed_at: letter.replayed_at,
+            replay_count: letter.replay_count,
+            resolved_by: letter.resolved_by,
+            resolved_at: letter.resolved_at,
+            body_bytes: letter.body.len(),
+            body: None,
+        }
+    }
+
+    fn with_body(mut letter: Letter) -> Self {
+        let body = std::mem::take(&mut letter.body);
+        Self { body_bytes: body.len(), body: Some(body), ..Self::without_body(letter) }
+    }
+}
+
+/// A page, newest failure first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeadLetterPage {
+    items: Vec<DeadLetter>,
+    /// Send it as `after` for the next page; absent on the last.
+    next: Option<String>,
+}
+
+/// Which letters. All that is given must match.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LetterFilter {
+    /// The queue's name.
+    queue: Option<String>,
+    /// The message's type.
+    kind: Option<String>,
+    /// Stands in the reason or the error.
+    reason: Option<String>,
+    /// `open`, `replayed` or `discarded`. Replay and discard touch open ones only.
+    #[schema(value_type = Option<String>)]
+    state: Option<LetterState>,
+    /// Failed at this time or later.
+    from: Option<DateTime<Utc>>,
+    /// Failed before this time.
+    to: Option<DateTime<Utc>>,
+}
+
+impl From<LetterFilter> for Filter {
+    fn from(filter: LetterFilter) -> Self {
+        let LetterFilter { queue, kind, reason, state, from, to } = filter;
+        Self { queue, kind, reason, state, from, to }
+    }
+}
+
+/// Which letters, and which page of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// The queue's name.
+    queue: Option<String>,
+    /// The message's type.
+    kind: Option<String>,
+    /// Stands in the reason or the error.
+    reason: Option<String>,
+    /// `open`, `replayed` or `discarded`.
+    #[param(value_type = Option<String>)]
+    state: Option<LetterState>,
+    /// Failed at this time or later.
+    from: Option<DateTime<Utc>>,
+    /// Failed before this time.
+    to: Option<DateTime<Utc>>,
+    /// The `next` of the page before.
+    after: Option<String>,
+    /// Letters a page, 1 to 200; 50 if absent.
+    #[serde(default)]
+    size: u32,
+}
+
+/// Lists the service's dead letters, without what they say.
+#[utoipa::path(
+    get, path = "/dead-letters", tag = "admin", operation_id = "dead_letters_list",
+    params(ListQuery),
+    responses((status = 200, body = DeadLetterPage), (status = 401), (status = 403))
+)]
+pub(super) async fn list(
+    caller: Caller,
+    context: Data<Context>,
+    query: Query<ListQuery>,
+) -> Result<Json<DeadLetterPage>, Problem> {
+    operators_only(&caller, READ)?;
+    let ListQuery { queue, kind, reason, state, from, to, after, size } = query.into_inner();
+    let filter = Filter { queue, kind, reason, state, from, to };
+    let page = archive::list(&context.pool, &filter, &Page { after, size }).await.map_err(database)?;
+    let items = page.items.into_iter().map(DeadLetter::without_body).collect();
+    Ok(Json(DeadLetterPage { items, next: page.next }))
+}
+
+/// Shows one dead letter; to admins with the message itself.
+#[utoipa::path(
+    get, path = "/dead-letters/{id}", tag = "admin", operation_id = "dead_letters_get",
+    params(("id" = Uuid, Path, description = "El id en el archivo")),
+    responses((status = 200, body = DeadLetter), (status = 401), (status = 403), (status = 404))
+)]
+pub(super) async fn get(
+    caller: Caller,
+    context: Data<Context>,
+    id: Path<Uuid>,
+) -> Result<Json<DeadLetter>, Problem> {
+    operators_only(&caller, READ)?;
+    let letter = archive::get(&context.pool, *id)
+        .await
+        .map_err(database)?
+        .ok_or_else(|| Problem::not_found(format!("Mensaje muerto {id} no encontrado")))?;
+    // What a message says may be personal: an operator decides by type, reason and error.
+    let shown = match caller.role() {
+        Role::Admin => DeadLetter::with_body(letter),
+        _ => DeadLetter::without_body(letter),
+    };
+    Ok(Json(shown))
+}
+
+/// Which letters to replay or discard: `ids` or `filter`, not both. An empty filter means all open ones.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Decision {
+    /// The archive's ids, 1 to 1000.
+    ids: Option<Vec<Uuid>>,
+    filter: Option<LetterFilter>,
+    /// Only say what would happen.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl Decision {
+    fn selection(self) -> Result<Selection, Problem> {
+        match (self.ids, self.filter) {
+            (Some(ids), None) if (1..=1000).contains(&ids.len()) => Ok(Selection::Ids(ids)),
+            (Some(_), None) => {
+                Err(Problem::bad_request("invalid_selection", "ids debe tener entre 1 y 1000 elementos"))
+            }
+            (None, Some(filter)) if filter.state.is_none_or(|state| state == LetterState::Open) => {
+                Ok(Selection::Filter(filter.into()))
+            }
+            (None, Some(_)) => Err(Problem::bad_request(
+                "invalid_selection",
+                "Solo se reenvían o descartan mensajes abiertos: filter.state debe ser open o faltar",
+            )),
+            _ => Err(Problem::bad_request("invalid_selection", "Indique ids o filter, uno de los dos")),
+        }
+    }
+}
+
+/// What a replay or discard did, or would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Outcome {
+    dry_run: bool,
+    /// Open letters that were meant.
+    matched: i64,
+    /// Letters replayed or discarded; 0 in a dry run.
+    changed: i64,
+    /// Letters that can't be replayed because they are no envelopes.
+    undecodable: i64,
+    /// What they failed of, the commonest first, at most 100.
+    reasons: Vec<Cause>,
+}
+
+/// Letters with the same queue, type and reason.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Cause {
+    queue: String,
+    kind: Option<String>,
+    reason: String,
+    /// One of their errors.
+    error: String,
+    count: i64,
+}
+
+impl From<archive::Report> for Outcome {
+    fn from(report: archive::Report) -> Self {
+        let reasons = report.reasons.into_iter().map(|reason| {
+            let archive::Reason { queue, kind, reason, error, count } = reason;
+            Cause { queue, kind, reason, error, count }
+        });
+        Self {
+            dry_run: report.dry_run,
+            matched: report.matched,
+            changed: report.changed,
+            undecodable: report.undecodable,
+            reasons: reasons.collect(),
+        }
+    }
+}
+
+/// Sends open dead letters back to their queue.
+#[utoipa::path(
+    post, path = "/dead-letters/replay", tag = "admin", operation_id = "dead_letters_replay",
+    request_body = Decision,
+    responses((status = 200, body = Outcome), (status = 400), (status = 401), (status = 403))
+)]
+pub(super) async fn replay(
+    caller: Caller,
+    context: Data<Context>,
+    decision: Json<Decision>,
+) -> Result<Json<Outcome>, Problem> {
+    operators_only(&caller, WRITE)?;
+    let dry_run = decision.dry_run;
+    let selection = decision.into_inner().selection()?;
+    let report = archive::replay(&context.pool, &selection, caller.id(), dry_run).await.map_err(database)?;
+    tracing::info!(
+        actor = caller.id(),
+        dry_run,
+        matched = report.matched,
+        changed = report.changed,
+        "dead letters replayed"
+    );
+    Ok(Json(report.into()))
+}
+
+/// Closes open dead letters without sending them.
+#[utoipa::path(
+    post, path = "/dead-letters/discard", tag = "admin", operation_id = "dead_letters_discard",
+    request_body = Decision,
+    responses((status = 200, body = Outcome), (status = 400), (status = 401), (status = 403))
+)]
+pub(super) async fn discard(
+    caller: Caller,
+    context: Data<Context>,
+    decision: Json<Decision>,
+) -> Result<Json<Outcome>, Problem> {
+    operators_only(&caller, WRITE)?;
+    let dry_run = decision.dry_run;
+    let selection = decision.into_inner().selection()?;
+    let report = archive::discard(&context.pool, &selection, caller.id(), dry_run).await.map_err(database)?;
+    tracing::info!(
+        actor = caller.id(),
+        dry_run,
+        matched = report.matched,
+        changed = report.changed,
+        "dead letters discarded"
+    );
+    Ok(Json(report.into()))
+}
+
+/// Who replayed or discarded what.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuditLine {
+    id: i64,
+    at: DateTime<Utc>,
+    actor: String,
+    /// `replay` or `discard`.
+    action: String,
+    /// The selection.
+    #[schema(value_type = Object)]
+    filter: Value,
+    dry_run: bool,
+    matched: i64,
+    changed: i64,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AuditQuery {
+    /// The last id of the page before.
+    before: Option<i64>,
+    /// Lines, 1 to 200; 50 if absent.
+    size: Option<u32>,
+}
+
+/// Lists who replayed or discarded what, newest first.
+#[utoipa::path(
+    get, path = "/dead-letters/audit", tag = "admin", operation_id = "dead_letters_audit",
+    params(AuditQuery),
+    responses((status = 200, body = [AuditLine]), (status = 401), (status = 403))
+)]
+pub(super) async fn audit(
+    caller: Caller,
+    context: Data<Context>,
+    query: Query<AuditQuery>,
+) -> Result<Json<Vec<AuditLine>>, Problem> {
+    operators_only(&caller, READ)?;
+    let entries =
+        archive::audit(&context.pool, query.before, query.size.unwrap_or(50)).await.map_err(database)?;
+    let lines = entries.into_iter().map(|entry| {
+        let archive::AuditEntry { id, at, actor, action, filter, dry_run, matched, count } = entry;
+        AuditLine { id, at, actor, action, filter, dry_run, matched, changed: count }
+    });
+    Ok(Json(lines.collect()))
+}
+
+fn database(error: outbox::Error) -> Problem {
+    anyhow::Error::from(error).into()
+}
