@@ -15,14 +15,17 @@ have_postgres() {
     return 1
 }
 
-missing=()
-have redis-server || missing+=(redis-server)
-[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
-have_postgres || missing+=(postgresql)
-have setpriv || missing+=(util-linux)
-have cc || missing+=(gcc libc6-dev)
-have python3 || missing+=(python3)
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+# Fills `missing` with the Debian names of what isn't there.
+find_missing() {
+    missing=()
+    have redis-server || missing+=(redis-server)
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+    have_postgres || missing+=(postgresql)
+    have setpriv || missing+=(util-linux)
+    have cc || missing+=(gcc libc6-dev)
+    have python3 || missing+=(python3)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+}
 
 install_with_apt() {
     local as_root=()
@@ -64,6 +67,7 @@ if have flock; then
     exec 9>"$root/.stack/install.lock"
     flock 9
 fi
+find_missing
 if [ ${#missing[@]} -gt 0 ]; then
     if [ ! -r /etc/os-release ] || ! grep -qE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release || ! have apt-get; then
         die "this script knows Debian and Ubuntu only. Missing here, by their Debian names: ${missing[*]}.
@@ -71,6 +75,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   PostgreSQL 15 or later, Python 3.11 or later with venv, a C compiler."
     fi
     install_with_apt "${missing[@]}"
+    find_missing
+    [ ${#missing[@]} = 0 ] || die "apt has installed them, but still not found: ${missing[*]}"
 fi
 
 venv="$root/.stack/venv"
