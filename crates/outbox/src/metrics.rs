@@ -65,7 +65,7 @@ pub(crate) fn init() {
 /// says no more, and counting would slow the relay down when it has most to do.
 pub(crate) async fn backlog(pool: &PgPool) -> Result<(i64, f64), Error> {
     Ok(sqlx::query_as(
-        "SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT 1000000) AS some),
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT 1000000) AS counted),
                 coalesce((SELECT extract(epoch FROM clock_timestamp() - created_at)::float8
                           FROM outbox ORDER BY id LIMIT 1), 0)",
     )

@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use common::{Recorder, World};
 use contracts::queues::CATALOG_IMPORTS;
-use lote_outbox::{
-    self as outbox, Relay, Retention,
+use messaging::{Broker, Destination, Envelope, Outgoing};
+use outbox::{
+    Relay, Retention,
     dead_letters::{self, Archiver, Filter, Letter, LetterState, Page, Selection},
 };
-use messaging::{Broker, Destination, Envelope, Outgoing};
 use sea_orm::sqlx;
 use uuid::Uuid;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use common::World;
-use lote_outbox::inbox;
+use outbox::inbox;
 use sea_orm::sqlx;
 use uuid::Uuid;
 

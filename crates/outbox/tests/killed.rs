@@ -8,7 +8,7 @@ use anyhow::Result;
 use common::{Recorder, World};
 use contracts::queues::CATALOG_IMPORTS;
 use failpoints::Point;
-use lote_outbox::{self as outbox, Meta, Relay, dead_letters::Archiver};
+use outbox::{Meta, Relay, dead_letters::Archiver};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_dies_before_it_deletes_publishes_again() -> Result<()> {

@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use common::{Recorder, World, nudge};
-use lote_outbox::{self as outbox, Meta, Relay};
 use messaging::{Destination, Envelope, Outgoing};
+use outbox::{Meta, Relay};
 use sea_orm::sqlx::{self, postgres::PgListener};
 use stack::proxy::Proxy;
 use uuid::Uuid;

@@ -10,8 +10,8 @@ use std::{
 use anyhow::Result;
 use async_trait::async_trait;
 use contracts::{QUEUES, Transport, catalog::v1::ProcessImport, queues::CATALOG_IMPORTS};
-use lote_outbox::{self as outbox, Meta};
 use messaging::{Backoff, Broker, BrokerConfig, Consumer, Context, Handler, JobError, Policy};
+use outbox::Meta;
 use sea_orm::{
     SqlxPostgresConnector,
     sqlx::{self, PgPool, postgres::PgPoolOptions},
