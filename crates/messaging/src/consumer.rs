@@ -59,6 +59,7 @@ impl Consumer {
             handlers,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
+            stopped: CancellationToken::new(),
             allowance: broker.allowance(queue),
         });
         let looking = tokio::spawn(look(broker.clone(), queue));
@@ -88,6 +89,7 @@ impl Consumer {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+        dispatch.stopped.cancel();
         // Handlers that outlived the connection their message came by.
         slots.idle().await;
         looking.abort();
@@ -135,13 +137,11 @@ async fn feed(mut source: Source, dispatch: &Arc<Dispatch>, slots: &Slots) -> an
                 () = shutdown.cancelled() => break,
                 () = slots.idle() => {}
             }
-            if !dispatch.kill_switch.open() {
-                dispatch.metrics.kill_switch.set(0);
-                tracing::info!(queue = dispatch.queue.name, "the kill switch closed: a message succeeded");
-            }
         }
     }
-    give_back(source.stop().await, dispatch).await;
+    let left = source.stop().await;
+    dispatch.stopped.cancel();
+    give_back(left, dispatch).await;
     slots.idle().await;
     source.close().await;
     Ok(())
@@ -149,19 +149,9 @@ async fn feed(mut source: Source, dispatch: &Arc<Dispatch>, slots: &Slots) -> an
 
 /// Waits out the kill switch. `false`: the process is shutting down.
 async fn pause(dispatch: &Dispatch) -> bool {
-    let pause = dispatch.policy.kill_switch_pause;
-    if dispatch.metrics.kill_switch.get() == 0 {
-        dispatch.metrics.kill_switch.set(1);
-        tracing::error!(
-            queue = dispatch.queue.name,
-            failures = dispatch.policy.kill_switch_after,
-            pause_s = pause.as_secs_f64(),
-            "the kill switch opened: handlers fail wholesale, the queue pauses"
-        );
-    }
     tokio::select! {
         () = dispatch.shutdown.cancelled() => false,
-        () = tokio::time::sleep(pause) => true,
+        () = tokio::time::sleep(dispatch.policy.kill_switch_pause) => true,
     }
 }
 

@@ -86,6 +86,8 @@ pub(crate) struct Dispatch {
     pub metrics: std::sync::Arc<QueueMetrics>,
     pub kill_switch: KillSwitch,
     pub shutdown: CancellationToken,
+    /// Cancelled when nothing more can arrive, because of the shutdown.
+    pub stopped: CancellationToken,
     /// Deliveries beyond the policy's attempts before a message counts as one that kills its worker: where
     /// the transport counts what we only gave back.
     pub allowance: u32,
@@ -168,7 +170,7 @@ impl Dispatch {
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(Ok(Ok(()))) => {
-                self.kill_switch.succeeded();
+                self.succeeded();
                 Verdict::Done
             }
             Ok(Ok(Err(Fault::Undecodable(error)))) => {
@@ -176,7 +178,7 @@ impl Dispatch {
             }
             Ok(Ok(Err(Fault::Job(JobError::Release)))) => Verdict::Release,
             Ok(Ok(Err(Fault::Job(JobError::Fail(error))))) => {
-                self.kill_switch.failed();
+                self.failed();
                 self.dead(delivery, "failed", format!("{error:#}"))
             }
             Ok(Ok(Err(Fault::Job(JobError::Retry(error))))) => self.retry(delivery, format!("{error:#}")),
@@ -188,8 +190,27 @@ impl Dispatch {
         }
     }
 
+    fn succeeded(&self) {
+        if self.kill_switch.succeeded() {
+            self.metrics.kill_switch.set(0);
+            tracing::info!(queue = self.queue.name, "the kill switch closed: a message succeeded");
+        }
+    }
+
+    fn failed(&self) {
+        if self.kill_switch.failed() {
+            self.metrics.kill_switch.set(1);
+            tracing::error!(
+                queue = self.queue.name,
+                failures = self.policy.kill_switch_after,
+                pause_s = self.policy.kill_switch_pause.as_secs_f64(),
+                "the kill switch opened: handlers fail wholesale, the queue pauses"
+            );
+        }
+    }
+
     fn retry(&self, delivery: &Delivery, error: String) -> Verdict {
-        self.kill_switch.failed();
+        self.failed();
         if delivery.attempt >= self.policy.max_attempts {
             return self.dead(delivery, "attempts", error);
         }
@@ -206,6 +227,10 @@ impl Dispatch {
     }
 
     async fn settle(&self, delivery: &Delivery, verdict: &Verdict) {
+        if matches!(verdict, Verdict::Release) && self.shutdown.is_cancelled() {
+            // Given back any sooner, it might come back to this very consumer.
+            self.stopped.cancelled().await;
+        }
         let mut pauses = Pauses::new();
         loop {
             match delivery.token.settle(verdict, &delivery.body).await {

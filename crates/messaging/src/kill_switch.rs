@@ -13,15 +13,19 @@ impl KillSwitch {
         Self { after, failures: AtomicU32::new(0) }
     }
 
-    pub fn succeeded(&self) {
+    /// `true` if this success closed it.
+    pub fn succeeded(&self) -> bool {
         // Read first: a shared line that is only read costs the happy path nothing.
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
+        if self.failures.load(Ordering::Relaxed) == 0 {
+            return false;
         }
+        let failures = self.failures.swap(0, Ordering::Relaxed);
+        self.after > 0 && failures >= self.after
     }
 
-    pub fn failed(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+    /// `true` if this failure opened it.
+    pub fn failed(&self) -> bool {
+        self.failures.fetch_add(1, Ordering::Relaxed).checked_add(1) == Some(self.after)
     }
 
     pub fn open(&self) -> bool {
@@ -36,22 +40,21 @@ mod tests {
     #[test]
     fn opens_after_failures_in_a_row_and_closes_with_a_success() {
         let switch = KillSwitch::new(3);
-        switch.failed();
-        switch.failed();
-        switch.succeeded();
-        switch.failed();
-        switch.failed();
+        assert!(!switch.failed() && !switch.failed());
+        assert!(!switch.succeeded());
+        assert!(!switch.failed() && !switch.failed());
         assert!(!switch.open());
-        switch.failed();
+        assert!(switch.failed());
         assert!(switch.open());
-        switch.succeeded();
+        assert!(!switch.failed(), "it is open already");
+        assert!(switch.succeeded());
         assert!(!switch.open());
     }
 
     #[test]
     fn zero_turns_it_off() {
         let switch = KillSwitch::new(0);
-        (0..100).for_each(|_| switch.failed());
-        assert!(!switch.open());
+        assert!((0..100).all(|_| !switch.failed()));
+        assert!(!switch.open() && !switch.succeeded());
     }
 }

@@ -245,13 +245,20 @@ impl Sqs {
     }
 }
 
-/// An SDK error whose text says what happened; its own says only `service error`.
+/// An SDK error with its causes; by itself it says only `service error`.
 fn explain<E, R>(error: SdkError<E, R>) -> anyhow::Error
 where
     E: std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    anyhow::anyhow!("{}", aws_sdk_sqs::error::DisplayErrorContext(&error))
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    anyhow::anyhow!(text)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Result, anyhow};
 use contracts::Transport;
@@ -67,15 +67,15 @@ async fn publishers_and_consumers_outlive_an_outage(transport: Transport) -> Res
         assert!(flaky.ping().await.iter().any(|(t, answer)| *t == transport && answer.is_err()));
         proxy.heal().await;
         insist(&flaky, &message).await?;
-        let mut got = reports.take(2).await?;
-        got.sort();
-        assert_eq!(got, [format!("after {round}"), format!("meanwhile {round}")]);
+        // An ack may have been lost with the connection: what was delivered before can come again.
+        let mut missing = BTreeSet::from([format!("after {round}"), format!("meanwhile {round}")]);
+        while !missing.is_empty() {
+            missing.remove(&reports.next().await?);
+        }
     }
     assert!(flaky.ping().await.iter().all(|(_, answer)| answer.is_ok()));
     rig.empty().await?;
-    consumer.stop().await?;
-    assert!(reports.rest().is_empty());
-    Ok(())
+    consumer.stop().await
 }
 
 contract!(a_stalled_network_fails_a_publish_in_time: Amqp, Sqs);

@@ -10,12 +10,14 @@ use messaging::{
     Backoff, Broker, BrokerConfig, Consumer, Context, DeadLetter, Destination, Envelope, Handler, JobError,
     Outgoing, Policy, PublishError, SqsConfig,
 };
+use opentelemetry::trace::TracerProvider as _;
 use stack::{Namespace, proxy::Proxy};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{Layer as _, layer::SubscriberExt as _};
 use uuid::Uuid;
 
 /// The queue of commands that most tests use; each in its own namespace.
@@ -50,6 +52,7 @@ impl Rig {
             return Ok(Self { broker, transport, config, _namespace: None });
         }
         stack::install_tls();
+        collect_traces();
         let namespace = Namespace::create("messaging").await?;
         let servers = namespace.servers();
         let sqs = SqsConfig {
@@ -88,7 +91,9 @@ impl Rig {
                 proxy
             }
         };
-        Ok((proxy, Broker::new(config)?))
+        let broker = Broker::new(config)?;
+        broker.declare(&[&WORK]).await?;
+        Ok((proxy, broker))
     }
 
     /// Publishes a command named `task` to [`WORK`].
@@ -125,6 +130,22 @@ impl Rig {
         })
         .await
     }
+}
+
+/// Spans of all tests belong to traces, and `RUST_LOG` shows what happens. A subscriber for one test alone
+/// would miss spans whose place in the code another test, without one, came by first.
+pub fn collect_traces() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
+        let log = tracing_subscriber::fmt::layer()
+            .with_test_writer()
+            .with_filter(tracing_subscriber::EnvFilter::from_default_env());
+        let layers = tracing_subscriber::registry()
+            .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("test")))
+            .with(log);
+        tracing::subscriber::set_global_default(layers).expect("nobody else sets one in this process");
+    });
 }
 
 /// A command on its way to [`WORK`].

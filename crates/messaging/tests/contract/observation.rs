@@ -5,24 +5,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use contracts::{Queue, Transport, catalog::v1::ProcessImport};
 use messaging::{Destination, Envelope, JobError, Policy};
-use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+use opentelemetry::trace::TraceContextExt as _;
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::harness::*;
 
 static MEASURED: Queue = Queue { name: "test.measured", transport: Transport::Amqp, events: &[] };
 
-// A subscriber of one thread: all of this test runs on it.
 #[tokio::test]
 async fn a_trace_goes_on_across_the_hop() -> Result<()> {
     for transport in [Transport::Amqp, Transport::Sqs, Transport::Memory] {
         let rig = Rig::new(transport).await?;
-        let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
-
+        collect_traces();
         let (tell, mut reports) = reports();
         let consumer = rig.consume(quick(), move |_, _| {
             let context = tracing::Span::current().context();
