@@ -75,7 +75,8 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         bucket: config.s3.bucket.clone(),
         settings: settings.clone(),
     };
-    let policy = Policy { concurrency: settings.concurrency, deadline: settings.deadline, ..Policy::default() };
+    let policy =
+        Policy { concurrency: settings.concurrency, deadline: settings.deadline, ..Policy::default() };
     let consumer = Consumer::new(&parts.broker, &CATALOG_IMPORTS).policy(policy).handle(handler);
     parts
         .background(&config, &shutdown)
@@ -89,7 +90,10 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
 ///
 /// # Errors
 /// The database can't be asked.
-pub async fn doctor(settings: &DatabaseSettings, shutdown: &CancellationToken) -> anyhow::Result<Vec<String>> {
+pub async fn doctor(
+    settings: &DatabaseSettings,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Vec<String>> {
     let database = db::connect(settings, "catalog-upload doctor", shutdown).await?;
     let mut findings = outbox::doctor(&database.pool).await.context("looking into the outbox")?;
     findings.extend(jobs::doctor(&database.pool).await.context("looking into the jobs")?);

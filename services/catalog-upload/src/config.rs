@@ -1,6 +1,8 @@
 use std::{path::PathBuf, time::Duration};
 
-use chassis::config::{AuthSettings, DatabaseSettings, Env, HttpSettings, RedisSettings, S3Settings, broker_config};
+use chassis::config::{
+    AuthSettings, DatabaseSettings, Env, HttpSettings, RedisSettings, S3Settings, broker_config,
+};
 use messaging::BrokerConfig;
 
 use crate::files::Limits;

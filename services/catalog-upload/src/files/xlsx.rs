@@ -2,7 +2,7 @@
 //!
 //! What bounds memory: calamine holds all shared strings of the workbook, whatever the sheet, at some 50
 //! bytes each besides their text. 1,000,000 rows with 3,000,000 unique strings take 182 MB at their peak
-//! (VmHWM), of which the rest of the reader has less than 12. The guard refuses a workbook whose strings
+//! (VmHWM). The guard refuses a workbook whose strings
 //! could exceed `Limits::max_shared_strings_bytes`, by an estimate that is on the high side (313 MB for that
 //! workbook). All else is streamed, a cell at a time, each cell at most `Limits::max_token_bytes`.
 

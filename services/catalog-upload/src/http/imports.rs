@@ -167,7 +167,8 @@ async fn store_file(api: &Api, mut form: Multipart, object_key: &str) -> Result<
         if filename.is_empty() {
             return Err(no_file());
         }
-        FileKind::of(&filename).map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))?;
+        FileKind::of(&filename)
+            .map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))?;
         let limit = api.settings.limits.max_bytes;
         let stored = s3::upload_stream(&api.s3, &api.bucket, object_key, field, limit).await;
         let stored = stored.map_err(|error| match error {
@@ -249,7 +250,11 @@ async fn discard(api: &Api, object_key: &str) {
     responses((status = 200, body = Status), (status = 401), (status = 404, description = "Tarea {id} no encontrada")),
     security(("bearer" = []))
 )]
-pub(super) async fn status(api: Data<Api>, caller: Caller, task_id: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn status(
+    api: Data<Api>,
+    caller: Caller,
+    task_id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
     let not_found = || Problem::not_found(format!("Tarea {task_id} no encontrada"));
     let id = Uuid::parse_str(&task_id).map_err(|_| not_found())?;
@@ -288,7 +293,11 @@ pub(super) struct ImportPage {
     responses((status = 200, body = ImportPage), (status = 400), (status = 401), (status = 403)),
     security(("bearer" = []))
 )]
-pub(super) async fn list(api: Data<Api>, caller: Caller, query: Query<ListQuery>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    api: Data<Api>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
     let own = caller.sees_only()?;
     let wanted = query.proveedor_id.as_deref();
@@ -305,7 +314,10 @@ pub(super) async fn list(api: Data<Api>, caller: Caller, query: Query<ListQuery>
     let mut page = imports::list(&api.database.pool, own.or(wanted), before, size + 1).await?;
     let more = page.len() as i64 > size;
     page.truncate(size as usize);
-    let siguiente = page.last().filter(|_| more).map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let siguiente = page
+        .last()
+        .filter(|_| more)
+        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
     let items = page.iter().map(|import| Status { result: None, ..Status::of(import) }).collect();
     Ok(HttpResponse::Ok().json(ImportPage { items, siguiente }))
 }
@@ -315,7 +327,10 @@ fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
         Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
     });
     parts.ok_or_else(|| {
-        Problem::bad_request("invalid_cursor", format!("despues_de {cursor:?} inválido; use el valor de «siguiente»"))
+        Problem::bad_request(
+            "invalid_cursor",
+            format!("despues_de {cursor:?} inválido; use el valor de «siguiente»"),
+        )
     })
 }
 

@@ -99,7 +99,11 @@ pub(super) struct Meta {
     responses((status = 200, body = ProductPage), (status = 400), (status = 401), (status = 403)),
     security(("bearer" = []))
 )]
-pub(super) async fn list(api: Data<Api>, caller: Caller, query: Query<ListQuery>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    api: Data<Api>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
     caller.require_scope(READ)?;
     let own = caller.sees_only()?;
@@ -143,8 +147,9 @@ fn parse_sort(text: &str) -> Result<Sort, Problem> {
         "categoria" => Column::Categoria,
         "actualizado" => Column::UpdatedAt,
         _ => {
-            let detail =
-                format!("sort {text:?} inválido; se espera id, nombre, codigo, precio, categoria o actualizado");
+            let detail = format!(
+                "sort {text:?} inválido; se espera id, nombre, codigo, precio, categoria o actualizado"
+            );
             return Err(Problem::bad_request("invalid_sort", detail));
         }
     };

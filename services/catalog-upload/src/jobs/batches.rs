@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use crate::{
-    domain::{ProductRow, RowError, validate},
+    domain::{ProductRow, RawRow, RowError, validate},
     files::{self, FileError, FileKind, Limits},
 };
 
@@ -17,17 +17,30 @@ pub struct Batch {
     pub last_row: u32,
     pub valid: Vec<ProductRow>,
     pub invalid: Vec<RowError>,
-    /// How many rows the file has: a guess until its end.
+    /// How many rows the file has: a guess, exact in the last batch.
     pub total_hint: Option<u64>,
 }
 
 impl Batch {
+    fn validate(rows: Vec<RawRow>, total_hint: Option<u64>) -> Self {
+        let last_row = rows.last().map_or(0, |row| row.number);
+        let mut batch =
+            Self { last_row, valid: Vec::with_capacity(rows.len()), invalid: Vec::new(), total_hint };
+        for row in rows {
+            match validate(row) {
+                Ok(row) => batch.valid.push(row),
+                Err(error) => batch.invalid.push(error),
+            }
+        }
+        batch
+    }
+
     pub fn rows(&self) -> usize {
         self.valid.len() + self.invalid.len()
     }
 }
 
-/// Reads the rows after `after_row` (0 for all). Two batches are held at most; dropping the receiver ends
+/// Reads the rows after `after_row` (0 for all). A few batches are held at most; dropping the receiver ends
 /// the reading.
 pub fn read(
     path: PathBuf,
@@ -41,27 +54,22 @@ pub fn read(
         let read_all = || -> Result<(), FileError> {
             let mut reader = files::open(&path, kind, &limits)?;
             reader.skip_to(after_row + 1);
+            // A batch leaves when the next is read: the last one then knows how many rows there are.
+            let mut ready: Option<Batch> = None;
             while let Some(rows) = reader.next_batch(batch_rows)? {
-                let mut batch = Batch {
-                    last_row: rows.last().map_or(after_row, |row| row.number),
-                    valid: Vec::with_capacity(rows.len()),
-                    invalid: Vec::new(),
-                    total_hint: reader.total_hint(),
-                };
-                for row in rows {
-                    match validate(row) {
-                        Ok(row) => batch.valid.push(row),
-                        Err(error) => batch.invalid.push(error),
-                    }
+                let next = Batch::validate(rows, reader.total_hint());
+                if ready.replace(next).is_some_and(|batch| sender.blocking_send(Ok(batch)).is_err()) {
+                    return Ok(());
                 }
-                if sender.blocking_send(Ok(batch)).is_err() {
-                    break;
-                }
+            }
+            if let Some(mut last) = ready {
+                last.total_hint = reader.total_hint();
+                // Nobody listens where the import was given up.
+                let _ = sender.blocking_send(Ok(last));
             }
             Ok(())
         };
         if let Err(error) = read_all() {
-            // Nobody listens where the import was given up.
             let _ = sender.blocking_send(Err(error));
         }
     });

@@ -111,7 +111,9 @@ impl Work for ProcessImports {
         let file = self.spool(&import.object_key).await?;
 
         let checkpoint = match &run.job.checkpoint {
-            Some(value) => serde_json::from_value(value.clone()).context("the checkpoint").map_err(JobError::Fail)?,
+            Some(value) => {
+                serde_json::from_value(value.clone()).context("the checkpoint").map_err(JobError::Fail)?
+            }
             None => Checkpoint::default(),
         };
         let mut summary = checkpoint.summary();
@@ -167,7 +169,8 @@ impl ProcessImports {
         let mut transaction = self.database.pool.begin().await.map_err(JobError::retry)?;
         let mut summary = before;
         summary.add(&write_batch(&mut transaction, context, batch).await.map_err(JobError::retry)?);
-        let checkpoint = serde_json::to_value(Checkpoint::new(batch.last_row, &summary)).map_err(JobError::fail)?;
+        let checkpoint =
+            serde_json::to_value(Checkpoint::new(batch.last_row, &summary)).map_err(JobError::fail)?;
         let progress = Progress {
             total: batch.total_hint.map(|total| total.max(summary.total) as i64),
             processed: summary.total as i64,
@@ -219,7 +222,9 @@ impl ProcessImports {
             productos_creados: imports::first_changes(&mut conn, import.id, Action::Created).await?,
             productos_actualizados: imports::first_changes(&mut conn, import.id, Action::Updated).await?,
             errores: imports::first_rejections(&mut conn, import.id).await?,
-            truncado: [summary.created, summary.updated, summary.rejected].iter().any(|&count| count > listed),
+            truncado: [summary.created, summary.updated, summary.rejected]
+                .iter()
+                .any(|&count| count > listed),
         };
         Ok(serde_json::to_value(result)?)
     }

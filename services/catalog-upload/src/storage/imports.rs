@@ -1,8 +1,8 @@
 //! Imports: one row each beside its job, and what became of every row of its file.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool, postgres::PgRow, types::Json},
+use sea_orm::sqlx::{
+    self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool, postgres::PgRow, types::Json,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -121,7 +121,13 @@ pub async fn list(
         order by i.created_at desc, i.id desc limit $4"
     );
     let (time, id) = before.unzip();
-    sqlx::query_as(AssertSqlSafe(query)).bind(proveedor_id).bind(time).bind(id).bind(size).fetch_all(pool).await
+    sqlx::query_as(AssertSqlSafe(query))
+        .bind(proveedor_id)
+        .bind(time)
+        .bind(id)
+        .bind(size)
+        .fetch_all(pool)
+        .await
 }
 
 /// Whether a row is a product's first or another's.
@@ -186,7 +192,11 @@ pub async fn first_rejections(conn: &mut PgConnection, import: Uuid) -> sqlx::Re
 }
 
 /// The first products an import created or updated, in the order of the sheet.
-pub async fn first_changes(conn: &mut PgConnection, import: Uuid, action: Action) -> sqlx::Result<Vec<String>> {
+pub async fn first_changes(
+    conn: &mut PgConnection,
+    import: Uuid,
+    action: Action,
+) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
         "select product_id from import_changes where import_id = $1 and action = $2 order by row_number limit $3",
     )
@@ -241,7 +251,8 @@ pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
     )
     .fetch_all(pool)
     .await?;
-    findings.extend(both.iter().map(|(id, row)| format!("import {id}: row {row} is both accepted and rejected")));
+    findings
+        .extend(both.iter().map(|(id, row)| format!("import {id}: row {row} is both accepted and rejected")));
     let orphans: Vec<Uuid> = sqlx::query_scalar(
         "select j.id from jobs j left join imports i on i.id = j.id where j.kind = 'catalog.imports' and i.id is null",
     )

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sea_orm::{
-    ColumnTrait as _, Condition, DatabaseConnection, DbErr, EntityTrait, Order, PaginatorTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, Condition, DatabaseConnection, DbErr, EntityTrait, Order, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
     entity::prelude::*,
     sea_query::Expr,
     sqlx::{self, PgConnection},
@@ -151,7 +151,12 @@ pub async fn matching(
         sqlx::query_as(QUERY).bind(ids).bind(codigos).bind(import).fetch_all(conn).await?;
     Ok(rows
         .into_iter()
-        .map(|(id, codigo, proveedor_id, last_import)| ExistingProduct { id, codigo, proveedor_id, last_import })
+        .map(|(id, codigo, proveedor_id, last_import)| ExistingProduct {
+            id,
+            codigo,
+            proveedor_id,
+            last_import,
+        })
         .collect())
 }
 
