@@ -110,7 +110,7 @@ where
             part.extend_from_slice(&chunk.split_to(PART - part.len()));
             let upload = match &mut multipart {
                 Some(upload) => upload,
-                none => none.insert(Multipart::begin(client, bucket, key).await?),
+                none => none.insert(begin(client, bucket, key).await?),
             };
             upload.send(part.split().freeze()).await?;
         }
@@ -131,6 +131,15 @@ where
 
 fn store<E: std::error::Error>(error: E) -> UploadError {
     UploadError::Store(DisplayErrorContext(error).to_string())
+}
+
+/// Begins a multipart upload in a task of its own: if the caller is dropped meanwhile, the task still
+/// learns the upload's id, and aborts it.
+async fn begin(client: &Client, bucket: &str, key: &str) -> Result<Multipart, UploadError> {
+    let (client, bucket, key) = (client.clone(), bucket.to_owned(), key.to_owned());
+    tokio::spawn(async move { Multipart::begin(&client, &bucket, &key).await })
+        .await
+        .map_err(|panic| UploadError::Store(panic.to_string()))?
 }
 
 /// A multipart upload that is aborted unless it was completed.
@@ -213,7 +222,7 @@ impl Drop for Multipart {
         let key = self.key.clone();
         runtime.spawn(async move {
             if let Err(error) = abort.send().await {
-                // What is left is invisible, and the bucket's lifecycle rule removes it.
+                // What is left is invisible; a bucket should have a lifecycle rule that removes it.
                 tracing::warn!(key, error = %DisplayErrorContext(&error), "could not discard the parts of an upload");
             }
         });

@@ -26,9 +26,10 @@ pub(super) fn usable(set: &JwkSet) -> anyhow::Result<Vec<(String, DecodingKey)>>
         .filter_map(|jwk| {
             let AlgorithmParameters::OctetKeyPair(pair) = &jwk.algorithm else { return None };
             if pair.curve != EllipticCurve::Ed25519
-                || jwk.common.key_algorithm.is_some_and(|named| {
-                    Algorithm::try_from(named).map_or(true, |algorithm| algorithm != Algorithm::EdDSA)
-                })
+                || jwk
+                    .common
+                    .key_algorithm
+                    .is_some_and(|named| Algorithm::try_from(named) != Ok(Algorithm::EdDSA))
             {
                 return None;
             }

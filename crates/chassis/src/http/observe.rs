@@ -14,7 +14,7 @@ use actix_web::{
     },
     middleware::Next,
 };
-use opentelemetry::propagation::Extractor;
+use opentelemetry::{propagation::Extractor, trace::TraceContextExt as _};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, core::Collector};
 use tracing::{Instrument as _, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -64,9 +64,11 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     let span = tracing::info_span!(
         "http",
         request_id = id,
-        otel.name = Empty,
+        otel.name = method.as_str(),
+        otel.kind = "server",
+        http.request.method = method.as_str(),
         http.route = Empty,
-        otel.kind = "server"
+        http.response.status_code = Empty,
     );
     let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
         propagator.extract(&Headers(request.headers()))
@@ -99,10 +101,10 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     SECONDS.with_label_values(&[label, &route]).observe(elapsed.as_secs_f64());
     harden(response.headers_mut(), &id);
 
+    span.record("http.route", &route).record("http.response.status_code", status.as_u16());
+    // A span that has begun takes another name only here: recording `otel.name` comes too late.
+    span.context().span().update_name(format!("{method} {route}"));
     span.in_scope(|| {
-        tracing::Span::current()
-            .record("otel.name", format!("{method} {route}"))
-            .record("http.route", &route);
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let status_code = status.as_u16();
         // The path without its query, which may hold names and numbers of people.

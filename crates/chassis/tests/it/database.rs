@@ -1,9 +1,16 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use chassis::{config::DatabaseSettings, db};
 use sea_orm::sqlx;
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use stack::{Namespace, proxy::Proxy};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 pub struct Migrator;
@@ -14,20 +21,38 @@ impl MigratorTrait for Migrator {
     }
 }
 
+/// Stands before a server that is still starting: hangs up on the first `refusals` callers, then forwards.
+/// Returns its port, and counts callers.
+async fn starting_server(upstream: String, refusals: usize) -> anyhow::Result<(u16, Arc<AtomicUsize>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let callers = Arc::new(AtomicUsize::new(0));
+    let count = callers.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            if count.fetch_add(1, Ordering::SeqCst) < refusals {
+                continue;
+            }
+            let upstream = upstream.clone();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(upstream).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    Ok((port, callers))
+}
+
 #[tokio::test]
 async fn connecting_waits_for_a_server_that_comes_later() -> anyhow::Result<()> {
     let namespace = Namespace::create("chassis_db_wait").await?;
-    let (proxy, url) = Proxy::before(&namespace.database_url).await?;
-    proxy.cut().await;
-    let shutdown = CancellationToken::new();
-    let waiting = tokio::spawn({
-        let shutdown = shutdown.clone();
-        async move { db::connect(&DatabaseSettings::at(url), "chassis-test", &shutdown).await }
-    });
-    stack::wait::until("it was tried twice", Duration::from_secs(10), async || proxy.accepted() >= 2).await?;
-    assert!(!waiting.is_finished());
-    proxy.heal().await;
-    let database = waiting.await??;
+    let mut url: reqwest::Url = namespace.database_url.parse()?;
+    let upstream = format!("{}:{}", url.host_str().expect("a host"), url.port().unwrap_or(5432));
+    let (port, callers) = starting_server(upstream, 3).await?;
+    url.set_port(Some(port)).map_err(|()| anyhow::anyhow!("a URL without a host"))?;
+    let settings = DatabaseSettings::at(url);
+    let database = db::connect(&settings, "chassis-test", &CancellationToken::new()).await?;
+    assert!(callers.load(Ordering::SeqCst) > 3, "three refusals, then an answer");
     let name: String =
         sqlx::query_scalar("SELECT current_setting('application_name')").fetch_one(&database.pool).await?;
     assert_eq!(name, "chassis-test");

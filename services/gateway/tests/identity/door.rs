@@ -82,7 +82,6 @@ pub fn settings(clock: &Clock) -> IdentitySettings {
 }
 
 /// To the microsecond, as PostgreSQL keeps it.
-#[expect(clippy::disallowed_methods, reason = "where a test's own clock starts")]
 pub fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
