@@ -185,8 +185,17 @@ async fn delete_from_rabbit(management_url: &str, prefix: &str) -> Result<()> {
         let listed: Vec<Value> =
             client.get(&url).query(&[("columns", "name")]).send().await?.error_for_status()?.json().await?;
         let names = listed.iter().filter_map(|item| item["name"].as_str());
-        for name in names.filter(|name| name.starts_with(prefix)) {
-            client.request(Method::DELETE, format!("{url}/{name}")).send().await?.error_for_status()?;
+        let names: Vec<&str> = names.filter(|name| name.starts_with(prefix)).collect();
+        if kind == "queues" && !names.is_empty() {
+            // On RabbitMQ 3.10, deleting a queue with at-least-once dead-lettering right after its declaration
+            // ends dead-lettering on the whole node: let what was declared last settle.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        for name in names {
+            let answer = client.request(Method::DELETE, format!("{url}/{name}")).send().await?;
+            if answer.status() != reqwest::StatusCode::NOT_FOUND {
+                answer.error_for_status()?;
+            }
         }
     }
     Ok(())

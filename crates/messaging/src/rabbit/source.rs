@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     acks, headers, link,
-    publisher::{Frame, Publisher},
+    publisher::{Failed, Frame, Publisher},
     topology::Topology,
 };
 use crate::delivery::{Delivery, SettleError, Token as AnyToken, Verdict, jitter};
@@ -39,6 +39,8 @@ pub(crate) struct Source {
 /// What the deliveries of one source need to be settled.
 struct Place {
     channel: Channel,
+    queue: &'static Queue,
+    topology: Arc<Topology>,
     publisher: Arc<Publisher>,
     settled: UnboundedSender<u64>,
     work: String,
@@ -52,7 +54,7 @@ impl Source {
         channel: Channel,
         queue: &'static Queue,
         tiers: BTreeSet<Duration>,
-        topology: &Topology,
+        topology: &Arc<Topology>,
         publisher: &Arc<Publisher>,
     ) -> anyhow::Result<Self> {
         let work = topology.work(queue.name);
@@ -69,6 +71,8 @@ impl Source {
         let acknowledging = tokio::spawn(acks::acknowledge(channel.clone(), receiver));
         let place = Arc::new(Place {
             channel: channel.clone(),
+            queue,
+            topology: topology.clone(),
             publisher: publisher.clone(),
             settled,
             dead: topology.dead(queue.name),
@@ -194,6 +198,20 @@ impl Token {
         let frame =
             Frame { exchange: "".into(), key: queue.into(), mandatory: true, properties, body: body.clone() };
         let published = self.place.publisher.publish_one(frame).await;
+        if matches!(published, Err(Failed::Unroutable)) {
+            self.place.declare().await.map_err(|error| SettleError::Unavailable(format!("{error:#}")))?;
+        }
         published.map_err(|error| SettleError::Unavailable(format!("{queue}: {error}")))
+    }
+}
+
+impl Place {
+    /// Somebody deleted a retry queue or the dead letters, and the consumer noticed nothing.
+    async fn declare(&self) -> anyhow::Result<()> {
+        let tiers = self.tiers.iter().map(|(pause, _)| *pause).collect();
+        let channel = self.publisher.side_channel().await?;
+        self.topology.declare(&channel, self.queue, &tiers).await?;
+        link::leave(&channel).await;
+        Ok(())
     }
 }

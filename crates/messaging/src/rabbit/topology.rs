@@ -114,6 +114,11 @@ impl Topology {
 }
 
 /// At-least-once dead-lettering needs all of these; without `reject-publish` it is at most once.
+///
+/// On 3.10, a queue of this kind that is deleted in the very moment after its declaration takes the node's
+/// supervisor of dead-lettering with it: from then on no such queue gets a leader, and declarations fail with
+/// `541 INTERNAL_ERROR` until the node restarts (or
+/// `rabbitmqctl eval 'supervisor:restart_child(rabbit_sup, rabbit_fifo_dlx_sup).'`). Nothing here deletes queues.
 fn dead_lettering_to(queue: &str) -> Vec<(&'static str, AMQPValue)> {
     let text = |text: &str| AMQPValue::LongString(text.as_bytes().into());
     vec![

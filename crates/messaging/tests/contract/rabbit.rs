@@ -86,10 +86,17 @@ async fn deleted_queues_are_made_again() -> Result<()> {
     assert_eq!(reports.take(2).await?, [("before".into(), 1), ("before".into(), 2)]);
     rig.empty().await?;
     let (_connection, channel) = channel(&rig).await?;
-    for suffix in ["", ".dead", ".retry.60ms"] {
+    let delete = async |suffix: &str| {
         let name = physical(&rig, suffix);
-        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await?;
-    }
+        channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await
+    };
+    // Nobody tells the consumer that its retry queue is gone.
+    delete(".retry.60ms").await?;
+    rig.send("meanwhile").await?;
+    assert_eq!(reports.take(2).await?, [("meanwhile".into(), 1), ("meanwhile".into(), 2)]);
+    rig.empty().await?;
+    delete(".dead").await?;
+    delete("").await?;
     // The broker cancels the consumer, and its supervisor declares anew.
     let message = command("after")?;
     until("the queue is back", async || {
