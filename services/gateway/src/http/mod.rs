@@ -78,7 +78,10 @@ pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>, admin: &Admin
         let below = format!("{}/{{tail:.*}}", route.prefix);
         scope = scope.service(web::resource([route.prefix.to_owned(), below]).to(proxy::proxy));
     }
-    scope = scope.configure(|config| app.identity.configure(config)).default_service(web::to(unknown));
+    scope = scope
+        .configure(|config| app.identity.configure(config))
+        .configure(|config| admin.configure(config))
+        .default_service(web::to(unknown));
     // The last is the outermost: browsers see who may call even on refusals.
     config.service(scope.wrap(from_fn(access::guard)).wrap(cors(&app.settings)));
 }

@@ -72,43 +72,74 @@ const DROPPED: &[&str] = &[
 /// Pieces of a body under way between the two connections; each is at most some tens of kilobytes.
 const IN_FLIGHT: usize = 4;
 
+/// How long the rest of a body is read and thrown away after its answer.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// Serves every row of the route table.
 pub async fn proxy(
     request: HttpRequest,
-    payload: web::Payload,
+    mut payload: web::Payload,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    if routes::climbs(request.path()) {
-        return Err(Problem::of(StatusCode::NOT_FOUND));
+    match forward(&request, &mut payload, &app).await {
+        Ok((response, Sent::Whole)) => Ok(response),
+        Ok((response, Sent::Part)) => {
+            discard(payload);
+            Ok(response)
+        }
+        Err(problem) => {
+            discard(payload);
+            Err(problem)
+        }
     }
-    let route =
-        routes::find(request.method(), request.path()).ok_or_else(|| Problem::of(StatusCode::NOT_FOUND))?;
-    let target = app.backends.get(route.backend).ok_or_else(|| Problem::of(StatusCode::NOT_FOUND))?;
-    let token = if route.anonymous {
-        None
-    } else {
-        Some(access::authorise(&request, route.roles(request.method()))?.1)
-    };
+}
 
-    let body = Incoming::new(&request, payload, &app.settings)?;
+/// How much of a request's body was passed on before its answer began.
+enum Sent {
+    Whole,
+    Part,
+}
+
+/// Reads on for a moment after an answer that came before the body's end: many clients look at the answer only
+/// when they have sent all. Whoever is not done by then has the connection closed.
+fn discard(mut payload: web::Payload) {
+    actix_web::rt::spawn(timeout(LINGER, async move { while let Some(Ok(_)) = payload.next().await {} }));
+}
+
+async fn forward(
+    request: &HttpRequest,
+    payload: &mut web::Payload,
+    app: &App,
+) -> Result<(HttpResponse, Sent), Problem> {
+    let (method, path) = (request.method(), request.path());
+    let unknown = || Problem::of(StatusCode::NOT_FOUND);
+    if routes::climbs(path) {
+        return Err(unknown());
+    }
+    let route = routes::find(method, path).ok_or_else(unknown)?;
+    let target = app.backends.get(route.backend).ok_or_else(unknown)?;
+    let token = if route.anonymous { None } else { Some(access::authorise(request, route.roles(method))?.1) };
+    let body = Incoming::new(request, payload, &app.settings)?;
     target.admit().map_err(|rest| problems::unreachable(route.backend, rest))?;
 
-    let mut url = target.url(&route.rewrite(request.path()));
+    let mut url = target.url(&route.rewrite(path));
     if !request.query_string().is_empty() {
         url = format!("{url}?{}", request.query_string());
     }
-    let method = reqwest::Method::from_bytes(request.method().as_str().as_bytes())
+    let outgoing_method = reqwest::Method::from_bytes(method.as_str().as_bytes())
         .map_err(|_| Problem::of(StatusCode::METHOD_NOT_ALLOWED))?;
-    let mut outgoing = app.backends.client.request(method, url).headers(headers(&request, &app.settings));
+    let mut outgoing =
+        app.backends.client.request(outgoing_method, url).headers(headers(request, &app.settings));
     if let Some(token) = token {
         outgoing = outgoing.bearer_auth(token);
     }
     let call = Call { target, settings: &app.settings, started: Instant::now() };
-    let response = match body {
+    let (response, unsent) = match body {
         Some(body) => call.with_body(outgoing, body).await?,
-        None => call.without_body(outgoing, request.method()).await?,
+        None => (call.without_body(outgoing, method).await?, None),
     };
-    Ok(answer(request.method(), response, app.settings.backend_timeout))
+    let sent = if unsent.is_some() { Sent::Part } else { Sent::Whole };
+    Ok((answer(method, response, unsent, app.settings.backend_timeout), sent))
 }
 
 /// A request under way to a backend.
@@ -131,7 +162,11 @@ impl Call<'_> {
         }
     }
 
-    async fn with_body(&self, request: RequestBuilder, body: Incoming) -> Result<Response, Problem> {
+    async fn with_body(
+        &self,
+        request: RequestBuilder,
+        body: Incoming<'_>,
+    ) -> Result<(Response, Option<Unsent>), Problem> {
         let (sender, mut receiver) = mpsc::channel::<Piece>(IN_FLIGHT);
         let mut ended = false;
         let stream = futures::stream::poll_fn(move |context| {
@@ -157,20 +192,21 @@ impl Call<'_> {
             None => request,
         };
         let mut response = std::pin::pin!(request.body(Body::wrap_stream(stream)).send());
+        let unsent = sender.clone();
         let pump = self.pump(body, sender);
         tokio::select! {
-            // An answer before the whole body was read: refused, for instance.
-            answered = &mut response => self.judge(Ok(answered)),
+            // An answer before the whole body was sent: a refusal, for instance.
+            answered = &mut response => Ok((self.judge(Ok(answered))?, Some(unsent))),
             // Leaving here on an error drops the call: the connection to the backend is closed.
             pumped = pump => {
                 pumped?;
-                self.judge(timeout(self.settings.backend_timeout, response).await)
+                Ok((self.judge(timeout(self.settings.backend_timeout, response).await)?, None))
             }
         }
     }
 
     /// Moves the client's body into the call, piece by piece.
-    async fn pump(&self, mut body: Incoming, sender: mpsc::Sender<Piece>) -> Result<(), Problem> {
+    async fn pump(&self, body: Incoming<'_>, sender: mpsc::Sender<Piece>) -> Result<(), Problem> {
         let mut received = 0_u64;
         let patience = self.settings.client_timeout;
         loop {
@@ -232,20 +268,24 @@ enum Piece {
     End,
 }
 
+/// The open end of a body that its backend has answered before it was sent. Closing it breaks the connection,
+/// so it stays open until the answer is through.
+type Unsent = mpsc::Sender<Piece>;
+
 /// A client's body.
-struct Incoming {
-    payload: web::Payload,
+struct Incoming<'a> {
+    payload: &'a mut web::Payload,
     /// As announced, in bytes; a chunked body announces none.
     length: Option<u64>,
     /// Bytes that are passed on at most.
     limit: u64,
 }
 
-impl Incoming {
+impl<'a> Incoming<'a> {
     /// The body, if the request has one.
     fn new(
         request: &HttpRequest,
-        payload: web::Payload,
+        payload: &'a mut web::Payload,
         settings: &Settings,
     ) -> Result<Option<Self>, Problem> {
         let limit = if is_upload(request) { settings.upload_limit } else { settings.body_limit };
@@ -316,7 +356,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// A backend's answer, streamed.
-fn answer(method: &Method, response: Response, patience: Duration) -> HttpResponse {
+fn answer(method: &Method, response: Response, unsent: Option<Unsent>, patience: Duration) -> HttpResponse {
     let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut answer = HttpResponse::build(status);
     copy(&response, &mut answer);
@@ -333,7 +373,7 @@ fn answer(method: &Method, response: Response, patience: Duration) -> HttpRespon
     if let Some(length) = announced {
         answer.no_chunking(length);
     }
-    answer.streaming(patient(response.bytes_stream(), patience))
+    answer.streaming(patient(response.bytes_stream(), unsent, patience))
 }
 
 fn copy(response: &Response, answer: &mut HttpResponseBuilder) {
@@ -362,13 +402,14 @@ fn copy(response: &Response, answer: &mut HttpResponseBuilder) {
 /// an answer must not hold the client.
 fn patient(
     stream: impl Stream<Item = reqwest::Result<Bytes>> + Unpin,
+    unsent: Option<Unsent>,
     patience: Duration,
 ) -> impl Stream<Item = io::Result<Bytes>> {
-    futures::stream::unfold(Some(stream), move |stream| async move {
-        let mut stream = stream?;
+    futures::stream::unfold(Some((stream, unsent)), move |source| async move {
+        let (mut stream, unsent) = source?;
         match timeout(patience, stream.next()).await {
             Ok(None) => None,
-            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(stream))),
+            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some((stream, unsent)))),
             Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), None)),
             Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "the backend fell silent")), None)),
         }

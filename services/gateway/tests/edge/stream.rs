@@ -217,7 +217,7 @@ async fn streams_end_with_their_token_and_are_counted() -> anyhow::Result<()> {
     let namespace = Namespace::create("edge_sse_end").await?;
     let upstream = Upstream::start().await?;
     let gateway = Setup::new(&namespace, &upstream.url)
-        .with("ACCESS_TOKEN_SECONDS", "3")
+        .with("ACCESS_TOKEN_SECONDS", "10")
         .with("STREAM_CONNECTIONS", "2")
         .start()
         .await?;

@@ -32,7 +32,6 @@ pub struct Seen {
 /// A service behind the gateway, as HTTP sees it. It stops when dropped.
 pub struct Upstream {
     pub url: String,
-    pub port: u16,
     pub seen: Arc<Seen>,
     handle: actix_web::dev::ServerHandle,
 }
@@ -69,11 +68,11 @@ impl Upstream {
         .shutdown_timeout(0)
         .disable_signals()
         .bind(("127.0.0.1", port))?;
-        let port = server.addrs()[0].port();
+        let url = format!("http://{}", server.addrs()[0]);
         let server = server.run();
         let handle = server.handle();
         tokio::spawn(server);
-        Ok(Self { url: format!("http://127.0.0.1:{port}"), port, seen, handle })
+        Ok(Self { url, seen, handle })
     }
 
     pub fn requests(&self) -> usize {
@@ -133,8 +132,6 @@ async fn echo(request: HttpRequest, body: Bytes, seen: web::Data<Seen>) -> HttpR
         .map(|(name, value)| (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes()))))
         .collect();
     HttpResponse::Ok()
-        .insert_header(("connection", "x-hop"))
-        .insert_header(("x-hop", "1"))
         .insert_header(("set-cookie", "own=1"))
         .insert_header(("keep-alive", "timeout=9"))
         .insert_header(("etag", "\"7\""))
