@@ -9,7 +9,11 @@ use chassis::{
     db, shutdown, telemetry, tls,
 };
 use clap::{Parser, Subcommand};
-use gateway::{Gateway, config::Config, storage::Migrator};
+use gateway::{
+    Gateway,
+    config::Config,
+    storage::{Migrator, doctor},
+};
 
 /// The gateway of Lote.
 #[derive(Parser)]
@@ -52,7 +56,9 @@ async fn main() -> anyhow::Result<ExitCode> {
             let settings = DatabaseSettings::read(&mut env);
             env.finish()?;
             let database = db::connect(&settings, "gateway doctor", &shutdown).await?;
-            let findings = outbox::doctor(&database.pool).await.context("could not look into the outbox")?;
+            let mut findings =
+                outbox::doctor(&database.pool).await.context("could not look into the outbox")?;
+            findings.extend(doctor(&database.pool).await.context("could not look into users and keys")?);
             for finding in &findings {
                 println!("{finding}");
             }

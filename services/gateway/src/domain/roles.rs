@@ -20,7 +20,7 @@ pub enum Unbound {
     /// Admins and operators see all suppliers: accepting one would promise a restriction nobody enforces.
     #[error("Solo los roles supplier y viewer llevan proveedor_id")]
     Unexpected,
-    /// Longer than 64 characters, or with white space around it.
+    /// Longer than 64 characters, with white space around it, or with control characters.
     #[error("proveedor_id debe tener de 1 a 64 caracteres, sin espacios al principio ni al final")]
     Malformed,
 }
@@ -34,7 +34,12 @@ impl Standing {
         match (role, &proveedor_id) {
             (Role::Supplier, None) => Err(Unbound::Missing),
             (Role::Admin | Role::Operator, Some(_)) => Err(Unbound::Unexpected),
-            (_, Some(id)) if id.is_empty() || id.chars().count() > 64 || id.trim() != id => {
+            (_, Some(id))
+                if id.is_empty()
+                    || id.chars().count() > 64
+                    || id.trim() != id
+                    || id.chars().any(char::is_control) =>
+            {
                 Err(Unbound::Malformed)
             }
             _ => Ok(Self { role, proveedor_id }),

@@ -7,7 +7,7 @@ use actix_web::{
 };
 use chassis::{Problem, auth::Role, http::ProblemBody};
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveModelTrait as _, EntityTrait as _, IntoActiveModel as _, TransactionTrait as _};
+use sea_orm::TransactionTrait as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};

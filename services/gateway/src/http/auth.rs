@@ -53,7 +53,7 @@ pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secre
     String::deserialize(deserializer).map(Secret::new)
 }
 
-pub(super) fn optional_secret<'de, D: Deserializer<'de>>(
+pub(crate) fn optional_secret<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Secret<String>>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))

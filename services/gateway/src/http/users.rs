@@ -1,5 +1,7 @@
 //! Users, for administrators.
 
+pub(crate) mod change;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header,
@@ -7,24 +9,19 @@ use actix_web::{
 };
 use chassis::{Problem, auth::Role, config::Secret, http::ProblemBody};
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ActiveModelTrait as _,
-    ActiveValue::{NotSet, Set},
-    DatabaseTransaction, EntityTrait as _, TransactionTrait as _,
-};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value, json};
+use sea_orm::{DatabaseTransaction, EntityTrait as _, TransactionTrait as _};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::auth::{optional_secret, secret};
+use super::auth::secret;
 use crate::{
     domain::{password, roles::Standing, users as rules},
     identity::{Error, Identity, Person},
     storage::{
         PasswordHash,
         audit::{self, Action},
-        families,
         users::{self, Filter},
     },
 };
@@ -38,11 +35,11 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
         .service(
             web::resource("/api/v1/users/{id}")
                 .route(web::get().to(get))
-                .route(web::patch().to(update))
+                .route(web::patch().to(change::update))
                 .route(web::delete().to(delete)),
         )
-        .service(web::resource("/api/v1/users/{id}/disable").route(web::post().to(disable)))
-        .service(web::resource("/api/v1/users/{id}/enable").route(web::post().to(enable)));
+        .service(web::resource("/api/v1/users/{id}/disable").route(web::post().to(change::disable)))
+        .service(web::resource("/api/v1/users/{id}/enable").route(web::post().to(change::enable)));
 }
 
 /// A user, without anything secret.
@@ -209,178 +206,6 @@ pub(crate) async fn get(
     identity.admin(&request).await?;
     let user = users::get(identity.orm(), *id).await?.ok_or(Error::NotFound("Usuario"))?;
     Ok(web::Json(User::try_from(user)?))
-}
-
-/// What to change. A field that is absent stays; `null` clears the two that can be empty.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct UserChange {
-    #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
-    email: Option<Option<String>>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    role: Option<Role>,
-    #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
-    proveedor_id: Option<Option<String>>,
-    #[serde(default, deserialize_with = "optional_secret")]
-    #[schema(value_type = Option<String>)]
-    password: Option<Secret<String>>,
-    #[serde(default)]
-    disabled: Option<bool>,
-}
-
-/// Tells `null` (`Some(None)`) from absent (`None`).
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
-/// Cambiar un usuario
-///
-/// Otro rol, otro proveedor, otra contraseña o la deshabilitación cierran todas sus sesiones. El nombre de
-/// usuario no cambia.
-#[utoipa::path(
-    patch, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)), request_body = UserChange,
-    responses(
-        (status = 200, body = User),
-        (status = 403, body = ProblemBody),
-        (status = 404, body = ProblemBody),
-        (status = 409, description = "Correo en uso, o es el último administrador", body = ProblemBody),
-        (status = 422, description = "Un campo no sirve", body = ProblemBody),
-    )
-)]
-pub(crate) async fn update(
-    request: HttpRequest,
-    identity: web::Data<Identity>,
-    id: web::Path<Uuid>,
-    body: web::Json<UserChange>,
-) -> Result<web::Json<User>, Problem> {
-    let person = identity.admin(&request).await?;
-    Ok(web::Json(change(&identity, &person, *id, body.into_inner()).await?))
-}
-
-/// Deshabilitar un usuario
-///
-/// Cierra sus sesiones y detiene sus claves de API.
-#[utoipa::path(
-    post, path = "/api/v1/users/{id}/disable", tag = "users", params(("id" = Uuid, Path)),
-    responses((status = 200, body = User), (status = 409, description = "Es el último administrador", body = ProblemBody))
-)]
-pub(crate) async fn disable(
-    request: HttpRequest,
-    identity: web::Data<Identity>,
-    id: web::Path<Uuid>,
-) -> Result<web::Json<User>, Problem> {
-    let person = identity.admin(&request).await?;
-    let wish = UserChange { disabled: Some(true), ..UserChange::default() };
-    Ok(web::Json(change(&identity, &person, *id, wish).await?))
-}
-
-/// Habilitar un usuario
-#[utoipa::path(
-    post, path = "/api/v1/users/{id}/enable", tag = "users", params(("id" = Uuid, Path)),
-    responses((status = 200, body = User))
-)]
-pub(crate) async fn enable(
-    request: HttpRequest,
-    identity: web::Data<Identity>,
-    id: web::Path<Uuid>,
-) -> Result<web::Json<User>, Problem> {
-    let person = identity.admin(&request).await?;
-    let wish = UserChange { disabled: Some(false), ..UserChange::default() };
-    Ok(web::Json(change(&identity, &person, *id, wish).await?))
-}
-
-async fn change(identity: &Identity, person: &Person, id: Uuid, wish: UserChange) -> Result<User, Error> {
-    let before = users::get(identity.orm(), id).await?.ok_or(Error::NotFound("Usuario"))?;
-    let email = wish.email.map(|email| email.map(|email| valid_email(&email)).transpose()).transpose()?;
-    let name = wish.name.map(|name| valid_name(&name)).transpose()?;
-    // Hashing takes long: before the row is locked.
-    let hash = match wish.password {
-        Some(password) => {
-            let email = email.clone().unwrap_or_else(|| before.email.clone());
-            password::check(password.expose(), &before.username, email.as_deref())
-                .map_err(|weakness| Error::invalid("password", weakness))?;
-            Some(identity.hasher().hash(password).await?)
-        }
-        None => None,
-    };
-    let now = identity.now();
-    let transaction = identity.orm().begin().await?;
-    let removes_admin = wish.disabled == Some(true) || wish.role.is_some_and(|role| role != Role::Admin);
-    let alone = removes_admin && !users::another_admin(&transaction, id).await?;
-    let current = users::get_for_update(&transaction, id).await?.ok_or(Error::NotFound("Usuario"))?;
-    if alone && current.role == Role::Admin.name() && current.disabled_at.is_none() {
-        return Err(Error::LastAdmin);
-    }
-    let role = wish.role.map_or_else(|| current.standing().map(|standing| standing.role), Ok)?;
-    // Whoever becomes an operator or an administrator is bound to nobody any more.
-    let bound =
-        if matches!(role, Role::Admin | Role::Operator) { None } else { current.proveedor_id.clone() };
-    let standing = valid_standing(role, wish.proveedor_id.unwrap_or(bound))?;
-    let disabled_at = match wish.disabled {
-        Some(true) => current.disabled_at.or(Some(now)),
-        Some(false) => None,
-        None => current.disabled_at,
-    };
-    let user = users::Model {
-        email: email.unwrap_or_else(|| current.email.clone()),
-        name: name.unwrap_or_else(|| current.name.clone()),
-        role: standing.role.name().to_owned(),
-        proveedor_id: standing.proveedor_id,
-        disabled_at,
-        updated_at: now,
-        ..current.clone()
-    };
-    let row = users::ActiveModel {
-        id: Set(id),
-        email: Set(user.email.clone()),
-        name: Set(user.name.clone()),
-        role: Set(user.role.clone()),
-        proveedor_id: Set(user.proveedor_id.clone()),
-        disabled_at: Set(user.disabled_at),
-        updated_at: Set(now),
-        password_hash: hash.clone().map_or(NotSet, |hash| Set(PasswordHash(hash))),
-        ..Default::default()
-    };
-    users::Entity::update(row).exec(&transaction).await.map_err(taken)?;
-    let moved = user.role != current.role || user.proveedor_id != current.proveedor_id;
-    let barred = user.disabled_at.is_some() && current.disabled_at.is_none();
-    for (ends, reason) in [(hash.is_some(), "password"), (moved, "role"), (barred, "disabled")] {
-        if ends {
-            families::revoke_all(&transaction, id, reason, now).await?;
-        }
-    }
-    let action = match wish.disabled {
-        _ if barred => Action::UserDisabled,
-        Some(false) if current.disabled_at.is_some() => Action::UserEnabled,
-        _ => Action::UserUpdated,
-    };
-    let details = difference(&current, &user, hash.is_some());
-    record(&transaction, person, now, action, id, details).await?;
-    transaction.commit().await?;
-    User::try_from(user)
-}
-
-/// What changed, for the audit: from and to, but of a password only that it did.
-fn difference(before: &users::Model, after: &users::Model, password: bool) -> Value {
-    let mut changes = Map::new();
-    for (field, from, to) in [
-        ("email", json!(before.email), json!(after.email)),
-        ("name", json!(before.name), json!(after.name)),
-        ("role", json!(before.role), json!(after.role)),
-        ("proveedor_id", json!(before.proveedor_id), json!(after.proveedor_id)),
-        ("disabled", json!(before.disabled_at.is_some()), json!(after.disabled_at.is_some())),
-    ] {
-        if from != to {
-            changes.insert(field.to_owned(), json!({ "from": from, "to": to }));
-        }
-    }
-    if password {
-        changes.insert("password".to_owned(), json!("changed"));
-    }
-    Value::Object(changes)
 }
 
 /// Borrar un usuario

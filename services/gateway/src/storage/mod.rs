@@ -2,6 +2,7 @@
 
 pub mod api_keys;
 pub mod audit;
+mod doctor;
 pub mod families;
 pub mod login_throttle;
 mod migrations;
@@ -9,6 +10,7 @@ pub mod refresh_tokens;
 pub mod signing_keys;
 pub mod users;
 
+pub use doctor::doctor;
 pub use migrations::Migrator;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, DeriveValueType, Statement, Value};

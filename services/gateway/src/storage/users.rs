@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set, Condition, QueryOrder as _, QuerySelect as _, entity::prelude::*, sea_query,
+    ActiveValue::Set, Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _, entity::prelude::*,
+    sea_query,
 };
 
 use super::PasswordHash;
@@ -70,6 +71,10 @@ pub async fn get_for_update(connection: &impl ConnectionTrait, id: Uuid) -> Resu
 
 /// A user by name or address, in lower case.
 pub async fn find_by_login(connection: &impl ConnectionTrait, login: &str) -> Result<Option<Model>, DbErr> {
+    // PostgreSQL's texts hold no NUL: nobody has such a name, and asking would be an error.
+    if login.contains('\0') {
+        return Ok(None);
+    }
     let by = if login.contains('@') { Column::Email.eq(login) } else { Column::Username.eq(login) };
     Entity::find().filter(by).one(connection).await
 }
@@ -93,6 +98,9 @@ pub async fn list(
     limit: u64,
 ) -> Result<Vec<Model>, DbErr> {
     let mut wanted = Condition::all();
+    if filter.text.iter().chain(&filter.after).any(|text| text.contains('\0')) {
+        return Ok(Vec::new());
+    }
     if let Some(text) = filter.text {
         let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let pattern = format!("%{escaped}%");

@@ -1,6 +1,7 @@
 //! Identity against a real PostgreSQL, through HTTP.
 
 mod api_keys;
+mod doctor;
 mod door;
 mod first_admin;
 mod login;

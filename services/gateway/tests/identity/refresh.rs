@@ -90,6 +90,7 @@ async fn logins_end_by_themselves() -> anyhow::Result<()> {
     assert_eq!(used.body["expires_in"], 300, "nor does the access token outlive it");
     door.advance(TimeDelta::minutes(5));
     door.refresh(&token(&used)).await?.expect(401)?;
+    door.advance(TimeDelta::seconds(1));
     door.identity.maintain_once().await?;
     let left: i64 =
         sqlx::query_scalar("SELECT count(*) FROM refresh_tokens").fetch_one(&door.database.pool).await?;
