@@ -10,6 +10,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// Bytes.
+const LARGE_LOG: u64 = 20 << 20;
+
 /// A process, and with it the process group that it leads.
 #[derive(Clone, Debug)]
 pub struct Daemon {
@@ -26,6 +29,10 @@ impl Daemon {
     /// # Errors
     /// Where the program or the log can't be opened.
     pub fn spawn(mut command: Command, log: &Path) -> Result<Self> {
+        // A log that grew large makes room, once: what runs for weeks should not fill the disk.
+        if fs::metadata(log).is_ok_and(|metadata| metadata.len() > LARGE_LOG) {
+            fs::rename(log, log.with_extension("old.log"))?;
+        }
         let out = File::options()
             .create(true)
             .append(true)

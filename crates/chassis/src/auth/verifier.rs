@@ -20,6 +20,9 @@ const REFRESH: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(2);
 /// A token with an unknown key makes us ask, but not more often than this: tokens are free to invent.
 const ASK_AT_MOST_EVERY: Duration = Duration::from_secs(10);
+/// Where there are no keys at all, each request asks, but not more often than this: the gateway may have come up
+/// a moment ago.
+const ASK_FOR_FIRST_EVERY: Duration = Duration::from_millis(250);
 /// How far clocks may differ, in seconds.
 const LEEWAY: u64 = 15;
 /// Longer is no token of ours.
@@ -199,7 +202,8 @@ impl Verifier {
         let key = match self.key(&id) {
             Some(key) => key,
             None => {
-                self.refresh(ASK_AT_MOST_EVERY).await;
+                let spacing = if self.has_keys() { ASK_AT_MOST_EVERY } else { ASK_FOR_FIRST_EVERY };
+                self.refresh(spacing).await;
                 if !self.has_keys() {
                     return Err(Rejected::NoKeys);
                 }

@@ -142,7 +142,7 @@ fn report(outcome: &Outcome, truth: &Truth, took: Duration) -> Result<()> {
     for error in outcome.errores.iter().take(6) {
         println!("  {:>8} {}", error.fila, error.error.chars().take(90).collect::<String>());
     }
-    println!("  {:>8} {} more\n", "…", outcome.errores.len().saturating_sub(6));
+    println!("  {:>8} and {} more", "…", outcome.errores.len().saturating_sub(6));
     ensure!(
         outcome.resumen == truth.summary,
         "the workbook was made to give {:?}, the import says {:?}",
