@@ -139,9 +139,18 @@ impl History<'_> {
                 ensure!(free && exhausted, "exhausted");
                 (job, lease)
             }
-            Claim::Busy { .. } => return Ok(ensure!(!free && self.model.state == State::Running, "busy")),
-            Claim::NotDue => return Ok(ensure!(!free && self.model.state == State::Pending, "not due")),
-            Claim::Finished(_) => return Ok(ensure!(self.model.state.is_final(), "finished")),
+            Claim::Busy { .. } => {
+                ensure!(!free && self.model.state == State::Running, "busy");
+                return Ok(());
+            }
+            Claim::NotDue => {
+                ensure!(!free && self.model.state == State::Pending, "not due");
+                return Ok(());
+            }
+            Claim::Finished(_) => {
+                ensure!(self.model.state.is_final(), "finished");
+                return Ok(());
+            }
             Claim::Missing => anyhow::bail!("missing"),
         };
         ensure!(lease.epoch == self.model.epoch + 1 && job.epoch == lease.epoch, "the epoch rises");

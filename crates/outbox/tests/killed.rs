@@ -6,8 +6,9 @@ mod common;
 
 use anyhow::Result;
 use common::{Recorder, World};
-use contracts::queues::CATALOG_IMPORTS;
+use contracts::{catalog::v1::ProcessImport, queues::CATALOG_IMPORTS};
 use failpoints::Point;
+use messaging::{Broker, Envelope, Outgoing};
 use outbox::{Meta, Relay, dead_letters::Archiver};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,6 +37,15 @@ async fn a_relay_that_dies_before_it_deletes_publishes_again() -> Result<()> {
     Ok(())
 }
 
+/// Straight to the broker: the relay's failpoint is the other test's.
+async fn send(broker: &Broker, task: &str) -> Result<()> {
+    let envelope = Envelope::new("test", &common::nudge(task))?;
+    for result in broker.publish(&[Outgoing::new::<ProcessImport>(&envelope)?]).await {
+        result?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_whose_archiver_dies_before_the_ack_is_archived_once() -> Result<()> {
     if !fail::has_failpoints() {
@@ -44,15 +54,7 @@ async fn a_letter_whose_archiver_dies_before_the_ack_is_archived_once() -> Resul
     let world = World::new("letters_killed").await?;
     let broker = world.broker().await?;
     world.consume(&broker, Recorder::default());
-    world.publish("bad").await?;
-    let mut conn = world.pool.acquire().await?;
-    let body: String =
-        sea_orm::sqlx::query_scalar("DELETE FROM outbox RETURNING body").fetch_one(&mut *conn).await?;
-    let envelope: messaging::Envelope = serde_json::from_str(&body)?;
-    let outgoing = messaging::Outgoing::new::<contracts::catalog::v1::ProcessImport>(&envelope)?;
-    for result in broker.publish(&[outgoing]).await {
-        result?;
-    }
+    send(&broker, "bad").await?;
 
     fail::cfg(Point::LetterArchived.name(), "1*panic").map_err(anyhow::Error::msg)?;
     let archiver = || Archiver::new(world.pool.clone(), broker.clone(), &[&CATALOG_IMPORTS]);
@@ -66,8 +68,7 @@ async fn a_letter_whose_archiver_dies_before_the_ack_is_archived_once() -> Resul
     })
     .await?;
     // Behind it comes another, so the archiver has been past the first when this one is there.
-    world.publish("bad too").await?;
-    tokio::spawn(Relay::new(world.pool.clone(), broker.clone()).run(world.shutdown.clone()));
+    send(&broker, "bad too").await?;
     world.until_count("SELECT count(*) FROM dead_letters WHERE body LIKE '%bad too%'", 1).await?;
     assert_eq!(world.count("SELECT count(*) FROM dead_letters WHERE state = 'open'").await?, 2);
     Ok(())

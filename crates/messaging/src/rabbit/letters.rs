@@ -2,25 +2,29 @@ use anyhow::{Context as _, bail};
 use contracts::Queue;
 use futures::StreamExt as _;
 use lapin::{
-    Acker, Channel,
+    Acker,
     options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions},
     types::FieldTable,
 };
 
-use super::{headers, topology::Topology};
+use super::{headers, link::OwnChannel, topology::Topology};
 use crate::letters::{DeadLetter, Receipt};
 
 /// A consumer of a dead-letter queue.
 pub(crate) struct LetterSource {
     /// Closes when dropped, and the broker takes back what is not acked.
-    _channel: Channel,
+    _channel: OwnChannel,
     consumer: lapin::Consumer,
     queue: &'static Queue,
     work: String,
 }
 
 impl LetterSource {
-    pub async fn start(channel: Channel, queue: &'static Queue, topology: &Topology) -> anyhow::Result<Self> {
+    pub async fn start(
+        channel: OwnChannel,
+        queue: &'static Queue,
+        topology: &Topology,
+    ) -> anyhow::Result<Self> {
         let dead = topology.dead(queue.name);
         let consumer = channel
             .basic_consume(

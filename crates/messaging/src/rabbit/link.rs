@@ -81,6 +81,35 @@ impl Link {
     }
 }
 
+/// A consumer's channel, which closes when it is dropped. lapin's own does not once it has a consumer: the
+/// broker would go on keeping its deliveries for us.
+pub(crate) struct OwnChannel(Channel);
+
+impl OwnChannel {
+    pub fn new(channel: Channel) -> Self {
+        Self(channel)
+    }
+}
+
+impl std::ops::Deref for OwnChannel {
+    type Target = Channel;
+
+    fn deref(&self) -> &Channel {
+        &self.0
+    }
+}
+
+impl Drop for OwnChannel {
+    fn drop(&mut self) {
+        if self.0.status().connected()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let channel = self.0.clone();
+            runtime.spawn(async move { leave(&channel).await });
+        }
+    }
+}
+
 /// Closes a channel. That it had failed already is no news by now.
 pub(crate) async fn leave(channel: &Channel) {
     let _ = tokio::time::timeout(CONNECT_WITHIN, channel.close(200, "done".into())).await;

@@ -19,7 +19,7 @@ pub(crate) use publisher::{Failed, Frame};
 pub(crate) use source::{Source, Token};
 
 use crate::{Backoff, Depth};
-use link::Link;
+use link::{Link, OwnChannel};
 use publisher::Publisher;
 use topology::Topology;
 
@@ -100,7 +100,7 @@ impl Rabbit {
     ) -> anyhow::Result<Source> {
         let tiers: BTreeSet<Duration> = backoff.steps.iter().copied().collect();
         let opened = tokio::time::timeout(PATIENCE, async {
-            let channel = self.consuming.connection().await?.create_channel().await?;
+            let channel = OwnChannel::new(self.consuming.connection().await?.create_channel().await?);
             self.topology.declare(&channel, queue, &tiers).await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             Source::start(channel, queue, tiers, &self.topology, &self.publisher).await
@@ -111,7 +111,7 @@ impl Rabbit {
 
     pub async fn letters(&self, queue: &'static Queue, prefetch: u16) -> anyhow::Result<LetterSource> {
         let opened = tokio::time::timeout(PATIENCE, async {
-            let channel = self.consuming.connection().await?.create_channel().await?;
+            let channel = OwnChannel::new(self.consuming.connection().await?.create_channel().await?);
             self.topology.declare(&channel, queue, &BTreeSet::new()).await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             LetterSource::start(channel, queue, &self.topology).await

@@ -17,7 +17,8 @@ use tokio::{
 };
 
 use super::{
-    acks, headers, link,
+    acks, headers,
+    link::{self, OwnChannel},
     publisher::{Failed, Frame, Publisher},
     topology::Topology,
 };
@@ -28,7 +29,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A consumer on a channel of its own.
 pub(crate) struct Source {
-    channel: Channel,
+    channel: OwnChannel,
     consumer: lapin::Consumer,
     place: Arc<Place>,
     acknowledging: JoinHandle<()>,
@@ -51,7 +52,7 @@ struct Place {
 
 impl Source {
     pub async fn start(
-        channel: Channel,
+        channel: OwnChannel,
         queue: &'static Queue,
         tiers: BTreeSet<Duration>,
         topology: &Arc<Topology>,
@@ -68,9 +69,9 @@ impl Source {
             .await
             .with_context(|| format!("{work} can't be consumed"))?;
         let (settled, receiver) = unbounded_channel();
-        let acknowledging = tokio::spawn(acks::acknowledge(channel.clone(), receiver));
+        let acknowledging = tokio::spawn(acks::acknowledge(Channel::clone(&channel), receiver));
         let place = Arc::new(Place {
-            channel: channel.clone(),
+            channel: Channel::clone(&channel),
             queue,
             topology: topology.clone(),
             publisher: publisher.clone(),

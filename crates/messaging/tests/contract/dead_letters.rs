@@ -114,3 +114,28 @@ async fn a_letter_that_was_not_archived_comes_again(transport: Transport) -> Res
     letter.ack().await?;
     consumer.stop().await
 }
+
+contract!(what_an_archiver_held_when_it_left_goes_to_the_next: Amqp);
+async fn what_an_archiver_held_when_it_left_goes_to_the_next(transport: Transport) -> Result<()> {
+    let rig = Rig::new(transport).await?;
+    let policy = Policy { max_attempts: 1, ..quick() };
+    let consumer = rig.consume(policy, |_, _| async { Err(JobError::fail(anyhow!("no"))) });
+    for n in 0..3 {
+        rig.send(&n.to_string()).await?;
+    }
+    until("three letters", async || Ok(rig.broker.depth(&WORK).await?.dead == 3)).await?;
+    // It has asked for letters, was given some, and took one.
+    let mut leaving = rig.broker.letters(&WORK);
+    within(leaving.next()).await?.ack().await?;
+    drop(leaving);
+    // Others were about to ask, and left.
+    for micros in [0, 500, 2_000, 10_000] {
+        let mut letters = rig.broker.letters(&WORK);
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(micros), letters.next()).await;
+    }
+    let mut next = rig.broker.letters(&WORK);
+    for _ in 0..2 {
+        within(next.next()).await?.ack().await?;
+    }
+    consumer.stop().await
+}

@@ -101,13 +101,12 @@ pub async fn replay(
     let mut transaction = pool.begin().await?;
     let mut report = survey(&mut transaction, selection, dry_run).await?;
     let mut last = Uuid::nil();
-    while !dry_run {
-        let Some(batch_end) =
+    if !dry_run {
+        while let Some(batch_end) =
             replay_batch(&mut transaction, selection, actor, last, &mut report.changed).await?
-        else {
-            break;
-        };
-        last = batch_end;
+        {
+            last = batch_end;
+        }
     }
     record(&mut transaction, selection, actor, "replay", &report).await?;
     transaction.commit().await?;

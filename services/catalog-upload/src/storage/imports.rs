@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{
-    self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool, postgres::PgRow, types::Json,
+    self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow, types::Json,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -55,7 +55,6 @@ pub struct Import {
 
 impl FromRow<'_, PgRow> for Import {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        use sqlx::Row as _;
         Ok(Self {
             id: row.try_get("id")?,
             proveedor_id: row.try_get("proveedor_id")?,
@@ -183,12 +182,18 @@ pub async fn first_rejections(conn: &mut PgConnection, import: Uuid) -> sqlx::Re
     const QUERY: &str = "
         select row_number, message, code, \"column\", value from import_rejections
         where import_id = $1 order by row_number limit $2";
-    let rows: Vec<(i32, String, String, Option<String>, Option<String>)> =
-        sqlx::query_as(QUERY).bind(import).bind(LISTED).fetch_all(conn).await?;
-    Ok(rows
-        .into_iter()
-        .map(|(fila, error, codigo, columna, valor)| RowProblem { fila, error, codigo, columna, valor })
-        .collect())
+    let rows = sqlx::query(QUERY).bind(import).bind(LISTED).fetch_all(conn).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(RowProblem {
+                fila: row.try_get("row_number")?,
+                error: row.try_get("message")?,
+                codigo: row.try_get("code")?,
+                columna: row.try_get("column")?,
+                valor: row.try_get("value")?,
+            })
+        })
+        .collect()
 }
 
 /// The first products an import created or updated, in the order of the sheet.
@@ -225,39 +230,28 @@ pub async fn record_summary(conn: &mut PgConnection, import: Uuid, summary: &Res
         .map(drop)
 }
 
-/// The service's own invariants, for `doctor`: a line for each that does not hold.
+/// Each query yields one row a finding, as a sentence.
+const CHECKS: &[&str] = &[
+    "SELECT format('import %s: its summary says %s accepted and %s rejected, its ledger has %s and %s',
+            id, accepted, rejected, changes, rejections)
+     FROM (SELECT i.id, i.accepted, i.rejected,
+                  (SELECT count(*) FROM import_changes c WHERE c.import_id = i.id) AS changes,
+                  (SELECT count(*) FROM import_rejections r WHERE r.import_id = i.id) AS rejections
+           FROM imports i JOIN jobs j ON j.id = i.id WHERE j.state = 'completed') AS counted
+     WHERE accepted IS DISTINCT FROM changes OR rejected IS DISTINCT FROM rejections LIMIT 20",
+    "SELECT format('import %s: row %s is both accepted and rejected', import_id, row_number)
+     FROM import_changes JOIN import_rejections USING (import_id, row_number) LIMIT 20",
+    "SELECT format('import %s: row %s was accepted %s times', import_id, row_number, count(*))
+     FROM import_changes GROUP BY import_id, row_number HAVING count(*) > 1 LIMIT 20",
+    "SELECT format('job %s: an import''s job without its import', j.id)
+     FROM jobs j LEFT JOIN imports i ON i.id = j.id WHERE j.kind = 'catalog.imports' AND i.id IS NULL LIMIT 20",
+];
+
+/// The service's own invariants, for `doctor`: a sentence for each that does not hold.
 pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
-    const MISMATCHED: &str = "
-        select * from (
-            select i.id, i.accepted, i.rejected,
-                (select count(*) from import_changes c where c.import_id = i.id) as changes,
-                (select count(*) from import_rejections r where r.import_id = i.id) as rejections
-            from imports i join jobs j on j.id = i.id where j.state = 'completed'
-        ) counted
-        where accepted is distinct from changes or rejected is distinct from rejections";
-    let mismatched: Vec<(Uuid, Option<i32>, Option<i32>, i64, i64)> =
-        sqlx::query_as(MISMATCHED).fetch_all(pool).await?;
-    let mut findings: Vec<String> = mismatched
-        .into_iter()
-        .map(|(id, accepted, rejected, changes, rejections)| {
-            format!(
-                "import {id}: the summary says {accepted:?} accepted and {rejected:?} rejected, \
-                 the ledger has {changes} and {rejections}"
-            )
-        })
-        .collect();
-    let both: Vec<(Uuid, i32)> = sqlx::query_as(
-        "select import_id, row_number from import_changes join import_rejections using (import_id, row_number) limit 20",
-    )
-    .fetch_all(pool)
-    .await?;
-    findings
-        .extend(both.iter().map(|(id, row)| format!("import {id}: row {row} is both accepted and rejected")));
-    let orphans: Vec<Uuid> = sqlx::query_scalar(
-        "select j.id from jobs j left join imports i on i.id = j.id where j.kind = 'catalog.imports' and i.id is null",
-    )
-    .fetch_all(pool)
-    .await?;
-    findings.extend(orphans.iter().map(|id| format!("job {id}: an import's job without its import")));
+    let mut findings = Vec::new();
+    for check in CHECKS {
+        findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
+    }
     Ok(findings)
 }

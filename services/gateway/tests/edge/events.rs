@@ -1,12 +1,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use contracts::{
     catalog::v1::{ImportCompleted, ImportFailed, ImportSummary},
     queues::GATEWAY_EVENTS,
 };
-use messaging::{Broker, BrokerConfig, Envelope, Outgoing};
+use messaging::{Broker, BrokerConfig, Destination, Envelope, Outgoing};
+use serde_json::Value;
 use stack::{Namespace, wait::until};
+use uuid::Uuid;
 
 use crate::{harness::Setup, stream::Source, upstream::Upstream};
 
@@ -47,9 +50,9 @@ fn failed(task: &str, version: u64) -> ImportFailed {
 async fn each_event_is_shown_once_and_never_after_a_newer_one() -> anyhow::Result<()> {
     let namespace = Namespace::create("edge_events").await?;
     let upstream = Upstream::start().await?;
-    let one = Setup::new(&namespace, &upstream.url).start().await?;
+    let one = Setup::new(&namespace, &upstream.url).with_broker(&namespace).start().await?;
     // Two replicas compete for the queue and show the same.
-    let two = Setup::new(&namespace, &upstream.url).start().await?;
+    let two = Setup::new(&namespace, &upstream.url).with_broker(&namespace).start().await?;
     let token = one.user("supplier", Some("PROV001")).await?;
     until("it reads the stream", SOON, async || Source::open(&one, &token, None).await.is_ok()).await?;
     let mut source = Source::open(&one, &token, None).await?.settled().await?;
@@ -79,6 +82,24 @@ async fn each_event_is_shown_once_and_never_after_a_newer_one() -> anyhow::Resul
     assert_eq!(event.kind, "lote.catalog.v1.ImportFailed");
     assert_eq!(event.data["data"]["task_id"], "t2", "neither the repeated nor the older one is shown");
     assert_eq!(event.data["data"]["error"], "Archivo dañado");
+
+    // What is no event of ours ends where a person sees it.
+    let strange = Outgoing {
+        destination: Destination::Event("catalog.import_completed.v1".into()),
+        id: Uuid::now_v7(),
+        kind: "lote.catalog.v1.ImportCompleted".into(),
+        body: Bytes::from_static(b"{\"neither\": \"envelope nor event\"}"),
+    };
+    publish(&broker, strange).await?;
+    let admin = one.admin().await?;
+    let letters = async || -> anyhow::Result<Value> {
+        let request = one.get("/api/v1/admin/gateway/dead-letters").bearer_auth(&admin);
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    };
+    until("the letter is archived", SOON, async || {
+        letters().await.is_ok_and(|letters| letters["items"][0]["queue"] == "gateway.events")
+    })
+    .await?;
     one.stop().await?;
     two.stop().await?;
     Ok(())

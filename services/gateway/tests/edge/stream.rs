@@ -287,3 +287,51 @@ async fn a_stream_outlives_redis() -> anyhow::Result<()> {
     std::fs::remove_dir_all(directory)?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_client_that_falls_behind_is_told_and_goes_on_where_it_was() -> anyhow::Result<()> {
+    const EVENTS: i64 = 3_000;
+    let namespace = Namespace::create("edge_sse_lag").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let redis = redis(&namespace)?;
+    let token = gateway.admin().await?;
+    until("it reads the stream", SOON, async || Source::open(&gateway, &token, None).await.is_ok()).await?;
+
+    let mut slow = Source::open(&gateway, &token, None).await?.settled().await?;
+    // More than the sockets' buffers hold, so that the gateway can't get rid of it.
+    let padding = "x".repeat(16 << 10);
+    let mut connection = redis.dedicated().await?;
+    for batch in 0..EVENTS / 50 {
+        let mut pipe = deadpool_redis::redis::pipe();
+        for n in batch * 50..(batch + 1) * 50 {
+            let event = LiveEvent {
+                kind: "job.progress".into(),
+                service: "catalog-upload".into(),
+                proveedor_id: None,
+                data: json!({ "n": n, "padding": padding }),
+            };
+            let event = serde_json::to_string(&event)?;
+            pipe.cmd("XADD").arg(redis.key(STREAM)).arg("*").arg(FIELD).arg(event).ignore();
+        }
+        pipe.query_async::<()>(&mut connection).await?;
+    }
+    let mut next = 0;
+    let told = loop {
+        let event = slow.next().await?.context("it ended without a word")?;
+        if event.kind == "reset" {
+            break event;
+        }
+        assert_eq!(event.data["data"]["n"], next);
+        next += 1;
+    };
+    assert_eq!(told.data["reason"], "lagged");
+    assert!(next < EVENTS, "it never fell behind");
+    assert_eq!(slow.next().await?, None);
+    let mut back = Source::open(&gateway, &token, slow.last_id.as_deref()).await?;
+    for n in next..EVENTS {
+        assert_eq!(back.number().await?, n);
+    }
+    cmd("DEL").arg(redis.key(STREAM)).query_async::<()>(&mut connection).await?;
+    Ok(())
+}

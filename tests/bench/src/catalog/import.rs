@@ -1,7 +1,7 @@
 use super::{Arena, SUPPLIER};
 use crate::figure::{Figure, median};
 use anyhow::{Result, ensure};
-use calamine::{Reader as _, Xlsx, open_workbook};
+use calamine::{Xlsx, open_workbook};
 use stack::platform::{Upload, compare, task_id};
 use std::path::Path;
 use std::time::{Duration, Instant};
