@@ -1,20 +1,20 @@
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// One figure, printed as one JSON line.
 pub struct Figure {
-    line: Map<String, Value>,
+    /// In the order in which they are printed.
+    members: Vec<(String, Value)>,
     value: f64,
 }
 
 impl Figure {
     /// A figure of a suite, in a unit.
     pub fn new(bench: &str, metric: &str, value: f64, unit: &str) -> Self {
-        let mut line = Map::new();
-        line.insert("bench".to_owned(), json!(bench));
-        line.insert("metric".to_owned(), json!(metric));
-        line.insert("value".to_owned(), json!(rounded(value)));
-        line.insert("unit".to_owned(), json!(unit));
-        Self { line, value }
+        Self { members: Vec::new(), value }
+            .with("bench", json!(bench))
+            .with("metric", json!(metric))
+            .with("value", json!(rounded(value)))
+            .with("unit", json!(unit))
     }
 
     /// A floor in the same unit, where more is better: the ratio says how many times as fast the floor is.
@@ -44,13 +44,14 @@ impl Figure {
     /// Something else that a reader should know.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {
-        self.line.insert(name.to_owned(), value);
+        self.members.push((name.to_owned(), value));
         self
     }
 
     /// Prints it.
     pub fn print(self) {
-        println!("{}", Value::Object(self.line));
+        let members: Vec<_> = self.members.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+        println!("{{{}}}", members.join(","));
     }
 }
 

@@ -45,15 +45,11 @@ impl Case {
         matches!(self, Self::ApiKill | Self::PostgresKill | Self::LocalstackOutage | Self::LocalstackWipe)
     }
 
-    /// Kills.
-    pub async fn strike(self, arena: &Arena) -> Result<()> {
+    /// Kills. A wipe takes the workers with it where `hard`: they have the file on their disks then, and need
+    /// it again.
+    pub async fn strike(self, arena: &Arena, hard: bool) -> Result<()> {
         match self {
-            Self::WorkerKill => {
-                for worker in &arena.platform.workers {
-                    worker.kill().await?;
-                }
-                Ok(())
-            }
+            Self::WorkerKill => kill_workers(arena).await,
             Self::ApiKill => arena.platform.api.kill().await,
             Self::PostgresKill => arena.stack.postgres.kill().await,
             Self::RedisKill => arena.stack.redis.kill().await,
@@ -62,7 +58,12 @@ impl Case {
                 arena.aws.cut().await;
                 Ok(())
             }
-            Self::LocalstackWipe => arena.stack.localstack.kill().await,
+            Self::LocalstackWipe => {
+                if hard {
+                    kill_workers(arena).await?;
+                }
+                arena.stack.localstack.kill().await
+            }
             Self::Failpoints => Ok(()),
         }
     }
@@ -71,12 +72,7 @@ impl Case {
     pub async fn restore(self, arena: &mut Arena, pause: Duration) -> Result<()> {
         tokio::time::sleep(pause).await;
         match self {
-            Self::WorkerKill => {
-                for worker in &mut arena.platform.workers {
-                    worker.restart().await?;
-                }
-                Ok(())
-            }
+            Self::WorkerKill => restart_workers(arena).await,
             Self::ApiKill => arena.platform.api.restart().await,
             Self::PostgresKill => arena.stack.postgres.start().await,
             Self::RedisKill => arena.stack.redis.start().await,
@@ -85,8 +81,28 @@ impl Case {
                 arena.aws.heal().await;
                 Ok(())
             }
-            Self::LocalstackWipe => arena.stack.localstack.start().await,
+            Self::LocalstackWipe => {
+                arena.stack.localstack.start().await?;
+                restart_workers(arena).await
+            }
             Self::Failpoints => Ok(()),
         }
     }
+}
+
+async fn kill_workers(arena: &Arena) -> Result<()> {
+    for worker in &arena.platform.workers {
+        worker.kill().await?;
+    }
+    Ok(())
+}
+
+/// Starts those that do not run.
+async fn restart_workers(arena: &mut Arena) -> Result<()> {
+    for worker in &mut arena.platform.workers {
+        if !worker.is_running() {
+            worker.restart().await?;
+        }
+    }
+    Ok(())
 }

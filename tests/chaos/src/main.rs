@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use case::Case;
 use clap::{Parser, ValueEnum};
 use round::Tally;
-use serde_json::json;
+use serde::Serialize;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -43,8 +43,11 @@ async fn main() -> ExitCode {
     let cases = arguments.case.map_or_else(|| Case::value_variants().to_vec(), |case| vec![case]);
     let mut unmeasured = 0;
     for case in cases {
-        match measure(case, &arguments).await {
-            Ok(tally) => println!("{}", line(case, &tally)),
+        let line = measure(case, &arguments)
+            .await
+            .and_then(|tally| serde_json::to_string(&Line::new(case, tally)).context("a line of results"));
+        match line {
+            Ok(line) => println!("{line}"),
             Err(error) => {
                 eprintln!("{}: could not be measured: {error:#}", case.name());
                 unmeasured += 1;
@@ -76,23 +79,38 @@ async fn measure(case: Case, arguments: &Arguments) -> Result<Tally> {
     Ok(tally)
 }
 
-fn line(case: Case, tally: &Tally) -> serde_json::Value {
-    let mut line = json!({
-        "chaos": "catalog",
-        "case": case.name(),
-        "rounds": tally.rounds,
-        "struck": tally.struck,
-        "accepted": tally.accepted,
-        "final": tally.finished,
-        "lost": tally.lost,
-        "duplicated": tally.duplicated,
-        "doctor": tally.findings,
-    });
-    if case == Case::LocalstackWipe {
-        line["object_gone"] = json!(tally.object_gone);
+/// A case's results, in the order in which they are printed.
+#[derive(Serialize)]
+struct Line {
+    chaos: &'static str,
+    case: &'static str,
+    rounds: u32,
+    struck: u32,
+    accepted: usize,
+    r#final: usize,
+    lost: usize,
+    duplicated: usize,
+    doctor: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object_gone: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_struck: Option<Vec<&'static str>>,
+}
+
+impl Line {
+    fn new(case: Case, tally: Tally) -> Self {
+        Self {
+            chaos: "catalog",
+            case: case.name(),
+            rounds: tally.rounds,
+            struck: tally.struck,
+            accepted: tally.accepted,
+            r#final: tally.finished,
+            lost: tally.lost,
+            duplicated: tally.duplicated,
+            doctor: tally.findings,
+            object_gone: (case == Case::LocalstackWipe).then_some(tally.object_gone),
+            not_struck: (case == Case::Failpoints).then_some(tally.not_struck),
+        }
     }
-    if case == Case::Failpoints {
-        line["not_struck"] = json!(tally.not_struck);
-    }
-    line
 }

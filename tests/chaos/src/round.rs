@@ -117,7 +117,7 @@ async fn strike_once(
     let in_flight = uploads.iter().any(|upload| !upload.is_finished());
     let running = arena.running(&all_of(arena, books).await?).await?;
     let struck_at = now();
-    case.strike(arena).await?;
+    case.strike(arena, random.random_bool(0.5)).await?;
     arena.door.heal().await;
     let pause = Duration::from_millis(random.random_range(100..1_500));
     case.restore(arena, pause).await?;
