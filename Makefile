@@ -45,11 +45,11 @@ logs: | $(BIN)/stack ## One log: make logs SERVICE=gateway
 # On servers of its own, so that it may run beside a demo, and beside tests run by hand.
 test: export LOTE_TEST_STACK := $(CURDIR)/.stack/make-test
 test: install ## Format, lints and all tests, against real servers of its own
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
-	cargo build --workspace $(FEATURES)
-	@trap '$(BIN)/stack test-down' EXIT
-	$(BIN)/stack test-up
+	@trap '[ ! -x $(BIN)/stack ] || $(BIN)/stack test-down' EXIT
+	echo '- format'; cargo fmt --all --check
+	echo '- lints'; cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	echo '- build'; cargo build --workspace $(FEATURES)
+	echo '- tests'; $(BIN)/stack test-up
 	if cargo nextest --version >/dev/null 2>&1; then
 		cargo nextest run --workspace $(FEATURES) --no-fail-fast
 	else
@@ -69,6 +69,6 @@ fmt: ## Format
 	@cargo fmt --all
 
 clean: ## Stop everything, remove its data and what was built
-	@if [ -x $(BIN)/stack ]; then $(BIN)/stack down; $(BIN)/stack test-down; fi
-	@rm -rf .stack
-	@cargo clean
+	@if [ -x $(BIN)/stack ]; then $(BIN)/stack clean; fi
+	rm -rf .stack
+	cargo clean

@@ -19,6 +19,8 @@ enum Verb {
     Up,
     /// Stop everything; the data stays
     Down,
+    /// Stop everything, the servers of tests too, and remove all data
+    Clean,
     /// Say what runs
     Status,
     /// Show a log and follow it
@@ -52,6 +54,7 @@ async fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Up => cli::up::up().await.map(|demo| cli::demo::print_where(&demo)),
         Verb::Down => cli::down::down().await,
+        Verb::Clean => cli::down::clean().await,
         Verb::Status => cli::status::status().await,
         Verb::Logs { service } => cli::status::logs(service.as_deref()),
         Verb::Demo => cli::demo::demo().await,

@@ -5,6 +5,8 @@ use sea_orm::sqlx::{self, Connection, PgConnection};
 use serde_json::{Value, json};
 use stack::server::{Durability, Postgres, Redis};
 use stack::{Namespace, Stack, wait};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 #[tokio::test]
@@ -61,6 +63,8 @@ async fn cleaning_up_leaves_nothing() -> Result<()> {
 async fn a_killed_postgres_keeps_what_was_committed() -> Result<()> {
     stack::install_tls();
     let dir = tempfile::tempdir_in(stack::home())?;
+    // As in a private home: the user postgres, whom root runs it as, can't enter here.
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o700))?;
     let postgres = Postgres::at(dir.path(), stack::ports::free()?, "secret", Durability::Full)?;
     postgres.start().await?;
     let mut connection = PgConnection::connect(&postgres.url()).await?;
@@ -76,7 +80,10 @@ async fn a_killed_postgres_keeps_what_was_committed() -> Result<()> {
     let value: i32 = sqlx::query_scalar("SELECT value FROM thing").fetch_one(&mut connection).await?;
     ensure!(value == 7);
     postgres.stop().await?;
-    postgres.remove_data()
+    let data = std::fs::canonicalize(dir.path().join("data"))?;
+    postgres.remove_data()?;
+    ensure!(!data.exists(), "{} is left", data.display());
+    Ok(())
 }
 
 #[tokio::test]

@@ -110,7 +110,8 @@ async fn follow(client: &Client, url: &str, token: &str) -> Result<Outcome> {
     loop {
         let answer = client.get(url).bearer_auth(token).send().await?;
         let status: Status = body(answer, "status").await?;
-        bar.set_length(status.progress.total.unwrap_or(ROWS as u64));
+        // The service counts the rows first; we know how many there are.
+        bar.set_length(status.progress.total.filter(|total| *total > 0).unwrap_or(ROWS as u64));
         bar.set_position(status.progress.processed);
         bar.set_message(status.status.clone());
         match (status.status.as_str(), status.result) {

@@ -10,11 +10,27 @@ pub async fn down() -> Result<()> {
         println!("Nothing to stop");
         return Ok(());
     }
+    stop().await?;
+    println!("Stopped. The data stays in .stack/demo; `make clean` removes it");
+    Ok(())
+}
+
+/// Stops everything, the servers of tests too, and removes all data.
+pub async fn clean() -> Result<()> {
+    stack::servers::remove_shared().await?;
+    let _lock = stack::servers::lock(&Demo::dir()).await?;
+    if Demo::exists() {
+        stop().await?.stack.remove().await?;
+    }
+    Ok(())
+}
+
+async fn stop() -> Result<Demo> {
     let running: Vec<_> = SERVICES.iter().filter_map(|name| state::running(name)).collect();
     for drained in join_all(running.iter().map(drain)).await {
         drained?;
     }
-    Demo::open()?.stack.stop_all().await?;
-    println!("Stopped. The data stays in .stack/demo; `make clean` removes it");
-    Ok(())
+    let demo = Demo::open()?;
+    demo.stack.stop_all().await?;
+    Ok(demo)
 }
