@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail};
 use contracts::Queue;
 use futures::StreamExt as _;
@@ -12,8 +14,8 @@ use crate::letters::{DeadLetter, Receipt};
 
 /// A consumer of a dead-letter queue.
 pub(crate) struct LetterSource {
-    /// Closes when dropped, and the broker takes back what is not acked.
-    _channel: OwnChannel,
+    /// Closes with this and the last of its letters, and the broker takes back what is not acked.
+    channel: Arc<OwnChannel>,
     consumer: lapin::Consumer,
     queue: &'static Queue,
     work: String,
@@ -35,7 +37,7 @@ impl LetterSource {
             )
             .await
             .with_context(|| format!("{dead} can't be consumed"))?;
-        Ok(Self { _channel: channel, consumer, queue, work: topology.work(queue.name) })
+        Ok(Self { channel: Arc::new(channel), consumer, queue, work: topology.work(queue.name) })
     }
 
     pub async fn next(&mut self) -> anyhow::Result<DeadLetter> {
@@ -45,7 +47,8 @@ impl LetterSource {
         let delivered = delivered?;
         let past = headers::past(&delivered.properties);
         let broker = headers::death(&delivered.properties, &self.work);
-        let receipt = Receipt::Rabbit(LetterReceipt { acker: Some(delivered.acker) });
+        let receipt =
+            Receipt::Rabbit(LetterReceipt { acker: Some(delivered.acker), _channel: self.channel.clone() });
         let mut letter = DeadLetter::read(delivered.data.into(), self.queue.name, receipt);
         letter.attempts = past.attempts;
         letter.first_failed_at = past.first_failed_at;
@@ -66,9 +69,15 @@ impl LetterSource {
 }
 
 /// Removes a letter; dropped without, gives it back.
-#[derive(Debug)]
 pub(crate) struct LetterReceipt {
     acker: Option<Acker>,
+    _channel: Arc<OwnChannel>,
+}
+
+impl std::fmt::Debug for LetterReceipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LetterReceipt").field("acker", &self.acker).finish_non_exhaustive()
+    }
 }
 
 impl LetterReceipt {
