@@ -398,7 +398,9 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
                     ));
                 }
                 let may_see = matches!(expected, 200..=299) && !matches!(who, Stranger | StrangersViewer);
-                if !may_see && body.contains(SECRET) {
+                // What the caller itself asked for may come back to it.
+                let shown = body.replace(&world.product, "");
+                if !may_see && shown.contains(SECRET) {
                     wrong.push(format!(
                         "{method} {path} by {who:?} at the {way} shows the owner's data: {body}"
                     ));

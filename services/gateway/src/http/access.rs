@@ -53,18 +53,23 @@ pub async fn guard<B: MessageBody + 'static>(
         _ => address,
     };
     let verdict = app.limiter.check(class, &key);
-    let mut response = if verdict.allowed {
-        {
-            let mut extensions = request.extensions_mut();
-            if let Access::Known { caller, .. } = &access {
-                extensions.insert(caller.clone());
-            }
-            extensions.insert(access);
+    let mut response = match access {
+        _ if !verdict.allowed => request.into_response(Problem::too_many(verdict.reset).error_response()),
+        // Here and not in the handlers: those of other crates know only callers and no refusals. Who wants to
+        // leave may, with whatever is left of a session.
+        Access::Refused(problem) if !request.path().ends_with("/auth/logout") => {
+            request.into_response(problem.error_response())
         }
-        next.call(request).await?.map_into_boxed_body()
-    } else {
-        let problem = Problem::too_many(verdict.reset);
-        request.into_response(problem.error_response())
+        access => {
+            {
+                let mut extensions = request.extensions_mut();
+                if let Access::Known { caller, .. } = &access {
+                    extensions.insert(caller.clone());
+                }
+                extensions.insert(access);
+            }
+            next.call(request).await?.map_into_boxed_body()
+        }
     };
     for (name, value) in verdict.headers() {
         response.headers_mut().insert(name, value);
