@@ -50,7 +50,8 @@ impl Figure {
 
     /// Prints it.
     pub fn print(self) {
-        let members: Vec<_> = self.members.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+        let members: Vec<_> =
+            self.members.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
         println!("{{{}}}", members.join(","));
     }
 }
