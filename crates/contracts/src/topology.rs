@@ -63,20 +63,24 @@ pub enum Route {
 pub mod queues {
     use super::{Queue, Transport};
 
-    /// Imports of supplier catalogs. Its users run it on SQS.
+    /// Imports of supplier catalogs, and what takes them back. Its users run it on SQS.
     pub const CATALOG_IMPORTS: Queue =
         Queue { name: "catalog.imports", transport: Transport::Sqs, events: &[] };
+
+    /// Files that people ask for and wait for: they don't stand in line behind imports.
+    pub const CATALOG_REPORTS: Queue =
+        Queue { name: "catalog.reports", transport: Transport::Amqp, events: &[] };
 
     /// What the gateway shows live to the people it concerns.
     pub const GATEWAY_EVENTS: Queue = Queue {
         name: "gateway.events",
         transport: Transport::Amqp,
-        events: &["catalog.import_completed.v1", "catalog.import_failed.v1"],
+        events: &["catalog.import_completed.v1", "catalog.import_failed.v1", "catalog.import_undone.v1"],
     };
 }
 
 /// Every queue of the platform, to declare and to list.
-pub const QUEUES: &[&Queue] = &[&queues::CATALOG_IMPORTS, &queues::GATEWAY_EVENTS];
+pub const QUEUES: &[&Queue] = &[&queues::CATALOG_IMPORTS, &queues::CATALOG_REPORTS, &queues::GATEWAY_EVENTS];
 
 /// The queues that receive an event. An event nobody subscribes to may go nowhere.
 pub fn subscribers(routing_key: &str) -> impl Iterator<Item = &'static Queue> {

@@ -71,17 +71,50 @@ fn golden_messages_decode_for_ever() {
         version: 12,
     });
     golden(&v1::ImportFailed {
-        task_id,
+        task_id: task_id.clone(),
         proveedor_id: "PROV001".into(),
         filename: "productos.xlsx".into(),
         reason: "Columnas faltantes: codigo".into(),
         version: 3,
     });
+    golden(&v1::UndoImport { task_id: task_id.clone() });
+    golden(&v1::AnnotateImport { job_id: task_id.clone() });
+    golden(&v1::ImportUndone {
+        task_id: task_id.clone(),
+        import_id: "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e10".into(),
+        proveedor_id: "PROV001".into(),
+        filename: "productos.xlsx".into(),
+        removed: 280,
+        restored: 5,
+        kept: 5,
+        version: 9,
+    });
+    golden(&v1::ProductsChanged {
+        proveedor_id: "PROV001".into(),
+        changes: vec![
+            v1::ProductChange {
+                product_id: "P-1".into(),
+                action: v1::ChangeAction::Created.into(),
+                version: 7_001,
+            },
+            v1::ProductChange {
+                product_id: "P-2".into(),
+                action: v1::ChangeAction::Deleted.into(),
+                version: 7_002,
+            },
+        ],
+        task_id,
+    });
 }
 
 #[test]
 fn every_event_a_queue_is_bound_to_exists_and_its_queue_carries_events() {
-    let events = [v1::ImportCompleted::ROUTE, v1::ImportFailed::ROUTE];
+    let events = [
+        v1::ImportCompleted::ROUTE,
+        v1::ImportFailed::ROUTE,
+        v1::ImportUndone::ROUTE,
+        v1::ProductsChanged::ROUTE,
+    ];
     for queue in QUEUES {
         for key in queue.events {
             assert!(

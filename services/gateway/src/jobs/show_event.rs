@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chassis::redis::Redis;
 use contracts::{
     Message,
-    catalog::v1::{ImportCompleted, ImportFailed},
+    catalog::v1::{ImportCompleted, ImportFailed, ImportUndone},
     live::{FIELD, KEEP, LiveEvent, STREAM},
     queues::GATEWAY_EVENTS,
 };
@@ -36,7 +36,8 @@ pub fn consumer(broker: &Broker, redis: &Redis) -> Consumer {
     Consumer::new(broker, &GATEWAY_EVENTS)
         .policy(Policy::default())
         .handle::<ImportCompleted>(show.clone())
-        .handle::<ImportFailed>(show)
+        .handle::<ImportFailed>(show.clone())
+        .handle::<ImportUndone>(show)
 }
 
 /// The handler of all events.
@@ -80,6 +81,13 @@ impl Handler<ImportFailed> for ShowEvent {
     }
 }
 
+#[async_trait]
+impl Handler<ImportUndone> for ShowEvent {
+    async fn handle(&self, message: ImportUndone, context: &Context) -> Result<(), JobError> {
+        self.show(context.id, &message.task_id, message.version, &undone(&message)).await.map(drop)
+    }
+}
+
 /// The event with the field names of the catalog's own API.
 fn completed(message: &ImportCompleted) -> LiveEvent {
     let summary = message.summary.unwrap_or_default();
@@ -113,6 +121,28 @@ fn failed(message: &ImportFailed) -> LiveEvent {
             "proveedor_id": message.proveedor_id,
             "version": message.version,
             "error": message.reason,
+        }),
+    )
+}
+
+fn undone(message: &ImportUndone) -> LiveEvent {
+    event::<ImportUndone>(
+        &message.proveedor_id,
+        json!({
+            "task_id": message.task_id,
+            "status": "completed",
+            "tipo": "reversion",
+            "revierte": message.import_id,
+            "filename": message.filename,
+            "proveedor_id": message.proveedor_id,
+            "version": message.version,
+            "resumen": {
+                "total": message.removed + message.restored + message.kept,
+                "exitosos": message.removed + message.restored,
+                "rechazados": message.kept,
+                "productos_eliminados": message.removed,
+                "productos_restaurados": message.restored,
+            },
         }),
     )
 }
