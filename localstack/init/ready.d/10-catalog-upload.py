@@ -18,6 +18,8 @@ VISIBILITY_SECONDS = os.environ.get("SQS_VISIBILITY_TIMEOUT", "300")
 RETENTION_SECONDS = os.environ.get("SQS_MESSAGE_RETENTION", "86400")
 # A dead letter keeps the time of its first enqueueing: give it the longest retention there is, 14 days.
 DEAD_RETENTION_SECONDS = "1209600"
+# A backstop for what the service deletes itself after IMPORT_RETENTION_DAYS.
+UPLOAD_EXPIRY_DAYS = int(os.environ.get("IMPORT_RETENTION_DAYS", "90")) + 7
 # A backstop above Lote's own limit of attempts: receives also count crashes and drains.
 MAX_RECEIVES = "20"
 
@@ -43,6 +45,28 @@ def ensure_bucket(s3):
         s3.create_bucket(Bucket=BUCKET, **where)
 
 
+def ensure_lifecycle(s3):
+    rules = [
+        {
+            "ID": f"expire-{prefix.rstrip('/')}",
+            "Status": "Enabled",
+            "Filter": {"Prefix": prefix},
+            "Expiration": {"Days": UPLOAD_EXPIRY_DAYS},
+        }
+        for prefix in ("uploads/", "reports/")
+    ]
+    # Parts of uploads that died in the middle are invisible, and cost like any other.
+    rules.append(
+        {
+            "ID": "abort-incomplete-uploads",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+        }
+    )
+    s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": rules})
+
+
 def ensure_queue(sqs, name, attributes):
     try:
         url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
@@ -53,7 +77,9 @@ def ensure_queue(sqs, name, attributes):
 
 
 def main():
-    ensure_bucket(client("s3"))
+    s3 = client("s3")
+    ensure_bucket(s3)
+    ensure_lifecycle(s3)
     sqs = client("sqs")
     dead = ensure_queue(sqs, QUEUE + "-dlq", {"MessageRetentionPeriod": DEAD_RETENTION_SECONDS})
     dead_arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

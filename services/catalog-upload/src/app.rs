@@ -14,22 +14,30 @@ use chassis::{
     redis::Redis,
     s3,
 };
-use contracts::{Queue, queues::CATALOG_IMPORTS};
+use contracts::{
+    Queue,
+    queues::{CATALOG_IMPORTS, CATALOG_REPORTS},
+};
 use jobs::workers::Announcer;
 use messaging::{Broker, Consumer, Policy};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    SERVICE,
+    Resources, SERVICE,
     config::Config,
-    http::{self, Api},
-    jobs::process_import::{self, ProcessImports},
+    http,
+    jobs::{
+        annotate_import::{self, AnnotateImports},
+        process_import::{self, ProcessImports},
+        undo_import::{self, UndoImports},
+    },
     live::Statuses,
+    retention::Retention,
     storage,
 };
 
 /// The queues this service works off.
-const QUEUES: &[&Queue] = &[&CATALOG_IMPORTS];
+const QUEUES: &[&Queue] = &[&CATALOG_IMPORTS, &CATALOG_REPORTS];
 
 /// Takes uploads and answers what became of them.
 ///
@@ -39,18 +47,12 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
     let parts = Parts::connect(&config, &shutdown).await?;
     let verifier =
         Verifier::start(&config.auth, chassis::http_client(), Some(&parts.database), shutdown.clone()).await;
-    let api = Api {
-        database: parts.database.clone(),
-        statuses: Statuses::new(&parts.redis),
-        s3: parts.s3.clone(),
-        bucket: config.s3.bucket.clone(),
-        settings: Arc::new(config.imports.clone()),
-    };
+    let resources = parts.resources(&config);
     let verifier = Data::new(verifier);
     let admin = Admin::new(SERVICE, &parts.database, &parts.broker, QUEUES);
     let server = Server::bind(&config.http, parts.health(&config), move |service| {
         service.app_data(verifier.clone());
-        http::configure(service, &api, &admin);
+        http::configure(service, &resources, &admin);
     })?;
     parts.background(&config, &shutdown).serve(server).await
 }
@@ -62,25 +64,25 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
 pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = Parts::connect(&config, &shutdown).await?;
     let server = Server::bind(&config.http, parts.health(&config), |_| {})?;
-    let settings = Arc::new(config.imports.clone());
+    let resources = parts.resources(&config);
+    let settings = resources.settings.clone();
     let pool = || parts.database.pool.clone();
     let runner = process_import::runner(pool(), &settings);
     let version = env!("CARGO_PKG_VERSION");
     let announcer = Announcer::new(pool(), SERVICE, version, QUEUES, runner.activities());
-    let handler = ProcessImports {
-        runner,
-        database: parts.database.clone(),
-        statuses: Statuses::new(&parts.redis),
-        s3: parts.s3.clone(),
-        bucket: config.s3.bucket.clone(),
-        settings: settings.clone(),
-    };
     let policy =
         Policy { concurrency: settings.concurrency, deadline: settings.deadline, ..Policy::default() };
-    let consumer = Consumer::new(&parts.broker, &CATALOG_IMPORTS).policy(policy).handle(handler);
+    let imports = Consumer::new(&parts.broker, &CATALOG_IMPORTS)
+        .policy(policy.clone())
+        .handle(ProcessImports { runner: runner.clone(), resources: resources.clone() })
+        .handle(UndoImports { runner: runner.clone(), resources: resources.clone() });
+    let reports = Consumer::new(&parts.broker, &CATALOG_REPORTS)
+        .policy(policy)
+        .handle(AnnotateImports { runner, resources });
     parts
         .background(&config, &shutdown)
-        .spawn("consumer of imports", consumer.run(shutdown.clone()))
+        .spawn("consumer of imports", imports.run(shutdown.clone()))
+        .spawn("consumer of reports", reports.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
         .serve(server)
         .await
@@ -97,7 +99,7 @@ pub async fn doctor(
     let database = db::connect(settings, "catalog-upload doctor", shutdown).await?;
     let mut findings = outbox::doctor(&database.pool).await.context("looking into the outbox")?;
     findings.extend(jobs::doctor(&database.pool).await.context("looking into the jobs")?);
-    findings.extend(storage::imports::doctor(&database.pool).await.context("looking into the imports")?);
+    findings.extend(storage::doctor::doctor(&database.pool).await.context("looking into the imports")?);
     Ok(findings)
 }
 
@@ -119,6 +121,16 @@ impl Parts {
         })
     }
 
+    fn resources(&self, config: &Config) -> Resources {
+        Resources {
+            database: self.database.clone(),
+            statuses: Statuses::new(&self.redis),
+            s3: self.s3.clone(),
+            bucket: config.s3.bucket.clone(),
+            settings: Arc::new(config.imports.clone()),
+        }
+    }
+
     fn health(&self, config: &Config) -> Health {
         Health::new(SERVICE)
             .database(&self.database)
@@ -133,11 +145,17 @@ impl Parts {
         let pool = || self.database.pool.clone();
         let relay = outbox::Relay::new(pool(), self.broker.clone());
         let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), QUEUES);
-        let sweeper = process_import::sweeper(pool(), &config.imports);
+        let imports = process_import::sweeper(pool(), &config.imports);
+        let undos = undo_import::sweeper(pool(), &config.imports);
+        let reports = annotate_import::sweeper(pool(), &config.imports);
+        let retention = Retention::new(self.resources(config));
         Background::new(shutdown.clone())
             .spawn("relay", relay.run(shutdown.clone()))
             .spawn("archiver", archiver.run(shutdown.clone()))
-            .spawn("sweeper", sweeper.run(shutdown.clone()))
+            .spawn("sweeper of imports", imports.run(shutdown.clone()))
+            .spawn("sweeper of undos", undos.run(shutdown.clone()))
+            .spawn("sweeper of reports", reports.run(shutdown.clone()))
+            .spawn("retention", retention.run(shutdown.clone()))
             .spawn("pruner", outbox::Pruner::new(pool()).run(shutdown.clone()))
     }
 }

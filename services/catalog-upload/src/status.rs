@@ -1,11 +1,16 @@
 //! The status of an import as its clients know it: the same document from Redis while the import
 //! lives, and from PostgreSQL for ever.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{domain::Summary, storage::imports::Import};
+use crate::{
+    domain::Summary,
+    storage::imports::{Import, Kind},
+};
 
 /// What polling clients wait for: they stop at `completed` or `failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -15,6 +20,16 @@ pub enum State {
     Processing,
     Completed,
     Failed,
+}
+
+/// What a task does. Uploads of the usual kind don't say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Tipo {
+    /// Only tells what the file would change.
+    Simulacion,
+    /// Takes an import back.
+    Reversion,
 }
 
 /// The status of an import.
@@ -28,7 +43,7 @@ pub struct Status {
     pub created_at: String,
     pub updated_at: String,
     pub progress: Progress,
-    /// Of a completed import.
+    /// Of an import that has ended, also one that failed half-way.
     pub result: Option<ImportResult>,
     /// Of a failed one: why, and what to do.
     pub error: Option<String>,
@@ -36,6 +51,17 @@ pub struct Status {
     pub completed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tipo: Option<Tipo>,
+    /// The dry run that this task carries out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub aplica: Option<Uuid>,
+    /// The import of whose rejected rows this one reads the corrections.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub corrige: Option<Uuid>,
+    /// The import that this task takes back.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revierte: Option<Uuid>,
 }
 
 /// How far an import is, in rows.
@@ -48,22 +74,54 @@ pub struct Progress {
     pub failed: i64,
 }
 
-/// What a completed import came to.
+/// What an import came to. Lists hold the first 1,000 in the order of the sheet; the whole is in the downloads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImportResult {
     pub mensaje: String,
     pub resumen: Resumen,
-    /// The first 1,000 ids.
+    /// Ids; of a dry run: those that would be.
     pub productos_creados: Vec<String>,
-    /// The first 1,000 ids.
     pub productos_actualizados: Vec<String>,
-    /// The first 1,000 rejected rows, in the order of the sheet.
+    /// Of an undo: what the import had created.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub productos_eliminados: Vec<String>,
+    /// Of an undo: what the import had updated.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub productos_restaurados: Vec<String>,
+    /// The rejected rows; of an undo: those whose product stays as it is.
     pub errores: Vec<RowProblem>,
+    /// Rows that were accepted and that a person should look at.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub advertencias: Vec<RowAdvice>,
+    /// Columns of the file that mean nothing here.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub columnas_ignoradas: Vec<String>,
+    /// Of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub simulacion: Option<Simulacion>,
     /// Whether one of the lists is longer than it is shown.
     pub truncado: bool,
 }
 
-/// The sums: total = exitosos + rechazados; exitosos = productos_creados + productos_actualizados.
+/// What a dry run would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Simulacion {
+    /// The updates, each with the columns that change.
+    pub cambios: Vec<PlannedChange>,
+    /// How many products each column would change of.
+    pub campos: BTreeMap<String, u64>,
+}
+
+/// An update that a dry run would make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PlannedChange {
+    pub fila: i32,
+    pub producto_id: String,
+    pub campos: Vec<String>,
+}
+
+/// The sums: total = exitosos + rechazados; exitosos = productos_creados + productos_actualizados, of an undo
+/// productos_eliminados + productos_restaurados.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Resumen {
     pub total: u64,
@@ -73,6 +131,17 @@ pub struct Resumen {
     pub duplicados: u64,
     pub productos_creados: u64,
     pub productos_actualizados: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub productos_eliminados: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub productos_restaurados: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub advertencias: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl From<&Summary> for Resumen {
@@ -84,6 +153,9 @@ impl From<&Summary> for Resumen {
             duplicados: summary.duplicates,
             productos_creados: summary.created,
             productos_actualizados: summary.updated,
+            productos_eliminados: None,
+            productos_restaurados: None,
+            advertencias: 0,
         }
     }
 }
@@ -101,6 +173,16 @@ pub struct RowProblem {
     pub valor: Option<String>,
 }
 
+/// Something about an accepted row that a person should look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RowAdvice {
+    pub fila: i32,
+    pub advertencia: String,
+    pub codigo: String,
+    pub columna: Option<String>,
+    pub valor: Option<String>,
+}
+
 impl Status {
     /// The status that an import's row and its job's row say.
     pub fn of(import: &Import) -> Self {
@@ -109,15 +191,16 @@ impl Status {
             "running" => (State::Processing, None),
             "completed" => (State::Completed, None),
             // Clients know two ends: a cancelled import is a failed one that says so.
-            "cancelled" => (State::Failed, Some("Carga cancelada".to_owned())),
+            "cancelled" => (State::Failed, Some(cancelled(import))),
             _ => (State::Failed, import.error.clone().or_else(|| Some("La carga falló".to_owned()))),
         };
         let finished = import.finished_at.map(timestamp);
+        let options = &import.options;
         Self {
             task_id: import.id,
             status,
-            filename: import.filename.clone(),
-            proveedor_id: import.proveedor_id.clone(),
+            filename: import.source.filename.clone(),
+            proveedor_id: import.source.proveedor_id.clone(),
             created_at: timestamp(import.created_at),
             updated_at: timestamp(import.updated_at),
             progress: Progress {
@@ -126,16 +209,41 @@ impl Status {
                 successful: import.successful,
                 failed: import.failed,
             },
-            result: import.result.clone().and_then(|result| serde_json::from_value(result).ok()),
+            // What a task came to before it was retried is not what it comes to.
+            result: import
+                .result
+                .clone()
+                .filter(|_| import.has_ended())
+                .and_then(|result| serde_json::from_value(result).ok()),
             error,
             completed_at: finished.clone().filter(|_| status == State::Completed),
             failed_at: finished.filter(|_| status == State::Failed),
+            tipo: match options.kind {
+                Kind::Import => None,
+                Kind::DryRun => Some(Tipo::Simulacion),
+                Kind::Undo => Some(Tipo::Reversion),
+            },
+            aplica: options.applies,
+            corrige: options.corrects,
+            revierte: options.undoes,
         }
     }
 
     /// Whether it will change no more.
     pub const fn is_final(&self) -> bool {
         matches!(self.status, State::Completed | State::Failed)
+    }
+}
+
+/// The detail of a task that somebody ended: what was done until then.
+fn cancelled(import: &Import) -> String {
+    match import.options.kind {
+        Kind::DryRun => "Simulación cancelada".to_owned(),
+        Kind::Undo => format!("Reversión cancelada: se revirtieron {} cambios", import.successful),
+        Kind::Import if import.options.all_or_nothing => {
+            "Carga cancelada: no se aplicó ninguna fila".to_owned()
+        }
+        Kind::Import => format!("Carga cancelada: se aplicaron {} filas", import.successful),
     }
 }
 

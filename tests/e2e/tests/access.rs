@@ -79,6 +79,8 @@ enum Rule {
     Open(u16),
     /// Whoever is known.
     Known(u16),
+    /// Whoever is known and may read the catalog.
+    Scoped(u16),
     /// Whoever is known and limited to no scopes.
     Unlimited(u16),
     /// Users, not their keys.
@@ -91,6 +93,8 @@ enum Rule {
     Lists(u16),
     /// Something new in the owner's name.
     Writes(u16),
+    /// One thing of the owner's that changes, which for strangers does not exist.
+    Changes(u16),
     /// A key of the owner's.
     OwnKey(u16),
 }
@@ -106,6 +110,7 @@ impl Rule {
         }
         match self {
             Self::Open(ok) | Self::Known(ok) => ok,
+            Self::Scoped(ok) => allow(who != OtherKey, ok, 403),
             Self::Unlimited(ok) => allow(!matches!(who, ReadKey | OtherKey), ok, 403),
             Self::People(ok) => allow(!who.is_key(), ok, 403),
             Self::Admins(ok) => allow(who == Admin, ok, 403),
@@ -117,6 +122,11 @@ impl Rule {
             },
             Self::Lists(ok) => allow(!matches!(who, OtherKey | Stranger | StrangersViewer), ok, 403),
             Self::Writes(ok) => allow(matches!(who, Admin | Operator | Owner | Key), ok, 403),
+            Self::Changes(ok) => match who {
+                Admin | Operator | Owner | Key => ok,
+                Stranger => 404,
+                _ => 403,
+            },
             Self::OwnKey(ok) => match who {
                 Key | ReadKey | OtherKey => 403,
                 Admin | Owner => ok,
@@ -149,8 +159,23 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("post", "/api/v1/catalog/items/bulk-upload", Rule::Writes(202)),
     ("get", "/api/v1/catalog/bulk-upload/status/{task_id}", Rule::Reads(200)),
     ("get", "/api/v1/catalog/bulk-upload", Rule::Lists(200)),
+    // The task is completed, and no dry run: who learns that got in.
+    ("post", "/api/v1/catalog/bulk-upload/{task_id}/cancel", Rule::Changes(409)),
+    ("post", "/api/v1/catalog/bulk-upload/{task_id}/retry", Rule::Changes(409)),
+    ("post", "/api/v1/catalog/bulk-upload/{task_id}/apply", Rule::Changes(409)),
+    ("post", "/api/v1/catalog/bulk-upload/{task_id}/undo", Rule::Changes(202)),
+    ("get", "/api/v1/catalog/bulk-upload/{task_id}/original", Rule::Reads(200)),
+    ("get", "/api/v1/catalog/bulk-upload/{task_id}/errors.csv", Rule::Reads(200)),
+    ("get", "/api/v1/catalog/bulk-upload/{task_id}/changes.csv", Rule::Reads(200)),
+    ("get", "/api/v1/catalog/bulk-upload/{task_id}/annotated.xlsx", Rule::Reads(200)),
+    ("get", "/api/v1/catalog/templates/{name}.xlsx", Rule::Scoped(200)),
     ("get", "/api/v1/catalog/items", Rule::Lists(200)),
+    ("post", "/api/v1/catalog/items", Rule::Writes(201)),
     ("get", "/api/v1/catalog/items/{id}", Rule::Reads(200)),
+    ("put", "/api/v1/catalog/items/{id}", Rule::Changes(200)),
+    ("delete", "/api/v1/catalog/items/{id}", Rule::Changes(204)),
+    ("get", "/api/v1/catalog/items/{id}/inventario", Rule::Reads(200)),
+    ("get", "/api/v1/inventory/bodega/{bodega_id}/productos", Rule::Scoped(200)),
     ("get", "/api/v1/admin/workers", Rule::Operators(200)),
     ("get", "/api/v1/admin/catalog-upload/jobs", Rule::Operators(200)),
     ("get", "/api/v1/admin/catalog-upload/workers", Rule::Operators(200)),
@@ -184,6 +209,8 @@ struct World {
     owner: Client,
     callers: Vec<(Who, Client)>,
     task: String,
+    /// A task that may be taken back.
+    undone: String,
     product: String,
     workbook: PathBuf,
 }
@@ -239,11 +266,20 @@ impl World {
         let task = task_id(&owner.upload(&Upload::new(&workbook, OWNER)).await?)?;
         owner.finished(&task, Duration::from_secs(60)).await?;
         let product = truth.created_ids().next().context("a product")?.to_owned();
+        // Made beforehand: whoever asks first gets 202.
+        let annotated = format!("/api/v1/catalog/bulk-upload/{task}/annotated.xlsx");
+        stack::wait::until("the annotated workbook", Duration::from_secs(60), async || {
+            owner.get(&annotated).await.is_ok_and(|answer| answer.status == 200)
+        })
+        .await?;
+        let (spare, _) = scene.workbook(&Spec::new(2, "SPARE", 3))?;
+        let undone = task_id(&owner.upload(&Upload::new(&spare, OWNER)).await?)?;
+        owner.finished(&undone, Duration::from_secs(60)).await?;
         if let Ok(left) = grown_old.duration_since(SystemTime::now()) {
             // Clocks may differ by 15 s, says the verifier: until then it must believe the token.
             tokio::time::sleep(left).await;
         }
-        Ok(Self { scene, admin, owner, callers, task, product, workbook })
+        Ok(Self { scene, admin, owner, callers, task, undone, product, workbook })
     }
 
     /// A user whom nobody will miss.
@@ -253,6 +289,14 @@ impl World {
         let answer = self.admin.post("/api/v1/users", &user).await?;
         let id = answer.body["id"].as_str().with_context(|| format!("create a user: {answer}"))?;
         Ok((id.to_owned(), name, password))
+    }
+
+    /// A product of the owner's that nobody will miss.
+    async fn fresh_product(&self) -> Result<String> {
+        let id = format!("F-{}", stack::random_hex(6));
+        let answer = self.owner.post("/api/v1/catalog/items", &product(&id, &id)).await?;
+        ensure!(answer.status == 201, "create a product: {answer}");
+        Ok(id)
     }
 
     async fn fresh_refresh_token(&self) -> Result<String> {
@@ -304,15 +348,30 @@ impl World {
             ("post", UPLOAD) => Ok((format!("{UPLOAD}?proveedor_id={OWNER}"), Body::Workbook)),
             ("get", "/api/v1/catalog/bulk-upload") => plain(&format!("{template}?proveedor_id={OWNER}")),
             ("get", "/api/v1/catalog/items") => plain(&format!("{template}?proveedorId={OWNER}")),
-            ("get", "/api/v1/catalog/items/{id}") => {
-                plain(&format!("/api/v1/catalog/items/{}", self.product))
+            ("get", path) if path.starts_with("/api/v1/catalog/items/{id}") => {
+                plain(&path.replace("{id}", &self.product))
+            }
+            ("post", "/api/v1/catalog/items") => {
+                let id = format!("N-{}", stack::random_hex(6));
+                Ok((template.to_owned(), Body::Json(product(&id, &id))))
+            }
+            ("put", "/api/v1/catalog/items/{id}") => {
+                let id = self.fresh_product().await?;
+                Ok((template.replace("{id}", &id), Body::Json(product(&id, &id))))
+            }
+            ("delete", "/api/v1/catalog/items/{id}") => {
+                plain(&template.replace("{id}", &self.fresh_product().await?))
+            }
+            ("post", "/api/v1/catalog/bulk-upload/{task_id}/undo") => {
+                plain(&template.replace("{task_id}", &self.undone))
             }
             (_, path) if path.ends_with("/replay") || path.ends_with("/discard") => {
                 Ok((path.to_owned(), Body::Json(letters)))
             }
             (_, path) => {
                 let nothing = "0190b1a0-0000-7000-8000-000000000000";
-                plain(&path.replace("{task_id}", &self.task).replace("{id}", nothing))
+                let path = path.replace("{task_id}", &self.task).replace("{id}", nothing);
+                plain(&path.replace("{name}", "vacia").replace("{bodega_id}", "PRINCIPAL"))
             }
         }
     }
@@ -332,6 +391,15 @@ impl World {
         let answer = answer(request).await?;
         Ok((answer.status.as_u16(), answer.body.to_string()))
     }
+}
+
+/// A product of the owner's, as the API takes it.
+fn product(id: &str, codigo: &str) -> Value {
+    json!({
+        "id": id, "codigo": codigo, "nombre": "Uno", "categoria": "VITAMINAS", "precioUnitario": 12.5,
+        "requisitosAlmacenamiento": "Lugar seco", "certificadoSanitario": "INVIMA 1", "tiempoEntregaDias": 3,
+        "proveedorId": OWNER,
+    })
 }
 
 /// A token of another gateway beside this one: the same keys, another setting.
@@ -380,8 +448,9 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
             wrong.push(format!("{method} {path} is not in the table"));
             continue;
         };
-        let at_service =
-            path.starts_with("/api/v1/catalog") || path.starts_with("/api/v1/admin/catalog-upload");
+        let at_service = ["/api/v1/catalog", "/api/v1/inventory", "/api/v1/admin/catalog-upload"]
+            .iter()
+            .any(|prefix| path.starts_with(prefix));
         for (who, client) in &world.callers {
             let mut ways = vec![("gateway", client.clone(), rule.expected(*who))];
             if at_service {

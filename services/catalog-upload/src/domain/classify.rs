@@ -3,8 +3,6 @@
 
 use std::collections::HashMap;
 
-use uuid::Uuid;
-
 use super::{Column, ProductRow, RowError};
 
 /// A product that is there already.
@@ -16,15 +14,13 @@ pub struct ExistingProduct {
     pub codigo: String,
     /// Whose it is.
     pub proveedor_id: String,
-    /// The import that wrote it last, if one did.
-    pub last_import: Option<Uuid>,
+    /// Whether an earlier row of this import's file has written it.
+    pub from_this_file: bool,
 }
 
 /// What holds for all rows of an import.
 #[derive(Clone, Copy, Debug)]
 pub struct ImportContext<'a> {
-    /// The import.
-    pub import: Uuid,
     /// Whose products these are.
     pub proveedor_id: &'a str,
     /// Whether a row may change a product that is there already (`reemplazar_duplicados`).
@@ -66,7 +62,7 @@ struct Standing<'a> {
 ///
 /// `existing` must hold every product whose id or codigo equals the id or codigo of a row of the batch
 /// (more do no harm). Batches may be of any size: what an earlier batch of the same import wrote is
-/// recognised by `last_import`, so the outcome of a row doesn't depend on where batches end.
+/// recognised by `from_this_file`, so the outcome of a row doesn't depend on where batches end.
 pub fn classify(
     rows: &[ProductRow],
     existing: &[ExistingProduct],
@@ -82,7 +78,7 @@ pub fn classify(
             id: &product.id,
             codigo: &product.codigo,
             own: product.proveedor_id == import.proveedor_id,
-            from_this_file: product.last_import == Some(import.import),
+            from_this_file: product.from_this_file,
         });
     }
 

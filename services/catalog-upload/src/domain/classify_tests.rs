@@ -1,10 +1,6 @@
 use proptest::prelude::*;
-use uuid::Uuid;
 
 use super::{Decision, ExistingProduct, ImportContext, Outcome, ProductRow, Summary, classify};
-
-const IMPORT: Uuid = Uuid::from_u128(1);
-const EARLIER: Uuid = Uuid::from_u128(2);
 
 fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
     ProductRow {
@@ -26,17 +22,16 @@ fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
 }
 
 fn product(id: &str, codigo: &str, supplier: &str) -> ExistingProduct {
-    let last_import = (supplier == "mine").then_some(EARLIER);
     ExistingProduct {
         id: id.to_owned(),
         codigo: codigo.to_owned(),
         proveedor_id: supplier.to_owned(),
-        last_import,
+        from_this_file: false,
     }
 }
 
 fn import(replace: bool) -> ImportContext<'static> {
-    ImportContext { import: IMPORT, proveedor_id: "mine", replace }
+    ImportContext { proveedor_id: "mine", replace }
 }
 
 /// Each outcome in short: `+`, `=<id>` or the error's code.
@@ -61,7 +56,7 @@ fn the_first_of_a_file_wins_whatever_replace_says() {
         );
     }
     let mut written = product("a", "A", "mine");
-    written.last_import = Some(IMPORT);
+    written.from_this_file = true;
     let decisions = classify(&[row(900, "z", "A")], &[written], import(true));
     assert_eq!(short(&decisions), ["duplicate_in_file"]);
 }
@@ -124,11 +119,11 @@ fn model(products: &mut Vec<ExistingProduct>, row: &ProductRow, replace: bool) -
     let met: Vec<ExistingProduct> = products.iter().filter(matches).cloned().collect();
     if met.is_empty() {
         let mut new = product(&row.id, &row.codigo, "mine");
-        new.last_import = Some(IMPORT);
+        new.from_this_file = true;
         products.push(new);
         return ("+".to_owned(), false);
     }
-    if met.iter().any(|product| product.last_import == Some(IMPORT)) {
+    if met.iter().any(|product| product.from_this_file) {
         return ("duplicate_in_file".to_owned(), true);
     }
     if met.iter().any(|product| product.proveedor_id != "mine") {
@@ -149,13 +144,13 @@ fn apply(products: &mut Vec<ExistingProduct>, row: &ProductRow, outcome: &Outcom
     match outcome {
         Outcome::Create => {
             let mut new = product(&row.id, &row.codigo, "mine");
-            new.last_import = Some(IMPORT);
+            new.from_this_file = true;
             products.push(new);
         }
         Outcome::Update { id } => {
             for product in products.iter_mut().filter(|product| product.id == *id) {
                 product.codigo = row.codigo.clone();
-                product.last_import = Some(IMPORT);
+                product.from_this_file = true;
             }
         }
         Outcome::Reject(_) => {}

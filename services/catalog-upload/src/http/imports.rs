@@ -12,7 +12,6 @@ use chassis::{
     s3::{self, UploadError, Uploaded},
 };
 use chrono::{DateTime, Utc};
-use contracts::catalog::v1::ProcessImport;
 use failpoints::Point;
 use futures::{StreamExt as _, TryStreamExt as _};
 use jobs::{Creation, NewJob};
@@ -20,17 +19,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::Api;
+use super::{Resources, tasks};
 use crate::{
-    SERVICE,
     files::FileKind,
     jobs::process_import::KIND,
-    status::Status,
-    storage::imports::{self, NewImport},
+    status::{State, Status},
+    storage::imports::{self, Import, Kind, Options, Source},
 };
 
-const READ: &str = "catalog:read";
-const WRITE: &str = "catalog:write";
+pub(super) const READ: &str = "catalog:read";
+pub(super) const WRITE: &str = "catalog:write";
 
 pub fn configure(config: &mut ServiceConfig) {
     config
@@ -47,6 +45,23 @@ pub(super) struct UploadQuery {
     /// Whether a row may update a product that is there already.
     #[serde(default)]
     reemplazar_duplicados: bool,
+    /// Whether only to tell what the file would change.
+    #[serde(default)]
+    dry_run: bool,
+    /// Whether a bad row is left out, or refuses the whole file.
+    #[serde(default)]
+    error_policy: ErrorPolicy,
+    /// The task of whose rejected rows this file has the corrections, under the same row numbers: only those
+    /// rows are read.
+    corrige: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ErrorPolicy {
+    #[default]
+    RejectRows,
+    RejectFile,
 }
 
 /// The file as a part of a form.
@@ -58,16 +73,33 @@ pub(super) struct UploadForm {
     file: String,
 }
 
-/// The upload is safe and will be worked off.
+/// A task is safe and will be worked off.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Accepted {
     message: &'static str,
     task_id: Uuid,
-    status: &'static str,
+    status: State,
     /// Where to ask how far it is.
     status_url: String,
     filename: String,
     proveedor_id: String,
+}
+
+impl Accepted {
+    pub fn new(message: &'static str, task_id: Uuid, status: State, source: &Source) -> Self {
+        Self {
+            message,
+            task_id,
+            status,
+            status_url: format!("/api/catalog/bulk-upload/status/{task_id}"),
+            filename: source.filename.clone(),
+            proveedor_id: source.proveedor_id.clone(),
+        }
+    }
+
+    pub fn respond(self) -> HttpResponse {
+        HttpResponse::Accepted().insert_header(("Location", self.status_url.clone())).json(self)
+    }
 }
 
 /// Takes a workbook and answers at once; its rows are processed behind a queue.
@@ -84,7 +116,7 @@ pub(super) struct Accepted {
     security(("bearer" = []))
 )]
 pub(super) async fn upload(
-    api: Data<Api>,
+    api: Data<Resources>,
     caller: Caller,
     query: Query<UploadQuery>,
     key: IdempotencyKey,
@@ -97,29 +129,37 @@ pub(super) async fn upload(
         return Err(Problem::forbidden(format!("No puede cargar productos del proveedor {proveedor_id}")));
     }
 
+    let corrects = match &query.corrige {
+        Some(task_id) => Some(corrected(&api, &caller, task_id, proveedor_id).await?),
+        None => None,
+    };
+    let options = Options {
+        kind: if query.dry_run { Kind::DryRun } else { Kind::Import },
+        replace_duplicates: query.reemplazar_duplicados,
+        all_or_nothing: query.error_policy == ErrorPolicy::RejectFile,
+        applies: None,
+        corrects,
+        undoes: None,
+    };
+
     let task_id = Uuid::now_v7();
     let object_key = format!("uploads/{task_id}");
     let (filename, stored) = store_file(&api, form, &object_key).await?;
     failpoints::hit(Point::UploadStored);
 
-    let import = NewImport {
-        id: task_id,
-        proveedor_id,
-        filename: &filename,
-        replace_duplicates: query.reemplazar_duplicados,
-        object_key: &object_key,
+    let source = Source {
+        proveedor_id: proveedor_id.to_owned(),
+        filename,
+        object_key: object_key.clone(),
         size_bytes: i64::try_from(stored.bytes).map_err(Problem::internal)?,
-        sha256: &stored.sha256,
-        uploaded_by: caller.id(),
+        sha256: stored.sha256,
     };
-    let accepted = match accept(&api, &caller, &import, key).await {
-        Ok(Creation::Created(_)) => import_accepted(task_id, &filename, proveedor_id),
-        Ok(Creation::Existing(first)) => {
+    let accepted = match accept(&api, &caller, task_id, &source, &options, key).await {
+        Ok(None) => Accepted::new(ACCEPTED, task_id, State::Pending, &source),
+        // Clients know one answer to an upload, also to one that was sent twice.
+        Ok(Some(first)) => {
             discard(&api, &object_key).await;
-            let first = imports::get(&api.database.pool, first.id).await?.ok_or_else(|| {
-                Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
-            })?;
-            import_accepted(first.id, &first.filename, &first.proveedor_id)
+            Accepted::new(ACCEPTED, first.id, State::Pending, &first.source)
         }
         Err(problem) => {
             discard(&api, &object_key).await;
@@ -127,10 +167,29 @@ pub(super) async fn upload(
         }
     };
     failpoints::hit(Point::UploadCommitted);
-    Ok(HttpResponse::Accepted().insert_header(("Location", accepted.status_url.clone())).json(accepted))
+    Ok(accepted.respond())
 }
 
-fn supplier(proveedor_id: Option<&str>) -> Result<&str, Problem> {
+const ACCEPTED: &str = "Archivo recibido y encolado para procesamiento";
+
+/// The import whose rejected rows the caller sends again.
+async fn corrected(
+    api: &Resources,
+    caller: &Caller,
+    task_id: &str,
+    proveedor_id: &str,
+) -> Result<Uuid, Problem> {
+    let first = tasks::owned(api, caller, task_id).await?;
+    tasks::unpurged(&first)?;
+    let is_import = first.options.kind != Kind::Undo && first.source.proveedor_id == proveedor_id;
+    if is_import && first.has_ended() {
+        return Ok(first.id);
+    }
+    let detail = format!("corrige debe ser una carga terminada del proveedor {proveedor_id}");
+    Err(Problem::conflict("not_correctable", detail))
+}
+
+pub(super) fn supplier(proveedor_id: Option<&str>) -> Result<&str, Problem> {
     match proveedor_id.map(str::trim) {
         None | Some("") => Err(Problem::bad_request("proveedor_id_required", "proveedor_id es requerido")),
         Some(id) if id.chars().count() > 64 || id.chars().any(char::is_control) => Err(Problem::bad_request(
@@ -141,19 +200,12 @@ fn supplier(proveedor_id: Option<&str>) -> Result<&str, Problem> {
     }
 }
 
-fn import_accepted(task_id: Uuid, filename: &str, proveedor_id: &str) -> Accepted {
-    Accepted {
-        message: "Archivo recibido y encolado para procesamiento",
-        task_id,
-        status: "pending",
-        status_url: format!("/api/catalog/bulk-upload/status/{task_id}"),
-        filename: filename.to_owned(),
-        proveedor_id: proveedor_id.to_owned(),
-    }
-}
-
 /// Streams the form's `file` into the bucket; other parts are passed over.
-async fn store_file(api: &Api, mut form: Multipart, object_key: &str) -> Result<(String, Uploaded), Problem> {
+async fn store_file(
+    api: &Resources,
+    mut form: Multipart,
+    object_key: &str,
+) -> Result<(String, Uploaded), Problem> {
     while let Some(mut field) = form.try_next().await.map_err(|error| {
         Problem::bad_request("invalid_multipart", format!("Formulario multipart inválido: {error}"))
     })? {
@@ -201,43 +253,53 @@ fn plain_filename(sent: &str) -> String {
     clean.chars().skip(surplus).collect()
 }
 
-/// Job, import and nudge: one transaction.
+/// Job, import and nudge: one transaction. Gives the import that is there already, if one is: under the same
+/// `Idempotency-Key`, or of the same content, supplier and options and not ended yet.
 async fn accept(
-    api: &Api,
+    api: &Resources,
     caller: &Caller,
-    import: &NewImport<'_>,
+    id: Uuid,
+    source: &Source,
+    options: &Options,
     key: IdempotencyKey,
-) -> Result<Creation, Problem> {
-    let replace: &[u8] = if import.replace_duplicates { b"1" } else { b"0" };
-    let hash = request_hash(&[import.proveedor_id.as_bytes(), replace, import.sha256.as_bytes()]);
+) -> Result<Option<Import>, Problem> {
+    let flags = [
+        u8::from(options.replace_duplicates),
+        u8::from(options.all_or_nothing),
+        u8::from(options.kind == Kind::DryRun),
+    ];
+    let corrects = options.corrects.unwrap_or_default();
+    let parts: [&[u8]; 4] =
+        [source.proveedor_id.as_bytes(), &flags, corrects.as_bytes(), source.sha256.as_bytes()];
     let job = NewJob {
-        id: import.id,
+        id,
         kind: KIND,
         params: serde_json::Value::Null,
         user: Some(caller.id().to_owned()),
         idempotency_key: key.0,
-        request_hash: Some(hash),
+        request_hash: Some(request_hash(&parts)),
         max_attempts: api.settings.max_attempts,
     };
     let mut transaction = api.database.pool.begin().await?;
-    let created = jobs::create(&mut transaction, job).await.map_err(|error| match error {
-        jobs::Error::KeyReused(_) => {
-            Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
-        }
-        error => anyhow::Error::new(error).into(),
-    })?;
-    if let Creation::Created(job) = &created {
-        imports::create(&mut transaction, import).await?;
-        let nudge = ProcessImport { task_id: job.id.to_string() };
-        let meta = outbox::Meta::about(job.id).correlated(chassis::http::request_id());
-        outbox::publish(&mut transaction, SERVICE, &nudge, meta).await.map_err(anyhow::Error::new)?;
-        transaction.commit().await?;
+    let first = imports::unfinished(&mut transaction, source, options).await?;
+    if first.is_some() {
+        return Ok(first);
     }
-    Ok(created)
+    match tasks::begin(&mut transaction, api, job, source, options).await? {
+        Creation::Created(_) => {
+            transaction.commit().await?;
+            Ok(None)
+        }
+        Creation::Existing(job) => {
+            imports::get(&mut *transaction, job.id).await?.map(Some).ok_or_else(|| {
+                Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
+            })
+        }
+    }
 }
 
 /// An object that no row names. What stays behind if this fails is found by the clean-up of old objects.
-async fn discard(api: &Api, object_key: &str) {
+async fn discard(api: &Resources, object_key: &str) {
     if let Err(error) = api.s3.delete_object().bucket(&api.bucket).key(object_key).send().await {
         tracing::warn!(object_key, error = %error, "an upload without a row was not removed");
     }
@@ -251,7 +313,7 @@ async fn discard(api: &Api, object_key: &str) {
     security(("bearer" = []))
 )]
 pub(super) async fn status(
-    api: Data<Api>,
+    api: Data<Resources>,
     caller: Caller,
     task_id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
@@ -294,7 +356,7 @@ pub(super) struct ImportPage {
     security(("bearer" = []))
 )]
 pub(super) async fn list(
-    api: Data<Api>,
+    api: Data<Resources>,
     caller: Caller,
     query: Query<ListQuery>,
 ) -> Result<HttpResponse, Problem> {

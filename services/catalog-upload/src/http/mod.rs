@@ -1,35 +1,30 @@
 //! The service's API. Paths, field names and messages are contracts with clients there are.
 
+mod downloads;
+mod edits;
 mod imports;
+mod inventory;
 mod products;
-
-use std::sync::Arc;
+mod tasks;
+mod templates;
 
 use actix_web::web::{self, ServiceConfig};
-use aws_sdk_s3::Client;
-use chassis::{admin::Admin, db::Database};
+use chassis::admin::Admin;
 use utoipa::OpenApi;
 
-use crate::{SERVICE, config::ImportSettings, live::Statuses};
-
-/// What the handlers share.
-#[derive(Clone)]
-pub struct Api {
-    pub database: Database,
-    pub statuses: Statuses,
-    pub s3: Client,
-    pub bucket: String,
-    pub settings: Arc<ImportSettings>,
-}
+use crate::{Resources, SERVICE};
 
 /// The service's routes.
-pub fn configure(config: &mut ServiceConfig, api: &Api, admin: &Admin) {
+pub fn configure(config: &mut ServiceConfig, api: &Resources, admin: &Admin) {
     config.app_data(web::Data::new(api.clone())).configure(|config| admin.configure(config));
     config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
     // Both spellings are in use.
     for base in ["/api/v1/catalog", "/api/catalog"] {
-        config.service(web::scope(base).configure(imports::configure).configure(products::configure));
+        let scope = web::scope(base).configure(imports::configure).configure(tasks::configure);
+        let scope = scope.configure(downloads::configure).configure(templates::configure);
+        config.service(scope.configure(products::configure).configure(inventory::configure_product));
     }
+    config.service(web::scope("/api/v1/inventory").configure(inventory::configure));
 }
 
 /// The service's part of the platform's OpenAPI document.
@@ -42,6 +37,26 @@ fn document() -> utoipa::openapi::OpenApi {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "catalog-upload", description = "Cargas masivas de productos y catálogo"),
-    paths(imports::upload, imports::status, imports::list, products::list, products::get)
+    paths(
+        imports::upload,
+        imports::status,
+        imports::list,
+        tasks::cancel,
+        tasks::retry,
+        tasks::apply,
+        tasks::undo_import,
+        downloads::original,
+        downloads::errors,
+        downloads::changes,
+        downloads::annotated,
+        templates::template,
+        products::list,
+        products::get,
+        products::create,
+        products::replace,
+        products::delete,
+        inventory::of_bodega,
+        inventory::of_product,
+    )
 )]
 struct Document;

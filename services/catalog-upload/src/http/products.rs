@@ -6,18 +6,32 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, Path, Query, ServiceConfig},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{
+    Problem,
+    auth::{Caller, Role},
+};
+use contracts::catalog::v1::ChangeAction;
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Api;
-use crate::storage::products::{self, Column, Filter, Model, Sort};
-
-const READ: &str = "catalog:read";
+use super::{
+    Resources,
+    edits::{IfMatch, NewProduct, Values, edit_problem},
+    imports::{READ, WRITE, supplier},
+};
+use crate::{
+    jobs::publish_changes,
+    storage::products::{self, Column, Filter, Model, Sort},
+};
 
 pub fn configure(config: &mut ServiceConfig) {
-    config.route("/items", web::get().to(list)).route("/items/{id}", web::get().to(get));
+    config
+        .route("/items", web::get().to(list))
+        .route("/items", web::post().to(create))
+        .route("/items/{id}", web::get().to(get))
+        .route("/items/{id}", web::put().to(replace))
+        .route("/items/{id}", web::delete().to(delete));
 }
 
 /// A product.
@@ -39,7 +53,7 @@ pub(super) struct Product {
 }
 
 /// Clients expect a JSON number; 12 digits with 2 decimals fit a double exactly enough to print the same.
-fn as_number<S: serde::Serializer>(price: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_number<S: serde::Serializer>(price: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(price.to_f64().unwrap_or_default())
 }
 
@@ -93,6 +107,12 @@ pub(super) struct Meta {
     took_ms: u64,
 }
 
+impl Meta {
+    pub fn new(page: u64, size: u64, total: u64, started: Instant) -> Self {
+        Self { page, size, total, took_ms: started.elapsed().as_millis() as u64 }
+    }
+}
+
 /// A page of products.
 #[utoipa::path(
     get, path = "/api/v1/catalog/items", tag = "catalog", params(ListQuery),
@@ -100,7 +120,7 @@ pub(super) struct Meta {
     security(("bearer" = []))
 )]
 pub(super) async fn list(
-    api: Data<Api>,
+    api: Data<Resources>,
     caller: Caller,
     query: Query<ListQuery>,
 ) -> Result<HttpResponse, Problem> {
@@ -123,12 +143,11 @@ pub(super) async fn list(
         proveedor_id: own.map(str::to_owned).or(query.proveedor_id),
     };
     let (found, total) = products::list(&api.database.orm, &filter, sort, page - 1, size).await?;
-    let took_ms = started.elapsed().as_millis() as u64;
     let items = found.into_iter().map(Product::from).collect();
-    Ok(HttpResponse::Ok().json(ProductPage { items, meta: Meta { page, size, total, took_ms } }))
+    Ok(HttpResponse::Ok().json(ProductPage { items, meta: Meta::new(page, size, total, started) }))
 }
 
-fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<u64, Problem> {
+pub(super) fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<u64, Problem> {
     if (least..=most).contains(&value) {
         Ok(value)
     } else {
@@ -156,21 +175,141 @@ fn parse_sort(text: &str) -> Result<Sort, Problem> {
     Ok(Sort { by, descending })
 }
 
+/// There is none, or it is not the caller's to see.
+pub(super) fn no_product(id: &str) -> Problem {
+    Problem::not_found(format!("Producto {id} no encontrado"))
+}
+
+/// The product, with its version as `ETag`.
+fn shown(status: actix_web::http::StatusCode, model: Model) -> HttpResponse {
+    let version = format!("\"{}\"", model.version);
+    HttpResponse::build(status).insert_header(("ETag", version)).json(Product::from(model))
+}
+
 /// One product.
 #[utoipa::path(
     get, path = "/api/v1/catalog/items/{id}", tag = "catalog", params(("id" = String, Path)),
     responses((status = 200, body = Product), (status = 401), (status = 404)),
     security(("bearer" = []))
 )]
-pub(super) async fn get(api: Data<Api>, caller: Caller, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
-    let not_found = || Problem::not_found(format!("Producto {id} no encontrado"));
+    Ok(shown(actix_web::http::StatusCode::OK, visible(&api, &caller, &id).await?))
+}
+
+async fn visible(api: &Resources, caller: &Caller, id: &str) -> Result<Model, Problem> {
     if id.contains('\0') {
-        return Err(not_found());
+        return Err(no_product(id));
     }
-    let product = products::get(&api.database.orm, &id).await?.ok_or_else(not_found)?;
-    if !caller.may_see(&product.proveedor_id) {
-        return Err(not_found());
+    let product = products::get(&api.database.orm, id).await?.ok_or_else(|| no_product(id))?;
+    if caller.may_see(&product.proveedor_id) { Ok(product) } else { Err(no_product(id)) }
+}
+
+/// The supplier of a product that the caller may change.
+async fn changeable(api: &Resources, caller: &Caller, id: &str) -> Result<String, Problem> {
+    may_write(caller)?;
+    let Model { proveedor_id, .. } = visible(api, caller, id).await?;
+    acts_for(caller, &proveedor_id)?;
+    Ok(proveedor_id)
+}
+
+fn may_write(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin, Role::Operator, Role::Supplier])?;
+    caller.require_scope(WRITE)
+}
+
+fn acts_for(caller: &Caller, proveedor_id: &str) -> Result<(), Problem> {
+    if caller.may_act_for(proveedor_id) {
+        Ok(())
+    } else {
+        Err(Problem::forbidden(format!("No puede cambiar productos del proveedor {proveedor_id}")))
     }
-    Ok(HttpResponse::Ok().json(Product::from(product)))
+}
+
+/// A new product, under the rules of a workbook's row.
+#[utoipa::path(
+    post, path = "/api/v1/catalog/items", tag = "catalog", request_body = NewProduct,
+    responses(
+        (status = 201, body = Product), (status = 400), (status = 401), (status = 403),
+        (status = 409, description = "El ID o el Código ya existe"),
+        (status = 422, description = "Un valor no cumple las reglas"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn create(
+    api: Data<Resources>,
+    caller: Caller,
+    body: web::Json<NewProduct>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let NewProduct { id, proveedor_id, values } = body.into_inner();
+    let proveedor_id = supplier(proveedor_id.as_deref().or(caller.proveedor_id()))?.to_owned();
+    acts_for(&caller, &proveedor_id)?;
+    let row = values.check(&id)?;
+    let mut transaction = api.database.pool.begin().await?;
+    let created = products::create(&mut transaction, &row, &proveedor_id, caller.id()).await;
+    let model = created.map_err(|error| edit_problem(error, &row.id, &row.codigo))?;
+    let change = std::iter::once((row.id.as_str(), ChangeAction::Created));
+    publish_changes(&mut transaction, &proveedor_id, "", model.version, change).await?;
+    transaction.commit().await?;
+    Ok(shown(actix_web::http::StatusCode::CREATED, model))
+}
+
+/// Other values for a product; its id and supplier stay.
+#[utoipa::path(
+    put, path = "/api/v1/catalog/items/{id}", tag = "catalog",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
+    request_body = Values,
+    responses(
+        (status = 200, body = Product), (status = 400), (status = 401), (status = 403), (status = 404),
+        (status = 409, description = "El Código ya existe"), (status = 412, description = "El producto cambió"),
+        (status = 422, description = "Un valor no cumple las reglas"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn replace(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+    body: web::Json<Values>,
+) -> Result<HttpResponse, Problem> {
+    let proveedor_id = changeable(&api, &caller, &id).await?;
+    let row = body.into_inner().check(&id)?;
+    let mut transaction = api.database.pool.begin().await?;
+    let replaced = products::replace(&mut transaction, &row, expected.0, caller.id()).await;
+    let model = replaced.map_err(|error| edit_problem(error, &row.id, &row.codigo))?;
+    let change = std::iter::once((row.id.as_str(), ChangeAction::Updated));
+    publish_changes(&mut transaction, &proveedor_id, "", model.version, change).await?;
+    transaction.commit().await?;
+    Ok(shown(actix_web::http::StatusCode::OK, model))
+}
+
+/// Deletes a product with its inventory.
+#[utoipa::path(
+    delete, path = "/api/v1/catalog/items/{id}", tag = "catalog",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
+    responses(
+        (status = 204), (status = 401), (status = 403), (status = 404), (status = 412, description = "El producto cambió"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn delete(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+) -> Result<HttpResponse, Problem> {
+    let proveedor_id = changeable(&api, &caller, &id).await?;
+    let mut transaction = api.database.pool.begin().await?;
+    let deleted = products::delete(&mut transaction, &id, expected.0, caller.id()).await;
+    let version = deleted.map_err(|error| edit_problem(error, &id, ""))?;
+    let change = std::iter::once((id.as_str(), ChangeAction::Deleted));
+    publish_changes(&mut transaction, &proveedor_id, "", version, change).await?;
+    transaction.commit().await?;
+    Ok(HttpResponse::NoContent().finish())
 }

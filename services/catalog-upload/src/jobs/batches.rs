@@ -1,13 +1,13 @@
 //! The reading half of an import: rows off the file, validated, in batches, on a thread of its own while
 //! the other half writes.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use tokio::sync::mpsc;
 
 use crate::{
-    domain::{ProductRow, RawRow, RowError, validate},
-    files::{self, FileError, FileKind, Limits},
+    domain::{ProductRow, RawRow, RowError, RowWarning, validate},
+    files::{self, FileError, FileKind, Limits, Reader},
 };
 
 /// Rows that follow one another in the file.
@@ -17,18 +17,31 @@ pub struct Batch {
     pub last_row: u32,
     pub valid: Vec<ProductRow>,
     pub invalid: Vec<RowError>,
+    /// Of the valid rows, in their order.
+    pub warnings: Vec<RowWarning>,
+    /// Columns of the file that mean nothing here.
+    pub ignored_columns: Vec<String>,
     /// How many rows the file has: a guess, exact in the last batch.
     pub total_hint: Option<u64>,
 }
 
 impl Batch {
-    fn validate(rows: Vec<RawRow>, total_hint: Option<u64>) -> Self {
+    fn validate(rows: Vec<RawRow>, reader: &Reader) -> Self {
         let last_row = rows.last().map_or(0, |row| row.number);
-        let mut batch =
-            Self { last_row, valid: Vec::with_capacity(rows.len()), invalid: Vec::new(), total_hint };
+        let mut batch = Self {
+            last_row,
+            valid: Vec::with_capacity(rows.len()),
+            invalid: Vec::new(),
+            warnings: Vec::new(),
+            ignored_columns: reader.ignored_columns().to_vec(),
+            total_hint: reader.total_hint(),
+        };
         for row in rows {
             match validate(row) {
-                Ok(row) => batch.valid.push(row),
+                Ok(checked) => {
+                    batch.valid.push(checked.row);
+                    batch.warnings.extend(checked.warnings);
+                }
                 Err(error) => batch.invalid.push(error),
             }
         }
@@ -37,6 +50,18 @@ impl Batch {
 
     pub fn rows(&self) -> usize {
         self.valid.len() + self.invalid.len()
+    }
+
+    /// The ids and codes of its valid rows.
+    pub fn keys(&self) -> (Vec<&str>, Vec<&str>) {
+        self.valid.iter().map(|row| (row.id.as_str(), row.codigo.as_str())).unzip()
+    }
+
+    /// Leaves out all rows but these.
+    pub fn keep(&mut self, rows: &HashSet<u32>) {
+        self.valid.retain(|row| rows.contains(&row.row));
+        self.invalid.retain(|error| rows.contains(&error.row));
+        self.warnings.retain(|warning| rows.contains(&warning.row));
     }
 }
 
@@ -57,7 +82,7 @@ pub fn read(
             // A batch leaves when the next is read: the last one then knows how many rows there are.
             let mut ready: Option<Batch> = None;
             while let Some(rows) = reader.next_batch(batch_rows)? {
-                let next = Batch::validate(rows, reader.total_hint());
+                let next = Batch::validate(rows, &reader);
                 if ready.replace(next).is_some_and(|batch| sender.blocking_send(Ok(batch)).is_err()) {
                     return Ok(());
                 }

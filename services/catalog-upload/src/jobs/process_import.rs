@@ -1,75 +1,54 @@
 //! `ProcessImport`: works one import off, from the file in S3 to the last row's outcome.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use chassis::{
-    db::Database,
-    s3::{self, DownloadError},
-};
+use chassis::s3::{self, DownloadError};
 use contracts::catalog::v1::{ImportCompleted, ImportFailed, ImportSummary, ProcessImport};
 use failpoints::Point;
 use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
 use messaging::{Backoff, Context, Handler, JobError};
 use outbox::Meta;
 use sea_orm::sqlx::{PgConnection, PgPool};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::TempPath;
 use uuid::Uuid;
 
 use super::{
     batches::{self, Batch},
+    checkpoint::{Checkpoint, Phase},
+    plan_batch::plan_batch,
     write_batch::write_batch,
 };
 use crate::{
-    SERVICE,
+    Resources, SERVICE,
     config::ImportSettings,
     domain::{ImportContext, Summary},
     files::{FileError, FileKind},
-    live::Statuses,
-    status::{ImportResult, Resumen, Status},
-    storage::imports::{self, Action, Import, LISTED},
+    status::Status,
+    storage::{
+        batch as table,
+        imports::{self, Import, Kind, Options},
+        ledger, plan,
+        results::{self, Ending},
+    },
 };
 
 /// The kind of an import's job row.
 pub const KIND: &str = "catalog.imports";
 
+/// How often a whole file is planned anew because the catalog changed under it, in one attempt.
+const PLANS: usize = 3;
+
 /// Works imports off.
 #[derive(Clone)]
 pub struct ProcessImports {
     pub runner: Runner,
-    pub database: Database,
-    pub statuses: Statuses,
-    pub s3: aws_sdk_s3::Client,
-    pub bucket: String,
-    pub settings: Arc<ImportSettings>,
-}
-
-/// Where an import goes on after its worker died: written with each batch.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Checkpoint {
-    /// The sheet's last row whose outcome is recorded.
-    last_row: u32,
-    total: u64,
-    accepted: u64,
-    rejected: u64,
-    duplicates: u64,
-    created: u64,
-    updated: u64,
-}
-
-impl Checkpoint {
-    fn new(last_row: u32, summary: &Summary) -> Self {
-        let Summary { total, accepted, rejected, duplicates, created, updated } = *summary;
-        Self { last_row, total, accepted, rejected, duplicates, created, updated }
-    }
-
-    const fn summary(&self) -> Summary {
-        let Self { total, accepted, rejected, duplicates, created, updated, .. } = *self;
-        Summary { total, accepted, rejected, duplicates, created, updated }
-    }
+    pub resources: Resources,
 }
 
 /// Runs the jobs of this process. A job that fails without progress comes back after 1 s, 5 s, 25 s, 2 min,
@@ -90,61 +69,76 @@ pub fn sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<ProcessImport
 #[async_trait]
 impl Handler<ProcessImport> for ProcessImports {
     async fn handle(&self, message: ProcessImport, context: &Context) -> Result<(), JobError> {
-        let id = Uuid::parse_str(&message.task_id)
-            .with_context(|| format!("task_id {:?} is no UUID", message.task_id))
-            .map_err(JobError::Fail)?;
+        let id = job_id(&message.task_id)?;
         let done = self.runner.run(id, &context.shutdown, self).await;
-        self.show(id).await;
+        self.resources.show(id).await;
         done
     }
+}
+
+/// The job that a message names.
+///
+/// # Errors
+/// No UUID: the message will never be understood.
+pub fn job_id(text: &str) -> Result<Uuid, JobError> {
+    Uuid::parse_str(text).with_context(|| format!("{text:?} is no UUID")).map_err(JobError::Fail)
 }
 
 #[async_trait]
 impl Work for ProcessImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let import = imports::get(&self.database.pool, run.job.id)
+        let import = imports::get(&self.resources.database.pool, run.job.id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the job has no import")))?;
-        self.statuses.put(import.version, &Status::of(&import)).await;
-        let kind = FileKind::of(&import.filename).map_err(JobError::fail)?;
-        let file = self.spool(&import.object_key).await?;
-
-        let checkpoint = match &run.job.checkpoint {
-            Some(value) => {
-                serde_json::from_value(value.clone()).context("the checkpoint").map_err(JobError::Fail)?
-            }
-            None => Checkpoint::default(),
-        };
-        let mut summary = checkpoint.summary();
-        let limits = self.settings.limits.clone();
-        let rows = self.settings.batch_rows;
-        let mut batches = batches::read(PathBuf::from(&*file), kind, limits, checkpoint.last_row, rows);
-        while let Some(batch) = batches.recv().await {
-            let batch = batch.map_err(file_error)?;
-            summary = self.apply(run, &import, &batch, summary).await?;
-            run.proceed()?;
+        self.resources.statuses.put(import.version, &Status::of(&import)).await;
+        let mut checkpoint = Checkpoint::of(&run.job, &import.options).map_err(JobError::Fail)?;
+        match checkpoint.phase {
+            Phase::Refused => return Err(refused(checkpoint.errors)),
+            Phase::Written => return Ok(Outcome::Done(Value::Null)),
+            Phase::Write | Phase::Plan => {}
         }
-        self.result(&import, &summary).await.map(Outcome::Done).map_err(JobError::Retry)
+        let kind = FileKind::of(&import.source.filename).map_err(JobError::fail)?;
+        let file = self.resources.spool(&import.source.object_key).await?;
+        let pass = Pass { resources: &self.resources, run, import: &import, file: &file, kind };
+        if import.options.all_or_nothing && import.options.kind == Kind::Import {
+            pass.all_or_nothing(&mut checkpoint).await?;
+        } else {
+            pass.by_batches(&mut checkpoint).await?;
+        }
+        Ok(Outcome::Done(Value::Null))
     }
 
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
         let import = imports::get(&mut *conn, job.id).await?.context("the job has no import")?;
+        let Options { kind, .. } = import.options;
+        let checkpoint = Checkpoint::of(job, &import.options)?;
+        let summary = checkpoint.done(kind);
+        let ending = if job.state == State::Completed { Ending::Complete } else { Ending::Partial };
+        if ending == Ending::Complete || checkpoint.summary().total > 0 {
+            let result =
+                results::of(conn, job.id, kind, ending, &summary, checkpoint.ignored.clone()).await?;
+            imports::record_end(conn, job.id, kind, &summary, &result).await?;
+        }
+        if kind != Kind::Import {
+            return Ok(());
+        }
         let meta = Meta::about(job.id);
         let version = u64::try_from(job.version)?;
-        let Import { proveedor_id, filename, .. } = import;
+        let (proveedor_id, filename) = (import.source.proveedor_id.clone(), import.source.filename.clone());
         let task_id = job.id.to_string();
         if job.state == State::Completed {
-            let result: ImportResult = serde_json::from_value(job.result.clone().unwrap_or_default())?;
-            imports::record_summary(conn, job.id, &result.resumen).await?;
-            let summary = Some(event_summary(&result.resumen)?);
+            let summary = Some(event_summary(&summary)?);
             let event = ImportCompleted { task_id, proveedor_id, filename, summary, version };
             outbox::publish(conn, SERVICE, &event, meta).await?;
         } else {
-            let reason = match job.state {
-                State::Cancelled => "Carga cancelada".to_owned(),
-                _ => job.error.clone().unwrap_or_default(),
-            };
+            let shown = Status::of(&Import {
+                state: job.state.name().to_owned(),
+                error: job.error.clone(),
+                successful: job.progress.successful,
+                ..import
+            });
+            let reason = shown.error.unwrap_or_default();
             let event = ImportFailed { task_id, proveedor_id, filename, reason, version };
             outbox::publish(conn, SERVICE, &event, meta).await?;
         }
@@ -152,58 +146,168 @@ impl Work for ProcessImports {
     }
 }
 
-impl ProcessImports {
-    /// Writes a batch, its ledger and its checkpoint in one transaction; gives the sums so far.
-    async fn apply(
-        &self,
-        run: &JobRun,
-        import: &Import,
-        batch: &Batch,
-        before: Summary,
-    ) -> Result<Summary, JobError> {
-        let context = ImportContext {
-            import: import.id,
-            proveedor_id: &import.proveedor_id,
-            replace: import.replace_duplicates,
+/// One claim's work on an import.
+struct Pass<'a> {
+    resources: &'a Resources,
+    run: &'a JobRun,
+    import: &'a Import,
+    file: &'a Path,
+    kind: FileKind,
+}
+
+impl Pass<'_> {
+    /// Goes on after the checkpoint, each batch in a transaction of its own.
+    async fn by_batches(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
+        let mut batches = self.read(checkpoint.last_row);
+        while let Some(batch) = batches.recv().await {
+            let batch = self.selected(batch.map_err(file_error)?, checkpoint.last_row).await?;
+            let next = self.apply(&batch, checkpoint).await?;
+            *checkpoint = next;
+            self.run.proceed()?;
+        }
+        Ok(())
+    }
+
+    /// Writes a batch, its ledger and its checkpoint in one transaction.
+    async fn apply(&self, batch: &Batch, before: &Checkpoint) -> Result<Checkpoint, JobError> {
+        let import = self.import;
+        let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+        let written = async {
+            ledger::record_warnings(&mut transaction, import.id, &batch.warnings).await?;
+            if before.phase == Phase::Plan {
+                return plan_batch(&mut transaction, import, batch).await;
+            }
+            let version = table::begin(&mut transaction).await?;
+            write_batch(&mut transaction, import, version, batch).await
         };
-        let mut transaction = self.database.pool.begin().await.map_err(JobError::retry)?;
-        let mut summary = before;
-        summary.add(&write_batch(&mut transaction, context, batch).await.map_err(JobError::retry)?);
-        let checkpoint =
-            serde_json::to_value(Checkpoint::new(batch.last_row, &summary)).map_err(JobError::fail)?;
-        let progress = Progress {
-            total: batch.total_hint.map(|total| total.max(summary.total) as i64),
-            processed: summary.total as i64,
-            successful: summary.accepted as i64,
-            failed: summary.rejected as i64,
-        };
-        let version = run.checkpoint(&mut transaction, &checkpoint, &progress).await?;
+        let mut summary = before.summary();
+        summary.add(&written.await.map_err(JobError::Retry)?);
+        let mut checkpoint = before.clone().with(&summary);
+        checkpoint.last_row = batch.last_row;
+        checkpoint.ignored.clone_from(&batch.ignored_columns);
+        let total = batch.total_hint.filter(|_| import.options.corrects.is_none());
+        let progress = checkpoint.progress(total);
+        let version = self.checkpoint(&mut transaction, &checkpoint, &progress).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
         tracing::debug!(import = %import.id, rows = batch.rows(), last_row = batch.last_row, "batch written");
-
-        let shown = Import {
-            state: State::Running.name().to_owned(),
-            total_rows: progress.total,
-            processed: progress.processed,
-            successful: progress.successful,
-            failed: progress.failed,
-            updated_at: chrono::Utc::now(),
-            ..import.clone()
-        };
-        self.statuses.put(version, &Status::of(&shown)).await;
-        Ok(summary)
+        self.show(version, &progress).await;
+        Ok(checkpoint)
     }
 
+    /// Two passes over the file: what would become of each row, and, if none is refused, all of them in one
+    /// transaction.
+    async fn all_or_nothing(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
+        for _ in 0..PLANS {
+            if let Err(error) = self.by_batches(checkpoint).await {
+                if let JobError::Fail(error) = error {
+                    // The file ends in the middle: its good rows are refused with it.
+                    self.refuse(checkpoint).await?;
+                    return Err(JobError::Fail(error));
+                }
+                return Err(error);
+            }
+            if checkpoint.summary().rejected > 0 {
+                self.refuse(checkpoint).await?;
+                return Err(refused(checkpoint.errors));
+            }
+            if self.write_whole(checkpoint).await? {
+                return Ok(());
+            }
+            // Somebody else's products came in between: see what becomes of the rows now.
+            let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+            plan::forget(&mut transaction, self.import.id).await.map_err(JobError::retry)?;
+            *checkpoint = Checkpoint::start(&self.import.options);
+            self.checkpoint(&mut transaction, checkpoint, &Progress::default()).await?;
+            transaction.commit().await.map_err(JobError::retry)?;
+        }
+        Err(JobError::Retry(anyhow!("the catalog changed under the plan {PLANS} times")))
+    }
+
+    /// Writes the whole file in one transaction, which keeps other imports waiting. False: a row was
+    /// refused, and nothing is written.
+    async fn write_whole(&self, checkpoint: &mut Checkpoint) -> Result<bool, JobError> {
+        let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+        let version = table::begin(&mut transaction).await.map_err(JobError::retry)?;
+        let mut summary = Summary::default();
+        let mut batches = self.read(0);
+        let mut last_row = 0;
+        while let Some(batch) = batches.recv().await {
+            let batch = self.selected(batch.map_err(file_error)?, last_row).await?;
+            last_row = batch.last_row;
+            let written = write_batch(&mut transaction, self.import, version, &batch).await;
+            summary.add(&written.map_err(JobError::Retry)?);
+            if summary.rejected > 0 {
+                return Ok(false);
+            }
+            self.run.proceed()?;
+        }
+        plan::carried_out(&mut transaction, self.import.id).await.map_err(JobError::retry)?;
+        let mut written = checkpoint.clone().with(&summary);
+        written.phase = Phase::Written;
+        let progress = written.progress(Some(summary.total));
+        let version = self.checkpoint(&mut transaction, &written, &progress).await?;
+        failpoints::hit(Point::BatchWritten);
+        transaction.commit().await.map_err(JobError::retry)?;
+        failpoints::hit(Point::BatchCommitted);
+        *checkpoint = written;
+        self.show(version, &progress).await;
+        Ok(true)
+    }
+
+    /// Refuses the rows that were planned, because of those that have errors.
+    async fn refuse(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
+        let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+        let planned = checkpoint.summary();
+        let summary =
+            plan::refuse(&mut transaction, self.import.id, &planned).await.map_err(JobError::retry)?;
+        let mut refused = checkpoint.clone().with(&summary);
+        (refused.phase, refused.errors) = (Phase::Refused, planned.rejected);
+        let progress = refused.progress(Some(summary.total));
+        self.checkpoint(&mut transaction, &refused, &progress).await?;
+        transaction.commit().await.map_err(JobError::retry)?;
+        *checkpoint = refused;
+        Ok(())
+    }
+
+    fn read(&self, after_row: u32) -> tokio::sync::mpsc::Receiver<Result<Batch, FileError>> {
+        let settings = &self.resources.settings;
+        let path = PathBuf::from(self.file);
+        batches::read(path, self.kind, settings.limits.clone(), after_row, settings.batch_rows)
+    }
+
+    /// Of a correction, the rows that the first import had rejected; else all.
+    async fn selected(&self, mut batch: Batch, after_row: u32) -> Result<Batch, JobError> {
+        if let Some(first) = self.import.options.corrects {
+            let pool = &self.resources.database.pool;
+            let wanted = ledger::rejected_between(pool, first, after_row + 1, batch.last_row);
+            batch.keep(&wanted.await.map_err(JobError::retry)?);
+        }
+        Ok(batch)
+    }
+
+    async fn checkpoint(
+        &self,
+        conn: &mut PgConnection,
+        checkpoint: &Checkpoint,
+        progress: &Progress,
+    ) -> Result<i64, JobError> {
+        let value = checkpoint.to_value().map_err(JobError::Fail)?;
+        self.run.checkpoint(conn, &value, progress).await
+    }
+
+    /// Mirrors how far the import is.
+    async fn show(&self, version: i64, progress: &Progress) {
+        let shown = self.import.running(progress);
+        self.resources.statuses.put(version, &Status::of(&shown)).await;
+    }
+}
+
+impl Resources {
     /// Brings the file to disk: a workbook is a zip archive, which is read from its end.
-    async fn spool(&self, object_key: &str) -> Result<TempPath, JobError> {
-        let file = tempfile::Builder::new()
-            .prefix("lote-import-")
-            .tempfile_in(&self.settings.spool)
-            .with_context(|| format!("no file can be made in {}", self.settings.spool.display()))
-            .map_err(JobError::Retry)?
-            .into_temp_path();
+    pub(super) async fn spool(&self, object_key: &str) -> Result<TempPath, JobError> {
+        let file = self.temporary().map_err(JobError::Retry)?;
         match s3::download(&self.s3, &self.bucket, object_key, &file).await {
             Ok(_) => Ok(file),
             Err(DownloadError::Missing { .. }) => Err(JobError::fail(anyhow!(
@@ -213,24 +317,16 @@ impl ProcessImports {
         }
     }
 
-    async fn result(&self, import: &Import, summary: &Summary) -> anyhow::Result<Value> {
-        let mut conn = self.database.pool.acquire().await?;
-        let listed = LISTED as u64;
-        let result = ImportResult {
-            mensaje: "Carga masiva completada".into(),
-            resumen: Resumen::from(summary),
-            productos_creados: imports::first_changes(&mut conn, import.id, Action::Created).await?,
-            productos_actualizados: imports::first_changes(&mut conn, import.id, Action::Updated).await?,
-            errores: imports::first_rejections(&mut conn, import.id).await?,
-            truncado: [summary.created, summary.updated, summary.rejected]
-                .iter()
-                .any(|&count| count > listed),
-        };
-        Ok(serde_json::to_value(result)?)
+    /// An empty file in the spool, removed when it is dropped.
+    pub(super) fn temporary(&self) -> anyhow::Result<TempPath> {
+        let file = tempfile::Builder::new().prefix("lote-import-").tempfile_in(&self.settings.spool);
+        Ok(file
+            .with_context(|| format!("no file can be made in {}", self.settings.spool.display()))?
+            .into_temp_path())
     }
 
     /// Mirrors what the row says now.
-    async fn show(&self, id: Uuid) {
+    pub(crate) async fn show(&self, id: Uuid) {
         match imports::get(&self.database.pool, id).await {
             Ok(Some(import)) => self.statuses.put(import.version, &Status::of(&import)).await,
             Ok(None) => {}
@@ -239,18 +335,31 @@ impl ProcessImports {
     }
 }
 
+impl<'a> From<&'a Import> for ImportContext<'a> {
+    fn from(import: &'a Import) -> Self {
+        Self { proveedor_id: &import.source.proveedor_id, replace: import.options.replace_duplicates }
+    }
+}
+
 /// What is wrong with a file stays wrong; what is wrong with our disk may not.
-fn file_error(error: FileError) -> JobError {
+pub fn file_error(error: FileError) -> JobError {
     if error.is_transient() { JobError::retry(error) } else { JobError::fail(error) }
 }
 
-fn event_summary(resumen: &Resumen) -> anyhow::Result<ImportSummary> {
+fn refused(errors: u64) -> JobError {
+    JobError::fail(anyhow!(
+        "El archivo se rechazó completo: {errors} filas tienen errores y no se aplicó ninguna. \
+         Corríjalas y vuelva a cargarlo"
+    ))
+}
+
+fn event_summary(summary: &Summary) -> anyhow::Result<ImportSummary> {
     Ok(ImportSummary {
-        total: resumen.total.try_into()?,
-        accepted: resumen.exitosos.try_into()?,
-        rejected: resumen.rechazados.try_into()?,
-        duplicates: resumen.duplicados.try_into()?,
-        created: resumen.productos_creados.try_into()?,
-        updated: resumen.productos_actualizados.try_into()?,
+        total: summary.total.try_into()?,
+        accepted: summary.accepted.try_into()?,
+        rejected: summary.rejected.try_into()?,
+        duplicates: summary.duplicates.try_into()?,
+        created: summary.created.try_into()?,
+        updated: summary.updated.try_into()?,
     })
 }

@@ -1,52 +1,103 @@
 //! The writing half of an import: what becomes of each row of a batch, decided and written in the
 //! caller's transaction.
 
-use sea_orm::sqlx::{self, PgConnection};
+use contracts::catalog::v1::{ChangeAction, ProductChange, ProductsChanged};
+use outbox::Meta;
+use sea_orm::sqlx::PgConnection;
 
 use super::batches::Batch;
 use crate::{
-    domain::{ImportContext, Outcome, ProductRow, RowError, Summary, classify},
-    storage::{
-        imports::{self, Action},
-        products,
-    },
+    SERVICE,
+    domain::{Outcome, ProductRow, RowError, Summary, classify},
+    storage::{batch as table, imports::Import, inventory, ledger},
 };
 
-/// Writes the products and the ledger of a batch; gives its counts.
+/// Changes in one event.
+const EVENT_CHANGES: usize = 500;
+
+/// Writes the products, their inventory and the ledger of a batch, and says so to who listens; gives its
+/// counts. `version` is that of the transaction.
 pub async fn write_batch(
     conn: &mut PgConnection,
-    import: ImportContext<'_>,
+    import: &Import,
+    version: i64,
     batch: &Batch,
-) -> sqlx::Result<Summary> {
-    products::lock_for_import(conn).await?;
-    let ids: Vec<&str> = batch.valid.iter().map(|row| row.id.as_str()).collect();
-    let codes: Vec<&str> = batch.valid.iter().map(|row| row.codigo.as_str()).collect();
-    let existing = products::matching(conn, &ids, &codes, import.import).await?;
+) -> anyhow::Result<Summary> {
+    let proveedor_id = &import.source.proveedor_id;
+    let (ids, codes) = batch.keys();
+    let existing = table::matching(conn, &ids, &codes, import.id).await?;
 
-    let mut summary = Summary::default();
-    batch.invalid.iter().for_each(|_| summary.count_invalid());
-    let mut created: Vec<&ProductRow> = Vec::with_capacity(batch.valid.len());
-    let mut updated: Vec<(String, &ProductRow)> = Vec::new();
-    let mut rejected: Vec<RowError> = Vec::new();
-    for (row, decision) in batch.valid.iter().zip(classify(&batch.valid, &existing, import)) {
-        summary.count(&decision);
-        match decision.outcome {
-            Outcome::Create => created.push(row),
-            Outcome::Update { id } => updated.push((id, row)),
-            Outcome::Reject(error) => rejected.push(error),
+    let sorted = Sorted::of(batch, classify(&batch.valid, &existing, import.into()));
+    let updates: Vec<_> = sorted.updates();
+    // Updates first: they may free codes that new products take.
+    table::update(conn, import.id, &updates, proveedor_id, version).await?;
+    table::insert(conn, sorted.created.iter().copied(), proveedor_id, version).await?;
+    inventory::insert_first(conn, sorted.created.iter().map(|row| row.id.as_str()), chrono::Utc::now())
+        .await?;
+    let created = sorted.created.iter().map(|row| (row.row, row.id.as_str()));
+    ledger::record_created(conn, import.id, version, created.clone()).await?;
+    ledger::record_rejections(conn, import.id, batch.invalid.iter().chain(&sorted.rejected)).await?;
+
+    let created = created.map(|(_, id)| (id, ChangeAction::Created));
+    let updated = updates.iter().map(|(id, _)| (*id, ChangeAction::Updated));
+    publish_changes(conn, proveedor_id, &import.id.to_string(), version, created.chain(updated)).await?;
+    Ok(sorted.summary)
+}
+
+/// The valid rows of a batch by what becomes of them.
+pub struct Sorted<'a> {
+    pub summary: Summary,
+    pub created: Vec<&'a ProductRow>,
+    pub updated: Vec<(String, &'a ProductRow)>,
+    pub rejected: Vec<RowError>,
+}
+
+impl<'a> Sorted<'a> {
+    pub fn of(batch: &'a Batch, decisions: Vec<crate::domain::Decision>) -> Self {
+        let mut sorted = Self {
+            summary: Summary::default(),
+            created: Vec::with_capacity(batch.valid.len()),
+            updated: Vec::new(),
+            rejected: Vec::new(),
+        };
+        batch.invalid.iter().for_each(|_| sorted.summary.count_invalid());
+        for (row, decision) in batch.valid.iter().zip(decisions) {
+            sorted.summary.count(&decision);
+            match decision.outcome {
+                Outcome::Create => sorted.created.push(row),
+                Outcome::Update { id } => sorted.updated.push((id, row)),
+                Outcome::Reject(error) => sorted.rejected.push(error),
+            }
         }
+        sorted
     }
 
-    // Updates first: they may free codes that new products take.
-    let updates: Vec<(&str, &ProductRow)> = updated.iter().map(|(id, row)| (id.as_str(), *row)).collect();
-    products::update(conn, &updates, import.proveedor_id).await?;
-    products::insert(conn, created.iter().copied(), import.proveedor_id).await?;
+    /// The updates, each with the product that it means.
+    pub fn updates(&self) -> Vec<(&str, &'a ProductRow)> {
+        self.updated.iter().map(|(id, row)| (id.as_str(), *row)).collect()
+    }
+}
 
-    let changes = created
-        .iter()
-        .map(|row| (row.row, row.id.as_str(), Action::Created))
-        .chain(updates.iter().map(|(id, row)| (row.row, *id, Action::Updated)));
-    imports::record_changes(conn, import.import, changes).await?;
-    imports::record_rejections(conn, import.import, batch.invalid.iter().chain(&rejected)).await?;
-    Ok(summary)
+/// Says which products changed, in the caller's transaction.
+pub async fn publish_changes<'a>(
+    conn: &mut PgConnection,
+    proveedor_id: &str,
+    task_id: &str,
+    version: i64,
+    changes: impl Iterator<Item = (&'a str, ChangeAction)>,
+) -> anyhow::Result<()> {
+    let version = u64::try_from(version)?;
+    let changes: Vec<ProductChange> = changes
+        .map(|(id, action)| ProductChange { product_id: id.to_owned(), action: action.into(), version })
+        .collect();
+    let events = changes.chunks(EVENT_CHANGES).map(|changes| {
+        let event = ProductsChanged {
+            proveedor_id: proveedor_id.to_owned(),
+            changes: changes.to_vec(),
+            task_id: task_id.to_owned(),
+        };
+        (event, Meta { subject: Some(proveedor_id.to_owned()), ..Meta::default() })
+    });
+    outbox::publish_all(conn, SERVICE, events.collect()).await?;
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Imports: one row each beside its job, and what became of every row of its file.
+//! Imports: one row each beside its job.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{
@@ -7,60 +7,129 @@ use sea_orm::sqlx::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::copy::CopyRows;
-use crate::{
-    domain::{Column, RowError},
-    status::{Resumen, RowProblem},
-};
+use ::jobs::{Progress, State};
 
-/// How many errors and ids a status lists; the rest is told by `truncado`.
-pub const LISTED: i64 = 1_000;
+use crate::{domain::Summary, status::ImportResult};
 
-/// An accepted upload, before its row is written.
-#[derive(Debug)]
-pub struct NewImport<'a> {
-    pub id: Uuid,
-    pub proveedor_id: &'a str,
-    pub filename: &'a str,
+/// What an import is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its rows become products.
+    Import,
+    /// What would become of its rows is told, and nothing written.
+    DryRun,
+    /// It takes another import back.
+    Undo,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Import => "import",
+            Self::DryRun => "dry_run",
+            Self::Undo => "undo",
+        }
+    }
+
+    fn parse(name: &str) -> sqlx::Result<Self> {
+        match name {
+            "import" => Ok(Self::Import),
+            "dry_run" => Ok(Self::DryRun),
+            "undo" => Ok(Self::Undo),
+            other => Err(sqlx::Error::Decode(format!("unknown kind of import {other:?}").into())),
+        }
+    }
+}
+
+/// What holds for all rows of an import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub kind: Kind,
+    /// Whether a row may change a product that is there already.
     pub replace_duplicates: bool,
-    pub object_key: &'a str,
+    /// Whether one bad row refuses them all.
+    pub all_or_nothing: bool,
+    /// The dry run that this one carries out.
+    pub applies: Option<Uuid>,
+    /// The import whose rejected rows alone are read.
+    pub corrects: Option<Uuid>,
+    /// The import that is taken back.
+    pub undoes: Option<Uuid>,
+}
+
+/// A stored file and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub proveedor_id: String,
+    pub filename: String,
+    pub object_key: String,
     pub size_bytes: i64,
     /// Lower-case hexadecimal.
-    pub sha256: &'a str,
-    pub uploaded_by: &'a str,
+    pub sha256: String,
 }
 
 /// An import with the state of its job.
 #[derive(Clone, Debug)]
 pub struct Import {
     pub id: Uuid,
-    pub proveedor_id: String,
-    pub filename: String,
-    pub replace_duplicates: bool,
-    pub object_key: String,
+    pub source: Source,
+    pub options: Options,
     /// The job's: pending, running, completed, failed, cancelled.
     pub state: String,
     pub total_rows: Option<i64>,
     pub processed: i64,
     pub successful: i64,
     pub failed: i64,
-    /// What a completed job left: the summary and lists of its status.
+    /// What it came to, once it has ended.
     pub result: Option<Value>,
     pub error: Option<String>,
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// When its file and ledger were deleted.
+    pub purged_at: Option<DateTime<Utc>>,
+}
+
+impl Import {
+    /// The same while it runs and is so far.
+    pub fn running(&self, progress: &Progress) -> Self {
+        Self {
+            state: State::Running.name().to_owned(),
+            total_rows: progress.total,
+            processed: progress.processed,
+            successful: progress.successful,
+            failed: progress.failed,
+            updated_at: Utc::now(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether nothing more will happen to it.
+    pub fn has_ended(&self) -> bool {
+        !matches!(self.state.as_str(), "pending" | "running")
+    }
 }
 
 impl FromRow<'_, PgRow> for Import {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             id: row.try_get("id")?,
-            proveedor_id: row.try_get("proveedor_id")?,
-            filename: row.try_get("filename")?,
-            replace_duplicates: row.try_get("replace_duplicates")?,
-            object_key: row.try_get("object_key")?,
+            source: Source {
+                proveedor_id: row.try_get("proveedor_id")?,
+                filename: row.try_get("filename")?,
+                object_key: row.try_get("object_key")?,
+                size_bytes: row.try_get("size_bytes")?,
+                sha256: row.try_get("sha256")?,
+            },
+            options: Options {
+                kind: Kind::parse(row.try_get("kind")?)?,
+                replace_duplicates: row.try_get("replace_duplicates")?,
+                all_or_nothing: row.try_get("all_or_nothing")?,
+                applies: row.try_get("applies")?,
+                corrects: row.try_get("corrects")?,
+                undoes: row.try_get("undoes")?,
+            },
             state: row.try_get("state")?,
             total_rows: row.try_get("total")?,
             processed: row.try_get("processed")?,
@@ -72,29 +141,43 @@ impl FromRow<'_, PgRow> for Import {
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
             finished_at: row.try_get("finished_at")?,
+            purged_at: row.try_get("purged_at")?,
         })
     }
 }
 
 const SELECT: &str = "
-    select i.id, i.proveedor_id, i.filename, i.replace_duplicates, i.object_key, j.state, j.total, j.processed,
-        j.successful, j.failed, j.result, j.error, j.version, i.created_at, j.updated_at, j.finished_at
+    select i.id, i.proveedor_id, i.filename, i.object_key, i.size_bytes, i.sha256, i.kind, i.replace_duplicates,
+        i.all_or_nothing, i.applies, i.corrects, i.undoes, i.result, i.purged_at, j.state, j.total, j.processed,
+        j.successful, j.failed, j.error, j.version, i.created_at, j.updated_at, j.finished_at
     from imports i join jobs j on j.id = i.id";
 
 /// Writes the import's row; its job's row is written before, in the same transaction.
-pub async fn create(conn: &mut PgConnection, import: &NewImport<'_>) -> sqlx::Result<()> {
+pub async fn create(
+    conn: &mut PgConnection,
+    id: Uuid,
+    source: &Source,
+    options: &Options,
+    uploaded_by: &str,
+) -> sqlx::Result<()> {
     const STATEMENT: &str = "
-        insert into imports (id, proveedor_id, filename, replace_duplicates, object_key, size_bytes, sha256, uploaded_by)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)";
+        insert into imports (id, proveedor_id, filename, object_key, size_bytes, sha256, kind, replace_duplicates,
+            all_or_nothing, applies, corrects, undoes, uploaded_by)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
     sqlx::query(STATEMENT)
-        .bind(import.id)
-        .bind(import.proveedor_id)
-        .bind(import.filename)
-        .bind(import.replace_duplicates)
-        .bind(import.object_key)
-        .bind(import.size_bytes)
-        .bind(import.sha256)
-        .bind(import.uploaded_by)
+        .bind(id)
+        .bind(&source.proveedor_id)
+        .bind(&source.filename)
+        .bind(&source.object_key)
+        .bind(source.size_bytes)
+        .bind(&source.sha256)
+        .bind(options.kind.name())
+        .bind(options.replace_duplicates)
+        .bind(options.all_or_nothing)
+        .bind(options.applies)
+        .bind(options.corrects)
+        .bind(options.undoes)
+        .bind(uploaded_by)
         .execute(conn)
         .await
         .map(drop)
@@ -104,6 +187,53 @@ pub async fn create(conn: &mut PgConnection, import: &NewImport<'_>) -> sqlx::Re
 pub async fn get(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Import>> {
     let query = format!("{SELECT} where i.id = $1");
     sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(executor).await
+}
+
+/// [`get`], and nobody else changes what follows from it until the transaction ends: two people who ask at
+/// once to apply, undo or retry an import take turns.
+pub async fn lock(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Import>> {
+    sqlx::query("select from imports where id = $1 for update").bind(id).execute(&mut *conn).await?;
+    get(conn, id).await
+}
+
+/// The import that carries this dry run out, if one does.
+pub async fn applying(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Import>> {
+    let query = format!("{SELECT} where i.applies = $1");
+    sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(executor).await
+}
+
+/// The undo of this import, if there is one.
+pub async fn undoing(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Import>> {
+    let query = format!("{SELECT} where i.undoes = $1");
+    sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(executor).await
+}
+
+/// An import of the same content for the same supplier with the same options that has not ended. Who asks
+/// holds a lock on the content until their own transaction ends, so that of two uploads at once the
+/// second finds the first.
+pub async fn unfinished(
+    conn: &mut PgConnection,
+    source: &Source,
+    options: &Options,
+) -> sqlx::Result<Option<Import>> {
+    const LOCK: &str = "select pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))";
+    sqlx::query(LOCK).bind(&source.sha256).bind(&source.proveedor_id).execute(&mut *conn).await?;
+    let query = format!(
+        "{SELECT}
+        where i.sha256 = $1 and i.proveedor_id = $2 and i.kind = $3 and i.replace_duplicates = $4
+            and i.all_or_nothing = $5 and i.corrects is not distinct from $6 and i.applies is null
+            and j.state in ('pending', 'running') and j.cancel_requested_at is null
+        order by i.created_at limit 1"
+    );
+    sqlx::query_as(AssertSqlSafe(query))
+        .bind(&source.sha256)
+        .bind(&source.proveedor_id)
+        .bind(options.kind.name())
+        .bind(options.replace_duplicates)
+        .bind(options.all_or_nothing)
+        .bind(options.corrects)
+        .fetch_optional(conn)
+        .await
 }
 
 /// A page of imports, newest first, of one supplier or of all, older than `before`.
@@ -129,129 +259,30 @@ pub async fn list(
         .await
 }
 
-/// Whether a row is a product's first or another's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    Created,
-    Updated,
-}
-
-impl Action {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
-        }
-    }
-}
-
-/// Records the rows that became products.
-pub async fn record_changes<'a>(
+/// Sets what an import that ends came to. The sums of an undo count removed and restored products as
+/// accepted; created and updated are an import's.
+pub async fn record_end(
     conn: &mut PgConnection,
-    import: Uuid,
-    changes: impl Iterator<Item = (u32, &'a str, Action)>,
+    id: Uuid,
+    kind: Kind,
+    summary: &Summary,
+    result: &ImportResult,
 ) -> sqlx::Result<()> {
-    let mut rows = CopyRows::default();
-    for (number, product_id, action) in changes {
-        rows.raw(import).raw(number).text(product_id).raw(action.name()).end_row();
-    }
-    rows.send(conn, "import_changes (import_id, row_number, product_id, action)").await
-}
-
-/// Records the rows that did not.
-pub async fn record_rejections<'a>(
-    conn: &mut PgConnection,
-    import: Uuid,
-    rejections: impl Iterator<Item = &'a RowError>,
-) -> sqlx::Result<()> {
-    let mut rows = CopyRows::default();
-    for error in rejections {
-        rows.raw(import)
-            .raw(error.row)
-            .raw(error.code)
-            .optional(error.column.map(Column::name))
-            .optional(error.value.as_deref())
-            .text(&error.message)
-            .end_row();
-    }
-    rows.send(conn, "import_rejections (import_id, row_number, code, \"column\", value, message)").await
-}
-
-/// The first rejections of an import, in the order of the sheet.
-pub async fn first_rejections(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<Vec<RowProblem>> {
-    const QUERY: &str = "
-        select row_number, message, code, \"column\", value from import_rejections
-        where import_id = $1 order by row_number limit $2";
-    let rows = sqlx::query(QUERY).bind(import).bind(LISTED).fetch_all(conn).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(RowProblem {
-                fila: row.try_get("row_number")?,
-                error: row.try_get("message")?,
-                codigo: row.try_get("code")?,
-                columna: row.try_get("column")?,
-                valor: row.try_get("value")?,
-            })
-        })
-        .collect()
-}
-
-/// The first products an import created or updated, in the order of the sheet.
-pub async fn first_changes(
-    conn: &mut PgConnection,
-    import: Uuid,
-    action: Action,
-) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        "select product_id from import_changes where import_id = $1 and action = $2 order by row_number limit $3",
-    )
-    .bind(import)
-    .bind(action.name())
-    .bind(LISTED)
-    .fetch_all(conn)
-    .await
-}
-
-/// Sets the sums of an import that completes.
-pub async fn record_summary(conn: &mut PgConnection, import: Uuid, summary: &Resumen) -> sqlx::Result<()> {
     const STATEMENT: &str = "
-        update imports set total = $2, accepted = $3, rejected = $4, duplicates = $5, created = $6, updated = $7
+        update imports set total = $2, accepted = $3, rejected = $4, duplicates = $5, created = $6, updated = $7,
+            result = $8
         where id = $1";
+    let of_import = |count: u64| (kind != Kind::Undo).then_some(count as i64);
     sqlx::query(STATEMENT)
-        .bind(import)
+        .bind(id)
         .bind(summary.total as i64)
-        .bind(summary.exitosos as i64)
-        .bind(summary.rechazados as i64)
-        .bind(summary.duplicados as i64)
-        .bind(summary.productos_creados as i64)
-        .bind(summary.productos_actualizados as i64)
+        .bind(summary.accepted as i64)
+        .bind(summary.rejected as i64)
+        .bind(summary.duplicates as i64)
+        .bind(of_import(summary.created))
+        .bind(of_import(summary.updated))
+        .bind(Json(result))
         .execute(conn)
         .await
         .map(drop)
-}
-
-/// Each query yields one row a finding, as a sentence.
-const CHECKS: &[&str] = &[
-    "SELECT format('import %s: its summary says %s accepted and %s rejected, its ledger has %s and %s',
-            id, accepted, rejected, changes, rejections)
-     FROM (SELECT i.id, i.accepted, i.rejected,
-                  (SELECT count(*) FROM import_changes c WHERE c.import_id = i.id) AS changes,
-                  (SELECT count(*) FROM import_rejections r WHERE r.import_id = i.id) AS rejections
-           FROM imports i JOIN jobs j ON j.id = i.id WHERE j.state = 'completed') AS counted
-     WHERE accepted IS DISTINCT FROM changes OR rejected IS DISTINCT FROM rejections LIMIT 20",
-    "SELECT format('import %s: row %s is both accepted and rejected', import_id, row_number)
-     FROM import_changes JOIN import_rejections USING (import_id, row_number) LIMIT 20",
-    "SELECT format('import %s: row %s was accepted %s times', import_id, row_number, count(*))
-     FROM import_changes GROUP BY import_id, row_number HAVING count(*) > 1 LIMIT 20",
-    "SELECT format('job %s: an import''s job without its import', j.id)
-     FROM jobs j LEFT JOIN imports i ON i.id = j.id WHERE j.kind = 'catalog.imports' AND i.id IS NULL LIMIT 20",
-];
-
-/// The service's own invariants, for `doctor`: a sentence for each that does not hold.
-pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
-    let mut findings = Vec::new();
-    for check in CHECKS {
-        findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
-    }
-    Ok(findings)
 }

@@ -1,6 +1,15 @@
 //! The schema `catalog_upload`, and no other.
 
+pub mod batch;
 mod copy;
+pub mod doctor;
 pub mod imports;
+pub mod inventory;
+pub mod ledger;
 pub mod migrations;
+pub mod plan;
 pub mod products;
+pub mod reports;
+pub mod results;
+pub mod retention;
+pub mod undo;

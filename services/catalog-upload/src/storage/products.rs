@@ -1,4 +1,4 @@
-//! Products: what imports write in batches, and what clients read.
+//! Products as clients read them and change them one by one.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -7,12 +7,11 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
     entity::prelude::*,
     sea_query::Expr,
-    sqlx::{self, PgConnection},
+    sqlx::{self, FromRow, PgConnection, Row as _, postgres::PgRow},
 };
-use uuid::Uuid;
 
-use super::copy::CopyRows;
-use crate::domain::{ExistingProduct, ProductRow};
+use super::{batch, inventory};
+use crate::domain::ProductRow;
 
 /// A product, as it stands in its row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -36,6 +35,30 @@ pub struct Model {
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+}
+
+impl FromRow<'_, PgRow> for Model {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            codigo: row.try_get("codigo")?,
+            nombre: row.try_get("nombre")?,
+            categoria: row.try_get("categoria")?,
+            presentacion: row.try_get("presentacion")?,
+            precio_unitario: row.try_get("precio_unitario")?,
+            certificado_sanitario: row.try_get("certificado_sanitario")?,
+            condiciones_almacenamiento: row.try_get("condiciones_almacenamiento")?,
+            tiempo_entrega_dias: row.try_get("tiempo_entrega_dias")?,
+            stock_minimo: row.try_get("stock_minimo")?,
+            stock_critico: row.try_get("stock_critico")?,
+            requiere_lote: row.try_get("requiere_lote")?,
+            requiere_vencimiento: row.try_get("requiere_vencimiento")?,
+            proveedor_id: row.try_get("proveedor_id")?,
+            version: row.try_get("version")?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+        })
+    }
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -123,125 +146,132 @@ const fn without_accent(letter: char) -> char {
     }
 }
 
-/// Makes this transaction the only one that imports into the catalog until it ends. Imports meet at two
-/// unique keys (id and code) in the order of their files: without one lock for all, two files with the
-/// same products in another order deadlock. Parsing and validating go on beside it.
-pub async fn lock_for_import(conn: &mut PgConnection) -> sqlx::Result<()> {
-    // The number has no meaning but to be this lock's own.
-    const CATALOG_IMPORT: i64 = 0x6c6f_7465_0001;
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(CATALOG_IMPORT).execute(conn).await.map(drop)
+/// What a change by a person met.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// There is no such product, or it is another supplier's.
+    #[error("no such product")]
+    NotFound,
+    /// Another product has this id or code.
+    #[error("the {0} is taken")]
+    Taken(&'static str),
+    /// The product changed since the caller read it.
+    #[error("the product is at version {0}")]
+    Changed(i64),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
 }
 
-/// The products that have any of the ids or any of the codes, and whether `import` has written them.
-pub async fn matching(
-    conn: &mut PgConnection,
-    ids: &[&str],
-    codigos: &[&str],
-    import: Uuid,
-) -> sqlx::Result<Vec<ExistingProduct>> {
-    const QUERY: &str = "
-        with met as (
-            select id, codigo, proveedor_id from products where id = any($1)
-            union
-            select id, codigo, proveedor_id from products where codigo = any($2)
-        )
-        select met.id, met.codigo, met.proveedor_id, c.import_id
-        from met left join import_changes c on c.import_id = $3 and c.product_id = met.id";
-    let rows: Vec<(String, String, String, Option<Uuid>)> =
-        sqlx::query_as(QUERY).bind(ids).bind(codigos).bind(import).fetch_all(conn).await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, codigo, proveedor_id, last_import)| ExistingProduct {
-            id,
-            codigo,
-            proveedor_id,
-            last_import,
-        })
-        .collect())
+impl EditError {
+    fn of(error: sqlx::Error) -> Self {
+        let constraint = error.as_database_error().and_then(|error| error.constraint()).map(str::to_owned);
+        match constraint.as_deref() {
+            Some("products_pkey") => Self::Taken("ID"),
+            Some("products_codigo_key") => Self::Taken("Código"),
+            _ => Self::Database(error),
+        }
+    }
 }
 
-/// Inserts new products.
-pub async fn insert<'a>(
+/// The columns of [`Model`].
+const COLUMNS: &str = "id, codigo, nombre, categoria, presentacion, precio_unitario, certificado_sanitario, \
+    condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, requiere_lote, \
+    requiere_vencimiento, proveedor_id, version, created_at, updated_at";
+
+/// A new product with its first row of inventory, in the caller's transaction.
+///
+/// # Errors
+/// [`EditError::Taken`]; the database.
+pub async fn create(
     conn: &mut PgConnection,
-    products: impl Iterator<Item = &'a ProductRow>,
+    product: &ProductRow,
     proveedor_id: &str,
-) -> sqlx::Result<()> {
-    let mut rows = CopyRows::default();
-    for product in products {
-        rows.text(&product.id)
-            .text(&product.codigo)
-            .text(&product.nombre)
-            .text(&product.categoria)
-            .optional(product.presentacion.as_deref())
-            .raw(product.precio_unitario)
-            .text(&product.certificado_sanitario)
-            .text(&product.condiciones_almacenamiento)
-            .raw(product.tiempo_entrega_dias)
-            .raw(product.stock_minimo)
-            .raw(product.stock_critico)
-            .raw(product.requiere_lote)
-            .raw(product.requiere_vencimiento)
-            .text(proveedor_id)
-            .end_row();
-    }
-    const TARGET: &str = "products (id, codigo, nombre, categoria, presentacion, precio_unitario, \
-        certificado_sanitario, condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, \
-        requiere_lote, requiere_vencimiento, proveedor_id)";
-    rows.send(conn, TARGET).await
+    actor: &str,
+) -> Result<Model, EditError> {
+    let version = batch::next_version(conn).await?;
+    batch::insert(conn, std::iter::once(product), proveedor_id, version).await.map_err(EditError::of)?;
+    inventory::insert_first(conn, std::iter::once(product.id.as_str()), chrono::Utc::now()).await?;
+    record_edit(conn, &product.id, version, "created", None, actor).await?;
+    read(conn, &product.id).await
 }
 
-/// Writes rows over existing products of the same supplier. A product keeps its id, also
-/// where the row met it by its code.
-pub async fn update(
+/// Writes other values over a product, if it still has the version that the caller read (any, where they
+/// name none), in the caller's transaction.
+///
+/// # Errors
+/// All of [`EditError`].
+pub async fn replace(
     conn: &mut PgConnection,
-    updates: &[(&str, &ProductRow)],
-    proveedor_id: &str,
+    product: &ProductRow,
+    expected: Option<i64>,
+    actor: &str,
+) -> Result<Model, EditError> {
+    let before = lock(conn, &product.id, expected).await?;
+    let version = batch::next_version(conn).await?;
+    batch::overwrite(conn, product, version).await.map_err(EditError::of)?;
+    record_edit(conn, &product.id, version, "updated", Some(before), actor).await?;
+    read(conn, &product.id).await
+}
+
+/// Deletes a product with its inventory, as [`replace`]. Gives the version of the deletion.
+///
+/// # Errors
+/// All of [`EditError`] but `Taken`.
+pub async fn delete(
+    conn: &mut PgConnection,
+    id: &str,
+    expected: Option<i64>,
+    actor: &str,
+) -> Result<i64, EditError> {
+    let before = lock(conn, id, expected).await?;
+    let version = batch::next_version(conn).await?;
+    sqlx::query("delete from products where id = $1").bind(id).execute(&mut *conn).await?;
+    inventory::delete_of(conn, &[id]).await?;
+    record_edit(conn, id, version, "deleted", Some(before), actor).await?;
+    Ok(version)
+}
+
+/// Holds the product until the transaction ends; gives it as the change log keeps it.
+async fn lock(
+    conn: &mut PgConnection,
+    id: &str,
+    expected: Option<i64>,
+) -> Result<serde_json::Value, EditError> {
+    let query = "select version, to_jsonb(p) - 'words' from products p where id = $1 for update";
+    let found: Option<(i64, serde_json::Value)> = sqlx::query_as(query).bind(id).fetch_optional(conn).await?;
+    match found {
+        None => Err(EditError::NotFound),
+        Some((version, _)) if expected.is_some_and(|expected| expected != version) => {
+            Err(EditError::Changed(version))
+        }
+        Some((_, before)) => Ok(before),
+    }
+}
+
+async fn read(conn: &mut PgConnection, id: &str) -> Result<Model, EditError> {
+    let query = format!("select {COLUMNS} from products where id = $1");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_one(conn).await?)
+}
+
+async fn record_edit(
+    conn: &mut PgConnection,
+    product_id: &str,
+    version: i64,
+    action: &str,
+    before: Option<serde_json::Value>,
+    actor: &str,
 ) -> sqlx::Result<()> {
-    const STATEMENT: &str = "
-        update products p set
-            codigo = r.codigo, nombre = r.nombre, categoria = r.categoria, presentacion = r.presentacion,
-            precio_unitario = r.precio_unitario, certificado_sanitario = r.certificado_sanitario,
-            condiciones_almacenamiento = r.condiciones_almacenamiento,
-            tiempo_entrega_dias = r.tiempo_entrega_dias, stock_minimo = r.stock_minimo,
-            stock_critico = r.stock_critico, requiere_lote = r.requiere_lote,
-            requiere_vencimiento = r.requiere_vencimiento,
-            version = p.version + 1, updated_at = now()
-        from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::numeric[], $7::text[],
-            $8::text[], $9::int[], $10::int[], $11::int[], $12::bool[], $13::bool[])
-            as r (target, codigo, nombre, categoria, presentacion, precio_unitario, certificado_sanitario,
-                condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, requiere_lote,
-                requiere_vencimiento)
-        where p.id = r.target and p.proveedor_id = $14";
-    if updates.is_empty() {
-        return Ok(());
-    }
-    fn column<'a, T>(updates: &[(&'a str, &'a ProductRow)], of: impl Fn(&'a ProductRow) -> T) -> Vec<T> {
-        updates.iter().map(|(_, row)| of(row)).collect()
-    }
-    let targets: Vec<&str> = updates.iter().map(|(target, _)| *target).collect();
-    let done = sqlx::query(STATEMENT)
-        .bind(targets)
-        .bind(column(updates, |row| row.codigo.as_str()))
-        .bind(column(updates, |row| row.nombre.as_str()))
-        .bind(column(updates, |row| row.categoria.as_str()))
-        .bind(column(updates, |row| row.presentacion.as_deref()))
-        .bind(column(updates, |row| row.precio_unitario))
-        .bind(column(updates, |row| row.certificado_sanitario.as_str()))
-        .bind(column(updates, |row| row.condiciones_almacenamiento.as_str()))
-        .bind(column(updates, |row| row.tiempo_entrega_dias))
-        .bind(column(updates, |row| row.stock_minimo))
-        .bind(column(updates, |row| row.stock_critico))
-        .bind(column(updates, |row| row.requiere_lote))
-        .bind(column(updates, |row| row.requiere_vencimiento))
-        .bind(proveedor_id)
+    let statement = "insert into product_edits (product_id, version, action, before, actor)
+        values ($1, $2, $3, $4, $5)";
+    sqlx::query(statement)
+        .bind(product_id)
+        .bind(version)
+        .bind(action)
+        .bind(before)
+        .bind(actor)
         .execute(conn)
-        .await?;
-    if done.rows_affected() != updates.len() as u64 {
-        // A product was deleted or changed hands between the look-up and this statement: the batch is
-        // rolled back and classified anew.
-        return Err(sqlx::Error::RowNotFound);
-    }
-    Ok(())
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]

@@ -45,12 +45,22 @@ pub struct Upload {
     pub replace: bool,
     /// `Idempotency-Key`.
     pub key: Option<String>,
+    /// Other parameters of the query.
+    pub query: Vec<(&'static str, String)>,
 }
 
 impl Upload {
     /// A file of a supplier.
     pub fn new(file: &Path, proveedor_id: &str) -> Self {
-        Self { file: file.to_path_buf(), proveedor_id: proveedor_id.to_owned(), replace: false, key: None }
+        let (file, proveedor_id) = (file.to_path_buf(), proveedor_id.to_owned());
+        Self { file, proveedor_id, replace: false, key: None, query: Vec::new() }
+    }
+
+    /// With one more parameter.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.query.push((name, value.to_owned()));
+        self
     }
 
     /// Rows may update what is there.
@@ -137,6 +147,14 @@ impl Client {
         answer(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Puts JSON.
+    ///
+    /// # Errors
+    /// Where no answer comes.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Answer> {
+        answer(self.request(Method::PUT, path).json(body)).await
+    }
+
     /// Deletes.
     ///
     /// # Errors
@@ -165,6 +183,7 @@ impl Client {
             .request(Method::POST, path)
             .query(&[("proveedor_id", upload.proveedor_id.as_str())])
             .query(&[("reemplazar_duplicados", upload.replace)])
+            .query(&upload.query)
             .multipart(form);
         Ok(match &upload.key {
             Some(key) => request.header("Idempotency-Key", key),
@@ -197,6 +216,27 @@ impl Client {
             ensure!(Instant::now() < end, "not accepted within {limit:?}: {problem}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// What a person does with a task: `cancel`, `retry`, `apply`, `undo`.
+    ///
+    /// # Errors
+    /// Where no answer comes.
+    pub async fn task(&self, task_id: &str, action: &str) -> Result<Answer> {
+        let path = format!("/api/v1/catalog/bulk-upload/{task_id}/{action}");
+        answer(self.request(Method::POST, &path)).await
+    }
+
+    /// A file, as bytes.
+    ///
+    /// # Errors
+    /// Where the answer isn't 200.
+    pub async fn download(&self, path: &str) -> Result<Vec<u8>> {
+        let response = self.request(Method::GET, path).send().await?;
+        let status = response.status();
+        let bytes = response.bytes().await?;
+        ensure!(status == StatusCode::OK, "{path}: {status} {}", String::from_utf8_lossy(&bytes));
+        Ok(bytes.to_vec())
     }
 
     /// A task's status.

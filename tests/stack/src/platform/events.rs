@@ -3,9 +3,11 @@ use crate::wait;
 use anyhow::{Context, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
+
+const PRODUCTS_CHANGED: &str = "lote.catalog.v1.ProductsChanged";
 
 /// A queue of the test's own that hears the catalog's events, read through RabbitMQ's management API. On the
 /// wire an event may come twice; here it counts once, by its envelope's id.
@@ -43,11 +45,31 @@ impl Events {
         Ok(Self { http, api, queue, heard: Mutex::default() })
     }
 
-    /// The distinct events of a task so far, as (type, envelope).
+    /// The distinct events so far that say how a task ended, as (type, envelope).
     ///
     /// # Errors
     /// Where RabbitMQ doesn't answer.
     pub async fn of(&self, task_id: &str) -> Result<Vec<(String, Value)>> {
+        let all = self.all_of(task_id).await?;
+        Ok(all.into_iter().filter(|(kind, _)| kind != PRODUCTS_CHANGED).collect())
+    }
+
+    /// The products that a task changed, by its events so far: for each the actions that were told of it.
+    ///
+    /// # Errors
+    /// Where RabbitMQ doesn't answer.
+    pub async fn changes(&self, task_id: &str) -> Result<BTreeMap<String, Vec<String>>> {
+        let mut changes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        for (_, event) in self.all_of(task_id).await?.iter().filter(|(kind, _)| kind == PRODUCTS_CHANGED) {
+            for change in event["data"]["changes"].as_array().into_iter().flatten() {
+                changes.entry(text(&change["productId"])).or_default().push(text(&change["action"]));
+            }
+        }
+        Ok(changes)
+    }
+
+    async fn all_of(&self, task_id: &str) -> Result<Vec<(String, Value)>> {
         self.take().await?;
         let heard = self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let ours = heard.values().filter(|event| event["data"]["taskId"] == task_id);

@@ -83,8 +83,18 @@ pub async fn compare(
             [(kind, _)] => verdict.lost.push(format!("the event is a {kind}, not ImportCompleted")),
             many => verdict.duplicated.push(format!("there are {} different events", many.len())),
         }
+        changes(&mut verdict, events, task_id, truth).await?;
     }
     Ok(verdict)
+}
+
+/// Each product that changed was told of once, and no other.
+async fn changes(verdict: &mut Verdict, events: &Events, task_id: &str, truth: &Truth) -> Result<()> {
+    let created = truth.created_ids().map(|id| (id, "CHANGE_ACTION_CREATED"));
+    let updated = truth.updated_ids().map(|id| (id, "CHANGE_ACTION_UPDATED"));
+    let should = created.chain(updated).map(|(id, action)| (id.to_owned(), vec![action.to_owned()]));
+    verdict.table("the event of product", &events.changes(task_id).await?, &should.collect());
+    Ok(())
 }
 
 /// Part of the reason of an import whose file is no longer in S3.

@@ -1,0 +1,354 @@
+//! Files about an import: its original, and what became of its rows.
+
+use actix_web::{
+    HttpResponse,
+    http::header::{Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue},
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use bytes::Bytes;
+use chassis::{
+    Problem,
+    auth::Caller,
+    s3::{self, DownloadError},
+};
+use contracts::catalog::v1::AnnotateImport;
+use futures::{Stream, stream};
+use jobs::NewJob;
+use sea_orm::sqlx::PgPool;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Resources, imports::READ, tasks, templates::XLSX};
+use crate::{
+    SERVICE,
+    files::{
+        FileKind,
+        export::{CsvExport, CsvField, CsvStyle},
+    },
+    jobs::annotate_import,
+    storage::{
+        imports::{Import, Kind},
+        ledger::{self, ChangeLine},
+        reports,
+    },
+};
+
+/// Rows fetched at once for a download.
+const PAGE: i64 = 2_000;
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/bulk-upload/{task_id}/original", web::get().to(original))
+        .route("/bulk-upload/{task_id}/errors.csv", web::get().to(errors))
+        .route("/bulk-upload/{task_id}/changes.csv", web::get().to(changes))
+        .route("/bulk-upload/{task_id}/annotated.xlsx", web::get().to(annotated));
+}
+
+/// A file to save under a name (RFC 6266), whatever letters it has.
+pub(super) fn attachment(filename: &str) -> ContentDisposition {
+    let plain: String = filename
+        .chars()
+        .map(|c| if c.is_ascii() && !c.is_control() && c != '"' && c != '\\' { c } else { '_' })
+        .collect();
+    ContentDisposition {
+        disposition: DispositionType::Attachment,
+        parameters: vec![
+            DispositionParam::Filename(plain),
+            DispositionParam::FilenameExt(ExtendedValue {
+                charset: Charset::Ext("UTF-8".to_owned()),
+                language_tag: None,
+                value: filename.as_bytes().to_vec(),
+            }),
+        ],
+    }
+}
+
+/// The file's name without its extension.
+fn stem(import: &Import) -> &str {
+    let name = &import.source.filename;
+    name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem)
+}
+
+/// The file as it was uploaded.
+#[utoipa::path(
+    get, path = "/api/v1/catalog/bulk-upload/{task_id}/original", tag = "catalog",
+    params(("task_id" = String, Path)),
+    responses(
+        (status = 200, description = "El archivo", content_type = "application/octet-stream"),
+        (status = 401), (status = 404), (status = 409, description = "Se eliminó por su antigüedad"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn original(
+    api: Data<Resources>,
+    caller: Caller,
+    task_id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let import = tasks::seen(&api, &caller, &task_id).await?;
+    tasks::unpurged(&import)?;
+    let kind = match FileKind::of(&import.source.filename) {
+        Ok(FileKind::Xlsx) => XLSX,
+        _ => "text/csv",
+    };
+    send(&api, &import.source.object_key, kind, &import.source.filename).await
+}
+
+async fn send(
+    api: &Resources,
+    object_key: &str,
+    content_type: &str,
+    filename: &str,
+) -> Result<HttpResponse, Problem> {
+    let body = s3::open(&api.s3, &api.bucket, object_key).await.map_err(|error| match error {
+        DownloadError::Missing { .. } => Problem::not_found("El archivo ya no está en el almacenamiento"),
+        error => Problem::unavailable("storage_unavailable", error),
+    })?;
+    let chunks = stream::unfold(body, |mut body| async { body.next().await.map(|chunk| (chunk, body)) });
+    Ok(HttpResponse::Ok()
+        .content_type(content_type)
+        .insert_header(attachment(filename))
+        .insert_header(("Cache-Control", "private, no-store"))
+        .streaming(chunks))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ExportQuery {
+    /// For programs: commas, no byte order mark, text as it is, also where a spreadsheet would take it for a
+    /// formula.
+    #[serde(default)]
+    crudo: bool,
+}
+
+impl ExportQuery {
+    const fn style(&self) -> CsvStyle {
+        if self.crudo { CsvStyle::Raw } else { CsvStyle::Spreadsheet }
+    }
+}
+
+/// Every rejected row and every warning.
+#[utoipa::path(
+    get, path = "/api/v1/catalog/bulk-upload/{task_id}/errors.csv", tag = "catalog",
+    params(("task_id" = String, Path), ExportQuery),
+    responses(
+        (status = 200, description = "CSV: fila, tipo, codigo, columna, valor, mensaje", content_type = "text/csv"),
+        (status = 401), (status = 404), (status = 409, description = "Se eliminó por su antigüedad"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn errors(
+    api: Data<Resources>,
+    caller: Caller,
+    task_id: Path<String>,
+    query: Query<ExportQuery>,
+) -> Result<HttpResponse, Problem> {
+    let import = tasks::seen(&api, &caller, &task_id).await?;
+    tasks::unpurged(&import)?;
+    let mut head = CsvExport::new(query.style());
+    head.record(["fila", "tipo", "codigo", "columna", "valor", "mensaje"].map(CsvField::Text));
+    let (pool, id) = (api.database.pool.clone(), import.id);
+    let body = pages(pool, head, move |pool, after, mut rows| async move {
+        let notes = ledger::notes(&pool, id, after, PAGE).await?;
+        for note in &notes {
+            rows.record([
+                CsvField::Number(&note.row_number.to_string()),
+                CsvField::Text(if note.is_error { "error" } else { "advertencia" }),
+                CsvField::Text(&note.code),
+                CsvField::optional(note.column.as_deref()),
+                CsvField::optional(note.value.as_deref()),
+                CsvField::Text(&note.message),
+            ]);
+        }
+        Ok((notes.last().map(|note| note.row_number), rows))
+    });
+    Ok(csv(&format!("{}_errores.csv", stem(&import)), body))
+}
+
+/// The columns of a product in a list of changes.
+const VALUES: [&str; 12] = [
+    "codigo",
+    "nombre",
+    "categoria",
+    "presentacion",
+    "precio_unitario",
+    "certificado_sanitario",
+    "condiciones_almacenamiento",
+    "tiempo_entrega_dias",
+    "stock_minimo",
+    "stock_critico",
+    "requiere_lote",
+    "requiere_vencimiento",
+];
+
+/// Every product that the task changed, with what it was before; of a dry run, what it would change.
+#[utoipa::path(
+    get, path = "/api/v1/catalog/bulk-upload/{task_id}/changes.csv", tag = "catalog",
+    params(("task_id" = String, Path), ExportQuery),
+    responses(
+        (status = 200, description = "CSV: fila, producto_id, accion, campos, y los valores anteriores", content_type = "text/csv"),
+        (status = 401), (status = 404), (status = 409, description = "Se eliminó por su antigüedad"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn changes(
+    api: Data<Resources>,
+    caller: Caller,
+    task_id: Path<String>,
+    query: Query<ExportQuery>,
+) -> Result<HttpResponse, Problem> {
+    let import = tasks::seen(&api, &caller, &task_id).await?;
+    tasks::unpurged(&import)?;
+    let before = VALUES.map(|name| format!("antes_{name}"));
+    let mut head = CsvExport::new(query.style());
+    let names = ["fila", "producto_id", "accion", "campos"];
+    head.record(names.into_iter().chain(before.iter().map(String::as_str)).map(CsvField::Text));
+    let (pool, id) = (api.database.pool.clone(), import.id);
+    let body = pages(pool, head, move |pool, after, mut rows| async move {
+        let lines = ledger::changes(&pool, id, after, PAGE).await?;
+        lines.iter().for_each(|line| change(&mut rows, line));
+        Ok((lines.last().map(|line| line.row_number), rows))
+    });
+    Ok(csv(&format!("{}_cambios.csv", stem(&import)), body))
+}
+
+fn change(rows: &mut CsvExport, line: &ChangeLine) {
+    let action = match line.action.as_str() {
+        "created" => "creado",
+        "updated" => "actualizado",
+        "deleted" => "eliminado",
+        "restored" => "restaurado",
+        other => other,
+    };
+    let fields = line.fields.as_deref().unwrap_or_default().join(" ");
+    let before = VALUES.map(|name| line.before.as_ref().map_or(Value::Null, |before| before[name].clone()));
+    let numbers: Vec<String> = before.iter().map(Value::to_string).collect();
+    let values = before.iter().zip(&numbers).map(|(value, number)| match value {
+        Value::Null => CsvField::Empty,
+        Value::String(text) => CsvField::Text(text),
+        _ => CsvField::Number(number),
+    });
+    let row = line.row_number.to_string();
+    let head = [
+        CsvField::Number(&row),
+        CsvField::Text(&line.product_id),
+        CsvField::Text(action),
+        CsvField::Text(&fields),
+    ];
+    rows.record(head.into_iter().chain(values));
+}
+
+/// What a page gives: the last row that it holds, none after the last page; and the rows.
+type Page = (Option<i32>, CsvExport);
+
+/// A head, then pages of rows until there is none. A failure in the middle breaks the download off, so that
+/// nobody takes a part for the whole.
+fn pages<F, R>(
+    pool: PgPool,
+    head: CsvExport,
+    page: F,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + 'static
+where
+    F: Fn(PgPool, i32, CsvExport) -> R + 'static,
+    R: Future<Output = sea_orm::sqlx::Result<Page>> + 'static,
+{
+    // The head leaves with the first page.
+    stream::unfold(Some((pool, 0, head, page)), |state| async {
+        let (pool, after, rows, page) = state?;
+        match page(pool.clone(), after, rows).await {
+            Ok((last, mut rows)) => {
+                let text = Bytes::from(rows.take());
+                Some((Ok(text), last.map(|last| (pool, last, rows, page))))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a download broke off");
+                Some((Err(std::io::Error::other(error)), None))
+            }
+        }
+    })
+}
+
+fn csv(filename: &str, body: impl Stream<Item = Result<Bytes, std::io::Error>> + 'static) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/csv; charset=utf-8")
+        .insert_header(attachment(filename))
+        .insert_header(("Cache-Control", "private, no-store"))
+        .streaming(body)
+}
+
+/// The file is being made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Preparing {
+    message: &'static str,
+    status: &'static str,
+}
+
+/// The uploaded file as a workbook with its bad rows marked and explained. The first who asks starts its making:
+/// until it is there the answer is 202 with `Retry-After`.
+#[utoipa::path(
+    get, path = "/api/v1/catalog/bulk-upload/{task_id}/annotated.xlsx", tag = "catalog",
+    params(("task_id" = String, Path)),
+    responses(
+        (status = 200, description = "Un libro de Excel", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        (status = 202, body = Preparing, description = "Se está preparando; vuelva a pedirlo"),
+        (status = 401), (status = 404),
+        (status = 409, description = "La tarea no ha terminado, o el archivo se eliminó por su antigüedad"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn annotated(
+    api: Data<Resources>,
+    caller: Caller,
+    task_id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let import = tasks::seen(&api, &caller, &task_id).await?;
+    tasks::unpurged(&import)?;
+    if import.options.kind == Kind::Undo || !import.has_ended() {
+        let detail = "El libro anotado existe para cargas y simulaciones que terminaron";
+        return Err(Problem::conflict("not_finished", detail));
+    }
+    if let Some(report) = reports::of_import(&api.database.pool, import.id).await? {
+        if let Some(object_key) = &report.object_key {
+            let name = format!("{}_anotado.xlsx", stem(&import));
+            return send(&api, object_key, XLSX, &name).await;
+        }
+        if report.state == "failed" {
+            let detail = report.error.unwrap_or_else(|| "El libro anotado no se pudo preparar".to_owned());
+            return Err(Problem::conflict("report_failed", detail));
+        }
+        return Ok(preparing());
+    }
+    begin(&api, &caller, import.id).await?;
+    Ok(preparing())
+}
+
+fn preparing() -> HttpResponse {
+    HttpResponse::Accepted().insert_header(("Retry-After", "1")).json(Preparing {
+        message: "Se está preparando el archivo; vuelva a pedirlo en unos segundos",
+        status: "pending",
+    })
+}
+
+/// Of two who ask at once the second finds the first's row, and its own job is rolled back.
+async fn begin(api: &Resources, caller: &Caller, import: Uuid) -> Result<(), Problem> {
+    caller.require_scope(READ)?;
+    let job = NewJob {
+        id: Uuid::now_v7(),
+        kind: annotate_import::KIND,
+        params: serde_json::Value::Null,
+        user: Some(caller.id().to_owned()),
+        idempotency_key: None,
+        request_hash: None,
+        max_attempts: api.settings.max_attempts,
+    };
+    let id = job.id;
+    let mut transaction = api.database.pool.begin().await?;
+    jobs::create(&mut transaction, job).await.map_err(anyhow::Error::new)?;
+    if reports::create(&mut transaction, import, id).await? {
+        let nudge = AnnotateImport { job_id: id.to_string() };
+        let meta = outbox::Meta::about(id).correlated(chassis::http::request_id());
+        outbox::publish(&mut transaction, SERVICE, &nudge, meta).await.map_err(anyhow::Error::new)?;
+        transaction.commit().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Stock as its clients read it.
+
+use std::time::Instant;
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Resources,
+    imports::READ,
+    products::{Meta, as_number, in_range, no_product},
+};
+use crate::storage::{
+    inventory::{self, Filter, Stock},
+    products,
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config.route("/bodega/{bodega_id}/productos", web::get().to(of_bodega));
+}
+
+pub fn configure_product(config: &mut ServiceConfig) {
+    config.route("/items/{id}/inventario", web::get().to(of_product));
+}
+
+/// A lot.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Lot {
+    producto_id: String,
+    producto_nombre: String,
+    producto_codigo: String,
+    categoria: String,
+    #[serde(serialize_with = "as_number")]
+    #[schema(value_type = f64)]
+    precio_unitario: Decimal,
+    bodega_id: String,
+    pais: String,
+    lote: String,
+    cantidad: i64,
+    fecha_vencimiento: NaiveDate,
+    condiciones: String,
+    stock_minimo: i32,
+    stock_critico: i32,
+    estado_stock: StockState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum StockState {
+    Normal,
+    /// At the minimum or below.
+    Bajo,
+    /// At the critical stock or below.
+    Critico,
+}
+
+impl StockState {
+    fn of(stock: &Stock) -> Self {
+        if stock.cantidad <= i64::from(stock.stock_critico) {
+            Self::Critico
+        } else if stock.cantidad <= i64::from(stock.stock_minimo) {
+            Self::Bajo
+        } else {
+            Self::Normal
+        }
+    }
+}
+
+impl From<Stock> for Lot {
+    fn from(stock: Stock) -> Self {
+        Self {
+            estado_stock: StockState::of(&stock),
+            producto_id: stock.producto_id,
+            producto_nombre: stock.producto_nombre,
+            producto_codigo: stock.producto_codigo,
+            categoria: stock.categoria,
+            precio_unitario: stock.precio_unitario,
+            bodega_id: stock.bodega_id,
+            pais: stock.pais,
+            lote: stock.lote,
+            cantidad: stock.cantidad,
+            fecha_vencimiento: stock.fecha_vencimiento,
+            condiciones: stock.condiciones,
+            stock_minimo: stock.stock_minimo,
+            stock_critico: stock.stock_critico,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct StockQuery {
+    /// `CO`, `PE`, …
+    pais: Option<String>,
+    /// Only lots of which something is left.
+    #[serde(default)]
+    con_stock: bool,
+    /// From 1.
+    #[param(minimum = 1)]
+    page: Option<u64>,
+    /// Lots a page, 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
+    size: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StockPage {
+    items: Vec<Lot>,
+    meta: Meta,
+}
+
+/// What is in a warehouse.
+#[utoipa::path(
+    get, path = "/api/v1/inventory/bodega/{bodega_id}/productos", tag = "inventory",
+    params(("bodega_id" = String, Path), StockQuery),
+    responses((status = 200, body = StockPage), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn of_bodega(
+    api: Data<Resources>,
+    caller: Caller,
+    bodega_id: Path<String>,
+    query: Query<StockQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.require_scope(READ)?;
+    let filter =
+        Filter { bodega_id: Some(&bodega_id), proveedor_id: caller.sees_only()?, ..Filter::default() };
+    page(&api, filter, &query).await
+}
+
+/// Where a product is in stock.
+#[utoipa::path(
+    get, path = "/api/v1/catalog/items/{id}/inventario", tag = "inventory",
+    params(("id" = String, Path), StockQuery),
+    responses((status = 200, body = StockPage), (status = 400), (status = 401), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn of_product(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    query: Query<StockQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.require_scope(READ)?;
+    if id.contains('\0') {
+        return Err(no_product(&id));
+    }
+    let product = products::get(&api.database.orm, &id).await?.ok_or_else(|| no_product(&id))?;
+    if !caller.may_see(&product.proveedor_id) {
+        return Err(no_product(&id));
+    }
+    page(&api, Filter { producto_id: Some(&id), ..Filter::default() }, &query).await
+}
+
+async fn page(api: &Resources, filter: Filter<'_>, query: &StockQuery) -> Result<HttpResponse, Problem> {
+    let started = Instant::now();
+    let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000)?;
+    let size = in_range("size", query.size.unwrap_or(50), 1, 200)?;
+    for text in [filter.bodega_id, query.pais.as_deref()].into_iter().flatten() {
+        if text.contains('\0') {
+            return Err(Problem::bad_request(
+                "invalid_filter",
+                "El filtro contiene un carácter no permitido (NUL)",
+            ));
+        }
+    }
+    let filter = Filter { pais: query.pais.as_deref(), with_stock: query.con_stock, ..filter };
+    let (found, total) = inventory::list(&api.database.pool, filter, page - 1, size).await?;
+    let items = found.into_iter().map(Lot::from).collect();
+    Ok(HttpResponse::Ok().json(StockPage { items, meta: Meta::new(page, size, total, started) }))
+}

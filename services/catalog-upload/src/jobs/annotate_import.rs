@@ -1,0 +1,158 @@
+//! `AnnotateImport`: makes the workbook in which a supplier finds what is wrong with their rows.
+
+use std::collections::VecDeque;
+
+use anyhow::{Context as _, anyhow};
+use async_trait::async_trait;
+use chassis::s3;
+use contracts::catalog::v1::AnnotateImport;
+use jobs::{Job, JobRun, Outcome, Runner, State, Sweeper, Work};
+use messaging::{Context, Handler, JobError};
+use sea_orm::sqlx::{self, PgConnection, PgPool};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::io::ReaderStream;
+use uuid::Uuid;
+
+use super::process_import::{file_error, job_id};
+use crate::{
+    Resources, SERVICE,
+    config::ImportSettings,
+    files::{
+        Column, FileKind,
+        annotate::{AnnotateError, Note, NoteKind, annotate},
+    },
+    storage::{imports, ledger, reports},
+};
+
+/// The kind of the job's row.
+pub const KIND: &str = "catalog.reports";
+
+/// Notes fetched at once.
+const PAGE: i64 = 5_000;
+
+/// Makes annotated workbooks.
+#[derive(Clone)]
+pub struct AnnotateImports {
+    pub runner: Runner,
+    pub resources: Resources,
+}
+
+/// Nudges reports that are due and that nobody works on.
+pub fn sweeper(
+    pool: PgPool,
+    settings: &ImportSettings,
+) -> Sweeper<AnnotateImport, fn(&Job) -> AnnotateImport> {
+    fn nudge(job: &Job) -> AnnotateImport {
+        AnnotateImport { job_id: job.id.to_string() }
+    }
+    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> AnnotateImport).again_after(settings.lease)
+}
+
+#[async_trait]
+impl Handler<AnnotateImport> for AnnotateImports {
+    async fn handle(&self, message: AnnotateImport, context: &Context) -> Result<(), JobError> {
+        self.runner.run(job_id(&message.job_id)?, &context.shutdown, self).await
+    }
+}
+
+#[async_trait]
+impl Work for AnnotateImports {
+    async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        let pool = &self.resources.database.pool;
+        let report = reports::of_job(pool, run.job.id)
+            .await
+            .map_err(JobError::retry)?
+            .ok_or_else(|| JobError::fail(anyhow!("the job has no report")))?;
+        let import = imports::get(pool, report.import_id)
+            .await
+            .map_err(JobError::retry)?
+            .ok_or_else(|| JobError::fail(anyhow!("the report has no import")))?;
+        let kind = FileKind::of(&import.source.filename).map_err(JobError::fail)?;
+        let source = self.resources.spool(&import.source.object_key).await?;
+        let target = self.resources.temporary().map_err(JobError::Retry)?;
+
+        let (sender, notes) = mpsc::channel(1);
+        tokio::spawn(feed(pool.clone(), import.id, sender));
+        let limits = self.resources.settings.limits.clone();
+        let making = tokio::task::spawn_blocking(move || {
+            annotate(&source, kind, &limits, Notes::new(notes), &target).map(|made| (made, target))
+        });
+        let (made, target) = making.await.map_err(JobError::retry)?.map_err(|error| match error {
+            AnnotateError::Source(error) => file_error(error),
+            error => JobError::retry(error),
+        })?;
+        run.proceed()?;
+
+        let object_key = format!("reports/{}/{}.xlsx", import.id, run.job.id);
+        let file = tokio::fs::File::open(&target).await.map_err(JobError::retry)?;
+        let (client, bucket) = (&self.resources.s3, &self.resources.bucket);
+        let stored = s3::upload_stream(client, bucket, &object_key, ReaderStream::new(file), u64::MAX)
+            .await
+            .map_err(JobError::retry)?;
+        tracing::info!(import = %import.id, rows = made.rows, bytes = stored.bytes, "annotated workbook made");
+        Ok(Outcome::Done(json!({ "object_key": object_key, "bytes": stored.bytes, "rows": made.rows })))
+    }
+
+    async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
+        if job.state == State::Completed {
+            let result = job.result.as_ref().context("a completed report has a result")?;
+            let object_key = result["object_key"].as_str().context("its object")?;
+            let bytes = result["bytes"].as_u64().context("its size")?;
+            reports::record_object(conn, job.id, object_key, bytes).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A page of notes, or why there is none.
+type Page = sqlx::Result<Vec<ledger::Note>>;
+
+/// Sends the import's notes page by page, until they end or nobody reads any more.
+async fn feed(pool: PgPool, import: Uuid, sender: mpsc::Sender<Page>) {
+    let mut after = 0;
+    loop {
+        let page = ledger::notes(&pool, import, after, PAGE).await;
+        let last = page.as_ref().ok().and_then(|page| page.last()).map(|note| note.row_number);
+        if sender.send(page).await.is_err() {
+            return;
+        }
+        match last {
+            Some(last) => after = last,
+            None => return,
+        }
+    }
+}
+
+/// The notes as a thread takes them, by row.
+struct Notes {
+    receiver: mpsc::Receiver<Page>,
+    page: VecDeque<ledger::Note>,
+}
+
+impl Notes {
+    fn new(receiver: mpsc::Receiver<Page>) -> Self {
+        Self { receiver, page: VecDeque::new() }
+    }
+}
+
+impl Iterator for Notes {
+    type Item = anyhow::Result<Note>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.page.is_empty() {
+            match self.receiver.blocking_recv()? {
+                Ok(page) => self.page = page.into(),
+                Err(error) => return Some(Err(error.into())),
+            }
+        }
+        self.page.pop_front().map(|note| {
+            Ok(Note {
+                row: note.row_number.unsigned_abs(),
+                kind: if note.is_error { NoteKind::Error } else { NoteKind::Warning },
+                column: note.column.as_deref().and_then(Column::from_header),
+                message: note.message,
+            })
+        })
+    }
+}

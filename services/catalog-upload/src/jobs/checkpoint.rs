@@ -1,0 +1,101 @@
+use anyhow::Context as _;
+use jobs::{Job, Progress};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    domain::Summary,
+    storage::imports::{Kind, Options},
+};
+
+/// Where an import goes on after its worker died: written with each batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    #[serde(default)]
+    pub phase: Phase,
+    /// The sheet's last row whose outcome is recorded.
+    pub last_row: u32,
+    total: u64,
+    accepted: u64,
+    rejected: u64,
+    duplicates: u64,
+    created: u64,
+    updated: u64,
+    /// Rows with errors that refused the whole file.
+    #[serde(default)]
+    pub errors: u64,
+    /// Columns of the file that mean nothing here.
+    #[serde(default)]
+    pub ignored: Vec<String>,
+}
+
+/// What an import is about to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Rows become products, batch by batch.
+    #[default]
+    Write,
+    /// Rows become a plan, batch by batch: a dry run, or the first pass of all or nothing.
+    Plan,
+    /// The whole file was refused for some of its rows.
+    Refused,
+    /// The whole file was written, in one transaction.
+    Written,
+}
+
+impl Checkpoint {
+    /// Where an import with these options begins.
+    pub fn start(options: &Options) -> Self {
+        let plans = options.kind == Kind::DryRun || options.all_or_nothing;
+        Self { phase: if plans { Phase::Plan } else { Phase::Write }, ..Self::default() }
+    }
+
+    /// Where a job of these options stands.
+    pub fn of(job: &Job, options: &Options) -> anyhow::Result<Self> {
+        match &job.checkpoint {
+            Some(value) => serde_json::from_value(value.clone()).context("the checkpoint"),
+            None => Ok(Self::start(options)),
+        }
+    }
+
+    pub const fn summary(&self) -> Summary {
+        let Self { total, accepted, rejected, duplicates, created, updated, .. } = *self;
+        Summary { total, accepted, rejected, duplicates, created, updated }
+    }
+
+    /// The same with other sums.
+    #[must_use]
+    pub fn with(mut self, summary: &Summary) -> Self {
+        let Summary { total, accepted, rejected, duplicates, created, updated } = *summary;
+        self.total = total;
+        self.accepted = accepted;
+        self.rejected = rejected;
+        self.duplicates = duplicates;
+        self.created = created;
+        self.updated = updated;
+        self
+    }
+
+    /// What was done to products. A plan that was not carried out did nothing.
+    pub fn done(&self, kind: Kind) -> Summary {
+        if self.phase == Phase::Plan && kind == Kind::Import {
+            return Summary { total: self.rejected, rejected: self.rejected, ..Summary::default() };
+        }
+        self.summary()
+    }
+
+    pub fn to_value(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::to_value(self)?)
+    }
+
+    /// How far it is, of so many rows.
+    pub fn progress(&self, total: Option<u64>) -> Progress {
+        Progress {
+            total: total.map(|total| total.max(self.total) as i64),
+            processed: self.total as i64,
+            successful: self.accepted as i64,
+            failed: self.rejected as i64,
+        }
+    }
+}

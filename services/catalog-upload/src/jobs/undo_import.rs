@@ -1,0 +1,222 @@
+//! `UndoImport`: takes back what one import did, from its last row to its first. What somebody changed
+//! since stays as it is, and is told.
+
+use anyhow::{Context as _, anyhow};
+use async_trait::async_trait;
+use contracts::catalog::v1::{ChangeAction, ImportUndone, UndoImport};
+use failpoints::Point;
+use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
+use messaging::{Context, Handler, JobError};
+use outbox::Meta;
+use sea_orm::sqlx::{PgConnection, PgPool};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{process_import::job_id, write_batch::publish_changes};
+use crate::{
+    Resources, SERVICE,
+    config::ImportSettings,
+    domain::{
+        Column, RowError, Summary,
+        undo::{Change, Reversal, reverse},
+    },
+    status::Status,
+    storage::{
+        batch as table,
+        imports::{self, Import, Kind},
+        ledger,
+        results::{self, Ending},
+        undo,
+    },
+};
+
+/// The kind of an undo's job row.
+pub const KIND: &str = "catalog.undos";
+
+/// Takes imports back.
+#[derive(Clone)]
+pub struct UndoImports {
+    pub runner: Runner,
+    pub resources: Resources,
+}
+
+/// Where an undo goes on after its worker died.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Checkpoint {
+    /// Changes of this row of the file and of later ones are dealt with.
+    before_row: u32,
+    /// Changes that the import made.
+    total: u64,
+    removed: u64,
+    restored: u64,
+    kept: u64,
+}
+
+impl Checkpoint {
+    const fn start(total: u64) -> Self {
+        Self { before_row: u32::MAX, total, removed: 0, restored: 0, kept: 0 }
+    }
+
+    fn of(job: &Job) -> anyhow::Result<Option<Self>> {
+        job.checkpoint
+            .clone()
+            .map(|value| serde_json::from_value(value).context("the checkpoint"))
+            .transpose()
+    }
+
+    /// Removals stand where an import counts what it created, restorations where it counts what it updated.
+    const fn summary(&self) -> Summary {
+        Summary {
+            total: self.removed + self.restored + self.kept,
+            accepted: self.removed + self.restored,
+            rejected: self.kept,
+            duplicates: self.restored,
+            created: self.removed,
+            updated: self.restored,
+        }
+    }
+}
+
+/// Nudges undos that are due and that nobody works on.
+pub fn sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<UndoImport, fn(&Job) -> UndoImport> {
+    fn nudge(job: &Job) -> UndoImport {
+        UndoImport { task_id: job.id.to_string() }
+    }
+    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> UndoImport).again_after(settings.lease)
+}
+
+#[async_trait]
+impl Handler<UndoImport> for UndoImports {
+    async fn handle(&self, message: UndoImport, context: &Context) -> Result<(), JobError> {
+        let id = job_id(&message.task_id)?;
+        let done = self.runner.run(id, &context.shutdown, self).await;
+        self.resources.show(id).await;
+        done
+    }
+}
+
+#[async_trait]
+impl Work for UndoImports {
+    async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        let pool = &self.resources.database.pool;
+        let this = imports::get(pool, run.job.id)
+            .await
+            .map_err(JobError::retry)?
+            .ok_or_else(|| JobError::fail(anyhow!("the job has no import")))?;
+        let undone = this.options.undoes.ok_or_else(|| {
+            JobError::fail(anyhow!(
+                "Los datos de la carga original ya fueron eliminados; no hay qué revertir"
+            ))
+        })?;
+        let mut checkpoint = match Checkpoint::of(&run.job).map_err(JobError::Fail)? {
+            Some(checkpoint) => checkpoint,
+            None => Checkpoint::start(undo::count(pool, undone).await.map_err(JobError::retry)?),
+        };
+        let size = self.resources.settings.batch_rows;
+        loop {
+            let changes = undo::changes_before(pool, undone, checkpoint.before_row, size);
+            let changes = changes.await.map_err(JobError::retry)?;
+            let Some(last) = changes.last() else { break };
+            checkpoint.before_row = last.row;
+            self.take_back(run, &this, undone, &changes, &mut checkpoint).await?;
+            run.proceed()?;
+        }
+        Ok(Outcome::Done(Value::Null))
+    }
+
+    async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
+        let this = imports::get(&mut *conn, job.id).await?.context("the job has no import")?;
+        let checkpoint = Checkpoint::of(job)?.unwrap_or_else(|| Checkpoint::start(0));
+        let summary = checkpoint.summary();
+        let ending = if job.state == State::Completed { Ending::Complete } else { Ending::Partial };
+        let result = results::of(conn, job.id, Kind::Undo, ending, &summary, Vec::new()).await?;
+        imports::record_end(conn, job.id, Kind::Undo, &summary, &result).await?;
+        if ending == Ending::Complete {
+            let event = ImportUndone {
+                task_id: job.id.to_string(),
+                import_id: this.options.undoes.map(|id| id.to_string()).unwrap_or_default(),
+                proveedor_id: this.source.proveedor_id,
+                filename: this.source.filename,
+                removed: checkpoint.removed.try_into()?,
+                restored: checkpoint.restored.try_into()?,
+                kept: checkpoint.kept.try_into()?,
+                version: job.version.try_into()?,
+            };
+            outbox::publish(conn, SERVICE, &event, Meta::about(job.id)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl UndoImports {
+    /// Takes a batch of changes back, with its ledger and checkpoint, in one transaction.
+    async fn take_back(
+        &self,
+        run: &JobRun,
+        this: &Import,
+        undone: Uuid,
+        changes: &[Change],
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), JobError> {
+        let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+        let written = write(&mut transaction, this, undone, changes).await.map_err(JobError::Retry)?;
+        checkpoint.removed += written.removed;
+        checkpoint.restored += written.restored;
+        checkpoint.kept += written.kept;
+        let summary = checkpoint.summary();
+        let progress = Progress {
+            total: Some(checkpoint.total as i64),
+            processed: summary.total as i64,
+            successful: summary.accepted as i64,
+            failed: summary.rejected as i64,
+        };
+        let value = serde_json::to_value(&*checkpoint).map_err(JobError::fail)?;
+        let version = run.checkpoint(&mut transaction, &value, &progress).await?;
+        failpoints::hit(Point::BatchWritten);
+        transaction.commit().await.map_err(JobError::retry)?;
+        failpoints::hit(Point::BatchCommitted);
+        self.resources.statuses.put(version, &Status::of(&this.running(&progress))).await;
+        Ok(())
+    }
+}
+
+/// What became of a batch.
+struct Written {
+    removed: u64,
+    restored: u64,
+    kept: u64,
+}
+
+async fn write(
+    conn: &mut PgConnection,
+    this: &Import,
+    undone: Uuid,
+    changes: &[Change],
+) -> anyhow::Result<Written> {
+    let version = table::begin(conn).await?;
+    let current = undo::current(conn, changes).await?;
+    let (mut removed, mut restored, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for (change, reversal) in changes.iter().zip(reverse(changes, &current)) {
+        let id = change.product_id.as_str();
+        match reversal {
+            Reversal::Remove => removed.push(id),
+            Reversal::Restore => restored.push(id),
+            Reversal::Keep(why) => kept.push(RowError {
+                row: change.row,
+                code: why.code(),
+                column: Some(Column::Id),
+                value: Some(RowError::excerpt(id)),
+                message: why.message(id),
+            }),
+        }
+    }
+    undo::remove(conn, this.id, undone, &removed, version).await?;
+    undo::restore(conn, this.id, undone, &restored, version).await?;
+    ledger::record_rejections(conn, this.id, kept.iter()).await?;
+    let deleted = removed.iter().map(|id| (*id, ChangeAction::Deleted));
+    let updated = restored.iter().map(|id| (*id, ChangeAction::Updated));
+    let (supplier, task) = (&this.source.proveedor_id, this.id.to_string());
+    publish_changes(conn, supplier, &task, version, deleted.chain(updated)).await?;
+    Ok(Written { removed: removed.len() as u64, restored: restored.len() as u64, kept: kept.len() as u64 })
+}

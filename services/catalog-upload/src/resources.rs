@@ -1,0 +1,16 @@
+use std::sync::Arc;
+
+use aws_sdk_s3::Client;
+use chassis::db::Database;
+
+use crate::{config::ImportSettings, live::Statuses};
+
+/// What requests and jobs share.
+#[derive(Clone)]
+pub struct Resources {
+    pub database: Database,
+    pub statuses: Statuses,
+    pub s3: Client,
+    pub bucket: String,
+    pub settings: Arc<ImportSettings>,
+}

@@ -1,0 +1,266 @@
+//! What a batch of an import reads of the products and writes to them: few statements, whatever its size.
+
+use std::{fmt::Write as _, sync::LazyLock};
+
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, Postgres, postgres::PgArguments, query::Query};
+use uuid::Uuid;
+
+use super::copy::CopyRows;
+use crate::domain::{ExistingProduct, ProductRow};
+
+/// What a row of a file says of a product besides its id, with PostgreSQL's types.
+const VALUES: [(&str, &str); 12] = [
+    ("codigo", "text"),
+    ("nombre", "text"),
+    ("categoria", "text"),
+    ("presentacion", "text"),
+    ("precio_unitario", "numeric"),
+    ("certificado_sanitario", "text"),
+    ("condiciones_almacenamiento", "text"),
+    ("tiempo_entrega_dias", "int"),
+    ("stock_minimo", "int"),
+    ("stock_critico", "int"),
+    ("requiere_lote", "bool"),
+    ("requiere_vencimiento", "bool"),
+];
+
+/// The columns of [`VALUES`], each as `form` makes it of its name, joined.
+pub(super) fn values(form: impl Fn(&str) -> String, separator: &str) -> String {
+    VALUES.iter().map(|(name, _)| form(name)).collect::<Vec<_>>().join(separator)
+}
+
+/// `r`: the rows that [`bind`] binds, as a table. Parameters go on after [`BOUND`].
+static ROWS: LazyLock<String> = LazyLock::new(|| {
+    let mut arrays = "$1::int[], $2::text[]".to_owned();
+    for (place, (_, kind)) in VALUES.iter().enumerate() {
+        // Writing to a String can't fail.
+        let _ = write!(arrays, ", ${}::{kind}[]", place + 3);
+    }
+    let names = values(str::to_owned, ", ");
+    format!("unnest({arrays}) as r (row_number, target, {names})")
+});
+
+/// How many parameters [`bind`] takes.
+const BOUND: usize = VALUES.len() + 2;
+
+/// Binds rows, each with the id of the product that it means.
+fn bind<'q>(statement: String, rows: &[(&'q str, &'q ProductRow)]) -> Query<'q, Postgres, PgArguments> {
+    fn column<'q, T>(rows: &[(&'q str, &'q ProductRow)], of: impl Fn(&'q ProductRow) -> T) -> Vec<T> {
+        rows.iter().map(|(_, row)| of(row)).collect()
+    }
+    let targets: Vec<&'q str> = rows.iter().map(|(target, _)| *target).collect();
+    sqlx::query(AssertSqlSafe(statement))
+        .bind(column(rows, |row| row.row as i32))
+        .bind(targets)
+        .bind(column(rows, |row| row.codigo.as_str()))
+        .bind(column(rows, |row| row.nombre.as_str()))
+        .bind(column(rows, |row| row.categoria.as_str()))
+        .bind(column(rows, |row| row.presentacion.as_deref()))
+        .bind(column(rows, |row| row.precio_unitario))
+        .bind(column(rows, |row| row.certificado_sanitario.as_str()))
+        .bind(column(rows, |row| row.condiciones_almacenamiento.as_str()))
+        .bind(column(rows, |row| row.tiempo_entrega_dias))
+        .bind(column(rows, |row| row.stock_minimo))
+        .bind(column(rows, |row| row.stock_critico))
+        .bind(column(rows, |row| row.requiere_lote))
+        .bind(column(rows, |row| row.requiere_vencimiento))
+}
+
+/// A number above all versions that products had before.
+pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select nextval('product_versions')").fetch_one(conn).await
+}
+
+/// Makes this transaction the only one that imports into the catalog until it ends. Imports meet at two
+/// unique keys (id and code) in the order of their files: without one lock for all, two files with the
+/// same products in another order deadlock. Parsing and validating go on beside it. Gives the version of
+/// what the transaction writes.
+pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    // The number has no meaning but to be this lock's own.
+    const CATALOG_IMPORT: i64 = 0x6c6f_7465_0001;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(CATALOG_IMPORT).execute(&mut *conn).await?;
+    next_version(conn).await
+}
+
+/// The products that have any of the ids or any of the codes, and whether `import` has written them.
+pub async fn matching(
+    conn: &mut PgConnection,
+    ids: &[&str],
+    codigos: &[&str],
+    import: Uuid,
+) -> sqlx::Result<Vec<ExistingProduct>> {
+    const QUERY: &str = "
+        with met as (
+            select id, codigo, proveedor_id from products where id = any($1)
+            union
+            select id, codigo, proveedor_id from products where codigo = any($2)
+        )
+        select met.id, met.codigo, met.proveedor_id, c.import_id is not null
+        from met left join import_changes c on c.import_id = $3 and c.product_id = met.id";
+    existing(conn, QUERY, ids, codigos, import, "").await
+}
+
+/// [`matching`] as the products would be after what the import has planned so far.
+pub async fn matching_planned(
+    conn: &mut PgConnection,
+    ids: &[&str],
+    codigos: &[&str],
+    import: Uuid,
+    proveedor_id: &str,
+) -> sqlx::Result<Vec<ExistingProduct>> {
+    const QUERY: &str = "
+        with met as (
+            select id from products where id = any($1)
+            union
+            select id from products where codigo = any($2)
+            union
+            select product_id from import_plan where import_id = $3 and product_id = any($1)
+            union
+            select product_id from import_plan where import_id = $3 and codigo = any($2)
+        )
+        select met.id, coalesce(plan.codigo, p.codigo), coalesce(p.proveedor_id, $4), plan.product_id is not null
+        from met left join products p on p.id = met.id
+            left join import_plan plan on plan.import_id = $3 and plan.product_id = met.id";
+    existing(conn, QUERY, ids, codigos, import, proveedor_id).await
+}
+
+async fn existing(
+    conn: &mut PgConnection,
+    query: &'static str,
+    ids: &[&str],
+    codigos: &[&str],
+    import: Uuid,
+    proveedor_id: &str,
+) -> sqlx::Result<Vec<ExistingProduct>> {
+    let query = sqlx::query_as(query).bind(ids).bind(codigos).bind(import);
+    let query = if proveedor_id.is_empty() { query } else { query.bind(proveedor_id) };
+    let rows: Vec<(String, String, String, bool)> = query.fetch_all(conn).await?;
+    let product = |(id, codigo, proveedor_id, from_this_file)| ExistingProduct {
+        id,
+        codigo,
+        proveedor_id,
+        from_this_file,
+    };
+    Ok(rows.into_iter().map(product).collect())
+}
+
+/// Inserts new products.
+pub async fn insert<'a>(
+    conn: &mut PgConnection,
+    products: impl Iterator<Item = &'a ProductRow>,
+    proveedor_id: &str,
+    version: i64,
+) -> sqlx::Result<()> {
+    let mut rows = CopyRows::default();
+    for product in products {
+        rows.text(&product.id)
+            .text(&product.codigo)
+            .text(&product.nombre)
+            .text(&product.categoria)
+            .optional(product.presentacion.as_deref())
+            .raw(product.precio_unitario)
+            .text(&product.certificado_sanitario)
+            .text(&product.condiciones_almacenamiento)
+            .raw(product.tiempo_entrega_dias)
+            .raw(product.stock_minimo)
+            .raw(product.stock_critico)
+            .raw(product.requiere_lote)
+            .raw(product.requiere_vencimiento)
+            .text(proveedor_id)
+            .raw(version)
+            .end_row();
+    }
+    const TARGET: &str = "products (id, codigo, nombre, categoria, presentacion, precio_unitario, \
+        certificado_sanitario, condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, \
+        requiere_lote, requiere_vencimiento, proveedor_id, version)";
+    rows.send(conn, TARGET).await
+}
+
+/// Writes rows over existing products of the same supplier, and what they were into the import's change
+/// log. A product keeps its id, also where the row met it by its code.
+pub async fn update(
+    conn: &mut PgConnection,
+    import: Uuid,
+    updates: &[(&str, &ProductRow)],
+    proveedor_id: &str,
+    version: i64,
+) -> sqlx::Result<()> {
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        let (rows, set) = (&*ROWS, values(|name| format!("{name} = r.{name}"), ", "));
+        let (of, by, at) = (BOUND + 1, BOUND + 2, BOUND + 3);
+        format!(
+            "with r as materialized (select * from {rows}),
+            logged as (
+                insert into import_changes (import_id, row_number, product_id, action, version, before)
+                select ${of}, r.row_number, p.id, 'updated', ${at}, to_jsonb(p) - 'words'
+                from r join products p on p.id = r.target and p.proveedor_id = ${by}
+            )
+            update products p set {set}, version = ${at}, updated_at = now()
+            from r where p.id = r.target and p.proveedor_id = ${by}"
+        )
+    });
+    if updates.is_empty() {
+        return Ok(());
+    }
+    let statement = bind(STATEMENT.clone(), updates).bind(import).bind(proveedor_id).bind(version);
+    let done = statement.execute(conn).await?;
+    if done.rows_affected() != updates.len() as u64 {
+        // A product was deleted or changed hands between the look-up and this statement: the batch is
+        // rolled back and classified anew.
+        return Err(sqlx::Error::RowNotFound);
+    }
+    Ok(())
+}
+
+/// Writes a row over the product of its id.
+pub async fn overwrite(conn: &mut PgConnection, product: &ProductRow, version: i64) -> sqlx::Result<()> {
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        let (rows, set) = (&*ROWS, values(|name| format!("{name} = r.{name}"), ", "));
+        format!(
+            "update products p set {set}, version = ${}, updated_at = now() from {rows} where p.id = r.target",
+            BOUND + 1
+        )
+    });
+    let row = [(product.id.as_str(), product)];
+    bind(STATEMENT.clone(), &row).bind(version).execute(conn).await.map(drop)
+}
+
+/// Notes which columns the updates of a dry run would change.
+pub async fn plan_updates(
+    conn: &mut PgConnection,
+    import: Uuid,
+    updates: &[(&str, &ProductRow)],
+) -> sqlx::Result<()> {
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        let changed = |name: &str| format!("case when p.{name} is distinct from r.{name} then '{name}' end");
+        let (rows, fields) = (&*ROWS, values(changed, ", "));
+        format!(
+            "insert into import_plan (import_id, row_number, product_id, codigo, action, fields)
+            select ${}, r.row_number, p.id, r.codigo, 'updated', array_remove(array[{fields}], null)
+            from {rows} join products p on p.id = r.target",
+            BOUND + 1
+        )
+    });
+    if updates.is_empty() {
+        return Ok(());
+    }
+    let done = bind(STATEMENT.clone(), updates).bind(import).execute(conn).await?;
+    if done.rows_affected() != updates.len() as u64 {
+        // As above: a product is gone since the look-up.
+        return Err(sqlx::Error::RowNotFound);
+    }
+    Ok(())
+}
+
+/// Notes the products that a dry run would create.
+pub async fn plan_creations<'a>(
+    conn: &mut PgConnection,
+    import: Uuid,
+    created: impl Iterator<Item = &'a ProductRow>,
+) -> sqlx::Result<()> {
+    let mut rows = CopyRows::default();
+    for row in created {
+        rows.raw(import).raw(row.row).text(&row.id).text(&row.codigo).raw("created").end_row();
+    }
+    rows.send(conn, "import_plan (import_id, row_number, product_id, codigo, action)").await
+}

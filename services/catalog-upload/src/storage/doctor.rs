@@ -1,0 +1,64 @@
+//! The service's own invariants, for `doctor`.
+
+use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
+
+/// Each query yields one row a finding, as a sentence.
+const CHECKS: &[&str] = &[
+    "SELECT format('import %s: its summary says %s accepted and %s rejected, its ledger has %s and %s',
+            id, accepted, rejected, changes, rejections)
+     FROM (SELECT i.id, i.accepted, i.rejected,
+                  CASE i.kind WHEN 'dry_run'
+                      THEN (SELECT count(*) FROM import_plan p WHERE p.import_id = i.id)
+                      ELSE (SELECT count(*) FROM import_changes c WHERE c.import_id = i.id) END AS changes,
+                  (SELECT count(*) FROM import_rejections r WHERE r.import_id = i.id) AS rejections
+           FROM imports i JOIN jobs j ON j.id = i.id
+           WHERE j.state = 'completed' AND i.purged_at IS NULL) AS counted
+     WHERE accepted IS DISTINCT FROM changes OR rejected IS DISTINCT FROM rejections LIMIT 20",
+    "SELECT format('import %s: row %s is both accepted and rejected', import_id, row_number)
+     FROM import_changes JOIN import_rejections USING (import_id, row_number) LIMIT 20",
+    "SELECT format('import %s: row %s was accepted %s times', import_id, row_number, count(*))
+     FROM import_changes GROUP BY import_id, row_number HAVING count(*) > 1 LIMIT 20",
+    "SELECT format('import %s is all or nothing, and has both changes and rejections', i.id)
+     FROM imports i WHERE i.all_or_nothing AND i.kind = 'import'
+         AND EXISTS (SELECT FROM import_changes c WHERE c.import_id = i.id)
+         AND EXISTS (SELECT FROM import_rejections r WHERE r.import_id = i.id) LIMIT 20",
+    "SELECT format('dry run %s has changed products', i.id)
+     FROM imports i WHERE i.kind = 'dry_run'
+         AND EXISTS (SELECT FROM import_changes c WHERE c.import_id = i.id) LIMIT 20",
+    "SELECT format('import %s has ended, and its plan is still there', i.id)
+     FROM imports i JOIN jobs j ON j.id = i.id
+     WHERE i.kind = 'import' AND j.state = 'completed'
+         AND EXISTS (SELECT FROM import_plan p WHERE p.import_id = i.id) LIMIT 20",
+    "SELECT format('job %s: an import''s job without its import', j.id)
+     FROM jobs j LEFT JOIN imports i ON i.id = j.id
+     WHERE j.kind IN ('catalog.imports', 'catalog.undos') AND i.id IS NULL LIMIT 20",
+    "SELECT format('inventory of product %s, which does not exist', product_id)
+     FROM inventory v WHERE NOT EXISTS (SELECT FROM products p WHERE p.id = v.product_id) LIMIT 20",
+    "SELECT format('product %s has no inventory', id)
+     FROM products p WHERE NOT EXISTS (SELECT FROM inventory v WHERE v.product_id = p.id) LIMIT 20",
+];
+
+/// Tables that have no foreign key to `imports`, for the sake of speed.
+const LEDGERS: [&str; 4] = ["import_changes", "import_rejections", "import_warnings", "import_plan"];
+
+/// A sentence for each thing that does not hold.
+pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for check in CHECKS {
+        findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
+    }
+    for ledger in LEDGERS {
+        // From one import's rows to the next one's along the index, not over every row.
+        let strays = format!(
+            "WITH RECURSIVE held (id) AS (
+                 (SELECT import_id FROM {ledger} ORDER BY import_id LIMIT 1)
+                 UNION ALL
+                 SELECT (SELECT import_id FROM {ledger} l WHERE l.import_id > held.id ORDER BY import_id LIMIT 1)
+                 FROM held WHERE held.id IS NOT NULL)
+             SELECT format('{ledger}: rows of import %s, which does not exist', id)
+             FROM held WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM imports i WHERE i.id = held.id) LIMIT 20"
+        );
+        findings.extend(sqlx::query_scalar::<_, String>(AssertSqlSafe(strays)).fetch_all(pool).await?);
+    }
+    Ok(findings)
+}

@@ -1,0 +1,238 @@
+//! What became of every row of every file.
+
+use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+use super::copy::CopyRows;
+use crate::domain::{Column, RowError, RowWarning};
+
+/// How many errors and ids a status lists; the rest is told by `truncado`.
+pub const LISTED: i64 = 1_000;
+
+/// What an import did to a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Created,
+    Updated,
+    /// An undo removed what an import had created.
+    Deleted,
+    /// An undo gave back what an import had updated.
+    Restored,
+}
+
+impl Action {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Deleted => "deleted",
+            Self::Restored => "restored",
+        }
+    }
+}
+
+/// Records the rows that became new products.
+pub async fn record_created<'a>(
+    conn: &mut PgConnection,
+    import: Uuid,
+    version: i64,
+    created: impl Iterator<Item = (u32, &'a str)>,
+) -> sqlx::Result<()> {
+    let mut rows = CopyRows::default();
+    for (number, product_id) in created {
+        rows.raw(import).raw(number).text(product_id).raw("created").raw(version).end_row();
+    }
+    rows.send(conn, "import_changes (import_id, row_number, product_id, action, version)").await
+}
+
+/// Records the rows that were refused.
+pub async fn record_rejections<'a>(
+    conn: &mut PgConnection,
+    import: Uuid,
+    rejections: impl Iterator<Item = &'a RowError>,
+) -> sqlx::Result<()> {
+    let mut rows = CopyRows::default();
+    for error in rejections {
+        rows.raw(import)
+            .raw(error.row)
+            .raw(error.code)
+            .optional(error.column.map(Column::name))
+            .optional(error.value.as_deref())
+            .text(&error.message)
+            .end_row();
+    }
+    rows.send(conn, "import_rejections (import_id, row_number, code, \"column\", value, message)").await
+}
+
+/// Records what a person should look at.
+pub async fn record_warnings(
+    conn: &mut PgConnection,
+    import: Uuid,
+    warnings: &[RowWarning],
+) -> sqlx::Result<()> {
+    let mut rows = CopyRows::default();
+    for warning in warnings {
+        rows.raw(import)
+            .raw(warning.row)
+            .raw(warning.code)
+            .raw(warning.column.name())
+            .text(&warning.value)
+            .text(&warning.message)
+            .end_row();
+    }
+    rows.send(conn, "import_warnings (import_id, row_number, code, \"column\", value, message)").await
+}
+
+/// An error or a warning of a row, as it is kept.
+#[derive(Clone, Debug)]
+pub struct Note {
+    pub row_number: i32,
+    /// Whether the row was refused.
+    pub is_error: bool,
+    pub code: String,
+    pub column: Option<String>,
+    pub value: Option<String>,
+    pub message: String,
+}
+
+impl FromRow<'_, PgRow> for Note {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            row_number: row.try_get("row_number")?,
+            is_error: row.try_get("is_error")?,
+            code: row.try_get("code")?,
+            column: row.try_get("column")?,
+            value: row.try_get("value")?,
+            message: row.try_get("message")?,
+        })
+    }
+}
+
+/// Errors and warnings after a row, in the order of the sheet, errors first. Whole rows: a page ends with
+/// a row's last note, so it may be a little longer than `size`.
+pub async fn notes(
+    executor: impl PgExecutor<'_>,
+    import: Uuid,
+    after_row: i32,
+    size: i64,
+) -> sqlx::Result<Vec<Note>> {
+    const QUERY: &str = "
+        with noted as (
+            (select row_number from import_rejections where import_id = $1 and row_number > $2
+                order by row_number limit $3)
+            union all
+            (select row_number from import_warnings where import_id = $1 and row_number > $2
+                order by row_number limit $3)
+        ), until as (
+            select max(row_number) as last from (select row_number from noted order by row_number limit $3) first
+        )
+        select row_number, true as is_error, code, \"column\", value, message from import_rejections, until
+        where import_id = $1 and row_number > $2 and row_number <= until.last
+        union all
+        select row_number, false, code, \"column\", value, message from import_warnings, until
+        where import_id = $1 and row_number > $2 and row_number <= until.last
+        order by row_number, is_error desc, \"column\"";
+    sqlx::query_as(QUERY).bind(import).bind(after_row).bind(size).fetch_all(executor).await
+}
+
+/// The first rejections of an import, in the order of the sheet.
+pub async fn first_rejections(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<Vec<Note>> {
+    const QUERY: &str = "
+        select row_number, true as is_error, code, \"column\", value, message from import_rejections
+        where import_id = $1 order by row_number limit $2";
+    sqlx::query_as(QUERY).bind(import).bind(LISTED).fetch_all(conn).await
+}
+
+/// The first warnings of an import, in the order of the sheet, and how many there are.
+pub async fn first_warnings(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<(Vec<Note>, u64)> {
+    const QUERY: &str = "
+        select row_number, false as is_error, code, \"column\", value, message from import_warnings
+        where import_id = $1 order by row_number limit $2";
+    let first: Vec<Note> = sqlx::query_as(QUERY).bind(import).bind(LISTED).fetch_all(&mut *conn).await?;
+    if first.len() < LISTED as usize {
+        let count = first.len() as u64;
+        return Ok((first, count));
+    }
+    let count: i64 = sqlx::query_scalar("select count(*) from import_warnings where import_id = $1")
+        .bind(import)
+        .fetch_one(conn)
+        .await?;
+    Ok((first, count.unsigned_abs()))
+}
+
+/// The first products that an import changed so, in the order of the sheet.
+pub async fn first_changes(
+    conn: &mut PgConnection,
+    import: Uuid,
+    action: Action,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select product_id from import_changes where import_id = $1 and action = $2 order by row_number limit $3",
+    )
+    .bind(import)
+    .bind(action.name())
+    .bind(LISTED)
+    .fetch_all(conn)
+    .await
+}
+
+/// A change of a product by an import, or one that a dry run would make.
+#[derive(Clone, Debug)]
+pub struct ChangeLine {
+    pub row_number: i32,
+    pub product_id: String,
+    pub action: String,
+    /// The product before, as JSON.
+    pub before: Option<serde_json::Value>,
+    /// The columns that a dry run would change.
+    pub fields: Option<Vec<String>>,
+}
+
+impl FromRow<'_, PgRow> for ChangeLine {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            row_number: row.try_get("row_number")?,
+            product_id: row.try_get("product_id")?,
+            action: row.try_get("action")?,
+            before: row.try_get("before")?,
+            fields: row.try_get("fields")?,
+        })
+    }
+}
+
+/// Changes after a row, in the order of the sheet: those made, or those planned where none was made.
+pub async fn changes(
+    executor: impl PgExecutor<'_>,
+    import: Uuid,
+    after_row: i32,
+    size: i64,
+) -> sqlx::Result<Vec<ChangeLine>> {
+    const QUERY: &str = "
+        (select row_number, product_id, action, before, null::text[] as fields from import_changes
+            where import_id = $1 and row_number > $2 order by row_number limit $3)
+        union all
+        (select row_number, product_id, action, null, fields from import_plan
+            where import_id = $1 and row_number > $2
+                and not exists (select from import_changes where import_id = $1)
+            order by row_number limit $3)
+        order by row_number";
+    sqlx::query_as(QUERY).bind(import).bind(after_row).bind(size).fetch_all(executor).await
+}
+
+/// Which rows of a part of the file the import rejected.
+pub async fn rejected_between(
+    executor: impl PgExecutor<'_>,
+    import: Uuid,
+    first: u32,
+    last: u32,
+) -> sqlx::Result<std::collections::HashSet<u32>> {
+    let rows: Vec<i32> = sqlx::query_scalar(
+        "select row_number from import_rejections where import_id = $1 and row_number between $2 and $3",
+    )
+    .bind(import)
+    .bind(i32::try_from(first).unwrap_or(i32::MAX))
+    .bind(i32::try_from(last).unwrap_or(i32::MAX))
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(i32::unsigned_abs).collect())
+}

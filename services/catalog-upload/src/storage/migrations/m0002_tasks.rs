@@ -1,0 +1,145 @@
+//! Dry runs, corrections and undo; a change log with before-images; warnings, inventory, annotated workbooks.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(UP).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
+    }
+}
+
+const UP: &str = "
+-- One number a writing transaction, for all products: a version names one state of one product for ever, also
+-- where the product was deleted and made again under its id.
+create sequence product_versions;
+select setval('product_versions', (select coalesce(max(version), 1) from products));
+alter table products alter column version set default nextval('product_versions');
+
+alter table imports
+    add column kind text not null default 'import' check (kind in ('import', 'dry_run', 'undo')),
+    -- All rows or none.
+    add column all_or_nothing boolean not null default false,
+    -- The dry run that this one carries out; the import whose rejected rows alone are read; the import that is
+    -- taken back.
+    add column applies uuid references imports (id) on delete set null,
+    add column corrects uuid references imports (id) on delete set null,
+    add column undoes uuid references imports (id) on delete set null,
+    -- What its status shows once it has ended.
+    add column result jsonb,
+    -- When its file and its ledger were deleted, as retention says.
+    add column purged_at timestamptz,
+    drop constraint imports_object_key_key;
+update imports i set result = j.result from jobs j where j.id = i.id;
+-- A dry run is carried out once, an import taken back once.
+create unique index imports_applies on imports (applies) where applies is not null;
+create unique index imports_undoes on imports (undoes) where undoes is not null;
+create index imports_object_key on imports (object_key);
+-- Finds a file that is sent again.
+create index imports_content on imports (sha256, proveedor_id);
+create index imports_unpurged on imports (created_at) where purged_at is null;
+
+-- The ledgers get a row a row of a file: a foreign key would cost a look-up each. What writes them holds the
+-- import's job, and `doctor` looks for strays.
+alter table import_rejections drop constraint import_rejections_import_id_fkey;
+alter table import_changes
+    drop constraint import_changes_import_id_fkey,
+    drop constraint import_changes_action_check,
+    -- The version that the change gave the product (of a deletion: that the deletion had).
+    add column version bigint,
+    -- The product before the change, as JSON; null where there was none.
+    add column before jsonb;
+alter table import_changes add constraint import_changes_action_check
+    check (action in ('created', 'updated', 'deleted', 'restored'));
+create index import_changes_rows on import_changes (import_id, row_number);
+
+create table import_warnings (
+    import_id uuid not null,
+    row_number integer not null,
+    code text not null,
+    \"column\" text not null,
+    value text not null,
+    message text not null
+);
+create index import_warnings_rows on import_warnings (import_id, row_number);
+
+-- What a dry run would do, and the first pass of an import that is all or nothing.
+create table import_plan (
+    import_id uuid not null,
+    row_number integer not null,
+    product_id text not null,
+    -- The product's code after the row.
+    codigo text not null,
+    action text not null check (action in ('created', 'updated')),
+    -- The columns that an update changes.
+    fields text[],
+    primary key (import_id, product_id)
+);
+create index import_plan_codes on import_plan (import_id, codigo);
+create index import_plan_rows on import_plan (import_id, row_number);
+
+-- What people change one by one, through the API.
+create table product_edits (
+    product_id text not null,
+    version bigint not null,
+    action text not null check (action in ('created', 'updated', 'deleted')),
+    before jsonb,
+    actor text not null,
+    created_at timestamptz not null default now(),
+    primary key (product_id, version)
+);
+
+-- Rows go with their product; no foreign key, as above.
+create table inventory (
+    bodega_id text not null,
+    product_id text not null,
+    pais text not null,
+    lote text not null,
+    cantidad bigint not null check (cantidad >= 0),
+    fecha_vencimiento date not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    primary key (product_id, bodega_id, pais, lote)
+);
+create index inventory_bodega on inventory (bodega_id, product_id);
+insert into inventory (bodega_id, product_id, pais, lote, cantidad, fecha_vencimiento)
+select 'PRINCIPAL', id, 'CO', 'LOTE_INICIAL_' || to_char(created_at at time zone 'UTC', 'YYYYMMDD'), 0,
+    (created_at at time zone 'UTC')::date + 365
+from products;
+
+create table import_reports (
+    import_id uuid primary key references imports (id) on delete cascade,
+    -- The job that makes it.
+    job_id uuid not null unique references jobs (id),
+    object_key text,
+    size_bytes bigint
+);
+";
+
+const DOWN: &str = "
+drop table import_reports;
+drop table inventory;
+drop table product_edits;
+drop table import_plan;
+drop table import_warnings;
+delete from import_changes where action in ('deleted', 'restored');
+drop index import_changes_rows;
+alter table import_changes
+    drop constraint import_changes_action_check,
+    drop column version,
+    drop column before;
+alter table import_changes add constraint import_changes_action_check check (action in ('created', 'updated'));
+drop index imports_content, imports_object_key, imports_unpurged;
+alter table imports
+    drop column kind, drop column all_or_nothing, drop column applies, drop column corrects, drop column undoes,
+    drop column result, drop column purged_at;
+alter table products alter column version set default 1;
+drop sequence product_versions;
+";

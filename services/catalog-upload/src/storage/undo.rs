@@ -1,0 +1,113 @@
+//! Taking back what an import did, a batch of its changes at a time.
+
+use std::sync::LazyLock;
+
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use super::{batch, inventory};
+use crate::domain::undo::{Change, Current};
+
+/// The import's last changes before a row of the file, from the last to the first.
+pub async fn changes_before(
+    executor: impl PgExecutor<'_>,
+    import: Uuid,
+    before_row: u32,
+    size: usize,
+) -> sqlx::Result<Vec<Change>> {
+    const QUERY: &str = "
+        select row_number, product_id, version, before->>'codigo' from import_changes
+        where import_id = $1 and row_number < $2 order by row_number desc limit $3";
+    let rows: Vec<(i32, String, i64, Option<String>)> = sqlx::query_as(QUERY)
+        .bind(import)
+        .bind(i32::try_from(before_row).unwrap_or(i32::MAX))
+        .bind(size as i64)
+        .fetch_all(executor)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(row, product_id, version, old_codigo)| Change {
+            row: row.unsigned_abs(),
+            product_id,
+            version,
+            old_codigo,
+        })
+        .collect())
+}
+
+/// How many changes an import made.
+pub async fn count(executor: impl PgExecutor<'_>, import: Uuid) -> sqlx::Result<u64> {
+    let count: i64 = sqlx::query_scalar("select count(*) from import_changes where import_id = $1")
+        .bind(import)
+        .fetch_one(executor)
+        .await?;
+    Ok(count.unsigned_abs())
+}
+
+/// The products of the changes and those that have their old codes now, held until the transaction ends.
+pub async fn current(conn: &mut PgConnection, changes: &[Change]) -> sqlx::Result<Vec<Current>> {
+    const QUERY: &str = "
+        select id, codigo, version from products where id = any($1) or codigo = any($2) order by id for update";
+    let ids: Vec<&str> = changes.iter().map(|change| change.product_id.as_str()).collect();
+    let codes: Vec<&str> = changes.iter().filter_map(|change| change.old_codigo.as_deref()).collect();
+    let rows: Vec<(String, String, i64)> =
+        sqlx::query_as(QUERY).bind(ids).bind(codes).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|(id, codigo, version)| Current { id, codigo, version }).collect())
+}
+
+/// Removes products that the import created, with their inventory, and notes it as the undo's change.
+pub async fn remove(
+    conn: &mut PgConnection,
+    undo: Uuid,
+    import: Uuid,
+    products: &[&str],
+    version: i64,
+) -> sqlx::Result<()> {
+    const STATEMENT: &str = "
+        with gone as (delete from products where id = any($3) returning *)
+        insert into import_changes (import_id, row_number, product_id, action, version, before)
+        select $1, c.row_number, gone.id, 'deleted', $4, to_jsonb(gone) - 'words'
+        from gone join import_changes c on c.import_id = $2 and c.product_id = gone.id";
+    if products.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(STATEMENT).bind(undo).bind(import).bind(products).bind(version).execute(&mut *conn).await?;
+    inventory::delete_of(conn, products).await
+}
+
+/// Gives products that the import updated their values back, and notes it as the undo's change.
+pub async fn restore(
+    conn: &mut PgConnection,
+    undo: Uuid,
+    import: Uuid,
+    products: &[&str],
+    version: i64,
+) -> sqlx::Result<()> {
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        let set = batch::values(|name| format!("{name} = r.{name}"), ", ");
+        format!(
+            "with r as materialized (
+                select c.row_number, was.* from import_changes c,
+                    jsonb_populate_record(null::products, c.before) was
+                where c.import_id = $2 and c.product_id = any($3)
+            ),
+            logged as (
+                insert into import_changes (import_id, row_number, product_id, action, version, before)
+                select $1, r.row_number, p.id, 'restored', $4, to_jsonb(p) - 'words'
+                from r join products p on p.id = r.id
+            )
+            update products p set {set}, version = $4, updated_at = now() from r where p.id = r.id"
+        )
+    });
+    if products.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(AssertSqlSafe(STATEMENT.clone()))
+        .bind(undo)
+        .bind(import)
+        .bind(products)
+        .bind(version)
+        .execute(conn)
+        .await
+        .map(drop)
+}
