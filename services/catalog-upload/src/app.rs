@@ -46,9 +46,10 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
         bucket: config.s3.bucket.clone(),
         settings: Arc::new(config.imports.clone()),
     };
+    let health = parts.health(&config).keys(&verifier);
     let verifier = Data::new(verifier);
     let admin = Admin::new(SERVICE, &parts.database, &parts.broker, QUEUES);
-    let server = Server::bind(&config.http, parts.health(&config), move |service| {
+    let server = Server::bind(&config.http, health, move |service| {
         service.app_data(verifier.clone());
         http::configure(service, &api, &admin);
     })?;
