@@ -59,7 +59,7 @@ test: install ## Format, lints and all tests, against real servers of its own
 # These two leave nothing but JSON on standard output.
 bench: install ## One JSON line a figure: make bench BENCH=catalog
 	@cargo build --quiet --release --workspace
-	@$(TARGET)/release/lote-bench $(BENCH)
+	cargo run --quiet --release --bin lote-bench -- $(BENCH)
 
 chaos: install ## Kill things, one JSON line a case: make chaos CHAOS=catalog
 	@cargo build --quiet --workspace $(FEATURES)

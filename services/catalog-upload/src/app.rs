@@ -48,9 +48,10 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
     let verifier =
         Verifier::start(&config.auth, chassis::http_client(), Some(&parts.database), shutdown.clone()).await;
     let resources = parts.resources(&config);
+    let health = parts.health(&config).keys(&verifier);
     let verifier = Data::new(verifier);
     let admin = Admin::new(SERVICE, &parts.database, &parts.broker, QUEUES);
-    let server = Server::bind(&config.http, parts.health(&config), move |service| {
+    let server = Server::bind(&config.http, health, move |service| {
         service.app_data(verifier.clone());
         http::configure(service, &resources, &admin);
     })?;

@@ -41,6 +41,12 @@ impl Figure {
         self.with("n", json!(n))
     }
 
+    /// Another number, rounded like the figure.
+    #[must_use]
+    pub fn number(self, name: &str, value: f64) -> Self {
+        self.with(name, json!(rounded(value)))
+    }
+
     /// Something else that a reader should know.
     #[must_use]
     pub fn with(mut self, name: &str, value: Value) -> Self {

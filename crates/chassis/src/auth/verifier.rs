@@ -185,6 +185,17 @@ impl Verifier {
         true
     }
 
+    /// Whether there are keys to check tokens with. Where there are none yet, asks the gateway.
+    ///
+    /// # Errors
+    /// [`Rejected::NoKeys`].
+    pub async fn ready(&self) -> Result<(), Rejected> {
+        if !self.has_keys() {
+            self.refresh(ASK_FOR_FIRST_EVERY).await;
+        }
+        if self.has_keys() { Ok(()) } else { Err(Rejected::NoKeys) }
+    }
+
     /// What a token says, if it is to be believed: EdDSA by a key we know, our issuer, our audience, its
     /// time not over (give or take 15 s).
     ///

@@ -11,7 +11,7 @@ use futures::{
 use sea_orm::sqlx;
 use serde_json::{Map, Value, json};
 
-use crate::{db::Database, redis::Redis};
+use crate::{auth::Verifier, db::Database, redis::Redis};
 
 /// How long a check may take. Longer is down: who asks decides within a second or two.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -111,6 +111,17 @@ impl Health {
                     .collect();
                 if down.is_empty() { Ok(()) } else { Err(down.join("; ")) }
             }
+        })
+    }
+
+    /// The keys to check tokens with, without which every request is refused. They are missing only until the
+    /// gateway was reached for the first time.
+    #[must_use]
+    pub fn keys(self, verifier: &Verifier) -> Self {
+        let verifier = verifier.clone();
+        self.check("keys", Importance::Required, move || {
+            let verifier = verifier.clone();
+            async move { verifier.ready().await.map_err(|rejected| rejected.to_string()) }
         })
     }
 

@@ -183,6 +183,31 @@ async fn a_restarted_service_believes_its_callers_while_the_gateway_is_down() ->
 }
 
 #[tokio::test]
+async fn a_service_without_keys_is_not_ready_until_the_gateway_gives_them() -> anyhow::Result<()> {
+    let keys = Keys::generate();
+    let gateway = Gateway::start(&keys)?;
+    gateway.publish(None);
+    let (verifier, _guard) = gateway.verifier(None).await;
+    let service = start(Health::new("test").keys(&verifier), |_| {})?;
+    let ready = async || -> anyhow::Result<(u16, Value)> {
+        let answer = http_client().get(service.at("/health/ready")).send().await?;
+        Ok((answer.status().as_u16(), answer.json::<Value>().await?["checks"].clone()))
+    };
+    assert_eq!(ready().await?, (503, json!({ "keys": "down" })));
+
+    gateway.publish(Some(&keys));
+    stack::wait::until("ready", Duration::from_secs(10), async || {
+        ready().await.is_ok_and(|(status, _)| status == 200)
+    })
+    .await?;
+    // Who is told that it is ready is served at once, and stays so without the gateway.
+    gateway.publish(None);
+    assert!(believes(&verifier, &keys).await.is_ok());
+    assert_eq!(ready().await?, (200, json!({ "keys": "up" })));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_new_key_is_believed_at_once_and_invented_ones_do_not_bother_the_gateway() -> anyhow::Result<()> {
     let (old, new) = (Keys::generate(), Keys::generate());
     let gateway = Gateway::start(&old)?;

@@ -35,8 +35,8 @@ pub async fn measure(arena: &mut Arena) -> Result<()> {
     Figure::new("catalog", "worker_peak_1m", peak as f64 / 1e6, "MB")
         .n(ROWS)
         .with("unique_strings", json!(UNIQUE))
-        .with("file_mb", json!((bytes as f64 / 1e5).round() / 10.0))
-        .with("idle_mb", json!((idle as f64 / 1e5).round() / 10.0))
+        .number("file_mb", bytes as f64 / 1e6)
+        .number("idle_mb", idle as f64 / 1e6)
         .with(
             "bound",
             json!(

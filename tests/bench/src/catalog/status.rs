@@ -31,7 +31,9 @@ pub async fn measure(arena: &Arena) -> Result<()> {
         .n(milliseconds.len())
         .with("pollers", POLLERS.into())
         .with("pause_ms", 100.into())
-        .with("p50", serde_json::json!((percentile(milliseconds, 50.0) * 10.0).round() / 10.0))
+        .number("p50", percentile(milliseconds, 50.0))
+        // All come from one account, which the gateway's limit of 1,200 requests a minute would stop.
+        .with("rate_limit", "raised".into())
         .print();
     Ok(())
 }

@@ -78,9 +78,10 @@ pub async fn measure(bench: &Bench) -> Result<()> {
     running.await?;
     let all = milliseconds.lock().unwrap_or_else(PoisonError::into_inner)[1..].to_vec();
     Figure::new("messaging", "latency", percentile(all.clone(), 99.0), "ms p99")
-        .floor_of_time(percentile(floor, 99.0))
+        .floor_of_time(percentile(floor.clone(), 99.0))
         .n(COUNT)
-        .with("p50", serde_json::json!((percentile(all, 50.0) * 100.0).round() / 100.0))
+        .number("p50", percentile(all, 50.0))
+        .number("floor_p50", percentile(floor, 50.0))
         .print();
     Ok(())
 }

@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Messages a round.
-const COUNT: usize = 20_000;
+const COUNT: usize = 50_000;
 /// Messages a round where each has a transaction.
-const COUNT_INBOX: usize = 5_000;
+const COUNT_INBOX: usize = 10_000;
 /// Rounds, each with its floor beside it: what disturbs one disturbs the other.
 const ROUNDS: usize = 5;
 
@@ -106,13 +106,16 @@ async fn through(bench: &Bench, meter: &Meter, handler: impl Handler<Tick>) -> R
     meter.rate()
 }
 
-/// `rabbitmq`, `rabbitmq_inbox`, `publish_confirmed`.
+/// `rabbitmq`, `rabbitmq_inbox`, `publish_confirmed`. The runtime acknowledges in rows where it can, and so is
+/// compared with a bare client that does the same, too.
 pub async fn measure(bench: &Bench) -> Result<()> {
     let pool = PgPoolOptions::new().max_connections(16).connect(&bench.namespace.database_url).await?;
     super::outbox_rate::migrate(&bench.namespace.database_url).await?;
-    let (mut floors, mut rates, mut inbox, mut published) = (vec![], vec![], vec![], vec![]);
+    let (mut floors, mut rows, mut rates) = (vec![], vec![], vec![]);
+    let (mut inbox, mut published) = (vec![], vec![]);
     for round in 0..=ROUNDS {
         let floor = bare::rate(bench, COUNT).await?;
+        let floor_in_rows = bare::rate_in_rows(bench, COUNT).await?;
         let meter = Meter::new(COUNT);
         let rate = through(bench, &meter, Empty(meter.clone())).await?;
         let meter = Meter::new(COUNT_INBOX);
@@ -120,19 +123,26 @@ pub async fn measure(bench: &Bench) -> Result<()> {
         let publishing = COUNT as f64 / bench.fill(COUNT).await?.as_secs_f64();
         drain(bench).await?;
         eprintln!(
-            "floor {floor:.0}/s, runtime {rate:.0}/s, inbox {with_inbox:.0}/s, publish {publishing:.0}/s"
+            "floor {floor:.0}/s, acknowledging in rows {floor_in_rows:.0}/s, runtime {rate:.0}/s, \
+             inbox {with_inbox:.0}/s, publish {publishing:.0}/s"
         );
         // The first round warms everything up.
         if round > 0 {
             floors.push(floor);
+            rows.push(floor_in_rows);
             rates.push(rate);
             inbox.push(with_inbox);
             published.push(publishing);
         }
     }
-    let floor = median(floors);
+    let (floor, rate, in_rows) = (median(floors), median(rates), median(rows));
     let unit = "messages/s";
-    Figure::new("messaging", "rabbitmq", median(rates), unit).floor_of_rate(floor).n(COUNT).print();
+    Figure::new("messaging", "rabbitmq", rate, unit)
+        .floor_of_rate(floor)
+        .n(COUNT)
+        .number("floor_in_rows", in_rows)
+        .number("ratio_in_rows", in_rows / rate)
+        .print();
     Figure::new("messaging", "rabbitmq_inbox", median(inbox), unit)
         .floor_of_rate(floor)
         .n(COUNT_INBOX)
