@@ -26,6 +26,7 @@ use crate::{
     Resources, SERVICE,
     config::Config,
     http,
+    indexer::Indexer,
     jobs::{
         annotate_import::{self, AnnotateImports},
         process_import::{self, ProcessImports},
@@ -156,6 +157,7 @@ impl Parts {
             .spawn("sweeper of imports", imports.run(shutdown.clone()))
             .spawn("sweeper of undos", undos.run(shutdown.clone()))
             .spawn("sweeper of reports", reports.run(shutdown.clone()))
+            .spawn("indexer", Indexer::new(pool()).run(shutdown.clone()))
             .spawn("retention", retention.run(shutdown.clone()))
             .spawn("pruner", outbox::Pruner::new(pool()).run(shutdown.clone()))
     }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod domain;
 pub mod files;
 mod http;
+mod indexer;
 mod jobs;
 mod live;
 mod resources;

@@ -12,7 +12,10 @@ use chrono::{DateTime, Utc};
 use sea_orm::sqlx;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Resources, storage::retention};
+use crate::{
+    Resources,
+    storage::{retention, search},
+};
 
 /// How often it looks.
 const PAUSE: Duration = Duration::from_secs(60 * 60);
@@ -79,6 +82,7 @@ impl Retention {
                 break;
             }
         }
+        search::forget_strays(pool).await?;
         for prefix in PREFIXES {
             deleted += self.orphans(prefix, now - ORPHAN_AGE).await?;
         }

@@ -489,8 +489,12 @@ async fn without_a_filter_a_supplier_sees_its_own_only() -> Result<()> {
     let task = task_id(&owner.upload(&Upload::new(&file, OWNER)).await?)?;
     owner.finished(&task, Duration::from_secs(60)).await?;
     for path in ["/api/v1/catalog/items", "/api/v1/catalog/bulk-upload", "/api/v1/catalog/items?q=producto"] {
-        let (own, others) = (owner.get(path).await?, stranger.get(path).await?);
-        ensure!(own.status == 200 && own.body.to_string().contains(SECRET), "{path}: {own}");
+        // A search finds what was imported a moment later.
+        stack::wait::until(path, Duration::from_secs(20), async || {
+            owner.get(path).await.is_ok_and(|own| own.status == 200 && own.body.to_string().contains(SECRET))
+        })
+        .await?;
+        let others = stranger.get(path).await?;
         ensure!(others.status == 200 && others.body["items"] == json!([]), "{path}: {others}");
     }
     Ok(())

@@ -32,7 +32,7 @@ fn id(status: &Value) -> Result<&str> {
 /// Every product with all that a client can see of it, and its version.
 async fn catalog(pool: &PgPool) -> Result<BTreeMap<String, String>> {
     let rows: Vec<(String, String)> =
-        sqlx::query_as("SELECT id, (to_jsonb(p) - 'words')::text FROM products p").fetch_all(pool).await?;
+        sqlx::query_as("SELECT id, to_jsonb(p)::text FROM products p").fetch_all(pool).await?;
     Ok(rows.into_iter().collect())
 }
 

@@ -66,6 +66,9 @@ fn bind<'q>(statement: String, rows: &[(&'q str, &'q ProductRow)]) -> Query<'q, 
         .bind(column(rows, |row| row.requiere_vencimiento))
 }
 
+/// The lock of imports. The number has no meaning but to be this lock's own.
+const CATALOG_IMPORT: i64 = 0x6c6f_7465_0001;
+
 /// A number above all versions that products had before.
 pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar("select nextval('product_versions')").fetch_one(conn).await
@@ -76,10 +79,13 @@ pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
 /// same products in another order deadlock. Parsing and validating go on beside it. Gives the version of
 /// what the transaction writes.
 pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<i64> {
-    // The number has no meaning but to be this lock's own.
-    const CATALOG_IMPORT: i64 = 0x6c6f_7465_0001;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(CATALOG_IMPORT).execute(&mut *conn).await?;
     next_version(conn).await
+}
+
+/// Waits until no import writes to the catalog, and keeps imports waiting until the transaction ends.
+pub async fn wait_for_imports(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock_shared($1)").bind(CATALOG_IMPORT).execute(conn).await.map(drop)
 }
 
 /// The products that have any of the ids or any of the codes, and whether `import` has written them.
@@ -192,7 +198,7 @@ pub async fn update(
             "with r as materialized (select * from {rows}),
             logged as (
                 insert into import_changes (import_id, row_number, product_id, action, version, before)
-                select ${of}, r.row_number, p.id, 'updated', ${at}, to_jsonb(p) - 'words'
+                select ${of}, r.row_number, p.id, 'updated', ${at}, to_jsonb(p)
                 from r join products p on p.id = r.target and p.proveedor_id = ${by}
             )
             update products p set {set}, version = ${at}, updated_at = now()

@@ -34,6 +34,11 @@ const CHECKS: &[&str] = &[
      WHERE j.kind IN ('catalog.imports', 'catalog.undos') AND i.id IS NULL LIMIT 20",
     "SELECT format('inventory of product %s, which does not exist', product_id)
      FROM inventory v WHERE NOT EXISTS (SELECT FROM products p WHERE p.id = v.product_id) LIMIT 20",
+    "SELECT format('product %s has had no words to search it by for %s s', p.id,
+            extract(epoch FROM now() - p.updated_at)::bigint)
+     FROM products p JOIN search_progress s ON (p.version, p.id) > (s.version, s.product_id)
+     WHERE p.updated_at < now() - interval '5 minutes'
+         AND NOT EXISTS (SELECT FROM product_words w WHERE w.product_id = p.id AND w.version >= p.version) LIMIT 20",
     "SELECT format('product %s has no inventory', id)
      FROM products p WHERE NOT EXISTS (SELECT FROM inventory v WHERE v.product_id = p.id) LIMIT 20",
 ];

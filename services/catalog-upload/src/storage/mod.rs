@@ -12,4 +12,5 @@ pub mod products;
 pub mod reports;
 pub mod results;
 pub mod retention;
+pub mod search;
 pub mod undo;

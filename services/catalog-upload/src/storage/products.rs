@@ -10,7 +10,7 @@ use sea_orm::{
     sqlx::{self, FromRow, PgConnection, Row as _, postgres::PgRow},
 };
 
-use super::{batch, inventory};
+use super::{batch, inventory, search};
 use crate::domain::ProductRow;
 
 /// A product, as it stands in its row.
@@ -83,6 +83,8 @@ pub struct Sort {
     pub descending: bool,
 }
 
+const MATCHES: &str = "id in (select product_id from product_words where words @@ to_tsquery('simple', $1))";
+
 /// One page (from 0) and the number of all products that match.
 pub async fn list(
     db: &DatabaseConnection,
@@ -93,7 +95,7 @@ pub async fn list(
 ) -> Result<(Vec<Model>, u64), DbErr> {
     let mut condition = Condition::all();
     if let Some(query) = filter.words.as_deref().and_then(prefix_query) {
-        condition = condition.add(Expr::cust_with_values("words @@ to_tsquery('simple', $1)", [query]));
+        condition = condition.add(Expr::cust_with_values(MATCHES, [query]));
     }
     for (column, wanted) in [
         (Column::Categoria, &filter.categoria),
@@ -133,7 +135,7 @@ fn prefix_query(text: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" & "))
 }
 
-/// The same letters that the generated column `words` folds.
+/// The same letters that the index of words folds.
 const fn without_accent(letter: char) -> char {
     match letter {
         'á' => 'a',
@@ -191,6 +193,7 @@ pub async fn create(
     let version = batch::next_version(conn).await?;
     batch::insert(conn, std::iter::once(product), proveedor_id, version).await.map_err(EditError::of)?;
     inventory::insert_first(conn, std::iter::once(product.id.as_str()), chrono::Utc::now()).await?;
+    search::index(conn, &product.id).await?;
     record_edit(conn, &product.id, version, "created", None, actor).await?;
     read(conn, &product.id).await
 }
@@ -209,6 +212,7 @@ pub async fn replace(
     let before = lock(conn, &product.id, expected).await?;
     let version = batch::next_version(conn).await?;
     batch::overwrite(conn, product, version).await.map_err(EditError::of)?;
+    search::index(conn, &product.id).await?;
     record_edit(conn, &product.id, version, "updated", Some(before), actor).await?;
     read(conn, &product.id).await
 }
@@ -227,6 +231,7 @@ pub async fn delete(
     let version = batch::next_version(conn).await?;
     sqlx::query("delete from products where id = $1").bind(id).execute(&mut *conn).await?;
     inventory::delete_of(conn, &[id]).await?;
+    search::forget(conn, &[id]).await?;
     record_edit(conn, id, version, "deleted", Some(before), actor).await?;
     Ok(version)
 }
@@ -237,7 +242,7 @@ async fn lock(
     id: &str,
     expected: Option<i64>,
 ) -> Result<serde_json::Value, EditError> {
-    let query = "select version, to_jsonb(p) - 'words' from products p where id = $1 for update";
+    let query = "select version, to_jsonb(p) from products p where id = $1 for update";
     let found: Option<(i64, serde_json::Value)> = sqlx::query_as(query).bind(id).fetch_optional(conn).await?;
     match found {
         None => Err(EditError::NotFound),

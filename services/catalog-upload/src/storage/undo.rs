@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{batch, inventory};
+use super::{batch, inventory, search};
 use crate::domain::undo::{Change, Current};
 
 /// The import's last changes before a row of the file, from the last to the first.
@@ -66,12 +66,13 @@ pub async fn remove(
     const STATEMENT: &str = "
         with gone as (delete from products where id = any($3) returning *)
         insert into import_changes (import_id, row_number, product_id, action, version, before)
-        select $1, c.row_number, gone.id, 'deleted', $4, to_jsonb(gone) - 'words'
+        select $1, c.row_number, gone.id, 'deleted', $4, to_jsonb(gone)
         from gone join import_changes c on c.import_id = $2 and c.product_id = gone.id";
     if products.is_empty() {
         return Ok(());
     }
     sqlx::query(STATEMENT).bind(undo).bind(import).bind(products).bind(version).execute(&mut *conn).await?;
+    search::forget(conn, products).await?;
     inventory::delete_of(conn, products).await
 }
 
@@ -93,7 +94,7 @@ pub async fn restore(
             ),
             logged as (
                 insert into import_changes (import_id, row_number, product_id, action, version, before)
-                select $1, r.row_number, p.id, 'restored', $4, to_jsonb(p) - 'words'
+                select $1, r.row_number, p.id, 'restored', $4, to_jsonb(p)
                 from r join products p on p.id = r.id
             )
             update products p set {set}, version = $4, updated_at = now() from r where p.id = r.id"

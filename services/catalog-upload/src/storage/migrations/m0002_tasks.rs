@@ -22,6 +22,24 @@ const UP: &str = "
 create sequence product_versions;
 select setval('product_versions', (select coalesce(max(version), 1) from products));
 alter table products alter column version set default nextval('product_versions');
+create index products_version on products (version, id);
+
+-- The words that searches look at, written after the products of an import.
+drop index products_words;
+alter table products drop column words;
+create table product_words (
+    product_id text primary key,
+    version bigint not null,
+    words tsvector not null
+);
+create index product_words_words on product_words using gin (words);
+-- How far the indexer is.
+create table search_progress (
+    only boolean primary key default true check (only),
+    version bigint not null,
+    product_id text not null
+);
+insert into search_progress (version, product_id) values (0, '');
 
 alter table imports
     add column kind text not null default 'import' check (kind in ('import', 'dry_run', 'undo')),
@@ -125,6 +143,13 @@ create table import_reports (
 
 const DOWN: &str = "
 drop table import_reports;
+drop table search_progress;
+drop table product_words;
+drop index products_version;
+alter table products add column words tsvector not null generated always as (
+    to_tsvector('simple', translate(lower(nombre || ' ' || codigo || ' ' || id), 'áéíóúüñ', 'aeiouun'))
+) stored;
+create index products_words on products using gin (words);
 drop table inventory;
 drop table product_edits;
 drop table import_plan;
