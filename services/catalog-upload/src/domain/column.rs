@@ -1,5 +1,7 @@
 //! The columns of the template and the limits of each.
 
+use super::aliases;
+
 /// A column of the template, in the template's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -103,15 +105,53 @@ impl Column {
         }
     }
 
-    /// The column that a header names: any case, with or without accents, with spaces or hyphens for
-    /// underscores, and with spaces around.
+    /// Whether it holds numbers.
+    pub const fn is_number(self) -> bool {
+        matches!(self, Self::PrecioUnitario) || self.range().is_some()
+    }
+
+    /// The column whose name a header is: any case, with or without accents, words joined in any way or not
+    /// at all, and with marks such as `*` or `¿?`.
     pub fn from_header(header: &str) -> Option<Self> {
-        let name = normalise(header);
-        Self::ALL.into_iter().find(|column| column.name() == name)
+        HeaderName::of(header).column
+    }
+
+    fn from_normal(name: &str) -> Option<Self> {
+        let same = |column: &Self| column.name().bytes().filter(|byte| *byte != b'_').eq(name.bytes());
+        Self::ALL.into_iter().find(same)
     }
 }
 
-/// Lower case without accents, words joined by single underscores.
+/// What a header cell says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderName {
+    /// The column whose name it is.
+    pub column: Option<Column>,
+    /// The column that it is another name of.
+    pub alias_of: Option<Column>,
+}
+
+impl HeaderName {
+    /// No name of a column is longer, bytes: longer texts need not be looked at.
+    const MAX_BYTES: usize = 128;
+
+    /// Reads a header cell.
+    pub fn of(header: &str) -> Self {
+        if header.len() > Self::MAX_BYTES {
+            return Self { column: None, alias_of: None };
+        }
+        let name = normalise(header);
+        let column = Column::from_normal(&name);
+        Self { column, alias_of: if column.is_none() { aliases::column_of(&name) } else { None } }
+    }
+
+    /// The column, by its own name or by another.
+    pub fn any(self) -> Option<Column> {
+        self.column.or(self.alias_of)
+    }
+}
+
+/// Letters and digits only, in lower case without accents.
 fn normalise(header: &str) -> String {
     let mut name = String::with_capacity(header.len());
     for character in header.chars().flat_map(char::to_lowercase) {
@@ -122,16 +162,14 @@ fn normalise(header: &str) -> String {
             'ó' | 'ò' | 'ö' | 'ô' | 'õ' => 'o',
             'ú' | 'ù' | 'ü' | 'û' => 'u',
             'ñ' => 'n',
-            // Accents that stand apart from their letter (macOS writes them so), and invisible marks.
-            '\u{300}'..='\u{36f}' | '\u{feff}' | '\u{200b}'..='\u{200f}' => continue,
-            other if other.is_whitespace() || other == '-' || other == '_' => '_',
             other => other,
         };
-        if plain != '_' || !name.ends_with('_') {
+        // Accents that stand apart from their letter, as macOS writes them, are no letters.
+        if plain.is_alphanumeric() {
             name.push(plain);
         }
     }
-    name.trim_matches('_').to_owned()
+    name
 }
 
 #[cfg(test)]
@@ -151,11 +189,42 @@ mod tests {
             ("\u{feff}nombre", Column::Nombre),
             ("TIEMPO_ENTREGA_DÍAS", Column::TiempoEntregaDias),
             ("stock\u{a0}mínimo", Column::StockMinimo),
+            ("precioUnitario", Column::PrecioUnitario),
+            ("Nombre *", Column::Nombre),
+            ("¿Requiere lote?", Column::RequiereLote),
         ] {
             assert_eq!(Column::from_header(header), Some(column), "{header:?}");
         }
         for header in ["", " ", "identificador", "nombre2", "precio"] {
             assert_eq!(Column::from_header(header), None, "{header:?}");
+        }
+        assert_eq!(Column::from_header(&format!("id{}", " ".repeat(200))), None);
+    }
+
+    #[test]
+    fn other_names_are_recognised_apart() {
+        for (header, column) in [
+            ("SKU", Column::Codigo),
+            ("Nombre del producto", Column::Nombre),
+            ("PRODUCTO", Column::Nombre),
+            ("Precio", Column::PrecioUnitario),
+            ("Precio unitario (COP)", Column::PrecioUnitario),
+            ("Precio $", Column::PrecioUnitario),
+            ("Tiempo de entrega (días)", Column::TiempoEntregaDias),
+            ("Lead Time", Column::TiempoEntregaDias),
+            ("Stock mín.", Column::StockMinimo),
+            ("Registro sanitario/INVIMA", Column::CertificadoSanitario),
+            ("Condiciones de almacenamiento", Column::CondicionesAlmacenamiento),
+        ] {
+            let name = HeaderName::of(header);
+            assert_eq!(
+                (name.column, name.alias_of, name.any()),
+                (None, Some(column), Some(column)),
+                "{header:?}"
+            );
+        }
+        for header in ["código de barras", "observaciones", "precio sugerido", "", "$"] {
+            assert_eq!(HeaderName::of(header).any(), None, "{header:?}");
         }
     }
 

@@ -1,20 +1,25 @@
 //! The rules of a catalog, with no input or output: what a row must hold, what becomes of it, and the
 //! sums that must hold afterwards.
 
+mod aliases;
 pub mod classify;
 pub mod column;
 pub mod numbers;
 pub mod row;
 pub mod rules;
 pub mod summary;
+pub mod warnings;
 
 #[cfg(test)]
 mod classify_tests;
 #[cfg(test)]
 mod rules_tests;
+#[cfg(test)]
+mod warnings_tests;
 
 pub use classify::{Decision, ExistingProduct, ImportContext, Outcome, classify};
-pub use column::Column;
-pub use row::{ProductRow, RawCell, RawRow, RowError};
-pub use rules::validate;
+pub use column::{Column, HeaderName};
+pub use row::{ProductRow, RawCell, RawRow, RowError, trim};
+pub use rules::{Checked, validate};
 pub use summary::Summary;
+pub use warnings::RowWarning;

@@ -16,6 +16,37 @@ pub enum NotANumber {
     TooLarge,
 }
 
+/// What stands before the decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecimalMark {
+    /// `1234.5`
+    Point,
+    /// `1234,5`
+    Comma,
+}
+
+impl DecimalMark {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Point => b'.',
+            Self::Comma => b',',
+        }
+    }
+
+    /// The mark that a number shows beyond doubt: `1,5` and `1.234.567` the comma, `1` and `1.234` none.
+    pub fn shown_by(text: &str) -> Option<Self> {
+        parse_decimal(text, None).ok()?;
+        let (decimals, thousands) = match (text.rfind('.'), text.rfind(',')) {
+            (None, None) => return None,
+            (dot, comma) if dot > comma => (Self::Point, Self::Comma),
+            _ => (Self::Comma, Self::Point),
+        };
+        // The last separator marks the decimals, unless it stands twice.
+        let repeated = memchr::memchr_iter(decimals.byte(), text.as_bytes()).count() > 1;
+        Some(if repeated { thousands } else { decimals })
+    }
+}
+
 /// A spreadsheet's number as text: whole numbers without `.0`, 13-digit codes exact, never an exponent.
 pub fn render(number: f64) -> String {
     // Up to 2^53 each whole number has its own f64.
@@ -42,17 +73,19 @@ pub fn from_f64(number: f64) -> Result<Decimal, NotANumber> {
 }
 
 /// A decimal as people write it: `1234.5`, `1234,5`, `1.234,50`, `1,234.50`, `1 234,50`, `$ 1.234.567`.
+/// `mark` decides where a text could be two numbers.
 ///
 /// # Errors
-/// It is no number, or could be two: in `1.234` and `1,234` the separator may mark thousands or decimals.
-pub fn parse_decimal(text: &str) -> Result<Decimal, NotANumber> {
+/// It is no number, or could be two without a `mark`: in `1.234` and `1,234` the separator may mark thousands
+/// or decimals.
+pub fn parse_decimal(text: &str, mark: Option<DecimalMark>) -> Result<Decimal, NotANumber> {
     let text = text.trim();
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     let text = text.strip_prefix('$').unwrap_or(text).trim_start();
-    let (whole, decimals) = split(text)?;
+    let (whole, decimals) = split(text, mark)?;
     let mut digits = String::with_capacity(text.len() + 1);
     if negative {
         digits.push('-');
@@ -68,7 +101,7 @@ pub fn parse_decimal(text: &str) -> Result<Decimal, NotANumber> {
 }
 
 /// The digits before and after the decimal separator.
-fn split(text: &str) -> Result<(String, &str), NotANumber> {
+fn split(text: &str, mark: Option<DecimalMark>) -> Result<(String, &str), NotANumber> {
     let is_digit = |byte: u8| byte.is_ascii_digit();
     let last_dot = text.rfind('.');
     let last_comma = text.rfind(',');
@@ -83,13 +116,14 @@ fn split(text: &str) -> Result<(String, &str), NotANumber> {
                 let (before, after) = (&text[..at], &text[at + 1..]);
                 let grouped = after.len() == 3 && (1..=3).contains(&before.len());
                 if grouped && !before.starts_with('0') && after.bytes().all(is_digit) {
-                    return if before.bytes().all(is_digit) {
-                        Err(NotANumber::Ambiguous)
-                    } else {
-                        Err(NotANumber::Syntax)
-                    };
+                    if !before.bytes().all(is_digit) {
+                        return Err(NotANumber::Syntax);
+                    }
+                    let mark = mark.ok_or(NotANumber::Ambiguous)?;
+                    (mark.byte() == separator).then_some(at)
+                } else {
+                    Some(at)
                 }
-                Some(at)
             }
         }
         (None, None) => None,
@@ -152,10 +186,14 @@ mod tests {
             ("0.125", "0.125"),
             ("1234.567", "1234.567"),
         ] {
-            assert_eq!(parse_decimal(text).map(|value| value.to_string()), Ok(value.to_owned()), "{text:?}");
+            assert_eq!(
+                parse_decimal(text, None).map(|value| value.to_string()),
+                Ok(value.to_owned()),
+                "{text:?}"
+            );
         }
         for text in ["1.234", "1,234", "999.999", "12,345"] {
-            assert_eq!(parse_decimal(text), Err(NotANumber::Ambiguous), "{text:?}");
+            assert_eq!(parse_decimal(text, None), Err(NotANumber::Ambiguous), "{text:?}");
         }
         for text in [
             "",
@@ -172,9 +210,43 @@ mod tests {
             "٣",
             "1,234,56",
         ] {
-            assert_eq!(parse_decimal(text), Err(NotANumber::Syntax), "{text:?}");
+            assert_eq!(parse_decimal(text, None), Err(NotANumber::Syntax), "{text:?}");
         }
-        assert_eq!(parse_decimal(&"9".repeat(40)), Err(NotANumber::TooLarge));
+        assert_eq!(parse_decimal(&"9".repeat(40), None), Err(NotANumber::TooLarge));
+    }
+
+    #[test]
+    fn a_mark_decides_what_could_be_two_numbers() {
+        for (text, point, comma) in [
+            ("1.234", "1.234", "1234"),
+            ("12,345", "12345", "12.345"),
+            ("-1.234", "-1.234", "-1234"),
+            ("$ 1.500", "1.5", "1500"),
+            // Beyond doubt, whatever the others say.
+            ("12,5", "12.5", "12.5"),
+            ("1.234.567", "1234567", "1234567"),
+        ] {
+            let read = |mark| parse_decimal(text, Some(mark)).map(|value| value.to_string());
+            assert_eq!(read(DecimalMark::Point), Ok(point.to_owned()), "{text:?}");
+            assert_eq!(read(DecimalMark::Comma), Ok(comma.to_owned()), "{text:?}");
+        }
+        for (text, shown) in [
+            ("12,5", Some(DecimalMark::Comma)),
+            ("1.234,50", Some(DecimalMark::Comma)),
+            ("1.234.567", Some(DecimalMark::Comma)),
+            ("0,125", Some(DecimalMark::Comma)),
+            ("12.50", Some(DecimalMark::Point)),
+            ("1,234.5", Some(DecimalMark::Point)),
+            ("1,234,567", Some(DecimalMark::Point)),
+            ("1 234", None),
+            ("1.234", None),
+            ("1,234", None),
+            ("1234", None),
+            ("12,5 COP", None),
+            ("", None),
+        ] {
+            assert_eq!(DecimalMark::shown_by(text), shown, "{text:?}");
+        }
     }
 
     #[test]
@@ -201,14 +273,17 @@ mod tests {
             let price = Decimal::new(cents, 2).normalize();
             let whole = price.trunc().to_string();
             let decimals = format!("{:02}", cents % 100);
-            prop_assert_eq!(parse_decimal(&format!("{whole}.{decimals}")), Ok(price));
-            prop_assert_eq!(parse_decimal(&format!("{whole},{decimals}")), Ok(price));
+            prop_assert_eq!(parse_decimal(&format!("{whole}.{decimals}"), None), Ok(price));
+            prop_assert_eq!(parse_decimal(&format!("{whole},{decimals}"), None), Ok(price));
             prop_assert_eq!(from_f64(cents as f64 / 100.0), Ok(price));
         }
 
         #[test]
         fn no_text_panics(text in "\\PC{0,30}") {
-            let _ = parse_decimal(&text);
+            let _ = DecimalMark::shown_by(&text);
+            for mark in [None, Some(DecimalMark::Point), Some(DecimalMark::Comma)] {
+                let _ = parse_decimal(&text, mark);
+            }
         }
 
         #[test]

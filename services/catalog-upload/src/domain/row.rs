@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use rust_decimal::Decimal;
 
-use super::{Column, numbers};
+use super::{
+    Column,
+    numbers::{self, DecimalMark},
+};
 
 /// A cell as the file holds it, trimmed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,6 +48,14 @@ impl RawCell {
         matches!(self, Self::Empty)
     }
 
+    /// What its text takes.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::DateTime(text) => text.len(),
+            _ => 0,
+        }
+    }
+
     /// What a person would read in the cell.
     pub fn display(&self) -> Cow<'_, str> {
         match self {
@@ -65,18 +76,21 @@ pub fn trim(value: &str) -> &str {
     })
 }
 
-/// One row of a file, with the cells of the known columns. Other columns are not kept.
+/// One row of a file, with the cells of the known columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawRow {
     /// The row's number in the sheet, or the record's in a CSV file. The header of a template is 1.
     pub number: u32,
+    /// Cells of other columns by their position from 0, in the file's order; kept only for who asks for them.
+    pub others: Vec<(u32, RawCell)>,
     cells: [RawCell; Column::COUNT],
+    marks: [Option<DecimalMark>; Column::COUNT],
 }
 
 impl RawRow {
     /// A row without cells yet.
     pub fn new(number: u32) -> Self {
-        Self { number, cells: Default::default() }
+        Self { number, ..Self::default() }
     }
 
     /// The cell of a column; empty where the file lacks the column.
@@ -94,9 +108,25 @@ impl RawRow {
         std::mem::take(&mut self.cells[column as usize])
     }
 
-    /// Whether no known column has a value.
+    /// What the texts of all its cells take.
+    pub fn text_bytes(&self) -> usize {
+        let others = self.others.iter().map(|(_, cell)| cell);
+        self.cells.iter().chain(others).map(RawCell::text_bytes).sum()
+    }
+
+    /// What marks the decimals in the texts of a column, where its other values tell.
+    pub fn mark(&self, column: Column) -> Option<DecimalMark> {
+        self.marks[column as usize]
+    }
+
+    /// Sets what marks the decimals, for all columns.
+    pub fn set_marks(&mut self, marks: [Option<DecimalMark>; Column::COUNT]) {
+        self.marks = marks;
+    }
+
+    /// Whether no column that is kept has a value.
     pub fn is_empty(&self) -> bool {
-        self.cells.iter().all(RawCell::is_empty)
+        self.cells.iter().all(RawCell::is_empty) && self.others.is_empty()
     }
 }
 

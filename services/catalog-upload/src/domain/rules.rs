@@ -3,8 +3,8 @@
 use rust_decimal::Decimal;
 
 use super::{
-    Column, ProductRow, RawCell, RawRow, RowError,
-    numbers::{self, NotANumber},
+    Column, ProductRow, RawCell, RawRow, RowError, RowWarning,
+    numbers::{self, DecimalMark, NotANumber},
 };
 
 /// The price's digits before the decimal point: 12 in all, 2 of them decimals.
@@ -37,16 +37,25 @@ impl Problem {
     }
 }
 
+/// A row that keeps all rules, and what its sender should look at all the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// The row.
+    pub row: ProductRow,
+    /// Of most rows none.
+    pub warnings: Vec<RowWarning>,
+}
+
 /// Checks a row against all rules.
 ///
 /// # Errors
 /// All problems of the row in one [`RowError`]: its code, column and value are those of the first problem,
 /// empty required fields come before all others.
-pub fn validate(mut raw: RawRow) -> Result<ProductRow, RowError> {
+pub fn validate(mut raw: RawRow) -> Result<Checked, RowError> {
     let row = raw.number;
     let missing: Vec<Column> =
         Column::ALL.into_iter().filter(|column| column.required() && raw.cell(*column).is_empty()).collect();
-    let mut check = Check { problems: Vec::new() };
+    let mut check = Check { row, problems: Vec::new(), warnings: Vec::new() };
     let product = ProductRow {
         row,
         id: check.text(&mut raw, Column::Id).unwrap_or_default(),
@@ -68,7 +77,11 @@ pub fn validate(mut raw: RawRow) -> Result<ProductRow, RowError> {
             .unwrap_or(DEFAULT_NEEDS_EXPIRY),
     };
     if missing.is_empty() && check.problems.is_empty() {
-        return Ok(product);
+        if product.stock_critico > product.stock_minimo {
+            let (critical, minimum) = (product.stock_critico, product.stock_minimo);
+            check.warnings.push(RowWarning::critical_above_minimum(row, critical, minimum));
+        }
+        return Ok(Checked { row: product, warnings: check.warnings });
     }
     Err(rejection(row, &missing, check.problems))
 }
@@ -90,9 +103,11 @@ fn rejection(row: u32, missing: &[Column], problems: Vec<Problem>) -> RowError {
     }
 }
 
-/// Collects the problems of a row. Each check gives none for an empty cell or a wrong one.
+/// Collects the problems and the warnings of a row. Each check gives none for an empty cell or a wrong one.
 struct Check {
+    row: u32,
     problems: Vec<Problem>,
+    warnings: Vec<RowWarning>,
 }
 
 impl Check {
@@ -115,6 +130,10 @@ impl Check {
                 return self.problem("date_in_text", column, &cell, advice);
             }
             RawCell::Text(text) => text,
+            RawCell::Number(number) if is_code(column) => {
+                self.warnings.push(RowWarning::number_in_code(self.row, column, number));
+                cell.display().into_owned()
+            }
             number_or_bool => number_or_bool.display().into_owned(),
         };
         if text.contains('\0') {
@@ -127,16 +146,26 @@ impl Check {
             let advice = format!("tiene más de {max} caracteres; acórtelo");
             return self.problem("too_long", column, &RawCell::Text(text), &advice);
         }
+        self.warnings.extend(RowWarning::unreadable(self.row, column, &text));
+        if is_code(column) {
+            self.warnings.extend(RowWarning::shortened_code(self.row, column, &text));
+        }
         Some(text)
     }
 
     /// A number as the cell holds it; truth values, dates and failed formulas are none.
-    fn number(&mut self, column: Column, cell: &RawCell, expected: &str) -> Option<Decimal> {
+    fn number(
+        &mut self,
+        column: Column,
+        cell: &RawCell,
+        mark: Option<DecimalMark>,
+        expected: &str,
+    ) -> Option<Decimal> {
         let parsed = match cell {
             RawCell::Empty => return None,
             RawCell::Error(_) => return self.excel_error(column, cell),
             RawCell::Number(number) => numbers::from_f64(*number),
-            RawCell::Text(text) => numbers::parse_decimal(text),
+            RawCell::Text(text) => numbers::parse_decimal(text, mark),
             RawCell::Bool(_) | RawCell::DateTime(_) => Err(NotANumber::Syntax),
         };
         match parsed {
@@ -152,8 +181,8 @@ impl Check {
 
     fn price(&mut self, raw: &mut RawRow) -> Option<Decimal> {
         let column = Column::PrecioUnitario;
-        let cell = raw.take(column);
-        let price = self.number(column, &cell, "no es un número; escriba por ejemplo 1234.50")?;
+        let (cell, mark) = (raw.take(column), raw.mark(column));
+        let price = self.number(column, &cell, mark, "no es un número; escriba por ejemplo 1234.50")?;
         if price.is_sign_negative() && !price.is_zero() {
             return self.problem("out_of_range", column, &cell, "no puede ser negativo");
         }
@@ -164,12 +193,15 @@ impl Check {
         if price.scale() > PRICE_DECIMALS {
             return self.problem("too_many_decimals", column, &cell, "admite hasta 2 decimales; redondéelo");
         }
+        if price.is_zero() {
+            self.warnings.push(RowWarning::zero_price(self.row));
+        }
         Some(price)
     }
 
     fn whole(&mut self, raw: &mut RawRow, column: Column) -> Option<i32> {
-        let cell = raw.take(column);
-        let number = self.number(column, &cell, "no es un número entero; escriba por ejemplo 5")?;
+        let (cell, mark) = (raw.take(column), raw.mark(column));
+        let number = self.number(column, &cell, mark, "no es un número entero; escriba por ejemplo 5")?;
         let (min, max) = column.range().unwrap_or((i32::MIN, i32::MAX));
         if !number.is_integer() {
             return self.problem("not_an_integer", column, &cell, "debe ser un número entero, sin decimales");
@@ -198,6 +230,11 @@ impl Check {
             None => self.problem("not_a_boolean", column, &cell, "escriba sí o no"),
         }
     }
+}
+
+/// Whether each digit of a column's texts counts.
+const fn is_code(column: Column) -> bool {
+    matches!(column, Column::Id | Column::Codigo)
 }
 
 fn truth_of_number(number: f64) -> Option<bool> {

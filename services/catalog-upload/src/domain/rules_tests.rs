@@ -29,7 +29,7 @@ fn with(cells: &[(Column, RawCell)]) -> Result<ProductRow, RowError> {
     for (column, cell) in cells {
         row.set(*column, cell.clone());
     }
-    validate(row)
+    validate(row).map(|checked| checked.row)
 }
 
 /// The code and the column of the error.

@@ -8,19 +8,19 @@ use std::{
 use ::csv::{ByteRecord, ReaderBuilder};
 
 use super::{
-    FileError, Limits, RawCell, RawRow,
+    FileError, Keep, Limits, RawCell, RawRow,
     encoding::{Budget, Utf8Lines, survey},
-    feed::Feed,
+    feed::{Feed, Opened},
     header::{Header, HeaderSearch},
 };
-use crate::domain::Column;
+use crate::domain::HeaderName;
 
 const SEPARATORS: [u8; 4] = [b';', b',', b'\t', b'|'];
 /// Bytes that are looked at for the separator, as UTF-8.
 const SAMPLE: usize = 64 * 1024;
 
 /// Reads all records into the feed.
-pub(super) fn read(mut file: File, limits: &Limits, feed: &mut Feed) -> Result<(), FileError> {
+pub(super) fn read(mut file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> Result<(), FileError> {
     let mut magic = [0; 4];
     let known = file.read(&mut magic)?;
     if &magic[..known] == b"PK\x03\x04" || magic[..known] == [0xd0, 0xcf, 0x11, 0xe0] {
@@ -52,32 +52,41 @@ pub(super) fn read(mut file: File, limits: &Limits, feed: &mut Feed) -> Result<(
         if record.iter().all(|field| field.trim_ascii().is_empty()) {
             continue;
         }
-        let cells = record.iter().enumerate();
-        let cells =
-            cells.map(|(position, field)| (position as u32, str::from_utf8(field).unwrap_or_default()));
-        if let Some(header) = search.offer(cells) {
+        if let Some(header) = search.offer(texts(&record)) {
             break header;
         }
     };
-    feed.opened(Some(survey.lines.saturating_sub(u64::from(records.number) - 1)), None);
+    let hint = Some(survey.lines.saturating_sub(u64::from(records.number) - 1));
+    let kept = keep.header(&header, records.number, texts(&record));
+    feed.opened(Opened::new(hint, None, kept, &header));
 
     while records.next(&mut record, limits)? {
-        if !feed.push(row(&record, records.number, &header, limits)?)? {
+        if !feed.push(row(&record, records.number, &header, limits, keep))? {
             break;
         }
     }
     Ok(())
 }
 
-fn row(record: &ByteRecord, number: u32, header: &Header, limits: &Limits) -> Result<RawRow, FileError> {
+/// The fields with their positions. They are always UTF-8: the decoder wrote it, and separators are ASCII.
+fn texts(record: &ByteRecord) -> impl Iterator<Item = (u32, &str)> {
+    (0..).zip(record.iter().map(|field| str::from_utf8(field).unwrap_or_default()))
+}
+
+fn row(record: &ByteRecord, number: u32, header: &Header, limits: &Limits, keep: Keep) -> RawRow {
     let mut row = RawRow::new(number);
-    for (position, field) in record.iter().enumerate() {
-        let Some(column) = header.at(position as u32) else { continue };
-        // Always UTF-8: the decoder wrote it, and separators are ASCII.
-        let text = str::from_utf8(field).map_err(|_| FileError::corrupt("texto ilegible"))?;
-        row.set(column, RawCell::text(text, limits.max_cell_chars));
+    let others = if keep == Keep::Everything { header.width() } else { 0 };
+    for (position, text) in texts(record) {
+        if let Some(column) = header.at(position) {
+            row.set(column, RawCell::text(text, limits.max_cell_chars));
+        } else if position < others {
+            let cell = RawCell::text(text, limits.max_cell_chars);
+            if !cell.is_empty() {
+                row.others.push((position, cell));
+            }
+        }
     }
-    Ok(row)
+    row
 }
 
 fn builder(separator: u8) -> ReaderBuilder {
@@ -171,7 +180,7 @@ impl Dialect {
 fn known_columns(sample: &[u8], separator: u8) -> usize {
     let records = builder(separator).from_reader(sample).into_byte_records().map_while(Result::ok);
     let known = |record: ByteRecord| {
-        let columns = record.iter().filter_map(|field| Column::from_header(str::from_utf8(field).ok()?));
+        let columns = record.iter().filter_map(|field| HeaderName::of(str::from_utf8(field).ok()?).any());
         columns.count()
     };
     records.take(20).map(known).max().unwrap_or(0)

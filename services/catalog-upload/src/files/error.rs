@@ -82,11 +82,11 @@ pub enum FileError {
         /// Which.
         missing: Vec<Column>,
     },
-    /// Two columns of the header have the same name.
-    #[error("Columnas repetidas: {}. Deje solo una de cada una", names(repeated))]
+    /// Two headers name the same column.
+    #[error("Columnas repetidas: {}. Deje solo una de cada una", repeats(repeated))]
     RepeatedColumns {
-        /// Which.
-        repeated: Vec<Column>,
+        /// Which, each with its first headers.
+        repeated: Vec<(Column, Vec<String>)>,
     },
     /// The file itself could not be read; trying again may help.
     #[error("No se pudo leer el archivo: {0}")]
@@ -132,4 +132,10 @@ impl FileError {
 
 fn names(columns: &[Column]) -> String {
     columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(", ")
+}
+
+fn repeats(columns: &[(Column, Vec<String>)]) -> String {
+    let one =
+        |(column, headers): &(Column, Vec<String>)| format!("{} («{}»)", column.name(), headers.join("», «"));
+    columns.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -14,16 +14,36 @@ use std::{
     thread,
 };
 
-use super::FileError;
+use super::{
+    FileError,
+    header::{Header, HeaderRow},
+    marks::MarkSample,
+};
 use crate::domain::RawRow;
 
-/// Rows in one message.
+/// Rows in one message, and bytes of their texts: what comes first.
 const CHUNK: usize = 256;
+const CHUNK_BYTES: usize = 1024 * 1024;
 /// Messages in flight.
 const CHUNKS: usize = 4;
 
+/// What is known once the header is found.
+#[derive(Default)]
+pub(super) struct Opened {
+    hint: Option<u64>,
+    sheet: Option<String>,
+    ignored: Vec<String>,
+    header: Option<HeaderRow>,
+}
+
+impl Opened {
+    pub fn new(hint: Option<u64>, sheet: Option<String>, kept: Option<HeaderRow>, header: &Header) -> Self {
+        Self { hint, sheet, ignored: header.ignored.clone(), header: kept }
+    }
+}
+
 enum Event {
-    Opened { hint: Option<u64>, sheet: Option<String> },
+    Opened(Opened),
     Rows(Vec<RawRow>),
     End { rows: u64 },
 }
@@ -35,8 +55,7 @@ pub struct Reader {
     receiver: Receiver<Message>,
     pending: VecDeque<RawRow>,
     first_row: Arc<AtomicU32>,
-    hint: Option<u64>,
-    sheet: Option<String>,
+    opened: Opened,
     ended: bool,
 }
 
@@ -49,7 +68,9 @@ impl Reader {
         let first_row = Arc::new(AtomicU32::new(0));
         let mut feed = Feed {
             sender: sender.clone(),
+            sample: MarkSample::default(),
             chunk: Vec::new(),
+            chunk_bytes: 0,
             first_row: Arc::clone(&first_row),
             rows: 0,
             last: 0,
@@ -70,7 +91,7 @@ impl Reader {
             let _ = sender.send(Err(error));
         })?;
         let mut reader =
-            Self { receiver, pending: VecDeque::new(), first_row, hint: None, sheet: None, ended: false };
+            Self { receiver, pending: VecDeque::new(), first_row, opened: Opened::default(), ended: false };
         while reader.pending.is_empty() && !reader.ended {
             reader.receive()?;
         }
@@ -103,19 +124,30 @@ impl Reader {
     /// How many rows of data there are, skipped ones too: a guess from the file at first, exact once
     /// [`Self::next_batch`] has given none.
     pub fn total_hint(&self) -> Option<u64> {
-        self.hint
+        self.opened.hint
     }
 
     /// The name of the sheet that is read; none for a CSV file.
     pub fn sheet(&self) -> Option<&str> {
-        self.sheet.as_deref()
+        self.opened.sheet.as_deref()
+    }
+
+    /// The headers of columns that the template doesn't have and that are not read: the first 50, each cut at 64
+    /// characters, without control characters.
+    pub fn ignored_columns(&self) -> &[String] {
+        &self.opened.ignored
+    }
+
+    /// The header as the file has it; only where everything is kept.
+    pub fn header(&self) -> Option<&HeaderRow> {
+        self.opened.header.as_ref()
     }
 
     fn receive(&mut self) -> Result<(), FileError> {
         match self.receiver.recv() {
-            Ok(Ok(Event::Opened { hint, sheet })) => (self.hint, self.sheet) = (hint, sheet),
+            Ok(Ok(Event::Opened(opened))) => self.opened = opened,
             Ok(Ok(Event::Rows(rows))) => self.pending.extend(rows),
-            Ok(Ok(Event::End { rows })) => (self.hint, self.ended) = (Some(rows), true),
+            Ok(Ok(Event::End { rows })) => (self.opened.hint, self.ended) = (Some(rows), true),
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(FileError::corrupt("la lectura se interrumpió")),
         }
@@ -126,7 +158,9 @@ impl Reader {
 /// Where a parser puts its rows.
 pub(super) struct Feed {
     sender: SyncSender<Message>,
+    sample: MarkSample,
     chunk: Vec<RawRow>,
+    chunk_bytes: usize,
     first_row: Arc<AtomicU32>,
     rows: u64,
     last: u32,
@@ -135,8 +169,8 @@ pub(super) struct Feed {
 
 impl Feed {
     /// The header is found; rows follow.
-    pub fn opened(&mut self, hint: Option<u64>, sheet: Option<String>) {
-        self.send(Ok(Event::Opened { hint, sheet }));
+    pub fn opened(&mut self, opened: Opened) {
+        self.send(Ok(Event::Opened(opened)));
     }
 
     /// Adds a row; one without values is left out. Gives whether anybody still reads.
@@ -152,17 +186,23 @@ impl Feed {
         }
         self.last = row.number;
         self.rows += 1;
+        let bytes = row.text_bytes();
+        // Rows that are skipped count too: what a number means can't depend on where reading begins.
+        self.sample.look(&row, bytes);
         if row.number >= self.first_row.load(Ordering::Relaxed) {
             self.chunk.push(row);
-            if self.chunk.len() >= CHUNK {
-                self.flush();
-            }
+            self.chunk_bytes += bytes;
+        }
+        if self.sample.is_complete() && (self.chunk.len() >= CHUNK || self.chunk_bytes >= CHUNK_BYTES) {
+            self.flush();
         }
         Ok(!self.closed)
     }
 
     fn flush(&mut self) {
         if !self.chunk.is_empty() {
+            self.sample.mark(&mut self.chunk);
+            self.chunk_bytes = 0;
             let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
             self.send(Ok(Event::Rows(chunk)));
         }

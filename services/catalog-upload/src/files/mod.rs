@@ -7,9 +7,12 @@ mod feed;
 mod guard;
 mod header;
 mod limits;
+mod marks;
 mod scan;
 mod xlsx;
 
+#[cfg(test)]
+mod columns_tests;
 #[cfg(test)]
 mod csv_tests;
 #[cfg(test)]
@@ -21,8 +24,11 @@ use std::{fs::File, path::Path};
 
 pub use error::FileError;
 pub use feed::Reader;
+use header::Header;
+pub use header::{HeaderCell, HeaderRow};
 pub use limits::Limits;
 
+use crate::domain::trim;
 pub use crate::domain::{Column, RawCell, RawRow};
 
 /// The kinds of file that can be imported.
@@ -57,12 +63,52 @@ impl FileKind {
     }
 }
 
-/// Opens a file: guards against hostile content, finds the sheet and the header, and reads up to the first
+/// What is kept of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The template's columns: what an import needs.
+    Template,
+    /// The columns of the header, whatever their names, and the header itself: what a copy needs. Cells to the
+    /// right of the header's last one are not kept.
+    Everything,
+}
+
+impl Keep {
+    fn header<'a>(
+        self,
+        header: &Header,
+        row: u32,
+        cells: impl IntoIterator<Item = (u32, &'a str)>,
+    ) -> Option<HeaderRow> {
+        let cell = |(position, text): (u32, &str)| HeaderCell {
+            position,
+            text: text.to_owned(),
+            column: header.at(position),
+        };
+        let has_text = |cell: &(u32, &str)| !trim(cell.1).is_empty();
+        match self {
+            Self::Template => None,
+            Self::Everything => {
+                Some(HeaderRow { row, cells: cells.into_iter().filter(has_text).map(cell).collect() })
+            }
+        }
+    }
+}
+
+/// Opens a file for an import: guards against hostile content, finds the sheet and the header, and reads up to the first
 /// row of data. Blocks; the reading itself goes on in a thread of its own, a few hundred rows ahead.
 ///
 /// # Errors
 /// Whatever makes the whole file unusable.
 pub fn open(path: &Path, kind: FileKind, limits: &Limits) -> Result<Reader, FileError> {
+    open_keeping(path, kind, limits, Keep::Template)
+}
+
+/// The same, for who needs more than the template's columns.
+///
+/// # Errors
+/// Whatever makes the whole file unusable.
+pub fn open_keeping(path: &Path, kind: FileKind, limits: &Limits, keep: Keep) -> Result<Reader, FileError> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     if size == 0 {
@@ -73,7 +119,7 @@ pub fn open(path: &Path, kind: FileKind, limits: &Limits) -> Result<Reader, File
     }
     let limits = limits.clone();
     match kind {
-        FileKind::Xlsx => Reader::start(move |feed| xlsx::read(file, &limits, feed)),
-        FileKind::Csv => Reader::start(move |feed| csv::read(file, &limits, feed)),
+        FileKind::Xlsx => Reader::start(move |feed| xlsx::read(file, &limits, keep, feed)),
+        FileKind::Csv => Reader::start(move |feed| csv::read(file, &limits, keep, feed)),
     }
 }

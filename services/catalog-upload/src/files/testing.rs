@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use rust_xlsxwriter::{Workbook, Worksheet};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-use super::{FileError, FileKind, Limits, RawRow, Reader, open};
+use super::{FileError, FileKind, HeaderRow, Keep, Limits, RawRow, Reader, open_keeping};
 use crate::domain::Column;
 
 /// The cells of a good row.
@@ -31,18 +31,38 @@ pub const GOOD: [&str; Column::COUNT] = [
 pub struct Read {
     pub rows: Vec<RawRow>,
     pub sheet: Option<String>,
+    pub ignored: Vec<String>,
+    pub header: Option<HeaderRow>,
     pub total: Option<u64>,
 }
 
 pub fn open_bytes(bytes: &[u8], kind: FileKind, limits: &Limits) -> Result<Result<Reader, FileError>> {
+    open_bytes_keeping(bytes, kind, limits, Keep::Template)
+}
+
+fn open_bytes_keeping(
+    bytes: &[u8],
+    kind: FileKind,
+    limits: &Limits,
+    keep: Keep,
+) -> Result<Result<Reader, FileError>> {
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(bytes)?;
-    Ok(open(file.path(), kind, limits))
+    Ok(open_keeping(file.path(), kind, limits, keep))
 }
 
 /// Reads a file to its end.
 pub fn read_with(bytes: &[u8], kind: FileKind, limits: &Limits) -> Result<Result<Read, FileError>> {
-    let mut reader = match open_bytes(bytes, kind, limits)? {
+    read_keeping(bytes, kind, limits, Keep::Template)
+}
+
+pub fn read_keeping(
+    bytes: &[u8],
+    kind: FileKind,
+    limits: &Limits,
+    keep: Keep,
+) -> Result<Result<Read, FileError>> {
+    let mut reader = match open_bytes_keeping(bytes, kind, limits, keep)? {
         Ok(reader) => reader,
         Err(error) => return Ok(Err(error)),
     };
@@ -54,7 +74,13 @@ pub fn read_with(bytes: &[u8], kind: FileKind, limits: &Limits) -> Result<Result
             Err(error) => return Ok(Err(error)),
         }
     }
-    Ok(Ok(Read { rows, sheet: reader.sheet().map(str::to_owned), total: reader.total_hint() }))
+    Ok(Ok(Read {
+        rows,
+        sheet: reader.sheet().map(str::to_owned),
+        ignored: reader.ignored_columns().to_vec(),
+        header: reader.header().cloned(),
+        total: reader.total_hint(),
+    }))
 }
 
 pub fn read(bytes: &[u8], kind: FileKind) -> Result<Read> {

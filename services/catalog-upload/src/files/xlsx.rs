@@ -11,8 +11,8 @@ use std::{fs::File, io::BufReader};
 use calamine::{CellErrorType, DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxError};
 
 use super::{
-    FileError, Limits, RawCell, RawRow,
-    feed::Feed,
+    FileError, Keep, Limits, RawCell, RawRow,
+    feed::{Feed, Opened},
     guard,
     header::{Header, HeaderSearch},
 };
@@ -21,7 +21,7 @@ type Workbook = Xlsx<BufReader<File>>;
 type Cells<'a> = calamine::XlsxCellReader<'a, BufReader<File>>;
 
 /// Guards the workbook, finds the sheet, and reads its rows into the feed.
-pub(super) fn read(mut file: File, limits: &Limits, feed: &mut Feed) -> Result<(), FileError> {
+pub(super) fn read(mut file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> Result<(), FileError> {
     let guarded = guard::inspect(&mut file, limits)?;
     let mut workbook: Workbook = Xlsx::new(BufReader::new(file)).map_err(error)?;
     let mut sheets: Vec<_> = workbook.sheets_metadata().to_vec();
@@ -38,9 +38,12 @@ pub(super) fn read(mut file: File, limits: &Limits, feed: &mut Feed) -> Result<(
             Err(XlsxError::NotAWorksheet(_)) => continue,
             Err(other) => return Err(error(other)),
         };
-        if let Some((header, first)) = find_header(&mut cells, limits, &mut search)? {
-            feed.opened(hint.map(|rows| rows.saturating_sub(1)), Some(sheet.name));
-            return read_rows(&mut cells, &header, first, limits, feed);
+        if let Some(found) = find_header(&mut cells, limits, &mut search)? {
+            let hint = hint.map(|rows| rows.saturating_sub(1));
+            let header = &found.header;
+            let texts = found.cells.iter().map(|(position, text)| (*position, text.as_str()));
+            feed.opened(Opened::new(hint, Some(sheet.name), keep.header(header, found.row, texts), header));
+            return read_rows(&mut cells, header, found.next, limits, keep, feed);
         }
     }
     Err(search.failure())
@@ -61,25 +64,35 @@ fn next<'a>(cells: &mut Cells<'a>, limits: &Limits) -> Result<Option<Placed<'a>>
     Ok(Some((row, column, cell)))
 }
 
-/// Reads up to the header; gives it with the first cell after it.
+/// The header, and where reading goes on.
+struct FoundHeader<'a> {
+    header: Header,
+    /// Its row's number.
+    row: u32,
+    cells: Vec<(u32, String)>,
+    /// The first cell after it.
+    next: Option<Placed<'a>>,
+}
+
+/// Reads up to the header.
 fn find_header<'a>(
     cells: &mut Cells<'a>,
     limits: &Limits,
     search: &mut HeaderSearch,
-) -> Result<Option<(Header, Option<Placed<'a>>)>, FileError> {
+) -> Result<Option<FoundHeader<'a>>, FileError> {
     let mut row: Vec<(u32, String)> = Vec::new();
     let mut number = 0;
     loop {
-        let cell = next(cells, limits)?;
-        let changes = cell.as_ref().is_none_or(|(at, ..)| *at != number);
+        let next = next(cells, limits)?;
+        let changes = next.as_ref().is_none_or(|(at, ..)| *at != number);
         if changes && !row.is_empty() {
             let header = search.offer(row.iter().map(|(column, text)| (*column, text.as_str())));
             if let Some(header) = header {
-                return Ok(Some((header, cell)));
+                return Ok(Some(FoundHeader { header, row: number + 1, cells: row, next }));
             }
             row.clear();
         }
-        let Some((at, column, cell)) = cell else { return Ok(None) };
+        let Some((at, column, cell)) = next else { return Ok(None) };
         if search.exhausted() {
             return Ok(None);
         }
@@ -95,17 +108,29 @@ fn read_rows<'a>(
     header: &Header,
     first: Option<Placed<'a>>,
     limits: &Limits,
+    keep: Keep,
     feed: &mut Feed,
 ) -> Result<(), FileError> {
     let Some(mut cell) = first else { return Ok(()) };
     let mut row = RawRow::new(cell.0 + 1);
+    // Cells of a row are bounded one by one; those beyond the template's also by what they take together.
+    let mut kept_bytes = 0;
     loop {
         let (at, position, ref content) = cell;
-        if at + 1 != row.number && !feed.push(std::mem::replace(&mut row, RawRow::new(at + 1)))? {
-            return Ok(());
+        if at + 1 != row.number {
+            kept_bytes = 0;
+            if !feed.push(std::mem::replace(&mut row, RawRow::new(at + 1)))? {
+                return Ok(());
+            }
         }
         if let Some(column) = header.at(position) {
             row.set(column, convert(content.get_value(), limits));
+        } else if keep == Keep::Everything && position < header.width() {
+            let cell = convert(content.get_value(), limits);
+            kept_bytes += cell.text_bytes();
+            if !cell.is_empty() && kept_bytes <= limits.max_token_bytes {
+                row.others.push((position, cell));
+            }
         }
         match next(cells, limits)? {
             Some(following) => cell = following,

@@ -21,7 +21,7 @@ fn a_template_is_read_row_by_row() -> Result<()> {
     assert_eq!(read.sheet.as_deref(), Some("Sheet1"));
     assert_eq!(numbers(&read), (2..=1001).collect::<Vec<_>>());
     for (index, row) in read.rows.into_iter().enumerate() {
-        let product = validate(row).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let product = validate(row).map_err(|error| anyhow::anyhow!("{error:?}"))?.row;
         assert_eq!(product.id, format!("P{}", index + 1));
         assert_eq!(product.condiciones_almacenamiento, "Entre 15 y 30 °C");
         assert!(product.requiere_lote && !product.requiere_vencimiento);
@@ -117,7 +117,10 @@ fn a_column_that_stands_twice_is_refused() -> Result<()> {
         sheet.write_string(0, 20, "Código")?;
         write_row(sheet, 1)
     })?;
-    assert_eq!(failure(&bytes, XLSX)?.to_string(), "Columnas repetidas: codigo. Deje solo una de cada una");
+    assert_eq!(
+        failure(&bytes, XLSX)?.to_string(),
+        "Columnas repetidas: codigo («codigo», «Código»). Deje solo una de cada una"
+    );
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use crate::{
-    domain::{ProductRow, RawRow, RowError, validate},
+    domain::{ProductRow, RawRow, RowError, RowWarning, validate},
     files::{self, FileError, FileKind, Limits},
 };
 
@@ -17,6 +17,8 @@ pub struct Batch {
     pub last_row: u32,
     pub valid: Vec<ProductRow>,
     pub invalid: Vec<RowError>,
+    /// Of the valid rows, in their order.
+    pub warnings: Vec<RowWarning>,
     /// How many rows the file has: a guess, exact in the last batch.
     pub total_hint: Option<u64>,
 }
@@ -24,11 +26,19 @@ pub struct Batch {
 impl Batch {
     fn validate(rows: Vec<RawRow>, total_hint: Option<u64>) -> Self {
         let last_row = rows.last().map_or(0, |row| row.number);
-        let mut batch =
-            Self { last_row, valid: Vec::with_capacity(rows.len()), invalid: Vec::new(), total_hint };
+        let mut batch = Self {
+            last_row,
+            valid: Vec::with_capacity(rows.len()),
+            invalid: Vec::new(),
+            warnings: Vec::new(),
+            total_hint,
+        };
         for row in rows {
             match validate(row) {
-                Ok(row) => batch.valid.push(row),
+                Ok(checked) => {
+                    batch.valid.push(checked.row);
+                    batch.warnings.extend(checked.warnings);
+                }
                 Err(error) => batch.invalid.push(error),
             }
         }

@@ -181,7 +181,13 @@ impl ProcessImports {
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
-        tracing::debug!(import = %import.id, rows = batch.rows(), last_row = batch.last_row, "batch written");
+        tracing::debug!(
+            import = %import.id,
+            rows = batch.rows(),
+            warnings = batch.warnings.len(),
+            last_row = batch.last_row,
+            "batch written"
+        );
 
         let shown = Import {
             state: State::Running.name().to_owned(),
