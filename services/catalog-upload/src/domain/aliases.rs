@@ -136,11 +136,8 @@ const ALIASES: [(Column, &[&str]); 13] = [
 
 /// The column that a name, letters and digits only, is an alias of.
 pub(super) fn column_of(name: &str) -> Option<Column> {
-    let same = |alias: &&str| alias.bytes().filter(|byte| *byte != b' ').eq(name.bytes());
-    ALIASES
-        .into_iter()
-        .find(|(_, aliases)| aliases.iter().any(|alias| same(&alias)))
-        .map(|(column, _)| column)
+    let same = |alias: &&'static str| alias.bytes().filter(|byte| *byte != b' ').eq(name.bytes());
+    ALIASES.into_iter().find(|(_, aliases)| aliases.iter().any(same)).map(|(column, _)| column)
 }
 
 #[cfg(test)]
