@@ -1,20 +1,28 @@
 //! Reading `.xlsx` and `.csv` as a stream, in bounded memory, whoever made them.
 
+pub mod annotate;
 mod csv;
 mod encoding;
 mod error;
+pub mod export;
 mod feed;
 mod guard;
+mod guide;
 mod header;
 mod limits;
 mod marks;
 mod scan;
+pub mod template;
 mod xlsx;
 
+#[cfg(test)]
+mod annotate_tests;
 #[cfg(test)]
 mod columns_tests;
 #[cfg(test)]
 mod csv_tests;
+#[cfg(test)]
+mod template_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
