@@ -165,3 +165,26 @@ fn parts_are_counted_where_their_headers_are_not_all_in_the_directory() -> Resul
     assert!(error.to_string().contains("más de 2000 partes"), "{error}");
     Ok(())
 }
+
+#[test]
+fn places_that_no_sheet_has_are_refused() -> Result<()> {
+    let good = raw_row(2, &GOOD);
+    let refused =
+        |sheet: String| Ok::<_, anyhow::Error>(failure(&raw_xlsx(&sheet, None)?, XLSX)?.to_string());
+    for cell in [
+        r#"<row r="3"><c r="AAAAAAAAAAAAA3"><v>1</v></c></row>"#,
+        r#"<row r="3"><c s="1" t = "n" a=">" r = 'A99999999'><v>1</v></c></row>"#,
+        r#"<row spans="1:2" r="4294967298"><c><v>1</v></c></row>"#,
+    ] {
+        let error = refused(raw_sheet(&[raw_header(), good.clone(), cell.to_owned()]))?;
+        assert!(error.contains("ninguna hoja llega"), "{cell}: {error}");
+    }
+    let sheet = raw_sheet(&[raw_header(), good.clone()]);
+    let lie = sheet.replace("<sheetData>", r#"<dimension ref="A1:ZZZZZZZ1"/><sheetData>"#);
+    assert!(refused(lie)?.contains("ninguna hoja llega"));
+    let reversed = sheet.replace("<sheetData>", r#"<dimension ref="M2:A1"/><sheetData>"#);
+    assert!(read(&raw_xlsx(&reversed, None)?, XLSX).is_ok(), "nobody relies on the extent");
+    let last = raw_sheet(&[raw_header(), good, r#"<row r="1048576"><c r="XFD1048576"/></row>"#.to_owned()]);
+    assert!(read(&raw_xlsx(&last, None)?, XLSX).is_ok());
+    Ok(())
+}
