@@ -144,7 +144,7 @@ impl Layout {
                 stale.push(cell.position);
                 continue;
             }
-            width = cell.position + 1;
+            width = width.max(cell.position + 1);
             if let Some(column) = cell.column {
                 columns[column as usize] = u16::try_from(cell.position).ok();
             }

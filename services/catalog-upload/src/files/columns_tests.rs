@@ -108,6 +108,22 @@ fn a_workbooks_other_columns_are_kept_too() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn cells_of_the_header_may_stand_in_any_order() -> Result<()> {
+    let cell =
+        |place: &str, text: &str| format!(r#"<c r="{place}" t="inlineStr"><is><t>{text}</t></is></c>"#);
+    let names = Column::ALL.map(Column::name);
+    let places: Vec<char> = ('A'..='M').collect();
+    let header: String =
+        (0..names.len()).rev().map(|index| cell(&format!("{}1", places[index]), names[index])).collect();
+    let header = format!(r#"<row r="1">{}{header}</row>"#, cell("P1", "Otra"));
+    let bytes = raw_xlsx(&raw_sheet(&[header, raw_row(2, &good("P1"))]), None)?;
+    let read = read_keeping(&bytes, FileKind::Xlsx, &Limits::default(), Keep::Everything)??;
+    assert_eq!(column(&read, Column::Id), ["P1"]);
+    assert_eq!(read.ignored, ["Otra"]);
+    Ok(())
+}
+
 /// The prices of a CSV file with these, or the codes of their errors.
 fn prices(prices: &[&str]) -> Result<Vec<String>> {
     let rows: Vec<String> = (0..)

@@ -114,7 +114,7 @@ impl Records {
             }
             match error.into_kind() {
                 ::csv::ErrorKind::Io(error) => FileError::Io(error),
-                other => FileError::corrupt(format!("{other:?}")),
+                other => FileError::unreadable(&format!("{other:?}"), "un registro no se puede interpretar"),
             }
         })?;
         if !found {

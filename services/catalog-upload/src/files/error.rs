@@ -125,6 +125,12 @@ impl FileError {
         Self::Corrupt { detail: detail.into() }
     }
 
+    /// Broken in a way that a library tells in words that are none for the sender.
+    pub(super) fn unreadable(error: &impl std::fmt::Display, detail: &str) -> Self {
+        tracing::debug!(%error, "a file could not be parsed");
+        Self::corrupt(detail)
+    }
+
     pub(super) fn hostile(detail: impl Into<String>) -> Self {
         Self::Hostile { detail: detail.into() }
     }

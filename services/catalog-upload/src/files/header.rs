@@ -61,7 +61,8 @@ impl Header {
         let cells: Vec<_> = cells.map(|(position, text)| (position, text, HeaderName::of(text))).collect();
         // Where a column stands under its own name, its other names are names of other columns.
         let own: Vec<Column> = cells.iter().filter_map(|(.., name)| name.column).collect();
-        let width = cells.last().map_or(0, |(position, ..)| *position as usize + 1);
+        // Cells of a row need not stand in order.
+        let width = cells.iter().map(|(position, ..)| *position as usize + 1).max().unwrap_or(0);
         let mut by_position = vec![None; width];
         let mut headers: [Vec<&str>; Column::COUNT] = Default::default();
         let mut ignored = Vec::new();

@@ -22,6 +22,10 @@ mod columns_tests;
 #[cfg(test)]
 mod csv_tests;
 #[cfg(test)]
+mod guard_tests;
+#[cfg(test)]
+mod made;
+#[cfg(test)]
 mod template_tests;
 #[cfg(test)]
 mod testing;

@@ -152,8 +152,13 @@ impl<'a> Scan<'a> {
         let name = &window[..length];
         let name = memchr(b':', name).map_or(name, |colon| &name[colon + 1..]);
         match (closing, name) {
-            (false, b"c") if self.last_cell.is_some() => self.last_cell = Some(position),
+            (false, b"c") if self.last_cell.is_some() => {
+                check_place(&rest[length..], b"r")?;
+                self.last_cell = Some(position);
+            }
+            (false, b"dimension") => check_place(&rest[length..], b"ref")?,
             (false, b"row") => {
+                check_place(&rest[length..], b"r")?;
                 self.found.rows += 1;
                 self.last_cell = self.last_cell.map(|_| position);
             }
@@ -186,6 +191,41 @@ impl<'a> Scan<'a> {
             });
         }
         Ok(())
+    }
+}
+
+/// Refuses places that no sheet has: calamine computes them in u32 without a check. `XFD1048576` is the last that Excel has.
+fn check_place(attributes: &[u8], name: &[u8]) -> Result<(), FileError> {
+    let Some(place) = attribute(attributes, name) else { return Ok(()) };
+    let (mut letters, mut digits) = (0, 0);
+    for byte in place {
+        letters = if byte.is_ascii_alphabetic() { letters + 1 } else { 0 };
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
+        if letters > 3 || digits > 7 {
+            return Err(FileError::corrupt("una celda está donde ninguna hoja llega"));
+        }
+    }
+    Ok(())
+}
+
+/// An attribute's value, in what comes after a tag's name.
+fn attribute<'a>(mut rest: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    loop {
+        let start = rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
+        rest = &rest[start..];
+        if matches!(rest[0], b'>' | b'/') {
+            return None;
+        }
+        let equals = memchr(b'=', rest)?;
+        let key = rest[..equals].trim_ascii_end();
+        rest = rest[equals + 1..].trim_ascii_start();
+        let quote = *rest.first()?;
+        let value = &rest[1..];
+        let end = memchr(quote, value)?;
+        if key == name {
+            return Some(&value[..end]);
+        }
+        rest = &value[end + 1..];
     }
 }
 

@@ -176,6 +176,6 @@ fn error(error: XlsxError) -> FileError {
         XlsxError::Password => FileError::OldOrProtected,
         XlsxError::Zip(error) => guard::zip_error(error),
         XlsxError::FileNotFound(_) | XlsxError::RelationshipNotFound => FileError::NotXlsx,
-        other => FileError::corrupt(other.to_string()),
+        other => FileError::unreadable(&other, "una hoja no se puede interpretar"),
     }
 }
