@@ -12,9 +12,7 @@ use lote_fuzz::{
     },
 };
 use rust_decimal::Decimal;
-use uuid::Uuid;
 
-const IMPORT: Uuid = Uuid::from_u128(1);
 
 #[derive(Debug, Arbitrary)]
 enum Cell {
@@ -115,7 +113,7 @@ fn batches(existing: &[(u8, u8, bool)], keys: &[(u8, u8)], sizes: &[u8], replace
         let (id, codigo) = ((id % 16).to_string(), (codigo % 16).to_string());
         if known.iter().all(|product| product.id != id && product.codigo != codigo) {
             let proveedor_id = if *own { "mine" } else { "other" }.to_owned();
-            known.push(ExistingProduct { id, codigo, proveedor_id, last_import: None });
+            known.push(ExistingProduct { id, codigo, proveedor_id, from_this_file: false });
         }
     }
     let keys = keys.iter().map(|(id, codigo)| (id % 16, codigo % 16));
@@ -133,7 +131,7 @@ fn run(
     sizes: &mut dyn Iterator<Item = usize>,
     replace: bool,
 ) -> (Vec<Decision>, Vec<ExistingProduct>) {
-    let import = ImportContext { import: IMPORT, proveedor_id: "mine", replace };
+    let import = ImportContext { proveedor_id: "mine", replace };
     let mut decisions = Vec::new();
     let mut summary = Summary::default();
     let mut rest = rows;
@@ -147,12 +145,12 @@ fn run(
                     id: row.id.clone(),
                     codigo: row.codigo.clone(),
                     proveedor_id: "mine".to_owned(),
-                    last_import: Some(IMPORT),
+                    from_this_file: true,
                 }),
                 Outcome::Update { id } => {
                     for product in products.iter_mut().filter(|product| product.id == *id) {
                         product.codigo.clone_from(&row.codigo);
-                        product.last_import = Some(IMPORT);
+                        product.from_this_file = true;
                     }
                 }
                 Outcome::Reject(_) => {}

@@ -15,7 +15,7 @@ pub async fn plan_batch(conn: &mut PgConnection, import: &Import, batch: &Batch)
     let existing = table::matching_planned(conn, &ids, &codes, import.id, proveedor_id).await?;
     let sorted = Sorted::of(batch, classify(&batch.valid, &existing, import.into()));
     table::plan_updates(conn, import.id, &sorted.updates()).await?;
-    table::plan_creations(conn, import.id, sorted.created.iter().copied()).await?;
+    table::plan_creations(conn, import.id, &sorted.created).await?;
     ledger::record_rejections(conn, import.id, batch.invalid.iter().chain(&sorted.rejected)).await?;
     Ok(sorted.summary)
 }

@@ -9,7 +9,7 @@ use super::batches::Batch;
 use crate::{
     SERVICE,
     domain::{Outcome, ProductRow, RowError, Summary, classify},
-    storage::{batch as table, imports::Import, inventory, ledger},
+    storage::{batch as table, imports::Import, ledger},
 };
 
 /// Changes in one event.
@@ -31,14 +31,10 @@ pub async fn write_batch(
     let updates: Vec<_> = sorted.updates();
     // Updates first: they may free codes that new products take.
     table::update(conn, import.id, &updates, proveedor_id, version).await?;
-    table::insert(conn, sorted.created.iter().copied(), proveedor_id, version).await?;
-    inventory::insert_first(conn, sorted.created.iter().map(|row| row.id.as_str()), chrono::Utc::now())
-        .await?;
-    let created = sorted.created.iter().map(|row| (row.row, row.id.as_str()));
-    ledger::record_created(conn, import.id, version, created.clone()).await?;
+    table::insert(conn, Some(import.id), &sorted.created, proveedor_id, version, chrono::Utc::now()).await?;
     ledger::record_rejections(conn, import.id, batch.invalid.iter().chain(&sorted.rejected)).await?;
 
-    let created = created.map(|(_, id)| (id, ChangeAction::Created));
+    let created = sorted.created.iter().map(|row| (row.id.as_str(), ChangeAction::Created));
     let updated = updates.iter().map(|(id, _)| (*id, ChangeAction::Updated));
     publish_changes(conn, proveedor_id, &import.id.to_string(), version, created.chain(updated)).await?;
     Ok(sorted.summary)

@@ -2,10 +2,11 @@
 
 use std::{fmt::Write as _, sync::LazyLock};
 
+use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
-use super::copy::CopyRows;
+use super::inventory::{FIRST_BODEGA, FIRST_PAIS, FirstLot};
 use crate::domain::{ExistingProduct, ProductRow};
 
 /// What a row of a file says of a product besides its id, with PostgreSQL's types.
@@ -150,36 +151,49 @@ async fn existing(
     Ok(rows.into_iter().map(product).collect())
 }
 
-/// Inserts new products.
-pub async fn insert<'a>(
+/// Inserts new products, each with its first row of inventory and, of an import, its line in the change log.
+///
+/// One statement, whose parameters are arrays, and no COPY: a COPY's end is a message of its own, which waits
+/// for the server's delayed acknowledgement of the data (40 ms, since sqlx leaves Nagle's algorithm on).
+pub async fn insert(
     conn: &mut PgConnection,
-    products: impl Iterator<Item = &'a ProductRow>,
+    import: Option<Uuid>,
+    products: &[&ProductRow],
     proveedor_id: &str,
     version: i64,
+    now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
-    let mut rows = CopyRows::default();
-    for product in products {
-        rows.text(&product.id)
-            .text(&product.codigo)
-            .text(&product.nombre)
-            .text(&product.categoria)
-            .optional(product.presentacion.as_deref())
-            .raw(product.precio_unitario)
-            .text(&product.certificado_sanitario)
-            .text(&product.condiciones_almacenamiento)
-            .raw(product.tiempo_entrega_dias)
-            .raw(product.stock_minimo)
-            .raw(product.stock_critico)
-            .raw(product.requiere_lote)
-            .raw(product.requiere_vencimiento)
-            .text(proveedor_id)
-            .raw(version)
-            .end_row();
+    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
+        let (rows, names) = (&*ROWS, values(str::to_owned, ", "));
+        let [by, at, import, lot, until] = [1, 2, 3, 4, 5].map(|place| format!("${}", BOUND + place));
+        format!(
+            "with r as materialized (select * from {rows}),
+            stocked as (
+                insert into inventory (bodega_id, product_id, pais, lote, cantidad, fecha_vencimiento)
+                select '{FIRST_BODEGA}', target, '{FIRST_PAIS}', {lot}, 0, {until} from r
+            ),
+            logged as (
+                insert into import_changes (import_id, row_number, product_id, action, version)
+                select {import}, row_number, target, 'created', {at} from r where {import} is not null
+            )
+            insert into products (id, {names}, proveedor_id, version)
+            select target, {names}, {by}, {at} from r"
+        )
+    });
+    if products.is_empty() {
+        return Ok(());
     }
-    const TARGET: &str = "products (id, codigo, nombre, categoria, presentacion, precio_unitario, \
-        certificado_sanitario, condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, \
-        requiere_lote, requiere_vencimiento, proveedor_id, version)";
-    rows.send(conn, TARGET).await
+    let first = FirstLot::on(now.date_naive());
+    let rows: Vec<(&str, &ProductRow)> = products.iter().map(|row| (row.id.as_str(), *row)).collect();
+    bind(STATEMENT.clone(), &rows)
+        .bind(proveedor_id)
+        .bind(version)
+        .bind(import)
+        .bind(first.name)
+        .bind(first.until)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Writes rows over existing products of the same supplier, and what they were into the import's change
@@ -259,14 +273,24 @@ pub async fn plan_updates(
 }
 
 /// Notes the products that a dry run would create.
-pub async fn plan_creations<'a>(
+pub async fn plan_creations(
     conn: &mut PgConnection,
     import: Uuid,
-    created: impl Iterator<Item = &'a ProductRow>,
+    created: &[&ProductRow],
 ) -> sqlx::Result<()> {
-    let mut rows = CopyRows::default();
-    for row in created {
-        rows.raw(import).raw(row.row).text(&row.id).text(&row.codigo).raw("created").end_row();
+    const STATEMENT: &str = "
+        insert into import_plan (import_id, row_number, product_id, codigo, action)
+        select $1, row_number, id, codigo, 'created'
+        from unnest($2::int[], $3::text[], $4::text[]) as r (row_number, id, codigo)";
+    if created.is_empty() {
+        return Ok(());
     }
-    rows.send(conn, "import_plan (import_id, row_number, product_id, codigo, action)").await
+    sqlx::query(STATEMENT)
+        .bind(import)
+        .bind(created.iter().map(|row| row.row as i32).collect::<Vec<_>>())
+        .bind(created.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+        .bind(created.iter().map(|row| row.codigo.as_str()).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map(drop)
 }

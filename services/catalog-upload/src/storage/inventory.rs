@@ -1,16 +1,30 @@
 //! Stock: a row a product, warehouse, country and lot.
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{Days, NaiveDate};
 use rust_decimal::Decimal;
 use sea_orm::sqlx::{self, FromRow, PgConnection, PgPool, Row as _, postgres::PgRow};
 
-use super::copy::CopyRows;
-
 /// Where a new product's first row of stock is, as its clients expect.
-const FIRST_BODEGA: &str = "PRINCIPAL";
-const FIRST_PAIS: &str = "CO";
+pub(super) const FIRST_BODEGA: &str = "PRINCIPAL";
+pub(super) const FIRST_PAIS: &str = "CO";
 /// How long the first lot lasts, days.
 const FIRST_LIFE: u64 = 365;
+
+/// The lot of which a new product has nothing.
+pub(super) struct FirstLot {
+    pub name: String,
+    pub until: NaiveDate,
+}
+
+impl FirstLot {
+    /// That of products made on a day.
+    pub fn on(day: NaiveDate) -> Self {
+        Self {
+            name: format!("LOTE_INICIAL_{}", day.format("%Y%m%d")),
+            until: day.checked_add_days(Days::new(FIRST_LIFE)).unwrap_or(NaiveDate::MAX),
+        }
+    }
+}
 
 /// A lot with what clients want to know of its product.
 #[derive(Clone, Debug)]
@@ -100,22 +114,6 @@ pub async fn list(
         .fetch_one(pool)
         .await?;
     Ok((items, total.unsigned_abs()))
-}
-
-/// The first row of each new product: nothing in stock.
-pub async fn insert_first<'a>(
-    conn: &mut PgConnection,
-    products: impl Iterator<Item = &'a str>,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    let today = now.date_naive();
-    let lot = format!("LOTE_INICIAL_{}", today.format("%Y%m%d"));
-    let until = today.checked_add_days(Days::new(FIRST_LIFE)).unwrap_or(NaiveDate::MAX);
-    let mut rows = CopyRows::default();
-    for id in products {
-        rows.raw(FIRST_BODEGA).text(id).raw(FIRST_PAIS).raw(&lot).raw(0).raw(until).end_row();
-    }
-    rows.send(conn, "inventory (bodega_id, product_id, pais, lote, cantidad, fecha_vencimiento)").await
 }
 
 /// Deletes all stock of these products.

@@ -3,7 +3,6 @@
 use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::copy::CopyRows;
 use crate::domain::{Column, RowError, RowWarning};
 
 /// How many errors and ids a status lists; the rest is told by `truncado`.
@@ -31,37 +30,29 @@ impl Action {
     }
 }
 
-/// Records the rows that became new products.
-pub async fn record_created<'a>(
-    conn: &mut PgConnection,
-    import: Uuid,
-    version: i64,
-    created: impl Iterator<Item = (u32, &'a str)>,
-) -> sqlx::Result<()> {
-    let mut rows = CopyRows::default();
-    for (number, product_id) in created {
-        rows.raw(import).raw(number).text(product_id).raw("created").raw(version).end_row();
-    }
-    rows.send(conn, "import_changes (import_id, row_number, product_id, action, version)").await
-}
-
 /// Records the rows that were refused.
 pub async fn record_rejections<'a>(
     conn: &mut PgConnection,
     import: Uuid,
     rejections: impl Iterator<Item = &'a RowError>,
 ) -> sqlx::Result<()> {
-    let mut rows = CopyRows::default();
-    for error in rejections {
-        rows.raw(import)
-            .raw(error.row)
-            .raw(error.code)
-            .optional(error.column.map(Column::name))
-            .optional(error.value.as_deref())
-            .text(&error.message)
-            .end_row();
+    const STATEMENT: &str = "
+        insert into import_rejections (import_id, row_number, code, \"column\", value, message)
+        select $1, * from unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[])";
+    let errors: Vec<&RowError> = rejections.collect();
+    if errors.is_empty() {
+        return Ok(());
     }
-    rows.send(conn, "import_rejections (import_id, row_number, code, \"column\", value, message)").await
+    sqlx::query(STATEMENT)
+        .bind(import)
+        .bind(errors.iter().map(|error| error.row as i32).collect::<Vec<_>>())
+        .bind(errors.iter().map(|error| error.code).collect::<Vec<_>>())
+        .bind(errors.iter().map(|error| error.column.map(Column::name)).collect::<Vec<_>>())
+        .bind(errors.iter().map(|error| error.value.as_deref()).collect::<Vec<_>>())
+        .bind(errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Records what a person should look at.
@@ -70,17 +61,22 @@ pub async fn record_warnings(
     import: Uuid,
     warnings: &[RowWarning],
 ) -> sqlx::Result<()> {
-    let mut rows = CopyRows::default();
-    for warning in warnings {
-        rows.raw(import)
-            .raw(warning.row)
-            .raw(warning.code)
-            .raw(warning.column.name())
-            .text(&warning.value)
-            .text(&warning.message)
-            .end_row();
+    const STATEMENT: &str = "
+        insert into import_warnings (import_id, row_number, code, \"column\", value, message)
+        select $1, * from unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[])";
+    if warnings.is_empty() {
+        return Ok(());
     }
-    rows.send(conn, "import_warnings (import_id, row_number, code, \"column\", value, message)").await
+    sqlx::query(STATEMENT)
+        .bind(import)
+        .bind(warnings.iter().map(|warning| warning.row as i32).collect::<Vec<_>>())
+        .bind(warnings.iter().map(|warning| warning.code).collect::<Vec<_>>())
+        .bind(warnings.iter().map(|warning| warning.column.name()).collect::<Vec<_>>())
+        .bind(warnings.iter().map(|warning| warning.value.as_str()).collect::<Vec<_>>())
+        .bind(warnings.iter().map(|warning| warning.message.as_str()).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// An error or a warning of a row, as it is kept.

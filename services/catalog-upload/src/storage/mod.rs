@@ -1,7 +1,6 @@
 //! The schema `catalog_upload`, and no other.
 
 pub mod batch;
-mod copy;
 pub mod doctor;
 pub mod imports;
 pub mod inventory;

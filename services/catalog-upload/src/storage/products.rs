@@ -191,8 +191,8 @@ pub async fn create(
     actor: &str,
 ) -> Result<Model, EditError> {
     let version = batch::next_version(conn).await?;
-    batch::insert(conn, std::iter::once(product), proveedor_id, version).await.map_err(EditError::of)?;
-    inventory::insert_first(conn, std::iter::once(product.id.as_str()), chrono::Utc::now()).await?;
+    let now = Utc::now();
+    batch::insert(conn, None, &[product], proveedor_id, version, now).await.map_err(EditError::of)?;
     search::index(conn, &product.id).await?;
     record_edit(conn, &product.id, version, "created", None, actor).await?;
     read(conn, &product.id).await

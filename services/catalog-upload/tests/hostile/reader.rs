@@ -7,7 +7,6 @@ use catalog_upload::{
     domain::{ImportContext, Outcome, classify, validate},
     files::{FileError, FileKind, Limits, open},
 };
-use uuid::Uuid;
 
 use crate::case::{Case, Expected};
 
@@ -49,7 +48,7 @@ fn read(path: &std::path::Path, kind: FileKind) -> Result<Expected, FileError> {
             }
         }
     }
-    let context = ImportContext { import: Uuid::nil(), proveedor_id: "PROV001", replace: false };
+    let context = ImportContext { proveedor_id: "PROV001", replace: false };
     let mut created = 0;
     for decision in classify(&valid, &[], context) {
         match decision.outcome {
