@@ -194,7 +194,8 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Refuses places that no sheet has: calamine computes them in u32 without a check. `XFD1048576` is the last that Excel has.
+/// Refuses places that no sheet has: calamine computes them in u32 without a check. `XFD1048576` is the last
+/// that Excel has.
 fn check_place(attributes: &[u8], name: &[u8]) -> Result<(), FileError> {
     let Some(place) = attribute(attributes, name) else { return Ok(()) };
     let (mut letters, mut digits) = (0, 0);
