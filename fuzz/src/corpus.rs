@@ -7,8 +7,8 @@ use zip::CompressionMethod;
 
 use crate::{files::template::Template, made::*};
 
-/// Writes them into `corpus/<target>`. The fuzzer reads them there, and adds what it finds; nothing of it is kept in the
-/// repository. A target does this before it begins, which spares building a program for it.
+/// Writes them into `corpus/<target>`. The fuzzer reads them there, and adds what it finds; nothing of it is
+/// kept in the repository. A target does this before it begins, which spares building a program for it.
 ///
 /// # Panics
 /// Where they can't be made or written.

@@ -1,6 +1,6 @@
-//! What the targets share: the rules and the file readers of catalog-upload, compiled for themselves. They name nothing else
-//! of the service, so that fuzzing them needs none of its web, database and cloud crates, which would take minutes to
-//! instrument.
+//! What the targets share: the rules and the file readers of catalog-upload, compiled for themselves. They
+//! name nothing else of the service, so that fuzzing them needs none of its web, database and cloud crates,
+//! which would take minutes to instrument.
 
 pub mod corpus;
 #[path = "../../services/catalog-upload/src/domain/mod.rs"]
@@ -35,8 +35,8 @@ fn limits() -> Limits {
     }
 }
 
-/// Reads a file to its end, for an import and for a copy, and checks what must hold of any. A panic of the reader's thread ends the process: libFuzzer's
-/// hook runs before the reader would turn it into an error.
+/// Reads a file to its end, for an import and for a copy, and checks what must hold of any. A panic of the
+/// reader's thread ends the process: libFuzzer's hook runs before the reader would turn it into an error.
 ///
 /// # Panics
 /// Where something does not hold.

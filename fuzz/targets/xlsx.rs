@@ -1,5 +1,6 @@
 //! The guard and the reader of workbooks, over any bytes. Archives hide what matters behind a checksum and a
-//! compression, so the input is either a whole archive or, marked by its first byte, the parts of one as plain text.
+//! compression, so the input is either a whole archive or, marked by its first byte, the parts of one as
+//! plain text.
 
 #![no_main]
 

@@ -4,8 +4,8 @@ use super::Column;
 
 /// Compared by letters and digits only, so that `Precio Unitario (COP)` is `precio unitario cop`.
 ///
-/// Left out are names that mostly mean something else: a barcode beside the supplier's own code, a lot's number or
-/// a date of expiry where the template asks for yes or no, a long description beside the name.
+/// Left out are names that mostly mean something else: a barcode beside the supplier's own code, a lot's
+/// number or a date of expiry where the template asks for yes or no, a long description beside the name.
 const ALIASES: [(Column, &[&str]); 13] = [
     (
         Column::Id,

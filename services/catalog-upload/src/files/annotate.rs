@@ -1,8 +1,9 @@
-//! The sender's own workbook with what is wrong marked and explained: each row keeps its number, so that the corrected
-//! workbook can be run again by row number.
+//! The sender's own workbook with what is wrong marked and explained: each row keeps its number, so that the
+//! corrected workbook can be run again by row number.
 //!
-//! Streamed from the original to the copy, a row at a time: memory doesn't grow with the rows. Kept are the columns that the
-//! header reaches over, with their values; formats, formulas, other sheets and what stands above the header are not.
+//! Streamed from the original to the copy, a row at a time: memory doesn't grow with the rows. Kept are the
+//! columns that the header reaches over, with their values; formats, formulas, other sheets and what stands
+//! above the header are not.
 
 use std::{borrow::Cow, path::Path};
 
@@ -73,8 +74,8 @@ pub enum AnnotateError {
     Write(#[from] XlsxError),
 }
 
-/// Writes an annotated copy of `source` to `target`, always as .xlsx; scratch files go beside `target`. `notes` come sorted by
-/// row. Those of rows that the original hasn't are passed over.
+/// Writes an annotated copy of `source` to `target`, always as .xlsx; scratch files go beside `target`.
+/// `notes` come sorted by row. Those of rows that the original hasn't are passed over.
 ///
 /// Blocks. An async caller runs it by `spawn_blocking` and feeds the notes through a channel, as
 /// `std::iter::from_fn(|| receiver.blocking_recv())`.

@@ -1,10 +1,11 @@
-//! Text files for download, by RFC 4180: records end with CR LF, a field with a separator, a quote or a line end
-//! stands in quotes, and a quote inside is doubled.
+//! Text files for download, by RFC 4180: records end with CR LF, a field with a separator, a quote or a line
+//! end stands in quotes, and a quote inside is doubled.
 //!
-//! Two readers, two styles. A person opens the file in Excel, which takes the separator from the system: `;` where
-//! the comma marks decimals, as in all of Latin America but Mexico; and it takes UTF-8 for what it is only with a byte order
-//! mark (a line `sep=;` would make it ignore the mark). In such a file a text that begins like a formula gets a `'` before it,
-//! so that Excel does not run what a supplier wrote (CWE-1236). A program gets commas, no mark, and each value as it is.
+//! Two readers, two styles. A person opens the file in Excel, which takes the separator from the system: `;`
+//! where the comma marks decimals, as in Colombia; and it takes UTF-8 for what it is only with a byte order
+//! mark (a line `sep=;` would make it ignore the mark). In such a file a text that begins like a formula gets
+//! a `'` before it, so that Excel does not run what a supplier wrote (CWE-1236). A program gets commas, no
+//! mark, and each value as it is.
 
 /// Who reads the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +34,8 @@ impl<'a> CsvField<'a> {
     }
 }
 
-/// Builds a file piece by piece: [`Self::record`] adds, [`Self::take`] hands out what there is, so that a download
-/// holds no more than its caller lets gather.
+/// Builds a file piece by piece: [`Self::record`] adds, [`Self::take`] hands out what there is, so that a
+/// download holds no more than its caller lets gather.
 #[derive(Debug)]
 pub struct CsvExport {
     style: CsvStyle,
@@ -113,8 +114,8 @@ impl CsvExport {
     }
 }
 
-/// Whether a spreadsheet would take a text for a formula. TAB and CR count because some programs drop them and then
-/// see what follows.
+/// Whether a spreadsheet would take a text for a formula. TAB and CR count because some programs drop them
+/// and then see what follows.
 fn begins_like_a_formula(text: &str) -> bool {
     text.starts_with(['=', '+', '-', '@', '\t', '\r'])
 }

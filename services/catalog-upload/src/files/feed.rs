@@ -132,8 +132,8 @@ impl Reader {
         self.opened.sheet.as_deref()
     }
 
-    /// The headers of columns that the template doesn't have and that are not read: the first 50, each cut at 64
-    /// characters, without control characters.
+    /// The headers of columns that the template doesn't have and that are not read: the first 50, each cut at
+    /// 64 characters, without control characters.
     pub fn ignored_columns(&self) -> &[String] {
         &self.opened.ignored
     }

@@ -63,9 +63,9 @@ pub(super) fn inspect(file: &mut File, limits: &Limits) -> Result<Guarded, FileE
     Ok(guarded)
 }
 
-/// Refuses an archive of too many parts before anything makes a list of them: two million fit in 100 MB, and take ten
-/// times that in memory. Each part has a header in the directory, wherever the archive says that its directory is. The
-/// bytes of parts hold a few of what looks like one, if any: archives inside the archive.
+/// Refuses an archive of too many parts before anything makes a list of them: two million fit in 100 MB, and
+/// take ten times that in memory. Each part has a header in the directory, wherever the archive says that its
+/// directory is. The bytes of parts hold a few of what looks like one, if any: archives inside the archive.
 fn count_parts(file: &mut File, buffer: &mut [u8], limits: &Limits) -> Result<(), FileError> {
     let header = Finder::new(b"PK\x01\x02");
     let mut parts = 0;

@@ -1,5 +1,5 @@
-//! Files made by code, for tests of every level: this one, the service's against its servers, and the fuzzer's first
-//! inputs. It names nothing of the reader.
+//! Files made by code, for tests of every level: this one, the service's against its servers, and the
+//! fuzzer's first inputs. It names nothing of the reader.
 
 use std::io::{Cursor, Write};
 

@@ -1,12 +1,12 @@
 //! What marks the decimals in each column of numbers that are texts, judged by the file's first rows.
 //!
-//! `1.234` is one number in a column of `12,5` and another in a column of `12.50`. Where the rows that are looked at
-//! show both, or neither, a number that could be two stays refused.
+//! `1.234` is one number in a column of `12,5` and another in a column of `12.50`. Where the rows that are
+//! looked at show both, or neither, a number that could be two stays refused.
 
 use crate::domain::{Column, RawCell, RawRow, numbers::DecimalMark};
 
-/// How far is looked: rows with values, or bytes of their texts, what comes first. All of them are held until it is
-/// decided, so this is memory.
+/// How far is looked: rows with values, or bytes of their texts, what comes first. All of them are held until
+/// it is decided, so this is memory.
 const SAMPLE_ROWS: usize = 512;
 const SAMPLE_BYTES: usize = 1024 * 1024;
 

@@ -107,8 +107,9 @@ impl Keep {
     }
 }
 
-/// Opens a file for an import: guards against hostile content, finds the sheet and the header, and reads up to the first
-/// row of data. Blocks; the reading itself goes on in a thread of its own, a few hundred rows ahead.
+/// Opens a file for an import: guards against hostile content, finds the sheet and the header, and reads up
+/// to the first row of data. Blocks; the reading itself goes on in a thread of its own, a few hundred rows
+/// ahead.
 ///
 /// # Errors
 /// Whatever makes the whole file unusable.

@@ -194,9 +194,14 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Refuses places that no sheet has: calamine computes them in u32 without a check. `XFD1048576` is the last that Excel has.
+/// Refuses places that no sheet has: calamine computes them in u32 without a check. `XFD1048576` is the last
+/// that Excel has.
 fn check_place(attributes: &[u8], name: &[u8]) -> Result<(), FileError> {
     let Some(place) = attribute(attributes, name) else { return Ok(()) };
+    // Six letters or digits fit in u32 whatever they are.
+    if place.len() <= 6 {
+        return Ok(());
+    }
     let (mut letters, mut digits) = (0, 0);
     for byte in place {
         letters = if byte.is_ascii_alphabetic() { letters + 1 } else { 0 };
@@ -210,6 +215,13 @@ fn check_place(attributes: &[u8], name: &[u8]) -> Result<(), FileError> {
 
 /// An attribute's value, in what comes after a tag's name.
 fn attribute<'a>(mut rest: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    // By far the most: a cell's place comes first.
+    if name == b"r"
+        && let Some(value) = rest.strip_prefix(b" r=\"")
+        && let Some(end) = value.iter().take(12).position(|byte| *byte == b'"')
+    {
+        return Some(&value[..end]);
+    }
     loop {
         let start = rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
         rest = &rest[start..];

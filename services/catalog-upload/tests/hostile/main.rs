@@ -1,6 +1,6 @@
-//! Files as people really send them, and as somebody might who means harm: what becomes of each is known to the row.
-//! All go through the real API and the real worker, one after another and all at once; the worker survives them in the memory
-//! that its limits promise.
+//! Files as people really send them, and as somebody might who means harm: what becomes of each is known to
+//! the row. All go through the real API and the real worker, one after another and all at once; the worker
+//! survives them in the memory that its limits promise.
 
 // `made` names `crate::domain`, as it does in the service.
 use catalog_upload::domain;

@@ -30,10 +30,11 @@ const MB: u64 = 1024 * 1024;
 
 /// What the worker may take over what it took when it had started, bytes.
 ///
-/// Per import: the rows of a batch that is read, one that waits and one that is written, each cell as long as it may be
-/// (four bytes a character); the parts that are held whole, parsed to thrice their size; a cell or record with its copy. The
-/// table of strings may take `max_shared_strings_bytes`, but no file here whose strings are accepted has any to
-/// speak of. The rest, for clients and for what an allocator keeps, doesn't grow with files.
+/// Per import: the rows of a batch that is read, one that waits and one that is written, each cell as long as
+/// it may be (four bytes a character); the parts that are held whole, parsed to thrice their size; a cell or
+/// record with its copy. The table of strings may take `max_shared_strings_bytes`, but no file here whose
+/// strings are accepted has any to speak of. The rest, for clients and for what an allocator keeps, doesn't
+/// grow with files.
 fn allowance(limits: &Limits) -> u64 {
     let row = Column::COUNT * limits.max_cell_chars * 4;
     let import =
