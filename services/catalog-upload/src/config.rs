@@ -75,7 +75,7 @@ impl Config {
 }
 
 impl ImportSettings {
-    /// `UPLOAD_MAX_BYTES` (100 MB), `IMPORT_MAX_ROWS` (1,048,576), `IMPORT_BATCH_ROWS` (2,000), `IMPORT_CONCURRENCY` (2),
+    /// `UPLOAD_MAX_BYTES` (100 MB), `IMPORT_MAX_ROWS` (1,048,576), `IMPORT_BATCH_ROWS` (10,000), `IMPORT_CONCURRENCY` (2),
     /// `IMPORT_LEASE_SECONDS` (30), `IMPORT_DEADLINE_SECONDS` (3,600), `IMPORT_MAX_ATTEMPTS` (10), `SPOOL_DIR` (the system's).
     fn read(env: &mut Env) -> Self {
         let standard = Limits::default();
@@ -84,7 +84,7 @@ impl ImportSettings {
             max_rows: env.default("IMPORT_MAX_ROWS", standard.max_rows, "a number of rows"),
             ..standard
         };
-        let batch_rows: usize = env.default("IMPORT_BATCH_ROWS", 2_000, "a number of rows from 1 to 50000");
+        let batch_rows: usize = env.default("IMPORT_BATCH_ROWS", 10_000, "a number of rows from 1 to 50000");
         if !(1..=50_000).contains(&batch_rows) {
             env.reject("IMPORT_BATCH_ROWS", format!("is {batch_rows}, expected 1 to 50000"));
         }
