@@ -60,8 +60,8 @@ pub async fn walk(arena: &mut Arena, seed: u64) -> Result<Tally> {
             duplicates: rows / 50,
             ..Spec::new(seed + number as u64, &format!("F{number}"), rows)
         };
-        let book = arena.book(&spec, SUPPLIER)?;
-        let struck = visit(arena, point, &book, &mut tally).await.with_context(|| point.name())?;
+        let mut book = arena.book(&spec, SUPPLIER)?;
+        let struck = visit(arena, point, &mut book, &mut tally).await.with_context(|| point.name())?;
         tally.rounds += 1;
         if struck {
             tally.struck += 1;
@@ -81,7 +81,7 @@ pub async fn walk(arena: &mut Arena, seed: u64) -> Result<Tally> {
 }
 
 /// Returns whether a process died at the point.
-async fn visit(arena: &mut Arena, point: Point, book: &Book, tally: &mut Tally) -> Result<bool> {
+async fn visit(arena: &mut Arena, point: Point, book: &mut Book, tally: &mut Tally) -> Result<bool> {
     let (armed, way) = way(point);
     for process in armed.processes(arena) {
         process

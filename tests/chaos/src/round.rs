@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
-use stack::platform::{Client, Upload, Verdict, compare, compare_failed};
+use stack::platform::{Client, Upload, Verdict, compare, compare_failed, reached};
 use stack::workbook::{Known, Spec};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -52,8 +52,8 @@ pub async fn rounds(arena: &mut Arena, rounds: u32, seed: u64) -> Result<Tally> 
         ensure!(tried < rounds * 5 + 10, "{tried} rounds, and only {} struck in mid-work", tally.struck);
         tried += 1;
         let mut random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ u64::from(tried));
-        let books = books(arena, &mut random, tried, &known)?;
-        let struck = strike_once(arena, &mut random, &books, &mut tally).await?;
+        let mut books = books(arena, &mut random, tried, &known)?;
+        let struck = strike_once(arena, &mut random, &mut books, &mut tally).await?;
         known = books.iter().flat_map(|book| book.truth.as_known()).collect();
         tally.struck += u32::from(struck);
         eprintln!(
@@ -95,7 +95,7 @@ fn books(arena: &Arena, random: &mut StdRng, round: u32, known: &[Known]) -> Res
 async fn strike_once(
     arena: &mut Arena,
     random: &mut StdRng,
-    books: &[Book],
+    books: &mut [Book],
     tally: &mut Tally,
 ) -> Result<bool> {
     let case = arena.case;
@@ -123,7 +123,7 @@ async fn strike_once(
     case.restore(arena, pause).await?;
 
     let mut met_work = in_flight && case.strikes_uploads();
-    for (book, upload) in books.iter().zip(uploads) {
+    for (book, upload) in books.iter_mut().zip(uploads) {
         let task = match upload.await? {
             Ok(task) => task,
             Err(error) => bail!("an upload was never accepted: {error:#}"),
@@ -155,8 +155,15 @@ async fn all_of(arena: &Arena, books: &[Book]) -> Result<Vec<String>> {
     Ok(sea_orm::sqlx::query_scalar(query).bind(keys).fetch_all(&arena.pool).await?)
 }
 
-/// Waits for the end of an import and counts what is wrong with it. Returns whether it ended at all.
-pub async fn settle(arena: &Arena, book: &Book, task: &str, tally: &mut Tally, wiped: bool) -> Result<bool> {
+/// Waits for the end of an import and counts what is wrong with it. Returns whether it ended at all. Where it ended
+/// midway because its file was gone, the book's truth becomes what it had reached: later workbooks meet that.
+pub async fn settle(
+    arena: &Arena,
+    book: &mut Book,
+    task: &str,
+    tally: &mut Tally,
+    wiped: bool,
+) -> Result<bool> {
     tally.accepted += 1;
     tally.tasks.push(task.to_owned());
     let status = match arena.client.finished(task, FINAL).await {
@@ -174,6 +181,9 @@ pub async fn settle(arena: &Arena, book: &Book, task: &str, tally: &mut Tally, w
         tally.duplicated += 1;
     }
     let gone = wiped && arena.case == Case::LocalstackWipe && object_is_gone(&status);
+    if gone {
+        book.truth = reached(&arena.pool, &status, &book.truth).await?;
+    }
     let verdict = verdict(arena, book, &status, gone).await?;
     for difference in verdict.lost.iter().chain(&verdict.duplicated).take(10) {
         eprintln!("{} {}: {difference}", arena.case.name(), book.prefix);

@@ -429,6 +429,14 @@ impl Truth {
         self.rows.iter().filter(|row| matches!(row.outcome, Outcome::Rejected { .. }))
     }
 
+    /// What must come of the rows up to number `fila` of the sheet, where an import ends there.
+    #[must_use]
+    pub fn until(&self, fila: u32) -> Self {
+        let mut until = Self::default();
+        self.rows.iter().filter(|row| row.fila <= fila).for_each(|row| until.add(row.clone()));
+        until
+    }
+
     /// The created products, as what a later workbook of the same supplier can meet.
     pub fn as_known(&self) -> Vec<Known> {
         let created = self.rows.iter().filter(|row| row.outcome == Outcome::Created);

@@ -9,7 +9,7 @@ mod verify;
 pub use client::{Answer, Client, UPLOAD, Upload, answer, task_id};
 pub use events::Events;
 pub use place::Place;
-pub use verify::{OBJECT_GONE, Verdict, compare, compare_failed};
+pub use verify::{OBJECT_GONE, Verdict, compare, compare_failed, reached};
 
 use crate::ports;
 use crate::process::{Running, Service};

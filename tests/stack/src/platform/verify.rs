@@ -100,8 +100,26 @@ async fn changes(verdict: &mut Verdict, events: &Events, task_id: &str, truth: &
 /// Part of the reason of an import whose file is no longer in S3.
 pub const OBJECT_GONE: &str = "ya no está";
 
-/// Compares an import that failed midway with the truth: what was written until then must be right, and there is
-/// one event, `ImportFailed`.
+/// What must have come of an import that failed midway: the truth of the rows up to the last one recorded. Batches
+/// are written whole and in the order of the file, so none before it may be missing.
+///
+/// # Errors
+/// Where the database can't be asked.
+pub async fn reached(pool: &PgPool, status: &Value, truth: &Truth) -> Result<Truth> {
+    let task_id = status["task_id"].as_str().context("a status names its task")?;
+    let last: Option<i32> = sqlx::query_scalar(
+        "SELECT max(row_number) FROM (
+             SELECT row_number FROM import_rejections WHERE import_id = $1::uuid
+             UNION ALL SELECT row_number FROM import_changes WHERE import_id = $1::uuid) AS ledger",
+    )
+    .bind(task_id)
+    .fetch_one(pool)
+    .await?;
+    Ok(truth.until(u32::try_from(last.unwrap_or_default())?))
+}
+
+/// Compares an import that failed midway with the truth of what it [`reached`]: that must stand, and nothing else,
+/// and there is one event, `ImportFailed`.
 ///
 /// # Errors
 /// Where the database or RabbitMQ can't be asked.
@@ -109,15 +127,15 @@ pub async fn compare_failed(
     pool: &PgPool,
     events: &Events,
     status: &Value,
-    truth: &Truth,
+    reached: &Truth,
     prefix: &str,
 ) -> Result<Verdict> {
     let task_id = status["task_id"].as_str().context("a status names its task")?;
     let mut verdict = Verdict::default();
-    products(&mut verdict, pool, truth, prefix).await?;
-    ledger(&mut verdict, pool, task_id, truth).await?;
-    // Rows that were not reached are no loss: the supplier was told.
-    verdict.lost.retain(|lost| !lost.ends_with("is missing"));
+    let processed = status["progress"]["processed"].as_u64();
+    verdict.expect("progress.processed", &processed, &Some(reached.summary.total));
+    products(&mut verdict, pool, reached, prefix).await?;
+    ledger(&mut verdict, pool, task_id, reached).await?;
     match events.of(task_id).await?.as_slice() {
         [] => verdict.lost.push("the event ImportFailed is missing".to_owned()),
         [(kind, _)] if kind == "lote.catalog.v1.ImportFailed" => {}
