@@ -33,9 +33,9 @@ impl Indexer {
             let indexed = shutdown.run_until_cancelled(self.step(&mut waits_since)).await;
             match indexed {
                 None => return,
-                Some(Ok(indexed)) => {
+                Some(Ok(more)) => {
                     away = false;
-                    if indexed >= BATCH as u64 {
+                    if more {
                         continue;
                     }
                 }
@@ -49,12 +49,12 @@ impl Indexer {
         }
     }
 
-    /// Indexes a batch, or waits for imports since the given time. Gives how many products it indexed.
-    async fn step(&self, waits_since: &mut Option<Instant>) -> sea_orm::sqlx::Result<u64> {
+    /// Indexes a batch, or waits for imports since the given time. Gives whether there may be more.
+    async fn step(&self, waits_since: &mut Option<Instant>) -> sea_orm::sqlx::Result<bool> {
         if search::imports_run(&self.pool).await? {
             let since = *waits_since.get_or_insert_with(Instant::now);
             if since.elapsed() < PATIENCE {
-                return Ok(0);
+                return Ok(false);
             }
         } else {
             *waits_since = None;

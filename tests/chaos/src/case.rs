@@ -21,6 +21,12 @@ pub enum Case {
     LocalstackOutage,
     /// S3 and SQS lose everything they have.
     LocalstackWipe,
+    /// SIGKILL to all workers while an import is taken back.
+    UndoKill,
+    /// SIGKILL to all workers while a dry run is carried out.
+    ApplyKill,
+    /// A cancel that races its import and, half of the time, the death of its worker.
+    CancelRace,
     /// Each failpoint, once.
     Failpoints,
 }
@@ -36,6 +42,9 @@ impl Case {
             Self::RabbitmqKill => "rabbitmq_kill",
             Self::LocalstackOutage => "localstack_outage",
             Self::LocalstackWipe => "localstack_wipe",
+            Self::UndoKill => "undo_kill",
+            Self::ApplyKill => "apply_kill",
+            Self::CancelRace => "cancel_race",
             Self::Failpoints => "failpoints",
         }
     }
@@ -49,7 +58,9 @@ impl Case {
     /// it again.
     pub async fn strike(self, arena: &Arena, hard: bool) -> Result<()> {
         match self {
-            Self::WorkerKill => kill_workers(arena).await,
+            Self::WorkerKill | Self::UndoKill | Self::ApplyKill | Self::CancelRace => {
+                kill_workers(arena).await
+            }
             Self::ApiKill => arena.platform.api.kill().await,
             Self::PostgresKill => arena.stack.postgres.kill().await,
             Self::RedisKill => arena.stack.redis.kill().await,
@@ -72,7 +83,9 @@ impl Case {
     pub async fn restore(self, arena: &mut Arena, pause: Duration) -> Result<()> {
         tokio::time::sleep(pause).await;
         match self {
-            Self::WorkerKill => restart_workers(arena).await,
+            Self::WorkerKill | Self::UndoKill | Self::ApplyKill | Self::CancelRace => {
+                restart_workers(arena).await
+            }
             Self::ApiKill => arena.platform.api.restart().await,
             Self::PostgresKill => arena.stack.postgres.start().await,
             Self::RedisKill => arena.stack.redis.start().await,

@@ -5,6 +5,7 @@ mod arena;
 mod case;
 mod points;
 mod round;
+mod tasks;
 
 use anyhow::{Context, Result, bail};
 use case::Case;
@@ -62,6 +63,9 @@ async fn measure(case: Case, arguments: &Arguments) -> Result<Tally> {
     let mut arena = arena::Arena::start(case).await?;
     let mut tally = match case {
         Case::Failpoints => points::walk(&mut arena, arguments.seed).await?,
+        Case::UndoKill | Case::ApplyKill | Case::CancelRace => {
+            tasks::rounds(&mut arena, arguments.rounds, arguments.seed).await?
+        }
         _ => round::rounds(&mut arena, arguments.rounds, arguments.seed).await?,
     };
     let late = arena.late_events(&tally.tasks).await?;

@@ -202,7 +202,7 @@ fn object_is_gone(status: &Value) -> bool {
 }
 
 /// Compares until nothing is missing: the event comes a little after the end. What is too much stays so.
-async fn verdict(arena: &Arena, book: &Book, status: &Value, gone: bool) -> Result<Verdict> {
+pub async fn verdict(arena: &Arena, book: &Book, status: &Value, gone: bool) -> Result<Verdict> {
     let end = Instant::now() + EVENT;
     loop {
         let (pool, events) = (&arena.pool, &arena.events);

@@ -30,7 +30,7 @@ async fn undo(client: &Client, task: &str) -> Result<Value> {
 
 /// Every product, byte by byte, but for its version and the time of its last change.
 async fn catalog(pool: &PgPool) -> Result<BTreeMap<String, String>> {
-    let query = "SELECT id, (to_jsonb(p) - 'version' - 'updated_at')::text
+    let query = "SELECT id, (to_jsonb(p) - 'version' - 'updated_at' - 'import_id')::text
         || coalesce((SELECT jsonb_agg(to_jsonb(v) ORDER BY lote)::text FROM inventory v WHERE product_id = p.id), '')
         FROM products p";
     let rows: Vec<(String, String)> = sqlx::query_as(query).fetch_all(pool).await?;

@@ -165,6 +165,7 @@ pub(super) async fn retry(
         let detail = "Solo se puede reintentar una tarea que falló o fue cancelada";
         return Err(Problem::conflict("not_failed", detail));
     }
+    imports::go_on(&mut transaction, id).await?;
     let import = imports::get(&mut *transaction, id).await?.ok_or_else(|| not_found(&task_id))?;
     transaction.commit().await?;
     api.statuses.put(import.version, &Status::of(&import)).await;

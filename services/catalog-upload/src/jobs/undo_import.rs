@@ -200,8 +200,8 @@ async fn write(
     for (change, reversal) in changes.iter().zip(reverse(changes, &current)) {
         let id = change.product_id.as_str();
         match reversal {
-            Reversal::Remove => removed.push(id),
-            Reversal::Restore => restored.push(id),
+            Reversal::Remove => removed.push(change),
+            Reversal::Restore => restored.push(change),
             Reversal::Keep(why) => kept.push(RowError {
                 row: change.row,
                 code: why.code(),
@@ -211,11 +211,11 @@ async fn write(
             }),
         }
     }
-    undo::remove(conn, this.id, undone, &removed, version).await?;
+    undo::remove(conn, this.id, &removed, version).await?;
     undo::restore(conn, this.id, undone, &restored, version).await?;
     ledger::record_rejections(conn, this.id, kept.iter()).await?;
-    let deleted = removed.iter().map(|id| (*id, ChangeAction::Deleted));
-    let updated = restored.iter().map(|id| (*id, ChangeAction::Updated));
+    let deleted = removed.iter().map(|change| (change.product_id.as_str(), ChangeAction::Deleted));
+    let updated = restored.iter().map(|change| (change.product_id.as_str(), ChangeAction::Updated));
     let (supplier, task) = (&this.source.proveedor_id, this.id.to_string());
     publish_changes(conn, supplier, &task, version, deleted.chain(updated)).await?;
     Ok(Written { removed: removed.len() as u64, restored: restored.len() as u64, kept: kept.len() as u64 })

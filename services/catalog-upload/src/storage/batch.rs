@@ -84,12 +84,10 @@ pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<i64> {
     next_version(conn).await
 }
 
-/// Waits until no import writes to the catalog, and keeps imports waiting until the transaction ends.
-pub async fn wait_for_imports(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query("select pg_advisory_xact_lock_shared($1)").bind(CATALOG_IMPORT).execute(conn).await.map(drop)
-}
-
 /// The products that have any of the ids or any of the codes, and whether `import` has written them.
+///
+/// `offset 0` keeps each look-up apart, so that it is one in an index: of ten thousand keys in one condition
+/// the planner makes a scan of the whole table.
 pub async fn matching(
     conn: &mut PgConnection,
     ids: &[&str],
@@ -97,13 +95,13 @@ pub async fn matching(
     import: Uuid,
 ) -> sqlx::Result<Vec<ExistingProduct>> {
     const QUERY: &str = "
-        with met as (
-            select id, codigo, proveedor_id from products where id = any($1)
-            union
-            select id, codigo, proveedor_id from products where codigo = any($2)
-        )
-        select met.id, met.codigo, met.proveedor_id, c.import_id is not null
-        from met left join import_changes c on c.import_id = $3 and c.product_id = met.id";
+        select met.id, met.codigo, met.proveedor_id, met.import_id is not distinct from $3
+        from unnest($1::text[]) as wanted (id) cross join lateral (
+            select id, codigo, proveedor_id, import_id from products p where p.id = wanted.id offset 0) met
+        union
+        select met.id, met.codigo, met.proveedor_id, met.import_id is not distinct from $3
+        from unnest($2::text[]) as wanted (codigo) cross join lateral (
+            select id, codigo, proveedor_id, import_id from products p where p.codigo = wanted.codigo offset 0) met";
     existing(conn, QUERY, ids, codigos, import, "").await
 }
 
@@ -116,18 +114,27 @@ pub async fn matching_planned(
     proveedor_id: &str,
 ) -> sqlx::Result<Vec<ExistingProduct>> {
     const QUERY: &str = "
-        with met as (
-            select id from products where id = any($1)
+        with wanted as materialized (select * from unnest($1::text[], $2::text[]) as wanted (id, codigo)),
+        met as (
+            select met.id from wanted cross join lateral (
+                select id from products p where p.id = wanted.id offset 0) met
             union
-            select id from products where codigo = any($2)
+            select met.id from wanted cross join lateral (
+                select id from products p where p.codigo = wanted.codigo offset 0) met
             union
-            select product_id from import_plan where import_id = $3 and product_id = any($1)
+            select met.product_id from wanted cross join lateral (
+                select product_id from import_plan l
+                where l.import_id = $3 and l.product_id = wanted.id offset 0) met
             union
-            select product_id from import_plan where import_id = $3 and codigo = any($2)
+            select met.product_id from wanted cross join lateral (
+                select product_id from import_plan l
+                where l.import_id = $3 and l.codigo = wanted.codigo offset 0) met
         )
         select met.id, coalesce(plan.codigo, p.codigo), coalesce(p.proveedor_id, $4), plan.product_id is not null
-        from met left join products p on p.id = met.id
-            left join import_plan plan on plan.import_id = $3 and plan.product_id = met.id";
+        from met
+            left join lateral (select * from products p where p.id = met.id offset 0) p on true
+            left join lateral (
+                select * from import_plan l where l.import_id = $3 and l.product_id = met.id offset 0) plan on true";
     existing(conn, QUERY, ids, codigos, import, proveedor_id).await
 }
 
@@ -176,8 +183,8 @@ pub async fn insert(
                 insert into import_changes (import_id, row_number, product_id, action, version)
                 select {import}, row_number, target, 'created', {at} from r where {import} is not null
             )
-            insert into products (id, {names}, proveedor_id, version)
-            select target, {names}, {by}, {at} from r"
+            insert into products (id, {names}, proveedor_id, version, import_id)
+            select target, {names}, {by}, {at}, {import} from r"
         )
     });
     if products.is_empty() {
@@ -215,7 +222,7 @@ pub async fn update(
                 select ${of}, r.row_number, p.id, 'updated', ${at}, to_jsonb(p)
                 from r join products p on p.id = r.target and p.proveedor_id = ${by}
             )
-            update products p set {set}, version = ${at}, updated_at = now()
+            update products p set {set}, version = ${at}, import_id = ${of}, updated_at = now()
             from r where p.id = r.target and p.proveedor_id = ${by}"
         )
     });
@@ -237,7 +244,8 @@ pub async fn overwrite(conn: &mut PgConnection, product: &ProductRow, version: i
     static STATEMENT: LazyLock<String> = LazyLock::new(|| {
         let (rows, set) = (&*ROWS, values(|name| format!("{name} = r.{name}"), ", "));
         format!(
-            "update products p set {set}, version = ${}, updated_at = now() from {rows} where p.id = r.target",
+            "update products p set {set}, version = ${}, import_id = null, updated_at = now()
+            from {rows} where p.id = r.target",
             BOUND + 1
         )
     });

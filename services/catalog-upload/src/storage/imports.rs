@@ -196,6 +196,11 @@ pub async fn lock(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Impo
     get(conn, id).await
 }
 
+/// An import that goes on has words to come.
+pub async fn go_on(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query("update imports set indexed = false where id = $1").bind(id).execute(conn).await.map(drop)
+}
+
 /// The import that carries this dry run out, if one does.
 pub async fn applying(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Import>> {
     let query = format!("{SELECT} where i.applies = $1");

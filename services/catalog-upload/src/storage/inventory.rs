@@ -76,8 +76,8 @@ pub struct Filter<'a> {
 }
 
 const FROM: &str = "
-    from inventory i join products p on p.id = i.product_id
-    where ($1::text is null or i.bodega_id = $1) and ($2::text is null or i.product_id = $2)
+    from bodegas b join inventory i on i.bodega_id = b.id join products p on p.id = i.product_id
+    where ($1::text is null or b.id = $1) and ($2::text is null or i.product_id = $2)
         and ($3::text is null or i.pais = $3) and ($4::text is null or p.proveedor_id = $4)
         and (not $5 or i.cantidad > 0)";
 
@@ -93,7 +93,7 @@ pub async fn list(
             p.precio_unitario, i.bodega_id, i.pais, i.lote, i.cantidad, i.fecha_vencimiento,
             p.condiciones_almacenamiento as condiciones, p.stock_minimo, p.stock_critico
         {FROM}
-        order by i.product_id, i.bodega_id, i.pais, i.lote limit $6 offset $7"
+        order by i.bodega_id, i.product_id, i.pais, i.lote limit $6 offset $7"
     );
     let items = sqlx::query_as(sqlx::AssertSqlSafe(query))
         .bind(filter.bodega_id)
@@ -118,9 +118,8 @@ pub async fn list(
 
 /// Deletes all stock of these products.
 pub async fn delete_of(conn: &mut PgConnection, products: &[&str]) -> sqlx::Result<()> {
-    sqlx::query("delete from inventory where product_id = any($1)")
-        .bind(products)
-        .execute(conn)
-        .await
-        .map(drop)
+    const STATEMENT: &str = "
+        delete from inventory i using bodegas b, unnest($1::text[]) as gone (id)
+        where i.bodega_id = b.id and i.product_id = gone.id";
+    sqlx::query(STATEMENT).bind(products).execute(conn).await.map(drop)
 }

@@ -3,15 +3,11 @@
 //! found at once.
 
 use sea_orm::sqlx::{self, PgConnection, PgPool};
-
-use super::batch;
+use uuid::Uuid;
 
 /// Lower case, without the accents of Spanish; [`super::products`] folds queries alike.
 const WORDS: &str =
     "to_tsvector('simple', translate(lower(nombre || ' ' || codigo || ' ' || id), 'áéíóúüñ', 'aeiouun'))";
-
-/// How far the indexer is: all that imports wrote up to here has its words.
-type Position = (i64, String);
 
 /// Writes the words of one product, in the transaction that changes it.
 pub async fn index(conn: &mut PgConnection, product_id: &str) -> sqlx::Result<()> {
@@ -29,50 +25,51 @@ pub async fn forget(conn: &mut PgConnection, products: &[&str]) -> sqlx::Result<
     sqlx::query(statement).bind(products).execute(conn).await.map(drop)
 }
 
-/// Writes the words of up to `size` products that imports wrote. Gives how many; 0 where there is none, or
-/// where another process is at it.
-pub async fn index_next(pool: &PgPool, size: i64) -> sqlx::Result<u64> {
-    // Versions rise in the order in which imports commit, because who takes one holds the lock of imports until
-    // then. So with that lock in hand nothing at or below the last version is still on its way, except what
-    // people change one by one, which brings its own words.
-    let mut turn = pool.begin().await?;
-    batch::wait_for_imports(&mut turn).await?;
-    let horizon: i64 =
-        sqlx::query_scalar("select last_value from product_versions").fetch_one(&mut *turn).await?;
-    turn.commit().await?;
-
+/// Writes the words of up to `size` products of the oldest import that is not done. Gives whether there may be
+/// more; not where another process is at it.
+pub async fn index_next(pool: &PgPool, size: i64) -> sqlx::Result<bool> {
+    // Rows of an import are committed in the order of the file, those of an undo the other way round: it is read
+    // once it has ended. Whether one had ended is asked before its rows are read: what came later is seen
+    // next time.
+    const NEXT: &str = "
+        select i.id, i.indexed_row, j.state in ('completed', 'failed', 'cancelled')
+        from imports i join jobs j on j.id = i.id
+        where not i.indexed and (j.state = 'running' and i.kind = 'import'
+            or j.state in ('completed', 'failed', 'cancelled'))
+        order by i.created_at limit 1 for update of i skip locked";
     let mut transaction = pool.begin().await?;
-    let query = "select version, product_id from search_progress for update skip locked";
-    let Some((version, product_id)): Option<Position> =
-        sqlx::query_as(query).fetch_optional(&mut *transaction).await?
-    else {
-        return Ok(0);
-    };
+    let next: Option<(Uuid, i32, bool)> = sqlx::query_as(NEXT).fetch_optional(&mut *transaction).await?;
+    let Some((import, after_row, ended)) = next else { return Ok(false) };
     let statement = format!(
-        "with next as materialized (
-            select id, version, nombre, codigo from products
-            where (version, id) > ($1, $2) and version <= $3 order by version, id limit $4
+        "with changed as materialized (
+            select row_number, product_id from import_changes
+            where import_id = $1 and row_number > $2 order by row_number limit $3
         ), written as (
             insert into product_words (product_id, version, words)
-            select id, version, {WORDS} from next
+            select id, version, {WORDS} from (
+                select p.* from changed c cross join lateral (
+                    select * from products p where p.id = c.product_id offset 0) p
+                order by p.id) sorted
             on conflict (product_id) do update set version = excluded.version, words = excluded.words
             where product_words.version < excluded.version
-        ), last as (
-            select version, id from next order by version desc, id desc limit 1
-        ), moved as (
-            update search_progress set version = last.version, product_id = last.id from last
         )
-        select count(*) from next"
+        select count(*), max(row_number) from changed"
     );
-    let indexed: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
-        .bind(version)
-        .bind(product_id)
-        .bind(horizon)
+    let (indexed, last_row): (i64, Option<i32>) = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+        .bind(import)
+        .bind(after_row)
         .bind(size)
         .fetch_one(&mut *transaction)
         .await?;
+    let whole = indexed == size;
+    sqlx::query("update imports set indexed_row = $2, indexed = $3 where id = $1")
+        .bind(import)
+        .bind(last_row.unwrap_or(after_row))
+        .bind(ended && !whole)
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
-    Ok(indexed.unsigned_abs())
+    Ok(whole || ended)
 }
 
 /// Deletes the words of products that were deleted while the indexer looked at them.

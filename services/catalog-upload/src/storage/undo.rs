@@ -59,21 +59,31 @@ pub async fn current(conn: &mut PgConnection, changes: &[Change]) -> sqlx::Resul
 pub async fn remove(
     conn: &mut PgConnection,
     undo: Uuid,
-    import: Uuid,
-    products: &[&str],
+    changes: &[&Change],
     version: i64,
 ) -> sqlx::Result<()> {
     const STATEMENT: &str = "
-        with gone as (delete from products where id = any($3) returning *)
+        with c as materialized (select * from unnest($2::int[], $3::text[]) as c (row_number, product_id)),
+        gone as (delete from products p using c where p.id = c.product_id returning c.row_number, p.*)
         insert into import_changes (import_id, row_number, product_id, action, version, before)
-        select $1, c.row_number, gone.id, 'deleted', $4, to_jsonb(gone)
-        from gone join import_changes c on c.import_id = $2 and c.product_id = gone.id";
-    if products.is_empty() {
+        select $1, row_number, id, 'deleted', $4, to_jsonb(gone) - 'row_number' from gone";
+    if changes.is_empty() {
         return Ok(());
     }
-    sqlx::query(STATEMENT).bind(undo).bind(import).bind(products).bind(version).execute(&mut *conn).await?;
-    search::forget(conn, products).await?;
-    inventory::delete_of(conn, products).await
+    let products: Vec<&str> = changes.iter().map(|change| change.product_id.as_str()).collect();
+    sqlx::query(STATEMENT)
+        .bind(undo)
+        .bind(rows(changes))
+        .bind(&products)
+        .bind(version)
+        .execute(&mut *conn)
+        .await?;
+    search::forget(conn, &products).await?;
+    inventory::delete_of(conn, &products).await
+}
+
+fn rows(changes: &[&Change]) -> Vec<i32> {
+    changes.iter().map(|change| change.row as i32).collect()
 }
 
 /// Gives products that the import updated their values back, and notes it as the undo's change.
@@ -81,7 +91,7 @@ pub async fn restore(
     conn: &mut PgConnection,
     undo: Uuid,
     import: Uuid,
-    products: &[&str],
+    changes: &[&Change],
     version: i64,
 ) -> sqlx::Result<()> {
     static STATEMENT: LazyLock<String> = LazyLock::new(|| {
@@ -90,23 +100,23 @@ pub async fn restore(
             "with r as materialized (
                 select c.row_number, was.* from import_changes c,
                     jsonb_populate_record(null::products, c.before) was
-                where c.import_id = $2 and c.product_id = any($3)
+                where c.import_id = $2 and c.row_number = any($3)
             ),
             logged as (
                 insert into import_changes (import_id, row_number, product_id, action, version, before)
                 select $1, r.row_number, p.id, 'restored', $4, to_jsonb(p)
                 from r join products p on p.id = r.id
             )
-            update products p set {set}, version = $4, updated_at = now() from r where p.id = r.id"
+            update products p set {set}, version = $4, import_id = $1, updated_at = now() from r where p.id = r.id"
         )
     });
-    if products.is_empty() {
+    if changes.is_empty() {
         return Ok(());
     }
     sqlx::query(AssertSqlSafe(STATEMENT.clone()))
         .bind(undo)
         .bind(import)
-        .bind(products)
+        .bind(rows(changes))
         .bind(version)
         .execute(conn)
         .await

@@ -2,6 +2,7 @@ mod ack;
 mod import;
 mod peak;
 mod status;
+mod tasks;
 
 use anyhow::Result;
 use stack::platform::{Options, Place, Platform};
@@ -30,6 +31,11 @@ pub async fn measure(wanted: impl Fn(&str) -> bool) -> Result<()> {
         if wanted("status_latency") {
             status::measure(&arena).await?;
         }
+        arena.end().await?;
+    }
+    if ["dry_run_100k", "undo_100k", "annotated_100k"].iter().any(|figure| wanted(figure)) {
+        let arena = Arena::start(&stack, &dir, "tasks").await?;
+        tasks::measure(&arena).await?;
         arena.end().await?;
     }
     if wanted("worker_peak_1m") {

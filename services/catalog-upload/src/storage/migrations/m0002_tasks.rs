@@ -21,8 +21,10 @@ const UP: &str = "
 -- where the product was deleted and made again under its id.
 create sequence product_versions;
 select setval('product_versions', (select coalesce(max(version), 1) from products));
-alter table products alter column version set default nextval('product_versions');
-create index products_version on products (version, id);
+alter table products
+    alter column version set default nextval('product_versions'),
+    -- The import that wrote it last; null after a change by a person.
+    add column import_id uuid;
 
 -- The words that searches look at, written after the products of an import.
 drop index products_words;
@@ -33,13 +35,10 @@ create table product_words (
     words tsvector not null
 );
 create index product_words_words on product_words using gin (words);
--- How far the indexer is.
-create table search_progress (
-    only boolean primary key default true check (only),
-    version bigint not null,
-    product_id text not null
-);
-insert into search_progress (version, product_id) values (0, '');
+insert into product_words (product_id, version, words)
+select id, version,
+    to_tsvector('simple', translate(lower(nombre || ' ' || codigo || ' ' || id), 'áéíóúüñ', 'aeiouun'))
+from products;
 
 alter table imports
     add column kind text not null default 'import' check (kind in ('import', 'dry_run', 'undo')),
@@ -52,10 +51,14 @@ alter table imports
     add column undoes uuid references imports (id) on delete set null,
     -- What its status shows once it has ended.
     add column result jsonb,
+    -- Up to which row of its file the words of its products are written, and whether all are.
+    add column indexed_row integer not null default 0,
+    add column indexed boolean not null default false,
     -- When its file and its ledger were deleted, as retention says.
     add column purged_at timestamptz,
     drop constraint imports_object_key_key;
-update imports i set result = j.result from jobs j where j.id = i.id;
+update imports i set result = j.result, indexed = true from jobs j where j.id = i.id;
+create index imports_unindexed on imports (created_at) where not indexed;
 -- A dry run is carried out once, an import taken back once.
 create unique index imports_applies on imports (applies) where applies is not null;
 create unique index imports_undoes on imports (undoes) where undoes is not null;
@@ -70,13 +73,14 @@ alter table import_rejections drop constraint import_rejections_import_id_fkey;
 alter table import_changes
     drop constraint import_changes_import_id_fkey,
     drop constraint import_changes_action_check,
+    drop constraint import_changes_pkey,
+    add primary key (import_id, row_number),
     -- The version that the change gave the product (of a deletion: that the deletion had).
     add column version bigint,
     -- The product before the change, as JSON; null where there was none.
     add column before jsonb;
 alter table import_changes add constraint import_changes_action_check
     check (action in ('created', 'updated', 'deleted', 'restored'));
-create index import_changes_rows on import_changes (import_id, row_number);
 
 create table import_warnings (
     import_id uuid not null,
@@ -114,7 +118,13 @@ create table product_edits (
     primary key (product_id, version)
 );
 
--- Rows go with their product; no foreign key, as above.
+create table bodegas (
+    id text primary key
+);
+insert into bodegas (id) values ('PRINCIPAL');
+
+-- Rows go with their product; no foreign key, as above. The one index serves a warehouse by its beginning, and a
+-- product over the few warehouses there are.
 create table inventory (
     bodega_id text not null,
     product_id text not null,
@@ -124,9 +134,8 @@ create table inventory (
     fecha_vencimiento date not null,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    primary key (product_id, bodega_id, pais, lote)
+    primary key (bodega_id, product_id, pais, lote)
 );
-create index inventory_bodega on inventory (bodega_id, product_id);
 insert into inventory (bodega_id, product_id, pais, lote, cantidad, fecha_vencimiento)
 select 'PRINCIPAL', id, 'CO', 'LOTE_INICIAL_' || to_char(created_at at time zone 'UTC', 'YYYYMMDD'), 0,
     (created_at at time zone 'UTC')::date + 365
@@ -143,28 +152,31 @@ create table import_reports (
 
 const DOWN: &str = "
 drop table import_reports;
-drop table search_progress;
 drop table product_words;
-drop index products_version;
+alter table products drop column import_id;
 alter table products add column words tsvector not null generated always as (
     to_tsvector('simple', translate(lower(nombre || ' ' || codigo || ' ' || id), 'áéíóúüñ', 'aeiouun'))
 ) stored;
 create index products_words on products using gin (words);
 drop table inventory;
+drop table bodegas;
 drop table product_edits;
 drop table import_plan;
 drop table import_warnings;
 delete from import_changes where action in ('deleted', 'restored');
-drop index import_changes_rows;
 alter table import_changes
     drop constraint import_changes_action_check,
+    drop constraint import_changes_pkey,
+    add primary key (import_id, product_id),
+    drop constraint import_changes_pkey,
+    add primary key (import_id, row_number),
     drop column version,
     drop column before;
 alter table import_changes add constraint import_changes_action_check check (action in ('created', 'updated'));
 drop index imports_content, imports_object_key, imports_unpurged;
 alter table imports
     drop column kind, drop column all_or_nothing, drop column applies, drop column corrects, drop column undoes,
-    drop column result, drop column purged_at;
+    drop column result, drop column purged_at, drop column indexed_row, drop column indexed;
 alter table products alter column version set default 1;
 drop sequence product_versions;
 ";
