@@ -91,18 +91,10 @@ fn golden_messages_decode_for_ever() {
     });
     golden(&v1::ProductsChanged {
         proveedor_id: "PROV001".into(),
-        changes: vec![
-            v1::ProductChange {
-                product_id: "P-1".into(),
-                action: v1::ChangeAction::Created.into(),
-                version: 7_001,
-            },
-            v1::ProductChange {
-                product_id: "P-2".into(),
-                action: v1::ChangeAction::Deleted.into(),
-                version: 7_002,
-            },
-        ],
+        version: 7_001,
+        created: vec!["P-1".into(), "P-2".into()],
+        updated: vec!["P-3".into()],
+        deleted: vec!["P-4".into()],
         task_id,
     });
 }

@@ -10,7 +10,6 @@ use chassis::{
     Problem,
     auth::{Caller, Role},
 };
-use contracts::catalog::v1::ChangeAction;
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -21,7 +20,7 @@ use super::{
     imports::{READ, WRITE, supplier},
 };
 use crate::{
-    jobs::publish_changes,
+    jobs::{Change, publish_changes},
     storage::products::{self, Column, Filter, Model, Sort},
 };
 
@@ -253,7 +252,7 @@ pub(super) async fn create(
     let mut transaction = api.database.pool.begin().await?;
     let created = products::create(&mut transaction, &row, &proveedor_id, caller.id()).await;
     let model = created.map_err(|error| edit_problem(error, &row.id, &row.codigo))?;
-    let change = std::iter::once((row.id.as_str(), ChangeAction::Created));
+    let change = std::iter::once((row.id.as_str(), Change::Created));
     publish_changes(&mut transaction, &proveedor_id, "", model.version, change).await?;
     transaction.commit().await?;
     Ok(shown(actix_web::http::StatusCode::CREATED, model))
@@ -283,7 +282,7 @@ pub(super) async fn replace(
     let mut transaction = api.database.pool.begin().await?;
     let replaced = products::replace(&mut transaction, &row, expected.0, caller.id()).await;
     let model = replaced.map_err(|error| edit_problem(error, &row.id, &row.codigo))?;
-    let change = std::iter::once((row.id.as_str(), ChangeAction::Updated));
+    let change = std::iter::once((row.id.as_str(), Change::Updated));
     publish_changes(&mut transaction, &proveedor_id, "", model.version, change).await?;
     transaction.commit().await?;
     Ok(shown(actix_web::http::StatusCode::OK, model))
@@ -308,7 +307,7 @@ pub(super) async fn delete(
     let mut transaction = api.database.pool.begin().await?;
     let deleted = products::delete(&mut transaction, &id, expected.0, caller.id()).await;
     let version = deleted.map_err(|error| edit_problem(error, &id, ""))?;
-    let change = std::iter::once((id.as_str(), ChangeAction::Deleted));
+    let change = std::iter::once((id.as_str(), Change::Deleted));
     publish_changes(&mut transaction, &proveedor_id, "", version, change).await?;
     transaction.commit().await?;
     Ok(HttpResponse::NoContent().finish())

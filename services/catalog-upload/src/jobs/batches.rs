@@ -10,6 +10,9 @@ use crate::{
     files::{self, FileError, FileKind, Limits, Reader},
 };
 
+/// Rows of the first batch, at most.
+const FIRST_ROWS: usize = 1_000;
+
 /// Rows that follow one another in the file.
 #[derive(Debug)]
 pub struct Batch {
@@ -81,7 +84,10 @@ pub fn read(
             reader.skip_to(after_row + 1);
             // A batch leaves when the next is read: the last one then knows how many rows there are.
             let mut ready: Option<Batch> = None;
-            while let Some(rows) = reader.next_batch(batch_rows)? {
+            // Small ones first, so that writing begins while most of the file is still to be read.
+            let mut size = batch_rows.min(FIRST_ROWS);
+            while let Some(rows) = reader.next_batch(size)? {
+                size = batch_rows.min(size * 2);
                 let next = Batch::validate(rows, &reader);
                 if ready.replace(next).is_some_and(|batch| sender.blocking_send(Ok(batch)).is_err()) {
                     return Ok(());

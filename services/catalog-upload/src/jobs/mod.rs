@@ -8,4 +8,4 @@ pub mod process_import;
 pub mod undo_import;
 mod write_batch;
 
-pub use write_batch::publish_changes;
+pub use write_batch::{Change, publish_changes};

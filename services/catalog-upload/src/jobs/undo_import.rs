@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use contracts::catalog::v1::{ChangeAction, ImportUndone, UndoImport};
+use contracts::catalog::v1::{ImportUndone, UndoImport};
 use failpoints::Point;
 use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
 use messaging::{Context, Handler, JobError};
@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{process_import::job_id, write_batch::publish_changes};
+use super::{
+    process_import::job_id,
+    write_batch::{self, publish_changes},
+};
 use crate::{
     Resources, SERVICE,
     config::ImportSettings,
@@ -214,8 +217,8 @@ async fn write(
     undo::remove(conn, this.id, &removed, version).await?;
     undo::restore(conn, this.id, undone, &restored, version).await?;
     ledger::record_rejections(conn, this.id, kept.iter()).await?;
-    let deleted = removed.iter().map(|change| (change.product_id.as_str(), ChangeAction::Deleted));
-    let updated = restored.iter().map(|change| (change.product_id.as_str(), ChangeAction::Updated));
+    let deleted = removed.iter().map(|change| (change.product_id.as_str(), write_batch::Change::Deleted));
+    let updated = restored.iter().map(|change| (change.product_id.as_str(), write_batch::Change::Updated));
     let (supplier, task) = (&this.source.proveedor_id, this.id.to_string());
     publish_changes(conn, supplier, &task, version, deleted.chain(updated)).await?;
     Ok(Written { removed: removed.len() as u64, restored: restored.len() as u64, kept: kept.len() as u64 })

@@ -1,7 +1,7 @@
 //! The writing half of an import: what becomes of each row of a batch, decided and written in the
 //! caller's transaction.
 
-use contracts::catalog::v1::{ChangeAction, ProductChange, ProductsChanged};
+use contracts::catalog::v1::ProductsChanged;
 use outbox::Meta;
 use sea_orm::sqlx::PgConnection;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Changes in one event.
-const EVENT_CHANGES: usize = 500;
+const EVENT_CHANGES: usize = 2_000;
 
 /// Writes the products, their inventory and the ledger of a batch, and says so to who listens; gives its
 /// counts. `version` is that of the transaction.
@@ -34,8 +34,8 @@ pub async fn write_batch(
     table::insert(conn, Some(import.id), &sorted.created, proveedor_id, version, chrono::Utc::now()).await?;
     ledger::record_rejections(conn, import.id, batch.invalid.iter().chain(&sorted.rejected)).await?;
 
-    let created = sorted.created.iter().map(|row| (row.id.as_str(), ChangeAction::Created));
-    let updated = updates.iter().map(|(id, _)| (*id, ChangeAction::Updated));
+    let created = sorted.created.iter().map(|row| (row.id.as_str(), Change::Created));
+    let updated = updates.iter().map(|(id, _)| (*id, Change::Updated));
     publish_changes(conn, proveedor_id, &import.id.to_string(), version, created.chain(updated)).await?;
     Ok(sorted.summary)
 }
@@ -74,26 +74,42 @@ impl<'a> Sorted<'a> {
     }
 }
 
-/// Says which products changed, in the caller's transaction.
+/// What was done to products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Created,
+    Updated,
+    Deleted,
+}
+
+/// Says which products changed, in the caller's transaction, whose version theirs is now.
 pub async fn publish_changes<'a>(
     conn: &mut PgConnection,
     proveedor_id: &str,
     task_id: &str,
     version: i64,
-    changes: impl Iterator<Item = (&'a str, ChangeAction)>,
+    changes: impl Iterator<Item = (&'a str, Change)>,
 ) -> anyhow::Result<()> {
-    let version = u64::try_from(version)?;
-    let changes: Vec<ProductChange> = changes
-        .map(|(id, action)| ProductChange { product_id: id.to_owned(), action: action.into(), version })
-        .collect();
-    let events = changes.chunks(EVENT_CHANGES).map(|changes| {
-        let event = ProductsChanged {
-            proveedor_id: proveedor_id.to_owned(),
-            changes: changes.to_vec(),
-            task_id: task_id.to_owned(),
-        };
-        (event, Meta { subject: Some(proveedor_id.to_owned()), ..Meta::default() })
-    });
-    outbox::publish_all(conn, SERVICE, events.collect()).await?;
+    let empty = ProductsChanged {
+        proveedor_id: proveedor_id.to_owned(),
+        version: u64::try_from(version)?,
+        task_id: task_id.to_owned(),
+        ..ProductsChanged::default()
+    };
+    let mut events: Vec<(ProductsChanged, Meta)> = Vec::new();
+    for (count, (id, change)) in changes.enumerate() {
+        if count % EVENT_CHANGES == 0 {
+            events.push((empty.clone(), Meta::about(proveedor_id)));
+        }
+        if let Some((event, _)) = events.last_mut() {
+            let ids = match change {
+                Change::Created => &mut event.created,
+                Change::Updated => &mut event.updated,
+                Change::Deleted => &mut event.deleted,
+            };
+            ids.push(id.to_owned());
+        }
+    }
+    outbox::publish_all(conn, SERVICE, events).await?;
     Ok(())
 }

@@ -60,10 +60,12 @@ impl Events {
     /// Where RabbitMQ doesn't answer.
     pub async fn changes(&self, task_id: &str) -> Result<BTreeMap<String, Vec<String>>> {
         let mut changes: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         for (_, event) in self.all_of(task_id).await?.iter().filter(|(kind, _)| kind == PRODUCTS_CHANGED) {
-            for change in event["data"]["changes"].as_array().into_iter().flatten() {
-                changes.entry(text(&change["productId"])).or_default().push(text(&change["action"]));
+            for action in ["created", "updated", "deleted"] {
+                for id in event["data"][action].as_array().into_iter().flatten() {
+                    let id = id.as_str().unwrap_or_default().to_owned();
+                    changes.entry(id).or_default().push(action.to_owned());
+                }
             }
         }
         Ok(changes)

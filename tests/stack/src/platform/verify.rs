@@ -90,8 +90,8 @@ pub async fn compare(
 
 /// Each product that changed was told of once, and no other.
 async fn changes(verdict: &mut Verdict, events: &Events, task_id: &str, truth: &Truth) -> Result<()> {
-    let created = truth.created_ids().map(|id| (id, "CHANGE_ACTION_CREATED"));
-    let updated = truth.updated_ids().map(|id| (id, "CHANGE_ACTION_UPDATED"));
+    let created = truth.created_ids().map(|id| (id, "created"));
+    let updated = truth.updated_ids().map(|id| (id, "updated"));
     let should = created.chain(updated).map(|(id, action)| (id.to_owned(), vec![action.to_owned()]));
     verdict.table("the event of product", &events.changes(task_id).await?, &should.collect());
     Ok(())
