@@ -227,6 +227,8 @@ pub async fn unfinished(
         "{SELECT}
         where i.sha256 = $1 and i.proveedor_id = $2 and i.kind = $3 and i.replace_duplicates = $4
             and i.all_or_nothing = $5 and i.corrects is not distinct from $6 and i.applies is null
+            -- The same bytes may be read as a workbook or as text.
+            and lower(right(i.filename, 4)) = lower(right($7, 4))
             and j.state in ('pending', 'running') and j.cancel_requested_at is null
         order by i.created_at limit 1"
     );
@@ -237,6 +239,7 @@ pub async fn unfinished(
         .bind(options.replace_duplicates)
         .bind(options.all_or_nothing)
         .bind(options.corrects)
+        .bind(&source.filename)
         .fetch_optional(conn)
         .await
 }
