@@ -24,7 +24,7 @@ const SPAN: Duration = Duration::from_millis(1_500);
 pub async fn rounds(arena: &mut Arena, rounds: u32, seed: u64) -> Result<Tally> {
     let mut tally = Tally::default();
     let base = import(arena, &Spec::new(seed, "BASE", arena.rows / 4)).await?;
-    let known = base.truth.as_known();
+    let mut known = base.truth.as_known();
     let mut tried = 0;
     while tally.struck < rounds {
         ensure!(tried < rounds * 5 + 10, "{tried} rounds, and only {} struck in mid-work", tally.struck);
@@ -32,7 +32,12 @@ pub async fn rounds(arena: &mut Arena, rounds: u32, seed: u64) -> Result<Tally> 
         let mut random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ u64::from(tried));
         let struck = match arena.case {
             Case::UndoKill => undo(arena, &mut random, tried, &known, &mut tally).await?,
-            Case::ApplyKill => apply(arena, &mut random, tried, &known, &mut tally).await?,
+            Case::ApplyKill => {
+                let (struck, book) = apply(arena, &mut random, tried, &known, &mut tally).await?;
+                // What it updated may have other codes now.
+                known = book.truth.as_known();
+                struck
+            }
             Case::CancelRace => cancel(arena, &mut random, tried, &mut tally).await?,
             other => bail!("{} is no case of tasks", other.name()),
         };
@@ -172,7 +177,7 @@ async fn apply(
     number: u32,
     known: &[Known],
     tally: &mut Tally,
-) -> Result<bool> {
+) -> Result<(bool, Book)> {
     let before = catalog(arena).await?;
     let mut spec = spec(arena, random, &format!("A{number}"), known);
     // Every third is all or nothing: then it must be all good, and goes in one transaction.
@@ -200,7 +205,7 @@ async fn apply(
     tally.duplicated += verdict.duplicated.len();
     tally.finished += usize::from(verdict.is_exact());
     tally.tasks.push(task);
-    Ok(struck)
+    Ok((struck, book))
 }
 
 /// A cancel that races the import, and in half of the rounds the death of its worker; then a retry.

@@ -153,6 +153,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("delete", "/api/v1/users/{id}", Rule::Admins(204)),
     ("post", "/api/v1/users/{id}/disable", Rule::Admins(200)),
     ("post", "/api/v1/users/{id}/enable", Rule::Admins(200)),
+    ("get", "/api/v1/audit", Rule::Admins(200)),
     ("get", "/api/v1/api-keys", Rule::People(200)),
     ("post", "/api/v1/api-keys", Rule::People(201)),
     ("delete", "/api/v1/api-keys/{id}", Rule::OwnKey(204)),

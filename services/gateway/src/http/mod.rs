@@ -2,6 +2,7 @@
 
 pub mod access;
 pub(crate) mod api_keys;
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub mod backends;
 mod breaker;
@@ -95,6 +96,8 @@ fn cors(settings: &Settings) -> Cors {
     let exposed = [
         header::RETRY_AFTER,
         header::CONTENT_DISPOSITION,
+        header::ETAG,
+        header::LOCATION,
         header::HeaderName::from_static("x-request-id"),
         limits::RATE_LIMIT,
         limits::RATE_LIMIT_POLICY,

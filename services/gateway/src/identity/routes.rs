@@ -2,16 +2,17 @@ use actix_web::web::{self, ServiceConfig};
 use utoipa::OpenApi;
 
 use super::Identity;
-use crate::http::{api_keys, auth, jwks, users};
+use crate::http::{api_keys, audit, auth, jwks, users};
 
 impl Identity {
-    /// Mounts `/api/v1/auth/…` (also `/auth/…`), `/api/v1/me`, `/api/v1/users`, `/api/v1/api-keys` and
+    /// Mounts `/api/v1/auth/…` (also `/auth/…`), `/api/v1/me`, `/api/v1/users`, `/api/v1/audit`, `/api/v1/api-keys` and
     /// `/.well-known/jwks.json`.
     pub fn configure(&self, config: &mut ServiceConfig) {
         config
             .app_data(web::Data::new(self.clone()))
             .configure(auth::routes)
             .configure(users::routes)
+            .configure(audit::routes)
             .configure(api_keys::routes)
             .configure(jwks::routes);
     }
@@ -32,6 +33,7 @@ impl Identity {
         users::change::disable,
         users::change::enable,
         users::delete,
+        audit::list,
         api_keys::list,
         api_keys::create,
         api_keys::revoke,

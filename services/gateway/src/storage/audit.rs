@@ -1,7 +1,19 @@
 //! Who did what to whom, for as long as the database lives.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue::Set, entity::prelude::*};
+use prometheus::{IntCounterVec, register_int_counter_vec};
+use sea_orm::{ActiveValue::Set, Condition, QueryOrder as _, QuerySelect as _, entity::prelude::*};
+
+static RECORDED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "gateway_audited_total",
+        "What was done with users, keys and sessions, logins that failed included, by action",
+        &["action"]
+    )
+    .expect("registered once, with a valid name")
+});
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "audit")]
@@ -95,5 +107,33 @@ pub async fn record(
         details: Set(details),
     };
     Entity::insert(row).exec_without_returning(connection).await?;
+    RECORDED.with_label_values(&[action.name()]).inc();
     Ok(())
+}
+
+/// Which rows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub actor_id: Option<Uuid>,
+    pub target: Option<String>,
+    pub action: Option<String>,
+    /// Older than this row.
+    pub before: Option<Uuid>,
+}
+
+/// A page, newest first. Ids are UUIDv7: their order is that of time.
+pub async fn list(
+    connection: &impl ConnectionTrait,
+    filter: Filter,
+    limit: u64,
+) -> Result<Vec<Model>, DbErr> {
+    if filter.target.iter().chain(&filter.action).any(|text| text.contains('\0')) {
+        return Ok(Vec::new());
+    }
+    let wanted = Condition::all()
+        .add_option(filter.actor_id.map(|id| Column::ActorId.eq(id)))
+        .add_option(filter.target.map(|target| Column::Target.eq(target)))
+        .add_option(filter.action.map(|action| Column::Action.eq(action)))
+        .add_option(filter.before.map(|id| Column::Id.lt(id)));
+    Entity::find().filter(wanted).order_by_desc(Column::Id).limit(limit).all(connection).await
 }

@@ -12,6 +12,7 @@ impl MigratorTrait for Migrator {
         all.extend(jobs::migrations());
         all.extend(chassis::migrations());
         all.push(Box::new(Identity));
+        all.push(Box::new(AuditByAction));
         all
     }
 }
@@ -35,6 +36,26 @@ impl MigrationTrait for Identity {
         let tables = "refresh_tokens, token_families, api_keys, users, signing_keys, login_throttle, audit";
         manager.get_connection().execute_unprepared(&format!("DROP TABLE IF EXISTS {tables}")).await?;
         Ok(())
+    }
+}
+
+struct AuditByAction;
+
+impl MigrationName for AuditByAction {
+    fn name(&self) -> &'static str {
+        "m20250301_000001_gateway_audit_by_action"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for AuditByAction {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let statement = "CREATE INDEX audit_action ON audit (action, id)";
+        manager.get_connection().execute_unprepared(statement).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("DROP INDEX audit_action").await.map(drop)
     }
 }
 
