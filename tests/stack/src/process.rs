@@ -3,6 +3,7 @@
 use crate::daemon::Daemon;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -138,10 +139,12 @@ impl Service {
     /// # Errors
     /// Where it can't be started.
     pub async fn run(&self) -> Result<(ExitStatus, String)> {
-        let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
+        let mut log = std::fs::File::options().create(true).append(true).open(&self.log)?;
         let mut command = tokio::process::Command::from(self.command());
-        let output = command.stderr(log).stdin(std::process::Stdio::null()).output();
+        // `output` takes both streams, whatever was set before.
+        let output = command.stdin(std::process::Stdio::null()).output();
         let output = output.await.with_context(|| format!("run {}", self.binary.display()))?;
+        log.write_all(&output.stderr)?;
         Ok((output.status, String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 

@@ -320,7 +320,8 @@ pub(super) async fn status(
     caller.require_scope(READ)?;
     let not_found = || Problem::not_found(format!("Tarea {task_id} no encontrada"));
     let id = Uuid::parse_str(&task_id).map_err(|_| not_found())?;
-    let status = match api.statuses.get(id).await {
+    // A task that failed may have been retried since, and Redis may not have heard of it.
+    let status = match api.statuses.get(id).await.filter(|status| status.status != State::Failed) {
         Some(status) => status,
         None => Status::of(&imports::get(&api.database.pool, id).await?.ok_or_else(not_found)?),
     };

@@ -158,7 +158,8 @@ impl Platform {
         for service in [self.gateway.service(), self.api.service()] {
             let (status, said) = service.with_args(&["doctor"]).run().await?;
             if !status.success() {
-                ensure!(!said.trim().is_empty(), "a doctor ended with {status} and said nothing");
+                let log = service.log().display();
+                ensure!(!said.trim().is_empty(), "a doctor ended with {status} and found nothing: {log}");
                 findings.extend(said.lines().map(str::to_owned));
             }
         }
