@@ -24,7 +24,7 @@ install: ## What is missing: PostgreSQL, RabbitMQ, Redis, LocalStack
 build: install
 	@cargo build --workspace $(FEATURES)
 
-demo: build ## Start everything and import a supplier's workbook
+demo: build ## Start everything, import a supplier's workbook, report a day's campaigns
 	@$(BIN)/stack demo
 
 up: build ## Start everything

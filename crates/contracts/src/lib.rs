@@ -18,5 +18,25 @@ pub mod catalog {
     }
 }
 
+/// SMS campaigns.
+pub mod sms {
+    /// `lote.sms.v1`
+    pub mod v1 {
+        #![allow(clippy::all, clippy::unwrap_used)]
+        include!(concat!(env!("OUT_DIR"), "/lote.sms.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/lote.sms.v1.serde.rs"));
+    }
+}
+
+/// Campaign reports.
+pub mod report {
+    /// `lote.report.v1`
+    pub mod v1 {
+        #![allow(clippy::all, clippy::unwrap_used)]
+        include!(concat!(env!("OUT_DIR"), "/lote.report.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/lote.report.v1.serde.rs"));
+    }
+}
+
 /// The compiled descriptors of all contracts, as an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,6 +1,6 @@
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Route, catalog, queues};
+use crate::{Route, catalog, queues, report, sms};
 
 /// A command or an event: something that travels in an envelope.
 pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -43,4 +43,39 @@ impl Message for catalog::v1::ImportUndone {
 impl Message for catalog::v1::ProductsChanged {
     const TYPE: &'static str = "lote.catalog.v1.ProductsChanged";
     const ROUTE: Route = Route::Event("catalog.products_changed.v1");
+}
+
+impl Message for sms::v1::MessagesSettled {
+    const TYPE: &'static str = "lote.sms.v1.MessagesSettled";
+    const ROUTE: Route = Route::Event("sms.messages_settled.v1");
+}
+
+impl Message for sms::v1::CampaignStarted {
+    const TYPE: &'static str = "lote.sms.v1.CampaignStarted";
+    const ROUTE: Route = Route::Event("sms.campaign_started.v1");
+}
+
+impl Message for sms::v1::CampaignCompleted {
+    const TYPE: &'static str = "lote.sms.v1.CampaignCompleted";
+    const ROUTE: Route = Route::Event("sms.campaign_completed.v1");
+}
+
+impl Message for report::v1::StartRun {
+    const TYPE: &'static str = "lote.report.v1.StartRun";
+    const ROUTE: Route = Route::Command(&queues::REPORT_RUNS);
+}
+
+impl Message for report::v1::ExportCampaign {
+    const TYPE: &'static str = "lote.report.v1.ExportCampaign";
+    const ROUTE: Route = Route::Command(&queues::REPORT_CAMPAIGNS);
+}
+
+impl Message for report::v1::ReportReady {
+    const TYPE: &'static str = "lote.report.v1.ReportReady";
+    const ROUTE: Route = Route::Event("report.report_ready.v1");
+}
+
+impl Message for report::v1::ReportFailed {
+    const TYPE: &'static str = "lote.report.v1.ReportFailed";
+    const ROUTE: Route = Route::Event("report.report_failed.v1");
 }

@@ -75,12 +75,39 @@ pub mod queues {
     pub const GATEWAY_EVENTS: Queue = Queue {
         name: "gateway.events",
         transport: Transport::Amqp,
-        events: &["catalog.import_completed.v1", "catalog.import_failed.v1", "catalog.import_undone.v1"],
+        events: &[
+            "catalog.import_completed.v1",
+            "catalog.import_failed.v1",
+            "catalog.import_undone.v1",
+            "report.report_ready.v1",
+            "report.report_failed.v1",
+        ],
     };
+
+    /// What reports learn of SMS campaigns and their messages.
+    pub const REPORT_EVENTS: Queue = Queue {
+        name: "report.events",
+        transport: Transport::Amqp,
+        events: &["sms.messages_settled.v1", "sms.campaign_started.v1", "sms.campaign_completed.v1"],
+    };
+
+    /// Runs of reports that are to begin: they don't stand in line behind another run's files.
+    pub const REPORT_RUNS: Queue = Queue { name: "report.runs", transport: Transport::Amqp, events: &[] };
+
+    /// Files of reports, one a campaign.
+    pub const REPORT_CAMPAIGNS: Queue =
+        Queue { name: "report.campaigns", transport: Transport::Amqp, events: &[] };
 }
 
 /// Every queue of the platform, to declare and to list.
-pub const QUEUES: &[&Queue] = &[&queues::CATALOG_IMPORTS, &queues::CATALOG_REPORTS, &queues::GATEWAY_EVENTS];
+pub const QUEUES: &[&Queue] = &[
+    &queues::CATALOG_IMPORTS,
+    &queues::CATALOG_REPORTS,
+    &queues::GATEWAY_EVENTS,
+    &queues::REPORT_EVENTS,
+    &queues::REPORT_RUNS,
+    &queues::REPORT_CAMPAIGNS,
+];
 
 /// The queues that receive an event. An event nobody subscribes to may go nowhere.
 pub fn subscribers(routing_key: &str) -> impl Iterator<Item = &'static Queue> {

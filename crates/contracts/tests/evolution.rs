@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use contracts::{Message, QUEUES, Route, catalog::v1, subscribers};
+use contracts::{Message, QUEUES, Route, catalog::v1, report, sms, subscribers};
 use prost_reflect::{DescriptorPool, Kind};
 
 fn fields() -> BTreeSet<String> {
@@ -100,12 +100,81 @@ fn golden_messages_decode_for_ever() {
 }
 
 #[test]
+fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
+    let id = "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e11".to_owned();
+    golden(&sms::v1::MessagesSettled {
+        campaign_id: id.clone(),
+        campaign_date: "2025-01-27".into(),
+        rows: vec![
+            sms::v1::SettledMessage {
+                message_id: "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e12".into(),
+                version: 3,
+                contact_id: "C-1".into(),
+                phone: "+573001234567".into(),
+                text: "Hola, ñandú".into(),
+                sent_at: Some(pbjson_types::Timestamp { seconds: 1_737_990_000, nanos: 0 }),
+                state: sms::v1::MessageState::Sent.into(),
+                error: String::new(),
+            },
+            sms::v1::SettledMessage {
+                message_id: "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e13".into(),
+                version: 1,
+                contact_id: "C-2".into(),
+                phone: "+573001234568".into(),
+                text: "Hola".into(),
+                sent_at: None,
+                state: sms::v1::MessageState::Failed.into(),
+                error: "número inválido".into(),
+            },
+        ],
+    });
+    let campaign = sms::v1::Campaign {
+        id: id.clone(),
+        name: "Cobranza enero".into(),
+        date: "2025-01-27".into(),
+        description: "Cartera vencida".into(),
+        state: "EN PROCESO".into(),
+        expected_rows: 400_000,
+        version: 2,
+    };
+    golden(&sms::v1::CampaignStarted { campaign: Some(campaign.clone()) });
+    golden(&sms::v1::CampaignCompleted {
+        campaign: Some(sms::v1::Campaign { state: "COMPLETADA".into(), version: 9, ..campaign }),
+    });
+    golden(&report::v1::StartRun { run_id: id.clone() });
+    golden(&report::v1::ExportCampaign { job_id: id.clone() });
+    golden(&report::v1::ReportReady {
+        run_id: id.clone(),
+        fecha: "2025-01-27".into(),
+        tipo: "detalle".into(),
+        files: 20,
+        rows: 8_000,
+        bytes: 1_234_567,
+        version: 5,
+    });
+    golden(&report::v1::ReportFailed {
+        run_id: id,
+        fecha: "2025-01-27".into(),
+        tipo: "detalle".into(),
+        files: 20,
+        failed: 1,
+        reason: "1 de 20 archivos no se generaron".into(),
+        version: 6,
+    });
+}
+
+#[test]
 fn every_event_a_queue_is_bound_to_exists_and_its_queue_carries_events() {
     let events = [
         v1::ImportCompleted::ROUTE,
         v1::ImportFailed::ROUTE,
         v1::ImportUndone::ROUTE,
         v1::ProductsChanged::ROUTE,
+        sms::v1::MessagesSettled::ROUTE,
+        sms::v1::CampaignStarted::ROUTE,
+        sms::v1::CampaignCompleted::ROUTE,
+        report::v1::ReportReady::ROUTE,
+        report::v1::ReportFailed::ROUTE,
     ];
     for queue in QUEUES {
         for key in queue.events {

@@ -73,6 +73,32 @@ pub async fn create(conn: &mut PgConnection, job: NewJob<'_>) -> Result<Creation
     Ok(Creation::Existing(Job::read(&row)?))
 }
 
+/// Writes the rows of many jobs of one kind at once, in the caller's transaction, which also publishes their nudges.
+/// They differ in their ids only, and have no idempotency keys: what creates them is itself done once.
+///
+/// # Errors
+/// The database (a job with one of these ids exists).
+pub async fn create_all(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    kind: &str,
+    user: Option<&str>,
+    max_attempts: i32,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO jobs (id, kind, params, created_by, max_attempts, traceparent, nudged_at, nudges)
+         SELECT id, $2, 'null', $3, $4, $5, now(), 1 FROM unnest($1::uuid[]) AS id",
+    )
+    .bind(ids)
+    .bind(kind)
+    .bind(user)
+    .bind(max_attempts)
+    .bind(messaging::trace::traceparent())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Asks for a job's end. A worker that holds it is told at its next checkpoint or heartbeat; one that
 /// waits is due at once, so that the next worker can end it (with the event that says so). A job that has
 /// ended stays as it is. Returns the row as it is now, or none where there is none.

@@ -27,7 +27,7 @@ pub mod workers;
 
 pub use activity::{Activities, Activity};
 pub use claim::{Claim, claim};
-pub use create::{Creation, NewJob, create, reopen, request_cancel};
+pub use create::{Creation, NewJob, create, create_all, reopen, request_cancel};
 pub use doctor::doctor;
 pub use error::Error;
 pub use job::{Job, Progress, State};

@@ -154,7 +154,7 @@ impl FromStr for LegacyRule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let problem = || format!("has {text:?}, expected <path under /api/>=<viewer or operator>");
+        let problem = || format!("has {text:?}, expected <path>=<viewer or operator>");
         let (prefix, role) = text.split_once('=').ok_or_else(problem)?;
         let prefix = prefix.trim().trim_end_matches('/');
         let role = match role.trim() {
@@ -163,7 +163,8 @@ impl FromStr for LegacyRule {
             // Nobody is an administrator without a login; and which supplier would it be?
             _ => return Err(problem()),
         };
-        if !prefix.starts_with("/api/") {
+        // Where services are, and not everything there is.
+        if !["/api/", "/reporte", "/campania"].iter().any(|known| prefix.starts_with(known)) {
             return Err(problem());
         }
         Ok(Self { prefix: prefix.to_owned(), role })

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::Scene;
 use reqwest::Method;
 use serde_json::{Value, json};
-use stack::platform::{Client, Platform, UPLOAD, Upload, answer, task_id};
+use stack::platform::{Campaign, Client, Platform, Publisher, Settled, UPLOAD, Upload, answer, task_id};
 use stack::process::Running;
 use stack::workbook::Spec;
 use std::path::PathBuf;
@@ -97,6 +97,8 @@ enum Rule {
     Changes(u16),
     /// A key of the owner's.
     OwnKey(u16),
+    /// Reports, which are about everybody's campaigns: not for who is bound to one supplier.
+    Reports(u16),
 }
 
 impl Rule {
@@ -127,6 +129,7 @@ impl Rule {
                 Stranger => 404,
                 _ => 403,
             },
+            Self::Reports(ok) => allow(matches!(who, Admin | Operator | Viewer), ok, 403),
             Self::OwnKey(ok) => match who {
                 Key | ReadKey | OtherKey => 403,
                 Admin | Owner => ok,
@@ -187,6 +190,33 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/admin/catalog-upload/dead-letters/{id}", Rule::Operators(404)),
     ("post", "/api/v1/admin/catalog-upload/dead-letters/replay", Rule::Operators(200)),
     ("post", "/api/v1/admin/catalog-upload/dead-letters/discard", Rule::Operators(200)),
+    ("get", "/reporte", Rule::Operators(200)),
+    ("get", "/reporte/status/{id_campana}", Rule::Reports(200)),
+    ("get", "/campania/list", Rule::Reports(200)),
+    ("get", "/campania/fechas", Rule::Reports(200)),
+    ("post", "/api/v1/reports", Rule::Operators(202)),
+    ("get", "/api/v1/reports", Rule::Reports(200)),
+    ("get", "/api/v1/reports/{id}", Rule::Reports(200)),
+    ("get", "/api/v1/reports/{id}/files", Rule::Reports(200)),
+    ("get", "/api/v1/reports/{id}/manifest", Rule::Reports(200)),
+    // The run is completed: who learns that got in.
+    ("post", "/api/v1/reports/{id}/cancel", Rule::Operators(409)),
+    ("post", "/api/v1/reports/{id}/retry", Rule::Operators(409)),
+    ("get", "/api/v1/reports/{id}/download", Rule::Reports(200)),
+    ("get", "/api/v1/reports/{id}/files/{id_campana}/download", Rule::Reports(200)),
+    ("get", "/api/v1/reports/schedules", Rule::Reports(200)),
+    ("post", "/api/v1/reports/schedules", Rule::Operators(201)),
+    ("get", "/api/v1/reports/schedules/{id}", Rule::Reports(200)),
+    ("put", "/api/v1/reports/schedules/{id}", Rule::Operators(200)),
+    ("delete", "/api/v1/reports/schedules/{id}", Rule::Operators(204)),
+    ("get", "/api/v1/admin/report/jobs", Rule::Operators(200)),
+    ("get", "/api/v1/admin/report/workers", Rule::Operators(200)),
+    ("get", "/api/v1/admin/report/queues", Rule::Operators(200)),
+    ("get", "/api/v1/admin/report/dead-letters", Rule::Operators(200)),
+    ("get", "/api/v1/admin/report/dead-letters/audit", Rule::Operators(200)),
+    ("get", "/api/v1/admin/report/dead-letters/{id}", Rule::Operators(404)),
+    ("post", "/api/v1/admin/report/dead-letters/replay", Rule::Operators(200)),
+    ("post", "/api/v1/admin/report/dead-letters/discard", Rule::Operators(200)),
     ("get", "/api/v1/admin/gateway/jobs", Rule::Operators(200)),
     ("get", "/api/v1/admin/gateway/workers", Rule::Operators(200)),
     ("get", "/api/v1/admin/gateway/queues", Rule::Operators(200)),
@@ -214,11 +244,42 @@ struct World {
     undone: String,
     product: String,
     workbook: PathBuf,
+    /// A run that is completed, and its campaign.
+    report: String,
+    campaign: String,
+}
+
+/// Today's campaigns are the reports' day.
+fn report_day() -> String {
+    chrono::Utc::now().format("%Y/%m/%d").to_string()
+}
+
+/// A run of one campaign, completed.
+async fn report(platform: &Platform, admin: &Client) -> Result<(String, String)> {
+    let publisher = Publisher::new(&platform.place);
+    let campaign = Campaign::new("Una", chrono::Utc::now().date_naive());
+    publisher.started(&campaign, 1).await?;
+    publisher.settled(&campaign, &[Settled::sent(1, "hola")]).await?;
+    let pool = platform.reports().await?;
+    let arrived = "select id from ta_sms_maestro where version = 1 and filas = 1";
+    stack::wait::until("the row of a campaign", Duration::from_secs(60), async || {
+        sea_orm::sqlx::query_scalar::<_, i64>(arrived).fetch_one(&pool).await.is_ok()
+    })
+    .await?;
+    let id: i64 = sea_orm::sqlx::query_scalar(arrived).fetch_one(&pool).await?;
+    let asked = admin.post("/api/v1/reports", &json!({ "fecha": report_day() })).await?;
+    let run = asked.body["id"].as_str().with_context(|| format!("ask for a report: {asked}"))?.to_owned();
+    stack::wait::until("the report", Duration::from_secs(60), async || {
+        let path = format!("/api/v1/reports/{run}");
+        admin.get(&path).await.is_ok_and(|answer| answer.body["estado"] == "COMPLETADO")
+    })
+    .await?;
+    Ok((run, id.to_string()))
 }
 
 impl World {
     async fn build() -> Result<Self> {
-        let scene = Scene::start("access", |options| options).await?;
+        let scene = Scene::start("access", |options| options.report(1)).await?;
         let platform = &scene.platform;
         let base = platform.gateway_url();
         // First, because it has to grow old.
@@ -276,11 +337,12 @@ impl World {
         let (spare, _) = scene.workbook(&Spec::new(2, "SPARE", 3))?;
         let undone = task_id(&owner.upload(&Upload::new(&spare, OWNER)).await?)?;
         owner.finished(&undone, Duration::from_secs(60)).await?;
+        let (report, campaign) = report(platform, &admin).await?;
         if let Ok(left) = grown_old.duration_since(SystemTime::now()) {
             // Clocks may differ by 15 s, says the verifier: until then it must believe the token.
             tokio::time::sleep(left).await;
         }
-        Ok(Self { scene, admin, owner, callers, task, undone, product, workbook })
+        Ok(Self { scene, admin, owner, callers, task, undone, product, workbook, report, campaign })
     }
 
     /// A user whom nobody will miss.
@@ -298,6 +360,12 @@ impl World {
         let answer = self.owner.post("/api/v1/catalog/items", &product(&id, &id)).await?;
         ensure!(answer.status == 201, "create a product: {answer}");
         Ok(id)
+    }
+
+    /// A schedule that nobody will miss.
+    async fn fresh_schedule(&self) -> Result<String> {
+        let answer = self.admin.post("/api/v1/reports/schedules", &json!({ "cron": "0 6 * * *" })).await?;
+        Ok(answer.body["id"].as_str().with_context(|| format!("create a schedule: {answer}"))?.to_owned())
     }
 
     async fn fresh_refresh_token(&self) -> Result<String> {
@@ -365,6 +433,20 @@ impl World {
             }
             ("post", "/api/v1/catalog/bulk-upload/{task_id}/undo") => {
                 plain(&template.replace("{task_id}", &self.undone))
+            }
+            ("get", "/reporte") => plain(&format!("{template}?fecha={}", report_day())),
+            ("post", "/api/v1/reports") => {
+                Ok((template.to_owned(), Body::Json(json!({ "fecha": report_day() }))))
+            }
+            ("post" | "put", path) if path.starts_with("/api/v1/reports/schedules") => {
+                let path = path.replace("{id}", &self.fresh_schedule().await?);
+                Ok((path, Body::Json(json!({ "cron": "0 7 * * *", "activo": false }))))
+            }
+            (_, "/api/v1/reports/schedules/{id}") => {
+                plain(&template.replace("{id}", &self.fresh_schedule().await?))
+            }
+            (_, path) if path.starts_with("/api/v1/reports/") || path.starts_with("/reporte/") => {
+                plain(&path.replace("{id}", &self.report).replace("{id_campana}", &self.campaign))
             }
             (_, path) if path.ends_with("/replay") || path.ends_with("/discard") => {
                 Ok((path.to_owned(), Body::Json(letters)))
@@ -438,7 +520,17 @@ async fn operations(client: &Client) -> Result<Vec<(String, String)>> {
 #[tokio::test]
 async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
     let world = World::build().await?;
-    let direct = world.scene.platform.api_url();
+    let catalog = world.scene.platform.api_url();
+    let report = world.scene.platform.report_url().context("report runs")?;
+    let services = [
+        ("/api/v1/catalog", &catalog),
+        ("/api/v1/inventory", &catalog),
+        ("/api/v1/admin/catalog-upload", &catalog),
+        ("/reporte", &report),
+        ("/campania", &report),
+        ("/api/v1/reports", &report),
+        ("/api/v1/admin/report", &report),
+    ];
     let operations = operations(&world.admin).await?;
     let of_services = operations.iter().filter(|(_, path)| path.starts_with("/api/v1/catalog")).count();
     ensure!(of_services >= 5, "the services' documents are merged into the gateway's: {operations:?}");
@@ -449,15 +541,13 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
             wrong.push(format!("{method} {path} is not in the table"));
             continue;
         };
-        let at_service = ["/api/v1/catalog", "/api/v1/inventory", "/api/v1/admin/catalog-upload"]
-            .iter()
-            .any(|prefix| path.starts_with(prefix));
+        let at_service = services.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, url)| *url);
         for (who, client) in &world.callers {
             let mut ways = vec![("gateway", client.clone(), rule.expected(*who))];
-            if at_service {
+            if let Some(direct) = at_service {
                 // Services know tokens only; keys are the gateway's.
                 let expected = if who.is_key() { 401 } else { rule.expected(*who) };
-                ways.push(("service", client.at(&direct), expected));
+                ways.push(("service", client.at(direct), expected));
             }
             for (way, client, expected) in ways {
                 calls += 1;

@@ -102,7 +102,11 @@ pub const ROUTES: &[Route] = &[
     },
     row("/api/v1/inventory", Backend::CatalogUpload, WRITERS),
     admin("/api/v1/admin/catalog-upload", Backend::CatalogUpload),
+    health("/api/v1/reports/health", Backend::Report),
     row("/api/v1/reports", Backend::Report, OPERATORS),
+    // Paths that clients of the reports have known for long.
+    row("/reporte", Backend::Report, OPERATORS),
+    row("/campania", Backend::Report, OPERATORS),
     admin("/api/v1/admin/report", Backend::Report),
     row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
     admin("/api/v1/admin/sms-dispatch", Backend::SmsDispatch),
@@ -156,7 +160,7 @@ mod tests {
         assert!(find(&Method::GET, "/api/v1/catalog/health").expect("a row").anonymous);
         assert!(!find(&Method::POST, "/api/v1/catalog/health").expect("a row").anonymous);
         assert!(!find(&Method::GET, "/api/v1/catalog/health/x").expect("a row").anonymous);
-        assert_eq!(ROUTES.iter().filter(|route| route.anonymous).count(), 2);
+        assert_eq!(ROUTES.iter().filter(|route| route.anonymous).count(), 3);
     }
 
     #[test]

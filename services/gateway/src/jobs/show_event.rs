@@ -7,6 +7,7 @@ use contracts::{
     catalog::v1::{ImportCompleted, ImportFailed, ImportUndone},
     live::{FIELD, KEEP, LiveEvent, STREAM},
     queues::GATEWAY_EVENTS,
+    report::v1::{ReportFailed, ReportReady},
 };
 use deadpool_redis::redis::cmd;
 use messaging::{Broker, Consumer, Context, Handler, JobError, Policy};
@@ -37,7 +38,9 @@ pub fn consumer(broker: &Broker, redis: &Redis) -> Consumer {
         .policy(Policy::default())
         .handle::<ImportCompleted>(show.clone())
         .handle::<ImportFailed>(show.clone())
-        .handle::<ImportUndone>(show)
+        .handle::<ImportUndone>(show.clone())
+        .handle::<ReportReady>(show.clone())
+        .handle::<ReportFailed>(show)
 }
 
 /// The handler of all events.
@@ -86,6 +89,52 @@ impl Handler<ImportUndone> for ShowEvent {
     async fn handle(&self, message: ImportUndone, context: &Context) -> Result<(), JobError> {
         self.show(context.id, &message.task_id, message.version, &undone(&message)).await.map(drop)
     }
+}
+
+#[async_trait]
+impl Handler<ReportReady> for ShowEvent {
+    async fn handle(&self, message: ReportReady, context: &Context) -> Result<(), JobError> {
+        self.show(context.id, &message.run_id, message.version, &ready(&message)).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Handler<ReportFailed> for ShowEvent {
+    async fn handle(&self, message: ReportFailed, context: &Context) -> Result<(), JobError> {
+        self.show(context.id, &message.run_id, message.version, &not_ready(&message)).await.map(drop)
+    }
+}
+
+/// The event with the field names of the reports' own API.
+fn ready(message: &ReportReady) -> LiveEvent {
+    report_event::<ReportReady>(json!({
+        "id": message.run_id,
+        "fecha": message.fecha,
+        "tipo": message.tipo,
+        "estado": "COMPLETADO",
+        "archivos": message.files,
+        "filas": message.rows,
+        "bytes": message.bytes,
+        "version": message.version,
+    }))
+}
+
+fn not_ready(message: &ReportFailed) -> LiveEvent {
+    report_event::<ReportFailed>(json!({
+        "id": message.run_id,
+        "fecha": message.fecha,
+        "tipo": message.tipo,
+        "estado": "ERROR",
+        "archivos": message.files,
+        "fallidos": message.failed,
+        "error": message.reason,
+        "version": message.version,
+    }))
+}
+
+/// Reports belong to no supplier: whoever is bound to one does not see them.
+fn report_event<M: Message>(data: Value) -> LiveEvent {
+    LiveEvent { kind: M::TYPE.to_owned(), service: "report".to_owned(), proveedor_id: None, data }
 }
 
 /// The event with the field names of the catalog's own API.

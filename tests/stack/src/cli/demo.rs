@@ -1,5 +1,7 @@
-//! The main job, as a user would do it: a supplier's workbook in, every row accounted for.
+//! The main job, as a user would do it: a supplier's workbook in, every row accounted for; then the reports of a
+//! day of campaigns.
 
+use super::demo_report;
 use super::state::Demo;
 use super::up::up;
 use anyhow::{Context, Result, bail, ensure};
@@ -55,7 +57,7 @@ struct RowError {
     error: String,
 }
 
-/// Starts everything, imports a workbook, shows what came of it.
+/// Starts everything, imports a workbook, has a day's reports made, shows what came of it.
 pub async fn demo() -> Result<()> {
     let demo = up().await?;
     let client = stack::http();
@@ -91,11 +93,12 @@ pub async fn demo() -> Result<()> {
     let url = format!("{gateway}{}", accepted.status_url);
     let outcome = follow(&client, &url, &login.access_token).await?;
     report(&outcome, &truth, begin.elapsed())?;
+    demo_report::run(&demo, &client, &login.access_token).await?;
     print_where(&demo);
     Ok(())
 }
 
-async fn body<T: serde::de::DeserializeOwned>(answer: reqwest::Response, what: &str) -> Result<T> {
+pub(super) async fn body<T: serde::de::DeserializeOwned>(answer: reqwest::Response, what: &str) -> Result<T> {
     let status = answer.status();
     let text = answer.text().await?;
     ensure!(status.is_success(), "{what}: the gateway answered {status}: {text}");

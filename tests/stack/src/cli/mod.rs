@@ -1,6 +1,7 @@
 //! The commands of the binary `stack`.
 
 pub mod demo;
+mod demo_report;
 pub mod down;
 pub mod env;
 pub mod state;

@@ -22,6 +22,25 @@ struct Memory {
     catalog_password: String,
     admin_password: String,
     key_secret: String,
+    // A stack that was made before there were reports lacks these.
+    #[serde(default = "report_api_port")]
+    report_api_port: u16,
+    #[serde(default = "report_worker_port")]
+    report_worker_port: u16,
+    #[serde(default = "new_password")]
+    report_password: String,
+}
+
+const fn report_api_port() -> u16 {
+    26302
+}
+
+const fn report_worker_port() -> u16 {
+    26312
+}
+
+fn new_password() -> String {
+    random_hex(16)
 }
 
 impl Memory {
@@ -34,6 +53,9 @@ impl Memory {
             catalog_password: random_hex(16),
             admin_password: random_hex(8),
             key_secret: random_hex(32),
+            report_api_port: report_api_port(),
+            report_worker_port: report_worker_port(),
+            report_password: new_password(),
         }
     }
 }
@@ -48,6 +70,8 @@ pub struct Demo {
     pub gateway_password: String,
     /// The password of role `catalog_upload`.
     pub catalog_password: String,
+    /// The password of role `report`.
+    pub report_password: String,
 }
 
 impl Demo {
@@ -77,6 +101,8 @@ impl Demo {
             ("gateway", &mut memory.gateway_port),
             ("catalog-upload-api", &mut memory.api_port),
             ("catalog-upload-worker", &mut memory.worker_port),
+            ("report-api", &mut memory.report_api_port),
+            ("report-worker", &mut memory.report_worker_port),
         ] {
             if running(name).is_none() {
                 *port = ports::free_or(*port)?;
@@ -88,6 +114,7 @@ impl Demo {
             servers: stack.servers(),
             gateway_database: stack.postgres.url_of("gateway", &memory.gateway_password),
             catalog_database: stack.postgres.url_of("catalog_upload", &memory.catalog_password),
+            report_database: stack.postgres.url_of("report", &memory.report_password),
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
@@ -95,22 +122,26 @@ impl Demo {
             gateway_port: memory.gateway_port,
             api_port: memory.api_port,
             worker_port: memory.worker_port,
+            report_api_port: memory.report_api_port,
+            report_worker_port: memory.report_worker_port,
             admin_user: "admin".to_owned(),
-            admin_password: memory.admin_password,
-            key_secret: memory.key_secret,
+            admin_password: memory.admin_password.clone(),
+            key_secret: memory.key_secret.clone(),
             logs,
         };
-        let (gateway_password, catalog_password) = (memory.gateway_password, memory.catalog_password);
-        Ok(Self { stack, wiring, gateway_password, catalog_password })
+        let Memory { gateway_password, catalog_password, report_password, .. } = memory;
+        Ok(Self { stack, wiring, gateway_password, catalog_password, report_password })
     }
 
     /// The services, in the order of the request's way, with where each serves.
-    pub fn services(&self) -> Result<[(&'static str, String, Service); 3]> {
+    pub fn services(&self) -> Result<[(&'static str, String, Service); 5]> {
         let wiring = &self.wiring;
         Ok([
             ("gateway", wiring.gateway_url(), wiring.gateway()?),
             ("catalog-upload-api", wiring.api_url(), wiring.catalog_api()?),
             ("catalog-upload-worker", wiring.worker_url(), wiring.catalog_worker()?),
+            ("report-api", wiring.report_api_url(), wiring.report_api()?),
+            ("report-worker", wiring.report_worker_url(), wiring.report_worker()?),
         ])
     }
 
@@ -128,7 +159,8 @@ impl Demo {
 }
 
 /// The names of the services, without asking whether they are built.
-pub const SERVICES: [&str; 3] = ["gateway", "catalog-upload-api", "catalog-upload-worker"];
+pub const SERVICES: [&str; 5] =
+    ["gateway", "catalog-upload-api", "catalog-upload-worker", "report-api", "report-worker"];
 
 /// Where a service's output goes.
 pub fn log_file(name: &str) -> PathBuf {

@@ -23,7 +23,13 @@ pub async fn status() -> Result<()> {
     }
     let client = stack::http();
     let wiring = &demo.wiring;
-    for (name, url) in SERVICES.iter().zip([wiring.gateway_url(), wiring.api_url(), wiring.worker_url()]) {
+    for (name, url) in SERVICES.iter().zip([
+        wiring.gateway_url(),
+        wiring.api_url(),
+        wiring.worker_url(),
+        wiring.report_api_url(),
+        wiring.report_worker_url(),
+    ]) {
         let Some(daemon) = state::running(name) else {
             down += 1;
             println!("{name:<24} {:<10} {:<9} {url}", "down", "");

@@ -34,6 +34,7 @@ pub async fn up() -> Result<Demo> {
     let admin = demo.stack.postgres.url();
     create_role(&admin, "gateway", &demo.gateway_password).await?;
     create_role(&admin, "catalog_upload", &demo.catalog_password).await?;
+    create_role(&admin, "report", &demo.report_password).await?;
     start_services(&demo).await?;
     env::write(&demo)?;
     println!("Everything is ready ({:.1} s)", begin.elapsed().as_secs_f64());
@@ -65,7 +66,8 @@ async fn start_services(demo: &Demo) -> Result<()> {
         for drained in join_all(drains).await {
             drained?;
         }
-        tokio::try_join!(demo.wiring.migrate_gateway(), demo.wiring.migrate_catalog())?;
+        let wiring = &demo.wiring;
+        tokio::try_join!(wiring.migrate_gateway(), wiring.migrate_catalog(), wiring.migrate_report())?;
     }
     let mut started = Vec::new();
     for ((name, url, spec), _) in &stale {

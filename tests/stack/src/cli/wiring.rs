@@ -13,6 +13,8 @@ pub struct Wiring {
     pub gateway_database: String,
     /// catalog-upload's database, as its role.
     pub catalog_database: String,
+    /// report's database, as its role.
+    pub report_database: String,
     /// Before every RabbitMQ queue and exchange.
     pub queue_prefix: String,
     /// Before every Redis key.
@@ -27,6 +29,10 @@ pub struct Wiring {
     pub api_port: u16,
     /// The HTTP port of catalog-upload's worker (health and metrics).
     pub worker_port: u16,
+    /// The HTTP port of report's api.
+    pub report_api_port: u16,
+    /// The HTTP port of report's worker (health and metrics).
+    pub report_worker_port: u16,
     /// The first administrator.
     pub admin_user: String,
     /// Its password.
@@ -51,6 +57,16 @@ impl Wiring {
     /// The base URL of catalog-upload's worker.
     pub fn worker_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.worker_port)
+    }
+
+    /// The base URL of report's api.
+    pub fn report_api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.report_api_port)
+    }
+
+    /// The base URL of report's worker.
+    pub fn report_worker_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.report_worker_port)
     }
 
     fn service(&self, name: &str, binary: &str, role: &str, database: &str, port: u16) -> Result<Service> {
@@ -84,6 +100,7 @@ impl Wiring {
             self.service("gateway", "lote-gateway", "api", &self.gateway_database, self.gateway_port)?;
         Ok(service
             .env("CATALOG_UPLOAD_URL", self.api_url())
+            .env("REPORT_URL", self.report_api_url())
             .env("ADMIN_USER", &self.admin_user)
             .env("ADMIN_PASSWORD", &self.admin_password)
             .env("KEY_ENCRYPTION_SECRET", &self.key_secret)
@@ -111,6 +128,21 @@ impl Wiring {
             &self.catalog_database,
             self.worker_port,
         )
+    }
+
+    /// report's api.
+    pub fn report_api(&self) -> Result<Service> {
+        self.service("report-api", "lote-report", "api", &self.report_database, self.report_api_port)
+    }
+
+    /// report's worker.
+    pub fn report_worker(&self) -> Result<Service> {
+        self.service("report-worker", "lote-report", "worker", &self.report_database, self.report_worker_port)
+    }
+
+    /// Brings report's schema up to date.
+    pub async fn migrate_report(&self) -> Result<()> {
+        migrate(&self.report_api()?).await
     }
 
     /// Brings the gateway's schema up to date.

@@ -1,14 +1,16 @@
-//! Lote itself on a set of servers: the gateway, catalog-upload's API and its workers as processes, the
+//! Lote itself on a set of servers: the gateway, the services' APIs and their workers as processes, the
 //! clients who use them, and the comparison of what came of an upload with what had to.
 
 mod client;
 mod events;
 mod place;
+mod sms;
 mod verify;
 
 pub use client::{Answer, Client, UPLOAD, Upload, answer, task_id};
 pub use events::Events;
 pub use place::Place;
+pub use sms::{Campaign, Publisher, Settled};
 pub use verify::{OBJECT_GONE, Verdict, compare, compare_failed, reached};
 
 use crate::ports;
@@ -28,6 +30,8 @@ pub const ADMIN: &str = "admin";
 pub struct Options {
     /// Worker processes of catalog-upload.
     pub workers: usize,
+    /// Worker processes of report; without any, report does not run at all.
+    pub report_workers: usize,
     /// Variables of every process, over the harness's own.
     pub env: Vec<(String, String)>,
     /// Where the processes' logs and spooled files go.
@@ -37,13 +41,20 @@ pub struct Options {
 impl Options {
     /// One worker, and the services' own settings.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { workers: 1, env: Vec::new(), dir: dir.into() }
+        Self { workers: 1, report_workers: 0, env: Vec::new(), dir: dir.into() }
     }
 
     /// Other than one worker.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// With report: its API and so many workers.
+    #[must_use]
+    pub fn report(mut self, workers: usize) -> Self {
+        self.report_workers = workers;
         self
     }
 
@@ -66,9 +77,21 @@ pub struct Platform {
     pub api: Running,
     /// catalog-upload's workers.
     pub workers: Vec<Running>,
+    /// report, if it was asked for.
+    pub report: Option<Report>,
     gateway_port: u16,
     api_port: u16,
     password: String,
+}
+
+/// report's processes.
+#[derive(Debug)]
+pub struct Report {
+    /// Its API.
+    pub api: Running,
+    /// Its workers.
+    pub workers: Vec<Running>,
+    port: u16,
 }
 
 impl Platform {
@@ -80,18 +103,40 @@ impl Platform {
         std::fs::create_dir_all(options.dir.join("spool"))?;
         let (gateway_port, api_port) = (ports::free()?, ports::free()?);
         let password = crate::random_hex(12);
-        let recipe = Recipe { place: &place, options, gateway_port, api_port, password: &password };
-        tokio::try_join!(migrate(recipe.gateway("migrate")?), migrate(recipe.catalog("migrate", 0)?))?;
+        let report_port = if options.report_workers > 0 { Some(ports::free()?) } else { None };
+        let recipe =
+            Recipe { place: &place, options, gateway_port, api_port, report_port, password: &password };
+        tokio::try_join!(
+            migrate(recipe.gateway("migrate")?),
+            migrate(recipe.catalog("migrate", 0)?),
+            async {
+                match report_port {
+                    Some(_) => migrate(recipe.report("migrate", 0)?).await,
+                    None => Ok(()),
+                }
+            }
+        )?;
 
         let gateway = recipe.gateway("api")?.start_unready()?;
         let api = recipe.catalog("api", api_port)?.start_unready()?;
         let workers = (0..options.workers)
             .map(|_| recipe.catalog("worker", ports::free()?)?.start_unready())
             .collect::<Result<Vec<_>>>()?;
-        for process in [&gateway, &api].into_iter().chain(&workers) {
+        let report = match report_port {
+            None => None,
+            Some(port) => Some(Report {
+                api: recipe.report("api", port)?.start_unready()?,
+                workers: (0..options.report_workers)
+                    .map(|_| recipe.report("worker", ports::free()?)?.start_unready())
+                    .collect::<Result<Vec<_>>>()?,
+                port,
+            }),
+        };
+        let of_report = report.iter().flat_map(|report| [&report.api].into_iter().chain(&report.workers));
+        for process in [&gateway, &api].into_iter().chain(&workers).chain(of_report) {
             process.wait_ready().await?;
         }
-        Ok(Self { place, gateway, api, workers, gateway_port, api_port, password })
+        Ok(Self { place, gateway, api, workers, report, gateway_port, api_port, password })
     }
 
     /// The gateway's base URL.
@@ -102,6 +147,11 @@ impl Platform {
     /// The base URL of catalog-upload's API, which its own clients don't know.
     pub fn api_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.api_port)
+    }
+
+    /// The base URL of report's API, where it runs.
+    pub fn report_url(&self) -> Option<String> {
+        self.report.as_ref().map(|report| format!("http://127.0.0.1:{}", report.port))
     }
 
     /// The administrator's password.
@@ -149,13 +199,22 @@ impl Platform {
         connect(self.place.catalog_database()).await
     }
 
+    /// report's tables, for the test itself: not through a proxy.
+    ///
+    /// # Errors
+    /// Where PostgreSQL can't be reached.
+    pub async fn reports(&self) -> Result<PgPool> {
+        connect(self.place.report_database()).await
+    }
+
     /// Everything that the services' doctors find wrong.
     ///
     /// # Errors
     /// Where a doctor can't be run.
     pub async fn doctor(&self) -> Result<Vec<String>> {
         let mut findings = Vec::new();
-        for service in [self.gateway.service(), self.api.service()] {
+        let report = self.report.as_ref().map(|report| report.api.service());
+        for service in [self.gateway.service(), self.api.service()].into_iter().chain(report) {
             let (status, said) = service.with_args(&["doctor"]).run().await?;
             if !status.success() {
                 let log = service.log().display();
@@ -187,6 +246,7 @@ struct Recipe<'a> {
     options: &'a Options,
     gateway_port: u16,
     api_port: u16,
+    report_port: Option<u16>,
     password: &'a str,
 }
 
@@ -206,6 +266,10 @@ impl Recipe<'_> {
             .env("RATE_LIMIT_DEFAULT", "1000000/60")
             .env("ARGON2_MEMORY_KIB", "1024")
             .env("ARGON2_ITERATIONS", "1");
+        let service = match self.report_port {
+            Some(port) => service.env("REPORT_URL", format!("http://127.0.0.1:{port}")),
+            None => service,
+        };
         Ok(self.common(service, self.gateway_port))
     }
 
@@ -215,6 +279,13 @@ impl Recipe<'_> {
         let service = Service::new("lote-catalog-upload", &[role], &log)?
             .envs(self.place.catalog_environment()?)
             .env("SPOOL_DIR", self.options.dir.join("spool").display().to_string());
+        Ok(self.common(service, port))
+    }
+
+    fn report(&self, role: &str, port: u16) -> Result<Service> {
+        let name = if role == "worker" { format!("report-worker-{port}") } else { "report".to_owned() };
+        let log = self.options.dir.join(format!("{name}.log"));
+        let service = Service::new("lote-report", &[role], &log)?.envs(self.place.report_environment()?);
         Ok(self.common(service, port))
     }
 

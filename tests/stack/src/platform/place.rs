@@ -11,6 +11,7 @@ pub struct Place {
     seen: Servers,
     gateway_database: String,
     catalog_database: String,
+    report_database: String,
     queue_prefix: String,
     redis_prefix: String,
     bucket: String,
@@ -29,6 +30,7 @@ impl Place {
             seen: namespace.servers().clone(),
             gateway_database: namespace.database_for("gateway").await?,
             catalog_database: namespace.database_for("catalog_upload").await?,
+            report_database: namespace.database_for("report").await?,
             queue_prefix: namespace.queue_prefix.clone(),
             redis_prefix: namespace.redis_prefix.clone(),
             bucket: namespace.bucket.clone(),
@@ -45,17 +47,19 @@ impl Place {
     pub async fn whole(servers: &Servers) -> Result<Self> {
         let password = crate::random_hex(12);
         let mut urls = Vec::new();
-        for role in ["gateway", "catalog_upload"] {
+        for role in ["gateway", "catalog_upload", "report"] {
             create_role(&servers.postgres_url, role, &password).await?;
             urls.push(role_url(&servers.postgres_url, role, &password)?);
         }
-        let catalog_database = urls.pop().context("two roles")?;
-        let gateway_database = urls.pop().context("two roles")?;
+        let report_database = urls.pop().context("three roles")?;
+        let catalog_database = urls.pop().context("three roles")?;
+        let gateway_database = urls.pop().context("three roles")?;
         Ok(Self {
             servers: servers.clone(),
             seen: servers.clone(),
             gateway_database,
             catalog_database,
+            report_database,
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
@@ -86,6 +90,11 @@ impl Place {
         &self.catalog_database
     }
 
+    /// report's database, not through a proxy.
+    pub fn report_database(&self) -> &str {
+        &self.report_database
+    }
+
     /// The name of the exchange of events here.
     pub fn events_exchange(&self) -> String {
         format!("{}lote.events", self.queue_prefix)
@@ -101,7 +110,7 @@ impl Place {
         &self.imports_queue
     }
 
-    /// The bucket of uploads.
+    /// The bucket of uploads and reports.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
@@ -112,6 +121,12 @@ impl Place {
 
     pub(super) fn catalog_environment(&self) -> Result<Vec<(String, String)>> {
         let mut variables = self.environment(&self.catalog_database)?;
+        variables.push(("S3_BUCKET_NAME".to_owned(), self.bucket.clone()));
+        Ok(variables)
+    }
+
+    pub(super) fn report_environment(&self) -> Result<Vec<(String, String)>> {
+        let mut variables = self.environment(&self.report_database)?;
         variables.push(("S3_BUCKET_NAME".to_owned(), self.bucket.clone()));
         Ok(variables)
     }

@@ -1,0 +1,7 @@
+//! The rules, without I/O.
+
+pub mod date;
+pub mod names;
+pub mod params;
+pub mod schedule;
+pub mod state;

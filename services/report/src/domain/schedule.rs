@@ -1,0 +1,171 @@
+//! When a schedule starts its run.
+
+use std::str::FromStr as _;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use croner::Cron;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What becomes of times that passed while nobody could start a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Missed {
+    /// Nothing: the next time is the next one.
+    Saltar,
+    /// The last of them is made up for.
+    #[default]
+    Ultima,
+    /// Each day that was missed is made up for.
+    Todas,
+}
+
+impl Missed {
+    /// The name in the table and in APIs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Saltar => "saltar",
+            Self::Ultima => "ultima",
+            Self::Todas => "todas",
+        }
+    }
+}
+
+/// Why a schedule is none. The text is for the person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadSchedule {
+    #[error(
+        "cron {0:?} inválido: se esperan cinco campos, como 0 6 * * * (minuto, hora, día, mes, día de la semana)"
+    )]
+    Cron(String),
+    #[error("zona_horaria {0:?} desconocida: se espera una como America/Bogota")]
+    Zone(String),
+    #[error("cron {0:?} no llega nunca")]
+    Never(String),
+}
+
+/// A cron expression in a time zone.
+#[derive(Clone, Debug)]
+pub struct Timetable {
+    cron: Cron,
+    zone: Tz,
+    text: String,
+}
+
+impl Timetable {
+    /// # Errors
+    /// An expression or a zone that is none.
+    pub fn parse(cron: &str, zone: &str) -> Result<Self, BadSchedule> {
+        let bad = || BadSchedule::Cron(cron.to_owned());
+        if cron.split_whitespace().count() != 5 {
+            return Err(bad());
+        }
+        let parsed = Cron::from_str(cron).map_err(|_| bad())?;
+        let zone = Tz::from_str(zone).map_err(|_| BadSchedule::Zone(zone.to_owned()))?;
+        Ok(Self { cron: parsed, zone, text: cron.to_owned() })
+    }
+
+    /// The first time after `after`.
+    ///
+    /// # Errors
+    /// There is none: the 30th of February.
+    pub fn next(&self, after: DateTime<Utc>) -> Result<DateTime<Utc>, BadSchedule> {
+        let local = after.with_timezone(&self.zone);
+        match self.cron.find_next_occurrence(&local, false) {
+            Ok(next) => Ok(next.with_timezone(&Utc)),
+            Err(_) => Err(BadSchedule::Never(self.text.clone())),
+        }
+    }
+
+    /// The day that a run which is due at `at` reports: the one before, where the schedule lives.
+    pub fn day(&self, at: DateTime<Utc>) -> NaiveDate {
+        let today = at.with_timezone(&self.zone).date_naive();
+        today.pred_opt().unwrap_or(today)
+    }
+
+    /// The times to act on at `now`, of those that are due since `due`, and the next one after them. A time
+    /// is missed once `grace` has passed. At most 366 of them.
+    ///
+    /// # Errors
+    /// There is no next one.
+    pub fn due(
+        &self,
+        due: DateTime<Utc>,
+        now: DateTime<Utc>,
+        grace: chrono::TimeDelta,
+        missed: Missed,
+    ) -> Result<(Vec<DateTime<Utc>>, DateTime<Utc>), BadSchedule> {
+        let mut times = Vec::new();
+        let mut time = due;
+        while time <= now {
+            times.push(time);
+            if times.len() > 366 {
+                times.remove(0);
+            }
+            time = self.next(time)?;
+        }
+        let times = match missed {
+            Missed::Saltar => times.into_iter().filter(|time| now - *time <= grace).collect(),
+            Missed::Ultima => times.pop().into_iter().collect(),
+            Missed::Todas => times,
+        };
+        Ok((times, time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    fn time(text: &str) -> DateTime<Utc> {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn six_in_bogota_is_eleven_in_utc_and_reports_the_day_before() {
+        let daily = Timetable::parse("0 6 * * *", "America/Bogota").expect("a timetable");
+        let next = daily.next(time("2025-01-27T12:00:00Z")).expect("a next one");
+        assert_eq!(next, time("2025-01-28T11:00:00Z"));
+        assert_eq!(daily.day(next).to_string(), "2025-01-27");
+        // Where it is still the 27th locally.
+        assert_eq!(daily.day(time("2025-01-28T03:00:00Z")).to_string(), "2025-01-26");
+    }
+
+    #[test]
+    fn a_clock_that_springs_forward_skips_no_day() {
+        let night = Timetable::parse("30 2 * * *", "Europe/Madrid").expect("a timetable");
+        // On 2025-03-30 there is no 02:30 in Madrid.
+        let mut at = time("2025-03-28T12:00:00Z");
+        let mut days = Vec::new();
+        for _ in 0..3 {
+            at = night.next(at).expect("a next one");
+            days.push(at.with_timezone(&chrono_tz::Europe::Madrid).date_naive().to_string());
+        }
+        assert_eq!(days, ["2025-03-29", "2025-03-30", "2025-03-31"]);
+    }
+
+    #[test]
+    fn missed_times_are_skipped_made_up_for_once_or_all() {
+        let daily = Timetable::parse("0 6 * * *", "UTC").expect("a timetable");
+        let (first, now) = (time("2025-01-25T06:00:00Z"), time("2025-01-27T09:00:00Z"));
+        let due = |missed| daily.due(first, now, TimeDelta::minutes(5), missed).expect("times");
+        let next = time("2025-01-28T06:00:00Z");
+        assert_eq!(due(Missed::Saltar), (vec![], next));
+        assert_eq!(due(Missed::Ultima), (vec![time("2025-01-27T06:00:00Z")], next));
+        assert_eq!(due(Missed::Todas).0.len(), 3);
+        let on_time = daily.due(now, now + TimeDelta::seconds(30), TimeDelta::minutes(5), Missed::Saltar);
+        assert_eq!(on_time.expect("times").0, vec![now]);
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        for cron in ["", "* * * *", "61 * * * *", "0 6 * * * *", "cada día"] {
+            assert_eq!(Timetable::parse(cron, "UTC").err(), Some(BadSchedule::Cron(cron.to_owned())));
+        }
+        assert!(matches!(Timetable::parse("0 6 * * *", "Bogotá"), Err(BadSchedule::Zone(_))));
+        let never = Timetable::parse("0 0 30 2 *", "UTC").expect("well formed");
+        assert!(matches!(never.next(time("2025-01-01T00:00:00Z")), Err(BadSchedule::Never(_))));
+    }
+}

@@ -1,0 +1,34 @@
+//! Where a run and its files stand, as their clients know it.
+
+/// The state in the clients' words. A cancelled one ended without its file.
+pub fn shown(state: &str) -> &'static str {
+    match state {
+        "pending" => "PENDIENTE",
+        "running" => "EN PROCESO",
+        "completed" => "COMPLETADO",
+        _ => "ERROR",
+    }
+}
+
+/// What a run is when all its files have ended.
+pub fn ended(failed: i32, cancel_requested: bool) -> &'static str {
+    match (failed, cancel_requested) {
+        (0, _) => "completed",
+        (_, true) => "cancelled",
+        (_, false) => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_complete_only_with_all_its_files() {
+        assert_eq!(ended(0, false), "completed");
+        assert_eq!(ended(0, true), "completed", "the wish came too late");
+        assert_eq!(ended(1, true), "cancelled");
+        assert_eq!(ended(1, false), "failed");
+        assert_eq!(shown("cancelled"), "ERROR");
+    }
+}

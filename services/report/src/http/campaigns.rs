@@ -1,0 +1,98 @@
+//! The campaigns there are.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Resources, in_range, legacy::day, may_read};
+use crate::storage::campaigns::{self, Campaign};
+
+pub fn configure(config: &mut ServiceConfig) {
+    for path in ["/campania/list", "/campania/list/"] {
+        config.route(path, web::get().to(list));
+    }
+    for path in ["/campania/fechas", "/campania/fechas/"] {
+        config.route(path, web::get().to(days));
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ListQuery {
+    /// `YYYY/MM/DD`; without it, all days, newest first.
+    fecha: Option<String>,
+    /// From 1.
+    #[param(minimum = 1)]
+    page: Option<i64>,
+    /// Campaigns a page, 1 to 100.
+    #[param(minimum = 1, maximum = 100)]
+    page_size: Option<i64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Item {
+    id: i64,
+    nombre: String,
+    fecha: NaiveDate,
+    estado: String,
+    descripcion: String,
+}
+
+impl From<Campaign> for Item {
+    fn from(campaign: Campaign) -> Self {
+        let Campaign { id, fecha, nombre, estado, descripcion } = campaign;
+        Self { id, nombre, fecha, estado, descripcion }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CampaignPage {
+    items: Vec<Item>,
+    total: i64,
+    page: i64,
+    page_size: i64,
+    total_pages: i64,
+}
+
+/// A page of campaigns.
+#[utoipa::path(
+    get, path = "/campania/list", tag = "report", params(ListQuery),
+    responses((status = 200, body = CampaignPage), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let fecha = query.fecha.as_deref().map(day).transpose()?;
+    let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000_000)?;
+    let page_size = in_range("page_size", query.page_size.unwrap_or(20), 1, 100)?;
+    let (items, total) = campaigns::page(&api.database.pool, fecha, page, page_size).await?;
+    let items = items.into_iter().map(Item::from).collect();
+    let total_pages = (total + page_size - 1) / page_size;
+    Ok(HttpResponse::Ok().json(CampaignPage { items, total, page, page_size, total_pages }))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Days {
+    fechas: Vec<NaiveDate>,
+    total: usize,
+}
+
+/// The days that have campaigns, newest first.
+#[utoipa::path(
+    get, path = "/campania/fechas", tag = "report",
+    responses((status = 200, body = Days), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn days(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let fechas = campaigns::days(&api.database.pool).await?;
+    Ok(HttpResponse::Ok().json(Days { total: fechas.len(), fechas }))
+}

@@ -1,0 +1,109 @@
+//! What a person can do with a run after it was asked for.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use sea_orm::sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    Resources, may_write,
+    reports::{Report, named},
+};
+use crate::storage::{
+    files::{self, File},
+    runs::{self, Run},
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config.route("/{id}/cancel", web::post().to(cancel)).route("/{id}/retry", web::post().to(retry));
+}
+
+/// The run, locked, with its files.
+async fn locked(conn: &mut PgConnection, id: Uuid) -> Result<(Run, Vec<File>), Problem> {
+    let none = || Problem::not_found(format!("Reporte {id} no encontrado"));
+    let run = runs::lock(conn, id).await?.ok_or_else(none)?;
+    let files = files::of_run(conn, id).await?;
+    Ok((run, files))
+}
+
+/// Asks for a run's end. Files that are made stay; those under way end at their next piece.
+#[utoipa::path(
+    post, path = "/api/v1/reports/{id}/cancel", tag = "report", params(("id" = String, Path)),
+    responses(
+        (status = 202, body = Report), (status = 401), (status = 403), (status = 404),
+        (status = 409, description = "Ya terminó"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn cancel(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let id = named(&api, &id).await?.id;
+    let mut transaction = api.database.pool.begin().await?;
+    let (run, files) = locked(&mut transaction, id).await?;
+    if run.is_final() {
+        return Err(Problem::conflict("finished", "El reporte ya terminó"));
+    }
+    runs::request_cancel(&mut transaction, id).await?;
+    let jobs = files.iter().filter(|file| file.object_key.is_none()).filter_map(|file| file.job_id);
+    for job in std::iter::once(id).chain(jobs) {
+        jobs::request_cancel(&mut transaction, job).await.map_err(anyhow::Error::new)?;
+    }
+    transaction.commit().await?;
+    respond(&api, id).await
+}
+
+/// Begins the failed files of a run anew; those that are made stay as they are.
+#[utoipa::path(
+    post, path = "/api/v1/reports/{id}/retry", tag = "report", params(("id" = String, Path)),
+    responses(
+        (status = 202, body = Report), (status = 401), (status = 403), (status = 404),
+        (status = 409, description = "No terminó, o no tiene archivos fallidos"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn retry(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let id = named(&api, &id).await?.id;
+    let mut transaction = api.database.pool.begin().await?;
+    let (run, files) = locked(&mut transaction, id).await?;
+    if !run.is_final() || run.failed == 0 {
+        return Err(Problem::conflict(
+            "nothing_failed",
+            "El reporte no terminó, o no tiene archivos fallidos",
+        ));
+    }
+    if run.purged_at.is_some() {
+        return Err(Problem::conflict(
+            "purged",
+            "Los archivos de este reporte se eliminaron por su antigüedad",
+        ));
+    }
+    // Those without a job are given one by the run's own.
+    let failed = files.iter().filter(|file| file.object_key.is_none());
+    let jobs: Vec<Uuid> = failed.map(|file| file.job_id.unwrap_or(id)).collect();
+    let mut reopened = std::collections::HashSet::new();
+    for job in jobs {
+        if reopened.insert(job) {
+            jobs::reopen(&mut transaction, job).await.map_err(anyhow::Error::new)?;
+        }
+    }
+    runs::reopened(&mut transaction, id).await?;
+    transaction.commit().await?;
+    respond(&api, id).await
+}
+
+async fn respond(api: &Resources, id: Uuid) -> Result<HttpResponse, Problem> {
+    let run = named(api, &id.to_string()).await?;
+    Ok(HttpResponse::Accepted().json(Report::of(run, None)))
+}

@@ -1,0 +1,130 @@
+//! The paths that clients of the reports have known for long, as they know them.
+
+use std::collections::HashMap;
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Resources, may_read, may_write, reports::begin};
+use crate::{
+    domain::{date, params::Params, state},
+    storage::{campaigns, files},
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    for path in ["/reporte", "/reporte/"] {
+        config.route(path, web::get().to(generate));
+    }
+    for path in ["/reporte/status/{id_campana}", "/reporte/status/{id_campana}/"] {
+        config.route(path, web::get().to(status));
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct DayQuery {
+    /// `YYYY/MM/DD`.
+    #[serde(default)]
+    fecha: String,
+}
+
+/// A day as clients write it, or what they are told.
+pub(super) fn day(text: &str) -> Result<NaiveDate, Problem> {
+    date::parse(text).map_err(|error| Problem::bad_request("invalid_date", error.to_string()))
+}
+
+pub(super) fn no_campaigns(fecha: NaiveDate) -> Problem {
+    Problem::not_found(format!("No se encontraron campañas para la fecha {fecha}"))
+}
+
+/// A campaign whose file is on its way.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Begun {
+    id: i64,
+    nombre: String,
+    estado: &'static str,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Generation {
+    mensaje: String,
+    campanias: Vec<Begun>,
+}
+
+/// Has the files of a day's campaigns made. Asked again, it begins no second time while the first is under way or
+/// what it made still holds.
+#[utoipa::path(
+    get, path = "/reporte", tag = "report", params(DayQuery),
+    responses(
+        (status = 200, body = Generation),
+        (status = 400, description = "Formato de fecha inválido. Use 'YYYY/MM/DD'."), (status = 401), (status = 403),
+        (status = 404, description = "No se encontraron campañas para la fecha YYYY-MM-DD"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn generate(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<DayQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let fecha = day(&query.fecha)?;
+    let (run, _) = begin(&api, &caller, fecha, Params::default(), false).await?;
+    let pool = &api.database.pool;
+    let states: HashMap<i64, String> =
+        files::of_run(pool, run.id).await?.into_iter().map(|file| (file.campaign_id, file.state)).collect();
+    let campanias: Vec<_> = campaigns::of_day(pool, fecha)
+        .await?
+        .into_iter()
+        .filter_map(|campaign| {
+            let estado = state::shown(states.get(&campaign.id)?);
+            Some(Begun { id: campaign.id, nombre: campaign.nombre, estado })
+        })
+        .collect();
+    let mensaje = format!("Generación de reportes iniciada para {} campañas", campanias.len());
+    Ok(HttpResponse::Ok().json(Generation { mensaje, campanias }))
+}
+
+/// Where the last file of a campaign stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FileStatus {
+    id_campana: i64,
+    estado: &'static str,
+    /// The campaign's day, `YYYY-MM-DD`.
+    fecha: NaiveDate,
+    /// Once it is made.
+    ruta_archivo: Option<String>,
+}
+
+/// Where the file of a campaign stands that was asked for last.
+#[utoipa::path(
+    get, path = "/reporte/status/{id_campana}", tag = "report", params(("id_campana" = i64, Path)),
+    responses(
+        (status = 200, body = FileStatus), (status = 401), (status = 403),
+        (status = 404, description = "No se encontró reporte para la campaña {id}"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn status(
+    api: Data<Resources>,
+    caller: Caller,
+    id_campana: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let none = || Problem::not_found(format!("No se encontró reporte para la campaña {id_campana}"));
+    // 0 is a summary's, which is no campaign.
+    let id: i64 = id_campana.parse().ok().filter(|id| *id > 0).ok_or_else(none)?;
+    let (file, fecha) = files::latest(&api.database.pool, id).await?.ok_or_else(none)?;
+    let status = FileStatus {
+        id_campana: id,
+        estado: state::shown(&file.state),
+        fecha,
+        ruta_archivo: file.object_key.map(|key| format!("s3://{}/{key}", api.bucket)),
+    };
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(status))
+}

@@ -1,0 +1,418 @@
+//! Runs: asked for, listed, looked at.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Json, Path, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    Resources, in_range,
+    legacy::{day, no_campaigns},
+    may_read, may_write,
+};
+use crate::{
+    asking::{Asked, Wish, ask},
+    domain::{
+        params::{self, Compression, Encoding, Format, Kind, MessageState, Params},
+        state,
+    },
+    storage::{
+        files::{self, File},
+        runs::{self, Run},
+    },
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("", web::post().to(create))
+        .route("", web::get().to(list))
+        .route("/{id}", web::get().to(get))
+        .route("/{id}/files", web::get().to(files))
+        .route("/{id}/manifest", web::get().to(manifest));
+}
+
+/// How a report is to be. What is absent is as `GET /reporte` has it.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Form {
+    #[serde(default)]
+    tipo: Kind,
+    #[serde(default)]
+    formato: Format,
+    /// One character: `,` in CSV and `|` in TXT unless told.
+    separador: Option<String>,
+    #[serde(default)]
+    codificacion: Encoding,
+    #[serde(default)]
+    comprimir: Compression,
+    /// Only messages in these states.
+    #[serde(default)]
+    estados: Vec<MessageState>,
+}
+
+impl Form {
+    pub(super) fn params(mut self) -> Result<Params, Problem> {
+        let separator = params::separator(self.separador.as_deref(), self.formato)
+            .map_err(|error| Problem::unprocessable("invalid_separator", error.to_string()))?;
+        if self.tipo == Kind::Resumen && !self.estados.is_empty() {
+            let detail = "estados no se aplica a un resumen, que los cuenta todos";
+            return Err(Problem::unprocessable("invalid_states", detail));
+        }
+        self.estados.sort_unstable();
+        self.estados.dedup();
+        Ok(Params {
+            kind: self.tipo,
+            format: self.formato,
+            separator,
+            encoding: self.codificacion,
+            compression: self.comprimir,
+            states: self.estados,
+        })
+    }
+}
+
+/// A report of a day's campaigns.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+pub(super) struct NewReport {
+    /// `YYYY/MM/DD`.
+    #[serde(default)]
+    fecha: String,
+    /// A new run also where one is under way, or nothing has changed since the last.
+    #[serde(default)]
+    forzar: bool,
+    #[serde(default)]
+    tipo: Kind,
+    #[serde(default)]
+    formato: Format,
+    /// One character: `,` in CSV and `|` in TXT unless told.
+    separador: Option<String>,
+    #[serde(default)]
+    codificacion: Encoding,
+    #[serde(default)]
+    comprimir: Compression,
+    /// Only messages in these states.
+    #[serde(default)]
+    estados: Vec<MessageState>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FileCounts {
+    total: i32,
+    completados: i32,
+    fallidos: i32,
+}
+
+/// A run.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Report {
+    id: Uuid,
+    fecha: NaiveDate,
+    estado: &'static str,
+    /// Its end was asked for.
+    cancelado: bool,
+    parametros: Params,
+    archivos: FileCounts,
+    /// In the files that are made.
+    filas: i64,
+    bytes: i64,
+    /// Reached so far, in all files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filas_procesadas: Option<i64>,
+    creado_por: String,
+    creado_en: DateTime<Utc>,
+    terminado_en: Option<DateTime<Utc>>,
+    /// When its files were deleted for their age.
+    eliminado_en: Option<DateTime<Utc>>,
+    status_url: String,
+}
+
+impl Report {
+    pub(super) fn of(run: Run, processed: Option<i64>) -> Self {
+        Self {
+            status_url: format!("/api/v1/reports/{}", run.id),
+            id: run.id,
+            fecha: run.fecha,
+            estado: state::shown(&run.state),
+            cancelado: run.cancel_requested_at.is_some(),
+            parametros: run.params,
+            archivos: FileCounts { total: run.files, completados: run.done, fallidos: run.failed },
+            filas: run.rows,
+            bytes: run.bytes,
+            filas_procesadas: processed,
+            creado_por: run.created_by,
+            creado_en: run.created_at,
+            terminado_en: run.finished_at,
+            eliminado_en: run.purged_at,
+        }
+    }
+}
+
+/// Begins a run, or finds the one that answers the wish; and whether it is new.
+pub(super) async fn begin(
+    api: &Resources,
+    caller: &Caller,
+    fecha: NaiveDate,
+    params: Params,
+    force: bool,
+) -> Result<(Run, bool), Problem> {
+    let wish = Wish {
+        fecha,
+        params,
+        force,
+        user: caller.id().to_owned(),
+        correlation_id: chassis::http::request_id(),
+    };
+    let mut transaction = api.database.pool.begin().await?;
+    match ask(&mut transaction, api, wish).await? {
+        Asked::New(run) => {
+            transaction.commit().await?;
+            Ok((run, true))
+        }
+        Asked::Same(run) => Ok((run, false)),
+        Asked::NoCampaigns => Err(no_campaigns(fecha)),
+    }
+}
+
+/// The run that the caller names.
+pub(super) async fn named(api: &Resources, id: &str) -> Result<Run, Problem> {
+    let none = || Problem::not_found(format!("Reporte {id} no encontrado"));
+    let uuid = Uuid::parse_str(id).map_err(|_| none())?;
+    runs::get(&api.database.pool, uuid).await?.ok_or_else(none)
+}
+
+/// Has a report made. Asked again with the same parameters, it gives the run that is under way, or the finished one
+/// while nothing of the day has changed since.
+#[utoipa::path(
+    post, path = "/api/v1/reports", tag = "report", request_body = NewReport,
+    responses(
+        (status = 202, body = Report), (status = 400), (status = 401), (status = 403), (status = 404), (status = 422),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn create(
+    api: Data<Resources>,
+    caller: Caller,
+    body: Json<NewReport>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let NewReport { fecha, forzar, tipo, formato, separador, codificacion, comprimir, estados } =
+        body.into_inner();
+    let fecha = day(&fecha)?;
+    let params = Form { tipo, formato, separador, codificacion, comprimir, estados }.params()?;
+    let (run, _) = begin(&api, &caller, fecha, params, forzar).await?;
+    let url = format!("/api/v1/reports/{}", run.id);
+    Ok(HttpResponse::Accepted().insert_header(("Location", url)).json(Report::of(run, None)))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ListQuery {
+    /// One day's only, `YYYY/MM/DD`.
+    fecha: Option<String>,
+    /// The cursor of the page before.
+    despues_de: Option<String>,
+    /// Runs a page, 1 to 100.
+    #[param(minimum = 1, maximum = 100)]
+    size: Option<i64>,
+}
+
+/// A page of runs, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReportPage {
+    items: Vec<Report>,
+    /// Give it as `despues_de` for the next page; null on the last.
+    siguiente: Option<String>,
+}
+
+/// The runs there are, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/reports", tag = "report", params(ListQuery),
+    responses((status = 200, body = ReportPage), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let fecha = query.fecha.as_deref().map(day).transpose()?;
+    let size = in_range("size", query.size.unwrap_or(20), 1, 100)?;
+    let before = query.despues_de.as_deref().map(parse_cursor).transpose()?;
+    let mut page = runs::list(&api.database.pool, fecha, before, size + 1).await?;
+    let more = page.len() as i64 > size;
+    page.truncate(size as usize);
+    let siguiente = page
+        .last()
+        .filter(|_| more)
+        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let items = page.into_iter().map(|run| Report::of(run, None)).collect();
+    Ok(HttpResponse::Ok().json(ReportPage { items, siguiente }))
+}
+
+fn bad_cursor(cursor: &str) -> Problem {
+    let detail = format!("despues_de {cursor:?} inválido; use el valor de «siguiente»");
+    Problem::bad_request("invalid_cursor", detail)
+}
+
+fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
+    let parts = cursor.split_once('_').and_then(|(micros, id)| {
+        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
+    });
+    parts.ok_or_else(|| bad_cursor(cursor))
+}
+
+/// A run, and how far it is.
+#[utoipa::path(
+    get, path = "/api/v1/reports/{id}", tag = "report", params(("id" = String, Path)),
+    responses((status = 200, body = Report), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let run = named(&api, &id).await?;
+    let processed = files::processed(&api.database.pool, run.id).await?;
+    let report = Report::of(run, Some(processed));
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(report))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct FilesQuery {
+    /// The `siguiente` of the page before.
+    despues_de: Option<i64>,
+    /// Files a page, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    size: Option<i64>,
+}
+
+/// A file of a run.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FileItem {
+    /// 0 for a summary's.
+    id_campana: i64,
+    estado: &'static str,
+    archivo: Option<String>,
+    filas: Option<i64>,
+    bytes: Option<i64>,
+    sha256: Option<String>,
+    filas_procesadas: i64,
+    /// Where that is known beforehand.
+    filas_totales: Option<i64>,
+    error: Option<String>,
+    download_url: Option<String>,
+}
+
+impl From<File> for FileItem {
+    fn from(file: File) -> Self {
+        let url = || format!("/api/v1/reports/{}/files/{}/download", file.run_id, file.campaign_id);
+        Self {
+            id_campana: file.campaign_id,
+            estado: state::shown(&file.state),
+            archivo: file.name().map(str::to_owned),
+            filas: file.rows,
+            bytes: file.bytes,
+            filas_procesadas: file.processed,
+            filas_totales: file.total,
+            download_url: file.object_key.is_some().then(url),
+            sha256: file.sha256,
+            error: file.error,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FilePage {
+    items: Vec<FileItem>,
+    /// Give it as `despues_de` for the next page; null on the last.
+    siguiente: Option<i64>,
+}
+
+/// The files of a run, by campaign.
+#[utoipa::path(
+    get, path = "/api/v1/reports/{id}/files", tag = "report", params(("id" = String, Path), FilesQuery),
+    responses((status = 200, body = FilePage), (status = 400), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn files(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    query: Query<FilesQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let size = in_range("size", query.size.unwrap_or(100), 1, 1_000)?;
+    let run = named(&api, &id).await?;
+    let after = query.despues_de.unwrap_or(-1);
+    let mut page = files::page(&api.database.pool, run.id, after, size + 1).await?;
+    let more = page.len() as i64 > size;
+    page.truncate(size as usize);
+    let siguiente = page.last().filter(|_| more).map(|last| last.campaign_id);
+    let items = page.into_iter().map(FileItem::from).collect();
+    Ok(HttpResponse::Ok().json(FilePage { items, siguiente }))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ManifestLine {
+    id_campana: i64,
+    archivo: String,
+    filas: i64,
+    bytes: i64,
+    sha256: String,
+    /// The key in the bucket.
+    ruta: String,
+}
+
+/// What a run has made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Manifest {
+    id: Uuid,
+    fecha: NaiveDate,
+    estado: &'static str,
+    bucket: String,
+    filas: i64,
+    bytes: i64,
+    archivos: Vec<ManifestLine>,
+}
+
+/// Every file that is made: rows, bytes, and SHA-256 of what is in the bucket.
+#[utoipa::path(
+    get, path = "/api/v1/reports/{id}/manifest", tag = "report", params(("id" = String, Path)),
+    responses((status = 200, body = Manifest), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn manifest(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let run = named(&api, &id).await?;
+    let lines = files::of_run(&api.database.pool, run.id).await?.into_iter().filter_map(|file| {
+        Some(ManifestLine {
+            id_campana: file.campaign_id,
+            archivo: file.name()?.to_owned(),
+            filas: file.rows?,
+            bytes: file.bytes?,
+            sha256: file.sha256?,
+            ruta: file.object_key?,
+        })
+    });
+    let archivos: Vec<_> = lines.collect();
+    Ok(HttpResponse::Ok().json(Manifest {
+        id: run.id,
+        fecha: run.fecha,
+        estado: state::shown(&run.state),
+        bucket: api.bucket.clone(),
+        filas: archivos.iter().map(|line| line.filas).sum(),
+        bytes: archivos.iter().map(|line| line.bytes).sum(),
+        archivos,
+    }))
+}

@@ -1,0 +1,209 @@
+//! Runs that begin by themselves.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Json, Path, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Resources, may_read, may_write, reports::Form};
+use crate::{
+    domain::{
+        params::Params,
+        schedule::{BadSchedule, Missed, Timetable},
+    },
+    storage::schedules::{self, Schedule},
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/schedules", web::get().to(list))
+        .route("/schedules", web::post().to(create))
+        .route("/schedules/{id}", web::get().to(get))
+        .route("/schedules/{id}", web::put().to(replace))
+        .route("/schedules/{id}", web::delete().to(delete));
+}
+
+/// When, and what.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewSchedule {
+    /// Five fields: minute, hour, day, month, day of the week. Each run reports the day before.
+    cron: String,
+    /// Whose clock: the service's own unless told.
+    zona_horaria: Option<String>,
+    /// What becomes of times at which the service was not running.
+    #[serde(default)]
+    si_se_pierde: Missed,
+    #[serde(default)]
+    parametros: Form,
+    #[serde(default = "yes")]
+    activo: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ScheduleView {
+    id: Uuid,
+    cron: String,
+    zona_horaria: String,
+    si_se_pierde: Missed,
+    parametros: Params,
+    activo: bool,
+    /// Null where it is not active.
+    proxima: Option<DateTime<Utc>>,
+    ultima: Option<DateTime<Utc>>,
+    ultimo_reporte: Option<Uuid>,
+    ultimo_error: Option<String>,
+    creado_por: String,
+    version: i64,
+}
+
+impl From<Schedule> for ScheduleView {
+    fn from(schedule: Schedule) -> Self {
+        Self {
+            id: schedule.id,
+            cron: schedule.cron,
+            zona_horaria: schedule.zone,
+            si_se_pierde: schedule.missed,
+            parametros: schedule.params,
+            activo: schedule.active,
+            proxima: Some(schedule.next_at).filter(|_| schedule.active),
+            ultima: schedule.last_at,
+            ultimo_reporte: schedule.last_run,
+            ultimo_error: schedule.last_error,
+            creado_por: schedule.created_by,
+            version: schedule.version,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Schedules {
+    items: Vec<ScheduleView>,
+}
+
+fn refused(error: BadSchedule) -> Problem {
+    Problem::unprocessable("invalid_schedule", error.to_string())
+}
+
+async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Result<Schedule, Problem> {
+    let zone = new.zona_horaria.unwrap_or_else(|| api.settings.zone.name().to_owned());
+    let timetable = Timetable::parse(&new.cron, &zone).map_err(refused)?;
+    let schedule = Schedule {
+        id,
+        next_at: timetable.next(Utc::now()).map_err(refused)?,
+        cron: new.cron,
+        zone,
+        missed: new.si_se_pierde,
+        params: new.parametros.params()?,
+        active: new.activo,
+        last_at: None,
+        last_run: None,
+        last_error: None,
+        created_by: caller.id().to_owned(),
+        version: 1,
+    };
+    Ok(schedules::put(&api.database.pool, &schedule).await?)
+}
+
+fn not_found(id: &str) -> Problem {
+    Problem::not_found(format!("Programación {id} no encontrada"))
+}
+
+async fn named(api: &Resources, id: &str) -> Result<Schedule, Problem> {
+    let uuid = Uuid::parse_str(id).map_err(|_| not_found(id))?;
+    schedules::get(&api.database.pool, uuid).await?.ok_or_else(|| not_found(id))
+}
+
+/// A new schedule.
+#[utoipa::path(
+    post, path = "/api/v1/reports/schedules", tag = "report", request_body = NewSchedule,
+    responses((status = 201, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 422)),
+    security(("bearer" = []))
+)]
+pub(super) async fn create(
+    api: Data<Resources>,
+    caller: Caller,
+    body: Json<NewSchedule>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let schedule = put(&api, &caller, Uuid::now_v7(), body.into_inner()).await?;
+    let url = format!("/api/v1/reports/schedules/{}", schedule.id);
+    Ok(HttpResponse::Created().insert_header(("Location", url)).json(ScheduleView::from(schedule)))
+}
+
+/// All schedules.
+#[utoipa::path(
+    get, path = "/api/v1/reports/schedules", tag = "report",
+    responses((status = 200, body = Schedules), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let items = schedules::list(&api.database.pool).await?.into_iter().map(ScheduleView::from).collect();
+    Ok(HttpResponse::Ok().json(Schedules { items }))
+}
+
+/// A schedule.
+#[utoipa::path(
+    get, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
+    responses((status = 200, body = ScheduleView), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    Ok(HttpResponse::Ok().json(ScheduleView::from(named(&api, &id).await?)))
+}
+
+/// Other settings for a schedule.
+#[utoipa::path(
+    put, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
+    request_body = NewSchedule,
+    responses(
+        (status = 200, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 404),
+        (status = 422),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn replace(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    body: Json<NewSchedule>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let id = named(&api, &id).await?.id;
+    Ok(HttpResponse::Ok().json(ScheduleView::from(put(&api, &caller, id, body.into_inner()).await?)))
+}
+
+/// No more of its runs. Those that it began stay.
+#[utoipa::path(
+    delete, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
+    responses((status = 204), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn delete(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let uuid = Uuid::parse_str(&id).map_err(|_| not_found(&id))?;
+    if schedules::delete(&api.database.pool, uuid).await? {
+        Ok(HttpResponse::NoContent().finish())
+    } else {
+        Err(not_found(&id))
+    }
+}

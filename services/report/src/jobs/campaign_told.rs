@@ -1,0 +1,61 @@
+//! `CampaignStarted` and `CampaignCompleted`: what a campaign is, whichever of its events comes first.
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use chrono::Utc;
+use contracts::sms::v1::{Campaign, CampaignCompleted, CampaignStarted};
+use messaging::{Context, Handler, JobError};
+use uuid::Uuid;
+
+use super::{clean, sensible_day};
+use crate::{
+    Resources,
+    storage::campaigns::{self, Origin, Told},
+};
+
+/// Keeps what events tell of campaigns.
+#[derive(Clone)]
+pub struct CampaignTold {
+    pub resources: Resources,
+}
+
+impl CampaignTold {
+    async fn keep(&self, campaign: Option<Campaign>) -> Result<(), JobError> {
+        let told = read(campaign).map_err(JobError::Fail)?;
+        if self.resources.settings.is_past(told.fecha, Utc::now()) {
+            tracing::warn!(campaign = told.origin_id, fecha = %told.fecha, "told of a campaign that is past its days");
+            return Ok(());
+        }
+        let mut conn = self.resources.database.pool.acquire().await.map_err(JobError::retry)?;
+        campaigns::write(&mut conn, Origin::Sms, &[told]).await.map_err(JobError::retry)?;
+        Ok(())
+    }
+}
+
+fn read(campaign: Option<Campaign>) -> anyhow::Result<Told> {
+    let campaign = campaign.context("the event has no campaign")?;
+    let id = Uuid::parse_str(&campaign.id).with_context(|| format!("{:?} is no UUID", campaign.id))?;
+    Ok(Told {
+        origin_id: id.to_string(),
+        fecha: sensible_day(&campaign.date)?,
+        nombre: clean(campaign.name),
+        estado: clean(campaign.state),
+        descripcion: clean(campaign.description),
+        expected_rows: Some(i64::try_from(campaign.expected_rows).context("expected_rows")?),
+        version: i64::try_from(campaign.version).context("version")?,
+    })
+}
+
+#[async_trait]
+impl Handler<CampaignStarted> for CampaignTold {
+    async fn handle(&self, message: CampaignStarted, _: &Context) -> Result<(), JobError> {
+        self.keep(message.campaign).await
+    }
+}
+
+#[async_trait]
+impl Handler<CampaignCompleted> for CampaignTold {
+    async fn handle(&self, message: CampaignCompleted, _: &Context) -> Result<(), JobError> {
+        self.keep(message.campaign).await
+    }
+}

@@ -1,0 +1,206 @@
+//! `ExportCampaign`: makes one file of a run.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use async_trait::async_trait;
+use chassis::s3::{self, UploadError};
+use contracts::report::v1::ExportCampaign;
+use futures::stream;
+use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
+use messaging::{Backoff, Context, Handler, JobError};
+use sea_orm::sqlx::{PgConnection, PgPool};
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::job_id;
+use crate::{
+    Resources, SERVICE,
+    config::ReportSettings,
+    domain::{names, params::Kind},
+    files::produce::{self, Counter, ProduceError, Produced, Subject},
+    leftovers, run_end,
+    storage::{
+        files::{self, File, Made},
+        runs::{self, Run},
+    },
+};
+
+/// The kind of the job's row.
+pub const KIND: &str = "report.files";
+
+/// How often the row says how far a file is.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Makes files.
+#[derive(Clone)]
+pub struct ExportCampaigns {
+    pub runner: Runner,
+    pub resources: Resources,
+}
+
+/// Runs the jobs of this service in this process.
+pub fn runner(pool: PgPool, settings: &ReportSettings) -> Runner {
+    let steps = [1, 5, 25, 120, 300].map(Duration::from_secs).to_vec();
+    Runner::new(pool).lease(settings.lease).backoff(Backoff { steps })
+}
+
+/// Nudges files that are due and that nobody makes.
+pub fn sweeper(
+    pool: PgPool,
+    settings: &ReportSettings,
+) -> Sweeper<ExportCampaign, fn(&Job) -> ExportCampaign> {
+    fn nudge(job: &Job) -> ExportCampaign {
+        ExportCampaign { job_id: job.id.to_string() }
+    }
+    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> ExportCampaign).again_after(settings.lease)
+}
+
+#[async_trait]
+impl Handler<ExportCampaign> for ExportCampaigns {
+    async fn handle(&self, message: ExportCampaign, context: &Context) -> Result<(), JobError> {
+        let id = job_id(&message.job_id)?;
+        self.runner.run(id, &context.shutdown, self).await?;
+        let pool = &self.resources.database.pool;
+        if let Ok(Some(file)) = files::of_job(pool, id).await {
+            self.resources.live.tell(pool, file.run_id).await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Work for ExportCampaigns {
+    async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        let pool = &self.resources.database.pool;
+        let file = files::of_job(pool, run.job.id)
+            .await
+            .map_err(JobError::retry)?
+            .ok_or_else(|| JobError::fail(anyhow!("the job has no file")))?;
+        let report = runs::get(pool, file.run_id)
+            .await
+            .map_err(JobError::retry)?
+            .ok_or_else(|| JobError::fail(anyhow!("the file has no run")))?;
+        if run.lease.epoch > 1 {
+            self.clean_up(&file).await.map_err(JobError::Retry)?;
+        }
+        let made = self.make(run, &file, &report).await?;
+        self.tell(run, made.rows, Some(made.rows)).await?;
+        tracing::info!(
+            run = %file.run_id, campaign = file.campaign_id, rows = made.rows, bytes = made.bytes, "file made"
+        );
+        Ok(Outcome::Done(json!({
+            "object_key": made.object_key,
+            "rows": made.rows,
+            "bytes": made.bytes,
+            "sha256": made.sha256,
+            "changes": made.changes,
+        })))
+    }
+
+    async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
+        let file = files::of_job(&mut *conn, job.id).await?.context("the job has a file")?;
+        let made = match job.state {
+            State::Completed => Some(made(job.result.as_ref().context("a completed file has a result")?)?),
+            _ => None,
+        };
+        if let Some(made) = &made {
+            files::record(conn, job.id, made).await?;
+        }
+        let run = runs::file_ended(conn, file.run_id, made.map(|made| (made.rows, made.bytes))).await?;
+        run_end::write(conn, &run, job.error.as_deref()).await
+    }
+}
+
+fn made(result: &Value) -> anyhow::Result<Made> {
+    let text = |name: &str| result[name].as_str().map(str::to_owned).with_context(|| name.to_owned());
+    let number = |name: &str| result[name].as_i64().with_context(|| name.to_owned());
+    Ok(Made {
+        object_key: text("object_key")?,
+        rows: number("rows")?,
+        bytes: number("bytes")?,
+        sha256: text("sha256")?,
+        changes: number("changes")?,
+    })
+}
+
+impl ExportCampaigns {
+    /// Removes what earlier attempts, whose workers are dead or stopped, left of this file.
+    async fn clean_up(&self, file: &File) -> anyhow::Result<()> {
+        let Resources { s3, bucket, .. } = &self.resources;
+        let folder = leftovers::folder(file.run_id, file.campaign_id);
+        let parts = leftovers::unfinished(s3, bucket, &folder).await?;
+        leftovers::discard(s3, bucket, &parts).await?;
+        let objects = leftovers::objects(s3, bucket, &folder).await?;
+        let keys: Vec<String> = objects.into_iter().map(|(key, _)| key).collect();
+        leftovers::delete(s3, bucket, &keys).await
+    }
+
+    /// From the tables into S3. One task reads and writes rows while this one stores what there is.
+    async fn make(&self, run: &JobRun, file: &File, report: &Run) -> Result<Made, JobError> {
+        let Resources { s3, bucket, settings, database, .. } = &self.resources;
+        // As of when it was asked for: each attempt has the same name.
+        let (at, zone) = (report.created_at, settings.zone);
+        let name = match report.params.kind {
+            Kind::Detalle => names::of_campaign(file.campaign_id, at, zone, &report.params),
+            Kind::Resumen => names::of_summary(report.fecha, at, zone, &report.params),
+        };
+        let object_key = leftovers::object_key(file.run_id, file.campaign_id, run.lease.epoch, &name);
+        let subject =
+            Subject { campaign: file.campaign_id, fecha: report.fecha, zone, params: report.params.clone() };
+
+        let (counter, (sender, receiver)) = (Counter::default(), mpsc::channel(produce::WAITING));
+        let producing =
+            produce::produce(database.pool.clone(), subject, sender, counter.clone(), run.stopping().clone());
+        let producing = AbortOnDropHandle::new(tokio::spawn(producing));
+        let pieces = stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|piece: produce::Piece| (piece, receiver))
+        });
+        let mut storing = std::pin::pin!(s3::upload_stream(s3, bucket, &object_key, pieces, u64::MAX));
+        let mut timer = tokio::time::interval(TELL_EVERY);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        timer.reset();
+        let stored = loop {
+            tokio::select! {
+                stored = &mut storing => break stored,
+                _ = timer.tick() => {
+                    let (rows, total) = counter.read();
+                    self.tell(run, rows, total).await?;
+                }
+            }
+        };
+        match stored {
+            Ok(stored) => {
+                let Produced { rows, changes } = producing.await.map_err(JobError::retry)?.map_err(told)?;
+                let bytes = i64::try_from(stored.bytes).unwrap_or(i64::MAX);
+                Ok(Made { object_key: object_key.clone(), rows, bytes, sha256: stored.sha256, changes })
+            }
+            // What the producer said went through the pipe as text.
+            Err(UploadError::Interrupted(text)) => match producing.await.map_err(JobError::retry)? {
+                Err(error) => Err(told(error)),
+                Ok(_) => Err(JobError::Retry(anyhow!("{text}"))),
+            },
+            Err(error) => Err(JobError::retry(error)),
+        }
+    }
+
+    /// Says in the row how far it is. The checkpoint stays: a worker that takes over starts the file again.
+    async fn tell(&self, run: &JobRun, rows: i64, total: Option<i64>) -> Result<(), JobError> {
+        let mut conn = self.resources.database.pool.acquire().await.map_err(JobError::retry)?;
+        let progress = Progress { total, processed: rows, successful: rows, failed: 0 };
+        run.checkpoint(&mut conn, &Value::Null, &progress).await?;
+        Ok(())
+    }
+}
+
+/// What becomes of a file that could not be produced.
+fn told(error: ProduceError) -> JobError {
+    match error {
+        ProduceError::Letter { .. } | ProduceError::NoCampaign(_) => JobError::fail(error),
+        ProduceError::Stopped => JobError::Release,
+        ProduceError::Database(_) | ProduceError::Abandoned | ProduceError::Compress(_) => {
+            JobError::retry(error)
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What dead workers leave in the bucket, where every attempt at a file has a folder of its own:
+//! `campaign-reports/{run}/{campaign}/{attempt}/{name}`. So a worker that lost its file without knowing overwrites
+//! nothing.
+
+use anyhow::Context as _;
+use aws_sdk_s3::{
+    Client,
+    error::DisplayErrorContext,
+    types::{Delete, ObjectIdentifier},
+};
+use uuid::Uuid;
+
+/// What the service keeps in the bucket, which it may share.
+pub const FOLDER: &str = "campaign-reports/";
+
+/// Where an attempt at a file puts it.
+pub fn object_key(run: Uuid, campaign: i64, attempt: i64, name: &str) -> String {
+    format!("{}{attempt}/{name}", folder(run, campaign))
+}
+
+/// Where all attempts at a file are.
+pub fn folder(run: Uuid, campaign: i64) -> String {
+    format!("{FOLDER}{run}/{campaign}/")
+}
+
+/// A multipart upload that was begun and not ended.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    pub key: String,
+    pub id: String,
+}
+
+/// The uploads under `prefix` that were begun and not ended.
+///
+/// # Errors
+/// S3.
+pub async fn unfinished(s3: &Client, bucket: &str, prefix: &str) -> anyhow::Result<Vec<Unfinished>> {
+    let (mut found, mut after) = (Vec::new(), None::<(String, String)>);
+    loop {
+        let mut ask = s3.list_multipart_uploads().bucket(bucket).prefix(prefix);
+        if let Some((key, id)) = &after {
+            ask = ask.key_marker(key).upload_id_marker(id);
+        }
+        let page = ask.send().await.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+        found.extend(page.uploads().iter().filter_map(|upload| {
+            Some(Unfinished { key: upload.key()?.to_owned(), id: upload.upload_id()?.to_owned() })
+        }));
+        after =
+            page.next_key_marker().zip(page.next_upload_id_marker()).map(|(key, id)| (key.into(), id.into()));
+        if page.is_truncated() != Some(true) || after.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// Discards uploads and their parts.
+///
+/// # Errors
+/// S3.
+pub async fn discard(s3: &Client, bucket: &str, uploads: &[Unfinished]) -> anyhow::Result<()> {
+    for upload in uploads {
+        let abort = s3.abort_multipart_upload().bucket(bucket).key(&upload.key).upload_id(&upload.id);
+        if let Err(error) = abort.send().await {
+            use aws_sdk_s3::error::ProvideErrorMetadata as _;
+            // Somebody else was faster.
+            if error.code() != Some("NoSuchUpload") {
+                anyhow::bail!("{}", DisplayErrorContext(error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The objects under `prefix`, with when they were last modified, in seconds since 1970.
+///
+/// # Errors
+/// S3.
+pub async fn objects(s3: &Client, bucket: &str, prefix: &str) -> anyhow::Result<Vec<(String, i64)>> {
+    let mut pages = s3.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+        let named = page.contents().iter().filter_map(|object| {
+            Some((object.key()?.to_owned(), object.last_modified().map_or(0, |time| time.secs())))
+        });
+        found.extend(named);
+    }
+    Ok(found)
+}
+
+/// Deletes objects. One that is not there is deleted already.
+///
+/// # Errors
+/// S3.
+pub async fn delete(s3: &Client, bucket: &str, keys: &[String]) -> anyhow::Result<()> {
+    // So many S3 takes at once.
+    for keys in keys.chunks(1_000) {
+        let objects = keys.iter().map(|key| ObjectIdentifier::builder().key(key).build());
+        let objects = objects.collect::<Result<Vec<_>, _>>().context("naming the objects")?;
+        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build()?;
+        let answer = s3.delete_objects().bucket(bucket).delete(delete).send().await;
+        let answer = answer.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+        if let Some(error) = answer.errors().first() {
+            anyhow::bail!("{:?} was not deleted: {:?}", error.key(), error.message());
+        }
+    }
+    Ok(())
+}

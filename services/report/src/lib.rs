@@ -1,0 +1,23 @@
+//! Campaign reports: a date in, one file a campaign out, however many rows.
+
+mod app;
+mod asking;
+pub mod config;
+pub mod domain;
+pub mod files;
+mod http;
+mod jobs;
+mod leftovers;
+mod live;
+pub mod load;
+mod resources;
+mod retention;
+mod run_end;
+mod scheduler;
+pub mod storage;
+
+pub use app::{doctor, run_api, run_worker};
+use resources::Resources;
+
+/// The service's name, in health, metrics, tables and messages.
+pub const SERVICE: &str = "report";

@@ -1,0 +1,85 @@
+//! `api` takes wishes, `worker` keeps events and makes files, `migrate` brings the schema to this version, `doctor` looks for
+//! what must not be.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use chassis::{
+    config::{DatabaseSettings, Env},
+    db, shutdown, telemetry, tls,
+};
+use clap::{Parser, Subcommand};
+use report::{
+    config::{Config, ReportSettings, Role},
+    doctor,
+    load::{Files, load},
+    run_api, run_worker,
+    storage::migrations::Migrator,
+};
+
+/// Campaign reports.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Subcommand)]
+enum Command {
+    /// Serve HTTP.
+    Api,
+    /// Keep what events tell, and make files.
+    Worker,
+    /// Bring the database schema to this version.
+    Migrate,
+    /// Load campaigns and messages from CSV files in the tables' layout; run again, it goes on where it was.
+    Load {
+        /// `ta_sms_maestro`: id, fecha, nombre, estado, descripcion.
+        #[arg(long)]
+        maestro: Option<PathBuf>,
+        /// `ta_sms_detalle`: id, id_maestro, telefono, mensaje, fecha_envio, estado, error.
+        #[arg(long)]
+        detalle: Option<PathBuf>,
+    },
+    /// Check the invariants in the database; exits with 1 where one is broken.
+    Doctor,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let _failpoints = failpoints::arm();
+    let arguments = Arguments::parse();
+    tls::install();
+    let _telemetry = telemetry::init(report::SERVICE)?;
+    let shutdown = shutdown::token()?;
+    match arguments.command {
+        Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
+        Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
+        Command::Migrate => db::migrate::<Migrator>(&database()?, report::SERVICE, &shutdown).await?,
+        Command::Load { maestro, detalle } => {
+            let mut env = Env::from_process();
+            let (settings, reports) = (DatabaseSettings::read(&mut env), ReportSettings::read(&mut env));
+            env.finish()?;
+            let files = Files { maestro, detalle, zone: reports.zone };
+            load(&settings, &files, &shutdown).await?;
+        }
+        Command::Doctor => {
+            let findings = doctor(&database()?, &shutdown).await?;
+            for finding in &findings {
+                println!("{finding}");
+            }
+            if !findings.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
+            println!("report: nothing wrong");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn database() -> anyhow::Result<DatabaseSettings> {
+    let mut env = Env::from_process();
+    let settings = DatabaseSettings::read(&mut env);
+    env.finish()?;
+    Ok(settings)
+}

@@ -1,0 +1,96 @@
+//! `ta_sms_detalle`: the messages, a partition a day.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+use crate::domain::params::MessageState;
+
+/// A message as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its id where it comes from.
+    pub id: Uuid,
+    pub version: i64,
+    pub phone: String,
+    pub text: String,
+    pub sent_at: Option<DateTime<Utc>>,
+    pub state: MessageState,
+    pub error: Option<String>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is in the table; so many of its messages were new or newer.
+    Rows(i64),
+    /// There is no such campaign (any more).
+    NoCampaign,
+}
+
+/// The partition of a day.
+fn partition(fecha: NaiveDate) -> String {
+    format!("ta_sms_detalle_{}", fecha.format("%Y%m%d"))
+}
+
+/// Makes the partition of a day, unless it is there.
+pub async fn ensure_day(conn: &mut PgConnection, fecha: NaiveDate) -> sqlx::Result<()> {
+    sqlx::query("select ensure_day($1)").bind(fecha).execute(conn).await.map(drop)
+}
+
+/// Whether an error says that the partition of a day is not there.
+pub fn is_missing_day(error: &sqlx::Error) -> bool {
+    // undefined_table
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("42P01"))
+}
+
+/// Writes messages of one campaign, each message once in `messages` and all in the order of their ids, so that two
+/// writers of the same rows take turns instead of deadlocking. What is there in this version or a later one stays.
+/// One statement: the rows, and the campaign's counts with them. The campaign's row is locked last, so that
+/// writers of one campaign wait for each other's commit only.
+pub async fn write(
+    conn: &mut PgConnection,
+    campaign: i64,
+    fecha: NaiveDate,
+    messages: &[Message],
+) -> sqlx::Result<Written> {
+    // Into the partition itself: the table would route row by row.
+    let statement = format!(
+        "with campaign as (select id from ta_sms_maestro where id = $1),
+         written as (
+             insert into {partition} as d
+                 (id_maestro, fecha, mensaje_id, version, telefono, mensaje, fecha_envio, estado, error)
+             select $1, $2, t.* from campaign,
+                 unnest($3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[], $8::text[], $9::text[]) t
+             on conflict (id_maestro, mensaje_id, fecha) do update
+             set version = excluded.version, telefono = excluded.telefono, mensaje = excluded.mensaje,
+                 fecha_envio = excluded.fecha_envio, estado = excluded.estado, error = excluded.error
+             where d.version < excluded.version
+             returning xmax = 0 as is_new),
+         counted as (
+             select count(*) as rows, count(*) filter (where is_new) as fresh from written),
+         marked as (
+             update ta_sms_maestro m set cambios = m.cambios + 1, filas = m.filas + c.fresh
+             from counted c where m.id = $1 and c.rows > 0)
+         select c.rows, exists (select from campaign) from counted c",
+        partition = partition(fecha)
+    );
+    let column = |of: fn(&Message) -> &str| messages.iter().map(of).collect::<Vec<_>>();
+    let ids: Vec<_> = messages.iter().map(|message| message.id).collect();
+    let versions: Vec<_> = messages.iter().map(|message| message.version).collect();
+    let times: Vec<_> = messages.iter().map(|message| message.sent_at).collect();
+    let errors: Vec<_> = messages.iter().map(|message| message.error.as_deref()).collect();
+    let (rows, known): (i64, bool) = sqlx::query_as(AssertSqlSafe(statement))
+        .bind(campaign)
+        .bind(fecha)
+        .bind(ids)
+        .bind(versions)
+        .bind(column(|message| &message.phone))
+        .bind(column(|message| &message.text))
+        .bind(times)
+        .bind(column(|message| message.state.name()))
+        .bind(errors)
+        .fetch_one(conn)
+        .await?;
+    Ok(if known { Written::Rows(rows) } else { Written::NoCampaign })
+}

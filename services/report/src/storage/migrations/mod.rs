@@ -1,0 +1,20 @@
+//! The schema `report`. The tables of outbox, jobs and chassis come first.
+
+mod m0001_campaigns;
+mod m0002_runs;
+
+use sea_orm_migration::prelude::*;
+
+/// All migrations of the service, in order.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let mut all = outbox::migrations();
+        all.extend(jobs::migrations());
+        all.extend(chassis::migrations());
+        all.push(Box::new(m0001_campaigns::Migration));
+        all.push(Box::new(m0002_runs::Migration));
+        all
+    }
+}

@@ -1,0 +1,105 @@
+//! Runs while things change and die under them.
+
+use anyhow::{Context, Result, ensure};
+use e2e::reports::{arrived, file, finished, ids, report, scene, slashed, today};
+use sea_orm::sqlx;
+use serde_json::json;
+use stack::platform::{Campaign, Settled};
+
+#[tokio::test]
+async fn a_file_is_one_snapshot_while_its_rows_change() -> Result<()> {
+    let (scene, sms, operator) = scene("reportsnap").await?;
+    let day = today();
+    let campaign = Campaign::new("Viva", day);
+    sms.started(&campaign, 5_000).await?;
+    let rows: Vec<_> = (0..5_000).map(|row| Settled::sent(row, "g0")).collect();
+    sms.settled(&campaign, &rows).await?;
+    arrived(&scene, 5_000).await?;
+    let (pool, id) = (scene.platform.reports().await?, ids(&operator, day).await?[0]);
+    // Generation after generation: each transaction rewrites every row's text and adds a row.
+    let writer = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            for generation in 1..60 {
+                let mut transaction = pool.begin().await?;
+                sqlx::query("update ta_sms_detalle set mensaje = $1 where id_maestro = $2")
+                    .bind(format!("g{generation}"))
+                    .bind(id)
+                    .execute(&mut *transaction)
+                    .await?;
+                sqlx::query(
+                    "insert into ta_sms_detalle (id_maestro, fecha, mensaje_id, version, telefono, mensaje, estado)
+                     values ($2, $3, gen_random_uuid(), 1, '+57', $1, 'ENVIADO')",
+                )
+                .bind(format!("g{generation}"))
+                .bind(id)
+                .bind(day)
+                .execute(&mut *transaction)
+                .await?;
+                sqlx::query(
+                    "update ta_sms_maestro set filas = filas + 1, cambios = cambios + 1 where id = $1",
+                )
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
+                transaction.commit().await?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    let mut generations = std::collections::BTreeSet::new();
+    while !writer.is_finished() {
+        let run = report(&operator, &json!({ "fecha": slashed(day), "forzar": true })).await?;
+        ensure!(run["estado"] == "COMPLETADO", "{run}");
+        let text = file(&operator, &run, id).await?;
+        let mut reader = csv::Reader::from_reader(&text[..]);
+        let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
+        let generation: usize = records[0][4].trim_start_matches('g').parse()?;
+        ensure!(records.iter().all(|record| record[4] == records[0][4]), "rows of several generations");
+        ensure!(records.len() == 5_000 + generation, "{} rows in generation {generation}", records.len());
+        generations.insert(generation);
+    }
+    writer.await??;
+    ensure!(generations.len() > 1, "nothing changed meanwhile: {generations:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dead_workers_file_is_made_by_another_and_a_cancel_ends_a_run() -> Result<()> {
+    let (mut scene, sms, operator) = scene("reportdead").await?;
+    let day = today();
+    for number in 0..20 {
+        let campaign = Campaign::new(&format!("C{number}"), day);
+        sms.started(&campaign, 500).await?;
+        let rows: Vec<_> = (0..500).map(|row| Settled::sent(row, "hola")).collect();
+        sms.settled(&campaign, &rows).await?;
+    }
+    arrived(&scene, 10_000).await?;
+    let asked = operator.post("/api/v1/reports", &json!({ "fecha": slashed(day) })).await?;
+    let id = asked.body["id"].as_str().context("an id")?.to_owned();
+    let worker = &mut scene.platform.report.as_mut().context("report")?.workers[0];
+    worker.kill().await?;
+    worker.restart().await?;
+    let run = finished(&operator, &id).await?;
+    ensure!(run["estado"] == "COMPLETADO" && run["filas"] == 10_000, "{run}");
+    ensure!(run["archivos"] == json!({ "total": 20, "completados": 20, "fallidos": 0 }), "{run}");
+
+    // Nobody works on this one until its end was asked for.
+    let worker = &mut scene.platform.report.as_mut().context("report")?.workers[0];
+    worker.kill().await?;
+    let asked = operator.post("/api/v1/reports", &json!({ "fecha": slashed(day), "forzar": true })).await?;
+    let id = asked.body["id"].as_str().context("an id")?.to_owned();
+    let cancelled = operator.post(&format!("/api/v1/reports/{id}/cancel"), &json!({})).await?;
+    ensure!(cancelled.status == 202 && cancelled.body["cancelado"] == true, "{cancelled}");
+    worker.restart().await?;
+    let run = finished(&operator, &id).await?;
+    ensure!(run["estado"] == "ERROR" && run["cancelado"] == true, "{run}");
+    ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
+    // Thought better of.
+    let retried = operator.post(&format!("/api/v1/reports/{id}/retry"), &json!({})).await?;
+    ensure!(retried.status == 202, "{retried}");
+    let run = finished(&operator, &id).await?;
+    ensure!(run["estado"] == "COMPLETADO" && run["cancelado"] == false, "{run}");
+    ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
+    Ok(())
+}
