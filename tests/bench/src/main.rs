@@ -5,6 +5,7 @@
 mod catalog;
 mod figure;
 mod messaging;
+mod report;
 
 use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ enum Suite {
     Messaging,
     /// Uploads of supplier catalogs
     Catalog,
+    /// Reports of SMS campaigns
+    Report,
 }
 
 #[tokio::main]
@@ -38,6 +41,7 @@ async fn main() -> ExitCode {
     let measured = match arguments.suite {
         Suite::Messaging => messaging::measure(wanted).await,
         Suite::Catalog => catalog::measure(wanted).await,
+        Suite::Report => report::measure(wanted).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

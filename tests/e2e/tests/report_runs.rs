@@ -103,3 +103,55 @@ async fn a_dead_workers_file_is_made_by_another_and_a_cancel_ends_a_run() -> Res
     ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
     Ok(())
 }
+
+#[tokio::test]
+async fn existing_data_is_loaded_once_and_goes_on_where_it_was() -> Result<()> {
+    let (scene, sms, operator) = scene("reportload").await?;
+    let day = today();
+    // A live campaign, whose own ids may be the same as those of the files.
+    let live = Campaign::new("Viva", day);
+    sms.started(&live, 1).await?;
+    sms.settled(&live, &[Settled::sent(1, "hola")]).await?;
+    arrived(&scene, 1).await?;
+    let (maestro, detalle) = (scene.dir.join("maestro.csv"), scene.dir.join("detalle.csv"));
+    std::fs::write(
+        &maestro,
+        format!("id,fecha,nombre,estado,descripcion\n1,{day},Uno,CERRADA,\n2,{day},\"Do,s\",,x\n"),
+    )?;
+    let mut lines = "id,id_maestro,telefono,mensaje,fecha_envio,estado,error\n".to_owned();
+    for row in 1..=12_000 {
+        let campaign = 1 + row % 2;
+        lines.push_str(&format!("{row},{campaign},+57300{row:07},hola {row},{day} 10:00:00,ENVIADO,\n"));
+    }
+    std::fs::write(&detalle, format!("{lines}12001,1,+57,\"roto\",,PERDIDO,\n"))?;
+    let api = scene.platform.report.as_ref().context("report")?.api.service();
+    let (maestro, detalle) = (maestro.display().to_string(), detalle.display().to_string());
+    let load = api.with_args(&["load", "--maestro", &maestro, "--detalle", &detalle]);
+
+    for _ in 0..2 {
+        let (status, said) = load.run().await?;
+        ensure!(!status.success(), "the last line makes no sense: {said}");
+        // Whole batches of 5,000 are in.
+        arrived(&scene, 10_001).await?;
+    }
+    let pool = scene.platform.reports().await?;
+    let query = "select rows from loads where not finished";
+    let (rows,): (i64,) = sqlx::query_as(query).fetch_one(&pool).await?;
+    ensure!(rows == 10_000, "the second time went on after {rows} rows");
+    std::fs::write(scene.dir.join("detalle.csv"), lines)?;
+    for _ in 0..2 {
+        let (status, said) = load.run().await?;
+        ensure!(status.success(), "{said}");
+        arrived(&scene, 12_001).await?;
+    }
+    let run = report(&operator, &json!({ "fecha": slashed(day) })).await?;
+    ensure!(run["filas"] == 12_001 && run["archivos"]["completados"] == 3, "{run}");
+    let loaded = ids(&operator, day).await?[1];
+    let text = String::from_utf8(file(&operator, &run, loaded).await?)?;
+    ensure!(
+        text.contains(&format!("{loaded},Uno,{day},+573000000002,hola 2,{day} 10:00:00,ENVIADO,\r\n")),
+        "{text:.300}"
+    );
+    ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
+    Ok(())
+}
