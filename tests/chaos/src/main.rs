@@ -4,6 +4,7 @@
 mod arena;
 mod case;
 mod points;
+mod reports;
 mod round;
 mod tasks;
 
@@ -20,12 +21,12 @@ struct Arguments {
     /// What to break
     #[arg(value_enum)]
     suite: Suite,
-    /// Rounds a case, each proven to have struck in the middle of work
-    #[arg(long, default_value_t = 20)]
-    rounds: u32,
+    /// Rounds a case, each proven to have struck in the middle of work: 20 of uploads, 10 of reports unless told
+    #[arg(long)]
+    rounds: Option<u32>,
     /// This case only
-    #[arg(long, value_enum)]
-    case: Option<Case>,
+    #[arg(long)]
+    case: Option<String>,
     /// The same seed gives the same workbooks and the same moments
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -35,38 +36,67 @@ struct Arguments {
 enum Suite {
     /// Uploads of supplier catalogs
     Catalog,
+    /// Reports of SMS campaigns
+    Report,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Suite::Catalog = arguments.suite;
-    let cases = arguments.case.map_or_else(|| Case::value_variants().to_vec(), |case| vec![case]);
-    let mut unmeasured = 0;
-    for case in cases {
-        let line = measure(case, &arguments)
+    let unmeasured = match arguments.suite {
+        Suite::Catalog => {
+            let arguments = &arguments;
+            each(arguments, |case| async move {
+                measure(case, arguments).await.map(|tally| Line::new(case, tally))
+            })
             .await
-            .and_then(|tally| serde_json::to_string(&Line::new(case, tally)).context("a line of results"));
+        }
+        Suite::Report => {
+            let (rounds, seed) = (arguments.rounds.unwrap_or(10), arguments.seed);
+            each(&arguments, |case| reports::measure(case, rounds, seed)).await
+        }
+    };
+    if unmeasured == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Measures the wanted cases and prints a line each. How many could not be measured.
+async fn each<C: ValueEnum, L: Serialize, F: Future<Output = Result<L>>>(
+    arguments: &Arguments,
+    measure: impl Fn(C) -> F,
+) -> usize {
+    let name =
+        |case: &C| case.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let all = C::value_variants().iter();
+    let cases = all.filter(|case| arguments.case.as_ref().is_none_or(|wanted| *wanted == name(case)));
+    let (mut unmeasured, mut found) = (0, false);
+    for case in cases {
+        found = true;
+        let line = measure(case.clone()).await;
+        let line = line.and_then(|line| serde_json::to_string(&line).context("a line of results"));
         match line {
             Ok(line) => println!("{line}"),
             Err(error) => {
-                eprintln!("{}: could not be measured: {error:#}", case.name());
+                eprintln!("{}: could not be measured: {error:#}", name(case));
                 unmeasured += 1;
             }
         }
     }
-    if unmeasured == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if !found {
+        eprintln!("no such case: {:?}", arguments.case);
+    }
+    unmeasured + usize::from(!found)
 }
 
 async fn measure(case: Case, arguments: &Arguments) -> Result<Tally> {
+    let rounds = arguments.rounds.unwrap_or(20);
     eprintln!("{}: starting servers and services", case.name());
     let mut arena = arena::Arena::start(case).await?;
     let mut tally = match case {
         Case::Failpoints => points::walk(&mut arena, arguments.seed).await?,
         Case::UndoKill | Case::ApplyKill | Case::CancelRace => {
-            tasks::rounds(&mut arena, arguments.rounds, arguments.seed).await?
+            tasks::rounds(&mut arena, rounds, arguments.seed).await?
         }
-        _ => round::rounds(&mut arena, arguments.rounds, arguments.seed).await?,
+        _ => round::rounds(&mut arena, rounds, arguments.seed).await?,
     };
     let late = arena.late_events(&tally.tasks).await?;
     tally.duplicated += late;
