@@ -177,7 +177,7 @@ async fn settle(scene: &Scene, work: &scene::Work, line: &mut Line) -> Result<bo
 }
 
 /// The points that a report comes by. Those of uploads it never does; those of retries and dead letters are
-/// messaging's own, whatever the service, and the suite `catalog` visits them.
+/// messaging's own and those of the sweep the jobs' own, whatever the service: the suite `catalog` visits them.
 const POINTS: [Point; 8] = [
     Point::RelayPublished,
     Point::RelayDeleted,
