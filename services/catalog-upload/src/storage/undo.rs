@@ -15,8 +15,9 @@ pub async fn changes_before(
     before_row: u32,
     size: usize,
 ) -> sqlx::Result<Vec<Change>> {
+    // Changes from before the change log had versions have none: what came of their products is not known.
     const QUERY: &str = "
-        select row_number, product_id, version, before->>'codigo' from import_changes
+        select row_number, product_id, coalesce(version, 0), before->>'codigo' from import_changes
         where import_id = $1 and row_number < $2 order by row_number desc limit $3";
     let rows: Vec<(i32, String, i64, Option<String>)> = sqlx::query_as(QUERY)
         .bind(import)

@@ -74,13 +74,15 @@ alter table import_changes
     drop constraint import_changes_import_id_fkey,
     drop constraint import_changes_action_check,
     drop constraint import_changes_pkey,
-    add primary key (import_id, row_number),
     -- The version that the change gave the product (of a deletion: that the deletion had).
     add column version bigint,
     -- The product before the change, as JSON; null where there was none.
     add column before jsonb;
-alter table import_changes add constraint import_changes_action_check
-    check (action in ('created', 'updated', 'deleted', 'restored'));
+-- Apart from the drop, so that it takes the old one's name.
+alter table import_changes
+    add primary key (import_id, row_number),
+    add constraint import_changes_action_check
+        check (action in ('created', 'updated', 'deleted', 'restored'));
 
 create table import_warnings (
     import_id uuid not null,
@@ -163,20 +165,28 @@ drop table bodegas;
 drop table product_edits;
 drop table import_plan;
 drop table import_warnings;
-delete from import_changes where action in ('deleted', 'restored');
+-- The earlier version knows no dry runs and no undos, and a file has one import there.
+create temporary table leaving on commit drop as select id from imports where kind <> 'import';
+delete from import_changes where import_id in (select id from leaving);
+delete from import_rejections where import_id in (select id from leaving);
+delete from imports where id in (select id from leaving);
+delete from jobs where id in (select id from leaving) or kind = 'catalog.reports';
 alter table import_changes
     drop constraint import_changes_action_check,
     drop constraint import_changes_pkey,
-    add primary key (import_id, product_id),
-    drop constraint import_changes_pkey,
-    add primary key (import_id, row_number),
     drop column version,
     drop column before;
-alter table import_changes add constraint import_changes_action_check check (action in ('created', 'updated'));
+alter table import_changes
+    add primary key (import_id, product_id),
+    add constraint import_changes_import_id_fkey foreign key (import_id) references imports (id),
+    add constraint import_changes_action_check check (action in ('created', 'updated'));
+alter table import_rejections
+    add constraint import_rejections_import_id_fkey foreign key (import_id) references imports (id);
 drop index imports_content, imports_object_key, imports_unpurged;
 alter table imports
     drop column kind, drop column all_or_nothing, drop column applies, drop column corrects, drop column undoes,
-    drop column result, drop column purged_at, drop column indexed_row, drop column indexed;
+    drop column result, drop column purged_at, drop column indexed_row, drop column indexed,
+    add constraint imports_object_key_key unique (object_key);
 alter table products alter column version set default 1;
 drop sequence product_versions;
 ";
