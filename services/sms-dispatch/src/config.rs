@@ -1,0 +1,55 @@
+use std::time::Duration;
+
+use chassis::config::{DatabaseSettings, Env};
+
+/// How contacts are imported.
+#[derive(Clone, Debug)]
+pub struct ImportSettings {
+    /// Rows a batch, one transaction each.
+    pub batch_rows: i64,
+    /// Batches at once.
+    pub workers: usize,
+    /// Indexes built at once after a load.
+    pub index_builders: usize,
+    /// How long a lease lasts without a sign of life. A dead worker's import waits so long for the next.
+    pub lease: Duration,
+    /// Attempts without progress before an import fails.
+    pub max_attempts: i32,
+}
+
+impl ImportSettings {
+    /// `CONTACTS_BATCH_ROWS` (50,000), `CONTACTS_WORKERS` (3), `CONTACTS_INDEX_BUILDERS` (2), `CONTACTS_LEASE_SECONDS` (30),
+    /// `CONTACTS_MAX_ATTEMPTS` (10).
+    pub fn read(env: &mut Env) -> Self {
+        let batch_rows = env.default("CONTACTS_BATCH_ROWS", 50_000, "a number of rows");
+        if !(1_000..=1_000_000).contains(&batch_rows) {
+            env.reject("CONTACTS_BATCH_ROWS", "is out of range, expected 1000 to 1000000");
+        }
+        let mut several = |name: &str, default: usize| {
+            let number = env.default(name, default, "a number from 1");
+            if number == 0 {
+                env.reject(name, "is 0, expected 1 or more");
+            }
+            number
+        };
+        let (workers, index_builders) = (several("CONTACTS_WORKERS", 3), several("CONTACTS_INDEX_BUILDERS", 2));
+        Self {
+            batch_rows,
+            workers,
+            index_builders,
+            lease: env.seconds("CONTACTS_LEASE_SECONDS", Duration::from_secs(30)),
+            max_attempts: env.default("CONTACTS_MAX_ATTEMPTS", 10, "a number of attempts"),
+        }
+    }
+}
+
+/// What the command line needs.
+///
+/// # Errors
+/// Every variable that is missing or wrong, at once.
+pub fn command_line() -> anyhow::Result<(DatabaseSettings, ImportSettings)> {
+    let mut env = Env::from_process();
+    let settings = (DatabaseSettings::read(&mut env), ImportSettings::read(&mut env));
+    env.finish()?;
+    Ok(settings)
+}

@@ -1,0 +1,188 @@
+//! `sms-dispatch import FILE`: the import of a file on this machine, with a progress bar. Run again, it goes on where it
+//! was.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use chassis::{
+    config::DatabaseSettings,
+    db::{self, Database},
+};
+use chrono::Utc;
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use jobs::{Job, NewJob, Progress, Runner, State};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    csv::Mapping,
+    source::{Source, fingerprint, name},
+    watch::Show,
+};
+use crate::{
+    config::ImportSettings,
+    jobs::import_contacts::{ImportContacts, InPlace, LOCAL_KIND},
+    storage::{
+        audit,
+        imports::{self, Import, NewImport, Options},
+    },
+};
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub file: PathBuf,
+    pub consent: Option<String>,
+    pub dry_run: bool,
+    pub limit: Option<u64>,
+    pub batch_size: Option<i64>,
+    pub workers: Option<usize>,
+    pub mapping: Mapping,
+    /// Who asks, for the audit.
+    pub actor: String,
+}
+
+/// Imports the file, or goes on with its unfinished import. Returns the import as it ended.
+///
+/// # Errors
+/// A file that can't be read, an import that failed (with its reason), the database, a wish to stop.
+pub async fn run(
+    database: &DatabaseSettings,
+    settings: ImportSettings,
+    wish: &Wish,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Import> {
+    let settings = ImportSettings { workers: wish.workers.unwrap_or(settings.workers), ..settings };
+    let database = db::connect(database, "sms-dispatch import", shutdown).await?;
+    let id = ensure_job(&database, &settings, wish).await?;
+    let bar = bar();
+    let work = ImportContacts {
+        pool: database.pool.clone(),
+        settings: Arc::new(settings.clone()),
+        show: show(bar.clone()),
+        files: Box::new(InPlace),
+    };
+    let runner = Runner::new(database.pool.clone()).lease(settings.lease);
+    let job = loop {
+        // What goes wrong on the way is in the job's row.
+        let attempt = runner.run(id, shutdown, &work).await;
+        if shutdown.is_cancelled() {
+            bail!("told to stop; run the same command again to go on");
+        }
+        let job = job(&database, id).await;
+        match (attempt, job) {
+            (_, Ok(job)) if job.state.is_final() => break job,
+            (_, Ok(job)) => wait(&bar, &job, shutdown).await,
+            (attempt, Err(error)) => {
+                bar.set_message(format!("{error:#}"));
+                tracing::debug!(?attempt, "no job to look at");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    bar.finish_and_clear();
+    match job.state {
+        State::Completed => imports::get(&database.pool, id).await?.context("the import's row is gone"),
+        state => bail!("the import {}: {}", state.name(), job.error.unwrap_or_default()),
+    }
+}
+
+async fn job(database: &Database, id: Uuid) -> anyhow::Result<Job> {
+    let mut conn = database.pool.acquire().await?;
+    jobs::get(&mut conn, id).await?.context("the job's row is gone")
+}
+
+/// Says what the job waits for, and waits a little.
+async fn wait(bar: &ProgressBar, job: &Job, shutdown: &CancellationToken) {
+    let until = job.lease_until.unwrap_or(job.next_run_at);
+    let left = (until - Utc::now()).num_seconds().max(0);
+    let why = job.error.as_deref().unwrap_or("another process holds this import, or died with it");
+    bar.set_message(format!("goes on in {left} s: {why}"));
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// The job to work off: the file's unfinished one, or a new one.
+async fn ensure_job(database: &Database, settings: &ImportSettings, wish: &Wish) -> anyhow::Result<Uuid> {
+    let path = std::path::absolute(&wish.file)?;
+    let options = Options {
+        dry_run: wish.dry_run,
+        limit: wish.limit,
+        batch_size: Some(wish.batch_size.unwrap_or(settings.batch_rows)),
+        mapping: wish.mapping.clone(),
+    };
+    let (mark, kind) = tokio::task::spawn_blocking({
+        let (path, options) = (path.clone(), options.clone());
+        move || look(&path, &options)
+    })
+    .await??;
+    if let Some(id) = imports::unfinished(&database.pool, LOCAL_KIND, &mark, &options).await? {
+        eprintln!("goes on with import {id}");
+        return Ok(id);
+    }
+    let id = Uuid::now_v7();
+    let new = NewJob {
+        id,
+        kind: LOCAL_KIND,
+        params: serde_json::Value::Null,
+        user: Some(wish.actor.clone()),
+        idempotency_key: None,
+        request_hash: None,
+        max_attempts: settings.max_attempts,
+    };
+    let import = NewImport {
+        id,
+        source: &name(&path),
+        kind,
+        object_key: None,
+        path: path.to_str(),
+        fingerprint: Some(&mark),
+        consent: wish.consent.as_deref().unwrap_or("unknown"),
+        options: &options,
+        imported_by: &wish.actor,
+    };
+    let mut transaction = database.pool.begin().await?;
+    jobs::create(&mut transaction, new).await?;
+    imports::insert(&mut transaction, &import).await?;
+    let details = json!({"source": import.source, "consent": import.consent, "options": options});
+    audit::record(&mut transaction, &wish.actor, "import_started", Some(&id.to_string()), &details).await?;
+    transaction.commit().await?;
+    Ok(id)
+}
+
+fn look(path: &Path, options: &Options) -> anyhow::Result<(String, super::source::Kind)> {
+    let source = Source::open(path, options.limit, &options.mapping)?;
+    Ok((fingerprint(path)?, source.kind()))
+}
+
+/// Rows of all rows, per cent, rows/s, time to go, errors. On standard error, where there is a terminal.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = write!(out, "{} rows/s", HumanCount(state.per_sec() as u64));
+    };
+    let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {percent}% {rate} eta {eta} {wide_msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate));
+    bar
+}
+
+fn show(bar: ProgressBar) -> Box<Show> {
+    Box::new(move |progress: &Progress, phase: &str| {
+        if let Some(total) = progress.total {
+            bar.set_length(total.unsigned_abs());
+        }
+        if bar.position() == 0 && progress.processed > 0 {
+            // What earlier attempts did says nothing about how fast this one is.
+            bar.reset_eta();
+        }
+        bar.set_position(progress.processed.unsigned_abs());
+        bar.set_message(format!("{} rejected, {phase}", HumanCount(progress.failed.unsigned_abs())));
+    })
+}

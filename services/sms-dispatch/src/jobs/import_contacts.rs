@@ -1,0 +1,227 @@
+//! Imports of contacts: one at a time, resumed where they were, the same for a worker and for the command line.
+
+use std::{path::PathBuf, sync::Arc, time::{Duration, Instant}};
+
+use anyhow::{Context as _, anyhow, ensure};
+use async_trait::async_trait;
+use jobs::{Job, JobRun, Outcome, State, Work};
+use messaging::JobError;
+use sea_orm::sqlx::{self, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use serde_json::{Value, json};
+
+use crate::{
+    config::ImportSettings,
+    import::{
+        encode::Common,
+        index,
+        load::Load,
+        merge, settle,
+        source::{Source, fingerprint},
+        watch::{Show, Watch},
+    },
+    storage::{
+        audit, batches,
+        imports::{self, Import, Mode},
+        indexes, numbering_plan,
+    },
+};
+
+/// Jobs of files that workers fetch from S3.
+pub const KIND: &str = "sms.imports";
+/// Jobs of files on the machine of who runs the command line: no worker could read them.
+pub const LOCAL_KIND: &str = "sms.local_imports";
+
+/// Brings contacts in.
+pub struct ImportContacts {
+    pub pool: PgPool,
+    pub settings: Arc<ImportSettings>,
+    /// Told of each step.
+    pub show: Box<Show>,
+    /// Where the file is, by its import.
+    pub files: Box<dyn Files>,
+}
+
+/// Where an import's file can be read, on this machine.
+#[async_trait]
+pub trait Files: Send + Sync {
+    /// A path that lasts as long as what is returned.
+    async fn fetch(&self, import: &Import) -> Result<Fetched, JobError>;
+}
+
+/// A file on this machine; a copy is removed with this.
+pub struct Fetched {
+    pub path: PathBuf,
+    pub copy: Option<tempfile::TempPath>,
+}
+
+#[async_trait]
+impl Work for ImportContacts {
+    async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        let import = imports::get(&self.pool, run.job.id).await.map_err(JobError::retry)?;
+        let import = import.ok_or_else(|| JobError::fail(anyhow!("the job has no import")))?;
+        let file = self.files.fetch(&import).await?;
+        let opened = tokio::task::spawn_blocking({
+            let (path, options) = (file.path.clone(), import.options.clone());
+            move || anyhow::Ok((fingerprint(&path)?, Source::open(&path, options.limit, &options.mapping)?))
+        });
+        let (fingerprint, source) = opened.await.map_err(JobError::retry)?.map_err(JobError::Fail)?;
+        if let Some(known) = &import.fingerprint
+            && *known != fingerprint
+        {
+            return Err(JobError::fail(anyhow!("{} is not the file that this import began with", import.source)));
+        }
+        let _turn = Turn::take(&self.pool, run).await?;
+        let steps = Steps { work: self, run, import: &import, source: Arc::new(source) };
+        steps.run(&fingerprint).await.map(Outcome::Done)
+    }
+
+    async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
+        if job.state == State::Completed {
+            let report = job.result.clone().context("a completed import has a report")?;
+            let number: i32 = sqlx::query_scalar("select number from imports where id = $1")
+                .bind(job.id)
+                .fetch_one(&mut *conn)
+                .await?;
+            let sums = batches::sums(conn, number).await?;
+            imports::record_end(conn, job.id, &sums, &report).await?;
+        }
+        let actor = job.user.as_deref().unwrap_or("unknown");
+        let details = json!({"state": job.state.name(), "error": job.error});
+        audit::record(conn, actor, "import_ended", Some(&job.id.to_string()), &details).await?;
+        Ok(())
+    }
+}
+
+/// The steps of one attempt.
+struct Steps<'a> {
+    work: &'a ImportContacts,
+    run: &'a JobRun,
+    import: &'a Import,
+    source: Arc<Source>,
+}
+
+impl Steps<'_> {
+    /// Takes every step that is not taken yet, and gives the quality report.
+    async fn run(&self, fingerprint: &str) -> Result<Value, JobError> {
+        let (pool, settings, import) = (&self.work.pool, &self.work.settings, self.import);
+        let batch = import.options.batch_size.unwrap_or(settings.batch_rows);
+        let mode = match import.mode {
+            Some(mode) => mode,
+            None => self.begin(fingerprint, batch).await.map_err(JobError::retry)?,
+        };
+        let before = {
+            let mut conn = pool.acquire().await.map_err(JobError::retry)?;
+            batches::sums(&mut conn, import.number).await.map_err(JobError::retry)?
+        };
+        let total = self.source.rows();
+        let watch = Watch::new(self.run, &*self.work.show, total, (before.rows, before.rejected));
+        let plan = numbering_plan::read(pool).await.map_err(JobError::retry)?;
+        let common = Common {
+            import: import.number,
+            consent: import.consent.clone(),
+            stage_all: mode == Mode::Merge || !self.source.phones_are_unique(),
+        };
+        let load = Load {
+            pool,
+            source: &self.source,
+            common: &Arc::new(common),
+            plan: &Arc::new(plan),
+            watch: &watch,
+            batch,
+            workers: settings.workers,
+        };
+        self.timed("load", load.run()).await?;
+        let builders = settings.index_builders;
+        if mode == Mode::Fast {
+            self.timed("index", index_step(&watch, pool, 1, &[indexes::PHONE], 1)).await?;
+        }
+        self.timed("merge", merge::run(pool, import.number, &import.consent, &watch)).await?;
+        if mode == Mode::Fast {
+            self.timed("index", index_step(&watch, pool, 2, indexes::ALL, builders)).await?;
+            self.timed("vacuum", async { index::vacuum(pool).await.map_err(JobError::retry) }).await?;
+        }
+        let follow = async { settle::follow(pool, import.number).await.map_err(JobError::Retry) };
+        self.timed("settle", follow).await?;
+        let mut conn = pool.acquire().await.map_err(JobError::retry)?;
+        // What the tables hold will be the same at the next attempt.
+        let sums = settle::check(&mut conn, import.number).await.map_err(JobError::Fail)?;
+        Ok(json!({
+            "rows": sums.rows, "created": sums.created, "updated": sums.updated, "unchanged": sums.unchanged,
+            "merged": sums.merged, "rejected": sums.rejected, "repaired": sums.repaired,
+        }))
+    }
+
+    /// Decides how to write; before a load into an empty table its indexes go.
+    async fn begin(&self, fingerprint: &str, batch: i64) -> anyhow::Result<Mode> {
+        let mut transaction = self.work.pool.begin().await?;
+        let mode = imports::begin(&mut transaction, self.import, fingerprint, batch).await?;
+        if mode == Mode::Fast {
+            index::drop_all(&mut transaction, indexes::ALL).await?;
+        }
+        transaction.commit().await?;
+        tracing::info!(import = %self.import.id, mode = mode.name(), rows = self.source.rows(), "import begins");
+        Ok(mode)
+    }
+
+    /// Adds how long a step took to the import's row: over all attempts that finished it.
+    async fn timed(&self, step: &str, work: impl Future<Output = Result<(), JobError>>) -> Result<(), JobError> {
+        let started = Instant::now();
+        work.await?;
+        let seconds = started.elapsed().as_secs_f64();
+        imports::add_time(&self.work.pool, self.import.id, step, seconds).await.map_err(JobError::retry)?;
+        tracing::info!(import = %self.import.id, step, seconds, "import step done");
+        self.run.proceed()
+    }
+}
+
+async fn index_step(
+    watch: &Watch<'_>,
+    pool: &PgPool,
+    step: i64,
+    which: &[indexes::Index],
+    builders: usize,
+) -> Result<(), JobError> {
+    let mut transaction = pool.begin().await.map_err(JobError::retry)?;
+    watch.step(&mut transaction, "index", step).await?;
+    transaction.commit().await.map_err(JobError::retry)?;
+    index::build(pool, which, builders).await.map_err(JobError::Retry)
+}
+
+/// The right to be the one import that writes. It ends with its connection, however the process ends.
+struct Turn {
+    _conn: PoolConnection<Postgres>,
+}
+
+impl Turn {
+    async fn take(pool: &PgPool, run: &JobRun) -> Result<Self, JobError> {
+        let mut conn = pool.acquire().await.map_err(JobError::retry)?;
+        conn.close_on_drop();
+        loop {
+            let mine: bool =
+                sqlx::query_scalar("select pg_try_advisory_lock(hashtext(current_schema() || '.contact imports'))")
+                    .fetch_one(&mut *conn)
+                    .await
+                    .map_err(JobError::retry)?;
+            if mine {
+                return Ok(Self { _conn: conn });
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            run.proceed()?;
+        }
+    }
+}
+
+/// The file stays where it is.
+pub struct InPlace;
+
+#[async_trait]
+impl Files for InPlace {
+    async fn fetch(&self, import: &Import) -> Result<Fetched, JobError> {
+        let found = || -> anyhow::Result<PathBuf> {
+            let path = PathBuf::from(import.path.as_deref().context("the import has no path")?);
+            ensure!(path.is_file(), "{} is no file on this machine", path.display());
+            Ok(path)
+        };
+        Ok(Fetched { path: found().map_err(JobError::Fail)?, copy: None })
+    }
+}

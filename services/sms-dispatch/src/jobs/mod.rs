@@ -1,0 +1,3 @@
+//! One file a kind of work.
+
+pub mod import_contacts;

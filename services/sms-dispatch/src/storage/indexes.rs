@@ -1,0 +1,38 @@
+//! The indexes of `contacts`, in one place: a load into an empty table drops them and builds them again.
+
+/// An index of `contacts`.
+#[derive(Debug)]
+pub struct Index {
+    pub name: &'static str,
+    unique: bool,
+    on: &'static str,
+}
+
+impl Index {
+    /// The statement that builds it; it changes nothing where the index is there.
+    pub fn create(&self) -> String {
+        let unique = if self.unique { "unique " } else { "" };
+        format!("create {unique}index if not exists {} on contacts {}", self.name, self.on)
+    }
+
+    /// The statement that removes it.
+    pub fn drop(&self) -> String {
+        format!("drop index if exists {}", self.name)
+    }
+}
+
+/// By this one the phones are unique; merging needs it, and no other.
+pub const PHONE: Index = Index { name: "contacts_phone", unique: true, on: "(phone_e164)" };
+
+/// All, those that take longest to build first: then two builders end together.
+pub const ALL: &[Index] = &[
+    Index { name: "contacts_address_words", unique: false, on: "using gin (to_tsvector('simple', plain(address)))" },
+    Index { name: "contacts_name_words", unique: false, on: "using gin (to_tsvector('simple', plain(full_name)))" },
+    PHONE,
+    Index { name: "contacts_city", unique: false, on: "(city, status) where opt_out_at is null" },
+    Index { name: "contacts_state", unique: false, on: "(state_code, status) where opt_out_at is null" },
+    Index { name: "contacts_lada", unique: false, on: "(lada, status) where opt_out_at is null" },
+    Index { name: "contacts_id", unique: true, on: "(id)" },
+    Index { name: "contacts_send_count", unique: false, on: "(send_count)" },
+    Index { name: "contacts_last_sent", unique: false, on: "(last_sent_at) where last_sent_at is not null" },
+];

@@ -1,0 +1,144 @@
+//! Staged rows become contacts, one contact a phone.
+//!
+//! Rows of one import with one phone merge: the most complete one wins, the lowest source id among equals, and the
+//! others' filled fields complete it. A contact that an earlier import brought in takes what the new rows know, and
+//! keeps what they don't.
+
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
+
+/// The fields that make a row complete, and that others complete.
+const FIELDS: [&str; 6] = ["full_name", "address", "neighborhood", "municipality", "state_code", "city"];
+/// Fields that go with them, but count for nothing.
+const EXTRAS: [&str; 4] = ["phone_original", "is_mobile", "operator", "migrated_at"];
+
+/// What became of a batch of staged rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    pub rows: i64,
+    pub created: i64,
+    pub updated: i64,
+    pub unchanged: i64,
+    /// Rows that went into another row's contact.
+    pub merged: i64,
+}
+
+/// The last phone of the next batch of some `size` rows after `after`; none where no rows are left.
+pub async fn next_phone(
+    conn: &mut PgConnection,
+    import: i32,
+    after: &str,
+    size: i64,
+) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar(
+        "select max(phone_e164) from (
+             select phone_e164 from import_staged where import = $1 and phone_e164 > $2
+             order by phone_e164 limit $3) batch",
+    )
+    .bind(import)
+    .bind(after)
+    .bind(size)
+    .fetch_one(conn)
+    .await
+}
+
+/// Merges the staged rows whose phones are in `after..=to`.
+pub async fn merge(
+    conn: &mut PgConnection,
+    import: i32,
+    after: &str,
+    to: &str,
+    consent: &str,
+) -> sqlx::Result<Merged> {
+    let (rows, created, updated, unchanged, merged) = sqlx::query_as::<_, (i64, i64, i64, i64, i64)>(
+        AssertSqlSafe(statement()),
+    )
+    .bind(import)
+    .bind(after)
+    .bind(to)
+    .bind(consent)
+    .fetch_one(conn)
+    .await?;
+    Ok(Merged { rows, created, updated, unchanged, merged })
+}
+
+/// Forgets an import's staged rows.
+pub async fn clear(conn: &mut PgConnection, import: i32) -> sqlx::Result<()> {
+    sqlx::query("delete from import_staged where import = $1").bind(import).execute(conn).await.map(drop)
+}
+
+fn statement() -> String {
+    let all: Vec<&str> = FIELDS.into_iter().chain(EXTRAS).collect();
+    let list = |each: &dyn Fn(&str) -> String| all.iter().map(|field| each(field)).collect::<Vec<_>>().join(", ");
+    let columns = list(&|field| field.to_owned());
+    let filled = FIELDS.join(", ");
+    let first_filled =
+        list(&|field| format!("(array_agg({field} order by rank) filter (where {field} is not null))[1] as {field}"));
+    let of_merged = list(&|field| format!("m.{field}"));
+    let set_merged = list(&|field| format!("{field} = m.{field}"));
+    let completed = list(&|field| format!("coalesce(m.{field}, t.{field}) as {field}"));
+    let completed_differ = all
+        .iter()
+        .map(|field| format!("(m.{field} is not null and m.{field} is distinct from t.{field})"))
+        .collect::<Vec<_>>()
+        .join(" or ");
+    let before = list(&|field| format!("'{field}', t.{field}"));
+    format!(
+        "with staged as materialized (
+             select * from import_staged where import = $1 and phone_e164 > $2 and phone_e164 <= $3),
+         -- Look-ups one by one: a planner that thinks the table empty would read it whole, and the other way round.
+         there as materialized (
+             select c.* from (select distinct phone_e164 from staged) p
+             cross join lateral (select * from contacts c where c.phone_e164 = p.phone_e164 offset 0) c),
+         candidates as (
+             select phone_e164, lada, source_id, is_valid, {columns} from staged
+             union all
+             select phone_e164, lada, source_id, is_valid, {columns} from there where import = $1),
+         ranked as materialized (
+             select *, count(*) over (partition by phone_e164) as rivals,
+                    row_number() over by_merit as rank, first_value(source_id) over by_merit as winner
+             from candidates
+             window by_merit as (partition by phone_e164 order by num_nonnulls({filled}) desc, source_id)),
+         merged as materialized (
+             select phone_e164, lada, source_id, is_valid, {columns} from ranked where rivals = 1
+             union all
+             select phone_e164, min(lada), min(winner), bool_or(is_valid), {first_filled}
+             from ranked where rivals > 1 group by phone_e164),
+         losers as (
+             insert into contact_merges (import, source_id, phone_e164, into_source_id)
+             select $1, source_id, phone_e164, winner from ranked where rank > 1 returning 1),
+         created as (
+             insert into contacts (phone_e164, lada, source_id, is_valid, {columns}, import, status, consent)
+             select m.phone_e164, m.lada, m.source_id, m.is_valid, {of_merged}, $1,
+                    case when m.is_valid then 'ACTIVE' else 'INVALID' end, $4
+             from merged m where not exists (select from there t where t.phone_e164 = m.phone_e164)
+             order by m.source_id
+             returning 1),
+         -- Of this import: the contact is what its rows come to.
+         own as (
+             update contacts c set source_id = m.source_id, is_valid = m.is_valid,
+                    status = case when m.is_valid then 'ACTIVE' else 'INVALID' end, {set_merged}
+             from merged m join there t using (phone_e164)
+             where c.id = t.id and t.import = $1
+             returning 1),
+         changed as (
+             select t.id, m.is_valid as still_valid, {completed},
+                    jsonb_build_object('is_valid', t.is_valid, 'status', t.status, 'consent', t.consent, {before}) as before
+             from merged m join there t using (phone_e164)
+             where t.import <> $1 and ({completed_differ} or (t.is_valid and not m.is_valid)
+                 or (t.consent = 'unknown' and $4 <> 'unknown'))),
+         remembered as (
+             insert into contact_changes (import, contact_id, before) select $1, id, before from changed),
+         updated as (
+             update contacts c set is_valid = c.is_valid and m.still_valid,
+                    status = case when c.status = 'ACTIVE' and not m.still_valid then 'INVALID' else c.status end,
+                    consent = case when c.consent = 'unknown' then $4 else c.consent end,
+                    updated_at = now(), {set_merged}
+             from changed m where c.id = m.id
+             returning 1),
+         counts as (
+             select (select count(*) from staged) as rows, (select count(*) from created) as created,
+                    (select count(*) from updated) as updated, (select count(*) from losers) as merged,
+                    (select count(*) from there where import <> $1) as of_others)
+         select rows, created, updated, of_others - updated, merged from counts"
+    )
+}

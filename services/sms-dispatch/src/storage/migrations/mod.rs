@@ -1,0 +1,18 @@
+//! The schema `sms`. The tables of outbox, jobs and chassis come first.
+
+mod m0001_contacts;
+
+use sea_orm_migration::prelude::*;
+
+/// All migrations of the service, in order.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let mut all = outbox::migrations();
+        all.extend(jobs::migrations());
+        all.extend(chassis::migrations());
+        all.push(Box::new(m0001_contacts::Migration));
+        all
+    }
+}

@@ -1,0 +1,11 @@
+//! The schema `sms`, and no other.
+
+pub mod audit;
+pub mod batches;
+pub mod imports;
+pub mod indexes;
+pub mod merge;
+pub mod migrations;
+pub mod numbering_plan;
+pub mod suppressions;
+pub mod views;
