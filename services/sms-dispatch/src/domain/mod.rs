@@ -9,3 +9,6 @@ mod phone_tests;
 
 pub use phone::{Lada, Normalised, Phone, normalise};
 pub use reason::Reason;
+pub mod ladas;
+pub mod numbering_plan;
+pub mod states;

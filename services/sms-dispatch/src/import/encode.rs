@@ -98,7 +98,7 @@ impl<'a> Encoder<'a> {
         let city = clean::text(row.city, repaired);
         // As the source has it, where that is no state we know: it is not ours to correct.
         let state = match state.as_deref() {
-            Some(text) => Some(State::parse(text).map_or(text, State::code)),
+            Some(text) => Some(State::parse(text).map_or(text, |state| state.code())),
             None => of_lada.and_then(|info| info.state).map(State::code),
         };
         let city = city.as_deref().or_else(|| of_lada.and_then(|info| info.city));

@@ -20,6 +20,7 @@ const BATCH: i64 = 10_000;
 /// What stops the work for now.
 pub async fn run(pool: &PgPool, import: i32, consent: &str, watch: &Watch<'_>) -> Result<(), JobError> {
     let (mut batch, mut after) = batches::last_merge(pool, import).await.map_err(JobError::retry)?;
+    merge::analyze(pool).await.map_err(JobError::retry)?;
     loop {
         let mut transaction = pool.begin().await.map_err(JobError::retry)?;
         batches::relax(&mut transaction).await.map_err(JobError::retry)?;

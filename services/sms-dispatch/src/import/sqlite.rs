@@ -90,7 +90,7 @@ impl Sqlite {
 /// # Errors
 /// A database that can't be read.
 pub fn next_id(conn: &Connection, from: i64) -> anyhow::Result<Option<i64>> {
-    let next = conn.prepare_cached("select min(id) from numeros where id >= ?1")?.query_row([from], |row| row.get(0))?;
+    let next = conn.prepare("select min(id) from numeros where id >= ?1")?.query_row([from], |row| row.get(0))?;
     Ok(next)
 }
 
@@ -105,7 +105,7 @@ pub fn read(
     mut each: impl FnMut(&RawRow<'_>) -> bool,
 ) -> anyhow::Result<()> {
     let select = format!("select id, {} from numeros where id between ?1 and ?2 order by id", COLUMNS.join(", "));
-    let mut statement = conn.prepare_cached(&select)?;
+    let mut statement = conn.prepare(&select)?;
     let mut rows = statement.query([first, last])?;
     while let Some(row) = rows.next().with_context(|| format!("reading numeros from id {first} to {last}"))? {
         let value = |index| row.get_ref(index).map(Raw::from);

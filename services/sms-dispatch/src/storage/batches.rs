@@ -22,7 +22,12 @@ pub struct Done {
 /// Lets a loader's transaction take as long as it takes, and commit without waiting for the disk: its checkpoint goes
 /// with its rows, so that what a dying server forgets is done again.
 pub async fn relax(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql("set local synchronous_commit = off; set local statement_timeout = 0").execute(conn).await.map(drop)
+    sqlx::raw_sql(
+        "set local synchronous_commit = off; set local statement_timeout = 0; set local plan_cache_mode = force_custom_plan",
+    )
+    .execute(conn)
+    .await
+    .map(drop)
 }
 
 /// Writes that a batch is done, in its transaction.

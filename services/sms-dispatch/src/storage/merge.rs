@@ -4,7 +4,7 @@
 //! others' filled fields complete it. A contact that an earlier import brought in takes what the new rows know, and
 //! keeps what they don't.
 
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
 
 /// The fields that make a row complete, and that others complete.
 const FIELDS: [&str; 6] = ["full_name", "address", "neighborhood", "municipality", "state_code", "city"];
@@ -41,7 +41,8 @@ pub async fn next_phone(
     .await
 }
 
-/// Merges the staged rows whose phones are in `after..=to`.
+/// Merges the staged rows whose phones are in `after..=to`. Their contacts are locked first, by a statement of its own:
+/// the next one sees them as they then are, and finds them by their place, for which a load needs no index.
 pub async fn merge(
     conn: &mut PgConnection,
     import: i32,
@@ -49,6 +50,17 @@ pub async fn merge(
     to: &str,
     consent: &str,
 ) -> sqlx::Result<Merged> {
+    sqlx::query(
+        "select count(*) from (
+             select from (select distinct phone_e164 from import_staged
+                          where import = $1 and phone_e164 > $2 and phone_e164 <= $3) p
+             cross join lateral (select from contacts c where c.phone_e164 = p.phone_e164 offset 0 for update) c) locked",
+    )
+    .bind(import)
+    .bind(after)
+    .bind(to)
+    .execute(&mut *conn)
+    .await?;
     let (rows, created, updated, unchanged, merged) = sqlx::query_as::<_, (i64, i64, i64, i64, i64)>(
         AssertSqlSafe(statement()),
     )
@@ -59,6 +71,11 @@ pub async fn merge(
     .fetch_one(conn)
     .await?;
     Ok(Merged { rows, created, updated, unchanged, merged })
+}
+
+/// Tells the planner how many rows are staged: it would take them for few, and compare each with each.
+pub async fn analyze(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::query("analyze import_staged").execute(pool).await.map(drop)
 }
 
 /// Forgets an import's staged rows.
@@ -88,7 +105,7 @@ fn statement() -> String {
          -- Look-ups one by one: a planner that thinks the table empty would read it whole, and the other way round.
          there as materialized (
              select c.* from (select distinct phone_e164 from staged) p
-             cross join lateral (select * from contacts c where c.phone_e164 = p.phone_e164 offset 0) c),
+             cross join lateral (select ctid as at, * from contacts c where c.phone_e164 = p.phone_e164 offset 0) c),
          candidates as (
              select phone_e164, lada, source_id, is_valid, {columns} from staged
              union all
@@ -118,10 +135,10 @@ fn statement() -> String {
              update contacts c set source_id = m.source_id, is_valid = m.is_valid,
                     status = case when m.is_valid then 'ACTIVE' else 'INVALID' end, {set_merged}
              from merged m join there t using (phone_e164)
-             where c.id = t.id and t.import = $1
+             where c.ctid = t.at and t.import = $1
              returning 1),
          changed as (
-             select t.id, m.is_valid as still_valid, {completed},
+             select t.at, t.id, m.is_valid as still_valid, {completed},
                     jsonb_build_object('is_valid', t.is_valid, 'status', t.status, 'consent', t.consent, {before}) as before
              from merged m join there t using (phone_e164)
              where t.import <> $1 and ({completed_differ} or (t.is_valid and not m.is_valid)
@@ -133,7 +150,7 @@ fn statement() -> String {
                     status = case when c.status = 'ACTIVE' and not m.still_valid then 'INVALID' else c.status end,
                     consent = case when c.consent = 'unknown' then $4 else c.consent end,
                     updated_at = now(), {set_merged}
-             from changed m where c.id = m.id
+             from changed m where c.ctid = m.at
              returning 1),
          counts as (
              select (select count(*) from staged) as rows, (select count(*) from created) as created,
