@@ -9,6 +9,3 @@ mod phone_tests;
 
 pub use phone::{Lada, Normalised, Phone, normalise};
 pub use reason::Reason;
-pub mod ladas;
-pub mod numbering_plan;
-pub mod states;

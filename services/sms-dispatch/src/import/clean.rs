@@ -47,6 +47,8 @@ fn repair(bytes: &[u8], repaired: &mut u64) -> String {
 pub type PgTime = i64;
 
 const PG_EPOCH_SECONDS: i64 = 946_684_800;
+/// PostgreSQL's epoch in microseconds since 1970.
+pub const PG_EPOCH_MICROS: i64 = PG_EPOCH_SECONDS * 1_000_000;
 
 /// A time in the forms SQLite has: `YYYY-MM-DD HH:MM:SS` with or without fractions, a `T` or an offset; seconds since
 /// 1970; a Julian day (<https://sqlite.org/lang_datefunc.html>). None where there is none; one that makes no sense counts
@@ -70,7 +72,7 @@ pub fn time(raw: Raw<'_>, repaired: &mut u64) -> Option<PgTime> {
     if found.is_none() {
         *repaired += 1;
     }
-    found.map(|time| time.timestamp_micros() - PG_EPOCH_SECONDS * 1_000_000)
+    found.map(|time| time.timestamp_micros() - PG_EPOCH_MICROS)
 }
 
 /// `YYYY-MM-DD HH:MM:SS`, the form of CURRENT_TIMESTAMP, without a general parser.

@@ -3,11 +3,15 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::{clean, raw::RawRow};
+use super::{
+    clean,
+    raw::{Raw, RawRow},
+};
 use crate::domain::{
     ladas,
     numbering_plan::NumberingPlan,
     phone::{self, Phone},
+    reason::Reason,
     states::State,
 };
 
@@ -50,6 +54,16 @@ pub struct Counts {
     pub repaired: u64,
 }
 
+/// Where a row went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// To the contacts: no other row has its phone.
+    Loaded,
+    /// To those that are merged by phone.
+    Staged(Phone),
+    Rejected(Reason),
+}
+
 /// Turns rows into COPY data, three streams of it.
 pub struct Encoder<'a> {
     common: &'a Common,
@@ -67,14 +81,15 @@ impl<'a> Encoder<'a> {
     }
 
     /// Adds a row to the stream it belongs to.
-    pub fn push(&mut self, row: &RawRow<'_>) {
+    pub fn push(&mut self, row: &RawRow<'_>) -> Pushed {
         self.counts.rows += 1;
         let spelled = row.phone.bytes();
         match phone::normalise(&spelled) {
             // A blob is no text, and SQLite lets it stand beside the same text.
             Ok(found) => {
-                let sure = !found.changed && matches!(row.phone, super::raw::Raw::Text(_)) && !self.common.stage_all;
+                let sure = !found.changed && matches!(row.phone, Raw::Text(_)) && !self.common.stage_all;
                 self.contact(row, found.phone, sure);
+                if sure { Pushed::Loaded } else { Pushed::Staged(found.phone) }
             }
             Err(reason) => {
                 self.counts.rejected += 1;
@@ -86,6 +101,7 @@ impl<'a> Encoder<'a> {
                 put_i64(out, row.source_id);
                 put_text(out, Some(value));
                 put_text(out, Some(reason.code()));
+                Pushed::Rejected(reason)
             }
         }
     }
@@ -142,6 +158,13 @@ impl<'a> Encoder<'a> {
     /// Takes what there is of the contacts' stream.
     pub fn take(&mut self) -> Bytes {
         self.contacts.split().freeze()
+    }
+
+    /// Throws away what was encoded, and keeps the counts.
+    pub fn forget(&mut self) {
+        for stream in [&mut self.contacts, &mut self.staged, &mut self.rejects] {
+            stream.clear();
+        }
     }
 
     /// Ends the streams: what is left of the contacts, all of the staged rows, all of the rejects.

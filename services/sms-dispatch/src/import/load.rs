@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     csv::Place,
-    encode::{CONTACT_COLUMNS, Common, Counts, Encoder, REJECT_COLUMNS, STAGED_COLUMNS},
+    encode::{CONTACT_COLUMNS, Common, Counts, Encoder, Pushed, REJECT_COLUMNS, STAGED_COLUMNS},
     source::{Batch, Batches, Source},
     watch::Watch,
 };
@@ -73,7 +73,7 @@ impl Load<'_> {
     async fn work(&self, batches: &Mutex<Batches>) -> Result<bool, JobError> {
         let mut some = false;
         loop {
-            let next = batches.lock().unwrap_or_else(PoisonError::into_inner).next().map_err(JobError::Fail)?;
+            let next = batches.lock().unwrap_or_else(PoisonError::into_inner).next_batch().map_err(JobError::Fail)?;
             let Some(batch) = next else { return Ok(some) };
             some = true;
             let end = self.load(&batch).await?;
@@ -142,7 +142,7 @@ fn read(
 ) -> anyhow::Result<Read> {
     let mut encoder = Encoder::new(common, plan);
     let next = batch.read(source, |row| {
-        encoder.push(row);
+        let _: Pushed = encoder.push(row);
         encoder.waiting() < PIECE || pieces.blocking_send(encoder.take()).is_ok()
     })?;
     let (rest, staged, rejects, counts) = encoder.finish();

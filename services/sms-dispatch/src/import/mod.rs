@@ -3,12 +3,16 @@
 pub mod clean;
 pub mod command;
 pub mod csv;
+pub mod dry_run;
 pub mod encode;
 pub mod index;
 pub mod load;
 pub mod merge;
+pub mod quality;
 pub mod raw;
+pub mod sample;
 pub mod settle;
+pub mod side_tables;
 pub mod source;
 pub mod sqlite;
 pub mod watch;

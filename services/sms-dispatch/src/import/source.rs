@@ -146,7 +146,7 @@ impl Batches {
     ///
     /// # Errors
     /// A file that can't be read.
-    pub fn next(&mut self) -> anyhow::Result<Option<Batch>> {
+    pub fn next_batch(&mut self) -> anyhow::Result<Option<Batch>> {
         match &mut self.rest {
             Rest::Ids { conn, next, last } => loop {
                 // Over holes in the ids, however wide.

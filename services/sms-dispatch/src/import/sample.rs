@@ -1,0 +1,196 @@
+//! A random sample of an import's rows, read again from the source and compared with the tables field by field.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use sea_orm::sqlx::{self, FromRow, PgPool, Row as _, postgres::PgRow};
+use serde::{Deserialize, Serialize};
+
+use super::{clean, sqlite, sqlite::Sqlite};
+use crate::domain::{phone, states::State};
+
+/// Rows of a sample.
+const ROWS: usize = 1_000;
+/// How many differences are told in words.
+const MAX_TOLD: usize = 20;
+
+/// What a sample showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    pub rows: i64,
+    pub as_contact: i64,
+    /// Rows that went into another row's contact.
+    pub as_merged: i64,
+    pub as_rejected: i64,
+    /// Rows that the tables don't show as the source has them, by id and field; at most twenty are told.
+    pub different: Vec<String>,
+}
+
+/// A row as the source has it, by the rules of the mapping.
+struct Expected {
+    source_id: i64,
+    /// None: no Mexican number.
+    phone: Option<String>,
+    fields: [(&'static str, Option<String>); 7],
+    migrated_at: Option<DateTime<Utc>>,
+}
+
+/// A contact as the table has it.
+struct Found {
+    phone_e164: String,
+    fields: [Option<String>; 7],
+    migrated_at: Option<DateTime<Utc>>,
+    same_import: bool,
+    source_id: i64,
+}
+
+const FIELDS: [&str; 7] =
+    ["phone_original", "full_name", "address", "neighborhood", "municipality", "state_code", "city"];
+
+impl FromRow<'_, PgRow> for Found {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let mut fields = [const { None }; 7];
+        for (field, name) in fields.iter_mut().zip(FIELDS) {
+            *field = row.try_get(name)?;
+        }
+        Ok(Self {
+            phone_e164: row.try_get("phone_e164")?,
+            fields,
+            migrated_at: row.try_get("migrated_at")?,
+            same_import: row.try_get("same_import")?,
+            source_id: row.try_get("source_id")?,
+        })
+    }
+}
+
+/// Draws the rows and compares them. `seed` decides which.
+///
+/// # Errors
+/// A source or a database that can't be read.
+pub async fn compare(pool: &PgPool, import: i32, source: &Sqlite, seed: u64) -> anyhow::Result<Sample> {
+    let expected = tokio::task::spawn_blocking({
+        let source = source.clone();
+        move || draw(&source, seed)
+    })
+    .await??;
+    let ids: Vec<i64> = expected.iter().map(|row| row.source_id).collect();
+    let phones: Vec<&str> = expected.iter().filter_map(|row| row.phone.as_deref()).collect();
+    let found: Vec<Found> = sqlx::query_as(
+        "select c.*, c.import = $1 as same_import from unnest($2::text[]) p (phone)
+         cross join lateral (select * from contacts c where c.phone_e164 = p.phone offset 0) c",
+    )
+    .bind(import)
+    .bind(phones)
+    .fetch_all(pool)
+    .await?;
+    let rejected: BTreeSet<i64> = ids_in(pool, "contact_rejects", import, &ids).await?;
+    let merged: BTreeSet<i64> = ids_in(pool, "contact_merges", import, &ids).await?;
+
+    let mut sample = Sample { rows: i64::try_from(expected.len())?, ..Sample::default() };
+    for row in &expected {
+        let contact = row.phone.as_ref().and_then(|phone| found.iter().find(|found| found.phone_e164 == *phone));
+        let is_merged = merged.contains(&row.source_id);
+        let wrong = match (&row.phone, contact) {
+            (None, _) if rejected.contains(&row.source_id) => {
+                sample.as_rejected += 1;
+                None
+            }
+            (None, _) => Some("is neither a contact nor among the rejects".to_owned()),
+            (Some(_), None) => Some("has a phone that no contact has".to_owned()),
+            (Some(_), Some(_)) if is_merged => {
+                sample.as_merged += 1;
+                None
+            }
+            (Some(_), Some(contact)) => {
+                sample.as_contact += 1;
+                row.differs(contact)
+            }
+        };
+        if let Some(wrong) = wrong
+            && sample.different.len() < MAX_TOLD
+        {
+            sample.different.push(format!("row {} {wrong}", row.source_id));
+        }
+    }
+    Ok(sample)
+}
+
+async fn ids_in(pool: &PgPool, table: &str, import: i32, ids: &[i64]) -> sqlx::Result<BTreeSet<i64>> {
+    let select = format!(
+        "select i.id from unnest($2::bigint[]) i (id)
+         where exists (select from {table} t where t.import = $1 and t.source_id = i.id)"
+    );
+    let found: Vec<i64> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(select)).bind(import).bind(ids).fetch_all(pool).await?;
+    Ok(found.into_iter().collect())
+}
+
+impl Expected {
+    /// In which field the contact is not what the row says. What the row leaves empty, others may have filled; and a
+    /// contact of an earlier import keeps its row and its id.
+    fn differs(&self, contact: &Found) -> Option<String> {
+        if contact.same_import && contact.source_id != self.source_id {
+            return Some(format!("is row {} in the table", contact.source_id));
+        }
+        for ((name, expected), found) in self.fields.iter().zip(&contact.fields) {
+            if expected.is_some() && expected != found {
+                return Some(format!("has another {name} in the table"));
+            }
+        }
+        (self.migrated_at.is_some() && self.migrated_at != contact.migrated_at)
+            .then(|| "has another migrated_at in the table".to_owned())
+    }
+}
+
+fn draw(source: &Sqlite, seed: u64) -> anyhow::Result<Vec<Expected>> {
+    let Some((first, last)) = source.bounds else { return Ok(Vec::new()) };
+    let conn = source.connect()?;
+    let mut random = StdRng::seed_from_u64(seed);
+    let wanted = ROWS.min(usize::try_from(source.rows)?);
+    let mut ids = BTreeSet::new();
+    // Where ids have wide holes, the same row is drawn often: then fewer will do.
+    for _ in 0..ROWS * 4 {
+        if ids.len() == wanted {
+            break;
+        }
+        let drawn = random.random_range(first..=last);
+        ids.extend(sqlite::next_id(&conn, drawn)?.filter(|id| *id <= last));
+    }
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in ids {
+        sqlite::read(&conn, id, id, |raw| {
+            let mut repaired = 0;
+            let mut text = |raw| clean::text(raw, &mut repaired).map(|text| text.into_owned());
+            let state = text(raw.state_code).map(|text| State::parse(&text).map_or(text, |state| state.code().to_owned()));
+            let fields = [
+                text(raw.phone_original),
+                text(raw.full_name),
+                text(raw.address),
+                text(raw.neighborhood),
+                text(raw.municipality),
+                state,
+                text(raw.city),
+            ];
+            let migrated_at = clean::time(raw.migrated_at, &mut repaired);
+            let [original, name, address, neighborhood, municipality, state, city] = fields;
+            rows.push(Expected {
+                source_id: raw.source_id,
+                phone: phone::normalise(&raw.phone.bytes()).ok().map(|found| found.phone.to_string()),
+                fields: [
+                    (FIELDS[0], original),
+                    (FIELDS[1], name),
+                    (FIELDS[2], address),
+                    (FIELDS[3], neighborhood),
+                    (FIELDS[4], municipality),
+                    (FIELDS[5], state),
+                    (FIELDS[6], city),
+                ],
+                migrated_at: migrated_at
+                    .and_then(|micros| DateTime::from_timestamp_micros(micros + clean::PG_EPOCH_MICROS)),
+            });
+            true
+        })?;
+    }
+    Ok(rows)
+}
