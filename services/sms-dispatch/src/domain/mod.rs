@@ -1,11 +1,17 @@
 //! The rules, with no I/O.
 
+pub mod ladas;
+pub mod numbering_plan;
 pub mod phone;
 mod prefixes;
 pub mod reason;
+pub mod states;
 
 #[cfg(test)]
 mod phone_tests;
 
+pub use ladas::LadaInfo;
+pub use numbering_plan::{NumberingPlan, PlanError};
 pub use phone::{Lada, Normalised, Phone, normalise};
 pub use reason::Reason;
+pub use states::State;
