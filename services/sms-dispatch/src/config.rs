@@ -32,7 +32,8 @@ impl ImportSettings {
             }
             number
         };
-        let (workers, index_builders) = (several("CONTACTS_WORKERS", 3), several("CONTACTS_INDEX_BUILDERS", 2));
+        let (workers, index_builders) =
+            (several("CONTACTS_WORKERS", 3), several("CONTACTS_INDEX_BUILDERS", 2));
         Self {
             batch_rows,
             workers,

@@ -77,14 +77,15 @@ pub fn time(raw: Raw<'_>, repaired: &mut u64) -> Option<PgTime> {
 
 /// `YYYY-MM-DD HH:MM:SS`, the form of CURRENT_TIMESTAMP, without a general parser.
 fn plain(bytes: &[u8]) -> Option<NaiveDateTime> {
-    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b' ' | b'T', h1, h2, b':', i1, i2, b':', s1, s2] = bytes
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b' ' | b'T', h1, h2, b':', i1, i2, b':', s1, s2] =
+        bytes
     else {
         return None;
     };
     let number = |digits: &[u8]| {
-        digits.iter().try_fold(0u32, |sum, digit| {
-            digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0'))
-        })
+        digits
+            .iter()
+            .try_fold(0u32, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0')))
     };
     let year = i32::try_from(number(&[y1, y2, y3, y4])?).ok()?;
     NaiveDate::from_ymd_opt(year, number(&[m1, m2])?, number(&[d1, d2])?)?.and_hms_opt(
@@ -96,7 +97,8 @@ fn plain(bytes: &[u8]) -> Option<NaiveDateTime> {
 
 #[cold]
 fn odd(text: &str) -> Option<NaiveDateTime> {
-    const FORMS: [&str; 4] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"];
+    const FORMS: [&str; 4] =
+        ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"];
     let with_offset = DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%:z"))
         .map(|time| time.naive_utc());

@@ -168,7 +168,9 @@ fn bar() -> ProgressBar {
     let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         let _ = write!(out, "{} rows/s", HumanCount(state.per_sec() as u64));
     };
-    let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {percent}% {rate} eta {eta} {wide_msg}");
+    let style = ProgressStyle::with_template(
+        "{bar:30} {human_pos}/{human_len} {percent}% {rate} eta {eta} {wide_msg}",
+    );
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate));
     bar
 }

@@ -1,6 +1,11 @@
 //! A CSV file of contacts: any separator, any order of columns.
 
-use std::{collections::BTreeMap, fs::File, io::BufReader, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail, ensure};
 use csv::{ByteRecord, Position, Reader, ReaderBuilder};
@@ -112,7 +117,9 @@ impl Csv {
         let mut record = ByteRecord::new();
         let mut rows = from.rows;
         for _ in 0..most {
-            if self.limit.is_some_and(|limit| rows >= limit) || !reader.read_byte_record(&mut record).with_context(said)? {
+            if self.limit.is_some_and(|limit| rows >= limit)
+                || !reader.read_byte_record(&mut record).with_context(said)?
+            {
                 return Ok(None);
             }
             rows += 1;

@@ -144,7 +144,8 @@ fn twins(source: &Source, phones: &[Phone]) -> anyhow::Result<usize> {
     }
     let conn: Connection = sqlite.connect()?;
     let last = sqlite.bounds.map_or(0, |(_, last)| last);
-    let mut statement = conn.prepare("select 1 from numeros where numero = ?1 and typeof(numero) = 'text' and id <= ?2")?;
+    let mut statement =
+        conn.prepare("select 1 from numeros where numero = ?1 and typeof(numero) = 'text' and id <= ?2")?;
     let mut found = 0;
     for phone in phones {
         let national = phone.national();

@@ -134,7 +134,7 @@ impl<'a> Encoder<'a> {
         put_text(out, city);
         put_bool(out, Some(is_valid));
         put_bool(out, planned.map(|range| range.is_mobile));
-        put_text(out, planned.and_then(|range| range.operator.as_deref()));
+        put_text(out, planned.map(|range| range.operator.as_str()));
         put_i64(out, row.source_id);
         match clean::time(row.migrated_at, repaired) {
             Some(time) => put_i64(out, time),

@@ -60,7 +60,8 @@ impl Load<'_> {
             let done = batches::loaded(self.pool, self.common.import).await.map_err(JobError::retry)?;
             let batches = Batches::new(self.source, self.batch, &done).map_err(JobError::Fail)?;
             let batches = Mutex::new(batches);
-            let some = try_join_all((0..self.source.readers(self.workers)).map(|_| self.work(&batches))).await?;
+            let some =
+                try_join_all((0..self.source.readers(self.workers)).map(|_| self.work(&batches))).await?;
             // Commits are not waited for until they are on disk: a server that died may have forgotten some, and then
             // they are done again.
             if !some.contains(&true) {
@@ -73,7 +74,11 @@ impl Load<'_> {
     async fn work(&self, batches: &Mutex<Batches>) -> Result<bool, JobError> {
         let mut some = false;
         loop {
-            let next = batches.lock().unwrap_or_else(PoisonError::into_inner).next_batch().map_err(JobError::Fail)?;
+            let next = batches
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next_batch()
+                .map_err(JobError::Fail)?;
             let Some(batch) = next else { return Ok(some) };
             some = true;
             let end = self.load(&batch).await?;

@@ -26,7 +26,8 @@ pub async fn run(pool: &PgPool, import: i32, consent: &str, watch: &Watch<'_>) -
         batches::relax(&mut transaction).await.map_err(JobError::retry)?;
         let to = merge::next_phone(&mut transaction, import, &after, BATCH).await.map_err(JobError::retry)?;
         let Some(to) = to else { return Ok(()) };
-        let merged = merge::merge(&mut transaction, import, &after, &to, consent).await.map_err(JobError::retry)?;
+        let merged =
+            merge::merge(&mut transaction, import, &after, &to, consent).await.map_err(JobError::retry)?;
         batch += 1;
         let done = Done {
             phase: "merge",

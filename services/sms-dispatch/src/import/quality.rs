@@ -71,7 +71,11 @@ impl Report {
             self.valid_percent, self.e164_percent, self.kept_percent, self.without_city
         )?;
         let seconds: f64 = self.seconds.values().sum();
-        writeln!(page, "Duración {seconds:.1} s; {:.0} filas/s hasta la última fusionada.", self.rows_per_second)?;
+        writeln!(
+            page,
+            "Duración {seconds:.1} s; {:.0} filas/s hasta la última fusionada.",
+            self.rows_per_second
+        )?;
         let sample = &self.sample;
         writeln!(
             page,
@@ -84,7 +88,8 @@ impl Report {
             writeln!(page, "- {}", difference.replace('\n', " "))?;
         }
         let by_state: Vec<_> = self.by_state.iter().map(|(state, rows)| (state.clone(), *rows)).collect();
-        let rejected: Vec<_> = self.rejected_by_reason.iter().map(|(reason, rows)| (reason.clone(), *rows)).collect();
+        let rejected: Vec<_> =
+            self.rejected_by_reason.iter().map(|(reason, rows)| (reason.clone(), *rows)).collect();
         for (title, column, rows) in [
             ("Rechazos por motivo", "motivo", &rejected),
             ("Por estado", "estado", &by_state),
@@ -93,7 +98,8 @@ impl Report {
         ] {
             writeln!(page, "\n## {title}\n\n| {column} | filas |\n|---|---:|")?;
             for (name, count) in rows {
-                let name = if name.is_empty() { "(ninguno)".to_owned() } else { name.replace(['\n', '|'], " ") };
+                let name =
+                    if name.is_empty() { "(ninguno)".to_owned() } else { name.replace(['\n', '|'], " ") };
                 writeln!(page, "| {name} | {count} |")?;
             }
         }

@@ -89,7 +89,8 @@ pub async fn compare(pool: &PgPool, import: i32, source: &Sqlite, seed: u64) -> 
 
     let mut sample = Sample { rows: i64::try_from(expected.len())?, ..Sample::default() };
     for row in &expected {
-        let contact = row.phone.as_ref().and_then(|phone| found.iter().find(|found| found.phone_e164 == *phone));
+        let contact =
+            row.phone.as_ref().and_then(|phone| found.iter().find(|found| found.phone_e164 == *phone));
         let is_merged = merged.contains(&row.source_id);
         let wrong = match (&row.phone, contact) {
             (None, _) if rejected.contains(&row.source_id) => {
@@ -162,7 +163,8 @@ fn draw(source: &Sqlite, seed: u64) -> anyhow::Result<Vec<Expected>> {
         sqlite::read(&conn, id, id, |raw| {
             let mut repaired = 0;
             let mut text = |raw| clean::text(raw, &mut repaired).map(|text| text.into_owned());
-            let state = text(raw.state_code).map(|text| State::parse(&text).map_or(text, |state| state.code().to_owned()));
+            let state = text(raw.state_code)
+                .map(|text| State::parse(&text).map_or(text, |state| state.code().to_owned()));
             let fields = [
                 text(raw.phone_original),
                 text(raw.full_name),

@@ -134,7 +134,11 @@ impl Batches {
             Source::Csv(csv) => match done.iter().max_by_key(|(number, _)| *number) {
                 None => Rest::Lines { next: 0, place: Some(csv.first_place()) },
                 Some((number, position)) => {
-                    let place = position.clone().map(serde_json::from_value).transpose().context("a batch's position")?;
+                    let place = position
+                        .clone()
+                        .map(serde_json::from_value)
+                        .transpose()
+                        .context("a batch's position")?;
                     Rest::Lines { next: number + 1, place }
                 }
             },
@@ -227,4 +231,3 @@ pub fn fingerprint(path: &Path) -> anyhow::Result<String> {
 pub fn name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
-

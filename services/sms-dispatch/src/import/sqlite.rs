@@ -46,9 +46,16 @@ impl Sqlite {
             .collect::<Result<_, _>>()
             .with_context(|| format!("{} is no SQLite database", path.display()))?;
         ensure!(!columns.is_empty(), "{} has no table numeros", path.display());
-        let missing: Vec<_> =
-            ["id"].iter().chain(&COLUMNS).filter(|name| !columns.iter().any(|column| column == *name)).collect();
-        ensure!(missing.is_empty(), "{}: numeros has no column {missing:?}, only {columns:?}", path.display());
+        let missing: Vec<_> = ["id"]
+            .iter()
+            .chain(&COLUMNS)
+            .filter(|name| !columns.iter().any(|column| column == *name))
+            .collect();
+        ensure!(
+            missing.is_empty(),
+            "{}: numeros has no column {missing:?}, only {columns:?}",
+            path.display()
+        );
         let phones_are_unique = conn.query_row(
             "select exists (
                  select 1 from pragma_index_list('numeros') l where l.\"unique\" and not l.partial
@@ -90,7 +97,8 @@ impl Sqlite {
 /// # Errors
 /// A database that can't be read.
 pub fn next_id(conn: &Connection, from: i64) -> anyhow::Result<Option<i64>> {
-    let next = conn.prepare("select min(id) from numeros where id >= ?1")?.query_row([from], |row| row.get(0))?;
+    let next =
+        conn.prepare("select min(id) from numeros where id >= ?1")?.query_row([from], |row| row.get(0))?;
     Ok(next)
 }
 
@@ -104,7 +112,8 @@ pub fn read(
     last: i64,
     mut each: impl FnMut(&RawRow<'_>) -> bool,
 ) -> anyhow::Result<()> {
-    let select = format!("select id, {} from numeros where id between ?1 and ?2 order by id", COLUMNS.join(", "));
+    let select =
+        format!("select id, {} from numeros where id between ?1 and ?2 order by id", COLUMNS.join(", "));
     let mut statement = conn.prepare(&select)?;
     let mut rows = statement.query([first, last])?;
     while let Some(row) = rows.next().with_context(|| format!("reading numeros from id {first} to {last}"))? {
@@ -145,7 +154,8 @@ fn connect(path: &Path) -> anyhow::Result<Connection> {
     let mut url = url::Url::from_file_path(std::path::absolute(path)?)
         .map_err(|()| anyhow::anyhow!("{} is no path of a file", path.display()))?;
     url.set_query(Some("immutable=1"));
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(url.as_str(), flags)
         .with_context(|| format!("{} can't be opened", path.display()))?;
     // A small cache: rows are read once, from front to back.

@@ -50,7 +50,8 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// As [`Watch::checkpoint`].
     pub async fn step(&self, conn: &mut PgConnection, phase: &str, step: i64) -> Result<(), JobError> {
-        let (processed, failed) = (self.processed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
+        let (processed, failed) =
+            (self.processed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
         self.note(conn, phase, step, processed, failed).await
     }
 

@@ -1,6 +1,10 @@
 //! Imports of contacts: one at a time, resumed where they were, the same for a worker and for the command line.
 
-use std::{path::PathBuf, sync::Arc, time::{Duration, Instant}};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, anyhow, ensure};
 use async_trait::async_trait;
@@ -12,10 +16,11 @@ use serde_json::{Value, json};
 use crate::{
     config::ImportSettings,
     import::{
+        dry_run,
         encode::Common,
         index,
         load::Load,
-        merge, settle,
+        merge, settle, side_tables,
         source::{Source, fingerprint},
         watch::{Show, Watch},
     },
@@ -68,7 +73,10 @@ impl Work for ImportContacts {
         if let Some(known) = &import.fingerprint
             && *known != fingerprint
         {
-            return Err(JobError::fail(anyhow!("{} is not the file that this import began with", import.source)));
+            return Err(JobError::fail(anyhow!(
+                "{} is not the file that this import began with",
+                import.source
+            )));
         }
         let _turn = Turn::take(&self.pool, run).await?;
         let steps = Steps { work: self, run, import: &import, source: Arc::new(source) };
@@ -82,8 +90,11 @@ impl Work for ImportContacts {
                 .bind(job.id)
                 .fetch_one(&mut *conn)
                 .await?;
-            let sums = batches::sums(conn, number).await?;
-            imports::record_end(conn, job.id, &sums, &report).await?;
+            let sums = match report.get("dry_run") {
+                Some(_) => None,
+                None => Some(batches::sums(conn, number).await?),
+            };
+            imports::record_end(conn, job.id, sums.as_ref(), &report).await?;
         }
         let actor = job.user.as_deref().unwrap_or("unknown");
         let details = json!({"state": job.state.name(), "error": job.error});
@@ -113,19 +124,32 @@ impl Steps<'_> {
             let mut conn = pool.acquire().await.map_err(JobError::retry)?;
             batches::sums(&mut conn, import.number).await.map_err(JobError::retry)?
         };
+        let has_contacts = match mode {
+            Mode::Fast => false,
+            Mode::Merge => true,
+            Mode::DryRun => imports::has_contacts(pool).await.map_err(JobError::retry)?,
+        };
         let total = self.source.rows();
         let watch = Watch::new(self.run, &*self.work.show, total, (before.rows, before.rejected));
-        let plan = numbering_plan::read(pool).await.map_err(JobError::retry)?;
+        let plan = numbering_plan::read(pool).await.map_err(JobError::Retry)?;
         let common = Common {
             import: import.number,
             consent: import.consent.clone(),
-            stage_all: mode == Mode::Merge || !self.source.phones_are_unique(),
+            stage_all: has_contacts || !self.source.phones_are_unique(),
         };
+        let (common, plan) = (Arc::new(common), Arc::new(plan));
+        if mode == Mode::DryRun {
+            let sizes = (batch, settings.workers);
+            let forecast =
+                dry_run::run(pool, &self.source, &common, &plan, sizes, self.run.stopping()).await?;
+            return serde_json::to_value(forecast).map_err(JobError::fail);
+        }
+        self.keep_side_tables().await.map_err(JobError::Retry)?;
         let load = Load {
             pool,
             source: &self.source,
-            common: &Arc::new(common),
-            plan: &Arc::new(plan),
+            common: &common,
+            plan: &plan,
             watch: &watch,
             batch,
             workers: settings.workers,
@@ -142,13 +166,9 @@ impl Steps<'_> {
         }
         let follow = async { settle::follow(pool, import.number).await.map_err(JobError::Retry) };
         self.timed("settle", follow).await?;
-        let mut conn = pool.acquire().await.map_err(JobError::retry)?;
         // What the tables hold will be the same at the next attempt.
-        let sums = settle::check(&mut conn, import.number).await.map_err(JobError::Fail)?;
-        Ok(json!({
-            "rows": sums.rows, "created": sums.created, "updated": sums.updated, "unchanged": sums.unchanged,
-            "merged": sums.merged, "rejected": sums.rejected, "repaired": sums.repaired,
-        }))
+        let report = settle::report(pool, import, &self.source).await.map_err(JobError::Fail)?;
+        serde_json::to_value(report).map_err(JobError::fail)
     }
 
     /// Decides how to write; before a load into an empty table its indexes go.
@@ -163,8 +183,21 @@ impl Steps<'_> {
         Ok(mode)
     }
 
+    async fn keep_side_tables(&self) -> anyhow::Result<()> {
+        let Source::Sqlite(sqlite) = &*self.source else { return Ok(()) };
+        let sqlite = sqlite.clone();
+        let tables = tokio::task::spawn_blocking(move || side_tables::read(&sqlite)).await??;
+        let mut transaction = self.work.pool.begin().await?;
+        side_tables::keep(&mut transaction, self.import.number, &tables).await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// Adds how long a step took to the import's row: over all attempts that finished it.
-    async fn timed(&self, step: &str, work: impl Future<Output = Result<(), JobError>>) -> Result<(), JobError> {
+    async fn timed(
+        &self,
+        step: &str,
+        work: impl Future<Output = Result<(), JobError>>,
+    ) -> Result<(), JobError> {
         let started = Instant::now();
         work.await?;
         let seconds = started.elapsed().as_secs_f64();
@@ -197,11 +230,12 @@ impl Turn {
         let mut conn = pool.acquire().await.map_err(JobError::retry)?;
         conn.close_on_drop();
         loop {
-            let mine: bool =
-                sqlx::query_scalar("select pg_try_advisory_lock(hashtext(current_schema() || '.contact imports'))")
-                    .fetch_one(&mut *conn)
-                    .await
-                    .map_err(JobError::retry)?;
+            let mine: bool = sqlx::query_scalar(
+                "select pg_try_advisory_lock(hashtext(current_schema() || '.contact imports'))",
+            )
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(JobError::retry)?;
             if mine {
                 return Ok(Self { _conn: conn });
             }

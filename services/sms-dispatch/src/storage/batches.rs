@@ -56,10 +56,12 @@ pub async fn record(conn: &mut PgConnection, import: i32, done: &Done) -> sqlx::
 
 /// The batches that are loaded, with where the next one begins.
 pub async fn loaded(pool: &PgPool, import: i32) -> sqlx::Result<Vec<(i64, Option<Value>)>> {
-    sqlx::query_as("select batch, position from import_batches where import = $1 and phase = 'load' order by batch")
-        .bind(import)
-        .fetch_all(pool)
-        .await
+    sqlx::query_as(
+        "select batch, position from import_batches where import = $1 and phase = 'load' order by batch",
+    )
+    .bind(import)
+    .fetch_all(pool)
+    .await
 }
 
 /// The sums over an import's batches.

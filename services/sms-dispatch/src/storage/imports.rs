@@ -1,7 +1,9 @@
 //! Imports: what was brought in, from where, on what grounds.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{self, FromRow, PgConnection, PgPool, Row as _, postgres::PgRow};
+use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -150,7 +152,12 @@ pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Import>> {
 }
 
 /// The latest import of a file with these options that has not ended: what another attempt goes on with.
-pub async fn unfinished(pool: &PgPool, kind: &str, fingerprint: &str, options: &Options) -> sqlx::Result<Option<Uuid>> {
+pub async fn unfinished(
+    pool: &PgPool,
+    kind: &str,
+    fingerprint: &str,
+    options: &Options,
+) -> sqlx::Result<Option<Uuid>> {
     let options = serde_json::to_value(options).map_err(|error| sqlx::Error::Encode(error.into()))?;
     sqlx::query_scalar(
         "select i.id from imports i join jobs j using (id)
@@ -164,11 +171,21 @@ pub async fn unfinished(pool: &PgPool, kind: &str, fingerprint: &str, options: &
     .await
 }
 
+/// Whether there is any contact.
+pub async fn has_contacts<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from contacts)").fetch_one(executor).await
+}
+
 /// Decides how the import writes, once and for all its attempts.
-pub async fn begin(conn: &mut PgConnection, import: &Import, fingerprint: &str, batch: i64) -> sqlx::Result<Mode> {
+pub async fn begin(
+    conn: &mut PgConnection,
+    import: &Import,
+    fingerprint: &str,
+    batch: i64,
+) -> sqlx::Result<Mode> {
     let mode = if import.options.dry_run {
         Mode::DryRun
-    } else if sqlx::query_scalar("select exists (select from contacts)").fetch_one(&mut *conn).await? {
+    } else if has_contacts(&mut *conn).await? {
         Mode::Merge
     } else {
         Mode::Fast
@@ -186,23 +203,35 @@ pub async fn begin(conn: &mut PgConnection, import: &Import, fingerprint: &str, 
     Ok(mode)
 }
 
-/// Writes what it came to, in the transaction that ends its job.
-pub async fn record_end(conn: &mut PgConnection, id: Uuid, sums: &Sums, report: &Value) -> sqlx::Result<()> {
+/// Writes what it came to, in the transaction that ends its job. A dry run has no sums.
+pub async fn record_end(
+    conn: &mut PgConnection,
+    id: Uuid,
+    sums: Option<&Sums>,
+    report: &Value,
+) -> sqlx::Result<()> {
     sqlx::query(
         "update imports set source_rows = $2, created = $3, updated = $4, unchanged = $5, merged = $6, rejected = $7,
                 report = $8 where id = $1",
     )
     .bind(id)
-    .bind(sums.rows)
-    .bind(sums.created)
-    .bind(sums.updated)
-    .bind(sums.unchanged)
-    .bind(sums.merged)
-    .bind(sums.rejected)
+    .bind(sums.map(|sums| sums.rows))
+    .bind(sums.map(|sums| sums.created))
+    .bind(sums.map(|sums| sums.updated))
+    .bind(sums.map(|sums| sums.unchanged))
+    .bind(sums.map(|sums| sums.merged))
+    .bind(sums.map(|sums| sums.rejected))
     .bind(report)
     .execute(conn)
     .await
     .map(drop)
+}
+
+/// What each step took so far, in seconds.
+pub async fn timings(pool: &PgPool, id: Uuid) -> sqlx::Result<BTreeMap<String, f64>> {
+    let timings: Value =
+        sqlx::query_scalar("select timings from imports where id = $1").bind(id).fetch_one(pool).await?;
+    serde_json::from_value(timings).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// Adds `seconds` to what a step took.

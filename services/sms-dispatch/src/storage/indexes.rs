@@ -26,8 +26,16 @@ pub const PHONE: Index = Index { name: "contacts_phone", unique: true, on: "(pho
 
 /// All, those that take longest to build first: then two builders end together.
 pub const ALL: &[Index] = &[
-    Index { name: "contacts_address_words", unique: false, on: "using gin (to_tsvector('simple', plain(address)))" },
-    Index { name: "contacts_name_words", unique: false, on: "using gin (to_tsvector('simple', plain(full_name)))" },
+    Index {
+        name: "contacts_address_words",
+        unique: false,
+        on: "using gin (to_tsvector('simple', plain(address)))",
+    },
+    Index {
+        name: "contacts_name_words",
+        unique: false,
+        on: "using gin (to_tsvector('simple', plain(full_name)))",
+    },
     PHONE,
     Index { name: "contacts_city", unique: false, on: "(city, status) where opt_out_at is null" },
     Index { name: "contacts_state", unique: false, on: "(state_code, status) where opt_out_at is null" },

@@ -61,15 +61,14 @@ pub async fn merge(
     .bind(to)
     .execute(&mut *conn)
     .await?;
-    let (rows, created, updated, unchanged, merged) = sqlx::query_as::<_, (i64, i64, i64, i64, i64)>(
-        AssertSqlSafe(statement()),
-    )
-    .bind(import)
-    .bind(after)
-    .bind(to)
-    .bind(consent)
-    .fetch_one(conn)
-    .await?;
+    let (rows, created, updated, unchanged, merged) =
+        sqlx::query_as::<_, (i64, i64, i64, i64, i64)>(AssertSqlSafe(statement()))
+            .bind(import)
+            .bind(after)
+            .bind(to)
+            .bind(consent)
+            .fetch_one(conn)
+            .await?;
     Ok(Merged { rows, created, updated, unchanged, merged })
 }
 
@@ -85,11 +84,13 @@ pub async fn clear(conn: &mut PgConnection, import: i32) -> sqlx::Result<()> {
 
 fn statement() -> String {
     let all: Vec<&str> = FIELDS.into_iter().chain(EXTRAS).collect();
-    let list = |each: &dyn Fn(&str) -> String| all.iter().map(|field| each(field)).collect::<Vec<_>>().join(", ");
+    let list =
+        |each: &dyn Fn(&str) -> String| all.iter().map(|field| each(field)).collect::<Vec<_>>().join(", ");
     let columns = list(&|field| field.to_owned());
     let filled = FIELDS.join(", ");
-    let first_filled =
-        list(&|field| format!("(array_agg({field} order by rank) filter (where {field} is not null))[1] as {field}"));
+    let first_filled = list(&|field| {
+        format!("(array_agg({field} order by rank) filter (where {field} is not null))[1] as {field}")
+    });
     let of_merged = list(&|field| format!("m.{field}"));
     let set_merged = list(&|field| format!("{field} = m.{field}"));
     let completed = list(&|field| format!("coalesce(m.{field}, t.{field}) as {field}"));

@@ -7,5 +7,6 @@ pub mod indexes;
 pub mod merge;
 pub mod migrations;
 pub mod numbering_plan;
+pub mod quality;
 pub mod suppressions;
 pub mod views;

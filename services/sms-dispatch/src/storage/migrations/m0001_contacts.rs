@@ -171,12 +171,36 @@ create table contact_changes (
     primary key (import, contact_id)
 );
 
+-- What numeros.db holds beside its numbers, as it says it.
+create table source_missing_ladas (
+    import integer not null,
+    lada text not null,
+    rows bigint,
+    examples text,
+    detected_at text,
+    primary key (import, lada)
+);
+create table source_statistics (
+    import integer not null,
+    id bigint not null,
+    processed bigint,
+    valid bigint,
+    duplicates bigint,
+    with_city bigint,
+    ladas_found bigint,
+    ladas_missing bigint,
+    seconds double precision,
+    origin text,
+    migrated_at text,
+    primary key (import, id)
+);
+
 -- The regulator's plan: which numbers are mobile, and whose.
 create table numbering_plan (
     first_number bigint primary key,
     last_number bigint not null check (last_number >= first_number),
     is_mobile boolean not null,
-    operator text
+    operator text not null
 );
 
 create table contact_audit (
@@ -228,7 +252,7 @@ create unique index contacts_by_city_key on contacts_by_city (state_code, city) 
 
 const DOWN: &str = "
 drop materialized view contacts_by_city, contacts_by_lada, contacts_by_state, contact_cube;
-drop table contact_audit, numbering_plan, contact_changes, contact_merges, contact_rejects, import_staged,
+drop table contact_audit, numbering_plan, source_missing_ladas, source_statistics, contact_changes, contact_merges, contact_rejects, import_staged,
     import_batches, imports, suppressions, contacts;
 drop function plain(text);
 ";
