@@ -1,5 +1,6 @@
 //! Contacts, clean and unique; segments of them; campaigns to them.
 
+pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod import;
