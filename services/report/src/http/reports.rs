@@ -6,6 +6,7 @@ use actix_web::{
 };
 use chassis::{Problem, auth::Caller};
 use chrono::{DateTime, NaiveDate, Utc};
+use failpoints::Point;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -171,6 +172,7 @@ pub(super) async fn begin(
     match ask(&mut transaction, api, wish).await? {
         Asked::New(run) => {
             transaction.commit().await?;
+            failpoints::hit(Point::UploadCommitted);
             Ok((run, true))
         }
         Asked::Same(run) => Ok((run, false)),
