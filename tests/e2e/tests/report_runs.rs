@@ -155,3 +155,39 @@ async fn existing_data_is_loaded_once_and_goes_on_where_it_was() -> Result<()> {
     ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_load_that_was_killed_goes_on_where_it_was() -> Result<()> {
+    const ROWS: i64 = 100_000;
+    let (scene, _, _) = scene("reportkilled").await?;
+    let day = today();
+    let (maestro, detalle) = (scene.dir.join("maestro.csv"), scene.dir.join("detalle.csv"));
+    std::fs::write(&maestro, format!("id,fecha,nombre,estado,descripcion\n1,{day},Uno,CERRADA,\n"))?;
+    let mut lines = "id,id_maestro,telefono,mensaje,fecha_envio,estado,error\n".to_owned();
+    for row in 1..=ROWS {
+        lines.push_str(&format!("{row},1,+57300{row:07},hola {row},{day} 10:00:00,ENVIADO,\n"));
+    }
+    std::fs::write(&detalle, lines)?;
+    let api = scene.platform.report.as_ref().context("report")?.api.service();
+    let (maestro, detalle) = (maestro.display().to_string(), detalle.display().to_string());
+    let load = api.with_args(&["load", "--maestro", &maestro, "--detalle", &detalle]);
+    let pool = scene.platform.reports().await?;
+    let rows = async || {
+        let query = "select count(*), count(distinct mensaje_id) from ta_sms_detalle";
+        sqlx::query_as::<_, (i64, i64)>(query).fetch_one(&pool).await
+    };
+
+    let killed = load.spawn_daemon()?;
+    while rows().await?.0 < 10_000 {
+        ensure!(killed.is_running(), "it ended by itself: {}", killed.log_tail());
+    }
+    killed.kill().await?;
+    let (before, _) = rows().await?;
+    ensure!(before < ROWS && before % 5_000 == 0, "{before} rows when it was killed");
+    let (status, said) = load.run().await?;
+    ensure!(status.success() && said.contains(&format!("{ROWS} rows")), "{said}");
+    ensure!(killed.log_tail().contains(&format!("goes on after {before} rows")), "{}", killed.log_tail());
+    ensure!(rows().await? == (ROWS, ROWS), "{:?}", rows().await?);
+    ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
+    Ok(())
+}
