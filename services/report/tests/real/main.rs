@@ -1,0 +1,7 @@
+//! The service's parts against the real servers.
+
+mod procedures;
+mod retention;
+mod schedules;
+mod snapshot;
+mod world;
