@@ -44,16 +44,8 @@ async fn uploads(world: &World) -> Result<BTreeSet<String>> {
 /// A run of a day that ended so long ago, or has not, and the key of its one file.
 async fn run(world: &World, fecha: NaiveDate, ended: Option<TimeDelta>) -> Result<(Uuid, String)> {
     let mut transaction = world.pool.begin().await?;
-    let id = Uuid::now_v7();
-    let job = NewJob {
-        id,
-        kind: "report.runs",
-        params: serde_json::Value::Null,
-        user: None,
-        idempotency_key: None,
-        request_hash: None,
-        max_attempts: 1,
-    };
+    let job = NewJob::plain("report.runs", "ana", 1);
+    let id = job.id;
     jobs::create(&mut transaction, job).await?;
     let run = runs::create(&mut transaction, id, fecha, &Params::default(), "ana").await?;
     ensure!(run.context("a campaign")?.files == 1, "one file");
