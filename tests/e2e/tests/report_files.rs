@@ -215,3 +215,54 @@ async fn files_past_their_days_are_gone_and_their_readers_are_told() -> Result<(
     ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_upload_that_is_broken_off_leaves_no_parts() -> Result<()> {
+    let (scene, sms, operator) = scene("reportparts").await?;
+    let day = today();
+    told(&scene, &sms, &[Campaign::new("Larga", day)], 1).await?;
+    let (campaign, pool) = (ids(&operator, day).await?[0], scene.platform.reports().await?);
+    // Parts are on their way when the last row turns out to have a letter that can't be.
+    sqlx::query(
+        "insert into ta_sms_detalle (id_maestro, fecha, mensaje_id, version, telefono, mensaje, estado)
+         select $1, $2, gen_random_uuid(), 1, '+57300' || n,
+                case n when 300000 then '€' else md5(n::text) || md5('a' || n) || md5('b' || n) || md5('c' || n) end, 'ENVIADO'
+         from generate_series(1, 300000) n",
+    )
+    .bind(campaign)
+    .bind(day)
+    .execute(&pool)
+    .await?;
+    let place = &scene.platform.place;
+    let uploads = format!("{}/{}?uploads", place.servers().aws_endpoint, place.bucket());
+    let parts = async || -> Result<usize> {
+        let text = stack::http().get(&uploads).send().await?.error_for_status()?.text().await?;
+        ensure!(text.contains("ListMultipartUploadsResult"), "{text}");
+        Ok(text.matches("<UploadId>").count())
+    };
+    let wish = json!({ "fecha": slashed(day), "codificacion": "latin-1" });
+    let asked = operator.post("/api/v1/reports", &wish).await?;
+    let id = asked.body["id"].as_str().context("an id")?.to_owned();
+    let begun = async || {
+        stack::wait::until("the upload should begin", LIMIT, async || {
+            parts().await.is_ok_and(|parts| parts > 0)
+        })
+        .await
+    };
+    begun().await?;
+    let run = finished(&operator, &id).await?;
+    ensure!(run["estado"] == "ERROR" && parts().await? == 0, "{} uploads, {run}", parts().await?);
+
+    // Nor does one whose end was asked for. It takes seconds to compress, and the wish is seen within one.
+    let wish = json!({ "fecha": slashed(day), "comprimir": "gzip" });
+    let asked = operator.post("/api/v1/reports", &wish).await?;
+    let id = asked.body["id"].as_str().context("an id")?.to_owned();
+    begun().await?;
+    let cancelled = operator.post(&format!("/api/v1/reports/{id}/cancel"), &json!({})).await?;
+    ensure!(cancelled.status == 202, "{cancelled}");
+    let run = finished(&operator, &id).await?;
+    ensure!(run["estado"] == "ERROR" && run["cancelado"] == true, "{run}");
+    ensure!(parts().await? == 0 && by_boto3(&scene, &id).await?.is_empty(), "{} uploads", parts().await?);
+    ensure!(run["archivos"] == json!({ "total": 1, "completados": 0, "fallidos": 1 }), "{run}");
+    Ok(())
+}

@@ -72,6 +72,7 @@ async fn a_day_of_campaigns_becomes_files_as_its_clients_know_them() -> Result<(
     operator.get(&format!("/reporte?fecha={}", slashed(day))).await?;
     let again = report(&operator, &json!({ "fecha": slashed(day) })).await?;
     ensure!(again["id"] == run["id"] && again["filas"] == 2_100, "{again}");
+    ensure!(again["filas_procesadas"] == 2_100, "{again}");
 
     let text = String::from_utf8(file(&operator, &run, id).await?)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());

@@ -1,5 +1,7 @@
 //! The service's parts against the real servers.
 
+mod doctor;
+mod ingest;
 mod procedures;
 mod retention;
 mod schedules;
