@@ -3,6 +3,7 @@
 //! standard output, everything else on standard error.
 
 mod catalog;
+mod contacts;
 mod figure;
 mod messaging;
 mod report;
@@ -29,6 +30,8 @@ enum Suite {
     Catalog,
     /// Reports of SMS campaigns
     Report,
+    /// Imports of contacts; ROWS says how many
+    Contacts,
 }
 
 #[tokio::main]
@@ -42,6 +45,7 @@ async fn main() -> ExitCode {
         Suite::Messaging => messaging::measure(wanted).await,
         Suite::Catalog => catalog::measure(wanted).await,
         Suite::Report => report::measure(wanted).await,
+        Suite::Contacts => contacts::measure(wanted).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
