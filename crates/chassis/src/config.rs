@@ -1,11 +1,13 @@
 //! Settings from the environment, typed. A process that lacks some says so once, naming all of them.
 
 mod broker;
+mod service;
 mod settings;
 
 use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
 
 pub use broker::broker_config;
+pub use service::{Role, ServiceSettings};
 pub use settings::{AuthSettings, DatabaseSettings, HttpSettings, RedisSettings, S3Settings};
 
 /// A value that no log shows.

@@ -2,24 +2,13 @@
 
 use std::sync::Arc;
 
-use actix_web::web::Data;
-use anyhow::Context as _;
-use chassis::{
-    admin::Admin,
-    auth::Verifier,
-    background::Background,
-    config::DatabaseSettings,
-    db::{self, Database},
-    http::{Health, Server},
-    redis::Redis,
-    s3,
-};
+use chassis::{background::Background, config::DatabaseSettings, parts::Parts};
 use contracts::{
     Queue,
     queues::{CATALOG_IMPORTS, CATALOG_REPORTS},
 };
 use jobs::workers::Announcer;
-use messaging::{Broker, Consumer, Policy};
+use messaging::{Consumer, Policy};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,18 +34,10 @@ const QUEUES: &[&Queue] = &[&CATALOG_IMPORTS, &CATALOG_REPORTS];
 /// # Errors
 /// Configuration that does not hold, a port that is taken, a background task that ended.
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(&config, &shutdown).await?;
-    let verifier =
-        Verifier::start(&config.auth, chassis::http_client(), Some(&parts.database), shutdown.clone()).await;
-    let resources = parts.resources(&config);
-    let health = parts.health(&config).keys(&verifier);
-    let verifier = Data::new(verifier);
-    let admin = Admin::new(SERVICE, &parts.database, &parts.broker, QUEUES);
-    let server = Server::bind(&config.http, health, move |service| {
-        service.app_data(verifier.clone());
-        http::configure(service, &resources, &admin);
-    })?;
-    parts.background(&config, &shutdown).serve(server).await
+    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let resources = resources(&parts, &config);
+    let server = parts.api(&shutdown, move |service| http::configure(service, &resources)).await?;
+    background(&parts, &config, &shutdown).serve(server).await
 }
 
 /// Works imports off.
@@ -64,9 +45,9 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
 /// # Errors
 /// As [`run_api`].
 pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(&config, &shutdown).await?;
-    let server = Server::bind(&config.http, parts.health(&config), |_| {})?;
-    let resources = parts.resources(&config);
+    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let server = parts.worker()?;
+    let resources = resources(&parts, &config);
     let settings = resources.settings.clone();
     let pool = || parts.database.pool.clone();
     let runner = process_import::runner(pool(), &settings);
@@ -81,8 +62,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let reports = Consumer::new(&parts.broker, &CATALOG_REPORTS)
         .policy(policy)
         .handle(AnnotateImports { runner, resources });
-    parts
-        .background(&config, &shutdown)
+    background(&parts, &config, &shutdown)
         .spawn("consumer of imports", imports.run(shutdown.clone()))
         .spawn("consumer of reports", reports.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
@@ -98,67 +78,31 @@ pub async fn doctor(
     settings: &DatabaseSettings,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<String>> {
-    let database = db::connect(settings, "catalog-upload doctor", shutdown).await?;
-    let mut findings = outbox::doctor(&database.pool).await.context("looking into the outbox")?;
-    findings.extend(jobs::doctor(&database.pool).await.context("looking into the jobs")?);
-    findings.extend(storage::doctor::doctor(&database.pool).await.context("looking into the imports")?);
-    Ok(findings)
+    chassis::doctor::look(SERVICE, settings, shutdown, storage::doctor::doctor).await
 }
 
-/// What both roles are connected to.
-struct Parts {
-    database: Database,
-    redis: Redis,
-    broker: Broker,
-    s3: aws_sdk_s3::Client,
+fn resources(parts: &Parts, config: &Config) -> Resources {
+    Resources {
+        database: parts.database.clone(),
+        statuses: Statuses::new(&parts.redis),
+        s3: parts.s3.clone(),
+        bucket: config.common.s3.bucket.clone(),
+        settings: Arc::new(config.imports.clone()),
+    }
 }
 
-impl Parts {
-    async fn connect(config: &Config, shutdown: &CancellationToken) -> anyhow::Result<Self> {
-        Ok(Self {
-            database: db::connect(&config.database, SERVICE, shutdown).await?,
-            redis: Redis::new(&config.redis)?,
-            broker: Broker::new(config.broker.clone())?,
-            s3: s3::client(&config.s3).await,
-        })
-    }
-
-    fn resources(&self, config: &Config) -> Resources {
-        Resources {
-            database: self.database.clone(),
-            statuses: Statuses::new(&self.redis),
-            s3: self.s3.clone(),
-            bucket: config.s3.bucket.clone(),
-            settings: Arc::new(config.imports.clone()),
-        }
-    }
-
-    fn health(&self, config: &Config) -> Health {
-        Health::new(SERVICE)
-            .database(&self.database)
-            .redis(&self.redis)
-            .broker(&self.broker)
-            .s3(&self.s3, &config.s3.bucket)
-    }
-
-    /// What either role does, so that nothing waits for the other to be up: where workers are scaled to
-    /// zero by the depth of their queue, the API must be able to fill it.
-    fn background(&self, config: &Config, shutdown: &CancellationToken) -> Background {
-        let pool = || self.database.pool.clone();
-        let relay = outbox::Relay::new(pool(), self.broker.clone());
-        let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), QUEUES);
-        let imports = process_import::sweeper(pool(), &config.imports);
-        let undos = undo_import::sweeper(pool(), &config.imports);
-        let reports = annotate_import::sweeper(pool(), &config.imports);
-        let retention = Retention::new(self.resources(config));
-        Background::new(shutdown.clone())
-            .spawn("relay", relay.run(shutdown.clone()))
-            .spawn("archiver", archiver.run(shutdown.clone()))
-            .spawn("sweeper of imports", imports.run(shutdown.clone()))
-            .spawn("sweeper of undos", undos.run(shutdown.clone()))
-            .spawn("sweeper of reports", reports.run(shutdown.clone()))
-            .spawn("indexer", Indexer::new(pool()).run(shutdown.clone()))
-            .spawn("retention", retention.run(shutdown.clone()))
-            .spawn("pruner", outbox::Pruner::new(pool()).run(shutdown.clone()))
-    }
+/// What either role does.
+fn background(parts: &Parts, config: &Config, shutdown: &CancellationToken) -> Background {
+    let pool = || parts.database.pool.clone();
+    let imports = process_import::sweeper(pool(), &config.imports);
+    let undos = undo_import::sweeper(pool(), &config.imports);
+    let reports = annotate_import::sweeper(pool(), &config.imports);
+    let retention = Retention::new(resources(parts, config));
+    parts
+        .background(shutdown)
+        .spawn("sweeper of imports", imports.run(shutdown.clone()))
+        .spawn("sweeper of undos", undos.run(shutdown.clone()))
+        .spawn("sweeper of reports", reports.run(shutdown.clone()))
+        .spawn("indexer", Indexer::new(pool()).run(shutdown.clone()))
+        .spawn("retention", retention.run(shutdown.clone()))
 }

@@ -1,21 +1,15 @@
 use std::{path::PathBuf, time::Duration};
 
-use chassis::config::{
-    AuthSettings, DatabaseSettings, Env, HttpSettings, RedisSettings, S3Settings, broker_config,
-};
-use messaging::BrokerConfig;
+pub use chassis::config::Role;
+use chassis::config::{Env, ServiceSettings};
 
-use crate::files::Limits;
+use crate::{SERVICE, files::Limits};
 
 /// The service's settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub http: HttpSettings,
-    pub database: DatabaseSettings,
-    pub redis: RedisSettings,
-    pub s3: S3Settings,
-    pub auth: AuthSettings,
-    pub broker: BrokerConfig,
+    /// What every service has.
+    pub common: ServiceSettings,
     pub imports: ImportSettings,
 }
 
@@ -40,13 +34,6 @@ pub struct ImportSettings {
     pub spool: PathBuf,
 }
 
-/// The role's port when `HTTP_PORT` names none: clients know the API's.
-#[derive(Clone, Copy, Debug)]
-pub enum Role {
-    Api,
-    Worker,
-}
-
 impl Config {
     /// Reads the process's environment.
     ///
@@ -60,19 +47,12 @@ impl Config {
     }
 
     fn read(env: &mut Env, role: Role) -> Self {
+        // Clients know the API's.
         let port = match role {
             Role::Api => 3001,
             Role::Worker => 3011,
         };
-        Self {
-            http: HttpSettings::read(env, port),
-            database: DatabaseSettings::read(env),
-            redis: RedisSettings::read(env),
-            s3: S3Settings::read(env),
-            auth: AuthSettings::read(env),
-            broker: broker_config("catalog-upload", env),
-            imports: ImportSettings::read(env),
-        }
+        Self { common: ServiceSettings::read(env, SERVICE, port), imports: ImportSettings::read(env) }
     }
 }
 

@@ -8,10 +8,7 @@ use catalog_upload::{
     doctor, run_api, run_worker,
     storage::migrations::Migrator,
 };
-use chassis::{
-    config::{DatabaseSettings, Env},
-    db, shutdown, telemetry, tls,
-};
+use chassis::{config::DatabaseSettings, db, shutdown, telemetry, tls};
 use clap::{Parser, Subcommand};
 
 /// Supplier catalogs.
@@ -44,24 +41,14 @@ async fn main() -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
         Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
-        Command::Migrate => db::migrate::<Migrator>(&database()?, catalog_upload::SERVICE, &shutdown).await?,
+        Command::Migrate => {
+            db::migrate::<Migrator>(&DatabaseSettings::from_process()?, catalog_upload::SERVICE, &shutdown)
+                .await?
+        }
         Command::Doctor => {
-            let findings = doctor(&database()?, &shutdown).await?;
-            for finding in &findings {
-                println!("{finding}");
-            }
-            if !findings.is_empty() {
-                return Ok(ExitCode::FAILURE);
-            }
-            println!("catalog-upload: nothing wrong");
+            let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;
+            return Ok(chassis::doctor::tell(catalog_upload::SERVICE, &findings));
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn database() -> anyhow::Result<DatabaseSettings> {
-    let mut env = Env::from_process();
-    let settings = DatabaseSettings::read(&mut env);
-    env.finish()?;
-    Ok(settings)
 }

@@ -3,17 +3,11 @@
 use std::sync::Arc;
 
 use ::jobs::workers::Announcer;
-use actix_web::web::Data;
-use anyhow::Context as _;
 use chassis::{
-    admin::Admin,
-    auth::Verifier,
     background::Background,
     clock::Clock,
     config::{DatabaseSettings, S3Settings},
-    db::{self, Database},
-    http::{Health, Server},
-    redis::Redis,
+    parts::Parts,
     s3,
 };
 use contracts::{
@@ -21,7 +15,7 @@ use contracts::{
     queues::{REPORT_CAMPAIGNS, REPORT_EVENTS, REPORT_RUNS},
     sms::v1::{CampaignCompleted, CampaignStarted},
 };
-use messaging::{Broker, Consumer, Policy};
+use messaging::{Consumer, Policy};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,18 +42,10 @@ const QUEUES: &[&Queue] = &[&REPORT_EVENTS, &REPORT_RUNS, &REPORT_CAMPAIGNS];
 /// # Errors
 /// Configuration that does not hold, a port that is taken, a background task that ended.
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(&config, &shutdown).await?;
-    let verifier =
-        Verifier::start(&config.auth, chassis::http_client(), Some(&parts.database), shutdown.clone()).await;
-    let resources = parts.resources(&config);
-    let health = parts.health(&config).keys(&verifier);
-    let verifier = Data::new(verifier);
-    let admin = Admin::new(SERVICE, &parts.database, &parts.broker, QUEUES);
-    let server = Server::bind(&config.http, health, move |service| {
-        service.app_data(verifier.clone());
-        http::configure(service, &resources, &admin);
-    })?;
-    parts.background(&config, &shutdown).serve(server).await
+    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let resources = resources(&parts, &config).await;
+    let tasks = background(&parts, &resources, &shutdown);
+    tasks.serve(parts.api(&shutdown, move |service| http::configure(service, &resources)).await?).await
 }
 
 /// Keeps what events tell, and makes files.
@@ -67,9 +53,10 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
 /// # Errors
 /// As [`run_api`].
 pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(&config, &shutdown).await?;
-    let server = Server::bind(&config.http, parts.health(&config), |_| {})?;
-    let resources = parts.resources(&config);
+    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let server = parts.worker()?;
+    let resources = resources(&parts, &config).await;
+    let tasks = background(&parts, &resources, &shutdown);
     let settings = resources.settings.clone();
     let pool = || parts.database.pool.clone();
     let runner = export_campaign::runner(pool(), &settings);
@@ -87,8 +74,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let files = Consumer::new(&parts.broker, &REPORT_CAMPAIGNS)
         .policy(policy(settings.concurrency))
         .handle(ExportCampaigns { runner, resources });
-    parts
-        .background(&config, &shutdown)
+    tasks
         .spawn("consumer of events", events.run(shutdown.clone()))
         .spawn("consumer of runs", runs.run(shutdown.clone()))
         .spawn("consumer of files", files.run(shutdown.clone()))
@@ -105,75 +91,38 @@ pub async fn doctor(
     settings: &DatabaseSettings,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<String>> {
-    let database = db::connect(settings, "report doctor", shutdown).await?;
-    let mut findings = outbox::doctor(&database.pool).await.context("looking into the outbox")?;
-    findings.extend(::jobs::doctor(&database.pool).await.context("looking into the jobs")?);
-    findings.extend(storage::doctor::doctor(&database.pool).await.context("looking into the runs")?);
-    Ok(findings)
+    chassis::doctor::look(SERVICE, settings, shutdown, storage::doctor::doctor).await
 }
 
-/// What both roles are connected to.
-struct Parts {
-    database: Database,
-    redis: Redis,
-    broker: Broker,
-    s3: aws_sdk_s3::Client,
-    signer: aws_sdk_s3::Client,
-}
-
-impl Parts {
-    async fn connect(config: &Config, shutdown: &CancellationToken) -> anyhow::Result<Self> {
-        let s3 = s3::client(&config.s3).await;
-        let signer = match &config.s3_public_endpoint {
-            None => s3.clone(),
-            Some(endpoint) => {
-                s3::client(&S3Settings { endpoint: Some(endpoint.clone()), ..config.s3.clone() }).await
-            }
-        };
-        Ok(Self {
-            database: db::connect(&config.database, SERVICE, shutdown).await?,
-            redis: Redis::new(&config.redis)?,
-            broker: Broker::new(config.broker.clone())?,
-            s3,
-            signer,
-        })
-    }
-
-    fn resources(&self, config: &Config) -> Resources {
-        Resources {
-            database: self.database.clone(),
-            live: Live::new(&self.redis),
-            s3: self.s3.clone(),
-            signer: self.signer.clone(),
-            bucket: config.s3.bucket.clone(),
-            settings: Arc::new(config.reports.clone()),
+async fn resources(parts: &Parts, config: &Config) -> Resources {
+    let signer = match &config.s3_public_endpoint {
+        None => parts.s3.clone(),
+        Some(endpoint) => {
+            let settings = S3Settings { endpoint: Some(endpoint.clone()), ..config.common.s3.clone() };
+            s3::client(&settings).await
         }
+    };
+    Resources {
+        database: parts.database.clone(),
+        live: Live::new(&parts.redis),
+        s3: parts.s3.clone(),
+        signer,
+        bucket: config.common.s3.bucket.clone(),
+        settings: Arc::new(config.reports.clone()),
     }
+}
 
-    fn health(&self, config: &Config) -> Health {
-        Health::new(SERVICE)
-            .database(&self.database)
-            .redis(&self.redis)
-            .broker(&self.broker)
-            .s3(&self.s3, &config.s3.bucket)
-    }
-
-    /// What either role does, so that nothing waits for the other to be up.
-    fn background(&self, config: &Config, shutdown: &CancellationToken) -> Background {
-        let pool = || self.database.pool.clone();
-        let relay = outbox::Relay::new(pool(), self.broker.clone());
-        let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), QUEUES);
-        let runs = start_run::sweeper(pool(), &config.reports);
-        let files = export_campaign::sweeper(pool(), &config.reports);
-        let scheduler = Scheduler::new(self.resources(config), Clock::System);
-        let retention = Retention::new(self.resources(config));
-        Background::new(shutdown.clone())
-            .spawn("relay", relay.run(shutdown.clone()))
-            .spawn("archiver", archiver.run(shutdown.clone()))
-            .spawn("sweeper of runs", runs.run(shutdown.clone()))
-            .spawn("sweeper of files", files.run(shutdown.clone()))
-            .spawn("scheduler", scheduler.run(shutdown.clone()))
-            .spawn("retention", retention.run(shutdown.clone()))
-            .spawn("pruner", outbox::Pruner::new(pool()).run(shutdown.clone()))
-    }
+/// What either role does.
+fn background(parts: &Parts, resources: &Resources, shutdown: &CancellationToken) -> Background {
+    let pool = || parts.database.pool.clone();
+    let runs = start_run::sweeper(pool(), &resources.settings);
+    let files = export_campaign::sweeper(pool(), &resources.settings);
+    let scheduler = Scheduler::new(resources.clone(), Clock::System);
+    let retention = Retention::new(resources.clone());
+    parts
+        .background(shutdown)
+        .spawn("sweeper of runs", runs.run(shutdown.clone()))
+        .spawn("sweeper of files", files.run(shutdown.clone()))
+        .spawn("scheduler", scheduler.run(shutdown.clone()))
+        .spawn("retention", retention.run(shutdown.clone()))
 }

@@ -1,25 +1,21 @@
 use std::time::Duration;
 
-use chassis::config::{
-    AuthSettings, DatabaseSettings, Env, HttpSettings, RedisSettings, S3Settings, broker_config,
-};
+pub use chassis::config::Role;
+use chassis::config::{Env, ServiceSettings};
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
-use messaging::BrokerConfig;
+
+use crate::SERVICE;
 
 const DAY: u64 = 24 * 60 * 60;
 
 /// The service's settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub http: HttpSettings,
-    pub database: DatabaseSettings,
-    pub redis: RedisSettings,
-    pub s3: S3Settings,
+    /// What every service has.
+    pub common: ServiceSettings,
     /// Where clients reach S3, if not where we do.
     pub s3_public_endpoint: Option<String>,
-    pub auth: AuthSettings,
-    pub broker: BrokerConfig,
     pub reports: ReportSettings,
 }
 
@@ -46,13 +42,6 @@ pub struct ReportSettings {
     pub row_days: u32,
 }
 
-/// The role's port when `HTTP_PORT` names none.
-#[derive(Clone, Copy, Debug)]
-pub enum Role {
-    Api,
-    Worker,
-}
-
 impl Config {
     /// Reads the process's environment.
     ///
@@ -71,15 +60,10 @@ impl Config {
             Role::Worker => 3012,
         };
         Self {
-            http: HttpSettings::read(env, port),
-            database: DatabaseSettings::read(env),
-            redis: RedisSettings::read(env),
-            s3: S3Settings::read(env),
+            common: ServiceSettings::read(env, SERVICE, port),
             s3_public_endpoint: env
                 .optional_url("S3_PUBLIC_ENDPOINT_URL", &["http", "https"])
                 .map(|url| url.expose().clone()),
-            auth: AuthSettings::read(env),
-            broker: broker_config("report", env),
             reports: ReportSettings::read(env),
         }
     }

@@ -55,7 +55,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
         Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
-        Command::Migrate => db::migrate::<Migrator>(&database()?, report::SERVICE, &shutdown).await?,
+        Command::Migrate => {
+            db::migrate::<Migrator>(&DatabaseSettings::from_process()?, report::SERVICE, &shutdown).await?
+        }
         Command::Load { maestro, detalle } => {
             let mut env = Env::from_process();
             let (settings, reports) = (DatabaseSettings::read(&mut env), ReportSettings::read(&mut env));
@@ -64,22 +66,9 @@ async fn main() -> anyhow::Result<ExitCode> {
             load(&settings, &files, &shutdown).await?;
         }
         Command::Doctor => {
-            let findings = doctor(&database()?, &shutdown).await?;
-            for finding in &findings {
-                println!("{finding}");
-            }
-            if !findings.is_empty() {
-                return Ok(ExitCode::FAILURE);
-            }
-            println!("report: nothing wrong");
+            let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;
+            return Ok(chassis::doctor::tell(report::SERVICE, &findings));
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn database() -> anyhow::Result<DatabaseSettings> {
-    let mut env = Env::from_process();
-    let settings = DatabaseSettings::read(&mut env);
-    env.finish()?;
-    Ok(settings)
 }

@@ -57,6 +57,17 @@ impl DatabaseSettings {
         }
     }
 
+    /// Those of this process, which needs no others.
+    ///
+    /// # Errors
+    /// Every variable that is missing or wrong, at once.
+    pub fn from_process() -> anyhow::Result<Self> {
+        let mut env = Env::from_process();
+        let settings = Self::read(&mut env);
+        env.finish()?;
+        Ok(settings)
+    }
+
     /// The defaults, on this database.
     pub fn at(url: impl Into<String>) -> Self {
         Self::read(&mut Env::from_map([("DATABASE_URL", url)]))

@@ -1,8 +1,6 @@
 //! What a person sends to change one product.
 
-use std::future::{Ready, ready};
-
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode};
+use actix_web::http::StatusCode;
 use chassis::Problem;
 use serde::Deserialize;
 use serde_json::json;
@@ -118,29 +116,5 @@ pub(super) fn edit_problem(error: EditError, id: &str, codigo: &str) -> Problem 
                 .with_details(json!({ "etag": format!("\"{version}\"") }))
         }
         EditError::Database(error) => error.into(),
-    }
-}
-
-/// The version that the caller read (RFC 9110, 13.1.1); none where the header is missing or `*`.
-pub(super) struct IfMatch(pub Option<i64>);
-
-impl FromRequest for IfMatch {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let header = request.headers().get("if-match").map(|value| value.to_str().unwrap_or_default().trim());
-        ready(match header {
-            None | Some("*") => Ok(Self(None)),
-            Some(tag) => {
-                let version = tag.trim_matches('"').parse().ok();
-                version.map(|version| Self(Some(version))).ok_or_else(|| {
-                    Problem::bad_request(
-                        "invalid_if_match",
-                        format!("If-Match {tag:?} no es un ETag de este producto"),
-                    )
-                })
-            }
-        })
     }
 }

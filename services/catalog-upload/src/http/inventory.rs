@@ -6,7 +6,7 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, Path, Query, ServiceConfig},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::in_range};
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Resources,
     imports::READ,
-    products::{Meta, as_number, in_range, no_product},
+    products::{Meta, as_number, no_product},
 };
 use crate::storage::{
     inventory::{self, Filter, Stock},

@@ -9,14 +9,13 @@ mod tasks;
 mod templates;
 
 use actix_web::web::{self, ServiceConfig};
-use chassis::admin::Admin;
 use utoipa::OpenApi;
 
 use crate::{Resources, SERVICE};
 
 /// The service's routes.
-pub fn configure(config: &mut ServiceConfig, api: &Resources, admin: &Admin) {
-    config.app_data(web::Data::new(api.clone())).configure(|config| admin.configure(config));
+pub fn configure(config: &mut ServiceConfig, api: &Resources) {
+    config.app_data(web::Data::new(api.clone()));
     config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
     // Both spellings are in use.
     for base in ["/api/v1/catalog", "/api/catalog"] {

@@ -9,6 +9,7 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    http::{IfMatch, in_range},
 };
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Resources,
-    edits::{IfMatch, NewProduct, Values, edit_problem},
+    edits::{NewProduct, Values, edit_problem},
     imports::{READ, WRITE, supplier},
 };
 use crate::{
@@ -144,15 +145,6 @@ pub(super) async fn list(
     let (found, total) = products::list(&api.database.orm, &filter, sort, page - 1, size).await?;
     let items = found.into_iter().map(Product::from).collect();
     Ok(HttpResponse::Ok().json(ProductPage { items, meta: Meta::new(page, size, total, started) }))
-}
-
-pub(super) fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<u64, Problem> {
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        let detail = format!("{name} es {value}; se espera de {least} a {most}");
-        Err(Problem::bad_request("invalid_page", detail))
-    }
 }
 
 fn parse_sort(text: &str) -> Result<Sort, Problem> {

@@ -11,8 +11,8 @@ mod schedules;
 use actix_web::web::{self, ServiceConfig};
 use chassis::{
     Problem,
-    admin::Admin,
     auth::{Caller, Role},
+    http::in_range,
 };
 use utoipa::OpenApi;
 
@@ -23,8 +23,8 @@ const READ: &str = "reports:read";
 const WRITE: &str = "reports:write";
 
 /// The service's routes.
-pub fn configure(config: &mut ServiceConfig, api: &Resources, admin: &Admin) {
-    config.app_data(web::Data::new(api.clone())).configure(|config| admin.configure(config));
+pub fn configure(config: &mut ServiceConfig, api: &Resources) {
+    config.app_data(web::Data::new(api.clone()));
     config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
     config.configure(legacy::configure).configure(campaigns::configure);
     let scope = web::scope("/api/v1/reports").configure(schedules::configure);
@@ -49,16 +49,6 @@ fn may_read(caller: &Caller) -> Result<(), Problem> {
 fn may_write(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin, Role::Operator])?;
     caller.require_scope(WRITE)
-}
-
-/// A number from a query, within its bounds.
-fn in_range(name: &'static str, value: i64, least: i64, most: i64) -> Result<i64, Problem> {
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        let detail = format!("{name} es {value}; se espera de {least} a {most}");
-        Err(Problem::bad_request("invalid_page", detail))
-    }
 }
 
 /// The service's part of the platform's OpenAPI document.

@@ -1,0 +1,103 @@
+//! What every service with queues and files is connected to, and what each of its processes does whatever its role.
+
+use actix_web::web::{Data, ServiceConfig};
+use contracts::Queue;
+use messaging::Broker;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::Admin,
+    auth::Verifier,
+    background::Background,
+    config::ServiceSettings,
+    db::{self, Database},
+    http::{Health, Server},
+    redis::Redis,
+    s3,
+};
+
+/// The connections of one process of a service.
+pub struct Parts {
+    /// Its schema.
+    pub database: Database,
+    /// What is live.
+    pub redis: Redis,
+    /// The queues.
+    pub broker: Broker,
+    /// Files.
+    pub s3: aws_sdk_s3::Client,
+    service: &'static str,
+    queues: &'static [&'static Queue],
+    settings: ServiceSettings,
+}
+
+impl Parts {
+    /// Connects a process of `service`, which works `queues` off. Waits for the database; everything else may come later.
+    ///
+    /// # Errors
+    /// Configuration that does not hold, or shutdown while waiting.
+    pub async fn connect(
+        service: &'static str,
+        queues: &'static [&'static Queue],
+        settings: &ServiceSettings,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            database: db::connect(&settings.database, service, shutdown).await?,
+            redis: Redis::new(&settings.redis)?,
+            broker: Broker::new(settings.broker.clone())?,
+            s3: s3::client(&settings.s3).await,
+            service,
+            queues,
+            settings: settings.clone(),
+        })
+    }
+
+    /// Takes the port of an API: what `configure` adds, the service's administration, and the check of tokens.
+    ///
+    /// # Errors
+    /// A port that is taken.
+    pub async fn api<F>(&self, shutdown: &CancellationToken, configure: F) -> anyhow::Result<Server>
+    where
+        F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    {
+        let auth = &self.settings.auth;
+        let verifier =
+            Verifier::start(auth, crate::http_client(), Some(&self.database), shutdown.clone()).await;
+        let health = self.health().keys(&verifier);
+        let verifier = Data::new(verifier);
+        let admin = Admin::new(self.service, &self.database, &self.broker, self.queues);
+        Server::bind(&self.settings.http, health, move |service| {
+            service.app_data(verifier.clone()).configure(|config| admin.configure(config));
+            configure(service);
+        })
+    }
+
+    /// Takes the port of a worker, for its health and metrics.
+    ///
+    /// # Errors
+    /// A port that is taken.
+    pub fn worker(&self) -> anyhow::Result<Server> {
+        Server::bind(&self.settings.http, self.health(), |_| {})
+    }
+
+    fn health(&self) -> Health {
+        Health::new(self.service)
+            .database(&self.database)
+            .redis(&self.redis)
+            .broker(&self.broker)
+            .s3(&self.s3, &self.settings.s3.bucket)
+    }
+
+    /// What either role does, so that nothing waits for the other to be up: where workers are scaled to zero by the
+    /// depth of their queue, the API must be able to fill it.
+    pub fn background(&self, shutdown: &CancellationToken) -> Background {
+        let pool = || self.database.pool.clone();
+        let relay = outbox::Relay::new(pool(), self.broker.clone());
+        let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), self.queues);
+        Background::new(shutdown.clone())
+            .spawn("relay", relay.run(shutdown.clone()))
+            .spawn("archiver", archiver.run(shutdown.clone()))
+            .spawn("pruner", outbox::Pruner::new(pool()).run(shutdown.clone()))
+    }
+}
