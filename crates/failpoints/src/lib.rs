@@ -35,6 +35,16 @@ pub enum Point {
     LetterArchived,
     /// The sweeper has written nudges, not committed.
     SweepWritten,
+    /// How an import of contacts writes is decided and committed; for a load into an empty table its indexes are gone.
+    ImportBegun,
+    /// What the source holds beside its contacts is committed.
+    SideTablesKept,
+    /// One index of the contacts is built.
+    IndexBuilt,
+    /// Who opted out is marked, and the rows that merged are cleared away.
+    StagedCleared,
+    /// The views tell the new counts, the import has not ended.
+    ViewsRefreshed,
 }
 
 impl Point {
@@ -54,6 +64,11 @@ impl Point {
         Self::DeadPublished,
         Self::LetterArchived,
         Self::SweepWritten,
+        Self::ImportBegun,
+        Self::SideTablesKept,
+        Self::IndexBuilt,
+        Self::StagedCleared,
+        Self::ViewsRefreshed,
     ];
 
     /// The name in `FAILPOINTS`.
@@ -73,6 +88,11 @@ impl Point {
             Self::DeadPublished => "dead-published",
             Self::LetterArchived => "letter-archived",
             Self::SweepWritten => "sweep-written",
+            Self::ImportBegun => "import-begun",
+            Self::SideTablesKept => "side-tables-kept",
+            Self::IndexBuilt => "index-built",
+            Self::StagedCleared => "staged-cleared",
+            Self::ViewsRefreshed => "views-refreshed",
         }
     }
 }

@@ -34,8 +34,9 @@ enum Way {
     Garbage,
 }
 
-fn way(point: Point) -> (Armed, Way) {
-    match point {
+/// None: no process of this suite passes there.
+fn way(point: Point) -> Option<(Armed, Way)> {
+    Some(match point {
         Point::UploadStored | Point::UploadCommitted => (Armed::Api, Way::Upload),
         Point::RelayPublished | Point::RelayDeleted => (Armed::ApiAndWorkers, Way::Upload),
         Point::JobClaimed
@@ -47,13 +48,20 @@ fn way(point: Point) -> (Armed, Way) {
         Point::SweepWritten => (Armed::Api, Way::Orphan),
         Point::RetryPublished => (Armed::Gateway, Way::Retry),
         Point::DeadPublished | Point::LetterArchived => (Armed::ApiAndWorkers, Way::Garbage),
-    }
+        // Those of imports of contacts, whose suite lets them die there.
+        Point::ImportBegun
+        | Point::SideTablesKept
+        | Point::IndexBuilt
+        | Point::StagedCleared
+        | Point::ViewsRefreshed => return None,
+    })
 }
 
 /// Lets a process die at each failpoint once.
 pub async fn walk(arena: &mut Arena, seed: u64) -> Result<Tally> {
     let mut tally = Tally::default();
     for (number, point) in Point::ALL.iter().copied().enumerate() {
+        let Some(passed) = way(point) else { continue };
         let rows = arena.rows / 4;
         let spec = Spec {
             bad: rows / 50,
@@ -61,7 +69,8 @@ pub async fn walk(arena: &mut Arena, seed: u64) -> Result<Tally> {
             ..Spec::new(seed + number as u64, &format!("F{number}"), rows)
         };
         let mut book = arena.book(&spec, SUPPLIER)?;
-        let struck = visit(arena, point, &mut book, &mut tally).await.with_context(|| point.name())?;
+        let struck =
+            visit(arena, point, passed, &mut book, &mut tally).await.with_context(|| point.name())?;
         tally.rounds += 1;
         if struck {
             tally.struck += 1;
@@ -81,8 +90,13 @@ pub async fn walk(arena: &mut Arena, seed: u64) -> Result<Tally> {
 }
 
 /// Returns whether a process died at the point.
-async fn visit(arena: &mut Arena, point: Point, book: &mut Book, tally: &mut Tally) -> Result<bool> {
-    let (armed, way) = way(point);
+async fn visit(
+    arena: &mut Arena,
+    point: Point,
+    (armed, way): (Armed, Way),
+    book: &mut Book,
+    tally: &mut Tally,
+) -> Result<bool> {
     for process in armed.processes(arena) {
         process
             .restart_with(|service| service.env("FAILPOINTS", format!("{}=1*return", point.name())))
