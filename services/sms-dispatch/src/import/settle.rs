@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, ensure};
+use failpoints::Point;
 use sea_orm::sqlx::PgPool;
 
 use super::{quality::Report, sample, sample::Sample, source::Source};
@@ -25,7 +26,10 @@ pub async fn follow(pool: &PgPool, import: i32) -> anyhow::Result<()> {
     batches::relax(&mut transaction).await?;
     merge::clear(&mut transaction, import).await?;
     transaction.commit().await?;
-    views::refresh(pool).await.context("counting anew")
+    failpoints::hit(Point::StagedCleared);
+    views::refresh(pool).await.context("counting anew")?;
+    failpoints::hit(Point::ViewsRefreshed);
+    Ok(())
 }
 
 /// Checks by counts in the tables that every row has its outcome, and reports.

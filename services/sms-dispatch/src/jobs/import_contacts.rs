@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use async_trait::async_trait;
+use failpoints::Point;
 use jobs::{Job, JobRun, Outcome, State, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
@@ -126,8 +127,13 @@ impl Steps<'_> {
             batches::sums(&mut conn, import.number).await.map_err(JobError::retry)?
         };
         let has_contacts = match mode {
-            Mode::Fast => false,
-            Mode::Merge => true,
+            // It was empty when this import began. Another one may have begun while this one lay broken off.
+            Mode::Fast => batches::of_others(pool, import.number).await.map_err(JobError::retry)?,
+            Mode::Merge => {
+                // A load into the empty table that was broken off, and never taken up again, has left none.
+                index::build(pool, indexes::ALL, settings.index_builders).await.map_err(JobError::Retry)?;
+                true
+            }
             Mode::DryRun => imports::has_contacts(pool).await.map_err(JobError::retry)?,
         };
         let total = self.source.rows();
@@ -180,6 +186,7 @@ impl Steps<'_> {
             index::drop_all(&mut transaction, indexes::ALL).await?;
         }
         transaction.commit().await?;
+        failpoints::hit(Point::ImportBegun);
         tracing::info!(import = %self.import.id, mode = mode.name(), rows = self.source.rows(), "import begins");
         Ok(mode)
     }
@@ -190,7 +197,9 @@ impl Steps<'_> {
         let tables = tokio::task::spawn_blocking(move || side_tables::read(&sqlite)).await??;
         let mut transaction = self.work.pool.begin().await?;
         side_tables::keep(&mut transaction, self.import.number, &tables).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        failpoints::hit(Point::SideTablesKept);
+        Ok(())
     }
 
     /// Adds how long a step took to the import's row: over all attempts that finished it.

@@ -95,6 +95,14 @@ pub async fn sums(conn: &mut PgConnection, import: i32) -> sqlx::Result<Sums> {
     Ok(Sums { rows, created, updated, unchanged, merged, rejected, repaired, merge_batches })
 }
 
+/// Whether imports other than this one have brought contacts in that were not rolled back.
+pub async fn of_others(pool: &PgPool, import: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from import_batches where import <> $1 and created > 0)")
+        .bind(import)
+        .fetch_one(pool)
+        .await
+}
+
 /// The number of the last batch of merging, and the phone it ended with.
 pub async fn last_merge(pool: &PgPool, import: i32) -> sqlx::Result<(i64, String)> {
     let last = sqlx::query_as(

@@ -1,5 +1,7 @@
 //! The indexes of `contacts`, in one place: a load into an empty table drops them and builds them again.
 
+use sea_orm::sqlx::{self, PgExecutor};
+
 /// An index of `contacts`.
 #[derive(Debug)]
 pub struct Index {
@@ -19,6 +21,15 @@ impl Index {
     pub fn drop(&self) -> String {
         format!("drop index if exists {}", self.name)
     }
+}
+
+/// The names of those that contacts have.
+pub async fn there<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select indexname::text from pg_indexes where schemaname = current_schema() and tablename = 'contacts'",
+    )
+    .fetch_all(executor)
+    .await
 }
 
 /// By this one the phones are unique; merging needs it, and no other.
