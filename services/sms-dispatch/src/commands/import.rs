@@ -88,6 +88,8 @@ async fn ensure_job(database: &Database, settings: &ImportSettings, wish: &Wish)
     })
     .await??;
     if let Some(id) = imports::unfinished(&database.pool, LOCAL_KIND, &mark, &options).await? {
+        // The file may have moved since.
+        imports::set_path(&database.pool, id, path.to_str()).await?;
         eprintln!("goes on with import {id}");
         return Ok(id);
     }

@@ -171,6 +171,16 @@ pub async fn unfinished(
     .await
 }
 
+/// Writes where an import's file is now.
+pub async fn set_path(pool: &PgPool, id: Uuid, path: Option<&str>) -> sqlx::Result<()> {
+    sqlx::query("update imports set path = $2 where id = $1")
+        .bind(id)
+        .bind(path)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
 /// Whether there is any contact.
 pub async fn has_contacts<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<bool> {
     sqlx::query_scalar("select exists (select from contacts)").fetch_one(executor).await
