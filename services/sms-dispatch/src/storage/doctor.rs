@@ -31,6 +31,10 @@ const CHECKS: &[&str] = &[
                   (select count(*) from contact_merges t where t.import = i.number) as m
            from imports i where i.source_rows is not null and i.rolled_back_at is null) counted
      where (rejected, merged) is distinct from (r, m) limit 20",
+    "select format('import %s says it changed %s contacts, of %s it is known what they were before', number, updated, c)
+     from (select i.*, (select count(*) from contact_changes t where t.import = i.number) as c
+           from imports i where i.source_rows is not null and i.rolled_back_at is null) counted
+     where updated <> c limit 20",
     "select format('import %s has ended, and %s of its rows are still staged', i.number, count(*))
      from import_staged s join imports i on i.number = s.import where i.source_rows is not null group by i.number limit 20",
     "select format('contact %s is suppressed since %s and may still be written to', c.id, s.effective_at)
@@ -48,11 +52,7 @@ pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
     for check in CHECKS {
         findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(&mut *transaction).await?);
     }
-    let there: Vec<String> = sqlx::query_scalar(
-        "select indexname from pg_indexes where schemaname = current_schema() and tablename = 'contacts'",
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
+    let there = indexes::there(&mut *transaction).await?;
     let unfinished: bool = sqlx::query_scalar(
         "select exists (select from imports where mode = 'fast' and source_rows is null and rolled_back_at is null)",
     )
