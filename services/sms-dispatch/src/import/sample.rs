@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rusqlite::Connection;
 use sea_orm::sqlx::{self, FromRow, PgPool, Row as _, postgres::PgRow};
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +136,9 @@ impl Expected {
             return Some(format!("is row {} in the table", contact.source_id));
         }
         for ((name, expected), found) in self.fields.iter().zip(&contact.fields) {
-            if expected.is_some() && expected != found {
+            // A contact of an earlier import keeps the spelling of its phone too.
+            let kept = *name == "phone_original" && !contact.same_import && found.is_some();
+            if !kept && expected.is_some() && expected != found {
                 return Some(format!("has another {name} in the table"));
             }
         }
@@ -144,12 +147,18 @@ impl Expected {
     }
 }
 
+fn all(conn: &Connection, first: i64, last: i64) -> anyhow::Result<BTreeSet<i64>> {
+    let mut statement = conn.prepare("select id from numeros where id between ?1 and ?2")?;
+    let ids = statement.query_map([first, last], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
 fn draw(source: &Sqlite, seed: u64) -> anyhow::Result<Vec<Expected>> {
     let Some((first, last)) = source.bounds else { return Ok(Vec::new()) };
     let conn = source.connect()?;
     let mut random = StdRng::seed_from_u64(seed);
     let wanted = ROWS.min(usize::try_from(source.rows)?);
-    let mut ids = BTreeSet::new();
+    let mut ids = if source.rows <= ROWS as i64 { all(&conn, first, last)? } else { BTreeSet::new() };
     // Where ids have wide holes, the same row is drawn often: then fewer will do.
     for _ in 0..ROWS * 4 {
         if ids.len() == wanted {

@@ -2,7 +2,7 @@
 //!
 //! Rows of one import with one phone merge: the most complete one wins, the lowest source id among equals, and the
 //! others' filled fields complete it. A contact that an earlier import brought in takes what the new rows know, and
-//! keeps what they don't.
+//! keeps what they don't; and the spelling of its phone.
 
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
 
@@ -93,10 +93,18 @@ fn statement() -> String {
     });
     let of_merged = list(&|field| format!("m.{field}"));
     let set_merged = list(&|field| format!("{field} = m.{field}"));
-    let completed = list(&|field| format!("coalesce(m.{field}, t.{field}) as {field}"));
+    // One phone has many spellings, none better than the other: the first stays, so that parts of a file, imported again,
+    // don't rewrite each other's.
+    let completed = list(&|field| match field {
+        "phone_original" => "coalesce(t.phone_original, m.phone_original) as phone_original".to_owned(),
+        field => format!("coalesce(m.{field}, t.{field}) as {field}"),
+    });
     let completed_differ = all
         .iter()
-        .map(|field| format!("(m.{field} is not null and m.{field} is distinct from t.{field})"))
+        .map(|field| match *field {
+            "phone_original" => "(t.phone_original is null and m.phone_original is not null)".to_owned(),
+            field => format!("(m.{field} is not null and m.{field} is distinct from t.{field})"),
+        })
         .collect::<Vec<_>>()
         .join(" or ");
     let image = |of: &str| {
