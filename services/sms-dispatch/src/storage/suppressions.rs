@@ -15,8 +15,8 @@ pub async fn apply(pool: &PgPool) -> sqlx::Result<u64> {
         let (last, marked): (Option<String>, i64) = sqlx::query_as(
             "with batch as (
                  select phone_e164, effective_at from suppressions where phone_e164 > $1
-                 order by phone_e164 limit $2),
-             -- A phone's reasons may lie on both sides of a batch's end; the earlier one marks it.
+                 order by phone_e164 fetch first ($2) rows with ties),
+             -- All of a phone's reasons are in one batch; the earliest one marks it.
              due as (
                  select phone_e164, min(effective_at) as since from batch where effective_at <= now() group by 1),
              there as materialized (
