@@ -89,9 +89,12 @@ pub async fn run(
         .execute(&mut *transaction)
         .await?
         .rows_affected();
+    // Forward only: an id or number that was given since the backup stays with whom it was given to, in audits and logs
+    // and in sessions that hold some in reserve.
     for (table, column) in [("contacts", "id"), ("imports", "number")] {
+        let sequence = format!("pg_get_serial_sequence('{table}', '{column}')");
         let statement = format!(
-            "select setval(pg_get_serial_sequence('{table}', '{column}'), coalesce(max({column}), 0) + 1, false) from {table}"
+            "select setval({sequence}, greatest(coalesce(max({column}), 0) + 1, nextval({sequence})), false) from {table}"
         );
         sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
     }
