@@ -67,7 +67,8 @@ impl Csv {
         let separator = separator(path).with_context(said)?;
         let mut reader = open(path, separator).with_context(said)?;
         let mut head = ByteRecord::new();
-        reader.read_byte_record(&mut head).with_context(said)?;
+        let some = reader.read_byte_record(&mut head).with_context(said)?;
+        ensure!(some, "{} is empty, expected a line that names the columns", path.display());
         let names: Vec<String> = head
             .iter()
             .map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_lowercase())

@@ -55,7 +55,7 @@ impl Source {
     pub fn open(path: &Path, limit: Option<u64>, mapping: &Mapping) -> anyhow::Result<Self> {
         let mut beginning = [0; 16];
         let mut file = File::open(path).with_context(|| format!("{} can't be opened", path.display()))?;
-        let read = file.read(&mut beginning)?;
+        let read = file.read(&mut beginning).with_context(|| format!("{} can't be read", path.display()))?;
         Ok(match Kind::detect(&beginning[..read]) {
             Kind::Sqlite => Self::Sqlite(Sqlite::open(path, limit)?),
             Kind::Csv => Self::Csv(Csv::open(path, limit, mapping)?),

@@ -39,6 +39,11 @@ impl Sqlite {
     /// # Errors
     /// No SQLite database, changes that are not in the file yet, no table `numeros`, columns that it lacks.
     pub fn open(path: &Path, limit: Option<u64>) -> anyhow::Result<Self> {
+        Self::look(path, limit)
+            .with_context(|| format!("{} can't be read as a database of numbers", path.display()))
+    }
+
+    fn look(path: &Path, limit: Option<u64>) -> anyhow::Result<Self> {
         let conn = connect(path)?;
         let columns: Vec<String> = conn
             .prepare("select name from pragma_table_info('numeros')")?
@@ -54,6 +59,17 @@ impl Sqlite {
         ensure!(
             missing.is_empty(),
             "{}: numeros has no column {missing:?}, only {columns:?}",
+            path.display()
+        );
+        let has_key: bool = conn.query_row(
+            "select count(*) = 1 and max(name = 'id' and upper(type) = 'INTEGER')
+             from pragma_table_info('numeros') where pk > 0",
+            [],
+            |row| row.get(0),
+        )?;
+        ensure!(
+            has_key,
+            "{}: numeros.id is no INTEGER PRIMARY KEY, by which its rows could be told apart",
             path.display()
         );
         let phones_are_unique = conn.query_row(
