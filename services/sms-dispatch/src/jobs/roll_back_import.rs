@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use failpoints::Point;
 use jobs::{Job, JobRun, Outcome, Progress, State, Work};
 use messaging::JobError;
-use sea_orm::sqlx::{PgConnection, PgPool};
+use sea_orm::sqlx::{self, PgConnection, PgPool, PgTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -94,8 +94,9 @@ impl RollBackImports {
     /// Values back, contacts out; gives how many contacts went.
     async fn take_out(&self, run: &JobRun, import: &Import) -> Result<i64, JobError> {
         let number = import.number;
-        let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
-        let alone = rollback::is_alone(&mut conn, number).await.map_err(JobError::retry)?;
+        let mut patient = self.patient().await.map_err(JobError::retry)?;
+        let alone = rollback::is_alone(&mut patient, number).await.map_err(JobError::retry)?;
+        patient.commit().await.map_err(JobError::retry)?;
         if alone {
             // Emptied in the transaction that marks the import.
             return Ok(run.job.progress.successful);
@@ -115,7 +116,9 @@ impl RollBackImports {
             done += restored;
             self.commit(run, transaction, "restore", done).await?;
         }
-        let bounds = rollback::bounds(&mut conn, number).await.map_err(JobError::retry)?;
+        let mut patient = self.patient().await.map_err(JobError::retry)?;
+        let bounds = rollback::bounds(&mut patient, number).await.map_err(JobError::retry)?;
+        patient.commit().await.map_err(JobError::retry)?;
         let Some((first, last)) = bounds else { return Ok(done) };
         for from in (first..=last).step_by(BATCH as usize) {
             let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
@@ -126,10 +129,17 @@ impl RollBackImports {
         Ok(done)
     }
 
+    /// For statements that look at every contact, which takes longer than a statement may.
+    async fn patient(&self) -> sqlx::Result<PgTransaction<'_>> {
+        let mut transaction = self.pool.begin().await?;
+        batches::relax(&mut transaction).await?;
+        Ok(transaction)
+    }
+
     async fn commit(
         &self,
         run: &JobRun,
-        mut transaction: sea_orm::sqlx::PgTransaction<'_>,
+        mut transaction: PgTransaction<'_>,
         step: &str,
         done: i64,
     ) -> Result<(), JobError> {
@@ -142,8 +152,7 @@ impl RollBackImports {
     }
 
     async fn finish(&self, run: &JobRun, import: &Import, done: i64) -> Result<(), JobError> {
-        let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
-        batches::relax(&mut transaction).await.map_err(JobError::retry)?;
+        let mut transaction = self.patient().await.map_err(JobError::retry)?;
         if rollback::is_alone(&mut transaction, import.number).await.map_err(JobError::retry)? {
             rollback::empty(&mut transaction).await.map_err(JobError::retry)?;
         }
