@@ -1,0 +1,115 @@
+//! CSV files as people make them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use sea_orm::sqlx;
+use sms_dispatch::{commands::import::Wish, import::csv::Mapping};
+
+use crate::world::{World, report, wish};
+
+/// Contacts as `phone name address`, in the order of their rows.
+async fn contacts(world: &World) -> Result<Vec<String>> {
+    let query = "select concat_ws(' / ', source_id, substr(phone_e164, 4), full_name, address) from contacts
+                 order by source_id";
+    Ok(sqlx::query_scalar(query).fetch_all(&world.pool).await?)
+}
+
+fn mapping(pairs: &[(&str, &str)]) -> Mapping {
+    let pair = |(field, column): &(&str, &str)| ((*field).to_owned(), (*column).to_owned());
+    Mapping(pairs.iter().map(pair).collect::<BTreeMap<_, _>>())
+}
+
+#[tokio::test]
+async fn separators_marks_quotes_and_columns() -> Result<()> {
+    let plain = "numero,nombre,direccion\n6121004701,ANA,CALLE 1\n6121004702,BERTA,CALLE 2\n";
+    let quoted = "Nombre,Dirección,Celular\n\"ANA\",\"CALLE 1\",6121004701\n\"BERTA\",CALLE 2,6121004702\n";
+    let files: Vec<(&str, Vec<u8>, Mapping)> = vec![
+        ("comma", plain.into(), Mapping::default()),
+        ("semicolon", plain.replace(',', ";").into(), Mapping::default()),
+        ("tab", plain.replace(',', "\t").into(), Mapping::default()),
+        ("bar", plain.replace(',', "|").into(), Mapping::default()),
+        ("byte order mark", format!("\u{feff}{plain}").into(), Mapping::default()),
+        ("windows", plain.replace('\n', "\r\n").into(), Mapping::default()),
+        ("no last newline", plain.trim_end().into(), Mapping::default()),
+        ("empty lines", plain.replace("\n6121004702", "\n\n\r\n6121004702").into(), Mapping::default()),
+        ("capitals", plain.replace("numero", " NUMERO ").into(), Mapping::default()),
+        ("mapped", quoted.into(), mapping(&[("full_name", "nombre"), ("address", "Dirección")])),
+        (
+            "mapped over a name of its own",
+            "numero,tel,nombre,direccion\n1,6121004701,ANA,CALLE 1\n2,6121004702,BERTA,CALLE 2\n".into(),
+            mapping(&[("phone", "TEL")]),
+        ),
+        (
+            "fields too many and too few",
+            "direccion,numero,nombre\nCALLE 1,6121004701,ANA,otra,más\nCALLE 2,6121004702,BERTA\n".into(),
+            Mapping::default(),
+        ),
+    ];
+    for (name, content, mapping) in files {
+        let world = World::new("smscsv").await?;
+        let file = world.write("contactos.csv", content)?;
+        let import = world.import_as(&Wish { mapping, ..wish(&file) }).await?;
+        let found = contacts(&world).await?;
+        let should = ["1 / 6121004701 / ANA / CALLE 1", "2 / 6121004702 / BERTA / CALLE 2"];
+        ensure!(found == should, "{name}: {found:?}");
+        ensure!(import.source_rows == Some(2), "{name}: {import:?}");
+        world.is_sound().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_quoted_field_may_hold_lines_and_separators() -> Result<()> {
+    let world = World::new("smscsv").await?;
+    let mut rows = String::from("numero,nombre,direccion\n");
+    for row in 0..3_000 {
+        rows += &format!("612100{row:04},\"NOMBRE \"\"{row}\"\"\",\"CALLE {row},\nINTERIOR; 2\"\n");
+    }
+    // Batches end between lines of one row's field, were they counted by lines.
+    let file = world.write("lineas.csv", rows)?;
+    let (_, report) = world.import(&file).await?;
+    // 6121001111 is no junk: 0 is not one digit all through.
+    ensure!(report.rows == 3_000, "{report:?}");
+    let good = "select count(*) from contacts where full_name = 'NOMBRE \"' || (source_id - 1) || '\"'
+                and address = 'CALLE ' || (source_id - 1) || E',\\nINTERIOR; 2'";
+    ensure!(world.count(good).await? == report.created && report.created + report.rejected == 3_000);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn duplicates_and_rows_without_a_phone_have_an_outcome() -> Result<()> {
+    let world = World::new("smscsv").await?;
+    let rows = "numero,nombre,direccion\n6121004701,ANA,\n,NADIE,\n6121004701,,CALLE 1\n6121004701\n\
+                abc,LETRAS,CALLE\n+52 612 100 4702,BERTA,\n\"\",X,\n";
+    let (_, report) = world.import(&world.write("contactos.csv", rows)?).await?;
+    let counts = (report.rows, report.created, report.merged, report.rejected);
+    ensure!(counts == (7, 2, 2, 3), "{report:?}");
+    ensure!(report.rejected_by_reason["phone_empty"] == 2, "{report:?}");
+    ensure!(contacts(&world).await? == ["1 / 6121004701 / ANA / CALLE 1", "6 / 6121004702 / BERTA"]);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_a_csv_file_lacks_is_named() -> Result<()> {
+    let world = World::new("smscsv").await?;
+    let file = world.write("contactos.csv", "apellido,correo\nx,y\n")?;
+    for (pairs, told) in [
+        (&[][..], "no column of phones among [\"apellido\", \"correo\"]"),
+        (&[("phone", "Celular")][..], "no column \"Celular\" for phone"),
+        (
+            &[("phone", "correo"), ("sexo", "x")][..],
+            "the mapping names [\"sexo\"], expected some of [\"phone\"",
+        ),
+    ] {
+        let refused = world.refused(&Wish { mapping: mapping(pairs), ..wish(&file) }).await?;
+        ensure!(refused.contains(told), "{refused}");
+    }
+    // The header alone is a file without rows.
+    let import = world.import_as(&wish(&world.write("nadie.csv", "numero,nombre\n")?)).await?;
+    ensure!(report(&import)?.rows == 0);
+    let limited = world.write("tres.csv", "numero\n6121004701\n6121004702\n6121004703\n")?;
+    let import = world.import_as(&Wish { limit: Some(2), ..wish(&limited) }).await?;
+    ensure!(import.source_rows == Some(2) && contacts(&world).await?.len() == 2, "{import:?}");
+    world.is_sound().await
+}

@@ -1,0 +1,16 @@
+//! The import of contacts against a real PostgreSQL, by the library and by the binary.
+
+mod backup;
+mod csv;
+mod doctor;
+mod dry_run;
+mod generated;
+mod hostile;
+mod merging;
+mod picture;
+mod plan;
+mod property;
+mod resume;
+mod rollback;
+mod source;
+mod world;

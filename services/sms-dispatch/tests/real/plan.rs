@@ -1,0 +1,82 @@
+//! What the regulator's numbering plan says, before an import and after it.
+
+use anyhow::{Result, ensure};
+use sea_orm::sqlx;
+
+use crate::{
+    picture::{self, ALL},
+    source::{Row, numeros},
+    world::World,
+};
+
+const HEADER: &str =
+    "ZONA,NUMERACION_INICIAL,NUMERACION_FINAL,OCUPACION,MODALIDAD,RAZON_SOCIAL,FECHA_ASIGNACION\n";
+
+/// Contacts as their last two digits, `m`, `f` or `?`, and operator.
+async fn kinds(world: &World) -> Result<Vec<String>> {
+    let query =
+        "select right(phone_e164, 2) || case is_mobile when true then 'm' when false then 'f' else '?' end
+                        || coalesce(' ' || operator, '') from contacts order by phone_e164";
+    Ok(sqlx::query_scalar(query).fetch_all(&world.pool).await?)
+}
+
+async fn plan(world: &World, name: &str, ranges: &str) -> Result<String> {
+    let file = world.write(name, format!("{HEADER}{ranges}"))?;
+    let (status, out, said) = world.run(&["numbering-plan", "import", &file.display().to_string()]).await?;
+    ensure!(status.success(), "{said}");
+    Ok(out)
+}
+
+#[tokio::test]
+async fn mobile_and_operator_before_and_after() -> Result<()> {
+    let world = World::new("smsplan").await?;
+    let rows: Vec<Row> = [10, 20, 30, 40].map(|id| Row::new(id, format!("61210047{id}"))).into();
+    // A respelled one takes the other way into the table.
+    let dirty = Row::new(50, "044 612 100 4750");
+    let file = numeros(&world, "a.db", &[rows, vec![dirty]].concat())?;
+    world.import(&file).await?;
+    ensure!(kinds(&world).await? == ["10?", "20?", "30?", "40?", "50?"], "types are guessed");
+
+    let first = "612,6121004710,6121004729,20,CPP,TELCEL,\n612,6121004730,6121004739,10,FIJO,TELMEX,\n\
+                 612,6121004750,6121004750,1,MPP,AT&T,\n";
+    let told = plan(&world, "pnn.csv", first).await?;
+    ensure!(told == "3 ranges; 4 contacts brought up to date\n", "{told}");
+    let should = ["10m TELCEL", "20m TELCEL", "30f TELMEX", "40?", "50m AT&T"];
+    ensure!(kinds(&world).await? == should, "{:?}", kinds(&world).await?);
+    let views = "select sum(mobile_contacts) from contacts_by_lada";
+    ensure!(world.count(views).await? == 3);
+
+    // The same plan again writes to no contact.
+    let before = picture::take(&world.pool, ALL).await?;
+    let told = plan(&world, "pnn.csv", first).await?;
+    ensure!(told == "3 ranges; 0 contacts brought up to date\n", "{told}");
+    picture::same(&before, &picture::take(&world.pool, ALL).await?)?;
+    // Nor does the file: its rows know no more than the contacts.
+    let (_, report) = world.import(&file).await?;
+    ensure!(report.updated == 0, "{report:?}");
+
+    // Contacts that come with a plan in place, on both ways.
+    for base in [false, true] {
+        let world = World::new("smsplan").await?;
+        plan(&world, "pnn.csv", first).await?;
+        if base {
+            world.import(&numeros(&world, "lone.db", &[Row::new(1, "6121004799")])?).await?;
+        }
+        world.import(&file).await?;
+        let found = kinds(&world).await?;
+        ensure!(found[..5] == should, "{found:?}");
+        world.is_sound().await?;
+    }
+
+    // A new plan: numbers change hands, one range is new.
+    let second = "612,6121004710,6121004719,10,CPP,TELCEL,\n612,6121004720,6121004749,30,FIJO,TELMEX,\n\
+                  612,6121004750,6121004750,1,MPP,AT&T,\n";
+    let told = plan(&world, "pnn2.csv", second).await?;
+    ensure!(told == "3 ranges; 2 contacts brought up to date\n", "{told}");
+    ensure!(kinds(&world).await? == ["10m TELCEL", "20f TELMEX", "30f TELMEX", "40f TELMEX", "50m AT&T"]);
+    let refused = world.write("malo.csv", format!("{HEADER}612,6121004710,x,1,CPP,TELCEL,\n"))?;
+    let (status, _, said) = world.run(&["numbering-plan", "import", &refused.display().to_string()]).await?;
+    ensure!(!status.success() && said.contains("línea 2: NUMERACION_FINAL es \"x\""), "{said}");
+    ensure!(world.count("select count(*) from numbering_plan").await? == 3, "the plan in place is gone");
+    world.is_sound().await
+}
