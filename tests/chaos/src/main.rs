@@ -3,6 +3,7 @@
 
 mod arena;
 mod case;
+mod contacts;
 mod points;
 mod reports;
 mod round;
@@ -21,7 +22,7 @@ struct Arguments {
     /// What to break
     #[arg(value_enum)]
     suite: Suite,
-    /// Rounds a case, each proven to have struck in the middle of work: 20 of uploads, 10 of reports unless told
+    /// Rounds a case, each proven to have struck in the middle of work: 20, or 10 of reports, unless told
     #[arg(long)]
     rounds: Option<u32>,
     /// This case only
@@ -38,6 +39,8 @@ enum Suite {
     Catalog,
     /// Reports of SMS campaigns
     Report,
+    /// Imports of contacts
+    Contacts,
 }
 
 #[tokio::main]
@@ -54,6 +57,10 @@ async fn main() -> ExitCode {
         Suite::Report => {
             let (rounds, seed) = (arguments.rounds.unwrap_or(10), arguments.seed);
             each(&arguments, |case| reports::measure(case, rounds, seed)).await
+        }
+        Suite::Contacts => {
+            let (rounds, seed) = (arguments.rounds.unwrap_or(20), arguments.seed);
+            each(&arguments, |case| contacts::measure(case, rounds, seed)).await
         }
     };
     if unmeasured == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
