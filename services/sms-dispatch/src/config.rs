@@ -1,6 +1,40 @@
 use std::time::Duration;
 
-use chassis::config::{DatabaseSettings, Env};
+pub use chassis::config::Role;
+use chassis::config::{DatabaseSettings, Env, ServiceSettings};
+
+use crate::SERVICE;
+
+/// The service's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What every service has.
+    pub common: ServiceSettings,
+    pub imports: ImportSettings,
+    /// How old counts by state, LADA and city get, and how late a suppression whose date has come is applied.
+    pub refresh: Duration,
+}
+
+impl Config {
+    /// Reads the process's environment: what each part documents, and `CONTACTS_REFRESH_SECONDS` (900).
+    ///
+    /// # Errors
+    /// Every variable that is missing or wrong, at once.
+    pub fn from_env(role: Role) -> anyhow::Result<Self> {
+        let mut env = Env::from_process();
+        let port = match role {
+            Role::Api => 3003,
+            Role::Worker => 3013,
+        };
+        let config = Self {
+            common: ServiceSettings::read(&mut env, SERVICE, port),
+            imports: ImportSettings::read(&mut env),
+            refresh: env.seconds("CONTACTS_REFRESH_SECONDS", Duration::from_secs(900)),
+        };
+        env.finish()?;
+        Ok(config)
+    }
+}
 
 /// How contacts are imported.
 #[derive(Clone, Debug)]

@@ -1,15 +1,15 @@
-//! `import` brings contacts in, `migrate` brings the schema to this version.
+//! `api` answers requests, `worker` works in the background, `import` brings contacts in, `migrate` brings the schema to
+//! this version, `doctor` looks for what must not be.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use chassis::{
-    config::{DatabaseSettings, Env},
-    db, shutdown, telemetry, tls,
-};
+use chassis::{config::DatabaseSettings, db, shutdown, telemetry, tls};
 use clap::{Parser, Subcommand};
 use sms_dispatch::{
-    config,
+    config::{self, Config, Role},
+    doctor,
     import::{command, csv::Mapping},
+    run_api, run_worker,
     storage::migrations::Migrator,
 };
 
@@ -23,6 +23,12 @@ struct Arguments {
 
 #[derive(Clone, Subcommand)]
 enum Command {
+    /// Serve HTTP.
+    Api,
+    /// Work in the background.
+    Worker,
+    /// Check the invariants in the database; exits with 1 where one is broken.
+    Doctor,
     /// Bring the database schema to this version.
     Migrate,
     /// Import contacts from numeros.db or a CSV file on this machine; run again, it goes on where it was.
@@ -62,7 +68,16 @@ async fn main() -> anyhow::Result<ExitCode> {
     let _telemetry = telemetry::init(sms_dispatch::SERVICE)?;
     let shutdown = shutdown::token()?;
     match arguments.command {
-        Command::Migrate => db::migrate::<Migrator>(&database()?, sms_dispatch::SERVICE, &shutdown).await?,
+        Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
+        Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
+        Command::Doctor => {
+            let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;
+            return Ok(chassis::doctor::tell(sms_dispatch::SERVICE, &findings));
+        }
+        Command::Migrate => {
+            db::migrate::<Migrator>(&DatabaseSettings::from_process()?, sms_dispatch::SERVICE, &shutdown)
+                .await?
+        }
         Command::Import { file, consent_basis, dry_run, limit, batch_size, workers, columns } => {
             let (database, settings) = config::command_line()?;
             let wish = command::Wish {
@@ -80,11 +95,4 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn database() -> anyhow::Result<DatabaseSettings> {
-    let mut env = Env::from_process();
-    let settings = DatabaseSettings::read(&mut env);
-    env.finish()?;
-    Ok(settings)
 }

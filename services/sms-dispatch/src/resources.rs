@@ -1,0 +1,7 @@
+use chassis::db::Database;
+
+/// What requests share.
+#[derive(Clone)]
+pub struct Resources {
+    pub database: Database,
+}
