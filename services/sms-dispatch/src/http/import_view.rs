@@ -108,7 +108,10 @@ impl ImportView {
                 merged: import.merged.unwrap_or_default(),
                 rejected: import.rejected.unwrap_or_default(),
             }),
-            report_url: import.report.as_ref().map(|_| format!("/api/v1/contacts/imports/{}/report", import.id)),
+            report_url: import
+                .report
+                .as_ref()
+                .map(|_| format!("/api/v1/contacts/imports/{}/report", import.id)),
         }
     }
 }

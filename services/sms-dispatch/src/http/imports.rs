@@ -21,7 +21,10 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{READ, WRITE, import_view::{ImportPage, ImportView}};
+use super::{
+    READ, WRITE,
+    import_view::{ImportPage, ImportView},
+};
 use crate::{
     Resources, SERVICE,
     import::{csv::Mapping, quality::Report, source::Kind},
@@ -37,7 +40,7 @@ const PREFIX: &str = "contacts/";
 
 pub fn configure(config: &mut ServiceConfig) {
     config.service(
-        web::scope("/api/v1/contacts/imports")
+        web::scope("/imports")
             .route("", web::post().guard(guard::fn_guard(is_form)).to(upload))
             .route("", web::post().to(start))
             .route("", web::get().to(list))
@@ -97,9 +100,11 @@ pub(super) struct Accepted {
 impl Accepted {
     fn respond(message: &'static str, id: Uuid) -> HttpResponse {
         let status_url = format!("/api/v1/contacts/imports/{id}");
-        HttpResponse::Accepted()
-            .insert_header(("Location", status_url.clone()))
-            .json(Self { message, id, status_url })
+        HttpResponse::Accepted().insert_header(("Location", status_url.clone())).json(Self {
+            message,
+            id,
+            status_url,
+        })
     }
 }
 
@@ -158,11 +163,14 @@ pub(super) async fn start(
         use aws_sdk_s3::error::ProvideErrorMetadata as _;
         match error.code() {
             Some("NoSuchKey") => Problem::not_found(format!("No existe el objeto {object_key}")),
-            Some("InvalidRange") => Problem::bad_request("empty_file", format!("El objeto {object_key} está vacío")),
+            Some("InvalidRange") => {
+                Problem::bad_request("empty_file", format!("El objeto {object_key} está vacío"))
+            }
             _ => Problem::unavailable("storage_unavailable", error),
         }
     })?;
-    let bytes = beginning.body.collect().await.map_err(|error| Problem::unavailable("storage_unavailable", error))?;
+    let bytes =
+        beginning.body.collect().await.map_err(|error| Problem::unavailable("storage_unavailable", error))?;
     let file = Stow {
         name: object_key.rsplit('/').next().unwrap_or(object_key).to_owned(),
         object_key: object_key.to_owned(),
@@ -192,6 +200,15 @@ fn may_watch(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope(READ)
 }
 
+fn of_job(error: jobs::Error) -> Problem {
+    match error {
+        jobs::Error::KeyReused(_) => {
+            Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
+        }
+        other => anyhow::Error::new(other).into(),
+    }
+}
+
 fn options(choices: &Choices) -> Result<Options, Problem> {
     if let Some(basis) = &choices.consent_basis
         && (basis.trim().is_empty() || basis.chars().count() > 64)
@@ -202,7 +219,9 @@ fn options(choices: &Choices) -> Result<Options, Problem> {
     let mapping: Mapping = match &choices.mapping {
         None => Mapping::default(),
         Some(mapping) => serde_json::from_str(mapping).map_err(|error| {
-            let detail = format!("mapping no es un objeto JSON de campo a columna, como {{\"phone\": \"Celular\"}}: {error}");
+            let detail = format!(
+                "mapping no es un objeto JSON de campo a columna, como {{\"phone\": \"Celular\"}}: {error}"
+            );
             Problem::bad_request("invalid_mapping", detail)
         })?,
     };
@@ -276,14 +295,17 @@ async fn accept(
         imported_by: caller.id(),
     };
     let mut transaction = api.database.pool.begin().await?;
-    match jobs::create(&mut transaction, job).await? {
+    match jobs::create(&mut transaction, job).await.map_err(of_job)? {
         Creation::Existing(first) => Ok(first.id),
         Creation::Created(_) => {
             imports::insert(&mut transaction, &import).await?;
             let details = json!({"source": import.source, "consent": import.consent, "options": options});
-            audit::record(&mut transaction, caller.id(), "import_started", Some(&id.to_string()), &details).await?;
+            audit::record(&mut transaction, caller.id(), "import_started", Some(&id.to_string()), &details)
+                .await?;
             let command = ImportContacts { import_id: id.to_string() };
-            outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id)).await?;
+            outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id))
+                .await
+                .map_err(anyhow::Error::new)?;
             transaction.commit().await?;
             Ok(id)
         }
@@ -320,7 +342,7 @@ pub(super) async fn list(
     let mut conn = api.database.pool.acquire().await?;
     let mut imports = Vec::with_capacity(found.len());
     for import in &found {
-        let job = jobs::get(&mut conn, import.id).await?;
+        let job = jobs::get(&mut conn, import.id).await.map_err(of_job)?;
         imports.push(ImportView::of(import, job.as_ref()));
     }
     let next_cursor = more.then(|| found.last().map(|import| import.id)).flatten();
@@ -346,7 +368,8 @@ pub(super) async fn get(
 ) -> Result<Json<ImportView>, Problem> {
     may_watch(&caller)?;
     let import = found(&api, &id).await?;
-    let job = jobs::get(&mut *api.database.pool.acquire().await?, import.id).await?;
+    let mut conn = api.database.pool.acquire().await?;
+    let job = jobs::get(&mut conn, import.id).await.map_err(of_job)?;
     Ok(Json(ImportView::of(&import, job.as_ref())))
 }
 
@@ -371,9 +394,9 @@ pub(super) async fn report(
 ) -> Result<HttpResponse, Problem> {
     may_watch(&caller)?;
     let import = found(&api, &id).await?;
-    let report = import
-        .report
-        .ok_or_else(|| Problem::conflict("not_finished", "La importación no ha terminado: no hay informe todavía"))?;
+    let report = import.report.ok_or_else(|| {
+        Problem::conflict("not_finished", "La importación no ha terminado: no hay informe todavía")
+    })?;
     match query.formato.as_deref() {
         None | Some("json") => Ok(HttpResponse::Ok().json(report)),
         Some("md") if report.get("dry_run").is_some() => {
@@ -403,11 +426,18 @@ pub(super) async fn cancel(
     may_import(&caller)?;
     let import = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
-    let job = jobs::request_cancel(&mut transaction, import.id).await?;
+    let job = jobs::request_cancel(&mut transaction, import.id).await.map_err(of_job)?;
     let Some(job) = job.filter(|job| !job.state.is_final()) else {
         return Err(Problem::conflict("already_finished", "La importación ya terminó"));
     };
-    audit::record(&mut transaction, caller.id(), "import_cancelled", Some(&import.id.to_string()), &Value::Null).await?;
+    audit::record(
+        &mut transaction,
+        caller.id(),
+        "import_cancelled",
+        Some(&import.id.to_string()),
+        &Value::Null,
+    )
+    .await?;
     transaction.commit().await?;
     Ok(HttpResponse::Accepted().json(ImportView::of(&import, Some(&job))))
 }
@@ -429,7 +459,8 @@ pub(super) async fn roll_back(
     if import.rolled_back_at.is_some() {
         return Err(Problem::conflict("already_rolled_back", "La importación ya fue revertida"));
     }
-    if jobs::get(&mut transaction, import.id).await?.is_some_and(|job| !job.state.is_final()) {
+    if jobs::get(&mut transaction, import.id).await.map_err(of_job)?.is_some_and(|job| !job.state.is_final())
+    {
         return Err(Problem::conflict("not_finished", "La importación no ha terminado; cancélela primero"));
     }
     let later = crate::storage::rollback::later(&api.database.pool, import.number).await?;
@@ -444,11 +475,14 @@ pub(super) async fn roll_back(
         idempotency_key: Some(format!("rollback:{}", import.id)),
         ..NewJob::plain(roll_back_import::KIND, caller.id(), api.settings.max_attempts)
     };
-    if let Creation::Created(job) = jobs::create(&mut transaction, job).await? {
+    if let Creation::Created(job) = jobs::create(&mut transaction, job).await.map_err(of_job)? {
         let command = RollBackImport { job_id: job.id.to_string() };
-        outbox::publish(&mut transaction, SERVICE, &command, Meta::about(job.id)).await?;
+        outbox::publish(&mut transaction, SERVICE, &command, Meta::about(job.id))
+            .await
+            .map_err(anyhow::Error::new)?;
         let subject = import.id.to_string();
-        audit::record(&mut transaction, caller.id(), "import_rollback_asked", Some(&subject), &Value::Null).await?;
+        audit::record(&mut transaction, caller.id(), "import_rollback_asked", Some(&subject), &Value::Null)
+            .await?;
     }
     transaction.commit().await?;
     Ok(Accepted::respond("Reversión recibida y encolada para procesamiento", import.id))

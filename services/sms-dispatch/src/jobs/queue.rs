@@ -43,7 +43,8 @@ pub fn imports_sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<Impor
     fn nudge(job: &Job) -> Import {
         Import { import_id: job.id.to_string() }
     }
-    Sweeper::new(pool, SERVICE, import_contacts::KIND, nudge as fn(&Job) -> Import).again_after(settings.lease)
+    Sweeper::new(pool, SERVICE, import_contacts::KIND, nudge as fn(&Job) -> Import)
+        .again_after(settings.lease)
 }
 
 /// The same for rollbacks.
@@ -51,7 +52,8 @@ pub fn rollbacks_sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<Rol
     fn nudge(job: &Job) -> RollBack {
         RollBack { job_id: job.id.to_string() }
     }
-    Sweeper::new(pool, SERVICE, roll_back_import::KIND, nudge as fn(&Job) -> RollBack).again_after(settings.lease)
+    Sweeper::new(pool, SERVICE, roll_back_import::KIND, nudge as fn(&Job) -> RollBack)
+        .again_after(settings.lease)
 }
 
 fn job_id(text: &str) -> Result<Uuid, JobError> {

@@ -25,7 +25,10 @@ pub struct Spool {
 #[async_trait]
 impl Files for Spool {
     async fn fetch(&self, import: &Import) -> Result<Fetched, JobError> {
-        let key = import.object_key.as_deref().ok_or_else(|| JobError::fail(anyhow!("the import names no object")))?;
+        let key = import
+            .object_key
+            .as_deref()
+            .ok_or_else(|| JobError::fail(anyhow!("the import names no object")))?;
         self.tidy(import).map_err(JobError::Retry)?;
         let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
         let size = match head {
