@@ -7,9 +7,9 @@
 /// A place to die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Point {
-    /// The upload is in S3, its row is not committed.
+    /// A file is in S3, its row is not committed.
     UploadStored,
-    /// The upload's row is committed, the client has no answer yet.
+    /// A request's row is committed, the client has no answer yet.
     UploadCommitted,
     /// The relay has published a batch, its rows are not deleted yet.
     RelayPublished,

@@ -23,6 +23,22 @@ pub struct NewJob<'a> {
     pub max_attempts: i32,
 }
 
+impl<'a> NewJob<'a> {
+    /// A new job about what a row of its service's says: it has no parameters, and no key by which somebody would ask
+    /// for it again.
+    pub fn plain(kind: &'a str, user: &str, max_attempts: i32) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            kind,
+            params: Value::Null,
+            user: Some(user.to_owned()),
+            idempotency_key: None,
+            request_hash: None,
+            max_attempts,
+        }
+    }
+}
+
 /// What [`create`] found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Creation {

@@ -60,7 +60,7 @@ impl ImportSettings {
     /// `UPLOAD_MAX_BYTES` (100 MB), `IMPORT_MAX_ROWS` (1,048,576), `IMPORT_BATCH_ROWS` (10,000), `IMPORT_CONCURRENCY` (2),
     /// `IMPORT_LEASE_SECONDS` (30), `IMPORT_DEADLINE_SECONDS` (3,600), `IMPORT_MAX_ATTEMPTS` (10), `IMPORT_RETENTION_DAYS` (90),
     /// `IMPORT_MAX_STRINGS_BYTES` (512 MB), `SPOOL_DIR` (the system's).
-    fn read(env: &mut Env) -> Self {
+    pub fn read(env: &mut Env) -> Self {
         let standard = Limits::default();
         let limits = Limits {
             max_bytes: env.default("UPLOAD_MAX_BYTES", standard.max_bytes, "a number of bytes"),

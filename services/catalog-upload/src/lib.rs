@@ -7,14 +7,14 @@ pub mod files;
 mod http;
 mod indexer;
 mod jobs;
-mod live;
+pub mod live;
 mod resources;
-mod retention;
+pub mod retention;
 pub mod status;
 pub mod storage;
 
 pub use app::{doctor, run_api, run_worker};
-use resources::Resources;
+pub use resources::Resources;
 
 /// The service's name, in health, metrics, tables and messages.
 pub const SERVICE: &str = "catalog-upload";

@@ -5,7 +5,6 @@ use contracts::report::v1::StartRun;
 use jobs::NewJob;
 use outbox::Meta;
 use sea_orm::sqlx::PgConnection;
-use uuid::Uuid;
 
 use crate::{
     Resources, SERVICE,
@@ -53,15 +52,7 @@ pub async fn ask(conn: &mut PgConnection, resources: &Resources, wish: Wish) -> 
             return Ok(Asked::Same(run));
         }
     }
-    let job = NewJob {
-        id: Uuid::now_v7(),
-        kind: start_run::KIND,
-        params: serde_json::Value::Null,
-        user: Some(user.clone()),
-        idempotency_key: None,
-        request_hash: None,
-        max_attempts: resources.settings.max_attempts,
-    };
+    let job = NewJob::plain(start_run::KIND, &user, resources.settings.max_attempts);
     let id = job.id;
     // The campaigns first: without one there is nothing to begin.
     if crate::storage::campaigns::of_day(&mut *conn, fecha).await?.is_empty() {

@@ -8,16 +8,16 @@ pub mod files;
 mod http;
 mod jobs;
 mod leftovers;
-mod live;
+pub mod live;
 pub mod load;
 mod resources;
-mod retention;
+pub mod retention;
 mod run_end;
-mod scheduler;
+pub mod scheduler;
 pub mod storage;
 
 pub use app::{doctor, run_api, run_worker};
-use resources::Resources;
+pub use resources::Resources;
 
 /// The service's name, in health, metrics, tables and messages.
 pub const SERVICE: &str = "report";

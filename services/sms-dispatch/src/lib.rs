@@ -1,6 +1,7 @@
 //! Contacts, clean and unique; segments of them; campaigns to them.
 
 mod app;
+pub mod commands;
 pub mod config;
 pub mod domain;
 mod http;

@@ -1,17 +1,20 @@
-//! `api` answers requests, `worker` works in the background, `import` brings contacts in, `migrate` brings the schema to
-//! this version, `doctor` looks for what must not be.
+//! `api` answers requests, `worker` works in the background, `import` and `contacts` work on the contacts themselves,
+//! `migrate` brings the schema to this version, `doctor` looks for what must not be.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use chassis::{config::DatabaseSettings, db, shutdown, telemetry, tls};
 use clap::{Parser, Subcommand};
 use sms_dispatch::{
+    commands,
     config::{self, Config, Role},
     doctor,
-    import::{command, csv::Mapping},
+    import::csv::Mapping,
     run_api, run_worker,
     storage::migrations::Migrator,
 };
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Contacts, segments of them, and SMS campaigns.
 #[derive(Parser)]
@@ -53,6 +56,32 @@ enum Command {
         #[arg(long = "column", value_parser = column)]
         columns: Vec<(String, String)>,
     },
+    /// The regulator's numbering plan, which tells mobile from fixed.
+    NumberingPlan {
+        #[command(subcommand)]
+        command: PlanCommand,
+    },
+    /// All contacts: back them up, restore them, take an import out.
+    Contacts {
+        #[command(subcommand)]
+        command: ContactsCommand,
+    },
+}
+
+#[derive(Clone, Subcommand)]
+enum PlanCommand {
+    /// Put the plan of a file (IFT, pnn_*.csv) in the place of the one there is.
+    Import { file: PathBuf },
+}
+
+#[derive(Clone, Subcommand)]
+enum ContactsCommand {
+    /// Dump the schema to a file, and its checksum to FILE.sha256.
+    Backup { file: PathBuf },
+    /// Put a backup's contacts in the place of those there are; who opted out stays out.
+    Restore { file: PathBuf },
+    /// Take out what an import brought in; who opted out stays out.
+    Rollback { import_id: Uuid },
 }
 
 fn column(text: &str) -> Result<(String, String), String> {
@@ -80,19 +109,46 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Import { file, consent_basis, dry_run, limit, batch_size, workers, columns } => {
             let (database, settings) = config::command_line()?;
-            let wish = command::Wish {
-                file,
-                consent: consent_basis,
-                dry_run,
-                limit,
-                batch_size,
-                workers,
-                mapping: Mapping(columns.into_iter().collect()),
-                actor: format!("cli:{}", std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned())),
-            };
-            let import = command::run(&database, settings, &wish, &shutdown).await?;
+            let mapping = Mapping(columns.into_iter().collect());
+            let actor = actor();
+            let consent = consent_basis;
+            let wish =
+                commands::import::Wish { file, consent, dry_run, limit, batch_size, workers, mapping, actor };
+            let import = commands::import::run(&database, settings, &wish, &shutdown).await?;
+            eprintln!("import {}", import.id);
             println!("{}", serde_json::to_string_pretty(&import.report)?);
         }
+        Command::NumberingPlan { command: PlanCommand::Import { file } } => {
+            let done =
+                commands::numbering_plan::run(&DatabaseSettings::from_process()?, &file, &actor(), &shutdown)
+                    .await?;
+            println!("{} ranges; {} contacts brought up to date", done.ranges, done.contacts);
+        }
+        Command::Contacts { command } => contacts(command, &shutdown).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn contacts(command: ContactsCommand, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let (database, settings) = config::command_line()?;
+    match command {
+        ContactsCommand::Backup { file } => {
+            let sum = commands::backup::run(&database, &file, &actor(), shutdown).await?;
+            println!("{}: SHA-256 {sum}", file.display());
+        }
+        ContactsCommand::Restore { file } => {
+            let done = commands::restore::run(&database, &settings, &file, &actor(), shutdown).await?;
+            println!("{} contacts restored, {} suppressions added", done.contacts, done.suppressions);
+        }
+        ContactsCommand::Rollback { import_id } => {
+            commands::rollback::run(&database, settings, import_id, &actor(), shutdown).await?;
+            println!("import {import_id} rolled back");
+        }
+    }
+    Ok(())
+}
+
+/// Who works at this machine, for the audit.
+fn actor() -> String {
+    format!("cli:{}", std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()))
 }

@@ -3,9 +3,11 @@
 //! standard output, everything else on standard error.
 
 mod catalog;
+mod contacts;
 mod figure;
 mod messaging;
 mod report;
+mod segments;
 
 use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
@@ -29,6 +31,10 @@ enum Suite {
     Catalog,
     /// Reports of SMS campaigns
     Report,
+    /// Imports of contacts; ROWS says how many
+    Contacts,
+    /// Searches and previews among contacts; ROWS says how many
+    Segments,
 }
 
 #[tokio::main]
@@ -42,6 +48,8 @@ async fn main() -> ExitCode {
         Suite::Messaging => messaging::measure(wanted).await,
         Suite::Catalog => catalog::measure(wanted).await,
         Suite::Report => report::measure(wanted).await,
+        Suite::Contacts => contacts::measure(wanted).await,
+        Suite::Segments => segments::measure(wanted).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,11 @@
 //! Reports while things are killed: every run ends complete, each file's rows are the table's, checksums are the
 //! manifest's, and nothing unfinished stays in the bucket.
 
+mod points;
 mod scene;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use failpoints::Point;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use scene::Scene;
@@ -26,7 +26,7 @@ pub enum Case {
     RabbitmqKill,
     /// SIGKILL to all workers while events arrive.
     IngestKill,
-    /// Each failpoint that a report comes by, once.
+    /// Each failpoint, once.
     Failpoints,
 }
 
@@ -105,7 +105,7 @@ pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
         not_struck: Vec::new(),
     };
     match case {
-        Case::Failpoints => walk(&mut scene, &mut line).await?,
+        Case::Failpoints => points::walk(&mut scene, &mut line).await?,
         _ => strikes(&mut scene, case, rounds, seed, &mut line).await?,
     }
     line.stray_uploads = scene.stray_uploads().await?;
@@ -174,35 +174,4 @@ async fn settle(scene: &Scene, work: &scene::Work, line: &mut Line) -> Result<bo
     line.lost += verdict.lost.len();
     line.duplicated += verdict.duplicated.len();
     Ok(true)
-}
-
-/// The points that a report comes by. Those of uploads it never does; those of retries and dead letters are
-/// messaging's own and those of the sweep the jobs' own, whatever the service: the suite `catalog` visits them.
-const POINTS: [Point; 8] = [
-    Point::RelayPublished,
-    Point::RelayDeleted,
-    Point::JobClaimed,
-    Point::BatchWritten,
-    Point::BatchCommitted,
-    Point::JobFinishing,
-    Point::JobFinished,
-    Point::HandlerReturned,
-];
-
-/// Lets a process die at each failpoint once.
-async fn walk(scene: &mut Scene, line: &mut Line) -> Result<()> {
-    for point in POINTS {
-        scene.arm(&format!("{}=1*return", point.name())).await?;
-        let work = scene.ask().await?;
-        let struck = scene.died_at(point).await;
-        scene.arm("").await?;
-        settle(scene, &work, line).await?;
-        line.rounds += 1;
-        line.struck += u32::from(struck);
-        if !struck {
-            line.not_struck.push(point.name());
-        }
-        eprintln!("failpoints {}: {}", point.name(), if struck { "struck" } else { "NOT reached" });
-    }
-    Ok(())
 }

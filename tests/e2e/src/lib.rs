@@ -1,6 +1,7 @@
 //! What the journeys share: a platform in a namespace of its own, and workbooks to send to it.
 
 pub mod reports;
+pub mod stream;
 
 use anyhow::Result;
 use stack::Namespace;

@@ -1,101 +1,12 @@
 //! Server-sent events: each supplier sees its own imports as they happen, and nobody else's.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::Scene;
-use reqwest::{Method, Response};
-use serde_json::Value;
+use e2e::stream::{Event, Stream, about};
 use stack::platform::{Client, Upload, task_id};
 use stack::workbook::Spec;
-use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(60);
 const COMPLETED: &str = "lote.catalog.v1.ImportCompleted";
-
-/// One event of a stream.
-#[derive(Clone, Debug, Default)]
-struct Event {
-    id: String,
-    kind: String,
-    data: Value,
-}
-
-struct Stream {
-    response: Response,
-    buffer: String,
-}
-
-impl Stream {
-    /// Opens a stream, and waits for its first lines: from then on it misses nothing.
-    async fn open(client: &Client, after: Option<&str>) -> Result<Self> {
-        let mut request = client.request(Method::GET, "/api/v1/stream").timeout(LIMIT * 2);
-        if let Some(id) = after {
-            request = request.header("Last-Event-ID", id);
-        }
-        let response = request.send().await?;
-        ensure!(response.status() == 200, "{}", response.status());
-        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
-        ensure!(kind.is_some_and(|kind| kind.starts_with("text/event-stream")), "{kind:?}");
-        let mut stream = Self { response, buffer: String::new() };
-        if after.is_none() {
-            let first = stream.block().await?;
-            ensure!(first.contains("retry:"), "{first}");
-        }
-        Ok(stream)
-    }
-
-    /// The next block of lines.
-    async fn block(&mut self) -> Result<String> {
-        loop {
-            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
-                self.buffer = rest;
-                return Ok(block);
-            }
-            let chunk = tokio::time::timeout(LIMIT, self.response.chunk())
-                .await
-                .context("the stream is silent")??;
-            let chunk = chunk.context("the stream ended")?;
-            self.buffer.push_str(std::str::from_utf8(&chunk)?);
-        }
-    }
-
-    /// The next event; heartbeats and the like are none.
-    async fn next(&mut self) -> Result<Event> {
-        loop {
-            let block = self.block().await?;
-            let field = |name: &str| {
-                block
-                    .lines()
-                    .find_map(|line| line.strip_prefix(name))
-                    .map(str::trim)
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            let (id, kind, data) = (field("id:"), field("event:"), field("data:"));
-            if !data.is_empty() {
-                return Ok(Event { id, kind, data: serde_json::from_str(&data)? });
-            }
-        }
-    }
-
-    /// All events until one of this kind about this task, that one included.
-    async fn until(&mut self, kind: &str, task: &str) -> Result<Vec<Event>> {
-        let mut events = Vec::new();
-        for _ in 0..10_000 {
-            let event = self.next().await?;
-            let found = event.kind == kind && event.data["data"]["task_id"] == task;
-            events.push(event);
-            if found {
-                return Ok(events);
-            }
-        }
-        bail!("10,000 events and no {kind}")
-    }
-}
-
-fn about<'a>(events: &'a [Event], task: &str) -> Vec<&'a Event> {
-    events.iter().filter(|event| event.data.to_string().contains(task)).collect()
-}
 
 #[tokio::test]
 async fn a_supplier_watches_its_own_imports_and_no_others() -> Result<()> {

@@ -1,7 +1,7 @@
 //! Runs while things change and die under them.
 
 use anyhow::{Context, Result, ensure};
-use e2e::reports::{arrived, file, finished, ids, report, scene, slashed, today};
+use e2e::reports::{LIMIT, arrived, file, finished, ids, report, scene, slashed, today};
 use sea_orm::sqlx;
 use serde_json::json;
 use stack::platform::{Campaign, Settled};
@@ -153,5 +153,90 @@ async fn existing_data_is_loaded_once_and_goes_on_where_it_was() -> Result<()> {
         "{text:.300}"
     );
     ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_load_that_was_killed_goes_on_where_it_was() -> Result<()> {
+    const ROWS: i64 = 100_000;
+    let (scene, _, _) = scene("reportkilled").await?;
+    let day = today();
+    let (maestro, detalle) = (scene.dir.join("maestro.csv"), scene.dir.join("detalle.csv"));
+    std::fs::write(&maestro, format!("id,fecha,nombre,estado,descripcion\n1,{day},Uno,CERRADA,\n"))?;
+    let mut lines = "id,id_maestro,telefono,mensaje,fecha_envio,estado,error\n".to_owned();
+    for row in 1..=ROWS {
+        lines.push_str(&format!("{row},1,+57300{row:07},hola {row},{day} 10:00:00,ENVIADO,\n"));
+    }
+    std::fs::write(&detalle, lines)?;
+    let api = scene.platform.report.as_ref().context("report")?.api.service();
+    let (maestro, detalle) = (maestro.display().to_string(), detalle.display().to_string());
+    let load = api.with_args(&["load", "--maestro", &maestro, "--detalle", &detalle]);
+    let pool = scene.platform.reports().await?;
+    let rows = async || {
+        let query = "select count(*), count(distinct mensaje_id) from ta_sms_detalle";
+        sqlx::query_as::<_, (i64, i64)>(query).fetch_one(&pool).await
+    };
+
+    let killed = load.spawn_daemon()?;
+    while rows().await?.0 < 10_000 {
+        ensure!(killed.is_running(), "it ended by itself: {}", killed.log_tail());
+    }
+    killed.kill().await?;
+    let (before, _) = rows().await?;
+    ensure!(before < ROWS && before % 5_000 == 0, "{before} rows when it was killed");
+    let (status, said) = load.run().await?;
+    ensure!(status.success() && said.contains(&format!("{ROWS} rows")), "{said}");
+    ensure!(killed.log_tail().contains(&format!("goes on after {before} rows")), "{}", killed.log_tail());
+    ensure!(rows().await? == (ROWS, ROWS), "{:?}", rows().await?);
+    ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_again_gets_the_run_there_is() -> Result<()> {
+    let (mut scene, sms, operator) = scene("reportagain").await?;
+    let day = today();
+    sms.started(&Campaign::new("Una", day), 0).await?;
+    stack::wait::until("the campaign should be there", LIMIT, async || {
+        ids(&operator, day).await.is_ok_and(|ids| ids.len() == 1)
+    })
+    .await?;
+    // Nobody works on it: it stays active.
+    let worker = &mut scene.platform.report.as_mut().context("report")?.workers[0];
+    worker.kill().await?;
+    let ask = async |more: serde_json::Value| {
+        let mut wish = json!({ "fecha": slashed(day) });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            wish[name] = value.clone();
+        }
+        let asked = operator.post("/api/v1/reports", &wish).await?;
+        ensure!(asked.status == 202, "{asked}");
+        Ok(asked.body["id"].as_str().context("an id")?.to_owned())
+    };
+    // At once, too.
+    let asked = futures::future::try_join_all((0..8).map(|_| ask(json!({})))).await?;
+    ensure!(asked.iter().all(|id| *id == asked[0]), "{asked:?}");
+    // The parameters that go without saying are the same said; others are others.
+    ensure!(ask(json!({ "formato": "csv", "separador": ",", "estados": [] })).await? == asked[0]);
+    let states = ask(json!({ "estados": ["FALLIDO", "ENVIADO"] })).await?;
+    ensure!(states != asked[0]);
+    ensure!(ask(json!({ "estados": ["ENVIADO", "FALLIDO", "ENVIADO"] })).await? == states);
+    let forced = ask(json!({ "forzar": true })).await?;
+    ensure!(forced != asked[0] && forced != states);
+    let runs = operator.get("/api/v1/reports?size=2").await?.body;
+    let rest = runs["siguiente"].as_str().context("a cursor")?;
+    let rest = operator.get(&format!("/api/v1/reports?size=2&despues_de={rest}")).await?.body;
+    let listed = |page: &serde_json::Value| {
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    ensure!([listed(&runs), listed(&rest)].concat() == [&forced, &states, &asked[0]].map(String::clone));
+    ensure!(rest["siguiente"].is_null(), "{rest}");
+    worker.restart().await?;
+    for id in [&asked[0], &states, &forced] {
+        let run = finished(&operator, id).await?;
+        ensure!(run["estado"] == "COMPLETADO" && run["filas"] == 0, "{run}");
+    }
+    ensure!(ask(json!({})).await? == forced, "the newest that still holds answers");
     Ok(())
 }

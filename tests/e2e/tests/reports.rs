@@ -72,6 +72,7 @@ async fn a_day_of_campaigns_becomes_files_as_its_clients_know_them() -> Result<(
     operator.get(&format!("/reporte?fecha={}", slashed(day))).await?;
     let again = report(&operator, &json!({ "fecha": slashed(day) })).await?;
     ensure!(again["id"] == run["id"] && again["filas"] == 2_100, "{again}");
+    ensure!(again["filas_procesadas"] == 2_100, "{again}");
 
     let text = String::from_utf8(file(&operator, &run, id).await?)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
@@ -172,7 +173,22 @@ async fn formats_encodings_states_and_totals() -> Result<()> {
     let run = lacks["id"].as_str().context("an id")?;
     let files = operator.get(&format!("/api/v1/reports/{run}/files")).await?;
     let error = files.body["items"][0]["error"].as_str().context("an error")?;
-    ensure!(error.contains("'€'") && error.contains("latin-1") && error.starts_with("Fila "), "{error}");
+    let told = ": El carácter '€' (U+20AC) no existe en latin-1; use utf-8";
+    ensure!(error.starts_with("Fila ") && error.ends_with(told), "{error}");
+    // In the campaign's own name, no row is without it.
+    sms.started(&Campaign { version: 2, name: "5 €".into(), ..campaign.clone() }, 3).await?;
+    stack::wait::until("the name should have changed", LIMIT, async || {
+        let list = operator.get(&format!("/campania/list?fecha={}", slashed(day))).await;
+        list.is_ok_and(|list| list.body["items"][0]["nombre"] == "5 €")
+    })
+    .await?;
+    for tipo in ["detalle", "resumen"] {
+        let named = ask(json!({ "codificacion": "latin-1", "tipo": tipo })).await?;
+        let named = named["id"].as_str().context("an id")?;
+        let files = operator.get(&format!("/api/v1/reports/{named}/files")).await?;
+        let told = "Fila 1: El carácter '€' (U+20AC) no existe en latin-1; use utf-8";
+        ensure!(files.body["items"][0]["error"] == told, "{tipo}: {files}");
+    }
     ensure!(operator.get(&format!("/reporte/status/{id}")).await?.body["estado"] == "ERROR");
     let retried = operator.post(&format!("/api/v1/reports/{run}/retry"), &json!({})).await?;
     ensure!(retried.status == 202 && retried.body["archivos"]["fallidos"] == 0, "{retried}");
@@ -193,19 +209,36 @@ async fn what_cannot_be_is_said_clearly() -> Result<()> {
         ensure!(posted.status == 400 && posted.body["detail"] == answer.body["detail"], "{bad}: {posted}");
     }
     ensure!(operator.get("/reporte").await?.status == 400);
+    let listed = operator.get("/campania/list?fecha=2025-01-27").await?;
+    ensure!(listed.status == 400, "{listed}");
+    ensure!(listed.body["detail"] == "Formato de fecha inválido. Use 'YYYY/MM/DD'.", "{listed}");
     let none = operator.get("/reporte?fecha=2024/02/29").await?;
     ensure!(none.status == 404, "{none}");
     ensure!(none.body["detail"] == "No se encontraron campañas para la fecha 2024-02-29", "{none}");
-    let unknown = operator.get("/reporte/status/77").await?;
-    ensure!(unknown.status == 404, "{unknown}");
-    ensure!(unknown.body["detail"] == "No se encontró reporte para la campaña 77", "{unknown}");
-    for separator in ["", "¦", "ab", "\n", "\""] {
+    for wish in [json!({}), json!({ "tipo": "resumen", "forzar": true })] {
+        let mut wish = wish;
+        wish["fecha"] = json!("2024/02/29");
+        let posted = operator.post("/api/v1/reports", &wish).await?;
+        ensure!(posted.status == 404 && posted.body["detail"] == none.body["detail"], "{posted}");
+    }
+    for campaign in ["77", "0", "-1", "abc", "99999999999999999999"] {
+        let unknown = operator.get(&format!("/reporte/status/{campaign}")).await?;
+        ensure!(unknown.status == 404, "{unknown}");
+        let told = format!("No se encontró reporte para la campaña {campaign}");
+        ensure!(unknown.body["detail"] == told.as_str(), "{unknown}");
+    }
+    for separator in ["", "¦", "ab", "\n", "\"", "a", "7", "+", "\\"] {
         let wish = json!({ "fecha": "2024/02/29", "separador": separator });
         let answer = operator.post("/api/v1/reports", &wish).await?;
         ensure!(
             answer.status == 422 && answer.body["code"] == "invalid_separator",
             "{separator:?}: {answer}"
         );
+        let told = format!(
+            "separador {separator:?} inválido: se espera un solo carácter, como , ; | o tabulador; ni letra, ni dígito, \
+             ni comilla, ni barra invertida, ni fin de línea"
+        );
+        ensure!(answer.body["detail"] == told.as_str(), "{answer}");
     }
     for (name, value) in [("formato", "pdf"), ("codificacion", "utf-16"), ("comprimir", "zip")] {
         let answer = operator.post("/api/v1/reports", &json!({ "fecha": "2024/02/29", name: value })).await?;
@@ -214,6 +247,12 @@ async fn what_cannot_be_is_said_clearly() -> Result<()> {
             "{name}: {answer}"
         );
     }
+    let states =
+        operator.post("/api/v1/reports", &json!({ "fecha": "2024/02/29", "estados": ["PERDIDO"] })).await?;
+    ensure!(states.status == 400 && states.body["detail"].to_string().contains("PERDIDO"), "{states}");
+    let wish = json!({ "fecha": "2024/02/29", "tipo": "resumen", "estados": ["ENVIADO"] });
+    let states = operator.post("/api/v1/reports", &wish).await?;
+    ensure!(states.status == 422 && states.body["code"] == "invalid_states", "{states}");
     ensure!(operator.get("/campania/list?page_size=101").await?.status == 400);
     Ok(())
 }

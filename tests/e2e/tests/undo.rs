@@ -133,6 +133,57 @@ async fn a_code_that_somebody_took_meanwhile_is_theirs() -> Result<()> {
     Ok(())
 }
 
+/// Imports from before the change log had versions are as they are after the migration.
+#[tokio::test]
+async fn of_changes_without_a_version_nothing_is_known_and_nothing_touched() -> Result<()> {
+    let scene = Scene::start("undoold", |options| options).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let (file, base) = scene.workbook(&Spec::new(1, "BASE", 30))?;
+    import(&supplier, &Upload::new(&file, SUPPLIER)).await?;
+    let before = catalog(&pool).await?;
+    let (known, collisions) = (base.as_known(), 20);
+    let spec = Spec { collisions, known, replace: true, ..Spec::new(2, "OLD", 60) };
+    let (file, truth) = scene.workbook(&spec)?;
+    let task = import(&supplier, &Upload::new(&file, SUPPLIER).replacing(true)).await?;
+    let after = catalog(&pool).await?;
+    let old: Vec<String> = sqlx::query_scalar(
+        "update import_changes set version = null, before = null
+         where import_id = $1::uuid and row_number % 2 = 0 returning product_id",
+    )
+    .bind(&task)
+    .fetch_all(&pool)
+    .await?;
+    let old: BTreeSet<_> = old.iter().map(String::as_str).collect();
+    let updated: BTreeSet<_> = truth.updated_ids().collect();
+    ensure!(
+        old.iter().any(|id| updated.contains(id)) && old.iter().any(|id| !updated.contains(id)),
+        "{old:?}"
+    );
+
+    let status = undo(&supplier, &task).await?;
+    ensure!(status["status"] == "completed", "{status:#}");
+    let errors = status["result"]["errores"].as_array().context("errores")?;
+    ensure!(
+        status["result"]["resumen"]["rechazados"] == old.len() && errors.len() == old.len(),
+        "{status:#}"
+    );
+    for error in errors {
+        let id = error["valor"].as_str().context("a product")?;
+        ensure!(old.contains(id) && error["codigo"] == "changed_since", "{error}");
+        let told = format!("El producto {id} cambió después de la carga; no se modificó. Revíselo a mano");
+        ensure!(error["error"] == told.as_str(), "{error}");
+    }
+    let now = catalog(&pool).await?;
+    for id in truth.created_ids().chain(truth.updated_ids()) {
+        let should = if old.contains(id) { after.get(id) } else { before.get(id) };
+        ensure!(now.get(id) == should, "{id} is {:?}, not {should:?}", now.get(id));
+    }
+    let findings = scene.platform.doctor().await?;
+    ensure!(findings.is_empty(), "doctor: {findings:#?}");
+    Ok(())
+}
+
 /// Edits, deletions, re-creations and other imports between an import and its undo, in some hundred random ways.
 #[tokio::test]
 async fn what_nobody_touched_is_byte_equal_to_before() -> Result<()> {

@@ -7,9 +7,11 @@
 //! - [`proxy::Proxy`]: cuts, stalls or slows a TCP connection.
 //! - [`process::Service`]: a built binary as a process.
 //! - [`platform`]: the gateway and catalog-upload on such servers, with clients.
+//! - [`contacts`]: generated databases of contacts, with what importing them must come to.
 //! - [`workbook`]: generated supplier workbooks, with the result that an import must have.
 
 pub mod aws;
+pub mod contacts;
 pub mod daemon;
 pub mod namespace;
 pub mod platform;

@@ -32,6 +32,8 @@ enum Verb {
     Demo,
     /// Print the settings of the running stack, to source
     Env,
+    /// Generate a database of contacts to import, and print what importing it must come to
+    Contacts(cli::contacts::Arguments),
     /// Start the servers that tests share
     TestUp,
     /// Stop the servers that tests share and remove their data
@@ -59,6 +61,7 @@ async fn run(verb: Verb) -> Result<()> {
         Verb::Logs { service } => cli::status::logs(service.as_deref()),
         Verb::Demo => cli::demo::demo().await,
         Verb::Env => cli::env::print(),
+        Verb::Contacts(arguments) => cli::contacts::generate(&arguments),
         Verb::TestUp => stack::servers::start_shared().await.map(drop),
         Verb::TestDown => stack::servers::remove_shared().await,
     }

@@ -86,8 +86,7 @@ pub(super) async fn original(
     caller: Caller,
     task_id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let import = tasks::seen(&api, &caller, &task_id).await?;
-    tasks::unpurged(&import)?;
+    let import = tasks::kept(&api, &caller, &task_id).await?;
     let kind = match FileKind::of(&import.source.filename) {
         Ok(FileKind::Xlsx) => XLSX,
         _ => "text/csv",
@@ -143,8 +142,7 @@ pub(super) async fn errors(
     task_id: Path<String>,
     query: Query<ExportQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let import = tasks::seen(&api, &caller, &task_id).await?;
-    tasks::unpurged(&import)?;
+    let import = tasks::kept(&api, &caller, &task_id).await?;
     let mut head = CsvExport::new(query.style());
     head.record(["fila", "tipo", "codigo", "columna", "valor", "mensaje"].map(CsvField::Text));
     let (pool, id) = (api.database.pool.clone(), import.id);
@@ -197,8 +195,7 @@ pub(super) async fn changes(
     task_id: Path<String>,
     query: Query<ExportQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let import = tasks::seen(&api, &caller, &task_id).await?;
-    tasks::unpurged(&import)?;
+    let import = tasks::kept(&api, &caller, &task_id).await?;
     let before = VALUES.map(|name| format!("antes_{name}"));
     let mut head = CsvExport::new(query.style());
     let names = ["fila", "producto_id", "accion", "campos"];
@@ -301,8 +298,7 @@ pub(super) async fn annotated(
     caller: Caller,
     task_id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let import = tasks::seen(&api, &caller, &task_id).await?;
-    tasks::unpurged(&import)?;
+    let import = tasks::kept(&api, &caller, &task_id).await?;
     if import.options.kind == Kind::Undo || !import.has_ended() {
         let detail = "El libro anotado existe para cargas y simulaciones que terminaron";
         return Err(Problem::conflict("not_finished", detail));
@@ -332,15 +328,7 @@ fn preparing() -> HttpResponse {
 /// Of two who ask at once the second finds the first's row, and its own job is rolled back.
 async fn begin(api: &Resources, caller: &Caller, import: Uuid) -> Result<(), Problem> {
     caller.require_scope(READ)?;
-    let job = NewJob {
-        id: Uuid::now_v7(),
-        kind: annotate_import::KIND,
-        params: serde_json::Value::Null,
-        user: Some(caller.id().to_owned()),
-        idempotency_key: None,
-        request_hash: None,
-        max_attempts: api.settings.max_attempts,
-    };
+    let job = NewJob::plain(annotate_import::KIND, caller.id(), api.settings.max_attempts);
     let id = job.id;
     let mut transaction = api.database.pool.begin().await?;
     jobs::create(&mut transaction, job).await.map_err(anyhow::Error::new)?;

@@ -10,7 +10,7 @@ use chassis::{
 };
 use contracts::catalog::v1::{ProcessImport, UndoImport};
 use jobs::{Creation, NewJob};
-use sea_orm::sqlx::PgConnection;
+use sea_orm::sqlx::{PgConnection, PgTransaction};
 use uuid::Uuid;
 
 use super::{
@@ -58,6 +58,25 @@ pub(super) async fn owned(api: &Resources, caller: &Caller, task_id: &str) -> Re
     } else {
         Err(Problem::forbidden(format!("No puede cambiar las cargas del proveedor {proveedor_id}")))
     }
+}
+
+/// The same import, which stays as it is until the transaction ends.
+async fn held(
+    api: &Resources,
+    caller: &Caller,
+    task_id: &str,
+) -> Result<(PgTransaction<'static>, Import), Problem> {
+    let id = owned(api, caller, task_id).await?.id;
+    let mut transaction = api.database.pool.begin().await?;
+    let import = imports::lock(&mut transaction, id).await?.ok_or_else(|| not_found(task_id))?;
+    Ok((transaction, import))
+}
+
+/// The import that the caller names and may see, with its file and ledger.
+pub(super) async fn kept(api: &Resources, caller: &Caller, task_id: &str) -> Result<Import, Problem> {
+    let import = seen(api, caller, task_id).await?;
+    unpurged(&import)?;
+    Ok(import)
 }
 
 /// Files and ledgers are kept for a time.
@@ -154,9 +173,8 @@ pub(super) async fn retry(
     caller: Caller,
     task_id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let id = owned(&api, &caller, &task_id).await?.id;
-    let mut transaction = api.database.pool.begin().await?;
-    let import = imports::lock(&mut transaction, id).await?.ok_or_else(|| not_found(&task_id))?;
+    let (mut transaction, import) = held(&api, &caller, &task_id).await?;
+    let id = import.id;
     unpurged(&import)?;
     if imports::undoing(&mut *transaction, id).await?.is_some() {
         return Err(Problem::conflict("undone", "La carga fue revertida; vuelva a subir el archivo"));
@@ -188,9 +206,8 @@ pub(super) async fn apply(
     caller: Caller,
     task_id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let id = owned(&api, &caller, &task_id).await?.id;
-    let mut transaction = api.database.pool.begin().await?;
-    let plan = imports::lock(&mut transaction, id).await?.ok_or_else(|| not_found(&task_id))?;
+    let (mut transaction, plan) = held(&api, &caller, &task_id).await?;
+    let id = plan.id;
     if plan.options.kind != Kind::DryRun || plan.state != "completed" {
         let detail = "Solo se puede aplicar una simulación (dry_run=true) que se completó";
         return Err(Problem::conflict("not_a_dry_run", detail));
@@ -222,9 +239,8 @@ pub(super) async fn undo_import(
     caller: Caller,
     task_id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let id = owned(&api, &caller, &task_id).await?.id;
-    let mut transaction = api.database.pool.begin().await?;
-    let import = imports::lock(&mut transaction, id).await?.ok_or_else(|| not_found(&task_id))?;
+    let (mut transaction, import) = held(&api, &caller, &task_id).await?;
+    let id = import.id;
     match import.options.kind {
         Kind::Undo => {
             let detail = "Una reversión no se puede revertir; vuelva a subir el archivo original";
@@ -265,15 +281,7 @@ async fn follow_up(
     source: &Source,
     options: &Options,
 ) -> Result<Import, Problem> {
-    let job = NewJob {
-        id: Uuid::now_v7(),
-        kind,
-        params: serde_json::Value::Null,
-        user: Some(caller.id().to_owned()),
-        idempotency_key: None,
-        request_hash: None,
-        max_attempts: api.settings.max_attempts,
-    };
+    let job = NewJob::plain(kind, caller.id(), api.settings.max_attempts);
     let id = job.id;
     begin(conn, api, job, source, options).await?;
     imports::get(conn, id).await?.ok_or_else(|| Problem::internal(anyhow::anyhow!("the task {id} is gone")))

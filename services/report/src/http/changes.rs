@@ -5,7 +5,7 @@ use actix_web::{
     web::{self, Data, Path, ServiceConfig},
 };
 use chassis::{Problem, auth::Caller};
-use sea_orm::sqlx::PgConnection;
+use sea_orm::sqlx::PgTransaction;
 use uuid::Uuid;
 
 use super::{
@@ -21,12 +21,19 @@ pub fn configure(config: &mut ServiceConfig) {
     config.route("/{id}/cancel", web::post().to(cancel)).route("/{id}/retry", web::post().to(retry));
 }
 
-/// The run, locked, with its files.
-async fn locked(conn: &mut PgConnection, id: Uuid) -> Result<(Run, Vec<File>), Problem> {
+/// The run that the caller names and may change, which stays as it is until the transaction ends, with its files.
+async fn held(
+    api: &Resources,
+    caller: &Caller,
+    id: &str,
+) -> Result<(PgTransaction<'static>, Run, Vec<File>), Problem> {
+    may_write(caller)?;
+    let id = named(api, id).await?.id;
+    let mut transaction = api.database.pool.begin().await?;
     let none = || Problem::not_found(format!("Reporte {id} no encontrado"));
-    let run = runs::lock(conn, id).await?.ok_or_else(none)?;
-    let files = files::of_run(conn, id).await?;
-    Ok((run, files))
+    let run = runs::lock(&mut transaction, id).await?.ok_or_else(none)?;
+    let files = files::of_run(&mut *transaction, id).await?;
+    Ok((transaction, run, files))
 }
 
 /// Asks for a run's end. Files that are made stay; those under way end at their next piece.
@@ -43,10 +50,8 @@ pub(super) async fn cancel(
     caller: Caller,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    may_write(&caller)?;
-    let id = named(&api, &id).await?.id;
-    let mut transaction = api.database.pool.begin().await?;
-    let (run, files) = locked(&mut transaction, id).await?;
+    let (mut transaction, run, files) = held(&api, &caller, &id).await?;
+    let id = run.id;
     if run.is_final() {
         return Err(Problem::conflict("finished", "El reporte ya terminó"));
     }
@@ -73,10 +78,8 @@ pub(super) async fn retry(
     caller: Caller,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    may_write(&caller)?;
-    let id = named(&api, &id).await?.id;
-    let mut transaction = api.database.pool.begin().await?;
-    let (run, files) = locked(&mut transaction, id).await?;
+    let (mut transaction, run, files) = held(&api, &caller, &id).await?;
+    let id = run.id;
     if !run.is_final() || run.failed == 0 {
         return Err(Problem::conflict(
             "nothing_failed",

@@ -3,6 +3,7 @@
 mod campaigns;
 mod changes;
 mod downloads;
+mod files;
 mod legacy;
 mod reports;
 mod schedules;
@@ -28,7 +29,11 @@ pub fn configure(config: &mut ServiceConfig, api: &Resources) {
     config.configure(legacy::configure).configure(campaigns::configure);
     let scope = web::scope("/api/v1/reports").configure(schedules::configure);
     config.service(
-        scope.configure(reports::configure).configure(changes::configure).configure(downloads::configure),
+        scope
+            .configure(reports::configure)
+            .configure(files::configure)
+            .configure(changes::configure)
+            .configure(downloads::configure),
     );
 }
 
@@ -64,8 +69,8 @@ fn document() -> utoipa::openapi::OpenApi {
         reports::create,
         reports::list,
         reports::get,
-        reports::files,
-        reports::manifest,
+        files::list,
+        files::manifest,
         changes::cancel,
         changes::retry,
         downloads::all,

@@ -6,6 +6,7 @@ use actix_web::{
 };
 use chassis::{Problem, auth::Caller};
 use chrono::{DateTime, NaiveDate, Utc};
+use failpoints::Point;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use crate::{
         state,
     },
     storage::{
-        files::{self, File},
+        files,
         runs::{self, Run},
     },
 };
@@ -31,9 +32,7 @@ pub fn configure(config: &mut ServiceConfig) {
     config
         .route("", web::post().to(create))
         .route("", web::get().to(list))
-        .route("/{id}", web::get().to(get))
-        .route("/{id}/files", web::get().to(files))
-        .route("/{id}/manifest", web::get().to(manifest));
+        .route("/{id}", web::get().to(get));
 }
 
 /// How a report is to be. What is absent is as `GET /reporte` has it.
@@ -85,19 +84,8 @@ pub(super) struct NewReport {
     /// A new run also where one is under way, or nothing has changed since the last.
     #[serde(default)]
     forzar: bool,
-    #[serde(default)]
-    tipo: Kind,
-    #[serde(default)]
-    formato: Format,
-    /// One character: `,` in CSV and `|` in TXT unless told.
-    separador: Option<String>,
-    #[serde(default)]
-    codificacion: Encoding,
-    #[serde(default)]
-    comprimir: Compression,
-    /// Only messages in these states.
-    #[serde(default)]
-    estados: Vec<MessageState>,
+    #[serde(flatten)]
+    form: Form,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -171,6 +159,7 @@ pub(super) async fn begin(
     match ask(&mut transaction, api, wish).await? {
         Asked::New(run) => {
             transaction.commit().await?;
+            failpoints::hit(Point::UploadCommitted);
             Ok((run, true))
         }
         Asked::Same(run) => Ok((run, false)),
@@ -200,10 +189,8 @@ pub(super) async fn create(
     body: Json<NewReport>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let NewReport { fecha, forzar, tipo, formato, separador, codificacion, comprimir, estados } =
-        body.into_inner();
-    let fecha = day(&fecha)?;
-    let params = Form { tipo, formato, separador, codificacion, comprimir, estados }.params()?;
+    let NewReport { fecha, forzar, form } = body.into_inner();
+    let (fecha, params) = (day(&fecha)?, form.params()?);
     let (run, _) = begin(&api, &caller, fecha, params, forzar).await?;
     let url = format!("/api/v1/reports/{}", run.id);
     Ok(HttpResponse::Accepted().insert_header(("Location", url)).json(Report::of(run, None)))
@@ -282,137 +269,4 @@ pub(super) async fn get(
     let processed = files::processed(&api.database.pool, run.id).await?;
     let report = Report::of(run, Some(processed));
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(report))
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-pub(super) struct FilesQuery {
-    /// The `siguiente` of the page before.
-    despues_de: Option<i64>,
-    /// Files a page, 1 to 1000.
-    #[param(minimum = 1, maximum = 1000)]
-    size: Option<i64>,
-}
-
-/// A file of a run.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct FileItem {
-    /// 0 for a summary's.
-    id_campana: i64,
-    estado: &'static str,
-    archivo: Option<String>,
-    filas: Option<i64>,
-    bytes: Option<i64>,
-    sha256: Option<String>,
-    filas_procesadas: i64,
-    /// Where that is known beforehand.
-    filas_totales: Option<i64>,
-    error: Option<String>,
-    download_url: Option<String>,
-}
-
-impl From<File> for FileItem {
-    fn from(file: File) -> Self {
-        let url = || format!("/api/v1/reports/{}/files/{}/download", file.run_id, file.campaign_id);
-        Self {
-            id_campana: file.campaign_id,
-            estado: state::shown(&file.state),
-            archivo: file.name().map(str::to_owned),
-            filas: file.rows,
-            bytes: file.bytes,
-            filas_procesadas: file.processed,
-            filas_totales: file.total,
-            download_url: file.object_key.is_some().then(url),
-            sha256: file.sha256,
-            error: file.error,
-        }
-    }
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct FilePage {
-    items: Vec<FileItem>,
-    /// Give it as `despues_de` for the next page; null on the last.
-    siguiente: Option<i64>,
-}
-
-/// The files of a run, by campaign.
-#[utoipa::path(
-    get, path = "/api/v1/reports/{id}/files", tag = "report", params(("id" = String, Path), FilesQuery),
-    responses((status = 200, body = FilePage), (status = 400), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
-)]
-pub(super) async fn files(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    query: Query<FilesQuery>,
-) -> Result<HttpResponse, Problem> {
-    may_read(&caller)?;
-    let size = in_range("size", query.size.unwrap_or(100), 1, 1_000)?;
-    let run = named(&api, &id).await?;
-    let after = query.despues_de.unwrap_or(-1);
-    let mut page = files::page(&api.database.pool, run.id, after, size + 1).await?;
-    let more = page.len() as i64 > size;
-    page.truncate(size as usize);
-    let siguiente = page.last().filter(|_| more).map(|last| last.campaign_id);
-    let items = page.into_iter().map(FileItem::from).collect();
-    Ok(HttpResponse::Ok().json(FilePage { items, siguiente }))
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ManifestLine {
-    id_campana: i64,
-    archivo: String,
-    filas: i64,
-    bytes: i64,
-    sha256: String,
-    /// The key in the bucket.
-    ruta: String,
-}
-
-/// What a run has made.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Manifest {
-    id: Uuid,
-    fecha: NaiveDate,
-    estado: &'static str,
-    bucket: String,
-    filas: i64,
-    bytes: i64,
-    archivos: Vec<ManifestLine>,
-}
-
-/// Every file that is made: rows, bytes, and SHA-256 of what is in the bucket.
-#[utoipa::path(
-    get, path = "/api/v1/reports/{id}/manifest", tag = "report", params(("id" = String, Path)),
-    responses((status = 200, body = Manifest), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
-)]
-pub(super) async fn manifest(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
-    may_read(&caller)?;
-    let run = named(&api, &id).await?;
-    let lines = files::of_run(&api.database.pool, run.id).await?.into_iter().filter_map(|file| {
-        Some(ManifestLine {
-            id_campana: file.campaign_id,
-            archivo: file.name()?.to_owned(),
-            filas: file.rows?,
-            bytes: file.bytes?,
-            sha256: file.sha256?,
-            ruta: file.object_key?,
-        })
-    });
-    let archivos: Vec<_> = lines.collect();
-    Ok(HttpResponse::Ok().json(Manifest {
-        id: run.id,
-        fecha: run.fecha,
-        estado: state::shown(&run.state),
-        bucket: api.bucket.clone(),
-        filas: archivos.iter().map(|line| line.filas).sum(),
-        bytes: archivos.iter().map(|line| line.bytes).sum(),
-        archivos,
-    }))
 }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use chassis::s3::{self, UploadError};
 use contracts::report::v1::ExportCampaign;
+use failpoints::Point;
 use futures::stream;
 use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
 use messaging::{Backoff, Context, Handler, JobError};
@@ -174,6 +175,7 @@ impl ExportCampaigns {
             Ok(stored) => {
                 let Produced { rows, changes } = producing.await.map_err(JobError::retry)?.map_err(told)?;
                 let bytes = i64::try_from(stored.bytes).unwrap_or(i64::MAX);
+                failpoints::hit(Point::UploadStored);
                 Ok(Made { object_key: object_key.clone(), rows, bytes, sha256: stored.sha256, changes })
             }
             // What the producer said went through the pipe as text.

@@ -76,7 +76,7 @@ pub async fn run(
     sum.staged.sort_unstable();
     let staged = sum.staged.len();
     sum.staged.dedup();
-    let clean = twins(source, &sum.staged).map_err(JobError::Fail)?;
+    let clean = if common.stage_all { 0 } else { twins(source, &sum.staged).map_err(JobError::Fail)? };
     let known = known(pool, &sum.staged).await.map_err(JobError::retry)?;
     let rejected = sum.rejected.values().sum();
     let contacts = sum.loaded + count(sum.staged.len() - clean);
@@ -139,9 +139,6 @@ fn tally(
 /// How many of the phones are also there as a row that was loaded as it is.
 fn twins(source: &Source, phones: &[Phone]) -> anyhow::Result<usize> {
     let Source::Sqlite(sqlite) = source else { return Ok(0) };
-    if !sqlite.phones_are_unique {
-        return Ok(0);
-    }
     let conn: Connection = sqlite.connect()?;
     let last = sqlite.bounds.map_or(0, |(_, last)| last);
     let mut statement =

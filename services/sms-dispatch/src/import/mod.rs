@@ -1,7 +1,6 @@
 //! Contacts from a file into the table: read, normalised, copied, merged, indexed, checked.
 
 pub mod clean;
-pub mod command;
 pub mod csv;
 pub mod dry_run;
 pub mod encode;

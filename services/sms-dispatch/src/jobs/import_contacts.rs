@@ -1,17 +1,15 @@
 //! Imports of contacts: one at a time, resumed where they were, the same for a worker and for the command line.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use async_trait::async_trait;
 use jobs::{Job, JobRun, Outcome, State, Work};
 use messaging::JobError;
-use sea_orm::sqlx::{self, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde_json::{Value, json};
+
+use super::turn::Turn;
 
 use crate::{
     config::ImportSettings,
@@ -53,10 +51,11 @@ pub trait Files: Send + Sync {
     async fn fetch(&self, import: &Import) -> Result<Fetched, JobError>;
 }
 
-/// A file on this machine; a copy is removed with this.
+/// A file on this machine.
 pub struct Fetched {
     pub path: PathBuf,
-    pub copy: Option<tempfile::TempPath>,
+    /// Removed when this is dropped.
+    pub _copy: Option<tempfile::TempPath>,
 }
 
 #[async_trait]
@@ -64,6 +63,9 @@ impl Work for ImportContacts {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
         let import = imports::get(&self.pool, run.job.id).await.map_err(JobError::retry)?;
         let import = import.ok_or_else(|| JobError::fail(anyhow!("the job has no import")))?;
+        if import.rolled_back_at.is_some() {
+            return Err(JobError::fail(anyhow!("La importación fue revertida; cargue el archivo otra vez")));
+        }
         let file = self.files.fetch(&import).await?;
         let opened = tokio::task::spawn_blocking({
             let (path, options) = (file.path.clone(), import.options.clone());
@@ -145,6 +147,10 @@ impl Steps<'_> {
             return serde_json::to_value(forecast).map_err(JobError::fail);
         }
         self.keep_side_tables().await.map_err(JobError::Retry)?;
+        if mode == Mode::Merge {
+            // They are there, unless a load was cancelled in its midst.
+            index::build(pool, indexes::ALL, settings.index_builders).await.map_err(JobError::Retry)?;
+        }
         let load = Load {
             pool,
             source: &self.source,
@@ -220,31 +226,6 @@ async fn index_step(
     index::build(pool, which, builders).await.map_err(JobError::Retry)
 }
 
-/// The right to be the one import that writes. It ends with its connection, however the process ends.
-struct Turn {
-    _conn: PoolConnection<Postgres>,
-}
-
-impl Turn {
-    async fn take(pool: &PgPool, run: &JobRun) -> Result<Self, JobError> {
-        let mut conn = pool.acquire().await.map_err(JobError::retry)?;
-        conn.close_on_drop();
-        loop {
-            let mine: bool = sqlx::query_scalar(
-                "select pg_try_advisory_lock(hashtext(current_schema() || '.contact imports'))",
-            )
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(JobError::retry)?;
-            if mine {
-                return Ok(Self { _conn: conn });
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            run.proceed()?;
-        }
-    }
-}
-
 /// The file stays where it is.
 pub struct InPlace;
 
@@ -256,6 +237,6 @@ impl Files for InPlace {
             ensure!(path.is_file(), "{} is no file on this machine", path.display());
             Ok(path)
         };
-        Ok(Fetched { path: found().map_err(JobError::Fail)?, copy: None })
+        Ok(Fetched { path: found().map_err(JobError::Fail)?, _copy: None })
     }
 }

@@ -2,13 +2,41 @@
 
 use sea_orm::sqlx::{self, PgPool};
 
-/// Each query yields one row a finding, as a sentence. Phones are masked: what a doctor prints ends in logs.
+use super::indexes;
+
+/// Each query yields one row a finding, as a sentence.
 const CHECKS: &[&str] = &[
-    // What comes due is applied within the time that counts may be old.
-    "select format('contact %s is not opted out, and its phone is suppressed since %s', c.id, s.since)
-     from (select phone_e164, min(effective_at) as since from suppressions group by 1) s
-     join contacts c using (phone_e164)
-     where c.opt_out_at is null and s.since < now() - interval '1 hour' limit 20",
+    r"select format('contact %s: %s is no phone in E.164 of Mexico', id, left(phone_e164, 6) || '…')
+      from contacts where phone_e164 !~ '^\+52[2-9][0-9]{9}$' limit 20",
+    "select format('%s contacts have the phone %s…', count(*), left(phone_e164, 6))
+     from contacts group by phone_e164 having count(*) > 1 limit 20",
+    "with there as (select import, count(*) as contacts from contacts group by import)
+     select format('import %s says it created %s contacts, there are %s', i.number, i.created, coalesce(t.contacts, 0))
+     from imports i left join there t on t.import = i.number
+     where i.source_rows is not null and i.rolled_back_at is null and i.created <> coalesce(t.contacts, 0)
+     union all
+     select format('%s contacts of import %s, which does not exist or was rolled back', t.contacts, t.import)
+     from there t where not exists (
+         select from imports i where i.number = t.import and i.rolled_back_at is null) limit 20",
+    "with sums as (
+         select import, sum(rows) filter (where phase = 'load') as rows, sum(created) as created, sum(updated) as updated,
+                sum(unchanged) as unchanged, sum(merged) as merged, sum(rejected) as rejected
+         from import_batches group by import)
+     select format('import %s: %s', i.number, 'its sums are not those of its batches')
+     from imports i join sums s on s.import = i.number
+     where i.source_rows is not null and (i.source_rows, i.created, i.updated, i.unchanged, i.merged, i.rejected)
+         is distinct from (s.rows, s.created, s.updated, s.unchanged, s.merged, s.rejected) limit 20",
+    "select format('import %s says %s rejected and %s merged, the tables hold %s and %s', number, rejected, merged, r, m)
+     from (select i.*, (select count(*) from contact_rejects t where t.import = i.number) as r,
+                  (select count(*) from contact_merges t where t.import = i.number) as m
+           from imports i where i.source_rows is not null and i.rolled_back_at is null) counted
+     where (rejected, merged) is distinct from (r, m) limit 20",
+    "select format('import %s has ended, and %s of its rows are still staged', i.number, count(*))
+     from import_staged s join imports i on i.number = s.import where i.source_rows is not null group by i.number limit 20",
+    // A date that comes is applied when the counts are refreshed.
+    "select format('contact %s is suppressed since %s and may still be written to', c.id, s.effective_at)
+     from suppressions s join contacts c using (phone_e164)
+     where s.effective_at < now() - interval '1 hour' and c.opt_out_at is null limit 20",
     "select format('contact %s is opted out, and no suppression of its phone is in effect', c.id)
      from contacts c where c.opt_out_at is not null and not exists (
          select from suppressions s where s.phone_e164 = c.phone_e164 and s.effective_at <= now()) limit 20",
@@ -17,12 +45,28 @@ const CHECKS: &[&str] = &[
 /// A sentence for each thing that does not hold.
 pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
     let mut transaction = pool.begin().await?;
-    // Millions of contacts are looked through.
-    sqlx::query("set local statement_timeout = 0").execute(&mut *transaction).await?;
+    sqlx::raw_sql("set local statement_timeout = 0; set local work_mem = '256MB'")
+        .execute(&mut *transaction)
+        .await?;
     let mut findings = Vec::new();
     for check in CHECKS {
         findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(&mut *transaction).await?);
     }
-    transaction.commit().await?;
+    let there: Vec<String> = sqlx::query_scalar(
+        "select indexname from pg_indexes where schemaname = current_schema() and tablename = 'contacts'",
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let unfinished: bool = sqlx::query_scalar(
+        "select exists (select from imports where mode = 'fast' and source_rows is null and rolled_back_at is null)",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    // A load that goes on, or may be taken up again, has put them away.
+    for index in indexes::ALL.iter().filter(|_| !unfinished) {
+        if !there.iter().any(|name| name == index.name) {
+            findings.push(format!("contacts has no index {}", index.name));
+        }
+    }
     Ok(findings)
 }

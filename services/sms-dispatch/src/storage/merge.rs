@@ -7,9 +7,9 @@
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
 
 /// The fields that make a row complete, and that others complete.
-const FIELDS: [&str; 6] = ["full_name", "address", "neighborhood", "municipality", "state_code", "city"];
+pub const FIELDS: [&str; 6] = ["full_name", "address", "neighborhood", "municipality", "state_code", "city"];
 /// Fields that go with them, but count for nothing.
-const EXTRAS: [&str; 4] = ["phone_original", "is_mobile", "operator", "migrated_at"];
+pub const EXTRAS: [&str; 4] = ["phone_original", "is_mobile", "operator", "migrated_at"];
 
 /// What became of a batch of staged rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,7 +99,12 @@ fn statement() -> String {
         .map(|field| format!("(m.{field} is not null and m.{field} is distinct from t.{field})"))
         .collect::<Vec<_>>()
         .join(" or ");
-    let before = list(&|field| format!("'{field}', t.{field}"));
+    let image = |of: &str| {
+        let fields =
+            all.iter().map(|field| format!("'{field}', {of}.{field}")).collect::<Vec<_>>().join(", ");
+        format!("'is_valid', {of}.is_valid, 'status', {of}.status, 'consent', {of}.consent, {fields}")
+    };
+    let (before, after) = (image("t"), image("c"));
     format!(
         "with staged as materialized (
              select * from import_staged where import = $1 and phone_e164 > $2 and phone_e164 <= $3),
@@ -140,19 +145,19 @@ fn statement() -> String {
              returning 1),
          changed as (
              select t.at, t.id, m.is_valid as still_valid, {completed},
-                    jsonb_build_object('is_valid', t.is_valid, 'status', t.status, 'consent', t.consent, {before}) as before
+                    jsonb_build_object({before}) as before
              from merged m join there t using (phone_e164)
              where t.import <> $1 and ({completed_differ} or (t.is_valid and not m.is_valid)
                  or (t.consent = 'unknown' and $4 <> 'unknown'))),
-         remembered as (
-             insert into contact_changes (import, contact_id, before) select $1, id, before from changed),
          updated as (
              update contacts c set is_valid = c.is_valid and m.still_valid,
                     status = case when c.status = 'ACTIVE' and not m.still_valid then 'INVALID' else c.status end,
                     consent = case when c.consent = 'unknown' then $4 else c.consent end,
                     updated_at = now(), {set_merged}
              from changed m where c.ctid = m.at
-             returning 1),
+             returning c.id, m.before, jsonb_build_object({after}) as after),
+         remembered as (
+             insert into contact_changes (import, contact_id, before, after) select $1, id, before, after from updated),
          counts as (
              select (select count(*) from staged) as rows, (select count(*) from created) as created,
                     (select count(*) from updated) as updated, (select count(*) from losers) as merged,

@@ -11,6 +11,7 @@ pub mod migrations;
 pub mod numbering_plan;
 pub mod preview;
 pub mod quality;
+pub mod rollback;
 pub mod search;
 pub mod segment_sql;
 pub mod segments;

@@ -25,7 +25,6 @@ pub async fn read(pool: &PgPool) -> anyhow::Result<NumberingPlan> {
 
 /// Puts a plan in the place of the one there is.
 pub async fn replace(conn: &mut PgConnection, plan: &NumberingPlan) -> sqlx::Result<()> {
-    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let ranges = plan.ranges();
     sqlx::query("delete from numbering_plan").execute(&mut *conn).await?;
     sqlx::query(
@@ -41,18 +40,23 @@ pub async fn replace(conn: &mut PgConnection, plan: &NumberingPlan) -> sqlx::Res
     .map(drop)
 }
 
-/// Brings the contacts up to the plan, between two phones: what it says of a number replaces what was known. Returns the number of contacts that changed.
-pub async fn apply(conn: &mut PgConnection, first: &str, last: &str) -> sqlx::Result<u64> {
+/// Brings contacts up to the plan's ranges that begin between two numbers. Returns the number of contacts that changed.
+pub async fn apply(conn: &mut PgConnection, first: u64, last: u64) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "update contacts c set is_mobile = p.is_mobile, operator = p.operator, updated_at = now()
          from numbering_plan p
          where c.phone_e164 between '+52' || p.first_number and '+52' || p.last_number
-             and p.first_number between substr($1, 4)::bigint and substr($2, 4)::bigint
+             and p.first_number between $1 and $2
              and (c.is_mobile is distinct from p.is_mobile or c.operator is distinct from p.operator)",
     )
-    .bind(first)
-    .bind(last)
+    .bind(number(first))
+    .bind(number(last))
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Ten digits fit.
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

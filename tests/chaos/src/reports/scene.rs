@@ -1,7 +1,6 @@
 use super::Case;
 use anyhow::{Context, Result, ensure};
 use chrono::{NaiveDate, Utc};
-use failpoints::Point;
 use sea_orm::sqlx::{self, PgPool};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -27,9 +26,9 @@ pub struct Scene {
     /// Before S3.
     pub aws: Proxy,
     platform: Platform,
-    client: Client,
-    pool: PgPool,
-    publisher: Publisher,
+    pub client: Client,
+    pub pool: PgPool,
+    pub publisher: Publisher,
     day: NaiveDate,
     dir: PathBuf,
 }
@@ -94,18 +93,24 @@ impl Scene {
 
     /// Has the day's report made anew.
     pub async fn ask(&self) -> Result<Work> {
-        let wish = json!({ "fecha": self.day.format("%Y/%m/%d").to_string(), "forzar": true });
-        let end = Instant::now() + FINAL;
-        loop {
-            let asked = self.client.post("/api/v1/reports", &wish).await;
-            if let Ok(asked) = &asked
-                && asked.status == 202
-            {
-                return Ok(Work::Run(asked.body["id"].as_str().context("an id")?.to_owned()));
-            }
-            ensure!(Instant::now() < end, "not accepted: {asked:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        ask(self.client.clone(), self.day, true).await
+    }
+
+    /// Begins to ask for the day's report, as somebody does who repeats the request until it is answered.
+    pub fn begin_to_ask(&self, force: bool) -> JoinHandle<Result<Work>> {
+        tokio::spawn(ask(self.client.clone(), self.day, force))
+    }
+
+    /// Changes something of the day, so that its last report no longer holds.
+    pub async fn change(&self) -> Result<()> {
+        let query = "update ta_sms_maestro set cambios = cambios + 1 where fecha = $1";
+        sqlx::query(query).bind(self.day).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// How many runs there are.
+    pub async fn runs(&self) -> Result<i64> {
+        Ok(sqlx::query_scalar("select count(*) from runs").fetch_one(&self.pool).await?)
     }
 
     /// Begins to tell of a new campaign of another day. The task ends when all is said.
@@ -262,29 +267,10 @@ impl Scene {
         Ok(())
     }
 
-    fn processes(&mut self) -> Vec<&mut Running> {
+    /// All of report's processes.
+    pub fn processes(&mut self) -> Vec<&mut Running> {
         let reports = self.platform.report.iter_mut();
         reports.flat_map(|report| std::iter::once(&mut report.api).chain(&mut report.workers)).collect()
-    }
-
-    /// Starts all of report's processes with these failpoints.
-    pub async fn arm(&mut self, points: &str) -> Result<()> {
-        for process in self.processes() {
-            process.restart_with(|service| service.env("FAILPOINTS", points)).await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until a process has died, and says whether it was at this point.
-    pub async fn died_at(&mut self, point: Point) -> bool {
-        let processes: Vec<_> =
-            self.processes().into_iter().map(|process| process.daemon().clone()).collect();
-        let died = stack::wait::until("a process should die", Duration::from_secs(30), async || {
-            processes.iter().any(|process| !process.is_running())
-        });
-        let said = format!("failpoint {} reached", point.name());
-        died.await.is_ok()
-            && processes.iter().any(|process| !process.is_running() && process.log_tail().contains(&said))
     }
 
     /// What the doctors find once the dust has settled.
@@ -310,5 +296,21 @@ impl Scene {
             eprintln!("logs and data stay in {}", dir.display());
         }
         Ok(())
+    }
+}
+
+/// Asks for a day's report until it is accepted.
+async fn ask(client: Client, day: NaiveDate, force: bool) -> Result<Work> {
+    let wish = json!({ "fecha": day.format("%Y/%m/%d").to_string(), "forzar": force });
+    let end = Instant::now() + FINAL;
+    loop {
+        let asked = client.post("/api/v1/reports", &wish).await;
+        if let Ok(asked) = &asked
+            && asked.status == 202
+        {
+            return Ok(Work::Run(asked.body["id"].as_str().context("an id")?.to_owned()));
+        }
+        ensure!(Instant::now() < end, "not accepted: {asked:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

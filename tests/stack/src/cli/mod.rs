@@ -1,5 +1,6 @@
 //! The commands of the binary `stack`.
 
+pub mod contacts;
 pub mod demo;
 mod demo_report;
 pub mod down;

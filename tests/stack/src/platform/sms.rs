@@ -137,6 +137,14 @@ impl Publisher {
         Ok(())
     }
 
+    /// Publishes what is no envelope, where messages are expected.
+    ///
+    /// # Errors
+    /// As [`Self::started`].
+    pub async fn nonsense(&self) -> Result<()> {
+        self.send("messages_settled", json!({ "delivery_mode": 2 }), "no envelope".to_owned()).await
+    }
+
     async fn publish(&self, kind: &str, key: &str, subject: &str, data: Value) -> Result<()> {
         let (id, kind) = (uuid(), format!("lote.sms.v1.{kind}"));
         let envelope = json!({
@@ -149,13 +157,17 @@ impl Publisher {
             "datacontenttype": "application/json",
             "data": data,
         });
+        let properties = json!({
+            "delivery_mode": 2, "message_id": id, "type": kind, "content_type": "application/cloudevents+json",
+        });
+        self.send(key, properties, envelope.to_string()).await
+    }
+
+    async fn send(&self, key: &str, properties: Value, payload: String) -> Result<()> {
         let message = json!({
-            "properties": {
-                "delivery_mode": 2, "message_id": id, "type": kind,
-                "content_type": "application/cloudevents+json",
-            },
+            "properties": properties,
             "routing_key": format!("sms.{key}.v1"),
-            "payload": envelope.to_string(),
+            "payload": payload,
             "payload_encoding": "string",
         });
         let answer = self.http.post(&self.url).json(&message).send().await?.error_for_status()?;

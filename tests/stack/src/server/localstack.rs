@@ -80,6 +80,9 @@ impl LocalStack {
             ("LS_LOG", "warn"),
         ]);
         command.env("LOCALSTACK_VOLUME_DIR", dir.join("volume")).env("TMPDIR", &tmp);
+        // Unless told, all LocalStacks of a machine write one certificate's files, and one that starts reads what
+        // another has half written.
+        command.env("CUSTOM_SSL_CERT_PATH", tmp.join("server.test.pem"));
         self.instance.spawn(command)
     }
 

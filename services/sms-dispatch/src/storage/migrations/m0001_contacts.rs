@@ -72,8 +72,8 @@ create table suppressions (
 create index suppressions_effective on suppressions (effective_at);
 
 create table imports (
-    -- The id of its job.
-    id uuid primary key references jobs (id),
+    -- The id of its job, which a restore does not bring back.
+    id uuid primary key,
     -- What contacts, rejects and merges carry of it.
     number integer generated always as identity unique,
     source text not null,
@@ -163,11 +163,12 @@ create table contact_merges (
     primary key (import, source_id)
 );
 
--- What contacts of earlier imports looked like before this one changed them.
+-- What contacts of earlier imports looked like before this one changed them, and after.
 create table contact_changes (
     import integer not null,
     contact_id bigint not null,
     before jsonb not null,
+    after jsonb not null,
     primary key (import, contact_id)
 );
 

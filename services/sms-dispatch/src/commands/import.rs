@@ -4,7 +4,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -12,20 +11,20 @@ use chassis::{
     config::DatabaseSettings,
     db::{self, Database},
 };
-use chrono::Utc;
-use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
-use jobs::{Job, NewJob, Progress, Runner, State};
+use indicatif::{HumanCount, ProgressBar};
+use jobs::{NewJob, Progress, State};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    csv::Mapping,
-    source::{Source, fingerprint, name},
-    watch::Show,
-};
+use super::drive::{bar, drive};
 use crate::{
     config::ImportSettings,
+    import::{
+        csv::Mapping,
+        source::{Kind, Source, fingerprint, name},
+        watch::Show,
+    },
     jobs::import_contacts::{ImportContacts, InPlace, LOCAL_KIND},
     storage::{
         audit,
@@ -67,45 +66,10 @@ pub async fn run(
         show: show(bar.clone()),
         files: Box::new(InPlace),
     };
-    let runner = Runner::new(database.pool.clone()).lease(settings.lease);
-    let job = loop {
-        // What goes wrong on the way is in the job's row.
-        let attempt = runner.run(id, shutdown, &work).await;
-        if shutdown.is_cancelled() {
-            bail!("told to stop; run the same command again to go on");
-        }
-        let job = job(&database, id).await;
-        match (attempt, job) {
-            (_, Ok(job)) if job.state.is_final() => break job,
-            (_, Ok(job)) => wait(&bar, &job, shutdown).await,
-            (attempt, Err(error)) => {
-                bar.set_message(format!("{error:#}"));
-                tracing::debug!(?attempt, "no job to look at");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    };
-    bar.finish_and_clear();
+    let job = drive(&database.pool, settings.lease, id, &work, &bar, shutdown).await?;
     match job.state {
         State::Completed => imports::get(&database.pool, id).await?.context("the import's row is gone"),
         state => bail!("the import {}: {}", state.name(), job.error.unwrap_or_default()),
-    }
-}
-
-async fn job(database: &Database, id: Uuid) -> anyhow::Result<Job> {
-    let mut conn = database.pool.acquire().await?;
-    jobs::get(&mut conn, id).await?.context("the job's row is gone")
-}
-
-/// Says what the job waits for, and waits a little.
-async fn wait(bar: &ProgressBar, job: &Job, shutdown: &CancellationToken) {
-    let until = job.lease_until.unwrap_or(job.next_run_at);
-    let left = (until - Utc::now()).num_seconds().max(0);
-    let why = job.error.as_deref().unwrap_or("another process holds this import, or died with it");
-    bar.set_message(format!("goes on in {left} s: {why}"));
-    tokio::select! {
-        () = tokio::time::sleep(Duration::from_millis(500)) => {}
-        () = shutdown.cancelled() => {}
     }
 }
 
@@ -157,22 +121,9 @@ async fn ensure_job(database: &Database, settings: &ImportSettings, wish: &Wish)
     Ok(id)
 }
 
-fn look(path: &Path, options: &Options) -> anyhow::Result<(String, super::source::Kind)> {
+fn look(path: &Path, options: &Options) -> anyhow::Result<(String, Kind)> {
     let source = Source::open(path, options.limit, &options.mapping)?;
     Ok((fingerprint(path)?, source.kind()))
-}
-
-/// Rows of all rows, per cent, rows/s, time to go, errors. On standard error, where there is a terminal.
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        let _ = write!(out, "{} rows/s", HumanCount(state.per_sec() as u64));
-    };
-    let style = ProgressStyle::with_template(
-        "{bar:30} {human_pos}/{human_len} {percent}% {rate} eta {eta} {wide_msg}",
-    );
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate));
-    bar
 }
 
 fn show(bar: ProgressBar) -> Box<Show> {

@@ -1,0 +1,215 @@
+//! What is past its days goes, and nothing else, against the real servers.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use anyhow::{Context as _, Result, ensure};
+use catalog_upload::{
+    Resources, SERVICE,
+    config::ImportSettings,
+    live::Statuses,
+    retention::Retention,
+    storage::{
+        imports::{self, Kind, Options, Source},
+        migrations::Migrator,
+        reports,
+    },
+};
+use chassis::{
+    config::{DatabaseSettings, Env, RedisSettings, S3Settings},
+    db,
+    redis::Redis,
+    s3,
+};
+use chrono::{TimeDelta, Utc};
+use jobs::NewJob;
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
+use stack::{Namespace, aws::CREDENTIALS};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// The ledgers, and what a row of each must have.
+const LEDGERS: [(&str, &str); 4] = [
+    ("import_changes", "import_id, row_number, product_id, action) select $1, n, n::text, 'created'"),
+    ("import_rejections", "import_id, row_number, code, message) select $1, n, 'x', 'x'"),
+    (
+        "import_warnings",
+        "import_id, row_number, code, \"column\", value, message) select $1, n, 'x', 'x', 'x', 'x'",
+    ),
+    (
+        "import_plan",
+        "import_id, row_number, product_id, codigo, action) select $1, n, n::text, n::text, 'created'",
+    ),
+];
+
+struct World {
+    resources: Resources,
+    pool: PgPool,
+    _namespace: Namespace,
+}
+
+impl World {
+    async fn new() -> Result<Self> {
+        stack::install_tls();
+        let namespace = Namespace::create("retention").await?;
+        let servers = namespace.servers();
+        let settings = [
+            ("DATABASE_URL", namespace.database_url.as_str()),
+            ("REDIS_URL", &servers.redis_url),
+            ("AWS_ENDPOINT_URL", &servers.aws_endpoint),
+            ("S3_BUCKET_NAME", &namespace.bucket),
+        ];
+        let mut env = Env::from_map(settings.into_iter().chain(CREDENTIALS));
+        let (database, redis) = (DatabaseSettings::read(&mut env), RedisSettings::read(&mut env));
+        let (storage, imports) = (S3Settings::read(&mut env), ImportSettings::read(&mut env));
+        env.finish()?;
+        let shutdown = CancellationToken::new();
+        db::migrate::<Migrator>(&database, SERVICE, &shutdown).await?;
+        let database = db::connect(&database, SERVICE, &shutdown).await?;
+        let resources = Resources {
+            database: database.clone(),
+            statuses: Statuses::new(&Redis::new(&redis)?),
+            s3: s3::client(&storage).await,
+            bucket: storage.bucket,
+            settings: Arc::new(imports),
+        };
+        Ok(Self { resources, pool: database.pool, _namespace: namespace })
+    }
+
+    async fn put(&self, key: &str) -> Result<()> {
+        let Resources { s3, bucket, .. } = &self.resources;
+        s3.put_object().bucket(bucket).key(key).body(b"libro".to_vec().into()).send().await?;
+        Ok(())
+    }
+
+    async fn objects(&self) -> Result<BTreeSet<String>> {
+        let Resources { s3, bucket, .. } = &self.resources;
+        let page = s3.list_objects_v2().bucket(bucket).send().await?;
+        Ok(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect())
+    }
+
+    /// An import of a stored file, its annotated workbook and a row in each ledger; it ended so long ago, or runs.
+    async fn import(&self, object_key: &str, ended: Option<TimeDelta>) -> Result<(Uuid, String)> {
+        let mut transaction = self.pool.begin().await?;
+        let (import, report) =
+            (NewJob::plain("catalog.imports", "ana", 1), NewJob::plain("catalog.reports", "ana", 1));
+        let (id, report_id) = (import.id, report.id);
+        for job in [import, report] {
+            jobs::create(&mut transaction, job).await?;
+        }
+        let source = Source {
+            proveedor_id: "PROV001".to_owned(),
+            filename: "libro.xlsx".to_owned(),
+            object_key: object_key.to_owned(),
+            size_bytes: 5,
+            sha256: "x".to_owned(),
+        };
+        let options = Options {
+            kind: Kind::Import,
+            replace_duplicates: false,
+            all_or_nothing: false,
+            applies: None,
+            corrects: None,
+            undoes: None,
+        };
+        imports::create(&mut transaction, id, &source, &options, "ana").await?;
+        ensure!(reports::create(&mut transaction, id, report_id).await?, "a report");
+        let report_key = format!("reports/{id}.xlsx");
+        let query = "update import_reports set object_key = $2, size_bytes = 5 where import_id = $1";
+        sqlx::query(query).bind(id).bind(&report_key).execute(&mut *transaction).await?;
+        for (table, rest) in LEDGERS {
+            // More than are deleted at once.
+            let rows = if table == "import_changes" { 10_500 } else { 3 };
+            let statement = format!("insert into {table} ({rest} from generate_series(1, {rows}) n");
+            sqlx::query(AssertSqlSafe(statement)).bind(id).execute(&mut *transaction).await?;
+        }
+        if let Some(ago) = ended {
+            end(&mut transaction, id, ago).await?;
+        }
+        transaction.commit().await?;
+        self.put(object_key).await?;
+        self.put(&report_key).await?;
+        Ok((id, report_key))
+    }
+
+    /// Whether an import's ledgers are there; all or none of them are.
+    async fn has_ledgers(&self, id: Uuid) -> Result<bool> {
+        let mut there = Vec::new();
+        for (table, _) in LEDGERS.into_iter().chain([("import_reports", "")]) {
+            let query = format!("select exists (select from {table} where import_id = $1)");
+            there.push(sqlx::query_scalar(AssertSqlSafe(query)).bind(id).fetch_one(&self.pool).await?);
+        }
+        let some = there.contains(&true);
+        ensure!(there.iter().all(|one| *one == some), "{there:?}");
+        Ok(some)
+    }
+
+    async fn is_purged(&self, id: Uuid) -> Result<bool> {
+        Ok(imports::get(&self.pool, id).await?.context("its row stays")?.purged_at.is_some())
+    }
+}
+
+async fn end(conn: &mut PgConnection, id: Uuid, ago: TimeDelta) -> Result<()> {
+    let query =
+        "update jobs set state = 'completed', finished_at = now() - make_interval(secs => $2) where id = $1";
+    sqlx::query(query).bind(id).bind(ago.as_seconds_f64()).execute(conn).await?;
+    Ok(())
+}
+
+fn set(keys: &[&str]) -> BTreeSet<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn originals_reports_and_ledgers_past_their_days_go_and_orphans_after_a_day() -> Result<()> {
+    let world = World::new().await?;
+    let (past, almost) = (TimeDelta::days(90), TimeDelta::days(90) - TimeDelta::minutes(10));
+    let (old, old_report) = world.import("uploads/old", Some(past)).await?;
+    // Sent again later: a younger import reads the same file.
+    let (first, first_report) = world.import("uploads/shared", Some(past)).await?;
+    let (again, again_report) = world.import("uploads/shared", Some(almost)).await?;
+    let (active, active_report) = world.import("uploads/active", None).await?;
+    // Of an API that died before it committed; and what is not ours.
+    let foreign = ["campaign-reports/x.csv", "otro.txt"];
+    for key in ["uploads/orphan", "reports/orphan.xlsx"].into_iter().chain(foreign) {
+        world.put(key).await?;
+    }
+    let (retention, now) = (Retention::new(world.resources.clone()), Utc::now());
+
+    let deleted = retention.sweep(now).await?;
+    ensure!(deleted == 2, "{deleted}: the imports past their days");
+    let mut left = set(&["uploads/shared", "uploads/active", "uploads/orphan", "reports/orphan.xlsx"]);
+    left.extend(foreign.map(str::to_owned));
+    left.extend([again_report, active_report]);
+    ensure!(
+        world.objects().await? == left,
+        "{:?} without {old_report}, {first_report}",
+        world.objects().await?
+    );
+    for (import, gone) in [(old, true), (first, true), (again, false), (active, false)] {
+        ensure!(world.is_purged(import).await? == gone, "{import}");
+        ensure!(world.has_ledgers(import).await? != gone, "{import}");
+    }
+
+    // What has no row may still get one, for a day.
+    ensure!(retention.sweep(now + TimeDelta::hours(23)).await? == 0);
+    ensure!(world.objects().await? == left, "{:?}", world.objects().await?);
+    let deleted = retention.sweep(now + TimeDelta::hours(25)).await?;
+    for orphan in ["uploads/orphan", "reports/orphan.xlsx"] {
+        left.remove(orphan);
+    }
+    ensure!(deleted == 2 && world.objects().await? == left, "{deleted}: {:?}", world.objects().await?);
+
+    // The last who reads a shared file takes it along.
+    end(&mut *world.pool.acquire().await?, again, past).await?;
+    // While somebody else is at it, nobody else is.
+    let mut turn = world.pool.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock(hashtext('retention ' || current_schema()))")
+        .execute(&mut *turn)
+        .await?;
+    ensure!(retention.sweep(now).await? == 0, "two at once");
+    turn.rollback().await?;
+    ensure!(retention.sweep(now).await? == 1);
+    ensure!(!world.objects().await?.contains("uploads/shared"), "{:?}", world.objects().await?);
+    ensure!(world.is_purged(again).await? && !world.is_purged(active).await?);
+    Ok(())
+}

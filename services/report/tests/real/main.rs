@@ -1,0 +1,9 @@
+//! The service's parts against the real servers.
+
+mod doctor;
+mod ingest;
+mod procedures;
+mod retention;
+mod schedules;
+mod snapshot;
+mod world;

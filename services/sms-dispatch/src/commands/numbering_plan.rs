@@ -1,0 +1,62 @@
+//! `sms-dispatch numbering-plan import FILE`: the regulator's plan in the place of the one there is, and what it says of the
+//! contacts there are.
+
+use std::{fs::File, path::Path};
+
+use anyhow::Context as _;
+use chassis::{config::DatabaseSettings, db};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::drive::bar;
+use crate::{
+    domain::numbering_plan::NumberingPlan,
+    storage::{audit, numbering_plan as storage, views},
+};
+
+/// Ranges whose contacts one transaction brings up to date.
+const BATCH: usize = 100;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Ranges, after neighbours were merged.
+    pub ranges: usize,
+    /// Contacts of which something is known now that was not, or otherwise.
+    pub contacts: u64,
+}
+
+/// Reads the file and applies it. It changes nothing a second time, so run it again where it was stopped.
+///
+/// # Errors
+/// A file that is no numbering plan (with the line), the database.
+pub async fn run(
+    database: &DatabaseSettings,
+    file: &Path,
+    actor: &str,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Applied> {
+    let opened = File::open(file).with_context(|| format!("{} can't be opened", file.display()))?;
+    let plan =
+        NumberingPlan::read(opened).with_context(|| format!("{} is no numbering plan", file.display()))?;
+    let pool = db::connect(database, "sms-dispatch numbering-plan", shutdown).await?.pool;
+    let mut transaction = pool.begin().await?;
+    storage::replace(&mut transaction, &plan).await?;
+    let details = json!({"file": file.display().to_string(), "ranges": plan.ranges().len()});
+    audit::record(&mut transaction, actor, "numbering_plan_imported", None, &details).await?;
+    transaction.commit().await?;
+
+    let bar = bar();
+    bar.set_length(plan.ranges().len() as u64);
+    let mut contacts = 0;
+    for some in plan.ranges().chunks(BATCH) {
+        let (Some(first), Some(last)) = (some.first(), some.last()) else { continue };
+        let mut transaction = pool.begin().await?;
+        contacts += storage::apply(&mut transaction, first.first, last.first).await?;
+        transaction.commit().await?;
+        bar.inc(some.len() as u64);
+    }
+    bar.finish_and_clear();
+    views::refresh(&pool).await?;
+    Ok(Applied { ranges: plan.ranges().len(), contacts })
+}

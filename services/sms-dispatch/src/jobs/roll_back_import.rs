@@ -1,0 +1,153 @@
+//! Takes out what an import brought in: the contacts that it created, and its values in those that it changed. Who opted
+//! out meanwhile stays out: suppressions are kept by phone.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use async_trait::async_trait;
+use failpoints::Point;
+use jobs::{Job, JobRun, Outcome, Progress, State, Work};
+use messaging::JobError;
+use sea_orm::sqlx::{PgConnection, PgPool};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::turn::Turn;
+use crate::{
+    config::ImportSettings,
+    import::index,
+    storage::{
+        audit, batches,
+        imports::{self, Import},
+        indexes, rollback, views,
+    },
+};
+
+/// The kind of a rollback's job row.
+pub const KIND: &str = "sms.rollbacks";
+/// Of one that the command line works off itself.
+pub const LOCAL_KIND: &str = "sms.local_rollbacks";
+
+/// Contacts a transaction.
+const BATCH: i64 = 20_000;
+
+/// What a rollback's job is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Params {
+    pub import_id: Uuid,
+}
+
+/// Rolls imports back.
+pub struct RollBackImports {
+    pub pool: PgPool,
+    pub settings: Arc<ImportSettings>,
+}
+
+#[async_trait]
+impl Work for RollBackImports {
+    async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        let import = self.import(&run.job).await?;
+        let _turn = Turn::take(&self.pool, run).await?;
+        if import.rolled_back_at.is_none() {
+            if let Some(later) = rollback::later(&self.pool, import.number).await.map_err(JobError::retry)? {
+                return Err(JobError::fail(anyhow!(
+                    "Revierta primero la importación {later}, que es posterior"
+                )));
+            }
+            let removed = self.take_out(run, &import).await?;
+            self.finish(run, &import, removed).await?;
+        }
+        index::build(&self.pool, indexes::ALL, self.settings.index_builders)
+            .await
+            .map_err(JobError::Retry)?;
+        index::vacuum(&self.pool).await.map_err(JobError::retry)?;
+        views::refresh(&self.pool).await.map_err(JobError::retry)?;
+        Ok(Outcome::Done(json!({"import_id": import.id})))
+    }
+
+    async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
+        let params: Params = serde_json::from_value(job.params.clone()).context("the job's parameters")?;
+        let actor = job.user.as_deref().unwrap_or("unknown");
+        let details =
+            json!({"state": job.state.name(), "error": job.error, "contacts": job.progress.successful});
+        audit::record(conn, actor, "import_rolled_back", Some(&params.import_id.to_string()), &details)
+            .await?;
+        Ok(())
+    }
+}
+
+impl RollBackImports {
+    async fn import(&self, job: &Job) -> Result<Import, JobError> {
+        let params: Params = serde_json::from_value(job.params.clone()).map_err(JobError::fail)?;
+        let import = imports::get(&self.pool, params.import_id).await.map_err(JobError::retry)?;
+        let import =
+            import.ok_or_else(|| JobError::fail(anyhow!("there is no import {}", params.import_id)))?;
+        let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
+        let its_job = jobs::get(&mut conn, import.id).await.map_err(JobError::retry)?;
+        if its_job.is_some_and(|job| matches!(job.state, State::Pending | State::Running)) {
+            return Err(JobError::fail(anyhow!("La importación no ha terminado; cancélela primero")));
+        }
+        Ok(import)
+    }
+
+    /// Values back, contacts out; gives how many contacts went.
+    async fn take_out(&self, run: &JobRun, import: &Import) -> Result<i64, JobError> {
+        let number = import.number;
+        let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
+        let alone = rollback::is_alone(&mut conn, number).await.map_err(JobError::retry)?;
+        if alone {
+            // Emptied in the transaction that marks the import.
+            return Ok(run.job.progress.successful);
+        }
+        // An import that was cancelled in the midst of a load left none.
+        index::build(&self.pool, indexes::ALL, self.settings.index_builders)
+            .await
+            .map_err(JobError::Retry)?;
+        let mut done = run.job.progress.successful;
+        loop {
+            let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
+            let restored =
+                rollback::restore(&mut transaction, number, BATCH).await.map_err(JobError::retry)?;
+            if restored == 0 {
+                break;
+            }
+            done += restored;
+            self.commit(run, transaction, "restore", done).await?;
+        }
+        let bounds = rollback::bounds(&mut conn, number).await.map_err(JobError::retry)?;
+        let Some((first, last)) = bounds else { return Ok(done) };
+        for from in (first..=last).step_by(BATCH as usize) {
+            let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
+            let removed = rollback::remove(&mut transaction, number, from, from + BATCH - 1).await;
+            done += i64::try_from(removed.map_err(JobError::retry)?).map_err(JobError::fail)?;
+            self.commit(run, transaction, "remove", done).await?;
+        }
+        Ok(done)
+    }
+
+    async fn commit(
+        &self,
+        run: &JobRun,
+        mut transaction: sea_orm::sqlx::PgTransaction<'_>,
+        step: &str,
+        done: i64,
+    ) -> Result<(), JobError> {
+        let progress = Progress { total: None, processed: done, successful: done, failed: 0 };
+        run.checkpoint(&mut transaction, &json!({"step": step, "done": done}), &progress).await?;
+        failpoints::hit(Point::BatchWritten);
+        transaction.commit().await.map_err(JobError::retry)?;
+        failpoints::hit(Point::BatchCommitted);
+        run.proceed()
+    }
+
+    async fn finish(&self, run: &JobRun, import: &Import, done: i64) -> Result<(), JobError> {
+        let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
+        batches::relax(&mut transaction).await.map_err(JobError::retry)?;
+        if rollback::is_alone(&mut transaction, import.number).await.map_err(JobError::retry)? {
+            rollback::empty(&mut transaction).await.map_err(JobError::retry)?;
+        }
+        rollback::finish(&mut transaction, import.number).await.map_err(JobError::retry)?;
+        self.commit(run, transaction, "finish", done).await
+    }
+}

@@ -1,0 +1,40 @@
+//! Who writes many contacts takes turns with all others who do.
+
+use std::time::Duration;
+
+use jobs::JobRun;
+use messaging::JobError;
+use sea_orm::sqlx::{self, PgPool, Postgres, pool::PoolConnection};
+
+/// The right to be the one import that writes. It ends with its connection, however the process ends.
+pub struct Turn {
+    _conn: PoolConnection<Postgres>,
+}
+
+impl Turn {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// What the work must return at once.
+    pub async fn take(pool: &PgPool, run: &JobRun) -> Result<Self, JobError> {
+        loop {
+            if let Some(turn) = Self::try_take(pool).await.map_err(JobError::retry)? {
+                return Ok(turn);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            run.proceed()?;
+        }
+    }
+
+    /// Takes it, unless somebody else has it.
+    pub async fn try_take(pool: &PgPool) -> sqlx::Result<Option<Self>> {
+        let mut conn = pool.acquire().await?;
+        conn.close_on_drop();
+        let mine: bool = sqlx::query_scalar(
+            "select pg_try_advisory_lock(hashtext(current_schema() || '.contact imports'))",
+        )
+        .fetch_one(&mut *conn)
+        .await?;
+        Ok(mine.then_some(Self { _conn: conn }))
+    }
+}

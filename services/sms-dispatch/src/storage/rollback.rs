@@ -1,0 +1,107 @@
+//! What an import brought in is taken out again.
+
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::merge;
+
+/// The latest import that wrote something and was not rolled back, if it came after this one.
+pub async fn later(pool: &PgPool, import: i32) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar(
+        "select id from imports where number > $1 and mode in ('fast', 'merge') and rolled_back_at is null
+         order by number desc limit 1",
+    )
+    .bind(import)
+    .fetch_optional(pool)
+    .await
+}
+
+/// Takes the values back that the import changed in contacts of earlier ones, field by field where a field is still as
+/// the import left it; for some `size` contacts. Returns how many there were, none at the end.
+pub async fn restore(conn: &mut PgConnection, import: i32, size: i64) -> sqlx::Result<i64> {
+    let field = |name: &str, from: &str| {
+        format!(
+            "{name} = case when to_jsonb(c.{name}) is not distinct from nullif(b.after -> '{name}', 'null') \
+             then {from} else c.{name} end"
+        )
+    };
+    let sets = merge::FIELDS
+        .iter()
+        .chain(&merge::EXTRAS)
+        .chain(&["is_valid", "status", "consent"])
+        .map(|name| {
+            let cast = match *name {
+                "is_valid" | "is_mobile" => "::boolean",
+                "migrated_at" => "::timestamptz",
+                _ => "",
+            };
+            field(name, &format!("(b.before ->> '{name}'){cast}"))
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
+    let statement = format!(
+        "with batch as (
+             delete from contact_changes where (import, contact_id) in (
+                 select import, contact_id from contact_changes where import = $1 order by contact_id limit $2)
+             returning contact_id, before, after),
+         restored as (
+             update contacts c set {sets}, updated_at = now() from batch b where c.id = b.contact_id returning 1)
+         select count(*) from batch"
+    );
+    sqlx::query_scalar(AssertSqlSafe(statement)).bind(import).bind(size).fetch_one(conn).await
+}
+
+/// Whether all contacts are this import's.
+pub async fn is_alone(conn: &mut PgConnection, import: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select not exists (select from contacts where import <> $1)")
+        .bind(import)
+        .fetch_one(conn)
+        .await
+}
+
+/// Removes all contacts at once.
+pub async fn empty(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("truncate contacts").execute(conn).await.map(drop)
+}
+
+/// The ids between which the import's contacts are.
+pub async fn bounds(conn: &mut PgConnection, import: i32) -> sqlx::Result<Option<(i64, i64)>> {
+    let (first, last): (Option<i64>, Option<i64>) =
+        sqlx::query_as("select min(id), max(id) from contacts where import = $1")
+            .bind(import)
+            .fetch_one(conn)
+            .await?;
+    Ok(first.zip(last))
+}
+
+/// Removes the import's contacts of `first..=last`.
+pub async fn remove(conn: &mut PgConnection, import: i32, first: i64, last: i64) -> sqlx::Result<u64> {
+    let removed = sqlx::query("delete from contacts where id between $2 and $3 and import = $1")
+        .bind(import)
+        .bind(first)
+        .bind(last)
+        .execute(conn)
+        .await?;
+    Ok(removed.rows_affected())
+}
+
+/// Forgets the import's ledgers, and marks it.
+pub async fn finish(conn: &mut PgConnection, import: i32) -> sqlx::Result<()> {
+    for table in [
+        "contact_rejects",
+        "contact_merges",
+        "contact_changes",
+        "import_staged",
+        "import_batches",
+        "source_missing_ladas",
+        "source_statistics",
+    ] {
+        let statement = format!("delete from {table} where import = $1");
+        sqlx::query(AssertSqlSafe(statement)).bind(import).execute(&mut *conn).await?;
+    }
+    sqlx::query("update imports set rolled_back_at = now() where number = $1")
+        .bind(import)
+        .execute(conn)
+        .await
+        .map(drop)
+}
