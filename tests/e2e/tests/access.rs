@@ -223,6 +223,13 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("post", "/api/v1/admin/report/dead-letters/discard", Rule::Operators(200)),
     ("get", "/api/v1/contacts", Rule::Contacts(200)),
     ("get", "/api/v1/contacts/stats", Rule::Contacts(200)),
+    // An object that is none of theirs, an import that does not exist: who learns that got in.
+    ("post", "/api/v1/contacts/imports", Rule::Admins(400)),
+    ("get", "/api/v1/contacts/imports", Rule::Operators(200)),
+    ("get", "/api/v1/contacts/imports/{id}", Rule::Operators(404)),
+    ("get", "/api/v1/contacts/imports/{id}/report", Rule::Operators(404)),
+    ("post", "/api/v1/contacts/imports/{id}/cancel", Rule::Admins(404)),
+    ("post", "/api/v1/contacts/imports/{id}/rollback", Rule::Admins(404)),
     ("get", "/api/v1/contacts/{id}", Rule::Contacts(200)),
     ("patch", "/api/v1/contacts/{id}", Rule::Operators(200)),
     ("post", "/api/v1/contacts/{id}/opt-out", Rule::Operators(200)),
@@ -490,6 +497,12 @@ impl World {
             }
             ("post", "/api/v1/suppressions/imports") => Ok((format!("{template}?reason=manual"), Body::Form)),
             (_, "/api/v1/suppressions/{phone}") => plain("/api/v1/suppressions/6121004799"),
+            ("post", "/api/v1/contacts/imports") => {
+                Ok((template.to_owned(), Body::Json(json!({ "object_key": "uploads/other" }))))
+            }
+            (_, path) if path.starts_with("/api/v1/contacts/imports/{id}") => {
+                plain(&path.replace("{id}", "00000000-0000-0000-0000-000000000000"))
+            }
             ("patch", "/api/v1/contacts/{id}") => {
                 let path = template.replace("{id}", &self.contact.to_string());
                 Ok((path, Body::Json(json!({ "city": stack::random_hex(3) }))))

@@ -4,7 +4,7 @@ use sea_orm::sqlx::{self, PgPool};
 
 use super::indexes;
 
-/// Each query yields one row a finding, as a sentence. Phones are masked: what a doctor prints ends in logs.
+/// Each query yields one row a finding, as a sentence.
 const CHECKS: &[&str] = &[
     r"select format('contact %s: %s is no phone in E.164 of Mexico', id, left(phone_e164, 6) || '…')
       from contacts where phone_e164 !~ '^\+52[2-9][0-9]{9}$' limit 20",
@@ -33,11 +33,10 @@ const CHECKS: &[&str] = &[
      where (rejected, merged) is distinct from (r, m) limit 20",
     "select format('import %s has ended, and %s of its rows are still staged', i.number, count(*))
      from import_staged s join imports i on i.number = s.import where i.source_rows is not null group by i.number limit 20",
-    // What comes due is applied within the time that counts may be old.
-    "select format('contact %s is not opted out, and its phone is suppressed since %s', c.id, s.since)
-     from (select phone_e164, min(effective_at) as since from suppressions group by 1) s
-     join contacts c using (phone_e164)
-     where c.opt_out_at is null and s.since < now() - interval '1 hour' limit 20",
+    // A date that comes is applied when the counts are refreshed.
+    "select format('contact %s is suppressed since %s and may still be written to', c.id, s.effective_at)
+     from suppressions s join contacts c using (phone_e164)
+     where s.effective_at < now() - interval '1 hour' and c.opt_out_at is null limit 20",
     "select format('contact %s is opted out, and no suppression of its phone is in effect', c.id)
      from contacts c where c.opt_out_at is not null and not exists (
          select from suppressions s where s.phone_e164 = c.phone_e164 and s.effective_at <= now()) limit 20",
