@@ -1,10 +1,5 @@
-<<<<<<< HEAD
 //! `api` answers requests, `worker` works in the background, `import` and `contacts` work on the contacts themselves, `migrate`
 //! brings the schema to this version, `doctor` looks for what must not be.
-=======
-//! `api` answers requests, `worker` works in the background, `import` and `contacts` work on the contacts themselves,
-//! `migrate` brings the schema to this version, `doctor` looks for what must not be.
->>>>>>> sms-api
 
 use std::{path::PathBuf, process::ExitCode};
 
