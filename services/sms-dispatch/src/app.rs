@@ -70,6 +70,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     };
     // They take turns anyway: one writes many contacts at a time.
     let policy = Policy { concurrency: 1, deadline: settings.deadline, ..Policy::default() };
+    let orphans = queue.clone().end_orphans(pool(), shutdown.clone());
     let imports = Consumer::new(&parts.broker, &SMS_IMPORTS)
         .policy(policy)
         .handle::<contracts::sms::v1::ImportContacts>(queue.clone())
@@ -77,6 +78,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let upkeep = Upkeep::new(pool(), config.refresh);
     background(&parts, &config, &shutdown)
         .spawn("consumer of imports", imports.run(shutdown.clone()))
+        .spawn("end of orphans", orphans)
         .spawn("announcer", announcer.run(shutdown.clone()))
         .spawn("upkeep", upkeep.run(shutdown.clone()))
         .serve(server)
