@@ -64,6 +64,8 @@ fn options(settings: &DatabaseSettings, application: &str) -> anyhow::Result<PgC
             // What fits into memory or lies on flash is not much dearer out of order. With the default, 4, a look-up
             // of a few thousand keys reads the whole table instead.
             ("random_page_cost", "1.1".to_owned()),
+            // Compiling a plan takes longer than what a request asks for, however costly the planner thinks it is.
+            ("jit", "off".to_owned()),
         ])
         .disable_statement_logging())
 }

@@ -45,6 +45,16 @@ impl Message for catalog::v1::ProductsChanged {
     const ROUTE: Route = Route::Event("catalog.products_changed.v1");
 }
 
+impl Message for sms::v1::ImportContacts {
+    const TYPE: &'static str = "lote.sms.v1.ImportContacts";
+    const ROUTE: Route = Route::Command(&queues::SMS_IMPORTS);
+}
+
+impl Message for sms::v1::RollBackImport {
+    const TYPE: &'static str = "lote.sms.v1.RollBackImport";
+    const ROUTE: Route = Route::Command(&queues::SMS_IMPORTS);
+}
+
 impl Message for sms::v1::MessagesSettled {
     const TYPE: &'static str = "lote.sms.v1.MessagesSettled";
     const ROUTE: Route = Route::Event("sms.messages_settled.v1");

@@ -97,6 +97,9 @@ pub mod queues {
     /// Files of reports, one a campaign.
     pub const REPORT_CAMPAIGNS: Queue =
         Queue { name: "report.campaigns", transport: Transport::Amqp, events: &[] };
+
+    /// Imports of contacts, millions of rows each.
+    pub const SMS_IMPORTS: Queue = Queue { name: "sms.imports", transport: Transport::Amqp, events: &[] };
 }
 
 /// Every queue of the platform, to declare and to list.
@@ -107,6 +110,7 @@ pub const QUEUES: &[&Queue] = &[
     &queues::REPORT_EVENTS,
     &queues::REPORT_RUNS,
     &queues::REPORT_CAMPAIGNS,
+    &queues::SMS_IMPORTS,
 ];
 
 /// The queues that receive an event. An event nobody subscribes to may go nowhere.

@@ -1,6 +1,40 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use chassis::config::{DatabaseSettings, Env};
+pub use chassis::config::Role;
+use chassis::config::{DatabaseSettings, Env, ServiceSettings};
+
+use crate::SERVICE;
+
+/// The service's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What every service has.
+    pub common: ServiceSettings,
+    pub imports: ImportSettings,
+    /// How old counts by state, LADA and city get, and how late a suppression whose date has come is applied.
+    pub refresh: Duration,
+}
+
+impl Config {
+    /// Reads the process's environment: what each part documents, and `CONTACTS_REFRESH_SECONDS` (900).
+    ///
+    /// # Errors
+    /// Every variable that is missing or wrong, at once.
+    pub fn from_env(role: Role) -> anyhow::Result<Self> {
+        let mut env = Env::from_process();
+        let port = match role {
+            Role::Api => 3003,
+            Role::Worker => 3013,
+        };
+        let config = Self {
+            common: ServiceSettings::read(&mut env, SERVICE, port),
+            imports: ImportSettings::read(&mut env),
+            refresh: env.seconds("CONTACTS_REFRESH_SECONDS", Duration::from_secs(900)),
+        };
+        env.finish()?;
+        Ok(config)
+    }
+}
 
 /// How contacts are imported.
 #[derive(Clone, Debug)]
@@ -15,11 +49,18 @@ pub struct ImportSettings {
     pub lease: Duration,
     /// Attempts without progress before an import fails.
     pub max_attempts: i32,
+    /// How long one delivery may work on an import.
+    pub deadline: Duration,
+    /// The largest file that is taken over HTTP, in bytes.
+    pub max_bytes: u64,
+    /// Where a worker keeps the file that it reads.
+    pub spool: PathBuf,
 }
 
 impl ImportSettings {
     /// `CONTACTS_BATCH_ROWS` (50,000), `CONTACTS_WORKERS` (3), `CONTACTS_INDEX_BUILDERS` (2), `CONTACTS_LEASE_SECONDS` (30),
-    /// `CONTACTS_MAX_ATTEMPTS` (10).
+    /// `CONTACTS_MAX_ATTEMPTS` (10), `CONTACTS_DEADLINE_SECONDS` (21,600), `CONTACTS_MAX_MB` (16,384), `SPOOL_DIR` (the
+    /// system's temporary directory).
     pub fn read(env: &mut Env) -> Self {
         let batch_rows = env.default("CONTACTS_BATCH_ROWS", 50_000, "a number of rows");
         if !(1_000..=1_000_000).contains(&batch_rows) {
@@ -40,6 +81,9 @@ impl ImportSettings {
             index_builders,
             lease: env.seconds("CONTACTS_LEASE_SECONDS", Duration::from_secs(30)),
             max_attempts: env.default("CONTACTS_MAX_ATTEMPTS", 10, "a number of attempts"),
+            deadline: env.seconds("CONTACTS_DEADLINE_SECONDS", Duration::from_secs(6 * 60 * 60)),
+            max_bytes: env.default("CONTACTS_MAX_MB", 16_384_u64, "a number of megabytes") << 20,
+            spool: env.default("SPOOL_DIR", std::env::temp_dir(), "a folder"),
         }
     }
 }

@@ -1,11 +1,18 @@
 //! Contacts, clean and unique; segments of them; campaigns to them.
 
+mod app;
 pub mod commands;
 pub mod config;
 pub mod domain;
+mod http;
 pub mod import;
 mod jobs;
+mod resources;
 pub mod storage;
+mod upkeep;
+
+pub use app::{doctor, run_api, run_worker};
+use resources::Resources;
 
 /// The service's name, in health, metrics, tables and messages.
 pub const SERVICE: &str = "sms-dispatch";

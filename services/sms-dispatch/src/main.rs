@@ -1,14 +1,18 @@
-//! `import` and `contacts` work on the contacts themselves, `migrate` brings the schema to this version.
+//! `api` answers requests, `worker` works in the background, `import` and `contacts` work on the contacts themselves, `migrate`
+//! brings the schema to this version, `doctor` looks for what must not be.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use chassis::{
-    config::{DatabaseSettings, Env},
-    db, shutdown, telemetry, tls,
-};
+use chassis::{config::DatabaseSettings, db, shutdown, telemetry, tls};
 use clap::{Parser, Subcommand};
-
-use sms_dispatch::{commands, config, import::csv::Mapping, storage::migrations::Migrator};
+use sms_dispatch::{
+    commands,
+    config::{self, Config, Role},
+    doctor,
+    import::csv::Mapping,
+    run_api, run_worker,
+    storage::migrations::Migrator,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -22,6 +26,12 @@ struct Arguments {
 
 #[derive(Clone, Subcommand)]
 enum Command {
+    /// Serve HTTP.
+    Api,
+    /// Work in the background.
+    Worker,
+    /// Check the invariants in the database; exits with 1 where one is broken.
+    Doctor,
     /// Bring the database schema to this version.
     Migrate,
     /// Import contacts from numeros.db or a CSV file on this machine; run again, it goes on where it was.
@@ -87,7 +97,16 @@ async fn main() -> anyhow::Result<ExitCode> {
     let _telemetry = telemetry::init(sms_dispatch::SERVICE)?;
     let shutdown = shutdown::token()?;
     match arguments.command {
-        Command::Migrate => db::migrate::<Migrator>(&database()?, sms_dispatch::SERVICE, &shutdown).await?,
+        Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
+        Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
+        Command::Doctor => {
+            let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;
+            return Ok(chassis::doctor::tell(sms_dispatch::SERVICE, &findings));
+        }
+        Command::Migrate => {
+            db::migrate::<Migrator>(&DatabaseSettings::from_process()?, sms_dispatch::SERVICE, &shutdown)
+                .await?
+        }
         Command::Import { file, consent_basis, dry_run, limit, batch_size, workers, columns } => {
             let (database, settings) = config::command_line()?;
             let mapping = Mapping(columns.into_iter().collect());
@@ -100,7 +119,9 @@ async fn main() -> anyhow::Result<ExitCode> {
             println!("{}", serde_json::to_string_pretty(&import.report)?);
         }
         Command::NumberingPlan { command: PlanCommand::Import { file } } => {
-            let done = commands::numbering_plan::run(&database()?, &file, &actor(), &shutdown).await?;
+            let done =
+                commands::numbering_plan::run(&DatabaseSettings::from_process()?, &file, &actor(), &shutdown)
+                    .await?;
             println!("{} ranges; {} contacts brought up to date", done.ranges, done.contacts);
         }
         Command::Contacts { command } => contacts(command, &shutdown).await?,
@@ -130,11 +151,4 @@ async fn contacts(command: ContactsCommand, shutdown: &CancellationToken) -> any
 /// Who works at this machine, for the audit.
 fn actor() -> String {
     format!("cli:{}", std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()))
-}
-
-fn database() -> anyhow::Result<DatabaseSettings> {
-    let mut env = Env::from_process();
-    let settings = DatabaseSettings::read(&mut env);
-    env.finish()?;
-    Ok(settings)
 }

@@ -7,6 +7,7 @@ mod contacts;
 mod figure;
 mod messaging;
 mod report;
+mod segments;
 
 use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Suite {
     Report,
     /// Imports of contacts; ROWS says how many
     Contacts,
+    /// Searches and previews among contacts; ROWS says how many
+    Segments,
 }
 
 #[tokio::main]
@@ -46,6 +49,7 @@ async fn main() -> ExitCode {
         Suite::Catalog => catalog::measure(wanted).await,
         Suite::Report => report::measure(wanted).await,
         Suite::Contacts => contacts::measure(wanted).await,
+        Suite::Segments => segments::measure(wanted).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

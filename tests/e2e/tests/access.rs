@@ -97,6 +97,8 @@ enum Rule {
     Changes(u16),
     /// A key of the owner's.
     OwnKey(u16),
+    /// Contacts, which are nobody's in particular: not for who is bound to one supplier, nor for keys of one.
+    Contacts(u16),
     /// Reports, which are about everybody's campaigns: not for who is bound to one supplier.
     Reports(u16),
 }
@@ -129,7 +131,9 @@ impl Rule {
                 Stranger => 404,
                 _ => 403,
             },
-            Self::Reports(ok) => allow(matches!(who, Admin | Operator | Viewer), ok, 403),
+            Self::Contacts(ok) | Self::Reports(ok) => {
+                allow(matches!(who, Admin | Operator | Viewer), ok, 403)
+            }
             Self::OwnKey(ok) => match who {
                 Key | ReadKey | OtherKey => 403,
                 Admin | Owner => ok,
@@ -217,6 +221,38 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/admin/report/dead-letters/{id}", Rule::Operators(404)),
     ("post", "/api/v1/admin/report/dead-letters/replay", Rule::Operators(200)),
     ("post", "/api/v1/admin/report/dead-letters/discard", Rule::Operators(200)),
+    ("get", "/api/v1/contacts", Rule::Contacts(200)),
+    ("get", "/api/v1/contacts/stats", Rule::Contacts(200)),
+    // An object that is none of theirs, an import that does not exist: who learns that got in.
+    ("post", "/api/v1/contacts/imports", Rule::Admins(400)),
+    ("get", "/api/v1/contacts/imports", Rule::Operators(200)),
+    ("get", "/api/v1/contacts/imports/{id}", Rule::Operators(404)),
+    ("get", "/api/v1/contacts/imports/{id}/report", Rule::Operators(404)),
+    ("post", "/api/v1/contacts/imports/{id}/cancel", Rule::Admins(404)),
+    ("post", "/api/v1/contacts/imports/{id}/rollback", Rule::Admins(404)),
+    ("get", "/api/v1/contacts/{id}", Rule::Contacts(200)),
+    ("patch", "/api/v1/contacts/{id}", Rule::Operators(200)),
+    ("post", "/api/v1/contacts/{id}/opt-out", Rule::Operators(200)),
+    ("post", "/api/v1/contacts/{id}/opt-in", Rule::Operators(200)),
+    // A form without a file: who learns that got in.
+    ("post", "/api/v1/suppressions/imports", Rule::Operators(400)),
+    // Nothing is known of that phone: who learns that got in.
+    ("get", "/api/v1/suppressions/{phone}", Rule::Contacts(404)),
+    ("delete", "/api/v1/suppressions/{phone}", Rule::Operators(404)),
+    ("post", "/api/v1/segments/preview", Rule::Operators(200)),
+    ("post", "/api/v1/segments", Rule::Operators(201)),
+    ("get", "/api/v1/segments", Rule::Contacts(200)),
+    ("get", "/api/v1/segments/{id}", Rule::Contacts(200)),
+    ("put", "/api/v1/segments/{id}", Rule::Operators(200)),
+    ("delete", "/api/v1/segments/{id}", Rule::Operators(204)),
+    ("get", "/api/v1/admin/sms-dispatch/jobs", Rule::Operators(200)),
+    ("get", "/api/v1/admin/sms-dispatch/workers", Rule::Operators(200)),
+    ("get", "/api/v1/admin/sms-dispatch/queues", Rule::Operators(200)),
+    ("get", "/api/v1/admin/sms-dispatch/dead-letters", Rule::Operators(200)),
+    ("get", "/api/v1/admin/sms-dispatch/dead-letters/audit", Rule::Operators(200)),
+    ("get", "/api/v1/admin/sms-dispatch/dead-letters/{id}", Rule::Operators(404)),
+    ("post", "/api/v1/admin/sms-dispatch/dead-letters/replay", Rule::Operators(200)),
+    ("post", "/api/v1/admin/sms-dispatch/dead-letters/discard", Rule::Operators(200)),
     ("get", "/api/v1/admin/gateway/jobs", Rule::Operators(200)),
     ("get", "/api/v1/admin/gateway/workers", Rule::Operators(200)),
     ("get", "/api/v1/admin/gateway/queues", Rule::Operators(200)),
@@ -232,6 +268,8 @@ enum Body {
     Empty,
     Json(Value),
     Workbook,
+    /// A form without a file.
+    Form,
 }
 
 struct World {
@@ -247,6 +285,7 @@ struct World {
     /// A run that is completed, and its campaign.
     report: String,
     campaign: String,
+    contact: i64,
 }
 
 /// Today's campaigns are the reports' day.
@@ -279,7 +318,7 @@ async fn report(platform: &Platform, admin: &Client) -> Result<(String, String)>
 
 impl World {
     async fn build() -> Result<Self> {
-        let scene = Scene::start("access", |options| options.report(1)).await?;
+        let scene = Scene::start("access", |options| options.report(1).sms()).await?;
         let platform = &scene.platform;
         let base = platform.gateway_url();
         // First, because it has to grow old.
@@ -338,11 +377,12 @@ impl World {
         let undone = task_id(&owner.upload(&Upload::new(&spare, OWNER)).await?)?;
         owner.finished(&undone, Duration::from_secs(60)).await?;
         let (report, campaign) = report(platform, &admin).await?;
+        let contact = contact(platform).await?;
         if let Ok(left) = grown_old.duration_since(SystemTime::now()) {
             // Clocks may differ by 15 s, says the verifier: until then it must believe the token.
             tokio::time::sleep(left).await;
         }
-        Ok(Self { scene, admin, owner, callers, task, undone, product, workbook, report, campaign })
+        Ok(Self { scene, admin, owner, callers, task, undone, product, workbook, report, campaign, contact })
     }
 
     /// A user whom nobody will miss.
@@ -366,6 +406,13 @@ impl World {
     async fn fresh_schedule(&self) -> Result<String> {
         let answer = self.admin.post("/api/v1/reports/schedules", &json!({ "cron": "0 6 * * *" })).await?;
         Ok(answer.body["id"].as_str().with_context(|| format!("create a schedule: {answer}"))?.to_owned())
+    }
+
+    /// A segment that nobody will miss.
+    async fn fresh_segment(&self) -> Result<String> {
+        let segment = json!({ "name": stack::random_hex(6) });
+        let answer = self.admin.post("/api/v1/segments", &segment).await?;
+        Ok(answer.body["id"].as_str().with_context(|| format!("create a segment: {answer}"))?.to_owned())
     }
 
     async fn fresh_refresh_token(&self) -> Result<String> {
@@ -448,6 +495,27 @@ impl World {
             (_, path) if path.starts_with("/api/v1/reports/") || path.starts_with("/reporte/") => {
                 plain(&path.replace("{id}", &self.report).replace("{id_campana}", &self.campaign))
             }
+            ("post", "/api/v1/suppressions/imports") => Ok((format!("{template}?reason=manual"), Body::Form)),
+            (_, "/api/v1/suppressions/{phone}") => plain("/api/v1/suppressions/6121004799"),
+            ("post", "/api/v1/contacts/imports") => {
+                Ok((template.to_owned(), Body::Json(json!({ "object_key": "uploads/other" }))))
+            }
+            (_, path) if path.starts_with("/api/v1/contacts/imports/{id}") => {
+                plain(&path.replace("{id}", "00000000-0000-0000-0000-000000000000"))
+            }
+            ("patch", "/api/v1/contacts/{id}") => {
+                let path = template.replace("{id}", &self.contact.to_string());
+                Ok((path, Body::Json(json!({ "city": stack::random_hex(3) }))))
+            }
+            (_, path) if path.starts_with("/api/v1/contacts/{id}") => {
+                plain(&path.replace("{id}", &self.contact.to_string()))
+            }
+            ("post", "/api/v1/segments/preview") => Ok((template.to_owned(), Body::Json(json!({})))),
+            ("post" | "put", path) if path.starts_with("/api/v1/segments") => {
+                let path = path.replace("{id}", &self.fresh_segment().await?);
+                Ok((path, Body::Json(json!({ "name": stack::random_hex(6) }))))
+            }
+            (_, "/api/v1/segments/{id}") => plain(&template.replace("{id}", &self.fresh_segment().await?)),
             (_, path) if path.ends_with("/replay") || path.ends_with("/discard") => {
                 Ok((path.to_owned(), Body::Json(letters)))
             }
@@ -466,6 +534,7 @@ impl World {
         let request = match body {
             Body::Empty => request,
             Body::Json(json) => request.json(&json),
+            Body::Form => request.multipart(reqwest::multipart::Form::new().text("nada", "nada")),
             Body::Workbook => client.upload_request(UPLOAD, &Upload::new(&self.workbook, OWNER)).await?,
         };
         if template == "/api/v1/stream" {
@@ -474,6 +543,18 @@ impl World {
         let answer = answer(request).await?;
         Ok((answer.status.as_u16(), answer.body.to_string()))
     }
+}
+
+/// Somebody in the table.
+async fn contact(platform: &Platform) -> Result<i64> {
+    let pool = platform.contacts().await?;
+    let id = sea_orm::sqlx::query_scalar(
+        "insert into contacts (phone_e164, full_name, lada, is_valid, status, consent, import, source_id)
+         values ('+526121004768', 'CATALINO', '612', true, 'ACTIVE', 'unknown', 1, 1) returning id",
+    )
+    .fetch_one(&pool)
+    .await?;
+    Ok(id)
 }
 
 /// A product of the owner's, as the API takes it.
@@ -522,6 +603,7 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
     let world = World::build().await?;
     let catalog = world.scene.platform.api_url();
     let report = world.scene.platform.report_url().context("report runs")?;
+    let sms = world.scene.platform.sms_url().context("sms-dispatch runs")?;
     let services = [
         ("/api/v1/catalog", &catalog),
         ("/api/v1/inventory", &catalog),
@@ -530,6 +612,10 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
         ("/campania", &report),
         ("/api/v1/reports", &report),
         ("/api/v1/admin/report", &report),
+        ("/api/v1/contacts", &sms),
+        ("/api/v1/suppressions", &sms),
+        ("/api/v1/segments", &sms),
+        ("/api/v1/admin/sms-dispatch", &sms),
     ];
     let operations = operations(&world.admin).await?;
     let of_services = operations.iter().filter(|(_, path)| path.starts_with("/api/v1/catalog")).count();

@@ -60,7 +60,7 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     let started = Instant::now();
     let id = inbound_id(request.headers()).unwrap_or_else(|| Uuid::now_v7().to_string());
     let method = request.method().clone();
-    let path = request.path().to_owned();
+    let path = without_phones(request.path());
     let span = tracing::info_span!(
         "http",
         request_id = id,
@@ -130,6 +130,19 @@ fn answer(error: Error) -> HttpResponse {
 }
 
 const STANDARD: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// A path as a log may show it: of a segment that is a phone, in whatever spelling, the last four digits. No id of ours is
+/// so many digits and no letter.
+fn without_phones(path: &str) -> String {
+    let shown = path.split('/').map(|segment| {
+        let plain = segment.replace("%2B", "+").replace("%20", " ").replace("%28", "(").replace("%29", ")");
+        let digits: String = plain.chars().filter(char::is_ascii_digit).collect();
+        let is_phone =
+            digits.len() >= 10 && plain.chars().all(|c| c.is_ascii_digit() || "+-(). ".contains(c));
+        if is_phone { format!("******{}", &digits[digits.len() - 4..]) } else { segment.to_owned() }
+    });
+    shown.collect::<Vec<_>>().join("/")
+}
 
 /// A caller's own id, if it can do no harm in a log or a header.
 fn inbound_id(headers: &HeaderMap) -> Option<String> {
@@ -209,5 +222,27 @@ impl Extractor for Headers<'_> {
 
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phones_in_paths_are_masked_and_ids_are_not() {
+        for phone in
+            ["6121004768", "+52 612 100 4768", "%2B526121004768", "(612)%20100-4768", "0446121004768"]
+        {
+            assert_eq!(
+                without_phones(&format!("/api/v1/suppressions/{phone}")),
+                "/api/v1/suppressions/******4768"
+            );
+        }
+        for path in
+            ["/api/v1/contacts/36645692", "/api/v1/reports/0190b5a4-7c1e-7d4b-9c39-012345678901", "/", ""]
+        {
+            assert_eq!(without_phones(path), path);
+        }
     }
 }

@@ -10,7 +10,7 @@ pub enum Backend {
     CatalogUpload,
     /// Campaign reports.
     Report,
-    /// SMS campaigns.
+    /// Contacts, segments of them, SMS campaigns.
     SmsDispatch,
     /// Sales and collections dashboards.
     Etl,
@@ -108,6 +108,10 @@ pub const ROUTES: &[Route] = &[
     row("/reporte", Backend::Report, OPERATORS),
     row("/campania", Backend::Report, OPERATORS),
     admin("/api/v1/admin/report", Backend::Report),
+    health("/api/v1/contacts/health", Backend::SmsDispatch),
+    row("/api/v1/contacts", Backend::SmsDispatch, OPERATORS),
+    row("/api/v1/suppressions", Backend::SmsDispatch, OPERATORS),
+    row("/api/v1/segments", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
     admin("/api/v1/admin/sms-dispatch", Backend::SmsDispatch),
     row("/api/v1/etl", Backend::Etl, OPERATORS),
@@ -160,7 +164,7 @@ mod tests {
         assert!(find(&Method::GET, "/api/v1/catalog/health").expect("a row").anonymous);
         assert!(!find(&Method::POST, "/api/v1/catalog/health").expect("a row").anonymous);
         assert!(!find(&Method::GET, "/api/v1/catalog/health/x").expect("a row").anonymous);
-        assert_eq!(ROUTES.iter().filter(|route| route.anonymous).count(), 3);
+        assert_eq!(ROUTES.iter().filter(|route| route.anonymous).count(), 4);
     }
 
     #[test]

@@ -5,7 +5,11 @@ pub mod numbering_plan;
 pub mod phone;
 mod prefixes;
 pub mod reason;
+pub mod search;
+pub mod segment;
 pub mod states;
+pub mod suppression;
+pub mod suppression_file;
 
 #[cfg(test)]
 mod phone_tests;

@@ -52,10 +52,11 @@ pub trait Files: Send + Sync {
     async fn fetch(&self, import: &Import) -> Result<Fetched, JobError>;
 }
 
-/// A file on this machine; a copy is removed with this.
+/// A file on this machine.
 pub struct Fetched {
     pub path: PathBuf,
-    pub copy: Option<tempfile::TempPath>,
+    /// Removed when this is dropped.
+    pub _copy: Option<tempfile::TempPath>,
 }
 
 #[async_trait]
@@ -152,6 +153,10 @@ impl Steps<'_> {
             return serde_json::to_value(forecast).map_err(JobError::fail);
         }
         self.keep_side_tables().await.map_err(JobError::Retry)?;
+        if mode == Mode::Merge {
+            // They are there, unless a load was cancelled in its midst.
+            index::build(pool, indexes::ALL, settings.index_builders).await.map_err(JobError::Retry)?;
+        }
         let load = Load {
             pool,
             source: &self.source,
@@ -241,6 +246,6 @@ impl Files for InPlace {
             ensure!(path.is_file(), "{} is no file on this machine", path.display());
             Ok(path)
         };
-        Ok(Fetched { path: found().map_err(JobError::Fail)?, copy: None })
+        Ok(Fetched { path: found().map_err(JobError::Fail)?, _copy: None })
     }
 }

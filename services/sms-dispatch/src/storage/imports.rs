@@ -257,3 +257,16 @@ pub async fn add_time(pool: &PgPool, id: Uuid, step: &str, seconds: f64) -> sqlx
     .await
     .map(drop)
 }
+
+/// Imports, the latest first, after the one of the cursor.
+pub async fn list(pool: &PgPool, after: Option<Uuid>, limit: i64) -> sqlx::Result<Vec<Import>> {
+    sqlx::query_as(
+        "select * from imports where $1::uuid is null
+             or (created_at, id) < (select created_at, id from imports where id = $1)
+         order by created_at desc, id desc limit $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}

@@ -2,13 +2,19 @@
 
 pub mod audit;
 pub mod batches;
+pub mod contacts;
 pub mod doctor;
 pub mod imports;
 pub mod indexes;
 pub mod merge;
 pub mod migrations;
 pub mod numbering_plan;
+pub mod preview;
 pub mod quality;
 pub mod rollback;
+pub mod search;
+pub mod segment_sql;
+pub mod segments;
+pub mod stats;
 pub mod suppressions;
 pub mod views;

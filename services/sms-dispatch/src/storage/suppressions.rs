@@ -1,6 +1,9 @@
 //! Who must not be written to, by phone.
 
-use sea_orm::sqlx::{self, PgPool};
+use chrono::{DateTime, Utc};
+use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow};
+
+use crate::domain::suppression::Cause;
 
 /// Suppressions a transaction.
 const BATCH: i64 = 10_000;
@@ -12,6 +15,7 @@ pub async fn apply(pool: &PgPool) -> sqlx::Result<u64> {
     let mut after = String::new();
     loop {
         let mut transaction = pool.begin().await?;
+        turn(&mut transaction).await?;
         let (last, marked): (Option<String>, i64) = sqlx::query_as(
             "with batch as (
                  select phone_e164, effective_at from suppressions where phone_e164 > $1
@@ -39,4 +43,126 @@ pub async fn apply(pool: &PgPool) -> sqlx::Result<u64> {
             None => return Ok(changed),
         }
     }
+}
+
+/// One suppression.
+#[derive(Clone, Debug)]
+pub struct Suppression {
+    pub cause: Cause,
+    pub effective_at: DateTime<Utc>,
+    pub source: String,
+    pub created_by: Option<String>,
+    pub created_at: DateTime<Utc>,
+}
+
+impl FromRow<'_, PgRow> for Suppression {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let name: &str = row.try_get("reason")?;
+        let unknown = || sqlx::Error::Decode(format!("unknown reason {name:?}").into());
+        Ok(Self {
+            cause: Cause::parse(name).ok_or_else(unknown)?,
+            effective_at: row.try_get("effective_at")?,
+            source: row.try_get("source")?,
+            created_by: row.try_get("created_by")?,
+            created_at: row.try_get("created_at")?,
+        })
+    }
+}
+
+/// The time that effective dates are judged by: PostgreSQL's, for one that a faster clock of ours calls past might still be to
+/// come there.
+pub async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar("select now()").fetch_one(conn).await
+}
+
+/// All that is known against writing to a phone.
+pub async fn of_phone(executor: impl PgExecutor<'_>, phone: &str) -> sqlx::Result<Vec<Suppression>> {
+    sqlx::query_as("select * from suppressions where phone_e164 = $1 order by effective_at, reason")
+        .bind(phone)
+        .fetch_all(executor)
+        .await
+}
+
+/// Makes those who change suppressions take turns: one that took a phone's last suppression away while another gave it a
+/// new one, each unseen by the other, would leave the contact open to be written to.
+pub async fn turn(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock(hashtext(current_schema() || '.suppressions'))")
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// What a batch of suppressions came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// New ones.
+    pub added: i64,
+    /// Contacts that they take out now.
+    pub opted_out: i64,
+}
+
+/// Adds suppressions, in the caller's turn. One that is there already keeps its source, and the earlier of both dates.
+/// Contacts follow in the same transaction.
+pub async fn add(conn: &mut PgConnection, batch: &[New], source: &str, actor: &str) -> sqlx::Result<Added> {
+    let phones: Vec<&str> = batch.iter().map(|new| new.phone.as_str()).collect();
+    let causes: Vec<&str> = batch.iter().map(|new| new.cause.name()).collect();
+    let effects: Vec<DateTime<Utc>> = batch.iter().map(|new| new.effective_at).collect();
+    let (added, opted_out) = sqlx::query_as(
+        "with given as materialized (
+             select phone_e164, reason, min(effective_at) as effective_at
+             from unnest($1::text[], $2::text[], $3::timestamptz[]) g (phone_e164, reason, effective_at) group by 1, 2),
+         written as (
+             insert into suppressions as s (phone_e164, reason, effective_at, source, created_by)
+             select phone_e164, reason, effective_at, $4, $5 from given order by phone_e164, reason
+             on conflict (phone_e164, reason) do update set effective_at = excluded.effective_at
+             where excluded.effective_at < s.effective_at
+             -- Of a row that was there already, the writing of the new version is marked in the old one's place.
+             returning (s.xmax = 0) as is_new),
+         due as (
+             select phone_e164, min(effective_at) as since from given where effective_at <= now() group by 1),
+         -- Look-ups one by one: the planner doesn't know how few there are.
+         there as materialized (
+             select c.id, d.since from due d cross join lateral (
+                 select id, opt_out_at from contacts c where c.phone_e164 = d.phone_e164 offset 0) c
+             where c.opt_out_at is null),
+         marked as (
+             update contacts c set opt_out_at = t.since, updated_at = now() from there t where c.id = t.id returning 1)
+         select (select count(*) from written where is_new), (select count(*) from marked)",
+    )
+    .bind(phones)
+    .bind(causes)
+    .bind(effects)
+    .bind(source)
+    .bind(actor)
+    .fetch_one(conn)
+    .await?;
+    Ok(Added { added, opted_out })
+}
+
+/// A suppression to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct New {
+    pub phone: String,
+    pub cause: Cause,
+    pub effective_at: DateTime<Utc>,
+}
+
+/// Takes a phone's suppressions for these causes away, in the caller's turn, and lets its contact follow. Gives how many.
+pub async fn remove(conn: &mut PgConnection, phone: &str, causes: &[Cause]) -> sqlx::Result<u64> {
+    let names: Vec<&str> = causes.iter().map(|cause| cause.name()).collect();
+    let removed = sqlx::query("delete from suppressions where phone_e164 = $1 and reason = any($2)")
+        .bind(phone)
+        .bind(names)
+        .execute(&mut *conn)
+        .await?
+        .rows_affected();
+    sqlx::query(
+        "update contacts c set opt_out_at = s.since, updated_at = now()
+         from (select min(effective_at) as since from suppressions where phone_e164 = $1 and effective_at <= now()) s
+         where c.phone_e164 = $1 and c.opt_out_at is distinct from s.since",
+    )
+    .bind(phone)
+    .execute(conn)
+    .await?;
+    Ok(removed)
 }

@@ -1,5 +1,7 @@
 //! The counts by state, LADA and city, and the cube they are made of.
 
+use std::time::Duration;
+
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 
 /// The cube first: the others read it.
@@ -17,4 +19,14 @@ pub async fn refresh(pool: &PgPool) -> sqlx::Result<()> {
         transaction.commit().await?;
     }
     Ok(())
+}
+
+/// Whether the counts are older than that, or were never made.
+pub async fn older_than(pool: &PgPool, age: Duration) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select coalesce(max(as_of) < now() - make_interval(secs => $1), true) from contact_cube",
+    )
+    .bind(age.as_secs_f64())
+    .fetch_one(pool)
+    .await
 }

@@ -246,7 +246,7 @@ impl Scene {
         Ok(text.matches("<UploadId>").count())
     }
 
-    fn report(&self) -> Result<&stack::platform::Report> {
+    fn report(&self) -> Result<&stack::platform::Processes> {
         self.platform.report.as_ref().context("report runs")
     }
 

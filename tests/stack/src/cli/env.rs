@@ -11,6 +11,7 @@ pub fn write(demo: &Demo) -> Result<()> {
         ("GATEWAY_URL", wiring.gateway_url()),
         ("CATALOG_UPLOAD_URL", wiring.api_url()),
         ("REPORT_URL", wiring.report_api_url()),
+        ("SMS_DISPATCH_URL", wiring.sms_api_url()),
         ("ADMIN_USER", wiring.admin_user.clone()),
         ("ADMIN_PASSWORD", wiring.admin_password.clone()),
         ("AMQP_URL", servers.amqp_url.clone()),
@@ -25,6 +26,7 @@ pub fn write(demo: &Demo) -> Result<()> {
         ("GATEWAY_DATABASE_URL", wiring.gateway_database.clone()),
         ("CATALOG_UPLOAD_DATABASE_URL", wiring.catalog_database.clone()),
         ("REPORT_DATABASE_URL", wiring.report_database.clone()),
+        ("SMS_DISPATCH_DATABASE_URL", wiring.sms_database.clone()),
         ("POSTGRES_URL", servers.postgres_url.clone()),
         ("JWKS_URL", format!("{}/.well-known/jwks.json", wiring.gateway_url())),
     ];

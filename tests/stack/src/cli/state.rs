@@ -29,6 +29,13 @@ struct Memory {
     report_worker_port: u16,
     #[serde(default = "new_password")]
     report_password: String,
+    // And one that was made before there were contacts, these.
+    #[serde(default = "sms_api_port")]
+    sms_api_port: u16,
+    #[serde(default = "sms_worker_port")]
+    sms_worker_port: u16,
+    #[serde(default = "new_password")]
+    sms_password: String,
 }
 
 const fn report_api_port() -> u16 {
@@ -37,6 +44,14 @@ const fn report_api_port() -> u16 {
 
 const fn report_worker_port() -> u16 {
     26312
+}
+
+const fn sms_api_port() -> u16 {
+    26303
+}
+
+const fn sms_worker_port() -> u16 {
+    26313
 }
 
 fn new_password() -> String {
@@ -56,6 +71,9 @@ impl Memory {
             report_api_port: report_api_port(),
             report_worker_port: report_worker_port(),
             report_password: new_password(),
+            sms_api_port: sms_api_port(),
+            sms_worker_port: sms_worker_port(),
+            sms_password: new_password(),
         }
     }
 }
@@ -72,6 +90,8 @@ pub struct Demo {
     pub catalog_password: String,
     /// The password of role `report`.
     pub report_password: String,
+    /// The password of role `sms_dispatch`.
+    pub sms_password: String,
 }
 
 impl Demo {
@@ -103,6 +123,8 @@ impl Demo {
             ("catalog-upload-worker", &mut memory.worker_port),
             ("report-api", &mut memory.report_api_port),
             ("report-worker", &mut memory.report_worker_port),
+            ("sms-dispatch-api", &mut memory.sms_api_port),
+            ("sms-dispatch-worker", &mut memory.sms_worker_port),
         ] {
             if running(name).is_none() {
                 *port = ports::free_or(*port)?;
@@ -115,6 +137,7 @@ impl Demo {
             gateway_database: stack.postgres.url_of("gateway", &memory.gateway_password),
             catalog_database: stack.postgres.url_of("catalog_upload", &memory.catalog_password),
             report_database: stack.postgres.url_of("report", &memory.report_password),
+            sms_database: stack.postgres.url_of("sms_dispatch", &memory.sms_password),
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
@@ -124,17 +147,19 @@ impl Demo {
             worker_port: memory.worker_port,
             report_api_port: memory.report_api_port,
             report_worker_port: memory.report_worker_port,
+            sms_api_port: memory.sms_api_port,
+            sms_worker_port: memory.sms_worker_port,
             admin_user: "admin".to_owned(),
             admin_password: memory.admin_password.clone(),
             key_secret: memory.key_secret.clone(),
             logs,
         };
-        let Memory { gateway_password, catalog_password, report_password, .. } = memory;
-        Ok(Self { stack, wiring, gateway_password, catalog_password, report_password })
+        let Memory { gateway_password, catalog_password, report_password, sms_password, .. } = memory;
+        Ok(Self { stack, wiring, gateway_password, catalog_password, report_password, sms_password })
     }
 
     /// The services, in the order of the request's way, with where each serves.
-    pub fn services(&self) -> Result<[(&'static str, String, Service); 5]> {
+    pub fn services(&self) -> Result<[(&'static str, String, Service); 7]> {
         let wiring = &self.wiring;
         Ok([
             ("gateway", wiring.gateway_url(), wiring.gateway()?),
@@ -142,6 +167,8 @@ impl Demo {
             ("catalog-upload-worker", wiring.worker_url(), wiring.catalog_worker()?),
             ("report-api", wiring.report_api_url(), wiring.report_api()?),
             ("report-worker", wiring.report_worker_url(), wiring.report_worker()?),
+            ("sms-dispatch-api", wiring.sms_api_url(), wiring.sms_api()?),
+            ("sms-dispatch-worker", wiring.sms_worker_url(), wiring.sms_worker()?),
         ])
     }
 
@@ -159,8 +186,15 @@ impl Demo {
 }
 
 /// The names of the services, without asking whether they are built.
-pub const SERVICES: [&str; 5] =
-    ["gateway", "catalog-upload-api", "catalog-upload-worker", "report-api", "report-worker"];
+pub const SERVICES: [&str; 7] = [
+    "gateway",
+    "catalog-upload-api",
+    "catalog-upload-worker",
+    "report-api",
+    "report-worker",
+    "sms-dispatch-api",
+    "sms-dispatch-worker",
+];
 
 /// Where a service's output goes.
 pub fn log_file(name: &str) -> PathBuf {

@@ -29,6 +29,8 @@ pub async fn status() -> Result<()> {
         wiring.worker_url(),
         wiring.report_api_url(),
         wiring.report_worker_url(),
+        wiring.sms_api_url(),
+        wiring.sms_worker_url(),
     ]) {
         let Some(daemon) = state::running(name) else {
             down += 1;

@@ -35,6 +35,7 @@ pub async fn up() -> Result<Demo> {
     create_role(&admin, "gateway", &demo.gateway_password).await?;
     create_role(&admin, "catalog_upload", &demo.catalog_password).await?;
     create_role(&admin, "report", &demo.report_password).await?;
+    create_role(&admin, "sms_dispatch", &demo.sms_password).await?;
     start_services(&demo).await?;
     env::write(&demo)?;
     println!("Everything is ready ({:.1} s)", begin.elapsed().as_secs_f64());
@@ -67,7 +68,12 @@ async fn start_services(demo: &Demo) -> Result<()> {
             drained?;
         }
         let wiring = &demo.wiring;
-        tokio::try_join!(wiring.migrate_gateway(), wiring.migrate_catalog(), wiring.migrate_report())?;
+        tokio::try_join!(
+            wiring.migrate_gateway(),
+            wiring.migrate_catalog(),
+            wiring.migrate_report(),
+            wiring.migrate_sms()
+        )?;
     }
     let mut started = Vec::new();
     for ((name, url, spec), _) in &stale {

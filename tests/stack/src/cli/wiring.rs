@@ -15,6 +15,8 @@ pub struct Wiring {
     pub catalog_database: String,
     /// report's database, as its role.
     pub report_database: String,
+    /// sms-dispatch's database, as its role.
+    pub sms_database: String,
     /// Before every RabbitMQ queue and exchange.
     pub queue_prefix: String,
     /// Before every Redis key.
@@ -33,6 +35,10 @@ pub struct Wiring {
     pub report_api_port: u16,
     /// The HTTP port of report's worker (health and metrics).
     pub report_worker_port: u16,
+    /// The HTTP port of sms-dispatch's api.
+    pub sms_api_port: u16,
+    /// The HTTP port of sms-dispatch's worker (health and metrics).
+    pub sms_worker_port: u16,
     /// The first administrator.
     pub admin_user: String,
     /// Its password.
@@ -69,6 +75,16 @@ impl Wiring {
         format!("http://127.0.0.1:{}", self.report_worker_port)
     }
 
+    /// The base URL of sms-dispatch's api.
+    pub fn sms_api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.sms_api_port)
+    }
+
+    /// The base URL of sms-dispatch's worker.
+    pub fn sms_worker_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.sms_worker_port)
+    }
+
     fn service(&self, name: &str, binary: &str, role: &str, database: &str, port: u16) -> Result<Service> {
         let service = Service::new(binary, &[role], &self.logs.join(format!("{name}.log")))?
             .env("DATABASE_URL", database)
@@ -101,6 +117,7 @@ impl Wiring {
         Ok(service
             .env("CATALOG_UPLOAD_URL", self.api_url())
             .env("REPORT_URL", self.report_api_url())
+            .env("SMS_DISPATCH_URL", self.sms_api_url())
             .env("ADMIN_USER", &self.admin_user)
             .env("ADMIN_PASSWORD", &self.admin_password)
             .env("KEY_ENCRYPTION_SECRET", &self.key_secret)
@@ -138,6 +155,22 @@ impl Wiring {
     /// report's worker.
     pub fn report_worker(&self) -> Result<Service> {
         self.service("report-worker", "lote-report", "worker", &self.report_database, self.report_worker_port)
+    }
+
+    /// sms-dispatch's api.
+    pub fn sms_api(&self) -> Result<Service> {
+        self.service("sms-dispatch-api", "lote-sms-dispatch", "api", &self.sms_database, self.sms_api_port)
+    }
+
+    /// sms-dispatch's worker.
+    pub fn sms_worker(&self) -> Result<Service> {
+        let (name, port) = ("sms-dispatch-worker", self.sms_worker_port);
+        self.service(name, "lote-sms-dispatch", "worker", &self.sms_database, port)
+    }
+
+    /// Brings sms-dispatch's schema up to date.
+    pub async fn migrate_sms(&self) -> Result<()> {
+        migrate(&self.sms_api()?).await
     }
 
     /// Brings report's schema up to date.

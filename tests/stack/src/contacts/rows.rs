@@ -38,6 +38,15 @@ pub(super) struct Batch {
     pub(super) rows: Vec<[Cell; COLUMNS]>,
     /// The counts that depend on single rows.
     pub(super) truth: Truth,
+    /// What the file says of itself.
+    pub(super) counts: Counts,
+}
+
+/// Sums that the file's own tables of statistics hold.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Rows with a city.
+    pub(super) with_city: u64,
     /// Rows by [`Number::lada_index`].
     pub(super) by_lada: Vec<u64>,
 }
@@ -77,7 +86,8 @@ impl Rows {
 
     /// The rows from `first` on, counted from 0, to before `end`.
     pub(super) fn batch(&self, first: u64, end: u64) -> Batch {
-        let mut batch = Batch { by_lada: vec![0; self.numbers.ladas().len()], ..Batch::default() };
+        let mut batch = Batch::default();
+        batch.counts.by_lada = vec![0; self.numbers.ladas().len()];
         for row in first..end {
             let cells = match self.layout.kind(row) {
                 Kind::Clean { contact } => self.single(contact, false, &mut batch),
@@ -166,8 +176,9 @@ impl Rows {
         let municipality = place.map_or(Cell::Null, |place| Cell::Word(dice.pick(place.municipalities)));
         let from_csv = if dice.below(2) == 0 { municipality } else { Cell::Word("MEXICO") };
         let only = |condition: bool, cell: Cell| if condition { cell } else { Cell::Null };
+        batch.counts.with_city += u64::from(filled.place && place.is_some());
         if let Some(number) = number {
-            batch.by_lada[number.lada_index] += 1;
+            batch.counts.by_lada[number.lada_index] += 1;
         }
         [
             numero,

@@ -16,6 +16,7 @@ pub use verify::{OBJECT_GONE, Verdict, compare, compare_failed, reached};
 use crate::ports;
 use crate::process::{Running, Service};
 use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
 use reqwest::StatusCode;
 use sea_orm::sqlx::PgPool;
 use sea_orm::sqlx::postgres::PgPoolOptions;
@@ -32,6 +33,8 @@ pub struct Options {
     pub workers: usize,
     /// Worker processes of report; without any, report does not run at all.
     pub report_workers: usize,
+    /// Whether sms-dispatch runs: its API and a worker.
+    pub sms: bool,
     /// Variables of every process, over the harness's own.
     pub env: Vec<(String, String)>,
     /// Where the processes' logs and spooled files go.
@@ -41,7 +44,7 @@ pub struct Options {
 impl Options {
     /// One worker, and the services' own settings.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { workers: 1, report_workers: 0, env: Vec::new(), dir: dir.into() }
+        Self { workers: 1, report_workers: 0, sms: false, env: Vec::new(), dir: dir.into() }
     }
 
     /// Other than one worker.
@@ -55,6 +58,13 @@ impl Options {
     #[must_use]
     pub fn report(mut self, workers: usize) -> Self {
         self.report_workers = workers;
+        self
+    }
+
+    /// With sms-dispatch.
+    #[must_use]
+    pub fn sms(mut self) -> Self {
+        self.sms = true;
         self
     }
 
@@ -78,15 +88,17 @@ pub struct Platform {
     /// catalog-upload's workers.
     pub workers: Vec<Running>,
     /// report, if it was asked for.
-    pub report: Option<Report>,
+    pub report: Option<Processes>,
+    /// sms-dispatch, if it was asked for.
+    pub sms: Option<Processes>,
     gateway_port: u16,
     api_port: u16,
     password: String,
 }
 
-/// report's processes.
+/// The processes of a service that not every test needs.
 #[derive(Debug)]
-pub struct Report {
+pub struct Processes {
     /// Its API.
     pub api: Running,
     /// Its workers.
@@ -104,18 +116,20 @@ impl Platform {
         let (gateway_port, api_port) = (ports::free()?, ports::free()?);
         let password = crate::random_hex(12);
         let report_port = if options.report_workers > 0 { Some(ports::free()?) } else { None };
-        let recipe =
-            Recipe { place: &place, options, gateway_port, api_port, report_port, password: &password };
-        tokio::try_join!(
-            migrate(recipe.gateway("migrate")?),
-            migrate(recipe.catalog("migrate", 0)?),
-            async {
-                match report_port {
-                    Some(_) => migrate(recipe.report("migrate", 0)?).await,
-                    None => Ok(()),
-                }
-            }
-        )?;
+        let sms_port = if options.sms { Some(ports::free()?) } else { None };
+        let recipe = Recipe {
+            place: &place,
+            options,
+            gateway_port,
+            api_port,
+            report_port,
+            sms_port,
+            password: &password,
+        };
+        let report = report_port.map(|_| recipe.report("migrate", 0)).transpose()?;
+        let sms = sms_port.map(|_| recipe.sms("migrate", 0)).transpose()?;
+        let schemas = [recipe.gateway("migrate")?, recipe.catalog("migrate", 0)?];
+        try_join_all(schemas.into_iter().chain(report).chain(sms).map(migrate)).await?;
 
         let gateway = recipe.gateway("api")?.start_unready()?;
         let api = recipe.catalog("api", api_port)?.start_unready()?;
@@ -124,7 +138,7 @@ impl Platform {
             .collect::<Result<Vec<_>>>()?;
         let report = match report_port {
             None => None,
-            Some(port) => Some(Report {
+            Some(port) => Some(Processes {
                 api: recipe.report("api", port)?.start_unready()?,
                 workers: (0..options.report_workers)
                     .map(|_| recipe.report("worker", ports::free()?)?.start_unready())
@@ -132,11 +146,20 @@ impl Platform {
                 port,
             }),
         };
-        let of_report = report.iter().flat_map(|report| [&report.api].into_iter().chain(&report.workers));
-        for process in [&gateway, &api].into_iter().chain(&workers).chain(of_report) {
+        let sms = match sms_port {
+            None => None,
+            Some(port) => Some(Processes {
+                api: recipe.sms("api", port)?.start_unready()?,
+                workers: vec![recipe.sms("worker", ports::free()?)?.start_unready()?],
+                port,
+            }),
+        };
+        let others = report.iter().chain(&sms);
+        let others = others.flat_map(|service| [&service.api].into_iter().chain(&service.workers));
+        for process in [&gateway, &api].into_iter().chain(&workers).chain(others) {
             process.wait_ready().await?;
         }
-        Ok(Self { place, gateway, api, workers, report, gateway_port, api_port, password })
+        Ok(Self { place, gateway, api, workers, report, sms, gateway_port, api_port, password })
     }
 
     /// The gateway's base URL.
@@ -152,6 +175,11 @@ impl Platform {
     /// The base URL of report's API, where it runs.
     pub fn report_url(&self) -> Option<String> {
         self.report.as_ref().map(|report| format!("http://127.0.0.1:{}", report.port))
+    }
+
+    /// The base URL of sms-dispatch's API, where it runs.
+    pub fn sms_url(&self) -> Option<String> {
+        self.sms.as_ref().map(|sms| format!("http://127.0.0.1:{}", sms.port))
     }
 
     /// The administrator's password.
@@ -207,14 +235,22 @@ impl Platform {
         connect(self.place.report_database()).await
     }
 
+    /// sms-dispatch's tables, for the test itself: not through a proxy.
+    ///
+    /// # Errors
+    /// Where PostgreSQL can't be reached.
+    pub async fn contacts(&self) -> Result<PgPool> {
+        connect(self.place.sms_database()).await
+    }
+
     /// Everything that the services' doctors find wrong.
     ///
     /// # Errors
     /// Where a doctor can't be run.
     pub async fn doctor(&self) -> Result<Vec<String>> {
         let mut findings = Vec::new();
-        let report = self.report.as_ref().map(|report| report.api.service());
-        for service in [self.gateway.service(), self.api.service()].into_iter().chain(report) {
+        let others = self.report.iter().chain(&self.sms).map(|service| service.api.service());
+        for service in [self.gateway.service(), self.api.service()].into_iter().chain(others) {
             let (status, said) = service.with_args(&["doctor"]).run().await?;
             if !status.success() {
                 let log = service.log().display();
@@ -247,6 +283,7 @@ struct Recipe<'a> {
     gateway_port: u16,
     api_port: u16,
     report_port: Option<u16>,
+    sms_port: Option<u16>,
     password: &'a str,
 }
 
@@ -266,11 +303,10 @@ impl Recipe<'_> {
             .env("RATE_LIMIT_DEFAULT", "1000000/60")
             .env("ARGON2_MEMORY_KIB", "1024")
             .env("ARGON2_ITERATIONS", "1");
-        let service = match self.report_port {
-            Some(port) => service.env("REPORT_URL", format!("http://127.0.0.1:{port}")),
-            None => service,
-        };
-        Ok(self.common(service, self.gateway_port))
+        let others = [("REPORT_URL", self.report_port), ("SMS_DISPATCH_URL", self.sms_port)];
+        let urls =
+            others.into_iter().filter_map(|(name, port)| Some((name, format!("http://127.0.0.1:{}", port?))));
+        Ok(self.common(service.envs(urls), self.gateway_port))
     }
 
     fn catalog(&self, role: &str, port: u16) -> Result<Service> {
@@ -286,6 +322,13 @@ impl Recipe<'_> {
         let name = if role == "worker" { format!("report-worker-{port}") } else { "report".to_owned() };
         let log = self.options.dir.join(format!("{name}.log"));
         let service = Service::new("lote-report", &[role], &log)?.envs(self.place.report_environment()?);
+        Ok(self.common(service, port))
+    }
+
+    fn sms(&self, role: &str, port: u16) -> Result<Service> {
+        let name = if role == "worker" { format!("sms-worker-{port}") } else { "sms-dispatch".to_owned() };
+        let log = self.options.dir.join(format!("{name}.log"));
+        let service = Service::new("lote-sms-dispatch", &[role], &log)?.envs(self.place.sms_environment()?);
         Ok(self.common(service, port))
     }
 

@@ -12,6 +12,7 @@ pub struct Place {
     gateway_database: String,
     catalog_database: String,
     report_database: String,
+    sms_database: String,
     queue_prefix: String,
     redis_prefix: String,
     bucket: String,
@@ -31,6 +32,7 @@ impl Place {
             gateway_database: namespace.database_for("gateway").await?,
             catalog_database: namespace.database_for("catalog_upload").await?,
             report_database: namespace.database_for("report").await?,
+            sms_database: namespace.database_for("sms_dispatch").await?,
             queue_prefix: namespace.queue_prefix.clone(),
             redis_prefix: namespace.redis_prefix.clone(),
             bucket: namespace.bucket.clone(),
@@ -47,19 +49,21 @@ impl Place {
     pub async fn whole(servers: &Servers) -> Result<Self> {
         let password = crate::random_hex(12);
         let mut urls = Vec::new();
-        for role in ["gateway", "catalog_upload", "report"] {
+        for role in ["gateway", "catalog_upload", "report", "sms_dispatch"] {
             create_role(&servers.postgres_url, role, &password).await?;
             urls.push(role_url(&servers.postgres_url, role, &password)?);
         }
-        let report_database = urls.pop().context("three roles")?;
-        let catalog_database = urls.pop().context("three roles")?;
-        let gateway_database = urls.pop().context("three roles")?;
+        let sms_database = urls.pop().context("four roles")?;
+        let report_database = urls.pop().context("four roles")?;
+        let catalog_database = urls.pop().context("four roles")?;
+        let gateway_database = urls.pop().context("four roles")?;
         Ok(Self {
             servers: servers.clone(),
             seen: servers.clone(),
             gateway_database,
             catalog_database,
             report_database,
+            sms_database,
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
@@ -95,6 +99,11 @@ impl Place {
         &self.report_database
     }
 
+    /// sms-dispatch's database, not through a proxy.
+    pub fn sms_database(&self) -> &str {
+        &self.sms_database
+    }
+
     /// The name of the exchange of events here.
     pub fn events_exchange(&self) -> String {
         format!("{}lote.events", self.queue_prefix)
@@ -127,6 +136,12 @@ impl Place {
 
     pub(super) fn report_environment(&self) -> Result<Vec<(String, String)>> {
         let mut variables = self.environment(&self.report_database)?;
+        variables.push(("S3_BUCKET_NAME".to_owned(), self.bucket.clone()));
+        Ok(variables)
+    }
+
+    pub(super) fn sms_environment(&self) -> Result<Vec<(String, String)>> {
+        let mut variables = self.environment(&self.sms_database)?;
         variables.push(("S3_BUCKET_NAME".to_owned(), self.bucket.clone()));
         Ok(variables)
     }

@@ -1,6 +1,7 @@
 //! The schema `sms`. The tables of outbox, jobs and chassis come first.
 
 mod m0001_contacts;
+mod m0002_segments;
 
 use sea_orm_migration::prelude::*;
 
@@ -13,6 +14,7 @@ impl MigratorTrait for Migrator {
         all.extend(jobs::migrations());
         all.extend(chassis::migrations());
         all.push(Box::new(m0001_contacts::Migration));
+        all.push(Box::new(m0002_segments::Migration));
         all
     }
 }

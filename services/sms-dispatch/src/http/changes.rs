@@ -1,0 +1,260 @@
+//! What people change of a contact. Each change is in the audit, in its own transaction.
+
+use actix_web::{
+    HttpResponse,
+    http::StatusCode,
+    web::{self, Data, Json, Path, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller, http::IfMatch};
+use sea_orm::sqlx::PgConnection;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use super::{
+    Resources,
+    contacts::{no_contact, shown},
+    may_write,
+};
+use crate::{
+    domain::{State, segment::Status, suppression::Cause},
+    import::clean::MAX_TEXT_BYTES,
+    storage::{
+        audit,
+        contacts::{self, Contact, Values},
+        suppressions::{self, New},
+    },
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/{id}", web::patch().to(patch))
+        .route("/{id}/opt-out", web::post().to(opt_out))
+        .route("/{id}/opt-in", web::post().to(opt_in));
+}
+
+/// Other values. What is absent stays, what is null is emptied.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    full_name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    address: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    neighborhood: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    municipality: Option<Option<String>>,
+    /// A code or a name: `BCS`, `Baja California Sur`.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    state_code: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    city: Option<Option<String>>,
+    status: Option<Status>,
+    /// On what grounds it may be written to; `unknown` where nobody knows.
+    consent: Option<String>,
+}
+
+/// Tells null from absent.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl Change {
+    fn apply(self, values: &Values) -> Result<Values, Problem> {
+        let state_code = match self.state_code {
+            Some(Some(text)) => {
+                let wrong = || refused("state_code", "se espera un estado de México, como BCS");
+                Some(Some(State::parse(&text).ok_or_else(wrong)?.code().to_owned()))
+            }
+            other => other,
+        };
+        let new = |name, change: Option<Option<String>>, old: &Option<String>| match change {
+            None => Ok(old.clone()),
+            Some(value) => text(name, value),
+        };
+        let consent = match self.consent {
+            None => values.consent.clone(),
+            Some(consent) => {
+                let empty = || refused("consent", "no puede estar vacío; use unknown");
+                text("consent", Some(consent))?.ok_or_else(empty)?
+            }
+        };
+        Ok(Values {
+            full_name: new("full_name", self.full_name, &values.full_name)?,
+            address: new("address", self.address, &values.address)?,
+            neighborhood: new("neighborhood", self.neighborhood, &values.neighborhood)?,
+            municipality: new("municipality", self.municipality, &values.municipality)?,
+            state_code: new("state_code", state_code, &values.state_code)?,
+            city: new("city", self.city, &values.city)?,
+            status: self.status.map_or_else(|| values.status.clone(), |status| status.name().to_owned()),
+            consent,
+        })
+    }
+}
+
+fn refused(field: &'static str, expected: &str) -> Problem {
+    Problem::unprocessable("invalid_value", format!("{field}: {expected}"))
+        .with_details(json!({ "field": field }))
+}
+
+/// As an import would store it.
+fn text(field: &'static str, value: Option<String>) -> Result<Option<String>, Problem> {
+    let Some(value) = value else { return Ok(None) };
+    let value = value.trim();
+    if value.len() > MAX_TEXT_BYTES {
+        return Err(refused(field, &format!("se esperan {MAX_TEXT_BYTES} bytes como máximo")));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(refused(field, "no se esperan caracteres de control"));
+    }
+    Ok((!value.is_empty()).then(|| value.to_owned()))
+}
+
+/// What differs: before and after.
+fn differences(old: &Values, new: &Values) -> Map<String, Value> {
+    let pairs = [
+        ("full_name", json!(old.full_name), json!(new.full_name)),
+        ("address", json!(old.address), json!(new.address)),
+        ("neighborhood", json!(old.neighborhood), json!(new.neighborhood)),
+        ("municipality", json!(old.municipality), json!(new.municipality)),
+        ("state_code", json!(old.state_code), json!(new.state_code)),
+        ("city", json!(old.city), json!(new.city)),
+        ("status", json!(old.status), json!(new.status)),
+        ("consent", json!(old.consent), json!(new.consent)),
+    ];
+    let changed = pairs.into_iter().filter(|(_, old, new)| old != new);
+    changed.map(|(name, old, new)| (name.to_owned(), json!({ "before": old, "after": new }))).collect()
+}
+
+async fn locked(conn: &mut PgConnection, id: &str) -> Result<Contact, Problem> {
+    let number = id.parse().map_err(|_| no_contact(id))?;
+    contacts::lock(conn, number).await?.ok_or_else(|| no_contact(id))
+}
+
+/// The contact as it now is.
+async fn written(conn: &mut PgConnection, id: &str, number: i64) -> Result<Contact, Problem> {
+    contacts::get(conn, number).await?.ok_or_else(|| no_contact(id))
+}
+
+/// Other values for a contact; its phone stays, and what follows from it.
+#[utoipa::path(
+    patch, path = "/api/v1/contacts/{id}", tag = "contacts", operation_id = "contacts_patch",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el contacto cambió desde entonces, 412")),
+    request_body = Change,
+    responses(
+        (status = 200, body = super::view::ContactView), (status = 400), (status = 401), (status = 403), (status = 404),
+        (status = 412, description = "El contacto cambió"), (status = 422, description = "Un valor no cumple las reglas"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn patch(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+    body: Json<Change>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let mut transaction = api.database.pool.begin().await?;
+    let contact = locked(&mut transaction, &id).await?;
+    if expected.0.is_some_and(|version| version != contact.version) {
+        let detail = format!("El contacto {id} cambió desde que lo leyó; léalo de nuevo");
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "contact_changed", detail)
+            .with_details(json!({ "etag": format!("\"{}\"", contact.version) })));
+    }
+    let values = body.into_inner().apply(&contact.values)?;
+    let changed = differences(&contact.values, &values);
+    if changed.is_empty() {
+        return Ok(shown(contact, false));
+    }
+    contacts::update(&mut transaction, contact.id, &values).await?;
+    audit::record(&mut transaction, caller.id(), "contact_changed", Some(&id), &changed.into()).await?;
+    let contact = written(&mut transaction, &id, contact.id).await?;
+    transaction.commit().await?;
+    Ok(shown(contact, false))
+}
+
+/// How somebody let us know.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wish {
+    /// Where from: a call, a letter, a form.
+    source: Option<String>,
+}
+
+impl Wish {
+    fn source(self) -> Result<String, Problem> {
+        Ok(text("source", self.source)?.unwrap_or_else(|| "api".to_owned()))
+    }
+}
+
+/// From now on nobody writes to this contact, whatever is imported or restored later.
+#[utoipa::path(
+    post, path = "/api/v1/contacts/{id}/opt-out", tag = "contacts", operation_id = "contacts_opt_out",
+    params(("id" = String, Path)), request_body = Option<Wish>,
+    responses((status = 200, body = super::view::ContactView), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn opt_out(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    body: Option<Json<Wish>>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let source = body.map(Json::into_inner).unwrap_or_default().source()?;
+    let mut transaction = api.database.pool.begin().await?;
+    suppressions::turn(&mut transaction).await?;
+    let contact = locked(&mut transaction, &id).await?;
+    let effective_at = suppressions::now(&mut transaction).await?;
+    let new = New { phone: contact.phone_e164, cause: Cause::OptOut, effective_at };
+    suppressions::add(&mut transaction, &[new], &source, caller.id()).await?;
+    let details = json!({ "source": source });
+    audit::record(&mut transaction, caller.id(), "contact_opted_out", Some(&id), &details).await?;
+    let contact = written(&mut transaction, &id, contact.id).await?;
+    transaction.commit().await?;
+    Ok(shown(contact, false))
+}
+
+/// The contact wants to be written to again. That takes no register's entry away: while one is in effect, 409.
+#[utoipa::path(
+    post, path = "/api/v1/contacts/{id}/opt-in", tag = "contacts", operation_id = "contacts_opt_in",
+    params(("id" = String, Path)), request_body = Option<Wish>,
+    responses(
+        (status = 200, body = super::view::ContactView), (status = 401), (status = 403), (status = 404),
+        (status = 409, description = "El número está en el REPEP"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn opt_in(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    body: Option<Json<Wish>>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let source = body.map(Json::into_inner).unwrap_or_default().source()?;
+    let mut transaction = api.database.pool.begin().await?;
+    suppressions::turn(&mut transaction).await?;
+    let contact = locked(&mut transaction, &id).await?;
+    let now = suppressions::now(&mut transaction).await?;
+    let known = suppressions::of_phone(&mut *transaction, &contact.phone_e164).await?;
+    if known.iter().any(|one| one.cause == Cause::Repep && one.effective_at <= now) {
+        let detail = format!("El número del contacto {id} está en el REPEP: no se le puede escribir");
+        return Err(Problem::conflict("in_repep", detail));
+    }
+    let causes = [Cause::OptOut, Cause::Manual];
+    suppressions::remove(&mut transaction, &contact.phone_e164, &causes).await?;
+    let details = json!({ "source": source });
+    audit::record(&mut transaction, caller.id(), "contact_opted_in", Some(&id), &details).await?;
+    let contact = written(&mut transaction, &id, contact.id).await?;
+    transaction.commit().await?;
+    Ok(shown(contact, false))
+}

@@ -1,0 +1,212 @@
+//! Contacts: searched, looked at. Whoever sees them unmasked leaves a row in the audit.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller, http::in_range};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Resources, may_read, sees_masked, view::ContactView};
+use crate::{
+    domain::{
+        Lada, State,
+        search::{self, PhoneQuery},
+        segment::Status,
+    },
+    storage::{
+        audit,
+        contacts::{self, Contact},
+        search::{Filter, page},
+    },
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config.route("", web::get().to(list)).route("/{id}", web::get().to(get));
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// Words of the name: case, accents and order aside, the last one perhaps only begun.
+    nombre: Option<String>,
+    /// In any spelling, or its first three to nine digits.
+    telefono: Option<String>,
+    /// Words of the address, as those of the name.
+    direccion: Option<String>,
+    /// A code or a name: `BCS`, `Baja California Sur`.
+    estado: Option<String>,
+    lada: Option<String>,
+    /// As the contacts have it.
+    ciudad: Option<String>,
+    /// As the contacts have it.
+    municipio: Option<String>,
+    /// ACTIVE, INACTIVE, UNKNOWN or INVALID.
+    status: Option<String>,
+    /// Contacts a page, 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of contacts, by id.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ContactPage {
+    items: Vec<ContactView>,
+    /// Give it as `cursor` for the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// Contacts that match, by id, without a total: counting what a common name finds would take longer than showing it.
+#[utoipa::path(
+    get, path = "/api/v1/contacts", tag = "contacts", operation_id = "contacts_list", params(ListQuery),
+    responses((status = 200, body = ContactPage), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let query = query.into_inner();
+    let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
+    let after = query.cursor.as_deref().map_or(Ok(0), |cursor| {
+        let detail = format!("cursor {cursor:?} inválido; use el valor de «next_cursor»");
+        cursor.parse().map_err(|_| Problem::bad_request("invalid_cursor", detail))
+    })?;
+    let asked = query.asked();
+    let filter = query.filter(sees_masked(&caller))?;
+    let mut conn = api.database.pool.acquire().await?;
+    let mut found = page(&mut conn, &filter, after, limit + 1).await?;
+    let more = found.len() as i64 > limit;
+    found.truncate(limit as usize);
+    let next_cursor = found.last().filter(|_| more).map(|last| last.id.to_string());
+    if !sees_masked(&caller) {
+        let ids: Vec<i64> = found.iter().map(|contact| contact.id).collect();
+        let details = json!({ "asked": asked, "ids": ids });
+        audit::record(&mut conn, caller.id(), "contacts_listed", None, &details).await?;
+    }
+    let items = found.into_iter().map(|contact| ContactView::of(contact, sees_masked(&caller))).collect();
+    Ok(uncached().json(ContactPage { items, next_cursor }))
+}
+
+/// Personal data stays in no cache.
+fn uncached() -> actix_web::HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response.insert_header(("Cache-Control", "no-store"));
+    response
+}
+
+impl ListQuery {
+    /// What was asked for, for the audit; who was found is there by id.
+    fn asked(&self) -> Vec<&'static str> {
+        let given = [
+            ("nombre", &self.nombre),
+            ("telefono", &self.telefono),
+            ("direccion", &self.direccion),
+            ("estado", &self.estado),
+            ("lada", &self.lada),
+            ("ciudad", &self.ciudad),
+            ("municipio", &self.municipio),
+            ("status", &self.status),
+        ];
+        given.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect()
+    }
+
+    fn filter(self, masked: bool) -> Result<Filter, Problem> {
+        if masked && self.direccion.is_some() {
+            return Err(Problem::forbidden("Su rol no ve direcciones, y no puede buscar por ellas"));
+        }
+        let phone = self.telefono.as_deref().map(phone).transpose()?;
+        // Digit by digit, whoever may try beginnings would find out what is masked.
+        if masked && matches!(phone, Some(PhoneQuery::Begins(_))) {
+            return Err(Problem::forbidden("Su rol solo puede buscar un teléfono completo"));
+        }
+        let state = self.estado.map(|text| match State::parse(&text) {
+            Some(state) => Ok(state.code().to_owned()),
+            None => {
+                Err(invalid(format!("estado {text:?} inválido; se espera un estado de México, como BCS")))
+            }
+        });
+        let lada = self.lada.map(|text| match Lada::parse(&text) {
+            Some(lada) => Ok(lada.to_string()),
+            None => {
+                Err(invalid(format!("lada {text:?} inválida; se esperan dos o tres dígitos, como 55 o 612")))
+            }
+        });
+        Ok(Filter {
+            name: words("nombre", self.nombre)?,
+            address: words("direccion", self.direccion)?,
+            phone,
+            state_code: state.transpose()?,
+            lada: lada.transpose()?,
+            city: storable("ciudad", self.ciudad)?,
+            municipality: storable("municipio", self.municipio)?,
+            status: self.status.as_deref().map(status).transpose()?.map(|status| status.name().to_owned()),
+        })
+    }
+}
+
+fn invalid(detail: String) -> Problem {
+    Problem::bad_request("invalid_filter", detail)
+}
+
+fn words(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    text.map(|text| {
+        search::words(&text).ok_or_else(|| invalid(format!("{name} {text:?} no tiene letras ni números")))
+    })
+    .transpose()
+}
+
+fn phone(text: &str) -> Result<PhoneQuery, Problem> {
+    search::phone(text).map_err(|reason| Problem::bad_request("invalid_phone", reason.message()))
+}
+
+/// No text of the table has a NUL, and PostgreSQL takes none.
+fn storable(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text) if text.contains('\0') => Err(invalid(format!("{name} contiene un byte nulo"))),
+        text => Ok(text),
+    }
+}
+
+pub(super) fn status(text: &str) -> Result<Status, Problem> {
+    let found = Status::ALL.into_iter().find(|status| status.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| {
+        invalid(format!("status {text:?} inválido; se espera ACTIVE, INACTIVE, UNKNOWN o INVALID"))
+    })
+}
+
+pub(super) fn no_contact(id: &str) -> Problem {
+    Problem::not_found(format!("Contacto {id} no encontrado"))
+}
+
+/// The contact, with its version as `ETag`.
+pub(super) fn shown(contact: Contact, masked: bool) -> HttpResponse {
+    let version = format!("\"{}\"", contact.version);
+    uncached().insert_header(("ETag", version)).json(ContactView::of(contact, masked))
+}
+
+/// One contact.
+#[utoipa::path(
+    get, path = "/api/v1/contacts/{id}", tag = "contacts", operation_id = "contacts_get", params(("id" = String, Path)),
+    responses((status = 200, body = ContactView), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let number = id.parse().map_err(|_| no_contact(&id))?;
+    let mut conn = api.database.pool.acquire().await?;
+    let contact = contacts::get(&mut *conn, number).await?.ok_or_else(|| no_contact(&id))?;
+    let details = json!({ "masked": sees_masked(&caller) });
+    audit::record(&mut conn, caller.id(), "contact_read", Some(&id), &details).await?;
+    Ok(shown(contact, sees_masked(&caller)))
+}

@@ -1,0 +1,489 @@
+//! Imports of contacts: asked for, watched, reported, rolled back.
+
+use actix_multipart::Multipart;
+use actix_web::{
+    HttpResponse,
+    guard::{self, GuardContext},
+    web::{self, Data, Json, Path, Query, ServiceConfig},
+};
+use chassis::{
+    Problem,
+    auth::{Caller, Role},
+    idempotency::{IdempotencyKey, request_hash},
+    s3::{self, UploadError},
+};
+use contracts::sms::v1::{ImportContacts, RollBackImport};
+use futures::{StreamExt as _, TryStreamExt as _};
+use jobs::{Creation, NewJob};
+use outbox::Meta;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    READ, WRITE,
+    import_view::{ImportPage, ImportView},
+};
+use crate::{
+    Resources, SERVICE,
+    import::{csv::Mapping, quality::Report, source::Kind},
+    jobs::{import_contacts, roll_back_import},
+    storage::{
+        audit,
+        imports::{self, Import, NewImport, Options},
+    },
+};
+
+/// Where uploaded files are, and where files that are there already must be.
+const PREFIX: &str = "contacts/";
+
+pub fn configure(config: &mut ServiceConfig) {
+    config.service(
+        web::scope("/imports")
+            .route("", web::post().guard(guard::fn_guard(is_form)).to(upload))
+            .route("", web::post().to(start))
+            .route("", web::get().to(list))
+            .route("/{id}", web::get().to(get))
+            .route("/{id}/report", web::get().to(report))
+            .route("/{id}/cancel", web::post().to(cancel))
+            .route("/{id}/rollback", web::post().to(roll_back)),
+    );
+}
+
+fn is_form(context: &GuardContext<'_>) -> bool {
+    let kind = context.head().headers().get("content-type").and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"))
+}
+
+/// How a file is imported.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Choices {
+    /// On what grounds these people may be written to; without it, marketing leaves them out.
+    consent_basis: Option<String>,
+    /// Only count what would become of the rows.
+    #[serde(default)]
+    dry_run: bool,
+    /// Only the first rows.
+    limit: Option<u64>,
+    /// Of a CSV file: which column is what, as a JSON object, as `{"phone": "Celular"}`.
+    mapping: Option<String>,
+}
+
+/// A file that is in the bucket already.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+pub(super) struct Stored {
+    /// Its key, which begins with `contacts/`.
+    object_key: String,
+    #[serde(flatten)]
+    choices: Choices,
+}
+
+/// The file as a part of a form.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the form; the file itself is streamed")]
+pub(super) struct ImportForm {
+    /// numeros.db or .csv
+    #[schema(format = Binary, content_media_type = "application/octet-stream")]
+    file: String,
+}
+
+/// An import is safe and will be worked off.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Accepted {
+    message: &'static str,
+    id: Uuid,
+    status_url: String,
+}
+
+impl Accepted {
+    fn respond(message: &'static str, id: Uuid) -> HttpResponse {
+        let status_url = format!("/api/v1/contacts/imports/{id}");
+        HttpResponse::Accepted().insert_header(("Location", status_url.clone())).json(Self {
+            message,
+            id,
+            status_url,
+        })
+    }
+}
+
+const ACCEPTED: &str = "Importación recibida y encolada para procesamiento";
+
+/// Takes a file, and answers once it is stored.
+#[utoipa::path(
+    post, path = "/api/v1/contacts/imports", tag = "contacts",
+    params(Choices, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera importación")),
+    request_body(content = ImportForm, content_type = "multipart/form-data", description = "numeros.db o CSV; con Content-Type application/json: {object_key, consent_basis, dry_run, limit, mapping}"),
+    responses(
+        (status = 202, body = Accepted), (status = 400, description = "Sin archivo, o una opción inválida"),
+        (status = 401), (status = 403), (status = 409, description = "Idempotency-Key ya usada con otra petición"),
+        (status = 413, description = "El archivo supera el máximo"),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn upload(
+    api: Data<Resources>,
+    caller: Caller,
+    choices: Query<Choices>,
+    key: IdempotencyKey,
+    form: Multipart,
+) -> Result<HttpResponse, Problem> {
+    may_import(&caller)?;
+    let options = options(&choices)?;
+    let id = Uuid::now_v7();
+    let object_key = format!("{PREFIX}{id}");
+    let file = store(&api, form, &object_key).await?;
+    let hash = request_hash(&[file.sha256.as_bytes(), choices_bytes(&choices)?.as_slice()]);
+    let accepted = accept(&api, &caller, id, &file, &options, &choices, (key, hash)).await;
+    if !matches!(accepted, Ok(accepted) if accepted == id)
+        && let Err(error) = api.s3.delete_object().bucket(&api.bucket).key(&object_key).send().await
+    {
+        tracing::warn!(object_key, %error, "an upload without a row was not removed");
+    }
+    Ok(Accepted::respond(ACCEPTED, accepted?))
+}
+
+/// Imports a file that is in the bucket already.
+pub(super) async fn start(
+    api: Data<Resources>,
+    caller: Caller,
+    key: IdempotencyKey,
+    wish: Json<Stored>,
+) -> Result<HttpResponse, Problem> {
+    may_import(&caller)?;
+    let options = options(&wish.choices)?;
+    let object_key = wish.object_key.as_str();
+    if !object_key.starts_with(PREFIX) || object_key.len() > 512 {
+        let detail = format!("object_key debe empezar con {PREFIX} y tener hasta 512 caracteres");
+        return Err(Problem::bad_request("invalid_object_key", detail));
+    }
+    let beginning = api.s3.get_object().bucket(&api.bucket).key(object_key).range("bytes=0-15").send().await;
+    let beginning = beginning.map_err(|error| {
+        use aws_sdk_s3::error::ProvideErrorMetadata as _;
+        match error.code() {
+            Some("NoSuchKey") => Problem::not_found(format!("No existe el objeto {object_key}")),
+            Some("InvalidRange") => {
+                Problem::bad_request("empty_file", format!("El objeto {object_key} está vacío"))
+            }
+            _ => Problem::unavailable("storage_unavailable", error),
+        }
+    })?;
+    let bytes =
+        beginning.body.collect().await.map_err(|error| Problem::unavailable("storage_unavailable", error))?;
+    let file = Stow {
+        name: object_key.rsplit('/').next().unwrap_or(object_key).to_owned(),
+        object_key: object_key.to_owned(),
+        kind: Kind::detect(&bytes.into_bytes()),
+        sha256: object_key.to_owned(),
+    };
+    let hash = request_hash(&[object_key.as_bytes(), choices_bytes(&wish.choices)?.as_slice()]);
+    let id = accept(&api, &caller, Uuid::now_v7(), &file, &options, &wish.choices, (key, hash)).await?;
+    Ok(Accepted::respond(ACCEPTED, id))
+}
+
+/// A stored file.
+struct Stow {
+    name: String,
+    object_key: String,
+    kind: Kind,
+    sha256: String,
+}
+
+fn may_import(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin])?;
+    caller.require_scope(WRITE)
+}
+
+fn may_watch(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin, Role::Operator])?;
+    caller.require_scope(READ)
+}
+
+fn of_job(error: jobs::Error) -> Problem {
+    match error {
+        jobs::Error::KeyReused(_) => {
+            Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
+        }
+        other => anyhow::Error::new(other).into(),
+    }
+}
+
+fn options(choices: &Choices) -> Result<Options, Problem> {
+    if let Some(basis) = &choices.consent_basis
+        && (basis.trim().is_empty() || basis.chars().count() > 64)
+    {
+        let detail = "consent_basis debe tener entre 1 y 64 caracteres";
+        return Err(Problem::bad_request("invalid_consent_basis", detail));
+    }
+    let mapping: Mapping = match &choices.mapping {
+        None => Mapping::default(),
+        Some(mapping) => serde_json::from_str(mapping).map_err(|error| {
+            let detail = format!(
+                "mapping no es un objeto JSON de campo a columna, como {{\"phone\": \"Celular\"}}: {error}"
+            );
+            Problem::bad_request("invalid_mapping", detail)
+        })?,
+    };
+    Ok(Options { dry_run: choices.dry_run, limit: choices.limit, batch_size: None, mapping })
+}
+
+fn choices_bytes(choices: &Choices) -> Result<Vec<u8>, Problem> {
+    let parts = (&choices.consent_basis, choices.dry_run, choices.limit, &choices.mapping);
+    serde_json::to_vec(&parts).map_err(Problem::internal)
+}
+
+/// Streams the form's file into the bucket.
+async fn store(api: &Resources, mut form: Multipart, object_key: &str) -> Result<Stow, Problem> {
+    let broken = |error: &dyn std::fmt::Display| {
+        Problem::bad_request("upload_interrupted", format!("La carga se interrumpió: {error}"))
+    };
+    while let Some(mut field) = form.try_next().await.map_err(|error| broken(&error))? {
+        if field.name() != Some("file") {
+            // The parts of a form come one after another: what is not wanted has to be read over.
+            while field.next().await.transpose().map_err(|error| broken(&error))?.is_some() {}
+            continue;
+        }
+        let name = field.content_disposition().and_then(|disposition| disposition.get_filename());
+        let name = name.unwrap_or("contactos").rsplit(['/', '\\']).next().unwrap_or_default();
+        let name: String = name.chars().filter(|c| !c.is_control()).take(255).collect();
+        let mut beginning = Vec::new();
+        let seen = field.inspect_ok(|chunk| {
+            let missing = 16_usize.saturating_sub(beginning.len());
+            beginning.extend_from_slice(&chunk[..missing.min(chunk.len())]);
+        });
+        let limit = api.settings.max_bytes;
+        let stored = s3::upload_stream(&api.s3, &api.bucket, object_key, seen, limit).await;
+        let stored = stored.map_err(|error| match error {
+            UploadError::TooLarge { limit } => {
+                Problem::too_large(format!("El archivo supera el máximo de {} MB", limit >> 20))
+            }
+            UploadError::Interrupted(reason) => broken(&reason),
+            UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
+        })?;
+        let kind = Kind::detect(&beginning);
+        return Ok(Stow { name, object_key: object_key.to_owned(), kind, sha256: stored.sha256 });
+    }
+    Err(Problem::bad_request("no_file", "No se envió ningún archivo"))
+}
+
+/// Job, import, audit and nudge: one transaction. Gives the first import's id where the key was used before.
+async fn accept(
+    api: &Resources,
+    caller: &Caller,
+    id: Uuid,
+    file: &Stow,
+    options: &Options,
+    choices: &Choices,
+    (key, hash): (IdempotencyKey, String),
+) -> Result<Uuid, Problem> {
+    let job = NewJob {
+        id,
+        idempotency_key: key.0,
+        request_hash: Some(hash),
+        ..NewJob::plain(import_contacts::KIND, caller.id(), api.settings.max_attempts)
+    };
+    let import = NewImport {
+        id,
+        source: &file.name,
+        kind: file.kind,
+        object_key: Some(&file.object_key),
+        path: None,
+        fingerprint: None,
+        consent: choices.consent_basis.as_deref().map_or("unknown", str::trim),
+        options,
+        imported_by: caller.id(),
+    };
+    let mut transaction = api.database.pool.begin().await?;
+    match jobs::create(&mut transaction, job).await.map_err(of_job)? {
+        Creation::Existing(first) => Ok(first.id),
+        Creation::Created(_) => {
+            imports::insert(&mut transaction, &import).await?;
+            let details = json!({"source": import.source, "consent": import.consent, "options": options});
+            audit::record(&mut transaction, caller.id(), "import_started", Some(&id.to_string()), &details)
+                .await?;
+            let command = ImportContacts { import_id: id.to_string() };
+            outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id))
+                .await
+                .map_err(anyhow::Error::new)?;
+            transaction.commit().await?;
+            Ok(id)
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// Imports a page, 1 to 100; 20 unless told.
+    limit: Option<i64>,
+    /// The last page's `next_cursor`.
+    cursor: Option<Uuid>,
+}
+
+/// Imports, the latest first.
+#[utoipa::path(
+    get, path = "/api/v1/contacts/imports", tag = "contacts", params(PageQuery),
+    responses((status = 200, body = ImportPage), (status = 401), (status = 403)), security(("bearer" = []))
+)]
+pub(super) async fn list(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<PageQuery>,
+) -> Result<Json<ImportPage>, Problem> {
+    may_watch(&caller)?;
+    let limit = query.limit.unwrap_or(20);
+    if !(1..=100).contains(&limit) {
+        return Err(Problem::bad_request("invalid_page", format!("limit es {limit}; se espera de 1 a 100")));
+    }
+    let mut found = imports::list(&api.database.pool, query.cursor, limit + 1).await?;
+    let more = i64::try_from(found.len()).is_ok_and(|found| found > limit);
+    found.truncate(usize::try_from(limit).unwrap_or_default());
+    let mut conn = api.database.pool.acquire().await?;
+    let mut imports = Vec::with_capacity(found.len());
+    for import in &found {
+        let job = jobs::get(&mut conn, import.id).await.map_err(of_job)?;
+        imports.push(ImportView::of(import, job.as_ref()));
+    }
+    let next_cursor = more.then(|| found.last().map(|import| import.id)).flatten();
+    Ok(Json(ImportPage { imports, next_cursor }))
+}
+
+async fn found(api: &Resources, id: &str) -> Result<Import, Problem> {
+    let not_found = || Problem::not_found(format!("Importación {id} no encontrada"));
+    let id = Uuid::parse_str(id).map_err(|_| not_found())?;
+    imports::get(&api.database.pool, id).await?.ok_or_else(not_found)
+}
+
+/// How far an import is, and what it came to.
+#[utoipa::path(
+    get, path = "/api/v1/contacts/imports/{id}", tag = "contacts", params(("id" = String, Path)),
+    responses((status = 200, body = ImportView), (status = 401), (status = 403), (status = 404, description = "Importación {id} no encontrada")),
+    security(("bearer" = []))
+)]
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<Json<ImportView>, Problem> {
+    may_watch(&caller)?;
+    let import = found(&api, &id).await?;
+    let mut conn = api.database.pool.acquire().await?;
+    let job = jobs::get(&mut conn, import.id).await.map_err(of_job)?;
+    Ok(Json(ImportView::of(&import, job.as_ref())))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReportQuery {
+    /// `json`, or `md` for a page of Markdown.
+    formato: Option<String>,
+}
+
+/// The quality report of an import that is complete.
+#[utoipa::path(
+    get, path = "/api/v1/contacts/imports/{id}/report", tag = "contacts", params(("id" = String, Path), ReportQuery),
+    responses((status = 200, description = "El informe, en JSON o Markdown"), (status = 400), (status = 401), (status = 403), (status = 404), (status = 409, description = "La importación no ha terminado")),
+    security(("bearer" = []))
+)]
+pub(super) async fn report(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    query: Query<ReportQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_watch(&caller)?;
+    let import = found(&api, &id).await?;
+    let report = import.report.ok_or_else(|| {
+        Problem::conflict("not_finished", "La importación no ha terminado: no hay informe todavía")
+    })?;
+    match query.formato.as_deref() {
+        None | Some("json") => Ok(HttpResponse::Ok().json(report)),
+        Some("md") if report.get("dry_run").is_some() => {
+            Err(Problem::bad_request("no_page", "Una simulación solo tiene informe en JSON"))
+        }
+        Some("md") => {
+            let report: Report = serde_json::from_value(report).map_err(Problem::internal)?;
+            Ok(HttpResponse::Ok().content_type("text/markdown; charset=utf-8").body(report.to_markdown()))
+        }
+        Some(other) => {
+            Err(Problem::bad_request("invalid_format", format!("formato es {other:?}; se espera json o md")))
+        }
+    }
+}
+
+/// Stops an import at its next batch; what it brought in stays until it is rolled back.
+#[utoipa::path(
+    post, path = "/api/v1/contacts/imports/{id}/cancel", tag = "contacts", params(("id" = String, Path)),
+    responses((status = 202, body = ImportView), (status = 401), (status = 403), (status = 404), (status = 409, description = "La importación ya terminó")),
+    security(("bearer" = []))
+)]
+pub(super) async fn cancel(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_import(&caller)?;
+    let import = found(&api, &id).await?;
+    let mut transaction = api.database.pool.begin().await?;
+    let job = jobs::request_cancel(&mut transaction, import.id).await.map_err(of_job)?;
+    let Some(job) = job.filter(|job| !job.state.is_final()) else {
+        return Err(Problem::conflict("already_finished", "La importación ya terminó"));
+    };
+    audit::record(
+        &mut transaction,
+        caller.id(),
+        "import_cancelled",
+        Some(&import.id.to_string()),
+        &Value::Null,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(HttpResponse::Accepted().json(ImportView::of(&import, Some(&job))))
+}
+
+/// Takes out what an import brought in, as a job. Who opted out stays out.
+#[utoipa::path(
+    post, path = "/api/v1/contacts/imports/{id}/rollback", tag = "contacts", params(("id" = String, Path)),
+    responses((status = 202, body = Accepted), (status = 401), (status = 403), (status = 404), (status = 409, description = "La importación no ha terminado, ya fue revertida, o hay una posterior")),
+    security(("bearer" = []))
+)]
+pub(super) async fn roll_back(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_import(&caller)?;
+    let import = found(&api, &id).await?;
+    let mut transaction = api.database.pool.begin().await?;
+    if import.rolled_back_at.is_some() {
+        return Err(Problem::conflict("already_rolled_back", "La importación ya fue revertida"));
+    }
+    if jobs::get(&mut transaction, import.id).await.map_err(of_job)?.is_some_and(|job| !job.state.is_final())
+    {
+        return Err(Problem::conflict("not_finished", "La importación no ha terminado; cancélela primero"));
+    }
+    let later = crate::storage::rollback::later(&api.database.pool, import.number).await?;
+    if let Some(later) = later {
+        let detail = format!("Revierta primero la importación {later}, que es posterior");
+        return Err(Problem::conflict("later_import", detail));
+    }
+    let params = roll_back_import::Params { import_id: import.id };
+    let job = NewJob {
+        params: serde_json::to_value(params).map_err(Problem::internal)?,
+        // Asked twice, it is done once.
+        idempotency_key: Some(format!("rollback:{}", import.id)),
+        ..NewJob::plain(roll_back_import::KIND, caller.id(), api.settings.max_attempts)
+    };
+    if let Creation::Created(job) = jobs::create(&mut transaction, job).await.map_err(of_job)? {
+        let command = RollBackImport { job_id: job.id.to_string() };
+        outbox::publish(&mut transaction, SERVICE, &command, Meta::about(job.id))
+            .await
+            .map_err(anyhow::Error::new)?;
+        let subject = import.id.to_string();
+        audit::record(&mut transaction, caller.id(), "import_rollback_asked", Some(&subject), &Value::Null)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(Accepted::respond("Reversión recibida y encolada para procesamiento", import.id))
+}

@@ -1,0 +1,327 @@
+//! Segments: kept, listed, and what they come to.
+
+use actix_web::{
+    HttpResponse,
+    http::StatusCode,
+    web::{self, Data, Json, Path, Query, ServiceConfig},
+};
+use chassis::{
+    Problem,
+    auth::{Caller, Role},
+    http::{IfMatch, in_range},
+};
+use chrono::{DateTime, Utc};
+use sea_orm::sqlx::PgConnection;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    READ, Resources, may_read, may_write,
+    view::{ExampleView, state_name},
+};
+use crate::{
+    domain::segment::Segment,
+    storage::{
+        audit, preview,
+        segments::{self, Kept, Wish, WriteError},
+    },
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("", web::post().to(create))
+        .route("", web::get().to(list))
+        .route("/preview", web::post().to(preview))
+        .route("/{id}", web::get().to(get))
+        .route("/{id}", web::put().to(replace))
+        .route("/{id}", web::delete().to(delete));
+}
+
+/// A segment to keep.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewSegment {
+    /// No other segment's.
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    filter: Segment,
+}
+
+impl NewSegment {
+    fn wish(self) -> Result<Wish, Problem> {
+        let (name, description) = (self.name.trim(), self.description.trim());
+        let controls = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
+        if !(1..=120).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+            return Err(Problem::unprocessable("invalid_name", "name debe tener de 1 a 120 caracteres"));
+        }
+        if description.chars().count() > 2_000 || controls(description) {
+            let detail = "description debe tener 2000 caracteres como máximo, sin caracteres de control";
+            return Err(Problem::unprocessable("invalid_description", detail));
+        }
+        Ok(Wish { name: name.to_owned(), description: description.to_owned(), filter: checked(self.filter)? })
+    }
+}
+
+fn checked(segment: Segment) -> Result<Segment, Problem> {
+    segment.checked().map_err(|error| Problem::unprocessable("invalid_segment", error.to_string()))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SegmentView {
+    id: Uuid,
+    name: String,
+    description: String,
+    filter: Segment,
+    created_by: String,
+    version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Kept> for SegmentView {
+    fn from(kept: Kept) -> Self {
+        let Kept { id, name, description, filter, created_by, version, created_at, updated_at } = kept;
+        Self { id, name, description, filter, created_by, version, created_at, updated_at }
+    }
+}
+
+fn shown(status: StatusCode, kept: Kept) -> HttpResponse {
+    let version = format!("\"{}\"", kept.version);
+    HttpResponse::build(status).insert_header(("ETag", version)).json(SegmentView::from(kept))
+}
+
+fn refused(error: WriteError) -> Problem {
+    match error {
+        WriteError::NameTaken => Problem::conflict("duplicate_segment", "Otro segmento tiene ese nombre"),
+        WriteError::Database(error) => error.into(),
+    }
+}
+
+fn no_segment(id: &str) -> Problem {
+    Problem::not_found(format!("Segmento {id} no encontrado"))
+}
+
+/// The segment, if it is as the caller read it.
+async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<Kept, Problem> {
+    let uuid = Uuid::parse_str(id).map_err(|_| no_segment(id))?;
+    let kept = segments::lock(conn, uuid).await?.ok_or_else(|| no_segment(id))?;
+    if expected.0.is_some_and(|version| version != kept.version) {
+        let detail = format!("El segmento {id} cambió desde que lo leyó; léalo de nuevo");
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "segment_changed", detail)
+            .with_details(json!({ "etag": format!("\"{}\"", kept.version) })));
+    }
+    Ok(kept)
+}
+
+/// Keeps a segment.
+#[utoipa::path(
+    post, path = "/api/v1/segments", tag = "segments", operation_id = "segments_create", request_body = NewSegment,
+    responses(
+        (status = 201, body = SegmentView), (status = 400), (status = 401), (status = 403),
+        (status = 409, description = "Otro segmento tiene ese nombre"), (status = 422),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn create(
+    api: Data<Resources>,
+    caller: Caller,
+    body: Json<NewSegment>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let wish = body.into_inner().wish()?;
+    let mut transaction = api.database.pool.begin().await?;
+    let kept = segments::insert(&mut transaction, &wish, caller.id()).await.map_err(refused)?;
+    let (id, details) = (kept.id.to_string(), json!({ "name": kept.name, "filter": kept.filter }));
+    audit::record(&mut transaction, caller.id(), "segment_created", Some(&id), &details).await?;
+    transaction.commit().await?;
+    Ok(shown(StatusCode::CREATED, kept))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ListQuery {
+    /// Segments a page, 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of segments, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SegmentPage {
+    items: Vec<SegmentView>,
+    /// Give it as `cursor` for the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
+    let parts = cursor.split_once('_').and_then(|(micros, id)| {
+        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
+    });
+    let detail = || format!("cursor {cursor:?} inválido; use el valor de «next_cursor»");
+    parts.ok_or_else(|| Problem::bad_request("invalid_cursor", detail()))
+}
+
+/// The segments there are, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/segments", tag = "segments", operation_id = "segments_list", params(ListQuery),
+    responses((status = 200, body = SegmentPage), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
+    let before = query.cursor.as_deref().map(parse_cursor).transpose()?;
+    let mut page = segments::list(&api.database.pool, before, limit + 1).await?;
+    let more = page.len() as i64 > limit;
+    page.truncate(limit as usize);
+    let next_cursor = page
+        .last()
+        .filter(|_| more)
+        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let items = page.into_iter().map(SegmentView::from).collect();
+    Ok(HttpResponse::Ok().json(SegmentPage { items, next_cursor }))
+}
+
+/// A segment.
+#[utoipa::path(
+    get, path = "/api/v1/segments/{id}", tag = "segments", operation_id = "segments_get", params(("id" = String, Path)),
+    responses((status = 200, body = SegmentView), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let uuid = Uuid::parse_str(&id).map_err(|_| no_segment(&id))?;
+    let kept = segments::get(&api.database.pool, uuid).await?.ok_or_else(|| no_segment(&id))?;
+    Ok(shown(StatusCode::OK, kept))
+}
+
+/// Another name, description or filter for a segment.
+#[utoipa::path(
+    put, path = "/api/v1/segments/{id}", tag = "segments", operation_id = "segments_replace",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
+    request_body = NewSegment,
+    responses(
+        (status = 200, body = SegmentView), (status = 400), (status = 401), (status = 403), (status = 404),
+        (status = 409, description = "Otro segmento tiene ese nombre"), (status = 412, description = "El segmento cambió"),
+        (status = 422),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn replace(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+    body: Json<NewSegment>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let wish = body.into_inner().wish()?;
+    let mut transaction = api.database.pool.begin().await?;
+    let old = locked(&mut transaction, &id, expected).await?;
+    let kept = segments::update(&mut transaction, old.id, &wish).await.map_err(refused)?;
+    let details = json!({ "name": kept.name, "before": old.filter, "after": kept.filter });
+    audit::record(&mut transaction, caller.id(), "segment_changed", Some(&id), &details).await?;
+    transaction.commit().await?;
+    Ok(shown(StatusCode::OK, kept))
+}
+
+/// Forgets a segment.
+#[utoipa::path(
+    delete, path = "/api/v1/segments/{id}", tag = "segments", operation_id = "segments_delete",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
+    responses((status = 204), (status = 401), (status = 403), (status = 404), (status = 412)),
+    security(("bearer" = []))
+)]
+pub(super) async fn delete(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let mut transaction = api.database.pool.begin().await?;
+    let old = locked(&mut transaction, &id, expected).await?;
+    segments::delete(&mut transaction, old.id).await?;
+    let details = json!({ "name": old.name, "filter": old.filter });
+    audit::record(&mut transaction, caller.id(), "segment_deleted", Some(&id), &details).await?;
+    transaction.commit().await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// What a segment comes to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PreviewView {
+    /// How many an audience of it would have.
+    count: i64,
+    /// How many match; more than `count` where only a sample is wanted.
+    matching: i64,
+    /// Counted; else estimated from some of the table's pages.
+    exact: bool,
+    /// When it was counted; null where nothing was counted yet.
+    as_of: Option<DateTime<Utc>>,
+    by_state: Vec<StateCount>,
+    /// Ten of them at most, at random.
+    sample: Vec<ExampleView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StateCount {
+    state_code: Option<String>,
+    state_name: Option<&'static str>,
+    contacts: i64,
+}
+
+/// How many contacts a filter has, where, and some of them. For who may use them: admins and operators.
+#[utoipa::path(
+    post, path = "/api/v1/segments/preview", tag = "segments", operation_id = "segments_preview", request_body = Segment,
+    responses((status = 200, body = PreviewView), (status = 400), (status = 401), (status = 403), (status = 422)),
+    security(("bearer" = []))
+)]
+pub(super) async fn preview(
+    api: Data<Resources>,
+    caller: Caller,
+    body: Json<Segment>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(&[Role::Admin, Role::Operator])?;
+    caller.require_scope(READ)?;
+    let segment = checked(body.into_inner())?;
+    let mut conn = api.database.pool.acquire().await?;
+    let found = preview::preview(&mut conn, &segment, Utc::now()).await?;
+    let sample: Vec<_> = found.sample.into_iter().map(ExampleView::from).collect();
+    let ids: Vec<_> = sample.iter().map(|example| example.id).collect();
+    let details = json!({ "filter": segment, "ids": ids });
+    audit::record(&mut conn, caller.id(), "segment_previewed", None, &details).await?;
+    let mut by_state: Vec<_> = found
+        .by_state
+        .into_iter()
+        .filter(|(_, contacts)| *contacts > 0)
+        .map(|(state_code, contacts)| StateCount {
+            state_name: state_name(state_code.as_deref()),
+            state_code,
+            contacts,
+        })
+        .collect();
+    by_state.sort_by_key(|state| std::cmp::Reverse(state.contacts));
+    let matching = by_state.iter().map(|state| state.contacts).sum();
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(PreviewView {
+        count: segment.of(matching),
+        matching,
+        exact: found.exact,
+        as_of: found.as_of,
+        by_state,
+        sample,
+    }))
+}

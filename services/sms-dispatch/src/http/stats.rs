@@ -1,0 +1,118 @@
+//! How many contacts there are, and where.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Resources, may_read, view::state_name};
+use crate::storage::stats::{self, Counts};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config.route("/stats", web::get().to(stats));
+}
+
+/// Counts as of the last refresh: after each import, and every quarter of an hour unless configured otherwise.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Stats {
+    /// Null where nothing was counted yet.
+    as_of: Option<DateTime<Utc>>,
+    total: i64,
+    /// Active, and not opted out.
+    active: i64,
+    /// Known to be mobile.
+    mobile: i64,
+    opted_out: i64,
+    /// Written to in the last 30 days.
+    recently_contacted: i64,
+    /// Who may be written to, by state.
+    by_state: Vec<StateCounts>,
+    /// Who may be written to, by LADA.
+    by_lada: Vec<LadaCounts>,
+    /// Who may be written to, in the hundred largest cities.
+    by_city: Vec<CityCounts>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StateCounts {
+    state_code: Option<String>,
+    state_name: Option<&'static str>,
+    total: i64,
+    active: i64,
+    mobile: i64,
+    recently_contacted: i64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LadaCounts {
+    lada: Option<String>,
+    total: i64,
+    active: i64,
+    mobile: i64,
+    recently_contacted: i64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CityCounts {
+    state_code: Option<String>,
+    city: Option<String>,
+    total: i64,
+    active: i64,
+    mobile: i64,
+    recently_contacted: i64,
+}
+
+impl From<Counts> for StateCounts {
+    fn from(counts: Counts) -> Self {
+        let Counts { state_code, total, active, mobile, recently_contacted, .. } = counts;
+        Self {
+            state_name: state_name(state_code.as_deref()),
+            state_code,
+            total,
+            active,
+            mobile,
+            recently_contacted,
+        }
+    }
+}
+
+impl From<Counts> for LadaCounts {
+    fn from(counts: Counts) -> Self {
+        let Counts { place, total, active, mobile, recently_contacted, .. } = counts;
+        Self { lada: place, total, active, mobile, recently_contacted }
+    }
+}
+
+impl From<Counts> for CityCounts {
+    fn from(counts: Counts) -> Self {
+        let Counts { state_code, place, total, active, mobile, recently_contacted } = counts;
+        Self { state_code, city: place, total, active, mobile, recently_contacted }
+    }
+}
+
+/// Counts of all contacts, by state, LADA and city.
+#[utoipa::path(
+    get, path = "/api/v1/contacts/stats", tag = "contacts", operation_id = "contacts_stats",
+    responses((status = 200, body = Stats), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn stats(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let pool = &api.database.pool;
+    let totals = stats::totals(pool).await?;
+    Ok(HttpResponse::Ok().json(Stats {
+        as_of: totals.as_of,
+        total: totals.total,
+        active: totals.active,
+        mobile: totals.mobile,
+        opted_out: totals.opted_out,
+        recently_contacted: totals.recently_contacted,
+        by_state: stats::by_state(pool).await?.into_iter().map(StateCounts::from).collect(),
+        by_lada: stats::by_lada(pool).await?.into_iter().map(LadaCounts::from).collect(),
+        by_city: stats::by_city(pool).await?.into_iter().map(CityCounts::from).collect(),
+    }))
+}

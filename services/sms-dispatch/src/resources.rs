@@ -1,0 +1,15 @@
+use std::sync::Arc;
+
+use aws_sdk_s3::Client;
+use chassis::db::Database;
+
+use crate::config::ImportSettings;
+
+/// What requests and jobs share.
+#[derive(Clone)]
+pub struct Resources {
+    pub database: Database,
+    pub s3: Client,
+    pub bucket: String,
+    pub settings: Arc<ImportSettings>,
+}

@@ -1,0 +1,131 @@
+//! Contacts that match, by id, a page at a time, among tens of millions.
+//!
+//! A common first name stands in a tenth of the rows, a rare one in a handful. Walking along the ids until a page is full
+//! is fast for the one and endless for the other; an index of words the other way round, for it gives all matches before
+//! the first can be shown. So the ids are cut into windows, wide enough for the planner's estimate of how often a page is
+//! full after the first: in a window the server either walks the ids, or cuts the index of words with that of ids before
+//! it reads a single row. Where the estimate was too high (what matches lies together, as cities do), each further window is
+//! wider, and the last takes all that is left. What is so rare that all of it is little is read whole.
+
+use sea_orm::sqlx::{self, PgConnection, Postgres, QueryBuilder, Row as _};
+use serde_json::Value;
+
+use super::contacts::{COLUMNS, Contact};
+use crate::domain::search::PhoneQuery;
+
+/// Matches that are read whole and sorted.
+const FEW: f64 = 500.0;
+/// No window is narrower.
+const LEAST_WINDOW: f64 = 2_000.0;
+/// Pages that a window is expected to fill.
+const MARGIN: f64 = 2.0;
+/// How much wider each further window is.
+const GROWTH: i64 = 4;
+
+/// What to look for; nothing of it is everything.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// As `to_tsquery` takes them.
+    pub name: Option<String>,
+    pub address: Option<String>,
+    pub phone: Option<PhoneQuery>,
+    pub state_code: Option<String>,
+    pub lada: Option<String>,
+    pub city: Option<String>,
+    pub municipality: Option<String>,
+    pub status: Option<String>,
+}
+
+impl Filter {
+    /// Adds its conditions on `c`, each after an `and`. The words' conditions are the indexes' own expressions.
+    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        for (column, words) in [("full_name", &self.name), ("address", &self.address)] {
+            if let Some(words) = words {
+                query.push(format!(
+                    " and to_tsvector('simple', plain(c.{column})) @@ to_tsquery('simple', plain("
+                ));
+                query.push_bind(words.clone()).push("))");
+            }
+        }
+        match &self.phone {
+            Some(PhoneQuery::Whole(phone)) => {
+                query.push(" and c.phone_e164 = ").push_bind(phone.to_string());
+            }
+            Some(PhoneQuery::Begins(digits)) => {
+                // A colon comes right after the digits.
+                query.push(" and c.phone_e164 >= ").push_bind(format!("+52{digits}"));
+                query.push(" and c.phone_e164 < ").push_bind(format!("+52{digits}:"));
+            }
+            None => {}
+        }
+        for (column, value) in [
+            ("state_code", &self.state_code),
+            ("lada", &self.lada),
+            ("city", &self.city),
+            ("municipality", &self.municipality),
+            ("status", &self.status),
+        ] {
+            if let Some(value) = value {
+                query.push(format!(" and c.{column} = ")).push_bind(value.clone());
+            }
+        }
+    }
+}
+
+/// The first `limit` contacts after the id `after` that match, by id.
+pub async fn page(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    after: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Contact>> {
+    let (first, last): (Option<i64>, Option<i64>) =
+        sqlx::query_as("select min(id), max(id) from contacts").fetch_one(&mut *conn).await?;
+    let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
+    let expected = estimate(conn, filter).await?.max(1.0);
+    let mut width = if expected < FEW {
+        last
+    } else {
+        LEAST_WINDOW.max(MARGIN * limit as f64 * (last - first) as f64 / expected) as i64
+    };
+    let (mut found, mut from) = (Vec::new(), after.max(first - 1));
+    while from < last && (found.len() as i64) < limit {
+        let to = from.saturating_add(width);
+        let to = if to < last { to } else { i64::MAX };
+        found.extend(window(conn, filter, from, to, limit - found.len() as i64).await?);
+        (from, width) = (to, width.saturating_mul(GROWTH));
+    }
+    Ok(found)
+}
+
+/// How many contacts the planner thinks match.
+async fn estimate(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<f64> {
+    let mut query = QueryBuilder::new("explain (format json) select from contacts c where true");
+    filter.push(&mut query);
+    let plan: Value = query.build().persistent(false).fetch_one(conn).await?.try_get(0)?;
+    plan.pointer("/0/Plan/Plan Rows")
+        .and_then(Value::as_f64)
+        .ok_or_else(|| sqlx::Error::Protocol("a plan without its rows".into()))
+}
+
+async fn window(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    from: i64,
+    to: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Contact>> {
+    let mut query = QueryBuilder::new("select ");
+    query.push(COLUMNS).push(" from contacts c where c.id > ").push_bind(from);
+    let order = if to == i64::MAX {
+        // No walk along the ids where this is all that is left: nothing says that a page will be full soon.
+        " order by c.id + 0 limit "
+    } else {
+        query.push(" and c.id <= ").push_bind(to);
+        " order by c.id limit "
+    };
+    filter.push(&mut query);
+    query.push(order).push_bind(limit);
+    // Planned for these values each time: a plan for any values knows of no common names.
+    query.build_query_as().persistent(false).fetch_all(conn).await
+}

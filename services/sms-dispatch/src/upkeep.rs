@@ -1,0 +1,58 @@
+//! What follows from contacts by itself: suppressions whose date has come are applied, and the views count anew.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::{self, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::storage::{suppressions, views};
+
+/// The background task. Any number may run at once: one works, the others find that nothing is due.
+pub struct Upkeep {
+    pool: PgPool,
+    every: Duration,
+}
+
+impl Upkeep {
+    pub fn new(pool: PgPool, every: Duration) -> Self {
+        Self { pool, every }
+    }
+
+    /// Works until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let pause = (self.every / 4).clamp(Duration::from_secs(1), Duration::from_secs(60));
+        loop {
+            match shutdown.run_until_cancelled(self.turn()).await {
+                None => return,
+                Some(Ok(None)) => {}
+                Some(Ok(Some(opted_out))) => tracing::info!(opted_out, "counts of contacts are new"),
+                Some(Err(error)) => tracing::warn!(%error, "counts of contacts stay as they were"),
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Does what is due. Gives how many contacts a suppression took out; none where nothing was due.
+    async fn turn(&self) -> sqlx::Result<Option<u64>> {
+        if !views::older_than(&self.pool, self.every).await? {
+            return Ok(None);
+        }
+        // The turn of imports: one that fills an empty table has no indexes meanwhile, and counts anew when it ends.
+        let mut turn = self.pool.begin().await?;
+        sqlx::query("set local idle_in_transaction_session_timeout = 0").execute(&mut *turn).await?;
+        let mine: bool = sqlx::query_scalar(
+            "select pg_try_advisory_xact_lock(hashtext(current_schema() || '.contact imports'))",
+        )
+        .fetch_one(&mut *turn)
+        .await?;
+        if !mine {
+            return Ok(None);
+        }
+        let opted_out = suppressions::apply(&self.pool).await?;
+        views::refresh(&self.pool).await?;
+        turn.commit().await?;
+        Ok(Some(opted_out))
+    }
+}

@@ -1,0 +1,161 @@
+//! A database of numbers becomes contacts: uploaded, watched, reported, rolled back.
+
+use anyhow::{Context, Result, ensure};
+use e2e::Scene;
+use reqwest::Method;
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+use stack::contacts::{Dirt, Spec, Truth, generate};
+use stack::platform::{Answer, Client, Options, answer};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const IMPORTS: &str = "/api/v1/contacts/imports";
+const LIMIT: Duration = Duration::from_secs(120);
+
+async fn scene(label: &str) -> Result<(Scene, Client)> {
+    let scene =
+        Scene::start(label, |options: Options| options.workers(0).sms().env("CONTACTS_LEASE_SECONDS", 3))
+            .await?;
+    let admin = scene.platform.admin().await?;
+    Ok((scene, admin))
+}
+
+fn numbers(scene: &Scene, rows: u64, seed: u64) -> Result<(PathBuf, Truth)> {
+    std::fs::create_dir_all(&scene.dir)?;
+    let file = scene.dir.join(format!("numeros-{seed}.db"));
+    let truth = generate(&file, &Spec { rows, seed, dirt: Dirt::default() }, |_| {})?;
+    Ok((file, truth))
+}
+
+async fn send(client: &Client, file: &PathBuf, query: &[(&str, &str)], key: Option<&str>) -> Result<Answer> {
+    let part = Part::bytes(std::fs::read(file)?).file_name("numeros.db");
+    let request =
+        client.request(Method::POST, IMPORTS).query(query).multipart(Form::new().part("file", part));
+    answer(match key {
+        Some(key) => request.header("Idempotency-Key", key),
+        None => request,
+    })
+    .await
+}
+
+async fn ended(client: &Client, asked: &Answer) -> Result<Value> {
+    let path = format!("{IMPORTS}/{}", asked.body["id"].as_str().with_context(|| asked.to_string())?);
+    let began = Instant::now();
+    loop {
+        let import = client.get(&path).await?;
+        let status = import.body["status"].as_str().with_context(|| import.to_string())?;
+        if ["completed", "failed", "cancelled"].contains(&status) {
+            return Ok(import.body);
+        }
+        ensure!(began.elapsed() < LIMIT, "not ended: {import}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_numbers_becomes_contacts_and_goes_again() -> Result<()> {
+    let (scene, admin) = scene("contactimport").await?;
+    let (file, truth) = numbers(&scene, 5_000, 1)?;
+
+    let forecast = ended(&admin, &send(&admin, &file, &[("dry_run", "true")], None).await?).await?;
+    let report =
+        admin.get(&format!("{IMPORTS}/{}/report", forecast["id"].as_str().context("an id")?)).await?;
+    ensure!(report.body["created"] == truth.contacts && report.body["merged"] == truth.merged, "{report}");
+
+    let asked = send(&admin, &file, &[("consent_basis", "contrato")], Some("first")).await?;
+    ensure!(asked.status == 202, "{asked}");
+    let again = send(&admin, &file, &[("consent_basis", "contrato")], Some("first")).await?;
+    ensure!(again.body["id"] == asked.body["id"], "{again}");
+    let other = send(&admin, &file, &[], Some("first")).await?;
+    ensure!(other.status == 409, "{other}");
+
+    let import = ended(&admin, &asked).await?;
+    let id = import["id"].as_str().context("an id")?;
+    ensure!(import["status"] == "completed" && import["percent"] == 100.0, "{import}");
+    ensure!(import["summary"]["rows"] == truth.rows, "{import}");
+    ensure!(import["summary"]["created"] == truth.contacts, "{import}");
+    let report = admin.get(&format!("{IMPORTS}/{id}/report")).await?;
+    ensure!(report.body["rejected_by_reason"] == json!(truth.rejected), "{report}");
+    ensure!(
+        report.body["sample"]["rows"] == 1_000 && report.body["sample"]["different"] == json!([]),
+        "{report}"
+    );
+    let page = admin.download(&format!("{IMPORTS}/{id}/report?formato=md")).await?;
+    ensure!(String::from_utf8(page)?.starts_with("# Calidad de la importación de numeros.db"));
+
+    // The same file again changes nothing.
+    let second = ended(&admin, &send(&admin, &file, &[], None).await?).await?;
+    ensure!(
+        second["summary"]["unchanged"] == truth.contacts && second["summary"]["created"] == 0,
+        "{second}"
+    );
+
+    // The last one goes first.
+    let early = admin.post(&format!("{IMPORTS}/{id}/rollback"), &Value::Null).await?;
+    ensure!(early.status == 409, "{early}");
+    for import in [&second, &import] {
+        let path = format!("{IMPORTS}/{}", import["id"].as_str().context("an id")?);
+        let asked = admin.post(&format!("{path}/rollback"), &Value::Null).await?;
+        ensure!(asked.status == 202, "{asked}");
+        stack::wait::until("the import should be rolled back", LIMIT, async || {
+            admin.get(&path).await.is_ok_and(|import| import.body["status"] == "rolled_back")
+        })
+        .await?;
+    }
+    stack::wait::until("no contact should be left", LIMIT, async || {
+        admin.get("/api/v1/contacts?limit=1").await.is_ok_and(|page| page.body["items"] == json!([]))
+    })
+    .await?;
+    let twice = admin.post(&format!("{IMPORTS}/{id}/rollback"), &Value::Null).await?;
+    ensure!(twice.status == 409, "{twice}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_not_import_is_told_so_and_so_is_who_sends_nonsense() -> Result<()> {
+    let (scene, admin) = scene("contactrefused").await?;
+    let (file, _) = numbers(&scene, 100, 2)?;
+    for role in ["operator", "viewer"] {
+        let refused = send(&scene.platform.user(role, None).await?, &file, &[], None).await?;
+        ensure!(refused.status == 403, "{role}: {refused}");
+    }
+    for (query, code) in
+        [(("consent_basis", " "), "invalid_consent_basis"), (("mapping", "telefono"), "invalid_mapping")]
+    {
+        let refused = send(&admin, &file, &[query], None).await?;
+        ensure!(refused.status == 400 && refused.body["code"] == code, "{refused}");
+    }
+    let missing = admin.post(IMPORTS, &json!({"object_key": "contacts/no-such-file.db"})).await?;
+    ensure!(missing.status == 404, "{missing}");
+    let elsewhere = admin.post(IMPORTS, &json!({"object_key": "uploads/x"})).await?;
+    ensure!(elsewhere.status == 400 && elsewhere.body["code"] == "invalid_object_key", "{elsewhere}");
+    let unknown = admin.get(&format!("{IMPORTS}/00000000-0000-0000-0000-000000000000")).await?;
+    ensure!(unknown.status == 404, "{unknown}");
+
+    // What is neither a database nor a table fails with its reason.
+    let nonsense = scene.dir.join("nonsense.db");
+    std::fs::write(&nonsense, "hola\nmundo\n")?;
+    let failed = ended(&admin, &send(&admin, &nonsense, &[], None).await?).await?;
+    ensure!(failed["status"] == "failed", "{failed}");
+    ensure!(failed["error"].as_str().is_some_and(|error| error.contains("no column of phones")), "{failed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_is_followed_by_another() -> Result<()> {
+    let (mut scene, admin) = scene("contactkill").await?;
+    let (file, truth) = numbers(&scene, 100_000, 3)?;
+    let asked = send(&admin, &file, &[], None).await?;
+    let path = format!("{IMPORTS}/{}", asked.body["id"].as_str().context("an id")?);
+    stack::wait::until("the import should be in its midst", LIMIT, async || {
+        admin.get(&path).await.is_ok_and(|import| import.body["status"] == "running")
+    })
+    .await?;
+    let worker = &mut scene.platform.sms.as_mut().context("sms-dispatch")?.workers[0];
+    worker.kill().await?;
+    worker.restart().await?;
+    let import = ended(&admin, &asked).await?;
+    ensure!(import["status"] == "completed" && import["summary"]["created"] == truth.contacts, "{import}");
+    Ok(())
+}
