@@ -130,11 +130,7 @@ impl Steps<'_> {
         let has_contacts = match mode {
             // It was empty when this import began. Another one may have begun while this one lay broken off.
             Mode::Fast => batches::of_others(pool, import.number).await.map_err(JobError::retry)?,
-            Mode::Merge => {
-                // A load into the empty table that was broken off, and never taken up again, has left none.
-                index::build(pool, indexes::ALL, settings.index_builders).await.map_err(JobError::Retry)?;
-                true
-            }
+            Mode::Merge => true,
             Mode::DryRun => imports::has_contacts(pool).await.map_err(JobError::retry)?,
         };
         let total = self.source.rows();

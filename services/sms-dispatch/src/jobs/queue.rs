@@ -69,7 +69,8 @@ impl ImportQueue {
             let work: &dyn Work =
                 if kind == import_contacts::LOCAL_KIND { &*self.imports } else { &*self.rollbacks };
             // Its end was asked for: claimed, it is ended, and no work begins.
-            self.runner.run(id, shutdown, work).await?;
+            let ended = self.runner.run(id, shutdown, work).await;
+            ended.map_err(|error| anyhow::anyhow!("{error}"))?;
         }
         Ok(())
     }

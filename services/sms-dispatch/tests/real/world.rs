@@ -5,7 +5,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use chassis::{config::DatabaseSettings, db};
+use chassis::{
+    config::{DatabaseSettings, Env},
+    db,
+};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 use sms_dispatch::{
     SERVICE,
@@ -128,7 +131,7 @@ pub fn settings() -> ImportSettings {
         workers: 3,
         index_builders: 2,
         lease: Duration::from_secs(10),
-        max_attempts: 3,
+        ..ImportSettings::read(&mut Env::from_map([("CONTACTS_MAX_ATTEMPTS", "3")]))
     }
 }
 
