@@ -6,14 +6,17 @@ use super::{Phone, Reason, normalise};
 const LEAST_DIGITS: usize = 3;
 /// More words than a name or an address has.
 const MOST_WORDS: usize = 12;
+/// Longer words are none; PostgreSQL refuses those over 2 kB.
+const LONGEST_WORD: usize = 200;
 
 /// The words of a name or an address, each of which must be there, in any order, the last one perhaps only begun: as
-/// PostgreSQL's `to_tsquery` takes them. None where the text has no word.
+/// PostgreSQL's `to_tsquery` takes them. None where the text has no word, or one that is too long for one.
 pub fn words(text: &str) -> Option<String> {
     let words: Vec<&str> =
         text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let words = &words[..words.len().min(MOST_WORDS)];
-    (!words.is_empty()).then(|| format!("{}:*", words.join(" & ")))
+    let good = !words.is_empty() && words.iter().all(|word| word.len() <= LONGEST_WORD);
+    good.then(|| format!("{}:*", words.join(" & ")))
 }
 
 /// A phone to look for.
@@ -63,7 +66,7 @@ mod tests {
         assert_eq!(words("  María José, Rod ").as_deref(), Some("María & José & Rod:*"));
         assert_eq!(words("O'Connor").as_deref(), Some("O & Connor:*"));
         assert_eq!(words("ENCINAS #2695").as_deref(), Some("ENCINAS & 2695:*"));
-        for none in ["", " -&|!:*()<> "] {
+        for none in ["", " -&|!:*()<> ", &"x".repeat(201)] {
             assert_eq!(words(none), None, "{none:?}");
         }
         let many = "a ".repeat(50);

@@ -52,7 +52,7 @@ pub(super) struct ListQuery {
     cursor: Option<String>,
 }
 
-/// A page of contacts, by id.
+/// A page of contacts, by id; by phone where the beginning of one is asked for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ContactPage {
     items: Vec<ContactView>,
@@ -157,7 +157,7 @@ fn invalid(detail: String) -> Problem {
 
 fn words(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     text.map(|text| {
-        search::words(&text).ok_or_else(|| invalid(format!("{name} {text:?} no tiene letras ni números")))
+        search::words(&text).ok_or_else(|| invalid(format!("{name} {text:?} no tiene palabras que buscar")))
     })
     .transpose()
 }

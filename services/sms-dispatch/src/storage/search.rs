@@ -72,13 +72,17 @@ impl Filter {
     }
 }
 
-/// The first `limit` contacts after the id `after` that match, by id.
+/// The first `limit` contacts after the contact `after` that match: by id, or by phone where the beginning of one is asked
+/// for.
 pub async fn page(
     conn: &mut PgConnection,
     filter: &Filter,
     after: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<Contact>> {
+    if matches!(filter.phone, Some(PhoneQuery::Begins(_))) {
+        return by_phone(conn, filter, after, limit).await;
+    }
     let (first, last): (Option<i64>, Option<i64>) =
         sqlx::query_as("select min(id), max(id) from contacts").fetch_one(&mut *conn).await?;
     let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
@@ -96,6 +100,24 @@ pub async fn page(
         (from, width) = (to, width.saturating_mul(GROWTH));
     }
     Ok(found)
+}
+
+/// Phones with one beginning lie together in their index, and in the files that contacts come from: along the ids all before
+/// them would be looked at.
+async fn by_phone(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    after: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Contact>> {
+    let mut query = QueryBuilder::new("select ");
+    query
+        .push(COLUMNS)
+        .push(" from contacts c where c.phone_e164 > coalesce((select phone_e164 from contacts where id = ");
+    query.push_bind(after).push("), '')");
+    filter.push(&mut query);
+    query.push(" order by c.phone_e164 limit ").push_bind(limit);
+    query.build_query_as().persistent(false).fetch_all(conn).await
 }
 
 /// How many contacts the planner thinks match.
