@@ -142,6 +142,9 @@ async fn forward(
     Ok((answer(method, response, unsent, app.settings.backend_timeout), sent))
 }
 
+/// How often a request that only reads is sent again.
+const READ_AGAIN: u32 = 3;
+
 /// A request under way to a backend.
 struct Call<'a> {
     target: &'a Target,
@@ -151,14 +154,20 @@ struct Call<'a> {
 
 impl Call<'_> {
     async fn without_body(&self, request: RequestBuilder, method: &Method) -> Result<Response, Problem> {
-        // A connection that did not come about, or that broke before an answer: reading twice changes
-        // nothing, and the second connection is a new one. Nothing else is ever repeated.
-        let again = if matches!(*method, Method::GET | Method::HEAD) { request.try_clone() } else { None };
-        match (timeout(self.settings.backend_timeout, request.send()).await, again) {
-            (Ok(Err(error)), Some(again)) if !error.is_timeout() => {
-                self.judge(timeout(self.settings.backend_timeout, again.send()).await)
+        // A connection that did not come about, or that broke before an answer: reading twice changes nothing, and
+        // nothing else is ever repeated. A backend that died leaves the connections that it had, and under load some
+        // time passes until the pool knows that they are dead.
+        let mut request = request;
+        let mut left = if matches!(*method, Method::GET | Method::HEAD) { READ_AGAIN } else { 0 };
+        loop {
+            let again = if left > 0 { request.try_clone() } else { None };
+            match (timeout(self.settings.backend_timeout, request.send()).await, again) {
+                (Ok(Err(error)), Some(again)) if !error.is_timeout() => {
+                    left = if error.is_connect() { left.min(1) - 1 } else { left - 1 };
+                    request = again;
+                }
+                (outcome, _) => return self.judge(outcome),
             }
-            (outcome, _) => self.judge(outcome),
         }
     }
 
