@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::Scene;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
+use sea_orm::sqlx;
 use serde_json::{Value, json};
 use stack::contacts::{Dirt, Spec, Truth, generate};
 use stack::platform::{Answer, Client, Options, answer};
@@ -157,5 +158,18 @@ async fn a_worker_that_dies_is_followed_by_another() -> Result<()> {
     worker.restart().await?;
     let import = ended(&admin, &asked).await?;
     ensure!(import["status"] == "completed" && import["summary"]["created"] == truth.contacts, "{import}");
-    Ok(())
+
+    // A rollback that failed goes on when it is asked for again.
+    let rollback = format!("{path}/rollback");
+    scene.platform.sms.as_ref().context("sms-dispatch")?.workers[0].kill().await?;
+    ensure!(admin.post(&rollback, &Value::Null).await?.status == 202);
+    let failed = "update jobs set state = 'failed', error = 'a disk was full', finished_at = now() where kind = 'sms.rollbacks'";
+    let failed = sqlx::query(failed).execute(&scene.platform.contacts().await?).await?;
+    ensure!(failed.rows_affected() == 1);
+    scene.platform.sms.as_mut().context("sms-dispatch")?.workers[0].restart().await?;
+    ensure!(admin.post(&rollback, &Value::Null).await?.status == 202);
+    stack::wait::until("the import should be rolled back", LIMIT, async || {
+        admin.get(&path).await.is_ok_and(|import| import.body["status"] == "rolled_back")
+    })
+    .await
 }

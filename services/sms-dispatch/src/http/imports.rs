@@ -475,7 +475,12 @@ pub(super) async fn roll_back(
         idempotency_key: Some(format!("rollback:{}", import.id)),
         ..NewJob::plain(roll_back_import::KIND, caller.id(), api.settings.max_attempts)
     };
-    if let Creation::Created(job) = jobs::create(&mut transaction, job).await.map_err(of_job)? {
+    let job = match jobs::create(&mut transaction, job).await.map_err(of_job)? {
+        Creation::Created(job) => Some(job),
+        // One that failed goes on where it was; one that works is not disturbed.
+        Creation::Existing(job) => jobs::reopen(&mut transaction, job.id).await.map_err(of_job)?,
+    };
+    if let Some(job) = job {
         let command = RollBackImport { job_id: job.id.to_string() };
         outbox::publish(&mut transaction, SERVICE, &command, Meta::about(job.id))
             .await
