@@ -6,6 +6,7 @@ mod catalog;
 mod contacts;
 mod figure;
 mod messaging;
+mod numbers;
 mod report;
 mod segments;
 

@@ -1,11 +1,11 @@
 mod floor;
 mod merge;
 
-use crate::figure::Figure;
-use anyhow::{Context, Result, ensure};
+use crate::{figure::Figure, numbers};
+use anyhow::{Result, ensure};
 use sea_orm::sqlx::{self, PgPool};
 use serde_json::{Value, json};
-use stack::contacts::{Dirt, Spec, Truth, generate};
+use stack::contacts::Truth;
 use stack::process::Service;
 use stack::{Namespace, Stack};
 use std::path::{Path, PathBuf};
@@ -19,22 +19,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Measures what is wanted, on servers of its own that are as durable as in production. `ROWS` says how many rows the
 /// database of numbers has: 1,000,000 unless told.
 pub async fn measure(wanted: impl Fn(&str) -> bool) -> Result<()> {
-    let rows: u64 = match std::env::var("ROWS") {
-        Ok(rows) => {
-            rows.replace('_', "").parse().with_context(|| format!("ROWS is {rows:?}, expected a number"))?
-        }
-        Err(_) => 1_000_000,
-    };
     let dir = stack::home().join(format!("bench/contacts-{}", stack::random_hex(3)));
     std::fs::create_dir_all(&dir)?;
     let file = dir.join("numeros.db");
-    let began = Instant::now();
-    let truth = tokio::task::spawn_blocking({
-        let (file, spec) = (file.clone(), Spec { rows, seed: 1, dirt: Dirt::default() });
-        move || generate(&file, &spec, |_| {})
-    })
-    .await??;
-    eprintln!("{rows} rows generated in {:.0} s", began.elapsed().as_secs_f64());
+    let truth = numbers::database(&file).await?;
     if wanted("normalise") {
         normalise(&file)?;
     }

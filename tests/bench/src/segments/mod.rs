@@ -1,12 +1,14 @@
+mod merging;
 mod previews;
 mod searches;
 
 use crate::figure::{Figure, percentile};
+use crate::numbers;
 use anyhow::{Context, Result, ensure};
 use sea_orm::sqlx::{self, PgPool};
 use serde_json::Value;
-use stack::contacts::{Dirt, Spec, generate};
 use stack::platform::{Answer, Client, Options, Place, Platform};
+use stack::process::Service;
 use stack::{Namespace, Stack};
 use std::path::Path;
 use std::time::Instant;
@@ -17,23 +19,13 @@ const REQUESTS: usize = 300;
 /// Measures what is wanted, through the API of sms-dispatch, on servers of its own that are as durable as in production and
 /// contacts that an import brought in: `ROWS` of them, 1,000,000 unless told.
 pub async fn measure(wanted: impl Fn(&str) -> bool) -> Result<()> {
-    let rows: u64 = match std::env::var("ROWS") {
-        Ok(rows) => {
-            rows.replace('_', "").parse().with_context(|| format!("ROWS is {rows:?}, expected a number"))?
-        }
-        Err(_) => 1_000_000,
-    };
     let dir = stack::home().join(format!("bench/segments-{}", stack::random_hex(3)));
     std::fs::create_dir_all(&dir)?;
     let file = dir.join("numeros.db");
-    tokio::task::spawn_blocking({
-        let (file, spec) = (file.clone(), Spec { rows, seed: 1, dirt: Dirt::default() });
-        move || generate(&file, &spec, |_| {})
-    })
-    .await??;
+    numbers::database(&file).await?;
     let stack = Stack::start(&dir.join("servers")).await?;
     let arena = Arena::start(&stack, &dir, &file).await?;
-    arena.measure(&wanted).await?;
+    arena.measure(&dir, &wanted).await?;
     arena.end().await?;
     stack.remove().await?;
     std::fs::remove_dir_all(&dir)?;
@@ -76,7 +68,7 @@ impl Arena {
         self.namespace.cleanup().await
     }
 
-    async fn measure(&self, wanted: &impl Fn(&str) -> bool) -> Result<()> {
+    async fn measure(&self, dir: &Path, wanted: &impl Fn(&str) -> bool) -> Result<()> {
         if wanted("preview_100k") {
             previews::some(self, "preview_100k", 100_000).await?;
         }
@@ -98,7 +90,14 @@ impl Arena {
             }
             self.figure("stats", times).print();
         }
+        if wanted("read_during_merge") {
+            merging::reads(self, dir).await?;
+        }
         Ok(())
+    }
+
+    fn service(&self) -> Result<&Service> {
+        Ok(self.platform.sms.as_ref().context("sms-dispatch runs")?.api.service())
     }
 
     /// The 95th percentile; beside it the middle and the worst.
