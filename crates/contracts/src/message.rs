@@ -55,6 +55,11 @@ impl Message for sms::v1::RollBackImport {
     const ROUTE: Route = Route::Command(&queues::SMS_IMPORTS);
 }
 
+impl Message for sms::v1::ValidateContacts {
+    const TYPE: &'static str = "lote.sms.v1.ValidateContacts";
+    const ROUTE: Route = Route::Command(&queues::SMS_VALIDATIONS);
+}
+
 impl Message for sms::v1::MessagesSettled {
     const TYPE: &'static str = "lote.sms.v1.MessagesSettled";
     const ROUTE: Route = Route::Event("sms.messages_settled.v1");

@@ -100,6 +100,10 @@ pub mod queues {
 
     /// Imports of contacts, millions of rows each.
     pub const SMS_IMPORTS: Queue = Queue { name: "sms.imports", transport: Transport::Amqp, events: &[] };
+
+    /// Look-ups of contacts' numbers at a provider, thousands each, at the provider's pace.
+    pub const SMS_VALIDATIONS: Queue =
+        Queue { name: "sms.validations", transport: Transport::Amqp, events: &[] };
 }
 
 /// Every queue of the platform, to declare and to list.
@@ -111,6 +115,7 @@ pub const QUEUES: &[&Queue] = &[
     &queues::REPORT_RUNS,
     &queues::REPORT_CAMPAIGNS,
     &queues::SMS_IMPORTS,
+    &queues::SMS_VALIDATIONS,
 ];
 
 /// The queues that receive an event. An event nobody subscribes to may go nowhere.

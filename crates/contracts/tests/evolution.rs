@@ -143,6 +143,7 @@ fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
     });
     golden(&sms::v1::ImportContacts { import_id: id.clone() });
     golden(&sms::v1::RollBackImport { job_id: id.clone() });
+    golden(&sms::v1::ValidateContacts { validation_id: id.clone() });
     golden(&report::v1::StartRun { run_id: id.clone() });
     golden(&report::v1::ExportCampaign { job_id: id.clone() });
     golden(&report::v1::ReportReady {

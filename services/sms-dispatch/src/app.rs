@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use ::jobs::{Runner, workers::Announcer};
 use chassis::{background::Background, config::DatabaseSettings, parts::Parts};
-use contracts::{Queue, queues::SMS_IMPORTS};
+use contracts::{
+    Queue,
+    queues::{SMS_IMPORTS, SMS_VALIDATIONS},
+};
 use messaging::{Consumer, Policy};
 use tokio_util::sync::CancellationToken;
 
@@ -17,13 +20,14 @@ use crate::{
         queue::{ImportQueue, imports_sweeper, rollbacks_sweeper},
         roll_back_import::RollBackImports,
         spool::Spool,
+        validate_contacts::{self, ValidateContacts, ValidationQueue},
     },
     storage,
     upkeep::Upkeep,
 };
 
 /// The queues this service works off.
-const QUEUES: &[&Queue] = &[&SMS_IMPORTS];
+const QUEUES: &[&Queue] = &[&SMS_IMPORTS, &SMS_VALIDATIONS];
 
 /// Answers requests.
 ///
@@ -36,6 +40,7 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
         s3: parts.s3.clone(),
         bucket: config.common.s3.bucket.clone(),
         settings: Arc::new(config.imports.clone()),
+        lookups: Arc::new(config.lookups.clone()),
     };
     let server = parts.api(&shutdown, move |service| http::configure(service, &resources)).await?;
     background(&parts, &config, &shutdown).serve(server).await
@@ -58,6 +63,11 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         bucket: config.common.s3.bucket.clone(),
         dir: settings.spool.clone(),
     };
+    let lookups = Arc::new(config.lookups.clone());
+    let validations = ValidationQueue {
+        runner: runner.clone().lease(lookups.lease),
+        validations: Arc::new(ValidateContacts::new(pool(), Arc::clone(&lookups))),
+    };
     let queue = ImportQueue {
         runner,
         imports: Arc::new(ImportContacts {
@@ -75,9 +85,15 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         .policy(policy)
         .handle::<contracts::sms::v1::ImportContacts>(queue.clone())
         .handle::<contracts::sms::v1::RollBackImport>(queue);
+    // One at a time: they share an account, and its limit.
+    let policy = Policy { concurrency: 1, deadline: lookups.deadline, ..Policy::default() };
+    let validations = Consumer::new(&parts.broker, &SMS_VALIDATIONS)
+        .policy(policy)
+        .handle::<contracts::sms::v1::ValidateContacts>(validations);
     let upkeep = Upkeep::new(pool(), config.refresh);
     background(&parts, &config, &shutdown)
         .spawn("consumer of imports", imports.run(shutdown.clone()))
+        .spawn("consumer of validations", validations.run(shutdown.clone()))
         .spawn("end of orphans", orphans)
         .spawn("announcer", announcer.run(shutdown.clone()))
         .spawn("upkeep", upkeep.run(shutdown.clone()))
@@ -92,6 +108,10 @@ fn background(parts: &Parts, config: &Config, shutdown: &CancellationToken) -> B
         .background(shutdown)
         .spawn("sweeper of imports", imports_sweeper(pool(), &config.imports).run(shutdown.clone()))
         .spawn("sweeper of rollbacks", rollbacks_sweeper(pool(), &config.imports).run(shutdown.clone()))
+        .spawn(
+            "sweeper of validations",
+            validate_contacts::sweeper(pool(), &config.lookups).run(shutdown.clone()),
+        )
 }
 
 /// Looks for what must not be, in the database. Gives a line for each finding.

@@ -1,9 +1,9 @@
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use chassis::config::Role;
 use chassis::config::{DatabaseSettings, Env, ServiceSettings};
 
-use crate::SERVICE;
+use crate::{SERVICE, providers::telnyx::TelnyxSettings};
 
 /// The service's settings.
 #[derive(Clone, Debug)]
@@ -11,6 +11,7 @@ pub struct Config {
     /// What every service has.
     pub common: ServiceSettings,
     pub imports: ImportSettings,
+    pub lookups: LookupSettings,
     /// How old counts by state, LADA and city get, and how late a suppression whose date has come is applied.
     pub refresh: Duration,
 }
@@ -29,6 +30,7 @@ impl Config {
         let config = Self {
             common: ServiceSettings::read(&mut env, SERVICE, port),
             imports: ImportSettings::read(&mut env),
+            lookups: LookupSettings::read(&mut env),
             refresh: env.seconds("CONTACTS_REFRESH_SECONDS", Duration::from_secs(900)),
         };
         env.finish()?;
@@ -84,6 +86,48 @@ impl ImportSettings {
             deadline: env.seconds("CONTACTS_DEADLINE_SECONDS", Duration::from_secs(6 * 60 * 60)),
             max_bytes: env.default("CONTACTS_MAX_MB", 16_384_u64, "a number of megabytes") << 20,
             spool: env.default("SPOOL_DIR", std::env::temp_dir(), "a folder"),
+        }
+    }
+}
+
+/// How a provider is asked about numbers.
+#[derive(Clone, Debug)]
+pub struct LookupSettings {
+    /// None where there is no account.
+    pub telnyx: Option<TelnyxSettings>,
+    /// Look-ups a second, of all workers together.
+    pub per_second: NonZeroU32,
+    /// Look-ups at once.
+    pub at_once: usize,
+    /// The first pause before a look-up is tried again; each further one is longer.
+    pub pause: Duration,
+    /// How long a lease lasts without a sign of life.
+    pub lease: Duration,
+    /// Attempts without progress before a validation fails.
+    pub max_attempts: i32,
+    /// How long one delivery may work on a validation.
+    pub deadline: Duration,
+}
+
+impl LookupSettings {
+    /// `TELNYX_API_KEY`, `TELNYX_URL` (https://api.telnyx.com/v2), `LOOKUPS_PER_SECOND` (10), `LOOKUPS_AT_ONCE` (8),
+    /// `LOOKUP_PAUSE_MS` (500), `LOOKUP_LEASE_SECONDS` (30), `LOOKUP_MAX_ATTEMPTS` (10), `LOOKUP_DEADLINE_SECONDS` (86,400).
+    pub fn read(env: &mut Env) -> Self {
+        let url = env.optional_url("TELNYX_URL", &["http", "https"]);
+        let url = url.map_or_else(|| "https://api.telnyx.com/v2".to_owned(), |url| url.expose().clone());
+        let at_once: usize = env.default("LOOKUPS_AT_ONCE", 8, "a number from 1");
+        if at_once == 0 {
+            env.reject("LOOKUPS_AT_ONCE", "is 0, expected 1 or more");
+        }
+        let ten = NonZeroU32::MIN.saturating_add(9);
+        Self {
+            telnyx: env.optional_secret("TELNYX_API_KEY").map(|key| TelnyxSettings { url, key }),
+            per_second: env.default("LOOKUPS_PER_SECOND", ten, "a number from 1"),
+            at_once,
+            pause: Duration::from_millis(env.default("LOOKUP_PAUSE_MS", 500, "a number of milliseconds")),
+            lease: env.seconds("LOOKUP_LEASE_SECONDS", Duration::from_secs(30)),
+            max_attempts: env.default("LOOKUP_MAX_ATTEMPTS", 10, "a number of attempts"),
+            deadline: env.seconds("LOOKUP_DEADLINE_SECONDS", Duration::from_secs(24 * 60 * 60)),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod domain;
 mod http;
 pub mod import;
 mod jobs;
+mod providers;
 mod resources;
 pub mod storage;
 mod upkeep;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use chassis::db::Database;
 
-use crate::config::ImportSettings;
+use crate::config::{ImportSettings, LookupSettings};
 
 /// What requests and jobs share.
 #[derive(Clone)]
@@ -12,4 +12,5 @@ pub struct Resources {
     pub s3: Client,
     pub bucket: String,
     pub settings: Arc<ImportSettings>,
+    pub lookups: Arc<LookupSettings>,
 }

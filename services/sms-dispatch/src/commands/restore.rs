@@ -18,8 +18,8 @@ use super::backup::{beside, checksum};
 use crate::{
     config::ImportSettings,
     import::index,
-    jobs::turn::Turn,
-    storage::{audit, batches, indexes, suppressions, views},
+    jobs::turn::{self, Turn},
+    storage::{audit, batches, indexes, lookups, suppressions, views},
 };
 
 /// What a restore replaces, in an order that foreign keys allow.
@@ -35,6 +35,10 @@ const TABLES: [&str; 10] = [
     "source_missing_ladas",
     "source_statistics",
 ];
+
+/// What a restore only adds to: who opted out after the backup stays out, what was paid for since stays known, what people
+/// made since stays theirs.
+const ADDED_TO: [&str; 3] = ["suppressions", "phone_lookups", "segments"];
 
 /// Pieces of this many bytes go to the server.
 const PIECE: usize = 256 << 10;
@@ -66,7 +70,7 @@ pub async fn run(
     ensure!(sum == expected, "{} is damaged: its SHA-256 is {sum}, expected {expected}", file.display());
 
     let pool = db::connect(database, "sms-dispatch restore", shutdown).await?.pool;
-    let Some(_turn) = Turn::try_take(&pool).await? else {
+    let Some(_turn) = Turn::try_take(&pool, turn::IMPORTS).await? else {
         bail!("an import or a rollback runs; wait for its end")
     };
     let mut transaction = pool.begin().await?;
@@ -81,14 +85,13 @@ pub async fn run(
             contacts = rows;
         }
     }
-    sqlx::query("create temp table restored on commit drop as select * from suppressions with no data")
-        .execute(&mut *transaction)
-        .await?;
-    copy(&mut transaction, file, "suppressions", "restored").await?;
-    let added = sqlx::query("insert into suppressions select * from restored on conflict do nothing")
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
+    let mut added = 0;
+    for table in ADDED_TO {
+        let rows = add(&mut transaction, file, table).await?;
+        if table == "suppressions" {
+            added = rows;
+        }
+    }
     // Forward only: an id or number that was given since the backup stays with whom it was given to, in audits and logs
     // and in sessions that hold some in reserve.
     for (table, column) in [("contacts", "id"), ("imports", "number")] {
@@ -105,8 +108,20 @@ pub async fn run(
     index::build(&pool, indexes::ALL, settings.index_builders).await?;
     index::vacuum(&pool).await?;
     suppressions::apply(&pool).await?;
+    lookups::apply(&pool, None).await?;
     views::refresh(&pool).await?;
     Ok(Restored { contacts, suppressions: added })
+}
+
+/// Adds the rows of the backup's `table` that are not there; gives how many.
+async fn add(conn: &mut PgConnection, file: &Path, table: &str) -> anyhow::Result<u64> {
+    let create = format!("create temp table restored as select * from {table} with no data");
+    sqlx::query(AssertSqlSafe(create)).execute(&mut *conn).await?;
+    copy(conn, file, table, "restored").await?;
+    let insert = format!("insert into {table} select * from restored on conflict do nothing");
+    let added = sqlx::query(AssertSqlSafe(insert)).execute(&mut *conn).await?.rows_affected();
+    sqlx::query("drop table restored").execute(conn).await?;
+    Ok(added)
 }
 
 /// Copies the rows of the backup's table `from` into `to`; gives how many.

@@ -1,6 +1,7 @@
 //! The rules, with no I/O.
 
 pub mod ladas;
+pub mod lookup;
 pub mod numbering_plan;
 pub mod phone;
 mod prefixes;

@@ -9,6 +9,11 @@ const MOST_WORDS: usize = 12;
 /// Longer words are none; PostgreSQL refuses those over 2 kB.
 const LONGEST_WORD: usize = 200;
 
+/// Between words in what `to_tsquery` takes.
+pub const AND: &str = " & ";
+/// After a word that may be only begun.
+pub const BEGUN: &str = ":*";
+
 /// The words of a name or an address, each of which must be there, in any order, the last one perhaps only begun: as
 /// PostgreSQL's `to_tsquery` takes them. None where the text has no word, or one that is too long for one.
 pub fn words(text: &str) -> Option<String> {
@@ -16,7 +21,7 @@ pub fn words(text: &str) -> Option<String> {
         text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let words = &words[..words.len().min(MOST_WORDS)];
     let good = !words.is_empty() && words.iter().all(|word| word.len() <= LONGEST_WORD);
-    good.then(|| format!("{}:*", words.join(" & ")))
+    good.then(|| words.join(AND) + BEGUN)
 }
 
 /// A phone to look for.

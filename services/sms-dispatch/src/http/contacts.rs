@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Resources, may_read, sees_masked, view::ContactView};
+use super::{
+    Resources, may_read, sees_masked,
+    view::{ContactView, LookupView},
+};
 use crate::{
     domain::{
         Lada, State,
@@ -19,6 +22,7 @@ use crate::{
     storage::{
         audit,
         contacts::{self, Contact},
+        lookups,
         search::{Filter, page},
     },
 };
@@ -187,8 +191,11 @@ pub(super) fn no_contact(id: &str) -> Problem {
 
 /// The contact, with its version as `ETag`.
 pub(super) fn shown(contact: Contact, masked: bool) -> HttpResponse {
-    let version = format!("\"{}\"", contact.version);
-    uncached().insert_header(("ETag", version)).json(ContactView::of(contact, masked))
+    uncached().insert_header(etag(&contact)).json(ContactView::of(contact, masked))
+}
+
+fn etag(contact: &Contact) -> (&'static str, String) {
+    ("ETag", format!("\"{}\"", contact.version))
 }
 
 /// One contact.
@@ -208,5 +215,9 @@ pub(super) async fn get(
     let contact = contacts::get(&mut *conn, number).await?.ok_or_else(|| no_contact(&id))?;
     let details = json!({ "masked": sees_masked(&caller) });
     audit::record(&mut conn, caller.id(), "contact_read", Some(&id), &details).await?;
-    Ok(shown(contact, sees_masked(&caller)))
+    let lookup = lookups::of_phone(&mut *conn, &contact.phone_e164).await?;
+    let (version, mut view) = (etag(&contact), ContactView::of(contact, sees_masked(&caller)));
+    // A refusal's text may name the phone.
+    view.lookup = lookup.filter(|_| !sees_masked(&caller)).map(LookupView::from);
+    Ok(uncached().insert_header(version).json(view))
 }

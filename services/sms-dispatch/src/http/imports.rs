@@ -200,7 +200,7 @@ fn may_watch(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope(READ)
 }
 
-fn of_job(error: jobs::Error) -> Problem {
+pub(super) fn of_job(error: jobs::Error) -> Problem {
     match error {
         jobs::Error::KeyReused(_) => {
             Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")

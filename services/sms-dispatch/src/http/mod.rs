@@ -8,6 +8,7 @@ mod segments;
 mod stats;
 mod suppression_imports;
 mod suppressions;
+mod validations;
 mod view;
 
 use actix_web::web::{self, ServiceConfig};
@@ -27,7 +28,10 @@ const WRITE: &str = "contacts:write";
 pub fn configure(config: &mut ServiceConfig, api: &Resources) {
     config.app_data(web::Data::new(api.clone()));
     config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
-    let contacts = web::scope("/api/v1/contacts").configure(imports::configure).configure(stats::configure);
+    let contacts = web::scope("/api/v1/contacts")
+        .configure(imports::configure)
+        .configure(validations::configure)
+        .configure(stats::configure);
     config.service(contacts.configure(contacts::configure).configure(changes::configure));
     let suppressions = web::scope("/api/v1/suppressions").configure(suppression_imports::configure);
     config.service(suppressions.configure(suppressions::configure));
@@ -76,6 +80,11 @@ fn document() -> utoipa::openapi::OpenApi {
         changes::opt_out,
         changes::opt_in,
         stats::stats,
+        validations::start,
+        validations::list,
+        validations::get,
+        validations::cancel,
+        validations::retry,
         suppression_imports::import,
         suppressions::get,
         suppressions::delete,

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::{Phone, State},
-    storage::{contacts::Contact, preview::Example},
+    storage::{contacts::Contact, lookups::Known, preview::Example},
 };
 
 /// A contact. To a viewer the phone shows its last four digits, and no address.
@@ -41,6 +41,29 @@ pub(super) struct ContactView {
     opt_out_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    /// What a provider said of the phone; only of one contact, and only where it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lookup: Option<LookupView>,
+}
+
+/// What a provider said of a phone.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LookupView {
+    provider: String,
+    /// In the provider's words: mobile, fixed line, voip.
+    line_type: Option<String>,
+    operator: Option<String>,
+    is_valid: Option<bool>,
+    /// Why it had no answer the last time.
+    refusal: Option<String>,
+    looked_up_at: DateTime<Utc>,
+}
+
+impl From<Known> for LookupView {
+    fn from(known: Known) -> Self {
+        let Known { provider, line_type, operator, is_valid, refusal, looked_up_at } = known;
+        Self { provider, line_type, operator, is_valid, refusal, looked_up_at }
+    }
 }
 
 /// A phone as the caller may see it.
@@ -82,6 +105,7 @@ impl ContactView {
             opt_out_at: contact.opt_out_at,
             created_at: contact.created_at,
             updated_at: contact.updated_at,
+            lookup: None,
         }
     }
 }

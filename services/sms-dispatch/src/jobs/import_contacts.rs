@@ -10,7 +10,7 @@ use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde_json::{Value, json};
 
-use super::turn::Turn;
+use super::turn::{self, Turn};
 
 use crate::{
     config::ImportSettings,
@@ -81,7 +81,7 @@ impl Work for ImportContacts {
                 import.source
             )));
         }
-        let _turn = Turn::take(&self.pool, run).await?;
+        let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
         let steps = Steps { work: self, run, import: &import, source: Arc::new(source) };
         steps.run(&fingerprint).await.map(Outcome::Done)
     }

@@ -5,3 +5,4 @@ pub mod queue;
 pub mod roll_back_import;
 pub mod spool;
 pub mod turn;
+pub mod validate_contacts;

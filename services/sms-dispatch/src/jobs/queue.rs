@@ -94,6 +94,7 @@ pub fn rollbacks_sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<Rol
         .again_after(settings.lease)
 }
 
-fn job_id(text: &str) -> Result<Uuid, JobError> {
+/// The id of a job that a message names.
+pub(super) fn job_id(text: &str) -> Result<Uuid, JobError> {
     Uuid::parse_str(text).with_context(|| format!("{text:?} is no id of a job")).map_err(JobError::Fail)
 }

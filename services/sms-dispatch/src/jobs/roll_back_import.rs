@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::turn::Turn;
+use super::turn::{self, Turn};
 use crate::{
     config::ImportSettings,
     import::index,
@@ -48,7 +48,7 @@ pub struct RollBackImports {
 impl Work for RollBackImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
         let import = self.import(&run.job).await?;
-        let _turn = Turn::take(&self.pool, run).await?;
+        let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
         if import.rolled_back_at.is_none() {
             if let Some(later) = rollback::later(&self.pool, import.number).await.map_err(JobError::retry)? {
                 return Err(JobError::fail(anyhow!(

@@ -1,4 +1,4 @@
-//! Who writes many contacts takes turns with all others who do.
+//! Who writes many contacts takes turns with all others who do; who asks a provider about many, too.
 
 use std::time::Duration;
 
@@ -6,7 +6,12 @@ use jobs::JobRun;
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgPool, Postgres, pool::PoolConnection};
 
-/// The right to be the one import that writes. It ends with its connection, however the process ends.
+/// The turns of imports, rollbacks and restores.
+pub const IMPORTS: &str = "contact imports";
+/// The turns of validations: an account's limit is one, however many workers there are.
+pub const VALIDATIONS: &str = "validations";
+
+/// The right to be the one that works. It ends with its connection, however the process ends.
 pub struct Turn {
     _conn: PoolConnection<Postgres>,
 }
@@ -16,9 +21,9 @@ impl Turn {
     ///
     /// # Errors
     /// What the work must return at once.
-    pub async fn take(pool: &PgPool, run: &JobRun) -> Result<Self, JobError> {
+    pub async fn take(pool: &PgPool, of: &str, run: &JobRun) -> Result<Self, JobError> {
         loop {
-            if let Some(turn) = Self::try_take(pool).await.map_err(JobError::retry)? {
+            if let Some(turn) = Self::try_take(pool, of).await.map_err(JobError::retry)? {
                 return Ok(turn);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -27,14 +32,14 @@ impl Turn {
     }
 
     /// Takes it, unless somebody else has it.
-    pub async fn try_take(pool: &PgPool) -> sqlx::Result<Option<Self>> {
+    pub async fn try_take(pool: &PgPool, of: &str) -> sqlx::Result<Option<Self>> {
         let mut conn = pool.acquire().await?;
         conn.close_on_drop();
-        let mine: bool = sqlx::query_scalar(
-            "select pg_try_advisory_lock(hashtext(current_schema() || '.contact imports'))",
-        )
-        .fetch_one(&mut *conn)
-        .await?;
+        let mine: bool =
+            sqlx::query_scalar("select pg_try_advisory_lock(hashtext(current_schema() || '.' || $1))")
+                .bind(of)
+                .fetch_one(&mut *conn)
+                .await?;
         Ok(mine.then_some(Self { _conn: conn }))
     }
 }

@@ -44,6 +44,8 @@ const CHECKS: &[&str] = &[
     "select format('contact %s is opted out, and no suppression of its phone is in effect', c.id)
      from contacts c where c.opt_out_at is not null and not exists (
          select from suppressions s where s.phone_e164 = c.phone_e164 and s.effective_at <= now()) limit 20",
+    "select format('contact %s has the operator %s, the provider said %s', c.id, c.operator, l.operator)
+     from phone_lookups l join contacts c using (phone_e164) where l.operator <> c.operator limit 20",
 ];
 
 /// A sentence for each thing that does not hold.

@@ -35,7 +35,9 @@ pub async fn there<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<Vec<String
 /// By this one the phones are unique; merging needs it, and no other.
 pub const PHONE: Index = Index { name: "contacts_phone", unique: true, on: "(phone_e164)" };
 
-/// All, those that take longest to build first: then two builders end together.
+/// All. By those of places a page is read in the order of the ids however the contacts of a place lie, and whoever opted out
+/// is found too: hence the id, and no condition ([ADR 12](../../../../docs/adr/0012-searches-cut-the-ids-into-windows.md)).
+/// Those that take longest to build come first: then two builders end together.
 pub const ALL: &[Index] = &[
     Index {
         name: "contacts_address_words",
@@ -48,10 +50,13 @@ pub const ALL: &[Index] = &[
         on: "using gin (to_tsvector('simple', plain(full_name)))",
     },
     PHONE,
-    Index { name: "contacts_city", unique: false, on: "(city, status) where opt_out_at is null" },
-    Index { name: "contacts_state", unique: false, on: "(state_code, status) where opt_out_at is null" },
-    Index { name: "contacts_lada", unique: false, on: "(lada, status) where opt_out_at is null" },
+    Index { name: "contacts_city", unique: false, on: "(city, status, id)" },
+    Index { name: "contacts_municipality", unique: false, on: "(municipality, status, id)" },
+    Index { name: "contacts_state", unique: false, on: "(state_code, status, id)" },
+    Index { name: "contacts_lada", unique: false, on: "(lada, status, id)" },
     Index { name: "contacts_id", unique: true, on: "(id)" },
     Index { name: "contacts_send_count", unique: false, on: "(send_count)" },
+    // Nearly all are active.
+    Index { name: "contacts_status", unique: false, on: "(status, id) where status <> 'ACTIVE'" },
     Index { name: "contacts_last_sent", unique: false, on: "(last_sent_at) where last_sent_at is not null" },
 ];

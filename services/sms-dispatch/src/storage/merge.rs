@@ -91,6 +91,11 @@ fn statement() -> String {
     let first_filled = list(&|field| {
         format!("(array_agg({field} order by rank) filter (where {field} is not null))[1] as {field}")
     });
+    // What a provider said of a phone is newer than any numbering plan.
+    let of_staged = list(&|field| match field {
+        "operator" | "is_mobile" => format!("coalesce(l.{field}, s.{field}) as {field}"),
+        field => format!("s.{field}"),
+    });
     let of_merged = list(&|field| format!("m.{field}"));
     let set_merged = list(&|field| format!("{field} = m.{field}"));
     // One phone has many spellings, none better than the other: the first stays, so that parts of a file, imported again,
@@ -115,7 +120,9 @@ fn statement() -> String {
     let (before, after) = (image("t"), image("c"));
     format!(
         "with staged as materialized (
-             select * from import_staged where import = $1 and phone_e164 > $2 and phone_e164 <= $3),
+             select {of_staged}, s.phone_e164, s.lada, s.source_id, s.is_valid
+             from import_staged s left join phone_lookups l using (phone_e164)
+             where s.import = $1 and s.phone_e164 > $2 and s.phone_e164 <= $3),
          -- Look-ups one by one: a planner that thinks the table empty would read it whole, and the other way round.
          there as materialized (
              select c.* from (select distinct phone_e164 from staged) p

@@ -40,14 +40,17 @@ pub async fn replace(conn: &mut PgConnection, plan: &NumberingPlan) -> sqlx::Res
     .map(drop)
 }
 
-/// Brings contacts up to the plan's ranges that begin between two numbers. Returns the number of contacts that changed.
+/// Brings contacts up to the plan's ranges that begin between two numbers, but those whose phone a provider knew. Returns the number of contacts that changed.
 pub async fn apply(conn: &mut PgConnection, first: u64, last: u64) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "update contacts c set is_mobile = p.is_mobile, operator = p.operator, updated_at = now()
          from numbering_plan p
          where c.phone_e164 between '+52' || p.first_number and '+52' || p.last_number
              and p.first_number between $1 and $2
-             and (c.is_mobile is distinct from p.is_mobile or c.operator is distinct from p.operator)",
+             and (c.is_mobile is distinct from p.is_mobile or c.operator is distinct from p.operator)
+             and not exists (
+                 select from phone_lookups l
+                 where l.phone_e164 = c.phone_e164 and (l.operator is not null or l.is_mobile is not null))",
     )
     .bind(number(first))
     .bind(number(last))

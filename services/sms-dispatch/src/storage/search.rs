@@ -1,17 +1,22 @@
 //! Contacts that match, by id, a page at a time, among tens of millions.
 //!
-//! A common first name stands in a tenth of the rows, a rare one in a handful. Walking along the ids until a page is full
-//! is fast for the one and endless for the other; an index of words the other way round, for it gives all matches before
-//! the first can be shown. So the ids are cut into windows, wide enough for the planner's estimate of how often a page is
-//! full after the first: in a window the server either walks the ids, or cuts the index of words with that of ids before
-//! it reads a single row. Where the estimate was too high (what matches lies together, as cities do), each further window is
-//! wider, and the last takes all that is left. What is so rare that all of it is little is read whole.
+//! What stands in the contacts' order of a place or a status is read from its index, in the order of the ids.
+//!
+//! Words are not so lucky. A common first name stands in a tenth of the rows, a rare one in a handful. Walking along the ids
+//! until a page is full is fast for the one and endless for the other; an index of words the other way round, for it gives
+//! all matches before the first can be shown. So the ids are cut into windows, wide enough for the planner's estimate of how
+//! often a page is full after the first: in a window the server either reads all rows, or cuts the index of words with that
+//! of ids before it reads a single one. Where the estimate was too high (what matches lies together, as cities do), each
+//! further window is wider, and the last takes all that is left. What is so rare that all of it is little is read whole.
 
-use sea_orm::sqlx::{self, PgConnection, Postgres, QueryBuilder, Row as _};
+use sea_orm::sqlx::{self, Acquire as _, PgConnection, Postgres, QueryBuilder, Row as _};
 use serde_json::Value;
 
 use super::contacts::{COLUMNS, Contact};
-use crate::domain::search::PhoneQuery;
+use crate::domain::{
+    search::{self, PhoneQuery},
+    segment::Status,
+};
 
 /// Matches that are read whole and sorted.
 const FEW: f64 = 500.0;
@@ -80,13 +85,54 @@ pub async fn page(
     after: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<Contact>> {
-    if matches!(filter.phone, Some(PhoneQuery::Begins(_))) {
-        return by_phone(conn, filter, after, limit).await;
+    let mut conn = conn.begin().await?;
+    // The matches of a common word's beginning fit into this much memory; where they don't, every row of their pages is looked
+    // at. And a page of contacts has no claim on more than one core.
+    sqlx::raw_sql("set local work_mem = '64MB'; set local max_parallel_workers_per_gather = 0")
+        .execute(&mut *conn)
+        .await?;
+    let mut filter = filter.clone();
+    for (index, words) in
+        [("contacts_name_words", &mut filter.name), ("contacts_address_words", &mut filter.address)]
+    {
+        if let Some(words) = words
+            && let Some(begun) = words.strip_suffix(search::BEGUN)
+            && is_common(&mut conn, index, begun.rsplit(search::AND).next().unwrap_or(begun)).await?
+        {
+            *words = begun.to_owned();
+        }
     }
+    let found = match filter.phone {
+        Some(PhoneQuery::Begins(_)) => by_phone(&mut conn, &filter, after, limit).await?,
+        _ => in_order_of_ids(&mut conn, &filter, after, limit).await?,
+    };
+    conn.commit().await?;
+    Ok(found)
+}
+
+/// Whether a word stands in so many contacts that statistics know it. Such a word is meant as it is: to read all words that begin
+/// as it does takes ten times as long, and finds few more.
+async fn is_common(conn: &mut PgConnection, index: &str, word: &str) -> sqlx::Result<bool> {
+    let found = sqlx::query_scalar(
+        "select plain($2) = any (most_common_elems::text::text[]) from pg_stats
+         where schemaname = current_schema() and tablename = $1",
+    );
+    Ok(found.bind(index).bind(word).fetch_optional(conn).await?.flatten().unwrap_or(false))
+}
+
+async fn in_order_of_ids(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    after: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Contact>> {
     let (first, last): (Option<i64>, Option<i64>) =
         sqlx::query_as("select min(id), max(id) from contacts").fetch_one(&mut *conn).await?;
     let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
     let expected = estimate(conn, filter).await?.max(1.0);
+    if expected >= FEW && filter.name.is_none() && filter.address.is_none() && filter.phone.is_none() {
+        return by_place(conn, filter, after, limit).await;
+    }
     let mut width = if expected < FEW {
         last
     } else {
@@ -120,6 +166,35 @@ async fn by_phone(
     query.build_query_as().persistent(false).fetch_all(conn).await
 }
 
+/// By the index of a place, which has its contacts of one status in the order of their ids; without a place by that of the
+/// status, or by the ids themselves.
+async fn by_place(
+    conn: &mut PgConnection,
+    filter: &Filter,
+    after: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Contact>> {
+    let has_place = [&filter.city, &filter.municipality, &filter.lada, &filter.state_code]
+        .iter()
+        .any(|place| place.is_some());
+    let each: Vec<Option<Status>> = match filter.status {
+        None if has_place => Status::ALL.into_iter().map(Some).collect(),
+        _ => vec![None],
+    };
+    let mut query = QueryBuilder::new("select * from (");
+    for (number, status) in each.into_iter().enumerate() {
+        query.push(if number > 0 { " union all (select " } else { "(select " });
+        query.push(COLUMNS).push(" from contacts c where c.id > ").push_bind(after);
+        if let Some(status) = status {
+            query.push(" and c.status = ").push_bind(status.name());
+        }
+        filter.push(&mut query);
+        query.push(" order by c.id limit ").push_bind(limit).push(")");
+    }
+    query.push(") found order by id limit ").push_bind(limit);
+    query.build_query_as().persistent(false).fetch_all(conn).await
+}
+
 /// How many contacts the planner thinks match.
 async fn estimate(conn: &mut PgConnection, filter: &Filter) -> sqlx::Result<f64> {
     let mut query = QueryBuilder::new("explain (format json) select from contacts c where true");
@@ -139,15 +214,12 @@ async fn window(
 ) -> sqlx::Result<Vec<Contact>> {
     let mut query = QueryBuilder::new("select ");
     query.push(COLUMNS).push(" from contacts c where c.id > ").push_bind(from);
-    let order = if to == i64::MAX {
-        // No walk along the ids where this is all that is left: nothing says that a page will be full soon.
-        " order by c.id + 0 limit "
-    } else {
+    if to < i64::MAX {
         query.push(" and c.id <= ").push_bind(to);
-        " order by c.id limit "
-    };
+    }
     filter.push(&mut query);
-    query.push(order).push_bind(limit);
+    // No walk along the ids until the page is full: nothing says that it will be soon, and each row's words are looked at.
+    query.push(" order by c.id + 0 limit ").push_bind(limit);
     // Planned for these values each time: a plan for any values knows of no common names.
     query.build_query_as().persistent(false).fetch_all(conn).await
 }

@@ -2,6 +2,8 @@
 
 mod m0001_contacts;
 mod m0002_segments;
+mod m0003_validations;
+mod m0004_places;
 
 use sea_orm_migration::prelude::*;
 
@@ -15,6 +17,8 @@ impl MigratorTrait for Migrator {
         all.extend(chassis::migrations());
         all.push(Box::new(m0001_contacts::Migration));
         all.push(Box::new(m0002_segments::Migration));
+        all.push(Box::new(m0003_validations::Migration));
+        all.push(Box::new(m0004_places::Migration));
         all
     }
 }

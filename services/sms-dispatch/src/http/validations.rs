@@ -1,0 +1,336 @@
+//! Validations: numbers of contacts that a provider is asked about, for money.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Json, Path, Query, ServiceConfig},
+};
+use chassis::{
+    Problem,
+    auth::{Caller, Role},
+    http::in_range,
+    idempotency::{IdempotencyKey, request_hash},
+};
+use chrono::{DateTime, Days, Utc};
+use contracts::sms::v1::ValidateContacts;
+use jobs::{Creation, Job, NewJob, State};
+use outbox::Meta;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{READ, WRITE, imports::of_job};
+use crate::{
+    Resources, SERVICE,
+    domain::segment::Segment,
+    jobs::validate_contacts::{self, KIND},
+    storage::{
+        audit,
+        validations::{self, Validation},
+    },
+};
+
+/// The most look-ups that one validation may ask for.
+const MOST: i64 = 50_000_000;
+/// Days for which an answer stands, unless told.
+const STANDS: u32 = 90;
+const MOST_DAYS: u32 = 3_650;
+
+pub fn configure(config: &mut ServiceConfig) {
+    config.service(
+        web::scope("/validations")
+            .route("", web::post().to(start))
+            .route("", web::get().to(list))
+            .route("/{id}", web::get().to(get))
+            .route("/{id}/cancel", web::post().to(cancel))
+            .route("/{id}/retry", web::post().to(retry)),
+    );
+}
+
+/// Whose numbers to ask about, and how many at most.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wish {
+    /// As of a segment, without `sample`.
+    #[serde(default)]
+    filter: Segment,
+    /// Look-ups at most, each of which the provider bills.
+    #[schema(minimum = 1, maximum = 50_000_000)]
+    budget: i64,
+    /// Who was asked about in so many days is not asked about again; 90 unless told.
+    #[serde(default)]
+    again_after_days: Option<u32>,
+}
+
+/// A validation, and how far it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ValidationView {
+    id: Uuid,
+    /// pending, running, completed, failed or cancelled.
+    status: &'static str,
+    filter: Segment,
+    budget: i64,
+    /// Look-ups that were billed, or may have been.
+    spent: i64,
+    /// Contacts to ask about, up to the budget, once that is known.
+    total: Option<i64>,
+    /// Those with an outcome: `processed = answered + refused`.
+    processed: i64,
+    answered: i64,
+    /// Numbers that the provider would not look up.
+    refused: i64,
+    /// Contacts of which something is known now that was not, or otherwise.
+    changed: i64,
+    percent: Option<f64>,
+    per_second: Option<f64>,
+    eta_seconds: Option<i64>,
+    /// Of a validation that failed, or that waits to try again.
+    error: Option<String>,
+    created_by: String,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl ValidationView {
+    fn of(validation: Validation, job: &Job) -> Self {
+        let (progress, account) = (job.progress, validate_contacts::account(job));
+        let running = job.state == State::Running;
+        let seconds = job.started_at.filter(|_| running).map(|since| (Utc::now() - since).as_seconds_f64());
+        let rate = seconds
+            .filter(|seconds| *seconds > 1.0)
+            .map(|seconds| progress.processed as f64 / seconds)
+            .filter(|rate| *rate > 0.0);
+        let left = progress.total.map(|total| (total - progress.processed).max(0));
+        Self {
+            id: validation.id,
+            status: job.state.name(),
+            filter: validation.filter,
+            budget: validation.budget,
+            spent: account.spent,
+            total: progress.total,
+            processed: progress.processed,
+            answered: progress.successful,
+            refused: progress.failed,
+            changed: account.changed,
+            percent: progress
+                .total
+                .filter(|total| *total > 0)
+                .map(|total| (1000.0 * progress.processed as f64 / total as f64).round() / 10.0),
+            per_second: rate.map(|rate| (10.0 * rate).round() / 10.0),
+            eta_seconds: left.zip(rate).map(|(left, rate)| (left as f64 / rate).ceil() as i64),
+            error: job.error.clone(),
+            created_by: validation.created_by,
+            created_at: validation.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+        }
+    }
+}
+
+/// A page of validations, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ValidationPage {
+    items: Vec<ValidationView>,
+    /// Give it as `cursor` for the next page; null on the last.
+    next_cursor: Option<Uuid>,
+}
+
+/// A validation is safe and will be worked off.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ValidationAccepted {
+    message: &'static str,
+    id: Uuid,
+    status_url: String,
+}
+
+impl ValidationAccepted {
+    fn respond(id: Uuid) -> HttpResponse {
+        let status_url = format!("/api/v1/contacts/validations/{id}");
+        let message = "Validación recibida y encolada para procesamiento";
+        let location = ("Location", status_url.clone());
+        HttpResponse::Accepted().insert_header(location).json(Self { message, id, status_url })
+    }
+}
+
+/// It costs money: only admins begin and end it.
+fn may_spend(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin])?;
+    caller.require_scope(WRITE)
+}
+
+fn may_watch(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin, Role::Operator])?;
+    caller.require_scope(READ)
+}
+
+/// Asks a provider about the numbers of contacts: whose they are, of which type, whether they can be.
+#[utoipa::path(
+    post, path = "/api/v1/contacts/validations", tag = "contacts", operation_id = "validations_start", request_body = Wish,
+    params(("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera validación")),
+    responses(
+        (status = 202, body = ValidationAccepted), (status = 400), (status = 401), (status = 403),
+        (status = 409, description = "Sin proveedor configurado, o Idempotency-Key ya usada con otra petición"), (status = 422),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn start(
+    api: Data<Resources>,
+    caller: Caller,
+    key: IdempotencyKey,
+    wish: Json<Wish>,
+) -> Result<HttpResponse, Problem> {
+    may_spend(&caller)?;
+    let hash = request_hash(&[&serde_json::to_vec(&*wish).map_err(Problem::internal)?]);
+    let Wish { filter, budget, again_after_days } = wish.into_inner();
+    let filter =
+        filter.checked().map_err(|error| Problem::unprocessable("invalid_segment", error.to_string()))?;
+    if filter.sample.is_some() {
+        let detail = "sample no aplica a una validación; limite las consultas con budget";
+        return Err(Problem::unprocessable("invalid_segment", detail));
+    }
+    if !(1..=MOST).contains(&budget) {
+        let detail = format!("budget es {budget}; se espera de 1 a {MOST} consultas");
+        return Err(Problem::unprocessable("invalid_budget", detail));
+    }
+    let days = again_after_days.unwrap_or(STANDS);
+    if days > MOST_DAYS {
+        let detail = format!("again_after_days es {days}; se espera de 0 a {MOST_DAYS}");
+        return Err(Problem::unprocessable("invalid_days", detail));
+    }
+    if api.lookups.telnyx.is_none() {
+        let detail = "No hay proveedor de consultas configurado (TELNYX_API_KEY)";
+        return Err(Problem::conflict("no_provider", detail));
+    }
+    let now = Utc::now();
+    let fresh_since = now.checked_sub_days(Days::new(u64::from(days))).unwrap_or(now);
+    let id = Uuid::now_v7();
+    let job = NewJob {
+        id,
+        idempotency_key: key.0,
+        request_hash: Some(hash),
+        ..NewJob::plain(KIND, caller.id(), api.lookups.max_attempts)
+    };
+    let mut transaction = api.database.pool.begin().await?;
+    if let Creation::Existing(first) = jobs::create(&mut transaction, job).await.map_err(of_job)? {
+        return Ok(ValidationAccepted::respond(first.id));
+    }
+    validations::insert(&mut transaction, id, &filter, budget, fresh_since, caller.id()).await?;
+    let details = json!({ "filter": filter, "budget": budget, "again_after_days": days });
+    audit::record(&mut transaction, caller.id(), "validation_started", Some(&id.to_string()), &details)
+        .await?;
+    let command = ValidateContacts { validation_id: id.to_string() };
+    outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id))
+        .await
+        .map_err(anyhow::Error::new)?;
+    transaction.commit().await?;
+    Ok(ValidationAccepted::respond(id))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// Validations a page, 1 to 100; 20 unless told.
+    limit: Option<i64>,
+    /// The last page's `next_cursor`.
+    cursor: Option<Uuid>,
+}
+
+/// Validations, the latest first.
+#[utoipa::path(
+    get, path = "/api/v1/contacts/validations", tag = "contacts", operation_id = "validations_list", params(PageQuery),
+    responses((status = 200, body = ValidationPage), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<PageQuery>,
+) -> Result<Json<ValidationPage>, Problem> {
+    may_watch(&caller)?;
+    let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
+    let mut found = validations::list(&api.database.pool, query.cursor, limit + 1).await?;
+    let more = found.len() as i64 > limit;
+    found.truncate(limit as usize);
+    let next_cursor = found.last().filter(|_| more).map(|last| last.id);
+    let mut conn = api.database.pool.acquire().await?;
+    let mut items = Vec::with_capacity(found.len());
+    for validation in found {
+        if let Some(job) = jobs::get(&mut conn, validation.id).await.map_err(of_job)? {
+            items.push(ValidationView::of(validation, &job));
+        }
+    }
+    Ok(Json(ValidationPage { items, next_cursor }))
+}
+
+async fn found(api: &Resources, id: &str) -> Result<(Validation, Job), Problem> {
+    let not_found = || Problem::not_found(format!("Validación {id} no encontrada"));
+    let uuid = Uuid::parse_str(id).map_err(|_| not_found())?;
+    let validation = validations::get(&api.database.pool, uuid).await?.ok_or_else(not_found)?;
+    let mut conn = api.database.pool.acquire().await?;
+    let job = jobs::get(&mut conn, uuid).await.map_err(of_job)?.ok_or_else(not_found)?;
+    Ok((validation, job))
+}
+
+/// How far a validation is, and what it came to.
+#[utoipa::path(
+    get, path = "/api/v1/contacts/validations/{id}", tag = "contacts", operation_id = "validations_get", params(("id" = String, Path)),
+    responses((status = 200, body = ValidationView), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<Json<ValidationView>, Problem> {
+    may_watch(&caller)?;
+    let (validation, job) = found(&api, &id).await?;
+    Ok(Json(ValidationView::of(validation, &job)))
+}
+
+/// Stops a validation at its next look-ups; what is known by then stays known.
+#[utoipa::path(
+    post, path = "/api/v1/contacts/validations/{id}/cancel", tag = "contacts", operation_id = "validations_cancel", params(("id" = String, Path)),
+    responses((status = 202, body = ValidationView), (status = 401), (status = 403), (status = 404), (status = 409, description = "La validación ya terminó")),
+    security(("bearer" = []))
+)]
+pub(super) async fn cancel(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_spend(&caller)?;
+    let (validation, _) = found(&api, &id).await?;
+    let mut transaction = api.database.pool.begin().await?;
+    let job = jobs::request_cancel(&mut transaction, validation.id).await.map_err(of_job)?;
+    let job = job.filter(|job| !job.state.is_final());
+    let job = job.ok_or_else(|| Problem::conflict("already_finished", "La validación ya terminó"))?;
+    audit::record(&mut transaction, caller.id(), "validation_cancelled", Some(&id), &Value::Null).await?;
+    transaction.commit().await?;
+    Ok(HttpResponse::Accepted().json(ValidationView::of(validation, &job)))
+}
+
+/// Lets a validation that failed or was cancelled go on where it was, within what is left of its budget.
+#[utoipa::path(
+    post, path = "/api/v1/contacts/validations/{id}/retry", tag = "contacts", operation_id = "validations_retry", params(("id" = String, Path)),
+    responses((status = 202, body = ValidationView), (status = 401), (status = 403), (status = 404), (status = 409, description = "La validación no falló ni fue cancelada")),
+    security(("bearer" = []))
+)]
+pub(super) async fn retry(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_spend(&caller)?;
+    let (validation, _) = found(&api, &id).await?;
+    let mut transaction = api.database.pool.begin().await?;
+    let job = jobs::reopen(&mut transaction, validation.id).await.map_err(of_job)?;
+    let refused = || Problem::conflict("not_retryable", "La validación no falló ni fue cancelada");
+    let job = job.ok_or_else(refused)?;
+    let command = ValidateContacts { validation_id: validation.id.to_string() };
+    let meta = Meta::about(validation.id);
+    outbox::publish(&mut transaction, SERVICE, &command, meta).await.map_err(anyhow::Error::new)?;
+    audit::record(&mut transaction, caller.id(), "validation_retried", Some(&id), &Value::Null).await?;
+    transaction.commit().await?;
+    Ok(HttpResponse::Accepted().json(ValidationView::of(validation, &job)))
+}

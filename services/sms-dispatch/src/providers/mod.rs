@@ -1,0 +1,3 @@
+//! Carriers' APIs on the internet.
+
+pub mod telnyx;

@@ -1,0 +1,146 @@
+//! Telnyx: number look-ups (<https://developers.telnyx.com/api-reference/number-lookup/lookup-phone-number-data>).
+
+use std::time::Duration;
+
+use chassis::config::Secret;
+use reqwest::{Response, StatusCode, header::HeaderMap};
+use serde::Deserialize;
+
+use crate::domain::{Phone, lookup::Lookup};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest pause that is taken from a header.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Characters of an operator's or a line type's name that are kept.
+const LONGEST_NAME: usize = 200;
+
+/// Where Telnyx is, and in whose name it is asked.
+#[derive(Clone, Debug)]
+pub struct TelnyxSettings {
+    /// `https://api.telnyx.com/v2`, or a simulator.
+    pub url: String,
+    pub key: Secret<String>,
+}
+
+/// A client of Telnyx.
+#[derive(Clone, Debug)]
+pub struct Telnyx {
+    http: reqwest::Client,
+    settings: TelnyxSettings,
+}
+
+/// Why there is no answer about a number.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// There will be none about this one.
+    #[error("{0}")]
+    Refused(String),
+    /// Too many requests; after this pause there may be one.
+    #[error("Telnyx wants a pause of {0:?}")]
+    Throttled(Duration),
+    /// There will be none for us, whatever the number: the credential, the account, the address.
+    #[error("Telnyx refuses us: {0}")]
+    Denied(String),
+    /// Not now. It is not known whether the request was counted, and so billed, where the answer is what is missing.
+    #[error("Telnyx does not answer: {0}")]
+    Unavailable(String),
+}
+
+#[derive(Deserialize)]
+struct Body {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    valid_number: Option<bool>,
+    carrier: Option<Carrier>,
+}
+
+#[derive(Deserialize)]
+struct Carrier {
+    name: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<Error>,
+}
+
+#[derive(Deserialize)]
+struct Error {
+    code: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    detail: String,
+}
+
+impl Telnyx {
+    /// A client; it connects when it is asked something.
+    pub fn new(settings: TelnyxSettings) -> Self {
+        Self { http: chassis::http_client(), settings }
+    }
+
+    /// Asks about one number: `GET /number_lookup/{phone}?type=carrier`.
+    ///
+    /// # Errors
+    /// As [`LookupError`] says.
+    pub async fn look_up(&self, phone: Phone) -> Result<Lookup, LookupError> {
+        let base = self.settings.url.trim_end_matches('/');
+        // The plus is part of the path, as it is.
+        let request = self
+            .http
+            .get(format!("{base}/number_lookup/{phone}?type=carrier"))
+            .bearer_auth(self.settings.key.expose())
+            .timeout(PATIENCE);
+        // An error's own text has the URL, and with it the phone.
+        let unavailable = |error: reqwest::Error| LookupError::Unavailable(error.without_url().to_string());
+        let response = request.send().await.map_err(unavailable)?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        let Data { valid_number, carrier } = response.json::<Body>().await.map_err(unavailable)?.data;
+        let (operator, line_type) = carrier.map_or((None, None), |carrier| (carrier.name, carrier.kind));
+        Ok(Lookup {
+            valid: valid_number,
+            operator: operator.and_then(kept),
+            line_type: line_type.and_then(kept),
+        })
+    }
+}
+
+/// A name as a table can hold it; none where nothing is left.
+fn kept(name: String) -> Option<String> {
+    let name: String = name.trim().chars().filter(|letter| !letter.is_control()).take(LONGEST_NAME).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+async fn refusal(response: Response) -> LookupError {
+    let (status, pause) = (response.status(), pause(response.headers()));
+    let said = match response.json::<Errors>().await {
+        Ok(Errors { errors }) => errors.first().map_or_else(
+            || status.to_string(),
+            |Error { code, title, detail }| format!("{status}, {code} {title}: {detail}"),
+        ),
+        Err(_) => status.to_string(),
+    };
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => LookupError::Throttled(pause),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => LookupError::Refused(said),
+        StatusCode::REQUEST_TIMEOUT => LookupError::Unavailable(said),
+        _ if status.is_client_error() => LookupError::Denied(said),
+        _ => LookupError::Unavailable(said),
+    }
+}
+
+/// How long to wait, by the headers of an answer.
+fn pause(headers: &HeaderMap) -> Duration {
+    let seconds = ["retry-after", "x-ratelimit-reset"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse::<u64>().ok());
+    Duration::from_secs(seconds.unwrap_or(1)).clamp(Duration::from_millis(100), LONGEST_PAUSE)
+}

@@ -1,0 +1,45 @@
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(UP).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("drop table phone_lookups, validations").await.map(drop)
+    }
+}
+
+const UP: &str = "
+create table validations (
+    -- The id of its job.
+    id uuid primary key,
+    filter jsonb not null,
+    -- Look-ups it may ask for; each is billed.
+    budget bigint not null check (budget > 0),
+    -- Phones that were looked up since then are not looked up again.
+    fresh_since timestamptz not null,
+    created_by text not null,
+    created_at timestamptz not null default now()
+);
+create index validations_recent on validations (created_at desc, id desc);
+
+-- What a provider said of a phone. It was paid for: it outlives contacts, imports and restores.
+create table phone_lookups (
+    phone_e164 text collate \"C\" primary key,
+    provider text not null,
+    -- In the provider's words.
+    line_type text,
+    operator text,
+    is_mobile boolean,
+    is_valid boolean,
+    -- Why the provider had no answer.
+    refusal text,
+    validation uuid not null,
+    looked_up_at timestamptz not null default now()
+);
+";
