@@ -22,26 +22,10 @@ pub async fn measure(wanted: impl Fn(&str) -> bool) -> Result<()> {
     let dir = stack::home().join(format!("bench/segments-{}", stack::random_hex(3)));
     std::fs::create_dir_all(&dir)?;
     let file = dir.join("numeros.db");
-    if let Ok(there) = std::env::var("NUMEROS") {
-        std::fs::hard_link(there, &file)?;
-    } else {
-        numbers::database(&file).await?;
-    }
+    numbers::database(&file).await?;
     let stack = Stack::start(&dir.join("servers")).await?;
     let arena = Arena::start(&stack, &dir, &file).await?;
-    while let Err(error) = arena.measure(&dir, &wanted).await {
-        eprintln!("HACK {error:#}");
-        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-    }
-    while std::path::Path::new("/tmp/w/hold").exists() {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        while std::path::Path::new("/tmp/w/again").exists() {
-            let _ = std::fs::remove_file("/tmp/w/again");
-            if let Err(error) = arena.measure(&dir, &wanted).await {
-                eprintln!("HACK {error:#}");
-            }
-        }
-    }
+    arena.measure(&dir, &wanted).await?;
     arena.end().await?;
     stack.remove().await?;
     std::fs::remove_dir_all(&dir)?;
