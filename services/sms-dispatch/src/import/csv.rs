@@ -1,17 +1,22 @@
-//! A CSV file of contacts: any separator, any order of columns.
+//! A CSV file of contacts: any separator, any order of columns, UTF-8 or what Excel saves where it isn't told to.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs::File,
-    io::BufReader,
+    io::{self, BufRead as _, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use csv::{ByteRecord, Position, Reader, ReaderBuilder};
+use encoding_rs::WINDOWS_1252;
 use serde::{Deserialize, Serialize};
 
 use super::raw::{Raw, RawRow};
+
+/// The longest row, in bytes. A quote that nobody closed makes one of all that follows.
+const LONGEST_ROW: usize = 1 << 20;
 
 /// Which column of the file holds which field: field → the column's name. What is not named here is found by its own
 /// name, as the database `numeros` or a contact has it.
@@ -69,11 +74,12 @@ impl Csv {
         let mut head = ByteRecord::new();
         let some = reader.read_byte_record(&mut head).with_context(said)?;
         ensure!(some, "{} is empty, expected a line that names the columns", path.display());
+        decode(&mut head, None);
         let names: Vec<String> = head
             .iter()
             .map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_lowercase())
             .collect();
-        let find = |wanted: &str| names.iter().position(|name| *name == wanted.to_lowercase());
+        let find = |wanted: &str| names.iter().position(|name| plain(name) == plain(wanted));
         let mut columns = [None; 10];
         for (column, (field, usual)) in columns.iter_mut().zip(FIELDS) {
             *column = match mapping.0.get(field) {
@@ -118,12 +124,14 @@ impl Csv {
         let mut record = ByteRecord::new();
         let mut rows = from.rows;
         for _ in 0..most {
+            reader.get_mut().left = LONGEST_ROW;
             if self.limit.is_some_and(|limit| rows >= limit)
                 || !reader.read_byte_record(&mut record).with_context(said)?
             {
                 return Ok(None);
             }
             rows += 1;
+            decode(&mut record, self.columns[0]);
             let value = |index: usize| {
                 let bytes = self.columns.get(index).copied().flatten().and_then(|column| record.get(column));
                 bytes.filter(|bytes| !bytes.is_empty()).map_or(Raw::Null, Raw::Text)
@@ -150,15 +158,72 @@ impl Csv {
     }
 }
 
-fn open(path: &Path, separator: u8) -> anyhow::Result<Reader<BufReader<File>>> {
-    let file = BufReader::with_capacity(1 << 18, File::open(path)?);
+/// Makes UTF-8 of what is none: in Windows-1252 nearly every text with an accent is none. The column of phones stays as it is,
+/// and its value is rejected for it.
+fn decode(record: &mut ByteRecord, phones: Option<usize>) {
+    if std::str::from_utf8(record.as_slice()).is_ok() {
+        return;
+    }
+    let decoded = record.iter().enumerate().map(|(column, bytes)| {
+        if phones == Some(column) || std::str::from_utf8(bytes).is_ok() {
+            return Cow::Borrowed(bytes);
+        }
+        Cow::Owned(WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned().into_bytes())
+    });
+    *record = decoded.collect();
+}
+
+/// A column's name without case and accents.
+fn plain(name: &str) -> String {
+    let accent = |letter: char| match letter {
+        'á' => 'a',
+        'é' => 'e',
+        'í' => 'i',
+        'ó' => 'o',
+        'ú' | 'ü' => 'u',
+        'ñ' => 'n',
+        other => other,
+    };
+    name.to_lowercase().chars().map(accent).collect()
+}
+
+/// A file of which one row reads no more than it may.
+struct Bounded {
+    file: BufReader<File>,
+    left: usize,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 && !buffer.is_empty() {
+            let said =
+                format!("a row is longer than {LONGEST_ROW} bytes: is there a quote that is not closed?");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, said));
+        }
+        let most = buffer.len().min(self.left);
+        let read = self.file.read(&mut buffer[..most])?;
+        self.left -= read;
+        Ok(read)
+    }
+}
+
+impl Seek for Bounded {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+fn open(path: &Path, separator: u8) -> anyhow::Result<Reader<Bounded>> {
+    let mut file = BufReader::with_capacity(1 << 18, File::open(path)?);
+    let wide = matches!(file.fill_buf()?, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+    ensure!(!wide, "it is UTF-16; save it as CSV UTF-8");
+    let file = Bounded { file, left: LONGEST_ROW };
     // A row with a field more or less is a row still: its phone decides.
     Ok(ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(file))
 }
 
 /// The separator that the first line has most of.
 fn separator(path: &Path) -> anyhow::Result<u8> {
-    use std::io::{BufRead as _, Read as _};
     let mut line = Vec::new();
     BufReader::new(File::open(path)?).take(1 << 16).read_until(b'\n', &mut line)?;
     let count = |separator: u8| line.iter().filter(|byte| **byte == separator).count();

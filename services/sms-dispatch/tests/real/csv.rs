@@ -34,6 +34,11 @@ async fn separators_marks_quotes_and_columns() -> Result<()> {
         ("no last newline", plain.trim_end().into(), Mapping::default()),
         ("empty lines", plain.replace("\n6121004702", "\n\n\r\n6121004702").into(), Mapping::default()),
         ("capitals", plain.replace("numero", " NUMERO ").into(), Mapping::default()),
+        (
+            "names with accents",
+            "Teléfono;Nombre;DIRECCIÓN\n6121004701;ANA;CALLE 1\n6121004702;BERTA;CALLE 2\n".into(),
+            Mapping::default(),
+        ),
         ("mapped", quoted.into(), mapping(&[("full_name", "nombre"), ("address", "Dirección")])),
         (
             "mapped over a name of its own",
@@ -111,5 +116,29 @@ async fn what_a_csv_file_lacks_is_named() -> Result<()> {
     let limited = world.write("tres.csv", "numero\n6121004701\n6121004702\n6121004703\n")?;
     let import = world.import_as(&Wish { limit: Some(2), ..wish(&limited) }).await?;
     ensure!(import.source_rows == Some(2) && contacts(&world).await?.len() == 2, "{import:?}");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn accents_of_windows_are_read_and_what_cannot_be_is_told() -> Result<()> {
+    let world = World::new("smscsvwin").await?;
+    // Windows-1252: Ó is 0xd3, Ñ 0xd1, ü 0xfc.
+    let content =
+        b"tel\xe9fono,nombre,direcci\xf3n\n6121004701,JOS\xc9 MU\xd1OZ,G\xfcERO 1\n612\xff1004702,BERTA,x\n\
+                    6121004703,JOS\xc3\x89,mixed\n";
+    let (import, report) = world.import(&world.write("contactos.csv", content)?).await?;
+    let found = contacts(&world).await?;
+    ensure!(found == ["1 / 6121004701 / JOSÉ MUÑOZ / GüERO 1", "3 / 6121004703 / JOSÉ / mixed"], "{found:?}");
+    ensure!(
+        import.rejected == Some(1) && report.rejected_by_reason.contains_key("phone_bad_utf8"),
+        "{report:?}"
+    );
+
+    let open = format!("numero,nombre\n6121004701,\"ANA\n{}", "6121004702,BERTA\n".repeat(100_000));
+    let said = world.refused(&wish(&world.write("abierto.csv", open)?)).await?;
+    ensure!(said.contains("is there a quote that is not closed?"), "{said}");
+    let wide: Vec<u8> = "\u{feff}numero\n6121004701\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let said = world.refused(&wish(&world.write("ancho.csv", wide)?)).await?;
+    ensure!(said.contains("UTF-16"), "{said}");
     world.is_sound().await
 }

@@ -1,9 +1,9 @@
 //! The main job, as a user would do it: a supplier's workbook in, every row accounted for; then the reports of a
-//! day of campaigns.
+//! day of campaigns, and contacts from a database of numbers.
 
-use super::demo_report;
 use super::state::Demo;
 use super::up::up;
+use super::{demo_contacts, demo_report};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Client;
@@ -57,7 +57,7 @@ struct RowError {
     error: String,
 }
 
-/// Starts everything, imports a workbook, has a day's reports made, shows what came of it.
+/// Starts everything, imports a workbook, has a day's reports made, imports contacts, shows what came of it.
 pub async fn demo() -> Result<()> {
     let demo = up().await?;
     let client = stack::http();
@@ -94,6 +94,7 @@ pub async fn demo() -> Result<()> {
     let outcome = follow(&client, &url, &login.access_token).await?;
     report(&outcome, &truth, begin.elapsed())?;
     demo_report::run(&demo, &client, &login.access_token).await?;
+    demo_contacts::run(&demo, &client, &login.access_token).await?;
     print_where(&demo);
     Ok(())
 }

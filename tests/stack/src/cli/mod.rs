@@ -2,6 +2,7 @@
 
 pub mod contacts;
 pub mod demo;
+mod demo_contacts;
 mod demo_report;
 pub mod down;
 pub mod env;
