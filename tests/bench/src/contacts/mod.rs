@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How long an import may take.
 const PATIENCE: Duration = Duration::from_secs(3 * 60 * 60);
 /// How often an import's memory is looked at; the kernel keeps the most there was.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Measures what is wanted, on servers of its own that are as durable as in production. `ROWS` says how many rows the
 /// database of numbers has: 1,000,000 unless told.
