@@ -1,5 +1,5 @@
 use anyhow::{Result, ensure};
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 use sms_dispatch::{
     domain::search::{PhoneQuery, phone, words},
     storage::search::{Filter, page},
@@ -7,7 +7,8 @@ use sms_dispatch::{
 
 const CONTACTS: i64 = 20_000;
 
-/// Names of every frequency: in each tenth row, in each two hundredth, in seven rows, and in the last six hundred alone. States
+/// Names of every frequency: in each tenth row, in each two hundredth, in seven rows, and in the last six hundred alone; three
+/// words that go together. States
 /// lie together, as in the files that contacts come from.
 async fn fill(pool: &PgPool) -> Result<()> {
     sqlx::query(
@@ -16,6 +17,7 @@ async fn fill(pool: &PgPool) -> Result<()> {
          select '+52' || (6120000000 + n * 7),
                 concat_ws(' ', case when n % 10 = 3 then 'María' else 'Ana' end, case when n % 200 = 7 then 'CATALINO' end,
                           case when n % 3000 = 11 then 'Ñandú' end, case when n > $1 - 600 then 'Norteño' end,
+                          case when n % 20 = 1 then 'DE LA CRUZ' end,
                           'Apellido' || n % 97),
                 'Calle ' || n % 31 || ' #' || n % 7, 'Municipio ' || n / 500, case when n <= $1 / 2 then 'BCS' else 'JAL' end,
                 '612', 'Ciudad ' || n / 4000, true, case when n % 5 = 0 then 'INACTIVE' else 'ACTIVE' end, 'unknown', 1, n
@@ -57,12 +59,22 @@ fn plain(text: &str) -> String {
     text.to_lowercase().chars().map(letter).collect()
 }
 
-fn has(name: &str, asked: &str) -> bool {
+/// Words that mean themselves, for everybody knows them.
+async fn common(pool: &PgPool) -> Result<Vec<String>> {
+    let words = "select unnest(most_common_elems::text::text[]) from pg_stats
+                 where schemaname = current_schema() and tablename = 'contacts_name_words'";
+    Ok(sqlx::query_scalar(words).fetch_all(pool).await?)
+}
+
+fn has(name: &str, asked: &str, common: &[String]) -> bool {
     let (name, asked) = (plain(name), plain(asked));
     let words: Vec<&str> = name.split(' ').collect();
     let mut asked: Vec<&str> = asked.split_whitespace().collect();
     let last = asked.pop().unwrap_or_default();
-    asked.iter().all(|word| words.contains(word)) && words.iter().any(|word| word.starts_with(last))
+    let last_is = |word: &str| {
+        if common.iter().any(|common| common == last) { word == last } else { word.starts_with(last) }
+    };
+    asked.iter().all(|word| words.contains(word)) && words.iter().any(|word| last_is(word))
 }
 
 /// All pages, one after another.
@@ -84,7 +96,9 @@ async fn every_page_of_a_search_is_what_a_look_at_each_contact_finds() -> Result
     let (namespace, database) = super::database("search").await?;
     let pool = &database.pool;
     fill(pool).await?;
-    let all = rows(pool).await?;
+    let (all, common) = (rows(pool).await?, common(pool).await?);
+    let knows = |word: &str| common.iter().any(|common| common == word);
+    ensure!(knows("maria") && knows("apellido1") && !knows("ma") && !knows("catal"), "{common:?}");
     for asked in [
         "maria",
         "MARÍA",
@@ -94,19 +108,25 @@ async fn every_page_of_a_search_is_what_a_look_at_each_contact_finds() -> Result
         "nandu",
         "apellido12 ana",
         "Ana Apellido1",
+        "Ana Apellido",
         "ma",
         "catalino maria",
         "nobody",
+        // A thousand, where a planner expects three.
+        "de la cruz",
+        "la cruz apellido12",
         "norteño apellido5",
     ] {
-        let expected: Vec<i64> = all.iter().filter(|row| has(&row.name, asked)).map(|row| row.id).collect();
+        let expected: Vec<i64> =
+            all.iter().filter(|row| has(&row.name, asked, &common)).map(|row| row.id).collect();
         let filter = Filter { name: words(asked), ..Filter::default() };
         for limit in [7, 51, 201] {
             ensure!(walk(pool, &filter, limit).await? == expected, "{asked:?} in pages of {limit}");
         }
         let filter = Filter { state_code: Some("JAL".into()), status: Some("ACTIVE".into()), ..filter };
-        let expected =
-            all.iter().filter(|row| has(&row.name, asked) && row.state == "JAL" && row.status == "ACTIVE");
+        let expected = all
+            .iter()
+            .filter(|row| has(&row.name, asked, &common) && row.state == "JAL" && row.status == "ACTIVE");
         let expected: Vec<i64> = expected.map(|row| row.id).collect();
         ensure!(walk(pool, &filter, 51).await? == expected, "{asked:?} of one state");
     }
@@ -142,6 +162,49 @@ async fn a_phone_is_found_whole_and_by_its_first_digits_and_an_address_by_its_wo
     .fetch_all(pool)
     .await?;
     ensure!(!found.is_empty() && found == expected, "{found:?}");
+    database.pool.close().await;
+    namespace.cleanup().await
+}
+
+#[tokio::test]
+async fn pages_of_places_are_in_the_order_of_the_ids() -> Result<()> {
+    let (namespace, database) = super::database("searchplace").await?;
+    let pool = &database.pool;
+    fill(pool).await?;
+    // Whoever opted out is found too.
+    sqlx::query("update contacts set opt_out_at = now() where source_id % 7 = 0").execute(pool).await?;
+    sqlx::query("update contacts set status = 'INVALID' where source_id % 11 = 0").execute(pool).await?;
+    sqlx::query("vacuum analyze contacts").execute(pool).await?;
+    let text = |text: &str| Some(text.to_owned());
+    let everybody = Filter::default;
+    for (filter, condition) in [
+        (Filter { state_code: text("JAL"), ..everybody() }, "state_code = 'JAL'"),
+        (Filter { city: text("Ciudad 4"), ..everybody() }, "city = 'Ciudad 4'"),
+        (Filter { municipality: text("Municipio 3"), ..everybody() }, "municipality = 'Municipio 3'"),
+        (Filter { lada: text("612"), ..everybody() }, "lada = '612'"),
+        (Filter { lada: text("55"), ..everybody() }, "lada = '55'"),
+        (Filter { status: text("INVALID"), ..everybody() }, "status = 'INVALID'"),
+        (Filter { status: text("UNKNOWN"), ..everybody() }, "status = 'UNKNOWN'"),
+        (
+            Filter {
+                city: text("Ciudad 2"),
+                state_code: text("BCS"),
+                status: text("INACTIVE"),
+                ..everybody()
+            },
+            "city = 'Ciudad 2' and state_code = 'BCS' and status = 'INACTIVE'",
+        ),
+        (
+            Filter { city: text("Ciudad 2"), state_code: text("JAL"), ..everybody() },
+            "city = 'Ciudad 2' and state_code = 'JAL'",
+        ),
+    ] {
+        let statement = format!("select id from contacts where {condition} order by id");
+        let expected: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(pool).await?;
+        for limit in [51, 1_001] {
+            ensure!(walk(pool, &filter, limit).await? == expected, "{condition} in pages of {limit}");
+        }
+    }
     database.pool.close().await;
     namespace.cleanup().await
 }
