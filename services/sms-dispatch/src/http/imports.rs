@@ -114,7 +114,7 @@ const ACCEPTED: &str = "Importación recibida y encolada para procesamiento";
 #[utoipa::path(
     post, path = "/api/v1/contacts/imports", tag = "contacts",
     params(Choices, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera importación")),
-    request_body(content = ImportForm, content_type = "multipart/form-data", description = "numeros.db o CSV; con Content-Type application/json: {object_key, consent_basis, dry_run, limit, mapping}"),
+    request_body(content((ImportForm = "multipart/form-data"), (Stored = "application/json")), description = "numeros.db o CSV como campo file; o, en JSON, un archivo que ya está en el bucket: sus opciones van entonces en el cuerpo"),
     responses(
         (status = 202, body = Accepted), (status = 400, description = "Sin archivo, o una opción inválida"),
         (status = 401), (status = 403), (status = 409, description = "Idempotency-Key ya usada con otra petición"),
