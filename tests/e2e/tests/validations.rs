@@ -233,6 +233,30 @@ async fn a_provider_that_throttles_and_fails_is_asked_again() -> Result<()> {
 }
 
 #[tokio::test]
+async fn answers_that_are_lost_count_against_the_budget() -> Result<()> {
+    let world = World::new("lookuplost", |options| options).await?;
+    world.contacts(60).await?;
+    world.telnyx.fail_next(&[200, 200, 200]);
+    let done = world.ended(&world.start(&everybody(40)).await?).await?;
+    ensure!(done["status"] == "completed" && done["spent"] == 40, "{done}");
+    let billed: u32 = world.telnyx.billed().values().sum();
+    ensure!(billed <= 40, "{billed} were billed of 40");
+    ensure!(done["processed"] == 37, "three were paid for in vain: {done}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_provider_that_never_answers_ends_the_validation() -> Result<()> {
+    let world = World::new("lookupdown", |options| options.env("LOOKUP_MAX_ATTEMPTS", 2)).await?;
+    world.contacts(3).await?;
+    world.telnyx.fail_next(&[503; 1_000]);
+    let done = world.ended(&world.start(&everybody(40)).await?).await?;
+    ensure!(done["status"] == "failed" && done["spent"] == 0, "{done}");
+    ensure!(done["error"].as_str().is_some_and(|error| error.contains("503")), "{done}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_worker_that_dies_goes_on_within_the_budget() -> Result<()> {
     let mut world = World::new("lookupkill", |options| options).await?;
     let phones = world.contacts(400).await?;

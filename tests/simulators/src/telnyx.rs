@@ -115,7 +115,7 @@ impl Telnyx {
         self.shared.state().requests
     }
 
-    /// Lets the next requests fail, with these statuses.
+    /// Lets the next requests fail, with these statuses; 200 is an answer that breaks off, and is billed.
     pub fn fail_next(&self, statuses: &[u16]) {
         self.shared.state().failures = statuses.iter().rev().copied().collect();
     }
@@ -174,6 +174,9 @@ async fn look_up(
     } else if limited {
         let detail = "You have exceeded the maximum number of allowed requests.";
         refusal(StatusCode::TOO_MANY_REQUESTS, "10011", "Too many requests", detail)
+    } else if failure == Some(200) {
+        *shared.state().billed.entry(phone.to_string()).or_default() += 1;
+        HttpResponse::Ok().content_type("application/json").body("{\"data\":{")
     } else if let Some(status) = failure {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         refusal(status, "10007", "Unexpected error", "An unexpected error occurred.")

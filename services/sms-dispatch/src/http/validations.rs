@@ -94,7 +94,7 @@ pub(super) struct ValidationView {
 
 impl ValidationView {
     fn of(validation: Validation, job: &Job) -> Self {
-        let (progress, account) = (job.progress, validate_contacts::account(job));
+        let progress = job.progress;
         let running = job.state == State::Running;
         let seconds = job.started_at.filter(|_| running).map(|since| (Utc::now() - since).as_seconds_f64());
         let rate = seconds
@@ -107,12 +107,12 @@ impl ValidationView {
             status: job.state.name(),
             filter: validation.filter,
             budget: validation.budget,
-            spent: account.spent,
+            spent: validation.spent,
             total: progress.total,
             processed: progress.processed,
             answered: progress.successful,
             refused: progress.failed,
-            changed: account.changed,
+            changed: validate_contacts::changed(job),
             percent: progress
                 .total
                 .filter(|total| *total > 0)

@@ -37,7 +37,7 @@ pub const KIND: &str = "sms.validations";
 const PROVIDER: &str = "telnyx";
 /// Contacts a transaction: what a worker that dies can have paid for in vain.
 const BATCH: i64 = 50;
-/// How often a number is asked for again where the provider asks for a pause or does not answer.
+/// How often a number is asked for again where the provider asks for a pause or says that it can't answer.
 const TRIES: u32 = 5;
 
 /// Validates contacts. One at a time in all workers: the account's limit is one.
@@ -56,8 +56,6 @@ struct Place {
     total: Option<i64>,
     /// The last contact that was asked about.
     after: i64,
-    /// Look-ups that were paid for, or may have been.
-    spent: i64,
     /// Answers, refusals, and contacts that changed.
     answered: i64,
     refused: i64,
@@ -132,12 +130,13 @@ impl ValidateContacts {
                 LookupError::Denied(_) => {
                     return Err(Unanswered { free: true, why: JobError::fail(error) });
                 }
+                // Asked for again, it might be billed again, and nobody would have counted it.
+                LookupError::Lost(_) => return Err(Unanswered { free: false, why: JobError::retry(error) }),
                 LookupError::Throttled(pause) => *pause,
                 _ => self.settings.pause * tries,
             };
             if tries >= TRIES {
-                let free = matches!(error, LookupError::Throttled(_));
-                return Err(Unanswered { free, why: JobError::retry(error) });
+                return Err(Unanswered { free: true, why: JobError::retry(error) });
             }
             tracing::debug!(phone = phone.masked(), tries, %error, "a look-up is tried again");
             run.stopping().run_until_cancelled(tokio::time::sleep(pause)).await.ok_or_else(stopped)?;
@@ -179,7 +178,8 @@ struct Unanswered {
 impl Work for ValidateContacts {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
         let validation = validations::get(&self.pool, run.job.id).await.map_err(JobError::retry)?;
-        let validation = validation.ok_or_else(|| JobError::fail(anyhow!("the job has no validation")))?;
+        let mut validation =
+            validation.ok_or_else(|| JobError::fail(anyhow!("the job has no validation")))?;
         let provider = self.provider.as_ref().ok_or_else(|| {
             JobError::fail(anyhow!("No hay proveedor de consultas configurado (TELNYX_API_KEY)"))
         })?;
@@ -194,7 +194,7 @@ impl Work for ValidateContacts {
             place.total = Some(total);
             self.commit(run, transaction, &place).await?;
         }
-        while self.batch(run, provider, &validation, &mut place).await? {
+        while self.batch(run, provider, &mut validation, &mut place).await? {
             run.proceed()?;
         }
         Ok(Outcome::Done(result(&validation, &place)))
@@ -206,7 +206,7 @@ impl Work for ValidateContacts {
             Some(checkpoint) => serde_json::from_value(checkpoint.clone()).context("the job's checkpoint")?,
             None => Place::default(),
         };
-        let details = json!({"state": job.state.name(), "error": job.error, "spent": place.spent, "changed": place.changed});
+        let details = json!({"state": job.state.name(), "error": job.error, "processed": job.progress.processed, "changed": place.changed});
         audit::record(conn, actor, "validation_ended", Some(&job.id.to_string()), &details).await?;
         Ok(())
     }
@@ -219,10 +219,10 @@ impl ValidateContacts {
         &self,
         run: &JobRun,
         provider: &Telnyx,
-        validation: &Validation,
+        validation: &mut Validation,
         place: &mut Place,
     ) -> Result<bool, JobError> {
-        let room = (validation.budget - place.spent).min(BATCH);
+        let room = (validation.budget - validation.spent).min(BATCH);
         if room <= 0 {
             return Ok(false);
         }
@@ -230,7 +230,9 @@ impl ValidateContacts {
         let due = validations::next(&mut transaction, validation, place.after, room).await;
         let due = due.map_err(JobError::retry)?;
         let Some((last, _)) = due.last().cloned() else { return Ok(false) };
-        place.spent += due.len() as i64;
+        let spent = validations::spend(&mut transaction, validation.id, due.len() as i64).await;
+        validation.spent = spent.map_err(JobError::retry)?;
+        // The place is the same: an attempt that gets no further counts as one without progress.
         self.commit(run, transaction, place).await?;
 
         let batch = self.ask(run, provider, due.into_iter().map(|(_, phone)| phone).collect()).await;
@@ -240,7 +242,8 @@ impl ValidateContacts {
         let refused = batch.asked.iter().filter(|asked| asked.answer.is_err()).count() as i64;
         place.refused += refused;
         place.answered += batch.asked.len() as i64 - refused;
-        place.spent -= batch.free;
+        let spent = validations::spend(&mut transaction, validation.id, -batch.free).await;
+        validation.spent = spent.map_err(JobError::retry)?;
         if batch.broken_off.is_none() {
             place.after = last;
         }
@@ -255,8 +258,8 @@ fn result(validation: &Validation, place: &Place) -> Value {
         "answered": place.answered,
         "refused": place.refused,
         "changed": place.changed,
-        "spent": place.spent,
-        "budget_used_up": place.spent >= validation.budget,
+        "spent": validation.spent,
+        "budget_used_up": validation.spent >= validation.budget,
     })
 }
 
@@ -282,17 +285,7 @@ pub fn sweeper(pool: PgPool, settings: &LookupSettings) -> Sweeper<Validate, fn(
     Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> Validate).again_after(settings.lease)
 }
 
-/// A validation's own account of itself, for its readers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Account {
-    pub spent: i64,
-    pub changed: i64,
-}
-
-/// What its job says it spent and changed.
-pub fn account(job: &Job) -> Account {
-    let number = |name: &str| {
-        job.checkpoint.as_ref().and_then(|checkpoint| checkpoint.get(name)?.as_i64()).unwrap_or_default()
-    };
-    Account { spent: number("spent"), changed: number("changed") }
+/// How many contacts changed by it, as its job says.
+pub fn changed(job: &Job) -> i64 {
+    job.checkpoint.as_ref().and_then(|checkpoint| checkpoint.get("changed")?.as_i64()).unwrap_or_default()
 }

@@ -42,9 +42,12 @@ pub enum LookupError {
     /// There will be none for us, whatever the number: the credential, the account, the address.
     #[error("Telnyx refuses us: {0}")]
     Denied(String),
-    /// Not now. It is not known whether the request was counted, and so billed, where the answer is what is missing.
-    #[error("Telnyx does not answer: {0}")]
+    /// Not now: there is no connection, or an error in place of an answer. Nothing was looked up.
+    #[error("Telnyx can't be asked: {0}")]
     Unavailable(String),
+    /// The answer did not come, or not whole: it may have been billed.
+    #[error("Telnyx's answer was lost: {0}")]
+    Lost(String),
 }
 
 #[derive(Deserialize)]
@@ -98,12 +101,15 @@ impl Telnyx {
             .bearer_auth(self.settings.key.expose())
             .timeout(PATIENCE);
         // An error's own text has the URL, and with it the phone.
-        let unavailable = |error: reqwest::Error| LookupError::Unavailable(error.without_url().to_string());
-        let response = request.send().await.map_err(unavailable)?;
+        let lost = |error: reqwest::Error| LookupError::Lost(error.without_url().to_string());
+        let response = request.send().await.map_err(|error| match error.is_connect() {
+            true => LookupError::Unavailable(error.without_url().to_string()),
+            false => lost(error),
+        })?;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }
-        let Data { valid_number, carrier } = response.json::<Body>().await.map_err(unavailable)?.data;
+        let Data { valid_number, carrier } = response.json::<Body>().await.map_err(lost)?.data;
         let (operator, line_type) = carrier.map_or((None, None), |carrier| (carrier.name, carrier.kind));
         Ok(Lookup {
             valid: valid_number,
@@ -131,7 +137,7 @@ async fn refusal(response: Response) -> LookupError {
     match status {
         StatusCode::TOO_MANY_REQUESTS => LookupError::Throttled(pause),
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => LookupError::Refused(said),
-        StatusCode::REQUEST_TIMEOUT => LookupError::Unavailable(said),
+        StatusCode::REQUEST_TIMEOUT => LookupError::Lost(said),
         _ if status.is_client_error() => LookupError::Denied(said),
         _ => LookupError::Unavailable(said),
     }

@@ -16,6 +16,8 @@ pub struct Validation {
     pub id: Uuid,
     pub filter: Segment,
     pub budget: i64,
+    /// Look-ups that were billed, or may have been.
+    pub spent: i64,
     pub fresh_since: DateTime<Utc>,
     pub created_by: String,
     pub created_at: DateTime<Utc>,
@@ -28,6 +30,7 @@ impl FromRow<'_, PgRow> for Validation {
             id: row.try_get("id")?,
             filter: serde_json::from_value(filter).map_err(|error| sqlx::Error::Decode(error.into()))?,
             budget: row.try_get("budget")?,
+            spent: row.try_get("spent")?,
             fresh_since: row.try_get("fresh_since")?,
             created_by: row.try_get("created_by")?,
             created_at: row.try_get("created_at")?,
@@ -56,6 +59,15 @@ pub async fn insert(
     .execute(conn)
     .await
     .map(drop)
+}
+
+/// Counts look-ups that are about to be asked for, or, below zero, some that were not billed after all. Gives what is spent.
+pub async fn spend(conn: &mut PgConnection, id: Uuid, lookups: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar("update validations set spent = spent + $2 where id = $1 returning spent")
+        .bind(id)
+        .bind(lookups)
+        .fetch_one(conn)
+        .await
 }
 
 /// One of them.

@@ -21,6 +21,8 @@ create table validations (
     filter jsonb not null,
     -- Look-ups it may ask for; each is billed.
     budget bigint not null check (budget > 0),
+    -- Those that were billed, or may have been; written before they are asked for.
+    spent bigint not null default 0 check (spent between 0 and budget),
     -- Phones that were looked up since then are not looked up again.
     fresh_since timestamptz not null,
     created_by text not null,
