@@ -146,7 +146,7 @@ async fn undo(
     differences(tally, "undo", &catalog(arena).await?, &before);
     // The change log tells of each product once.
     let (changes, products): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), count(DISTINCT product_id) FROM import_changes WHERE import_id = $1::uuid",
+        "SELECT count(*), count(DISTINCT product_id) FROM import_ledger WHERE import_id = $1::uuid",
     )
     .bind(&task)
     .fetch_one(&arena.pool)

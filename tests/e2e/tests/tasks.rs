@@ -207,7 +207,7 @@ async fn the_rejected_rows_of_a_file_can_be_sent_again() -> Result<()> {
     ensure!(status["corrige"] == task.as_str() && status["progress"]["total"] == 25, "{status:#}");
     let rejected: Vec<_> = first.rejected().map(|row| row.fila).collect();
     let corrected: Vec<i32> =
-        sqlx::query_scalar("SELECT row_number FROM import_changes WHERE import_id = $1::uuid ORDER BY 1")
+        sqlx::query_scalar("SELECT row_number FROM import_ledger WHERE import_id = $1::uuid ORDER BY 1")
             .bind(id(&status)?)
             .fetch_all(&scene.platform.catalog().await?)
             .await?;

@@ -148,8 +148,16 @@ async fn of_changes_without_a_version_nothing_is_known_and_nothing_touched() -> 
     let task = import(&supplier, &Upload::new(&file, SUPPLIER).replacing(true)).await?;
     let after = catalog(&pool).await?;
     let old: Vec<String> = sqlx::query_scalar(
-        "update import_changes set version = null, before = null
-         where import_id = $1::uuid and row_number % 2 = 0 returning product_id",
+        "with all_of_them as (select * from import_ledger where import_id = $1::uuid),
+         runs as (delete from import_creations where import_id = $1::uuid),
+         kept as (
+             insert into import_changes (import_id, row_number, product_id, action, version)
+             select import_id, row_number, product_id, action, case when row_number % 2 = 1 then version end
+             from all_of_them where action = 'created'),
+         updates as (
+             update import_changes set version = null, before = null
+             where import_id = $1::uuid and row_number % 2 = 0)
+         select product_id from all_of_them where row_number % 2 = 0",
     )
     .bind(&task)
     .fetch_all(&pool)

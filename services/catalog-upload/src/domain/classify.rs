@@ -50,6 +50,11 @@ pub struct Decision {
     pub duplicate: bool,
 }
 
+impl Decision {
+    /// That of a row that met nothing.
+    pub const CREATE: Self = Self { outcome: Outcome::Create, duplicate: false };
+}
+
 /// A product as it stands after the rows so far.
 struct Standing<'a> {
     id: &'a str,
@@ -63,14 +68,16 @@ struct Standing<'a> {
 /// `existing` must hold every product whose id or codigo equals the id or codigo of a row of the batch
 /// (more do no harm). Batches may be of any size: what an earlier batch of the same import wrote is
 /// recognised by `from_this_file`, so the outcome of a row doesn't depend on where batches end.
-pub fn classify(
-    rows: &[ProductRow],
-    existing: &[ExistingProduct],
+pub fn classify<'a>(
+    rows: impl IntoIterator<Item = &'a ProductRow>,
+    existing: &'a [ExistingProduct],
     import: ImportContext<'_>,
 ) -> Vec<Decision> {
-    let mut products: Vec<Standing<'_>> = Vec::with_capacity(existing.len() + rows.len());
-    let mut by_id: HashMap<&str, usize> = HashMap::with_capacity(existing.len() + rows.len());
-    let mut by_code: HashMap<&str, usize> = HashMap::with_capacity(existing.len() + rows.len());
+    let rows = rows.into_iter();
+    let count = rows.size_hint().0;
+    let mut products: Vec<Standing<'_>> = Vec::with_capacity(existing.len() + count);
+    let mut by_id: HashMap<&str, usize> = HashMap::with_capacity(existing.len() + count);
+    let mut by_code: HashMap<&str, usize> = HashMap::with_capacity(existing.len() + count);
     for product in existing {
         by_id.insert(&product.id, products.len());
         by_code.insert(&product.codigo, products.len());
@@ -82,7 +89,7 @@ pub fn classify(
         });
     }
 
-    let mut decisions = Vec::with_capacity(rows.len());
+    let mut decisions = Vec::with_capacity(count);
     for row in rows {
         let same_id = by_id.get(row.id.as_str()).copied();
         let same_code = by_code.get(row.codigo.as_str()).copied();
@@ -90,7 +97,7 @@ pub fn classify(
             by_id.insert(&row.id, products.len());
             by_code.insert(&row.codigo, products.len());
             products.push(Standing { id: &row.id, codigo: &row.codigo, own: true, from_this_file: true });
-            decisions.push(Decision { outcome: Outcome::Create, duplicate: false });
+            decisions.push(Decision::CREATE);
             continue;
         };
         let outcome = match refusal(row, same_id, same_code, &products, import.replace) {

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Decision, ExistingProduct, ImportContext, Outcome, ProductRow, Summary, classify};
+use super::{Decision, ExistingProduct, ImportContext, Outcome, ProductRow, Seen, Summary, classify};
 
 fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
     ProductRow {
@@ -157,20 +157,33 @@ fn apply(products: &mut Vec<ExistingProduct>, row: &ProductRow, outcome: &Outcom
     }
 }
 
+/// The products that rows can meet.
+fn met<'a>(
+    products: &[ExistingProduct],
+    rows: impl IntoIterator<Item = &'a ProductRow> + Clone,
+) -> Vec<ExistingProduct> {
+    let meets = |product: &&ExistingProduct| {
+        rows.clone().into_iter().any(|row| row.id == product.id || row.codigo == product.codigo)
+    };
+    products.iter().filter(meets).cloned().collect()
+}
+
 fn keys() -> impl Strategy<Value = Vec<(u8, u8)>> {
-    proptest::collection::vec((0u8..8, 0u8..8), 0..40)
+    proptest::collection::vec((0u8..16, 0u8..16), 0..40)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever the size of the batches, the outcome is that of one row at a time.
+    /// Whatever the size of the batches, and whether the rows that are apart are created without a look or all are
+    /// looked up, the outcome is that of one row at a time.
     #[test]
     fn batches_do_not_matter(
-        existing in proptest::collection::btree_map(0u8..8, (0u8..8, any::<bool>()), 0..8),
+        existing in proptest::collection::btree_map(0u8..16, (0u8..16, any::<bool>()), 0..8),
         keys in keys(),
         sizes in proptest::collection::vec(1usize..12, 1..20),
         replace in any::<bool>(),
+        ahead in any::<bool>(),
     ) {
         let mut codes = std::collections::HashSet::new();
         let existing: Vec<_> = existing
@@ -190,18 +203,36 @@ proptest! {
         let expected: Vec<_> = rows.iter().map(|row| model(&mut expected_products, row, replace)).collect();
 
         let mut products = existing.clone();
+        let mut seen = Seen::nothing(40);
+        let mut believed = ahead;
         let mut decisions = Vec::new();
         let mut summary = Summary::default();
         let (mut rest, mut sizes) = (&rows[..], sizes.iter().cycle());
         while !rest.is_empty() {
             let size = sizes.next().copied().unwrap_or(1).min(rest.len());
             let (batch, after) = rest.split_at(size);
-            let met: Vec<_> = products
-                .iter()
-                .filter(|product| batch.iter().any(|row| row.id == product.id || row.codigo == product.codigo))
-                .cloned()
-                .collect();
-            let decided = classify(batch, &met, import(replace));
+            let apart = seen.apart(batch);
+            let ahead = ahead && {
+                // What the unique constraints would say.
+                let mut rows = batch.iter().zip(&apart).filter(|(_, apart)| **apart);
+                rows.all(|(row, _)| {
+                    products.iter().all(|product| product.id != row.id && product.codigo != row.codigo)
+                })
+            };
+            believed &= ahead;
+            let decided = if ahead && believed {
+                let mut with_new = products.clone();
+                for (row, _) in batch.iter().zip(&apart).filter(|(_, apart)| **apart) {
+                    apply(&mut with_new, row, &Outcome::Create);
+                }
+                let others = || batch.iter().zip(&apart).filter(|(_, apart)| !**apart).map(|(row, _)| row);
+                let met = met(&with_new, others());
+                let mut decided = classify(others(), &met, import(replace)).into_iter();
+                let next = |apart: &bool| if *apart { Some(Decision::CREATE) } else { decided.next() };
+                apart.iter().map_while(next).collect()
+            } else {
+                classify(batch, &met(&products, batch), import(replace))
+            };
             let mut part = Summary::default();
             for (row, decision) in batch.iter().zip(&decided) {
                 apply(&mut products, row, &decision.outcome);

@@ -104,16 +104,27 @@ impl Reader {
     /// What the parser met; nothing can be read after that.
     pub fn next_batch(&mut self, max_rows: usize) -> Result<Option<Vec<RawRow>>, FileError> {
         let mut batch = Vec::with_capacity(max_rows.min(4 * CHUNK));
-        let first_row = self.first_row.load(Ordering::Relaxed);
-        while batch.len() < max_rows {
-            match self.pending.pop_front() {
-                Some(row) if row.number < first_row => {}
-                Some(row) => batch.push(row),
-                None if self.ended => break,
-                None => self.receive()?,
-            }
+        while batch.len() < max_rows && self.has_more()? {
+            batch.extend(self.pending.pop_front());
         }
         Ok(if batch.is_empty() { None } else { Some(batch) })
+    }
+
+    /// Whether there is a row to come. Blocks until that is known.
+    ///
+    /// # Errors
+    /// As [`Self::next_batch`].
+    pub fn has_more(&mut self) -> Result<bool, FileError> {
+        let first_row = self.first_row.load(Ordering::Relaxed);
+        loop {
+            while self.pending.front().is_some_and(|row| row.number < first_row) {
+                self.pending.pop_front();
+            }
+            if self.ended || !self.pending.is_empty() {
+                return Ok(!self.pending.is_empty());
+            }
+            self.receive()?;
+        }
     }
 
     /// Leaves out the rows before this row number. Can't go back.

@@ -5,6 +5,9 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt as _,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    thread,
 };
 
 use memchr::memmem::Finder;
@@ -40,15 +43,42 @@ pub(super) fn inspect(file: &mut File, limits: &Limits) -> Result<Guarded, FileE
     let size = file.seek(SeekFrom::End(0))?;
     let mut buffer = vec![0; BUFFER];
     count_parts(file, &mut buffer, limits)?;
-    file.seek(SeekFrom::Start(0))?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(zip_error)?;
+    let whole = Whole { size, inflated: AtomicU64::new(0), next: AtomicUsize::new(0) };
+    // Nobody waits for anything but this now, and most of a workbook is one sheet and one table of strings.
+    let (mine, other) = thread::scope(|scope| {
+        let other = scope.spawn(|| inspect_parts(file, &whole, limits));
+        let mine = inspect_parts(file, &whole, limits);
+        // A panic of the other thread is this one's.
+        (mine, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let mut guarded = mine?;
+    guarded.rows.extend(other?.rows);
+    Ok(guarded)
+}
+
+/// What the threads that inspect a file share.
+struct Whole {
+    size: u64,
+    /// Bytes inflated so far. Parts that share their compressed bytes are inflated each, so the sum is measured
+    /// against the file as well.
+    inflated: AtomicU64,
+    /// The part that is inspected next.
+    next: AtomicUsize,
+}
+
+/// Inspects parts until none is left.
+fn inspect_parts(file: &File, whole: &Whole, limits: &Limits) -> Result<Guarded, FileError> {
+    let mut buffer = vec![0; BUFFER];
+    let mut archive = ZipArchive::new(BufReader::new(Places::new(file))).map_err(zip_error)?;
     let mut guarded = Guarded::default();
-    let mut inflated = 0;
-    for index in 0..archive.len() {
+    loop {
+        // From the last to the first: writers put sheets and strings, which take longest, behind the small ones.
+        let taken = whole.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(index) = archive.len().checked_sub(taken) else { return Ok(guarded) };
         let part = archive.by_index(index).map_err(zip_error)?;
         let name = part.name().map_err(zip_error)?.replace('\\', "/");
         let compressed = part.compressed_size();
-        let mut part = Counted { part, bytes: 0, compressed, before: inflated, file_size: size, limits };
+        let mut part = Counted { part, bytes: 0, compressed, whole, limits };
         let lower = name.to_ascii_lowercase();
         if lower.ends_with(".xml") || lower.ends_with(".rels") {
             let rows = xml_part(&mut part, &lower, &mut buffer, limits)?;
@@ -58,9 +88,39 @@ pub(super) fn inspect(file: &mut File, limits: &Limits) -> Result<Guarded, FileE
         } else {
             other_part(&mut part, &mut buffer)?;
         }
-        inflated += part.bytes;
     }
-    Ok(guarded)
+}
+
+/// A file that is read at places of its own, whatever others read of it meanwhile.
+struct Places<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl<'a> Places<'a> {
+    const fn new(file: &'a File) -> Self {
+        Self { file, at: 0 }
+    }
+}
+
+impl Read for Places<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Places<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (from, by) = match to {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::End(by) => (self.file.metadata()?.len(), by),
+            SeekFrom::Current(by) => (self.at, by),
+        };
+        self.at = from.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
 }
 
 /// Refuses an archive of too many parts before anything makes a list of them: two million fit in 100 MB, and
@@ -143,10 +203,7 @@ struct Counted<'a, R> {
     part: R,
     bytes: u64,
     compressed: u64,
-    /// Bytes inflated of the parts before. Parts that share their compressed bytes are inflated each, so the
-    /// sum is measured against the file as well.
-    before: u64,
-    file_size: u64,
+    whole: &'a Whole,
     limits: &'a Limits,
 }
 
@@ -158,7 +215,7 @@ impl<R: Read> Counted<'_, R> {
             .read(buffer)
             .map_err(|error| FileError::unreadable(&error, "una de sus partes no se puede descomprimir"))?;
         self.bytes += read as u64;
-        let total = self.before + self.bytes;
+        let total = self.whole.inflated.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
         if total > self.limits.max_inflated_bytes {
             let max = self.limits.max_inflated_bytes / MB;
             return Err(FileError::hostile(format!("se descomprime a más de {max} MB")));
@@ -166,7 +223,7 @@ impl<R: Read> Counted<'_, R> {
         let exceeds = |bytes: u64, packed: u64| {
             bytes > Limits::RATIO_FLOOR && bytes / packed.max(1) > self.limits.max_ratio
         };
-        if exceeds(self.bytes, self.compressed) || exceeds(total, self.file_size) {
+        if exceeds(self.bytes, self.compressed) || exceeds(total, self.whole.size) {
             return Err(FileError::hostile(format!("se descomprime más de {} veces", self.limits.max_ratio)));
         }
         Ok(read)

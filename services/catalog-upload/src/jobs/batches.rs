@@ -55,11 +55,6 @@ impl Batch {
         self.valid.len() + self.invalid.len()
     }
 
-    /// The ids and codes of its valid rows.
-    pub fn keys(&self) -> (Vec<&str>, Vec<&str>) {
-        self.valid.iter().map(|row| (row.id.as_str(), row.codigo.as_str())).unzip()
-    }
-
     /// Leaves out all rows but these.
     pub fn keep(&mut self, rows: &HashSet<u32>) {
         self.valid.retain(|row| rows.contains(&row.row));
@@ -68,35 +63,28 @@ impl Batch {
     }
 }
 
+/// Batches as they are read.
+pub type Batches = mpsc::Receiver<Result<Batch, FileError>>;
+
 /// Reads the rows after `after_row` (0 for all). A few batches are held at most; dropping the receiver ends
 /// the reading.
-pub fn read(
-    path: PathBuf,
-    kind: FileKind,
-    limits: Limits,
-    after_row: u32,
-    batch_rows: usize,
-) -> mpsc::Receiver<Result<Batch, FileError>> {
+pub fn read(path: PathBuf, kind: FileKind, limits: Limits, after_row: u32, batch_rows: usize) -> Batches {
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
         let read_all = || -> Result<(), FileError> {
             let mut reader = files::open(&path, kind, &limits)?;
             reader.skip_to(after_row + 1);
-            // A batch leaves when the next is read: the last one then knows how many rows there are.
-            let mut ready: Option<Batch> = None;
-            // Small ones first, so that writing begins while most of the file is still to be read.
+            // Small ones first, so that writing begins while most of the file is still to be read; and each not so
+            // much larger than the one before that the writer would wait for it.
             let mut size = batch_rows.min(FIRST_ROWS);
             while let Some(rows) = reader.next_batch(size)? {
-                size = batch_rows.min(size * 2);
-                let next = Batch::validate(rows, &reader);
-                if ready.replace(next).is_some_and(|batch| sender.blocking_send(Ok(batch)).is_err()) {
+                size = batch_rows.min(size + size / 2);
+                // The last batch knows how many rows there are: so it has to be known to be the last.
+                reader.has_more()?;
+                if sender.blocking_send(Ok(Batch::validate(rows, &reader))).is_err() {
+                    // Nobody listens where the import was given up.
                     return Ok(());
                 }
-            }
-            if let Some(mut last) = ready {
-                last.total_hint = reader.total_hint();
-                // Nobody listens where the import was given up.
-                let _ = sender.blocking_send(Ok(last));
             }
             Ok(())
         };

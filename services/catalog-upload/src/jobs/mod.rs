@@ -6,6 +6,7 @@ mod checkpoint;
 mod plan_batch;
 pub mod process_import;
 pub mod undo_import;
+mod write_ahead;
 mod write_batch;
 
 pub use write_batch::{Change, publish_changes};

@@ -2,7 +2,10 @@
 
 use sea_orm::sqlx::PgConnection;
 
-use super::{batches::Batch, write_batch::Sorted};
+use super::{
+    batches::Batch,
+    write_batch::{Sorted, keys},
+};
 use crate::{
     domain::{Summary, classify},
     storage::{batch as table, imports::Import, ledger},
@@ -10,7 +13,7 @@ use crate::{
 
 /// Notes the plan and the refused rows of a batch; gives its counts.
 pub async fn plan_batch(conn: &mut PgConnection, import: &Import, batch: &Batch) -> anyhow::Result<Summary> {
-    let (ids, codes) = batch.keys();
+    let (ids, codes) = keys(&batch.valid);
     let proveedor_id = &import.source.proveedor_id;
     let existing = table::matching_planned(conn, &ids, &codes, import.id, proveedor_id).await?;
     let sorted = Sorted::of(batch, classify(&batch.valid, &existing, import.into()));

@@ -13,13 +13,13 @@ use failpoints::Point;
 use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
 use messaging::{Backoff, Context, Handler, JobError};
 use outbox::Meta;
-use sea_orm::sqlx::{PgConnection, PgPool};
+use sea_orm::sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use serde_json::Value;
 use tempfile::TempPath;
 use uuid::Uuid;
 
 use super::{
-    batches::{self, Batch},
+    batches::{self, Batch, Batches},
     checkpoint::{Checkpoint, Phase},
     plan_batch::plan_batch,
     write_batch::write_batch,
@@ -147,10 +147,10 @@ impl Work for ProcessImports {
 }
 
 /// One claim's work on an import.
-struct Pass<'a> {
-    resources: &'a Resources,
-    run: &'a JobRun,
-    import: &'a Import,
+pub(super) struct Pass<'a> {
+    pub(super) resources: &'a Resources,
+    pub(super) run: &'a JobRun,
+    pub(super) import: &'a Import,
     file: &'a Path,
     kind: FileKind,
 }
@@ -159,29 +159,51 @@ impl Pass<'_> {
     /// Goes on after the checkpoint, each batch in a transaction of its own.
     async fn by_batches(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
         let mut batches = self.read(checkpoint.last_row);
+        if checkpoint.phase == Phase::Write && checkpoint.last_row == 0 {
+            for batch in self.write_ahead(&mut batches, checkpoint).await? {
+                self.next(&batch, checkpoint).await?;
+            }
+        }
         while let Some(batch) = batches.recv().await {
             let batch = self.selected(batch.map_err(file_error)?, checkpoint.last_row).await?;
-            let next = self.apply(&batch, checkpoint).await?;
-            *checkpoint = next;
-            self.run.proceed()?;
+            self.next(&batch, checkpoint).await?;
         }
         Ok(())
     }
 
+    async fn next(&self, batch: &Batch, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
+        *checkpoint = self.apply(batch, checkpoint).await?;
+        self.run.proceed()
+    }
+
     /// Writes a batch, its ledger and its checkpoint in one transaction.
     async fn apply(&self, batch: &Batch, before: &Checkpoint) -> Result<Checkpoint, JobError> {
-        let import = self.import;
         let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
         let written = async {
-            ledger::record_warnings(&mut transaction, import.id, &batch.warnings).await?;
             if before.phase == Phase::Plan {
-                return plan_batch(&mut transaction, import, batch).await;
+                return plan_batch(&mut transaction, self.import, batch).await;
             }
             let version = table::begin(&mut transaction).await?;
-            write_batch(&mut transaction, import, version, batch).await
+            write_batch(&mut transaction, self.import, version, batch).await
         };
+        let written = written.await.map_err(JobError::Retry)?;
+        self.commit(transaction, batch, before, &written).await
+    }
+
+    /// Commits a batch that is written, with its warnings and its checkpoint.
+    pub(super) async fn commit(
+        &self,
+        mut transaction: Transaction<'_, Postgres>,
+        batch: &Batch,
+        before: &Checkpoint,
+        written: &Summary,
+    ) -> Result<Checkpoint, JobError> {
+        let import = self.import;
+        ledger::record_warnings(&mut transaction, import.id, &batch.warnings)
+            .await
+            .map_err(JobError::retry)?;
         let mut summary = before.summary();
-        summary.add(&written.await.map_err(JobError::Retry)?);
+        summary.add(written);
         let mut checkpoint = before.clone().with(&summary);
         checkpoint.last_row = batch.last_row;
         checkpoint.ignored.clone_from(&batch.ignored_columns);
@@ -192,7 +214,7 @@ impl Pass<'_> {
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
         tracing::debug!(import = %import.id, rows = batch.rows(), last_row = batch.last_row, "batch written");
-        self.show(version, &progress).await;
+        self.show(version, &progress);
         Ok(checkpoint)
     }
 
@@ -252,7 +274,7 @@ impl Pass<'_> {
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
         *checkpoint = written;
-        self.show(version, &progress).await;
+        self.show(version, &progress);
         Ok(true)
     }
 
@@ -271,14 +293,14 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn read(&self, after_row: u32) -> tokio::sync::mpsc::Receiver<Result<Batch, FileError>> {
+    fn read(&self, after_row: u32) -> Batches {
         let settings = &self.resources.settings;
         let path = PathBuf::from(self.file);
         batches::read(path, self.kind, settings.limits.clone(), after_row, settings.batch_rows)
     }
 
     /// Of a correction, the rows that the first import had rejected; else all.
-    async fn selected(&self, mut batch: Batch, after_row: u32) -> Result<Batch, JobError> {
+    pub(super) async fn selected(&self, mut batch: Batch, after_row: u32) -> Result<Batch, JobError> {
         if let Some(first) = self.import.options.corrects {
             let pool = &self.resources.database.pool;
             let wanted = ledger::rejected_between(pool, first, after_row + 1, batch.last_row);
@@ -297,10 +319,11 @@ impl Pass<'_> {
         self.run.checkpoint(conn, &value, progress).await
     }
 
-    /// Mirrors how far the import is.
-    async fn show(&self, version: i64, progress: &Progress) {
-        let shown = self.import.running(progress);
-        self.resources.statuses.put(version, &Status::of(&shown)).await;
+    /// Mirrors how far the import is, and doesn't wait for it: an older version never replaces a later one.
+    fn show(&self, version: i64, progress: &Progress) {
+        let status = Status::of(&self.import.running(progress));
+        let statuses = self.resources.statuses.clone();
+        tokio::spawn(async move { statuses.put(version, &status).await });
     }
 }
 

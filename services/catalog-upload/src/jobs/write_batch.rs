@@ -8,36 +8,80 @@ use sea_orm::sqlx::PgConnection;
 use super::batches::Batch;
 use crate::{
     SERVICE,
-    domain::{Outcome, ProductRow, RowError, Summary, classify},
+    domain::{Decision, Outcome, ProductRow, RowError, Summary, classify},
     storage::{batch as table, imports::Import, ledger},
 };
 
 /// Changes in one event.
 const EVENT_CHANGES: usize = 2_000;
 
-/// Writes the products, their inventory and the ledger of a batch, and says so to who listens; gives its
-/// counts. `version` is that of the transaction.
+/// Writes the products and the ledger of a batch, and says so to who listens; gives its counts. Everything is
+/// looked up: the caller's transaction is the only one that imports. `version` is that of the transaction.
 pub async fn write_batch(
     conn: &mut PgConnection,
     import: &Import,
     version: i64,
     batch: &Batch,
 ) -> anyhow::Result<Summary> {
-    let proveedor_id = &import.source.proveedor_id;
-    let (ids, codes) = batch.keys();
+    let (ids, codes) = keys(&batch.valid);
     let existing = table::matching(conn, &ids, &codes, import.id).await?;
-
     let sorted = Sorted::of(batch, classify(&batch.valid, &existing, import.into()));
-    let updates: Vec<_> = sorted.updates();
+    write(conn, import, version, batch, &sorted, &sorted.created).await?;
+    Ok(sorted.summary)
+}
+
+/// The same, where the rows that are `apart` were created by this transaction already, and those of the batches
+/// before are committed.
+pub async fn write_rest(
+    conn: &mut PgConnection,
+    import: &Import,
+    version: i64,
+    batch: &Batch,
+    apart: &[bool],
+) -> anyhow::Result<Summary> {
+    let others = || batch.valid.iter().zip(apart).filter(|(_, apart)| !**apart).map(|(row, _)| row);
+    let (ids, codes) = keys(others());
+    let existing = table::matching(conn, &ids, &codes, import.id).await?;
+    let mut decisions = classify(others(), &existing, import.into()).into_iter();
+    let decide = |apart: &bool| if *apart { Some(Decision::CREATE) } else { decisions.next() };
+    let decisions: Vec<Decision> = apart.iter().map_while(decide).collect();
+    let late: Vec<&ProductRow> = batch
+        .valid
+        .iter()
+        .zip(apart.iter().zip(&decisions))
+        .filter(|(_, (apart, decision))| !**apart && decision.outcome == Outcome::Create)
+        .map(|(row, _)| row)
+        .collect();
+    let sorted = Sorted::of(batch, decisions);
+    write(conn, import, version, batch, &sorted, &late).await?;
+    Ok(sorted.summary)
+}
+
+/// Writes what was decided. `created`: the new products that are still to be inserted.
+async fn write(
+    conn: &mut PgConnection,
+    import: &Import,
+    version: i64,
+    batch: &Batch,
+    sorted: &Sorted<'_>,
+    created: &[&ProductRow],
+) -> anyhow::Result<()> {
+    let proveedor_id = &import.source.proveedor_id;
+    let updates = sorted.updates();
     // Updates first: they may free codes that new products take.
     table::update(conn, import.id, &updates, proveedor_id, version).await?;
-    table::insert(conn, Some(import.id), &sorted.created, proveedor_id, version, chrono::Utc::now()).await?;
+    table::insert(conn, Some(import.id), created, proveedor_id, version).await?;
+    ledger::record_creations(conn, import.id, version, &sorted.created).await?;
     ledger::record_rejections(conn, import.id, batch.invalid.iter().chain(&sorted.rejected)).await?;
 
     let created = sorted.created.iter().map(|row| (row.id.as_str(), Change::Created));
     let updated = updates.iter().map(|(id, _)| (*id, Change::Updated));
-    publish_changes(conn, proveedor_id, &import.id.to_string(), version, created.chain(updated)).await?;
-    Ok(sorted.summary)
+    publish_changes(conn, proveedor_id, &import.id.to_string(), version, created.chain(updated)).await
+}
+
+/// The ids and codes of rows.
+pub fn keys<'a>(rows: impl IntoIterator<Item = &'a ProductRow>) -> (Vec<&'a str>, Vec<&'a str>) {
+    rows.into_iter().map(|row| (row.id.as_str(), row.codigo.as_str())).unzip()
 }
 
 /// The valid rows of a batch by what becomes of them.
@@ -49,7 +93,7 @@ pub struct Sorted<'a> {
 }
 
 impl<'a> Sorted<'a> {
-    pub fn of(batch: &'a Batch, decisions: Vec<crate::domain::Decision>) -> Self {
+    pub fn of(batch: &'a Batch, decisions: Vec<Decision>) -> Self {
         let mut sorted = Self {
             summary: Summary::default(),
             created: Vec::with_capacity(batch.valid.len()),

@@ -1,12 +1,11 @@
 //! What a batch of an import reads of the products and writes to them: few statements, whatever its size.
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::{fmt::Write as _, pin::pin, sync::LazyLock, task::Poll};
 
-use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
-use super::inventory::{FIRST_BODEGA, FIRST_PAIS, FirstLot};
+use super::copy_text::CopyText;
 use crate::domain::{ExistingProduct, ProductRow};
 
 /// What a row of a file says of a product besides its id, with PostgreSQL's types.
@@ -80,8 +79,21 @@ pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
 /// same products in another order deadlock. Parsing and validating go on beside it. Gives the version of
 /// what the transaction writes.
 pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<i64> {
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(CATALOG_IMPORT).execute(&mut *conn).await?;
-    next_version(conn).await
+    begin_with("pg_advisory_xact_lock", conn).await
+}
+
+/// The same, beside others that begin so: who only creates products needs no look at what is there, and hears
+/// from the unique constraints where somebody else was quicker.
+pub async fn begin_beside_others(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    begin_with("pg_advisory_xact_lock_shared", conn).await
+}
+
+async fn begin_with(lock: &str, conn: &mut PgConnection) -> sqlx::Result<i64> {
+    let query = format!(
+        "select nextval('product_versions')
+        from (select {lock}($1) as turn offset 0) mine where mine.turn is not null"
+    );
+    sqlx::query_scalar(AssertSqlSafe(query)).bind(CATALOG_IMPORT).fetch_one(conn).await
 }
 
 /// The products that have any of the ids or any of the codes, and whether `import` has written them.
@@ -94,6 +106,9 @@ pub async fn matching(
     codigos: &[&str],
     import: Uuid,
 ) -> sqlx::Result<Vec<ExistingProduct>> {
+    if ids.is_empty() && codigos.is_empty() {
+        return Ok(Vec::new());
+    }
     const QUERY: &str = "
         select met.id, met.codigo, met.proveedor_id, met.import_id is not distinct from $3
         from unnest($1::text[]) as wanted (id) cross join lateral (
@@ -158,49 +173,108 @@ async fn existing(
     Ok(rows.into_iter().map(product).collect())
 }
 
-/// Inserts new products, each with its first row of inventory and, of an import, its line in the change log.
-///
-/// One statement, whose parameters are arrays, and no COPY: a COPY's end is a message of its own, which waits
-/// for the server's delayed acknowledgement of the data (40 ms, since sqlx leaves Nagle's algorithm on).
+/// From so many rows on, a COPY is quicker than a statement: it spares the server a third of the work, but takes a
+/// round trip more.
+const COPIED: usize = 2_000;
+/// Rows in a piece of it.
+const PIECE: usize = 1_000;
+/// What a row of it takes, or so.
+const ROW_BYTES: usize = 256;
+
+/// Inserts new products, of an import or (none) of a person.
 pub async fn insert(
     conn: &mut PgConnection,
     import: Option<Uuid>,
     products: &[&ProductRow],
     proveedor_id: &str,
     version: i64,
-    now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
+    static COLUMNS: LazyLock<String> =
+        LazyLock::new(|| format!("id, {}, proveedor_id, version, import_id", values(str::to_owned, ", ")));
     static STATEMENT: LazyLock<String> = LazyLock::new(|| {
-        let (rows, names) = (&*ROWS, values(str::to_owned, ", "));
-        let [by, at, import, lot, until] = [1, 2, 3, 4, 5].map(|place| format!("${}", BOUND + place));
-        format!(
-            "with r as materialized (select * from {rows}),
-            stocked as (
-                insert into inventory (bodega_id, product_id, pais, lote, cantidad, fecha_vencimiento)
-                select '{FIRST_BODEGA}', target, '{FIRST_PAIS}', {lot}, 0, {until} from r
-            ),
-            logged as (
-                insert into import_changes (import_id, row_number, product_id, action, version)
-                select {import}, row_number, target, 'created', {at} from r where {import} is not null
-            )
-            insert into products (id, {names}, proveedor_id, version, import_id)
-            select target, {names}, {by}, {at}, {import} from r"
-        )
+        let (rows, columns, names) = (&*ROWS, &*COLUMNS, values(str::to_owned, ", "));
+        let [by, at, import] = [1, 2, 3].map(|place| format!("${}", BOUND + place));
+        format!("insert into products ({columns}) select target, {names}, {by}, {at}, {import} from {rows}")
     });
+    let common = Common { import, proveedor_id, version };
+    if products.len() >= COPIED {
+        return copy(conn, &format!("copy products ({}) from stdin", *COLUMNS), &common, products).await;
+    }
     if products.is_empty() {
         return Ok(());
     }
-    let first = FirstLot::on(now.date_naive());
     let rows: Vec<(&str, &ProductRow)> = products.iter().map(|row| (row.id.as_str(), *row)).collect();
     bind(STATEMENT.clone(), &rows)
-        .bind(proveedor_id)
-        .bind(version)
-        .bind(import)
-        .bind(first.name)
-        .bind(first.until)
+        .bind(common.proveedor_id)
+        .bind(common.version)
+        .bind(common.import)
         .execute(conn)
         .await
         .map(drop)
+}
+
+/// What the new products of a batch have in common.
+struct Common<'a> {
+    import: Option<Uuid>,
+    proveedor_id: &'a str,
+    version: i64,
+}
+
+/// Copies new products in. The server works on a piece while the next is made.
+///
+/// The last piece's sending is polled once and dropped: what the socket does not take at once stays in the
+/// connection's buffer, so that the message that ends the COPY leaves together with the last of the data. Sent
+/// after them, it waits for the server's delayed acknowledgement, up to 40 ms: sqlx 0.9.0 leaves Nagle's
+/// algorithm on (<https://github.com/transact-rs/sqlx/issues/4335>).
+async fn copy(
+    conn: &mut PgConnection,
+    statement: &str,
+    common: &Common<'_>,
+    products: &[&ProductRow],
+) -> sqlx::Result<()> {
+    let mut copy = conn.copy_in_raw(statement).await?;
+    let mut pieces = products.chunks(PIECE).peekable();
+    while let Some(piece) = pieces.next() {
+        let rows = copied(common, piece);
+        if pieces.peek().is_some() {
+            copy.send(rows).await?;
+        } else if let Poll::Ready(Err(error)) = futures::poll!(pin!(copy.send(rows))) {
+            return Err(error);
+        }
+    }
+    let copied = copy.finish().await?;
+    if copied != products.len() as u64 {
+        return Err(sqlx::Error::Protocol(format!("{copied} of {} rows were copied", products.len())));
+    }
+    Ok(())
+}
+
+/// The rows of new products as COPY has them.
+fn copied(common: &Common<'_>, products: &[&ProductRow]) -> Vec<u8> {
+    let mut last = CopyText::default();
+    last.text(Some(common.proveedor_id)).value(common.version);
+    match common.import {
+        Some(import) => last.value(import),
+        None => last.text(None),
+    };
+    let mut rows = CopyText::with_capacity(products.len() * ROW_BYTES);
+    for row in products {
+        rows.text(Some(&row.id))
+            .text(Some(&row.codigo))
+            .text(Some(&row.nombre))
+            .text(Some(&row.categoria))
+            .text(row.presentacion.as_deref())
+            .value(row.precio_unitario)
+            .text(Some(&row.certificado_sanitario))
+            .text(Some(&row.condiciones_almacenamiento))
+            .value(row.tiempo_entrega_dias)
+            .value(row.stock_minimo)
+            .value(row.stock_critico)
+            .value(row.requiere_lote)
+            .value(row.requiere_vencimiento)
+            .end(&last);
+    }
+    rows.into_bytes()
 }
 
 /// Writes rows over existing products of the same supplier, and what they were into the import's change

@@ -2,6 +2,8 @@
 
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 
+use super::retention::LEDGERS;
+
 /// Each query yields one row a finding, as a sentence.
 const CHECKS: &[&str] = &[
     "SELECT format('import %s: its summary says %s accepted and %s rejected, its ledger has %s and %s',
@@ -9,20 +11,20 @@ const CHECKS: &[&str] = &[
      FROM (SELECT i.id, i.accepted, i.rejected,
                   CASE i.kind WHEN 'dry_run'
                       THEN (SELECT count(*) FROM import_plan p WHERE p.import_id = i.id)
-                      ELSE (SELECT count(*) FROM import_changes c WHERE c.import_id = i.id) END AS changes,
+                      ELSE (SELECT count(*) FROM import_ledger c WHERE c.import_id = i.id) END AS changes,
                   (SELECT count(*) FROM import_rejections r WHERE r.import_id = i.id) AS rejections
            FROM imports i JOIN jobs j ON j.id = i.id
            WHERE j.state = 'completed' AND i.purged_at IS NULL) AS counted
      WHERE accepted IS DISTINCT FROM changes OR rejected IS DISTINCT FROM rejections LIMIT 20",
     "SELECT format('import %s: row %s is both accepted and rejected', import_id, row_number)
-     FROM import_changes JOIN import_rejections USING (import_id, row_number) LIMIT 20",
+     FROM import_ledger JOIN import_rejections USING (import_id, row_number) LIMIT 20",
     "SELECT format('import %s is all or nothing, and has both changes and rejections', i.id)
      FROM imports i WHERE i.all_or_nothing AND i.kind = 'import'
-         AND EXISTS (SELECT FROM import_changes c WHERE c.import_id = i.id)
+         AND EXISTS (SELECT FROM import_ledger c WHERE c.import_id = i.id)
          AND EXISTS (SELECT FROM import_rejections r WHERE r.import_id = i.id) LIMIT 20",
     "SELECT format('dry run %s has changed products', i.id)
      FROM imports i WHERE i.kind = 'dry_run'
-         AND EXISTS (SELECT FROM import_changes c WHERE c.import_id = i.id) LIMIT 20",
+         AND EXISTS (SELECT FROM import_ledger c WHERE c.import_id = i.id) LIMIT 20",
     "SELECT format('import %s has ended, and its plan is still there', i.id)
      FROM imports i JOIN jobs j ON j.id = i.id
      WHERE i.kind = 'import' AND j.state = 'completed'
@@ -36,16 +38,12 @@ const CHECKS: &[&str] = &[
             extract(epoch FROM now() - p.updated_at)::bigint)
      FROM products p WHERE p.updated_at < now() - interval '5 minutes'
          AND NOT EXISTS (SELECT FROM product_words w WHERE w.product_id = p.id AND w.version >= p.version) LIMIT 20",
-    "SELECT format('product %s has no inventory', id)
-     FROM products p WHERE NOT EXISTS (
-         SELECT FROM bodegas b JOIN inventory v ON v.bodega_id = b.id AND v.product_id = p.id) LIMIT 20",
+    "SELECT format('import %s: row %s stands in its change log %s times', import_id, row_number, count(*))
+     FROM import_ledger GROUP BY import_id, row_number HAVING count(*) > 1 LIMIT 20",
 ];
 
-const ANALYZE: &str = "ANALYZE jobs, imports, import_changes, import_rejections, import_plan, products, inventory, \
+const ANALYZE: &str = "ANALYZE jobs, imports, import_changes, import_creations, import_rejections, import_plan, products, inventory, \
     product_words";
-
-/// Tables that have no foreign key to `imports`, for the sake of speed.
-const LEDGERS: [&str; 4] = ["import_changes", "import_rejections", "import_warnings", "import_plan"];
 
 /// A sentence for each thing that does not hold.
 pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {

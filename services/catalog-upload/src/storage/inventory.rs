@@ -1,30 +1,13 @@
-//! Stock: a row a product, warehouse, country and lot.
+//! Stock: a row a product, warehouse, country and lot, of the lots that somebody counted. A new product's first
+//! lot is no row before that: it is empty, and the product tells the rest of it.
 
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use sea_orm::sqlx::{self, FromRow, PgConnection, PgPool, Row as _, postgres::PgRow};
 
-/// Where a new product's first row of stock is, as its clients expect.
-pub(super) const FIRST_BODEGA: &str = "PRINCIPAL";
-pub(super) const FIRST_PAIS: &str = "CO";
-/// How long the first lot lasts, days.
-const FIRST_LIFE: u64 = 365;
-
-/// The lot of which a new product has nothing.
-pub(super) struct FirstLot {
-    pub name: String,
-    pub until: NaiveDate,
-}
-
-impl FirstLot {
-    /// That of products made on a day.
-    pub fn on(day: NaiveDate) -> Self {
-        Self {
-            name: format!("LOTE_INICIAL_{}", day.format("%Y%m%d")),
-            until: day.checked_add_days(Days::new(FIRST_LIFE)).unwrap_or(NaiveDate::MAX),
-        }
-    }
-}
+/// Where a new product's first lot is, as its clients expect.
+const FIRST_BODEGA: &str = "PRINCIPAL";
+const FIRST_PAIS: &str = "CO";
 
 /// A lot with what clients want to know of its product.
 #[derive(Clone, Debug)]
@@ -75,11 +58,40 @@ pub struct Filter<'a> {
     pub with_stock: bool,
 }
 
-const FROM: &str = "
-    from bodegas b join inventory i on i.bodega_id = b.id join products p on p.id = i.product_id
-    where ($1::text is null or b.id = $1) and ($2::text is null or i.product_id = $2)
-        and ($3::text is null or i.pais = $3) and ($4::text is null or p.proveedor_id = $4)
-        and (not $5 or i.cantidad > 0)";
+impl Filter<'_> {
+    /// Whether first lots that nobody counted are among what is asked for.
+    fn has_first_lots(&self) -> bool {
+        !self.with_stock
+            && self.bodega_id.is_none_or(|bodega| bodega == FIRST_BODEGA)
+            && self.pais.is_none_or(|pais| pais == FIRST_PAIS)
+    }
+}
+
+/// Lots that somebody counted.
+const COUNTED: &str = "
+    from bodegas b join inventory i on i.bodega_id = b.id join products p on p.id = i.product_id";
+
+/// Whether the lot `i` is the first of the product `p`.
+fn is_first() -> String {
+    format!("i.bodega_id = '{FIRST_BODEGA}' and i.pais = '{FIRST_PAIS}' and i.lote = first_lot(p.created_at)")
+}
+
+/// All lots. A product is looked at once it is its turn, so that a page costs a page.
+fn all() -> String {
+    let is_first = is_first();
+    format!(
+        "
+    from products p cross join lateral (
+        select i.bodega_id, i.pais, i.lote, i.cantidad, i.fecha_vencimiento
+        from bodegas b join inventory i on i.bodega_id = b.id and i.product_id = p.id
+        union all
+        select '{FIRST_BODEGA}', '{FIRST_PAIS}', first_lot(p.created_at), 0, first_lot_end(p.created_at)
+        where not exists (select from inventory i where i.product_id = p.id and {is_first})) i"
+    )
+}
+
+const OF_PRODUCT: &str = "($2::text is null or p.id = $2) and ($4::text is null or p.proveedor_id = $4)";
+const OF_LOT: &str = "($1::text is null or i.bodega_id = $1) and ($3::text is null or i.pais = $3) and (not $5 or i.cantidad > 0)";
 
 /// One page (from 0) by product and lot, and the number of all lots that match.
 pub async fn list(
@@ -88,12 +100,13 @@ pub async fn list(
     page: u64,
     size: u64,
 ) -> sqlx::Result<(Vec<Stock>, u64)> {
+    let from = if filter.has_first_lots() { all() } else { COUNTED.to_owned() };
     let query = format!(
-        "select i.product_id as producto_id, p.nombre as producto_nombre, p.codigo as producto_codigo, p.categoria,
+        "select p.id as producto_id, p.nombre as producto_nombre, p.codigo as producto_codigo, p.categoria,
             p.precio_unitario, i.bodega_id, i.pais, i.lote, i.cantidad, i.fecha_vencimiento,
             p.condiciones_almacenamiento as condiciones, p.stock_minimo, p.stock_critico
-        {FROM}
-        order by i.bodega_id, i.product_id, i.pais, i.lote limit $6 offset $7"
+        {from} where {OF_PRODUCT} and {OF_LOT}
+        order by p.id, i.bodega_id, i.pais, i.lote limit $6 offset $7"
     );
     let items = sqlx::query_as(sqlx::AssertSqlSafe(query))
         .bind(filter.bodega_id)
@@ -105,7 +118,7 @@ pub async fn list(
         .bind(page.saturating_mul(size) as i64)
         .fetch_all(pool)
         .await?;
-    let total: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) {FROM}")))
+    let total: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count(&filter)))
         .bind(filter.bodega_id)
         .bind(filter.producto_id)
         .bind(filter.pais)
@@ -114,6 +127,20 @@ pub async fn list(
         .fetch_one(pool)
         .await?;
     Ok((items, total.unsigned_abs()))
+}
+
+/// First lots are as many as products, without those that somebody counted: they need not be listed to be known.
+fn count(filter: &Filter<'_>) -> String {
+    let counted = format!("select count(*) {COUNTED} where {OF_PRODUCT} and {OF_LOT}");
+    if !filter.has_first_lots() {
+        return counted;
+    }
+    let is_first = is_first();
+    format!(
+        "select ({counted})
+            + (select count(*) from products p where {OF_PRODUCT})
+            - (select count(*) {COUNTED} where {OF_PRODUCT} and {is_first})"
+    )
 }
 
 /// Deletes all stock of these products.

@@ -1,9 +1,9 @@
 //! What became of every row of every file.
 
-use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, Row as _, postgres::PgRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::domain::{Column, RowError, RowWarning};
+use crate::domain::{Column, ProductRow, RowError, RowWarning};
 
 /// How many errors and ids a status lists; the rest is told by `truncado`.
 pub const LISTED: i64 = 1_000;
@@ -28,6 +28,29 @@ impl Action {
             Self::Restored => "restored",
         }
     }
+}
+
+/// Records the products that a batch created, in the order of their rows.
+pub async fn record_creations(
+    conn: &mut PgConnection,
+    import: Uuid,
+    version: i64,
+    created: &[&ProductRow],
+) -> sqlx::Result<()> {
+    const STATEMENT: &str = "
+        insert into import_creations (import_id, version, first_row, last_row, amount, row_numbers, product_ids)
+        values ($1, $2, $3, $4, cardinality($5), $5, $6)";
+    let (Some(first), Some(last)) = (created.first(), created.last()) else { return Ok(()) };
+    sqlx::query(STATEMENT)
+        .bind(import)
+        .bind(version)
+        .bind(first.row as i32)
+        .bind(last.row as i32)
+        .bind(created.iter().map(|row| row.row as i32).collect::<Vec<_>>())
+        .bind(created.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Records the rows that were refused.
@@ -156,20 +179,52 @@ pub async fn first_warnings(conn: &mut PgConnection, import: Uuid) -> sqlx::Resu
     Ok((first, count.unsigned_abs()))
 }
 
+/// An import's changes after row $2, in the order of the sheet, $3 at most; to be read as a table.
+pub(super) const CHANGES_AFTER: &str = "(
+    select * from (
+        (select row_number, product_id, action, version, before from import_changes
+            where import_id = $1 and row_number > $2 order by row_number limit $3)
+        union all
+        (select r.row_number, r.product_id, 'created', c.version, null
+            from import_creations c, unnest(c.row_numbers, c.product_ids) as r (row_number, product_id)
+            where c.import_id = $1 and c.last_row > $2 and r.row_number > $2
+            order by c.first_row, r.row_number limit $3)) both_kinds
+    order by row_number limit $3)";
+
+/// The same before row $2, from the last to the first.
+pub(super) const CHANGES_BEFORE: &str = "(
+    select * from (
+        (select row_number, product_id, action, version, before from import_changes
+            where import_id = $1 and row_number < $2 order by row_number desc limit $3)
+        union all
+        (select r.row_number, r.product_id, 'created', c.version, null
+            from import_creations c, unnest(c.row_numbers, c.product_ids) as r (row_number, product_id)
+            where c.import_id = $1 and c.first_row < $2 and r.row_number < $2
+            order by c.first_row desc, r.row_number desc limit $3)) both_kinds
+    order by row_number desc limit $3)";
+
 /// The first products that an import changed so, in the order of the sheet.
 pub async fn first_changes(
     conn: &mut PgConnection,
     import: Uuid,
     action: Action,
 ) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        "select product_id from import_changes where import_id = $1 and action = $2 order by row_number limit $3",
-    )
-    .bind(import)
-    .bind(action.name())
-    .bind(LISTED)
-    .fetch_all(conn)
-    .await
+    let query = match action {
+        Action::Created => {
+            // No more batches than it takes: the ids of a batch are unpacked all at once.
+            "with c as (
+                select first_row, row_numbers, product_ids, sum(amount) over (order by first_row) - amount as before
+                from import_creations where import_id = $1 and $2 = 'created'
+            )
+            select r.product_id from c, unnest(c.row_numbers, c.product_ids) as r (row_number, product_id)
+            where c.before < $3 order by c.first_row, r.row_number limit $3"
+        }
+        Action::Updated | Action::Deleted | Action::Restored => {
+            "select product_id from import_changes where import_id = $1 and action = $2
+            order by row_number limit $3"
+        }
+    };
+    sqlx::query_scalar(query).bind(import).bind(action.name()).bind(LISTED).fetch_all(conn).await
 }
 
 /// A change of a product by an import, or one that a dry run would make.
@@ -203,16 +258,16 @@ pub async fn changes(
     after_row: i32,
     size: i64,
 ) -> sqlx::Result<Vec<ChangeLine>> {
-    const QUERY: &str = "
-        (select row_number, product_id, action, before, null::text[] as fields from import_changes
-            where import_id = $1 and row_number > $2 order by row_number limit $3)
+    let query = format!(
+        "(select row_number, product_id, action, before, null::text[] as fields from {CHANGES_AFTER} made)
         union all
         (select row_number, product_id, action, null, fields from import_plan
             where import_id = $1 and row_number > $2
-                and not exists (select from import_changes where import_id = $1)
+                and not exists (select from import_ledger where import_id = $1)
             order by row_number limit $3)
-        order by row_number";
-    sqlx::query_as(QUERY).bind(import).bind(after_row).bind(size).fetch_all(executor).await
+        order by row_number"
+    );
+    sqlx::query_as(AssertSqlSafe(query)).bind(import).bind(after_row).bind(size).fetch_all(executor).await
 }
 
 /// Which rows of a part of the file the import rejected.

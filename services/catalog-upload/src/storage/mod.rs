@@ -1,6 +1,7 @@
 //! The schema `catalog_upload`, and no other.
 
 pub mod batch;
+mod copy_text;
 pub mod doctor;
 pub mod imports;
 pub mod inventory;

@@ -180,7 +180,7 @@ const COLUMNS: &str = "id, codigo, nombre, categoria, presentacion, precio_unita
     condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, requiere_lote, \
     requiere_vencimiento, proveedor_id, version, created_at, updated_at";
 
-/// A new product with its first row of inventory, in the caller's transaction.
+/// A new product, in the caller's transaction.
 ///
 /// # Errors
 /// [`EditError::Taken`]; the database.
@@ -191,8 +191,7 @@ pub async fn create(
     actor: &str,
 ) -> Result<Model, EditError> {
     let version = batch::next_version(conn).await?;
-    let now = Utc::now();
-    batch::insert(conn, None, &[product], proveedor_id, version, now).await.map_err(EditError::of)?;
+    batch::insert(conn, None, &[product], proveedor_id, version).await.map_err(EditError::of)?;
     search::index(conn, &product.id).await?;
     record_edit(conn, &product.id, version, "created", None, actor).await?;
     read(conn, &product.id).await

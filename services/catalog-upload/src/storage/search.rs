@@ -5,6 +5,8 @@
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::ledger::CHANGES_AFTER;
+
 /// Lower case, without the accents of Spanish; [`super::products`] folds queries alike.
 const WORDS: &str =
     "to_tsvector('simple', translate(lower(nombre || ' ' || codigo || ' ' || id), 'áéíóúüñ', 'aeiouun'))";
@@ -42,8 +44,7 @@ pub async fn index_next(pool: &PgPool, size: i64) -> sqlx::Result<bool> {
     let Some((import, after_row, ended)) = next else { return Ok(false) };
     let statement = format!(
         "with changed as materialized (
-            select row_number, product_id from import_changes
-            where import_id = $1 and row_number > $2 order by row_number limit $3
+            select row_number, product_id from {CHANGES_AFTER} made
         ), written as (
             insert into product_words (product_id, version, words)
             select id, version, {WORDS} from (

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{batch, inventory, search};
+use super::{batch, inventory, ledger::CHANGES_BEFORE, search};
 use crate::domain::undo::{Change, Current};
 
 /// The import's last changes before a row of the file, from the last to the first.
@@ -16,10 +16,10 @@ pub async fn changes_before(
     size: usize,
 ) -> sqlx::Result<Vec<Change>> {
     // Changes from before the change log had versions have none: what came of their products is not known.
-    const QUERY: &str = "
-        select row_number, product_id, coalesce(version, 0), before->>'codigo' from import_changes
-        where import_id = $1 and row_number < $2 order by row_number desc limit $3";
-    let rows: Vec<(i32, String, i64, Option<String>)> = sqlx::query_as(QUERY)
+    let query = format!(
+        "select row_number, product_id, coalesce(version, 0), before->>'codigo' from {CHANGES_BEFORE} made"
+    );
+    let rows: Vec<(i32, String, i64, Option<String>)> = sqlx::query_as(AssertSqlSafe(query))
         .bind(import)
         .bind(i32::try_from(before_row).unwrap_or(i32::MAX))
         .bind(size as i64)
@@ -38,7 +38,7 @@ pub async fn changes_before(
 
 /// How many changes an import made.
 pub async fn count(executor: impl PgExecutor<'_>, import: Uuid) -> sqlx::Result<u64> {
-    let count: i64 = sqlx::query_scalar("select count(*) from import_changes where import_id = $1")
+    let count: i64 = sqlx::query_scalar("select count(*) from import_ledger where import_id = $1")
         .bind(import)
         .fetch_one(executor)
         .await?;

@@ -110,7 +110,7 @@ pub async fn reached(pool: &PgPool, status: &Value, truth: &Truth) -> Result<Tru
     let last: Option<i32> = sqlx::query_scalar(
         "SELECT max(row_number) FROM (
              SELECT row_number FROM import_rejections WHERE import_id = $1::uuid
-             UNION ALL SELECT row_number FROM import_changes WHERE import_id = $1::uuid) AS ledger",
+             UNION ALL SELECT row_number FROM import_ledger WHERE import_id = $1::uuid) AS ledger",
     )
     .bind(task_id)
     .fetch_one(pool)
@@ -194,7 +194,7 @@ async fn ledger(verdict: &mut Verdict, pool: &PgPool, task_id: &str, truth: &Tru
     let rows = sqlx::query(
         "SELECT row_number, 'rejected' AS what, message AS text FROM import_rejections WHERE import_id = $1::uuid
          UNION ALL
-         SELECT row_number, action, product_id FROM import_changes WHERE import_id = $1::uuid",
+         SELECT row_number, action, product_id FROM import_ledger WHERE import_id = $1::uuid",
     )
     .bind(task_id)
     .fetch_all(pool)

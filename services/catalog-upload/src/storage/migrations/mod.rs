@@ -2,6 +2,7 @@
 
 mod m0001_catalog;
 mod m0002_tasks;
+mod m0003_derived;
 
 use sea_orm_migration::prelude::*;
 
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
         all.extend(chassis::migrations());
         all.push(Box::new(m0001_catalog::Migration));
         all.push(Box::new(m0002_tasks::Migration));
+        all.push(Box::new(m0003_derived::Migration));
         all
     }
 }

@@ -1,0 +1,156 @@
+//! Writing a file of new products, as most are: two batches at a time, each on a connection of its own.
+//!
+//! Rows that share no id and no code with a row before them are created without a look at what is there: the unique
+//! constraints tell where something is taken. What becomes of the other rows is decided once the batch before is
+//! committed, and batches are committed in the order of the file. Where a constraint speaks up, the file isn't
+//! one of those, and the batches in hand are given back, to be written one after the other (ADR 0013).
+
+use std::{collections::VecDeque, future, sync::Arc};
+
+use messaging::JobError;
+use sea_orm::sqlx::{self, Postgres, Transaction};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    batches::{Batch, Batches},
+    checkpoint::Checkpoint,
+    process_import::{Pass, file_error},
+    write_batch::write_rest,
+};
+use crate::{
+    domain::{ProductRow, Seen},
+    storage::batch as table,
+};
+
+/// Batches in hand: one is finished while the next is copied.
+const AHEAD: usize = 2;
+
+/// A batch on its way into the catalog.
+struct InHand {
+    batch: Arc<Batch>,
+    /// Of each of its valid rows, whether it is apart from all before.
+    apart: Arc<[bool]>,
+    copying: AbortOnDropHandle<sqlx::Result<Copied>>,
+}
+
+/// The transaction that has the rows that are apart, and the version that it gave them.
+struct Copied {
+    transaction: Transaction<'static, Postgres>,
+    version: i64,
+}
+
+impl Pass<'_> {
+    /// Writes the file from its first row on. Gives the batches that are left to be written one by one, before
+    /// those that are still to be read: none where the file came to its end.
+    pub(super) async fn write_ahead(
+        &self,
+        batches: &mut Batches,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<Vec<Arc<Batch>>, JobError> {
+        let mut seen = Seen::nothing(self.resources.settings.limits.max_rows);
+        let mut in_hand: VecDeque<InHand> = VecDeque::with_capacity(AHEAD);
+        let (mut last_row, mut ended) = (0, None);
+        while ended.is_none() || !in_hand.is_empty() {
+            let has_room = ended.is_none() && in_hand.len() < AHEAD;
+            let first_copied = async {
+                match in_hand.front_mut() {
+                    Some(first) => (&mut first.copying).await,
+                    None => future::pending().await,
+                }
+            };
+            let copied = tokio::select! {
+                read = batches.recv(), if has_room => {
+                    match read {
+                        Some(Ok(batch)) => {
+                            let batch = self.selected(batch, last_row).await?;
+                            last_row = batch.last_row;
+                            in_hand.push_back(self.copy(batch, &mut seen));
+                        }
+                        // What was read before the error is written first.
+                        Some(Err(error)) => ended = Some(Err(file_error(error))),
+                        None => ended = Some(Ok(())),
+                    }
+                    continue;
+                }
+                copied = first_copied => copied.map_err(JobError::retry)?,
+            };
+            let Some(InHand { batch, apart, .. }) = in_hand.pop_front() else { continue };
+            if let Some(next) = self.finish(&batch, &apart, copied, checkpoint).await? {
+                *checkpoint = next;
+                self.run.proceed()?;
+                continue;
+            }
+            let mut left = vec![batch];
+            for InHand { batch, copying, .. } in in_hand {
+                if let Ok(Ok(copied)) = copying.await {
+                    copied.transaction.rollback().await.map_err(JobError::retry)?;
+                }
+                left.push(batch);
+            }
+            return Ok(left);
+        }
+        ended.unwrap_or(Ok(())).map(|()| Vec::new())
+    }
+
+    /// Starts to create the products of the rows that are apart.
+    fn copy(&self, batch: Batch, seen: &mut Seen) -> InHand {
+        let apart: Arc<[bool]> = seen.apart(&batch.valid).into();
+        let batch = Arc::new(batch);
+        let copying = tokio::spawn({
+            let (batch, apart) = (Arc::clone(&batch), Arc::clone(&apart));
+            let (pool, import) = (self.resources.database.pool.clone(), self.import.id);
+            let proveedor_id = self.import.source.proveedor_id.clone();
+            async move {
+                let mut transaction = pool.begin().await?;
+                // Not before this task: who waits for their turn must not keep the batch before from its end.
+                let version = table::begin_beside_others(&mut transaction).await?;
+                let rows: Vec<&ProductRow> = batch
+                    .valid
+                    .iter()
+                    .zip(&*apart)
+                    .filter(|(_, apart)| **apart)
+                    .map(|(row, _)| row)
+                    .collect();
+                match table::insert(&mut transaction, Some(import), &rows, &proveedor_id, version).await {
+                    Ok(()) => Ok(Copied { transaction, version }),
+                    Err(error) => {
+                        transaction.rollback().await?;
+                        Err(error)
+                    }
+                }
+            }
+        });
+        InHand { batch, apart, copying: AbortOnDropHandle::new(copying) }
+    }
+
+    /// Decides the other rows and commits the batch. None: something of it was taken, and nothing is written.
+    async fn finish(
+        &self,
+        batch: &Batch,
+        apart: &[bool],
+        copied: sqlx::Result<Copied>,
+        before: &Checkpoint,
+    ) -> Result<Option<Checkpoint>, JobError> {
+        let Copied { mut transaction, version } = match copied {
+            Ok(copied) => copied,
+            Err(error) if is_conflict(&error) => return Ok(None),
+            Err(error) => return Err(JobError::retry(error)),
+        };
+        match write_rest(&mut transaction, self.import, version, batch, apart).await {
+            Ok(written) => self.commit(transaction, batch, before, &written).await.map(Some),
+            Err(error) if error.downcast_ref().is_some_and(is_conflict) => {
+                transaction.rollback().await.map_err(JobError::retry)?;
+                Ok(None)
+            }
+            Err(error) => Err(JobError::Retry(error)),
+        }
+    }
+}
+
+/// Whether somebody else has an id or a code, or writes them at this moment.
+fn is_conflict(error: &sqlx::Error) -> bool {
+    const DEADLOCK_DETECTED: &str = "40P01";
+    error.as_database_error().is_some_and(|error| {
+        error.is_unique_violation() || error.code().is_some_and(|code| code == DEADLOCK_DETECTED)
+    })
+}
