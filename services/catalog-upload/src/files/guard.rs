@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
-    os::unix::fs::FileExt as _,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
 };
@@ -13,7 +13,11 @@ use std::{
 use memchr::memmem::Finder;
 use zip::{ZipArchive, result::ZipError};
 
-use super::{FileError, Limits, scan::Scan};
+use super::{
+    FileError, Limits,
+    gate::{Gate, Gated},
+    scan::Scan,
+};
 
 const BUFFER: usize = 64 * 1024;
 const MB: u64 = 1024 * 1024;
@@ -30,9 +34,52 @@ pub(super) struct Guarded {
     pub rows: HashMap<String, u64>,
 }
 
+impl Guarded {
+    fn with(mut self, other: Self) -> Self {
+        self.rows.extend(other.rows);
+        self
+    }
+}
+
 /// Refuses what is no zip archive, what inflates beyond its bounds, and what would make a parser hold more
-/// than its bounds at once.
-pub(super) fn inspect(file: &mut File, limits: &Limits) -> Result<Guarded, FileError> {
+/// than its bounds at once. Meanwhile `open` may read, and gets what is cleared so far; the whole is cleared
+/// when this function gives what it opened.
+pub(super) fn inspect<'gate, T>(
+    gate: &'gate Gate,
+    limits: &Limits,
+    open: impl FnOnce(Gated<'gate>) -> Result<T, FileError>,
+) -> Result<(Guarded, T), FileError> {
+    let size = gate.guard().seek(SeekFrom::End(0))?;
+    let whole = Whole { size, inflated: AtomicU64::new(0), next: AtomicUsize::new(0) };
+    let guard = || {
+        // A panic must not leave anybody waiting.
+        let inspected = catch_unwind(AssertUnwindSafe(|| inspect_parts(gate, &whole, limits)));
+        let inspected = inspected.unwrap_or_else(|_| Err(FileError::corrupt("contenido inesperado")));
+        if inspected.is_err() {
+            gate.refuse();
+        }
+        inspected
+    };
+    // Two, because most of a workbook is one sheet and one table of strings.
+    let (opened, guarded) = thread::scope(|scope| {
+        let guards = [scope.spawn(guard), scope.spawn(guard)];
+        let opened = open(gate.reader());
+        let mut guarded: Result<_, FileError> = Ok(Guarded::default());
+        for guard in guards {
+            let inspected = guard.join().unwrap_or_else(|panic| resume_unwind(panic));
+            guarded = guarded.and_then(|all| Ok(all.with(inspected?)));
+        }
+        (opened, guarded)
+    });
+    // What the guards say comes first: what was refused can't be opened either.
+    Ok((guarded?, opened?))
+}
+
+/// The file, with all its parts closed.
+///
+/// # Errors
+/// What is no zip archive, or one of too many parts.
+pub(super) fn close(mut file: File, limits: &Limits) -> Result<Gate, FileError> {
     let mut magic = [0; 4];
     let known = file.read(&mut magic)?;
     match &magic[..known] {
@@ -40,20 +87,17 @@ pub(super) fn inspect(file: &mut File, limits: &Limits) -> Result<Guarded, FileE
         [0xd0, 0xcf, 0x11, 0xe0] => return Err(FileError::OldOrProtected),
         _ => return Err(FileError::NotXlsx),
     }
-    let size = file.seek(SeekFrom::End(0))?;
-    let mut buffer = vec![0; BUFFER];
-    count_parts(file, &mut buffer, limits)?;
-    let whole = Whole { size, inflated: AtomicU64::new(0), next: AtomicUsize::new(0) };
-    // Nobody waits for anything but this now, and most of a workbook is one sheet and one table of strings.
-    let (mine, other) = thread::scope(|scope| {
-        let other = scope.spawn(|| inspect_parts(file, &whole, limits));
-        let mine = inspect_parts(file, &whole, limits);
-        // A panic of the other thread is this one's.
-        (mine, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
-    let mut guarded = mine?;
-    guarded.rows.extend(other?.rows);
-    Ok(guarded)
+    count_parts(&mut file, &mut vec![0; BUFFER], limits)?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut archive = ZipArchive::new(BufReader::new(&file)).map_err(zip_error)?;
+    let mut parts = Vec::with_capacity(archive.len());
+    for index in 0..archive.len() {
+        let part = archive.by_index_raw(index).map_err(zip_error)?;
+        let data = part.data_start().ok_or_else(|| FileError::corrupt("una parte no tiene contenido"))?;
+        parts.push(part.header_start()..data.saturating_add(part.compressed_size()));
+    }
+    drop(archive);
+    Ok(Gate::new(file, parts))
 }
 
 /// What the threads that inspect a file share.
@@ -62,14 +106,14 @@ struct Whole {
     /// Bytes inflated so far. Parts that share their compressed bytes are inflated each, so the sum is measured
     /// against the file as well.
     inflated: AtomicU64,
-    /// The part that is inspected next.
+    /// How many parts were taken.
     next: AtomicUsize,
 }
 
 /// Inspects parts until none is left.
-fn inspect_parts(file: &File, whole: &Whole, limits: &Limits) -> Result<Guarded, FileError> {
+fn inspect_parts(gate: &Gate, whole: &Whole, limits: &Limits) -> Result<Guarded, FileError> {
     let mut buffer = vec![0; BUFFER];
-    let mut archive = ZipArchive::new(BufReader::new(Places::new(file))).map_err(zip_error)?;
+    let mut archive = ZipArchive::new(BufReader::new(gate.guard())).map_err(zip_error)?;
     let mut guarded = Guarded::default();
     loop {
         // From the last to the first: writers put sheets and strings, which take longest, behind the small ones.
@@ -88,38 +132,7 @@ fn inspect_parts(file: &File, whole: &Whole, limits: &Limits) -> Result<Guarded,
         } else {
             other_part(&mut part, &mut buffer)?;
         }
-    }
-}
-
-/// A file that is read at places of its own, whatever others read of it meanwhile.
-struct Places<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl<'a> Places<'a> {
-    const fn new(file: &'a File) -> Self {
-        Self { file, at: 0 }
-    }
-}
-
-impl Read for Places<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-impl Seek for Places<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let (from, by) = match to {
-            SeekFrom::Start(at) => (at, 0),
-            SeekFrom::End(by) => (self.file.metadata()?.len(), by),
-            SeekFrom::Current(by) => (self.at, by),
-        };
-        self.at = from.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
+        gate.clear(index);
     }
 }
 

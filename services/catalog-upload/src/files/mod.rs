@@ -6,6 +6,7 @@ mod encoding;
 mod error;
 pub mod export;
 mod feed;
+mod gate;
 mod guard;
 mod guide;
 mod header;

@@ -13,17 +13,18 @@ use calamine::{CellErrorType, DataRef, Reader as _, SheetType, SheetVisible, Xls
 use super::{
     FileError, Keep, Limits, RawCell, RawRow,
     feed::{Feed, Opened},
+    gate::Gated,
     guard,
     header::{Header, HeaderSearch},
 };
 
-type Workbook = Xlsx<BufReader<File>>;
-type Cells<'a> = calamine::XlsxCellReader<'a, BufReader<File>>;
+type Cells<'a, 'gate> = calamine::XlsxCellReader<'a, BufReader<Gated<'gate>>>;
 
 /// Guards the workbook, finds the sheet, and reads its rows into the feed.
-pub(super) fn read(mut file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> Result<(), FileError> {
-    let guarded = guard::inspect(&mut file, limits)?;
-    let mut workbook: Workbook = Xlsx::new(BufReader::new(file)).map_err(error)?;
+pub(super) fn read(file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> Result<(), FileError> {
+    let gate = guard::close(file, limits)?;
+    let open = |file| Xlsx::new(BufReader::new(file)).map_err(error);
+    let (guarded, mut workbook) = guard::inspect(&gate, limits, open)?;
     let mut sheets: Vec<_> = workbook.sheets_metadata().to_vec();
     sheets.retain(|sheet| sheet.typ == SheetType::WorkSheet);
     // What people see comes first.
@@ -52,7 +53,7 @@ pub(super) fn read(mut file: File, limits: &Limits, keep: Keep, feed: &mut Feed)
 /// A cell with its row and column, both from 0.
 type Placed<'a> = (u32, u32, calamine::Cell<DataRef<'a>>);
 
-fn next<'a>(cells: &mut Cells<'a>, limits: &Limits) -> Result<Option<Placed<'a>>, FileError> {
+fn next<'a>(cells: &mut Cells<'a, '_>, limits: &Limits) -> Result<Option<Placed<'a>>, FileError> {
     let Some(cell) = cells.next_cell().map_err(error)? else { return Ok(None) };
     let (row, column) = cell.get_position();
     if row >= limits.max_rows {
@@ -76,7 +77,7 @@ struct FoundHeader<'a> {
 
 /// Reads up to the header.
 fn find_header<'a>(
-    cells: &mut Cells<'a>,
+    cells: &mut Cells<'a, '_>,
     limits: &Limits,
     search: &mut HeaderSearch,
 ) -> Result<Option<FoundHeader<'a>>, FileError> {
@@ -104,7 +105,7 @@ fn find_header<'a>(
 }
 
 fn read_rows<'a>(
-    cells: &mut Cells<'a>,
+    cells: &mut Cells<'a, '_>,
     header: &Header,
     first: Option<Placed<'a>>,
     limits: &Limits,

@@ -1,0 +1,169 @@
+//! A file of parts of which some are cleared for reading and some not yet: who reads waits.
+//!
+//! A workbook's strings can be parsed while its sheet is still being guarded, without a parser ever getting bytes that
+//! no guard has passed.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+/// A file, and which places of it are not cleared.
+pub(super) struct Gate {
+    file: File,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// Places of parts, by their index; none once the part is cleared.
+    closed: Vec<Option<Range<u64>>>,
+    /// Nothing will be cleared any more.
+    refused: bool,
+}
+
+impl Gate {
+    /// `parts`: where each part begins and ends in the file. Places outside of all parts are open.
+    pub fn new(file: File, parts: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let closed = parts.into_iter().map(Some).collect();
+        Self { file, state: Mutex::new(State { closed, refused: false }), changed: Condvar::new() }
+    }
+
+    /// A part may be read now.
+    pub fn clear(&self, part: usize) {
+        if let Some(place) = self.state().closed.get_mut(part) {
+            *place = None;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Who waits gets an error.
+    pub fn refuse(&self) {
+        self.state().refused = true;
+        self.changed.notify_all();
+    }
+
+    /// A reader of what is cleared.
+    pub fn reader(&self) -> Gated<'_> {
+        Gated { places: Places { file: &self.file, at: 0 }, gate: Some(self) }
+    }
+
+    /// A reader of everything, for who guards.
+    pub fn guard(&self) -> Gated<'_> {
+        Gated { places: Places { file: &self.file, at: 0 }, gate: None }
+    }
+
+    /// Waits until the byte at a place may be read; gives where the next closed place begins.
+    fn open_until(&self, at: u64) -> io::Result<u64> {
+        let mut state = self.state();
+        loop {
+            let mut closed = state.closed.iter().flatten();
+            if !closed.clone().any(|part| part.contains(&at)) {
+                let next = closed.by_ref().map(|part| part.start).filter(|start| *start > at).min();
+                return Ok(next.unwrap_or(u64::MAX));
+            }
+            if state.refused {
+                return Err(io::Error::other("the part was refused"));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads at places of its own, whatever others read of the file meanwhile.
+pub(super) struct Gated<'a> {
+    places: Places<'a>,
+    gate: Option<&'a Gate>,
+}
+
+struct Places<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for Gated<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Places { file, at } = &mut self.places;
+        let room = match self.gate {
+            Some(gate) => usize::try_from(gate.open_until(*at)? - *at).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        };
+        let length = buffer.len().min(room);
+        let read = file.read_at(&mut buffer[..length], *at)?;
+        *at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Gated<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let Places { file, at } = &mut self.places;
+        let (from, by) = match to {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::End(by) => (file.metadata()?.len(), by),
+            SeekFrom::Current(by) => (*at, by),
+        };
+        *at = from.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(*at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, thread, time::Duration};
+
+    use super::*;
+
+    fn file() -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"0123456789").expect("write");
+        file
+    }
+
+    #[test]
+    fn a_closed_part_is_read_once_it_is_cleared() {
+        let gate = Gate::new(file(), [2..5, 7..9]);
+        let mut reader = gate.reader();
+        let mut buffer = [0; 10];
+        // Up to where it is closed, and no further.
+        assert_eq!(reader.read(&mut buffer).expect("open"), 2);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let mut text = String::new();
+                reader.read_to_string(&mut text).map(|_| text)
+            });
+            thread::sleep(Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            gate.clear(0);
+            thread::sleep(Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            gate.clear(1);
+            assert_eq!(waiting.join().expect("no panic").expect("cleared"), "23456789");
+        });
+    }
+
+    #[test]
+    fn what_is_refused_is_not_read() {
+        let gate = Gate::new(file(), [2..5, 7..9]);
+        gate.clear(1);
+        gate.refuse();
+        let mut reader = gate.reader();
+        let mut text = String::new();
+        assert!(reader.read_to_string(&mut text).is_err());
+        assert_eq!(text, "01");
+        // The guard reads on, and what is open is open.
+        let mut all = String::new();
+        gate.guard().read_to_string(&mut all).expect("all");
+        assert_eq!(all, "0123456789");
+        reader.seek(SeekFrom::Start(6)).expect("seek");
+        reader.read_to_string(&mut text).expect("open");
+        assert_eq!(text, "016789");
+    }
+}
