@@ -2,7 +2,9 @@ use super::{Arena, SUPPLIER};
 use crate::figure::{Figure, median};
 use anyhow::{Result, ensure};
 use calamine::{Xlsx, open_workbook};
+use sea_orm::sqlx::{self, PgPool};
 use stack::platform::{Upload, compare, task_id};
+use stack::wait::until;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ pub async fn measure(arena: &Arena) -> Result<()> {
     for round in 0..ROUNDS {
         let prefix = format!("I{round}");
         let (file, truth) = arena.workbook(&prefix, ROWS)?;
+        // The words of the import before are written afterwards: that is neither this one's time nor the floor's.
+        indexed(&pool).await?;
         floors.push(read_only(&file).await?);
         let task = task_id(&client.upload(&Upload::new(&file, SUPPLIER)).await?)?;
         let accepted = Instant::now();
@@ -34,6 +38,15 @@ pub async fn measure(arena: &Arena) -> Result<()> {
     }
     Figure::new("catalog", "import_100k", median(seconds), "s").floor_of_time(median(floors)).n(ROWS).print();
     Ok(())
+}
+
+/// Waits until the words of all products are written.
+async fn indexed(pool: &PgPool) -> Result<()> {
+    let query = "SELECT NOT EXISTS (SELECT FROM imports WHERE NOT indexed)";
+    until("the words of all products should be written", Duration::from_secs(60), || async {
+        sqlx::query_scalar(query).fetch_one(pool).await.unwrap_or(false)
+    })
+    .await
 }
 
 /// Seconds that calamine takes to stream all cells.
