@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const POLLERS: usize = 50;
-const ROWS: usize = 100_000;
+const ROWS: usize = 300_000;
 /// How long a poller waits between an answer and its next question. (The users' own script waits two seconds.)
 const PAUSE: Duration = Duration::from_millis(100);
 
