@@ -134,3 +134,33 @@ async fn a_file_of_new_products_that_meets_others_late_is_written_all_the_same()
     ensure!(products(&scene).await? == as_products(rows.iter()), "the products differ from the file");
     healthy(&scene).await
 }
+
+/// The end of the file may be read before the product that was there is met.
+#[tokio::test]
+async fn a_file_that_ends_badly_says_so_also_where_it_meets_products() -> Result<()> {
+    let limits = |options: stack::platform::Options| {
+        options.env("IMPORT_BATCH_ROWS", 100).env("IMPORT_MAX_ROWS", 1_000)
+    };
+    let scene = Scene::start("newends", limits).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let base = [row("E-850", "E-850", "Antes")];
+    import(&supplier, &Upload::new(&csv(&scene, "base.csv", &base)?, SUPPLIER)).await?;
+    for round in 0..6 {
+        // The ninth batch meets the product, and the eleventh can't be read.
+        let id = |n| if n == 850 { "E-850".to_owned() } else { format!("E{round}-{n}") };
+        let rows: Vec<Row> = (0..1_050).map(|n| row(id(n), id(n), format!("Ronda {round}"))).collect();
+        let file = csv(&scene, &format!("ends{round}.csv"), &rows)?;
+        let task = task_id(&supplier.upload(&Upload::new(&file, SUPPLIER)).await?)?;
+        let status = supplier.finished(&task, LIMIT).await?;
+        ensure!(status["status"] == "failed", "round {round}: {status:#}");
+        let processed = status["progress"]["processed"].as_u64().context("processed")?;
+        ensure!((850..1_000).contains(&processed), "round {round}: {status:#}");
+        let query = "SELECT count(*) FROM products WHERE nombre = $1";
+        let kept: i64 = sqlx::query_scalar(query)
+            .bind(format!("Ronda {round}"))
+            .fetch_one(&scene.platform.catalog().await?)
+            .await?;
+        ensure!(kept.unsigned_abs() + 1 == processed, "round {round}: {kept} of {processed}");
+    }
+    healthy(&scene).await
+}

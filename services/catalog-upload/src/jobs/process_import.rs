@@ -160,8 +160,12 @@ impl Pass<'_> {
     async fn by_batches(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
         let mut batches = self.read(checkpoint.last_row);
         if checkpoint.phase == Phase::Write && checkpoint.last_row == 0 {
-            for batch in self.write_ahead(&mut batches, checkpoint).await? {
+            let left = self.write_ahead(&mut batches, checkpoint).await?;
+            for batch in left.read {
                 self.next(&batch, checkpoint).await?;
+            }
+            if let Some(end) = left.end {
+                return end;
             }
         }
         while let Some(batch) = batches.recv().await {

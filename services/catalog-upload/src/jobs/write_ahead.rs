@@ -39,19 +39,26 @@ struct Copied {
     version: i64,
 }
 
+/// What is left of a file, to be written batch by batch.
+pub(super) struct Left {
+    /// Batches that were read.
+    pub read: Vec<Arc<Batch>>,
+    /// How the reading ended, if it has: there is nothing behind those batches.
+    pub end: Option<Result<(), JobError>>,
+}
+
 impl Pass<'_> {
-    /// Writes the file from its first row on. Gives the batches that are left to be written one by one, before
-    /// those that are still to be read: none where the file came to its end.
+    /// Writes the file from its first row on, up to its end or to the first batch that meets products that are there.
     pub(super) async fn write_ahead(
         &self,
         batches: &mut Batches,
         checkpoint: &mut Checkpoint,
-    ) -> Result<Vec<Arc<Batch>>, JobError> {
+    ) -> Result<Left, JobError> {
         let mut seen = Seen::nothing(self.resources.settings.limits.max_rows);
         let mut in_hand: VecDeque<InHand> = VecDeque::with_capacity(AHEAD);
-        let (mut last_row, mut ended) = (0, None);
-        while ended.is_none() || !in_hand.is_empty() {
-            let has_room = ended.is_none() && in_hand.len() < AHEAD;
+        let (mut last_row, mut end) = (0, None);
+        while end.is_none() || !in_hand.is_empty() {
+            let has_room = end.is_none() && in_hand.len() < AHEAD;
             let first_copied = async {
                 match in_hand.front_mut() {
                     Some(first) => (&mut first.copying).await,
@@ -67,8 +74,8 @@ impl Pass<'_> {
                             in_hand.push_back(self.copy(batch, &mut seen));
                         }
                         // What was read before the error is written first.
-                        Some(Err(error)) => ended = Some(Err(file_error(error))),
-                        None => ended = Some(Ok(())),
+                        Some(Err(error)) => end = Some(Err(file_error(error))),
+                        None => end = Some(Ok(())),
                     }
                     continue;
                 }
@@ -80,16 +87,16 @@ impl Pass<'_> {
                 self.run.proceed()?;
                 continue;
             }
-            let mut left = vec![batch];
+            let mut read = vec![batch];
             for InHand { batch, copying, .. } in in_hand {
                 if let Ok(Ok(copied)) = copying.await {
                     copied.transaction.rollback().await.map_err(JobError::retry)?;
                 }
-                left.push(batch);
+                read.push(batch);
             }
-            return Ok(left);
+            return Ok(Left { read, end });
         }
-        ended.unwrap_or(Ok(())).map(|()| Vec::new())
+        Ok(Left { read: Vec::new(), end })
     }
 
     /// Starts to create the products of the rows that are apart.
@@ -123,7 +130,7 @@ impl Pass<'_> {
         InHand { batch, apart, copying: AbortOnDropHandle::new(copying) }
     }
 
-    /// Decides the other rows and commits the batch. None: something of it was taken, and nothing is written.
+    /// Decides the other rows and commits the batch. None: it meets products that are there, and nothing is written.
     async fn finish(
         &self,
         batch: &Batch,
@@ -137,13 +144,13 @@ impl Pass<'_> {
             Err(error) => return Err(JobError::retry(error)),
         };
         match write_rest(&mut transaction, self.import, version, batch, apart).await {
-            Ok(written) => self.commit(transaction, batch, before, &written).await.map(Some),
-            Err(error) if error.downcast_ref().is_some_and(is_conflict) => {
-                transaction.rollback().await.map_err(JobError::retry)?;
-                Ok(None)
-            }
-            Err(error) => Err(JobError::Retry(error)),
+            Ok(Some(written)) => return self.commit(transaction, batch, before, &written).await.map(Some),
+            Ok(None) => {}
+            Err(error) if error.downcast_ref().is_some_and(is_conflict) => {}
+            Err(error) => return Err(JobError::Retry(error)),
         }
+        transaction.rollback().await.map_err(JobError::retry)?;
+        Ok(None)
     }
 }
 

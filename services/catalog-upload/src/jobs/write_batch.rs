@@ -30,15 +30,16 @@ pub async fn write_batch(
     Ok(sorted.summary)
 }
 
-/// The same, where the rows that are `apart` were created by this transaction already, and those of the batches
-/// before are committed.
+/// The same, where the rows that are `apart` were created by this transaction already, those of the batches before
+/// are committed, and other imports may be at work. None: a row would update a product, which is for who has the
+/// catalog alone, since the change log keeps what the product was before.
 pub async fn write_rest(
     conn: &mut PgConnection,
     import: &Import,
     version: i64,
     batch: &Batch,
     apart: &[bool],
-) -> anyhow::Result<Summary> {
+) -> anyhow::Result<Option<Summary>> {
     let others = || batch.valid.iter().zip(apart).filter(|(_, apart)| !**apart).map(|(row, _)| row);
     let (ids, codes) = keys(others());
     let existing = table::matching(conn, &ids, &codes, import.id).await?;
@@ -53,8 +54,11 @@ pub async fn write_rest(
         .map(|(row, _)| row)
         .collect();
     let sorted = Sorted::of(batch, decisions);
+    if !sorted.updated.is_empty() {
+        return Ok(None);
+    }
     write(conn, import, version, batch, &sorted, &late).await?;
-    Ok(sorted.summary)
+    Ok(Some(sorted.summary))
 }
 
 /// Writes what was decided. `created`: the new products that are still to be inserted.
