@@ -143,18 +143,18 @@ async fn a_file_that_ends_badly_says_so_also_where_it_meets_products() -> Result
     };
     let scene = Scene::start("newends", limits).await?;
     let supplier = scene.platform.supplier(SUPPLIER).await?;
-    let base = [row("E-850", "E-850", "Antes")];
+    let base = [row("E-650", "E-650", "Antes")];
     import(&supplier, &Upload::new(&csv(&scene, "base.csv", &base)?, SUPPLIER)).await?;
     for round in 0..6 {
-        // The ninth batch meets the product, and the eleventh can't be read.
-        let id = |n| if n == 850 { "E-850".to_owned() } else { format!("E{round}-{n}") };
+        // The seventh batch meets the product, and the next can't be read whole.
+        let id = |n| if n == 650 { "E-650".to_owned() } else { format!("E{round}-{n}") };
         let rows: Vec<Row> = (0..1_050).map(|n| row(id(n), id(n), format!("Ronda {round}"))).collect();
         let file = csv(&scene, &format!("ends{round}.csv"), &rows)?;
         let task = task_id(&supplier.upload(&Upload::new(&file, SUPPLIER)).await?)?;
         let status = supplier.finished(&task, LIMIT).await?;
         ensure!(status["status"] == "failed", "round {round}: {status:#}");
         let processed = status["progress"]["processed"].as_u64().context("processed")?;
-        ensure!((850..1_000).contains(&processed), "round {round}: {status:#}");
+        ensure!((650..1_000).contains(&processed), "round {round}: {status:#}");
         let query = "SELECT count(*) FROM products WHERE nombre = $1";
         let kept: i64 = sqlx::query_scalar(query)
             .bind(format!("Ronda {round}"))
