@@ -9,6 +9,7 @@ use std::{collections::VecDeque, future, sync::Arc};
 
 use messaging::JobError;
 use sea_orm::sqlx::{self, Postgres, Transaction};
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -56,7 +57,7 @@ impl Pass<'_> {
     ) -> Result<Left, JobError> {
         let mut seen = Seen::nothing(self.resources.settings.limits.max_rows);
         let mut in_hand: VecDeque<InHand> = VecDeque::with_capacity(AHEAD);
-        let (mut last_row, mut end) = (0, None);
+        let (mut last_row, mut end, mut turn) = (0, None, None);
         while end.is_none() || !in_hand.is_empty() {
             let has_room = end.is_none() && in_hand.len() < AHEAD;
             let first_copied = async {
@@ -71,7 +72,7 @@ impl Pass<'_> {
                         Some(Ok(batch)) => {
                             let batch = self.selected(batch, last_row).await?;
                             last_row = batch.last_row;
-                            in_hand.push_back(self.copy(batch, &mut seen));
+                            in_hand.push_back(self.copy(batch, &mut seen, &mut turn));
                         }
                         // What was read before the error is written first.
                         Some(Err(error)) => end = Some(Err(file_error(error))),
@@ -100,7 +101,10 @@ impl Pass<'_> {
     }
 
     /// Starts to create the products of the rows that are apart.
-    fn copy(&self, batch: Batch, seen: &mut Seen) -> InHand {
+    /// `turn`: open until the batch before has begun its transaction, and then until this one has.
+    fn copy(&self, batch: Batch, seen: &mut Seen, turn: &mut Option<mpsc::Sender<()>>) -> InHand {
+        let (open, begun) = mpsc::channel::<()>(1);
+        let before = turn.replace(open);
         let apart: Arc<[bool]> = seen.apart(&batch.valid).into();
         let batch = Arc::new(batch);
         let copying = tokio::spawn({
@@ -108,9 +112,15 @@ impl Pass<'_> {
             let (pool, import) = (self.resources.database.pool.clone(), self.import.id);
             let proveedor_id = self.import.source.proveedor_id.clone();
             async move {
+                // Turns are taken in the order of the file: who waits to be alone must find none behind them whose
+                // batch before stands after them.
+                if let Some(before) = before {
+                    before.closed().await;
+                }
                 let mut transaction = pool.begin().await?;
                 // Not before this task: who waits for their turn must not keep the batch before from its end.
                 let version = table::begin_beside_others(&mut transaction).await?;
+                drop(begun);
                 let rows: Vec<&ProductRow> = batch
                     .valid
                     .iter()
@@ -154,10 +164,13 @@ impl Pass<'_> {
     }
 }
 
-/// Whether somebody else has an id or a code, or writes them at this moment.
+/// Whether somebody else has an id or a code, or writes them at this moment: a deadlock, or a wait for too long,
+/// which may be a deadlock that the server can't see.
 fn is_conflict(error: &sqlx::Error) -> bool {
     const DEADLOCK_DETECTED: &str = "40P01";
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
     error.as_database_error().is_some_and(|error| {
-        error.is_unique_violation() || error.code().is_some_and(|code| code == DEADLOCK_DETECTED)
+        error.is_unique_violation()
+            || error.code().is_some_and(|code| code == DEADLOCK_DETECTED || code == LOCK_NOT_AVAILABLE)
     })
 }

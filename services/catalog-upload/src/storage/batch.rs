@@ -85,7 +85,11 @@ pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<i64> {
 /// The same, beside others that begin so: who only creates products needs no look at what is there, and hears
 /// from the unique constraints where somebody else was quicker.
 pub async fn begin_beside_others(conn: &mut PgConnection) -> sqlx::Result<i64> {
-    begin_with("pg_advisory_xact_lock_shared", conn).await
+    let version = begin_with("pg_advisory_xact_lock_shared", conn).await?;
+    // Batches of one file wait for each other, which the server doesn't know: where two imports write the same
+    // products, it may not see that they wait for one another.
+    sqlx::query("set local lock_timeout = '2s'").execute(conn).await?;
+    Ok(version)
 }
 
 async fn begin_with(lock: &str, conn: &mut PgConnection) -> sqlx::Result<i64> {
