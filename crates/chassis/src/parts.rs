@@ -95,7 +95,9 @@ impl Parts {
         let pool = || self.database.pool.clone();
         let relay = outbox::Relay::new(pool(), self.broker.clone());
         let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), self.queues);
+        let topology = messaging::TopologyKeeper::new(self.broker.clone(), contracts::QUEUES);
         Background::new(shutdown.clone())
+            .spawn("topology", topology.run(shutdown.clone()))
             .spawn("relay", relay.run(shutdown.clone()))
             .spawn("archiver", archiver.run(shutdown.clone()))
             .spawn("pruner", outbox::Pruner::new(pool()).run(shutdown.clone()))

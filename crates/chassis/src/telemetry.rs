@@ -13,9 +13,10 @@ use opentelemetry_sdk::{
 };
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// What is logged where `RUST_LOG` says nothing: our own info, the libraries' warnings.
-const DEFAULT_FILTER: &str =
-    "info,sqlx=warn,sea_orm_migration=warn,lapin=warn,aws_config=warn,hyper=warn,h2=warn";
+/// What is logged where `RUST_LOG` says nothing: our own info, the libraries' warnings. lapin's on messages that come
+/// back are left out, as they repeat the whole message; who published it says what became of it.
+const DEFAULT_FILTER: &str = "info,sqlx=warn,sea_orm_migration=warn,lapin=warn,lapin::returned_messages=error,\
+                              aws_config=warn,hyper=warn,h2=warn";
 
 /// Sends what is left when dropped. Hold it in `main`.
 #[must_use = "spans are flushed when this is dropped"]

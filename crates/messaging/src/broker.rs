@@ -7,6 +7,7 @@ use std::{
 use anyhow::Context as _;
 use chrono::Utc;
 use contracts::{Queue, Transport};
+use tokio::sync::Notify;
 
 use crate::{
     BrokerConfig, DeadLetter, Destination, Letters, Outgoing, Policy, PublishError,
@@ -35,11 +36,29 @@ struct Inner {
     /// In a broker of this process, everything rides on memory.
     memory: Option<Memory>,
     known: Mutex<BTreeMap<&'static str, Known>>,
+    /// Told when RabbitMQ turns out to lack something that should be there.
+    incomplete: Arc<Notify>,
 }
 
 struct Known {
     queue: &'static Queue,
     metrics: Arc<QueueMetrics>,
+}
+
+/// Why a queue is not there as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclareError {
+    /// The broker has it with other settings, and can't change them: somebody has to migrate it.
+    #[error("{queue} is there with other settings: {said}")]
+    OtherSettings {
+        /// The queue's logical name.
+        queue: &'static str,
+        /// What the broker said.
+        said: String,
+    },
+    /// The broker can't be reached, or refused.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
 }
 
 /// How full a queue is.
@@ -76,9 +95,11 @@ impl Broker {
                 contracts::QUEUES.iter().any(|known| known.name == queue && !known.events.is_empty());
             anyhow::ensure!(!events || transport == "amqp", "queue {queue} receives events and needs amqp");
         }
-        let rabbit = amqp_url.map(|url| Rabbit::new(&url, &service, &prefix)).transpose()?;
+        let incomplete = Arc::new(Notify::new());
+        let rabbit =
+            amqp_url.map(|url| Rabbit::new(&url, &service, &prefix, incomplete.clone())).transpose()?;
         let sqs = sqs.map(|sqs| Sqs::new(sqs, &prefix));
-        Ok(Self::with(Inner { transports, rabbit, sqs, memory: None, known: Mutex::default() }))
+        Ok(Self::with(Inner { transports, rabbit, sqs, memory: None, known: Mutex::default(), incomplete }))
     }
 
     /// Queues in this process, for unit tests: delivery, retry and failure only.
@@ -89,6 +110,7 @@ impl Broker {
             sqs: None,
             memory: Some(Memory::default()),
             known: Mutex::default(),
+            incomplete: Arc::default(),
         })
     }
 
@@ -212,28 +234,48 @@ impl Broker {
     }
 
     /// Makes the exchange of events, and for each queue the queue itself, its dead-letter queue and its
-    /// bindings. Idempotent; remembered and repeated after every reconnect. (Retry queues are made by the
-    /// consumer, whose policy they come from.)
+    /// bindings. Idempotent. What is there with other settings stays as it is, and the rest is made. (Retry queues
+    /// are made by the consumer, whose policy they come from.) [`crate::TopologyKeeper`] does this for a process.
     ///
     /// # Errors
-    /// A broker that can't be reached, or has such a queue with other properties.
-    pub async fn declare(&self, queues: &[&'static Queue]) -> anyhow::Result<()> {
-        let mut on_rabbit = Vec::new();
-        for queue in queues {
-            self.know(queue);
-            match self.transport(queue) {
-                Transport::Amqp => on_rabbit.push(*queue),
-                Transport::Sqs => {
-                    anyhow::ensure!(queue.events.is_empty(), "{} receives events and needs amqp", queue.name);
-                    self.sqs()?.declare(queue.name).await?;
+    /// A broker that can't be reached, or has such a queue with other settings: of several, the first.
+    pub async fn declare(&self, queues: &[&'static Queue]) -> Result<(), DeclareError> {
+        let declaring = queues.iter().map(|queue| self.declare_one(queue));
+        futures::future::join_all(declaring).await.into_iter().collect()
+    }
+
+    pub(crate) async fn declare_one(&self, queue: &'static Queue) -> Result<(), DeclareError> {
+        self.know(queue);
+        match self.transport(queue) {
+            Transport::Amqp => {
+                let others = self.rabbit()?.declare(queue).await?;
+                if others.is_empty() {
+                    return Ok(());
                 }
-                Transport::Memory => {}
+                Err(DeclareError::OtherSettings { queue: queue.name, said: others.join("; ") })
             }
+            Transport::Sqs => {
+                if !queue.events.is_empty() {
+                    return Err(anyhow::anyhow!("{} receives events and needs amqp", queue.name).into());
+                }
+                Ok(self.sqs()?.declare(queue.name).await?)
+            }
+            Transport::Memory => Ok(()),
         }
-        if !on_rabbit.is_empty() {
-            self.rabbit()?.declare(&on_rabbit).await?;
+    }
+
+    /// Whether a process declares this queue at all: on SQS, only where it may make queues.
+    pub(crate) fn declares(&self, queue: &Queue) -> bool {
+        match self.transport(queue) {
+            Transport::Amqp => self.inner.rabbit.is_some(),
+            Transport::Sqs => self.inner.sqs.as_ref().is_some_and(Sqs::makes_queues),
+            Transport::Memory => false,
         }
-        Ok(())
+    }
+
+    /// Waits until RabbitMQ turns out to lack something that should be there.
+    pub(crate) async fn incomplete(&self) {
+        self.inner.incomplete.notified().await;
     }
 
     /// How full a queue and its dead-letter queue are.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// How a queue is consumed.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Default for Policy {
 /// Exponential pauses with a cap, off the worker. On RabbitMQ each step is a retry queue of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// The pause after the first failure, the second, …; the last one repeats.
+    /// The pause after the first failure, the second, …; the last one repeats. Empty means one second each time.
     pub steps: Vec<Duration>,
 }
 
@@ -46,7 +46,18 @@ impl Default for Backoff {
 impl Backoff {
     /// The pause after failed attempt number `attempt`, from 1.
     pub fn after(&self, attempt: u32) -> Duration {
-        let step = (attempt.saturating_sub(1) as usize).min(self.steps.len().saturating_sub(1));
-        self.steps.get(step).copied().unwrap_or(Duration::from_secs(1))
+        let steps = self.steps();
+        steps[(attempt.saturating_sub(1) as usize).min(steps.len() - 1)]
+    }
+
+    /// Every pause that [`Backoff::after`] can give, once each.
+    pub(crate) fn pauses(&self) -> BTreeSet<Duration> {
+        self.steps().iter().copied().collect()
+    }
+
+    /// Never empty.
+    fn steps(&self) -> &[Duration] {
+        const ONE: &[Duration] = &[Duration::from_secs(1)];
+        if self.steps.is_empty() { ONE } else { &self.steps }
     }
 }

@@ -10,7 +10,7 @@ use chassis::{
     redis::Redis,
 };
 use contracts::{Queue, queues::GATEWAY_EVENTS};
-use messaging::Broker;
+use messaging::{Broker, TopologyKeeper};
 use outbox::{Pruner, Relay, dead_letters::Archiver};
 use tokio_util::sync::CancellationToken;
 
@@ -113,6 +113,7 @@ impl Gateway {
             .spawn("rate limits", forget)
             .spawn("consumer of events", show_event::consumer(&broker, &self.redis).run(token()))
             .spawn("announcer", announcer.run(token()))
+            .spawn("topology", TopologyKeeper::new(broker.clone(), contracts::QUEUES).run(token()))
             // A replayed letter leaves through the outbox, like everything a transaction publishes.
             .spawn("relay", Relay::new(pool.clone(), broker.clone()).run(token()))
             .spawn("archiver", Archiver::new(pool.clone(), broker, QUEUES).run(token()))

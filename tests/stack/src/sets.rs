@@ -92,6 +92,17 @@ impl Stack {
         Ok(stack)
     }
 
+    /// A set of one's own in `dir` of which RabbitMQ alone runs, for what would disturb others on a shared node.
+    ///
+    /// # Errors
+    /// Where RabbitMQ won't start.
+    pub async fn start_rabbit(dir: &Path) -> Result<Self> {
+        let mut stack = Self::open(dir, &Ports::free()?, Durability::Full)?;
+        stack.ephemeral = true;
+        stack.rabbit.start().await?;
+        Ok(stack)
+    }
+
     /// The set in `dir`, running or not; the first time with the given ports. A port that somebody else
     /// took while its server was down is replaced by another.
     ///

@@ -11,6 +11,8 @@ use tokio::sync::Mutex;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// After a failure, who asks within this time gets the same failure: many callers make one attempt.
 const ATTEMPT_EVERY: Duration = Duration::from_millis(100);
+/// How long a broker that is well may take to open a channel. One that is busy with its queues still does.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// A dead peer is noticed within twice this, in seconds.
 const HEARTBEAT: u16 = 10;
 
@@ -31,7 +33,7 @@ impl Link {
     pub fn new(url: &str, name: &str) -> anyhow::Result<Self> {
         // The address holds a password: it is not repeated.
         let mut uri: AMQPUri =
-            url.parse().map_err(|error: String| anyhow!("the address of RabbitMQ is none: {error}"))?;
+            url.parse().map_err(|error: String| anyhow!("the address of RabbitMQ is not valid: {error}"))?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         Ok(Self { uri, name: name.to_owned(), state: Mutex::default() })
     }
@@ -69,15 +71,35 @@ impl Link {
         }
     }
 
-    /// Gives a connection up that does not answer.
-    pub async fn discard(&self) {
-        let connection = self.state.lock().await.connection.take();
-        if let Some(connection) = connection {
-            tokio::spawn(async move {
-                let closing = connection.close(200, "does not answer".into());
-                let _ = tokio::time::timeout(CONNECT_WITHIN, closing).await;
-            });
+    /// Something took too long on `connection`. If not even a channel opens on it, it is given up, and who asks
+    /// next gets a new one. A broker that is only slow keeps it, and so does one that has blocked it: closing a
+    /// blocked connection hangs, and what was written to it would be published beside its repetition.
+    pub async fn suspect(&self, connection: &Arc<Connection>) {
+        if connection.status().blocked() {
+            return;
         }
+        match tokio::time::timeout(ANSWER_WITHIN, connection.create_channel()).await {
+            Ok(Ok(channel)) => leave(&channel).await,
+            // It has failed by itself.
+            Ok(Err(_)) => {}
+            Err(_) if connection.status().blocked() => {}
+            Err(_) => self.give_up(connection).await,
+        }
+    }
+
+    /// Gives up this very connection: by now another may be in its place, and others at work on that.
+    async fn give_up(&self, connection: &Arc<Connection>) {
+        let mut state = self.state.lock().await;
+        if state.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+            state.connection = None;
+        }
+        drop(state);
+        tracing::warn!(connection = self.name, "RabbitMQ does not answer on a connection, which is given up");
+        let connection = connection.clone();
+        tokio::spawn(async move {
+            let closing = connection.close(200, "does not answer".into());
+            let _ = tokio::time::timeout(CONNECT_WITHIN, closing).await;
+        });
     }
 }
 
@@ -113,4 +135,42 @@ impl Drop for OwnChannel {
 /// Closes a channel. That it had failed already is no news by now.
 pub(crate) async fn leave(channel: &Channel) {
     let _ = tokio::time::timeout(CONNECT_WITHIN, channel.close(200, "done".into())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use stack::{Namespace, proxy::Proxy};
+
+    use super::*;
+
+    async fn behind_proxy() -> anyhow::Result<(Namespace, Proxy, Link)> {
+        stack::install_tls();
+        let namespace = Namespace::create("link").await?;
+        let (proxy, url) = Proxy::before(&namespace.servers().amqp_url).await?;
+        Ok((namespace, proxy, Link::new(&url, "test")?))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_answers_is_kept() -> anyhow::Result<()> {
+        let (_namespace, _proxy, link) = behind_proxy().await?;
+        let connection = link.connection().await?;
+        link.suspect(&connection).await;
+        assert!(Arc::ptr_eq(&connection, &link.connection().await?));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn who_comes_late_does_not_give_up_the_connection_of_others() -> anyhow::Result<()> {
+        let (_namespace, proxy, link) = behind_proxy().await?;
+        let stalled = link.connection().await?;
+        proxy.stall().await;
+        link.suspect(&stalled).await;
+        proxy.heal().await;
+        let fresh = link.connection().await?;
+        assert!(!Arc::ptr_eq(&stalled, &fresh));
+        link.give_up(&stalled).await;
+        assert!(Arc::ptr_eq(&fresh, &link.connection().await?));
+        assert!(fresh.status().connected());
+        Ok(())
+    }
 }

@@ -1,5 +1,5 @@
 //! RabbitMQ, 3.10 to 4.x. lapin's own recovery stays off: a channel or a connection that has failed is
-//! dropped and made anew, whatever the failure was.
+//! dropped and made again, whatever the failure was.
 
 mod acks;
 mod headers;
@@ -12,7 +12,8 @@ mod topology;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use contracts::Queue;
-use lapin::options::BasicQosOptions;
+use lapin::{Connection, options::BasicQosOptions};
+use tokio::sync::Notify;
 
 pub(crate) use letters::{LetterReceipt, LetterSource};
 pub(crate) use publisher::{Failed, Frame};
@@ -23,12 +24,12 @@ use link::{Link, OwnChannel};
 use publisher::Publisher;
 use topology::Topology;
 
-/// How long opening a consumer or looking at a queue may take. A stalled network is otherwise noticed by the
-/// missing heartbeats only.
+/// How long opening a consumer, declaring a queue or looking at one may take. A stalled network is otherwise noticed
+/// by the missing heartbeats only.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One broker: a connection to publish, another to consume. When the broker runs short of memory it
-/// blocks the connections that publish, and acks must not wait behind them.
+/// One broker: a connection to publish, and another to do all else. When the broker runs short of memory it blocks
+/// the connections that publish: acks, declarations and questions must not wait behind that.
 pub(crate) struct Rabbit {
     service: String,
     topology: Arc<Topology>,
@@ -37,32 +38,25 @@ pub(crate) struct Rabbit {
 }
 
 impl Rabbit {
+    /// `incomplete` is told when the broker turns out to lack something that was declared.
+    ///
     /// # Errors
-    /// An address that is none.
-    pub fn new(url: &str, service: &str, prefix: &str) -> anyhow::Result<Self> {
-        let topology = Arc::new(Topology::new(prefix));
+    /// An address that is not valid.
+    pub fn new(url: &str, service: &str, prefix: &str, incomplete: Arc<Notify>) -> anyhow::Result<Self> {
         let publishing = Link::new(url, &format!("{service} publisher"))?;
         Ok(Self {
             service: service.to_owned(),
-            publisher: Arc::new(Publisher::new(publishing, topology.clone())),
-            topology,
+            publisher: Arc::new(Publisher::new(publishing, incomplete)),
+            topology: Arc::new(Topology::new(prefix)),
             consuming: Arc::new(Link::new(url, &format!("{service} consumer"))?),
         })
     }
 
-    pub async fn declare(&self, queues: &[&'static Queue]) -> anyhow::Result<()> {
-        self.topology.remember(queues);
-        let channel = self.publisher.channel().await?;
-        drop(channel);
-        tokio::time::timeout(PATIENCE, async {
-            let channel = self.publisher.side_channel().await?;
-            for queue in queues {
-                self.topology.declare(&channel, queue, &BTreeSet::new()).await?;
-            }
-            link::leave(&channel).await;
-            Ok(())
-        })
-        .await?
+    /// Makes a queue with all that belongs to it but its retry queues. Returns what the broker has with other
+    /// settings.
+    pub async fn declare(&self, queue: &Queue) -> anyhow::Result<Vec<String>> {
+        let connection = self.consuming.connection().await?;
+        self.in_time(&connection, self.topology.declare(&connection, queue, &BTreeSet::new())).await
     }
 
     pub async fn publish(&self, frames: Vec<Frame>) -> Vec<Result<(), Failed>> {
@@ -98,56 +92,72 @@ impl Rabbit {
         prefetch: u16,
         backoff: &Backoff,
     ) -> anyhow::Result<Source> {
-        let tiers: BTreeSet<Duration> = backoff.steps.iter().copied().collect();
-        let opened = tokio::time::timeout(PATIENCE, async {
-            let channel = OwnChannel::new(self.consuming.connection().await?.create_channel().await?);
-            self.topology.declare(&channel, queue, &tiers).await?;
-            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            Source::start(channel, queue, tiers, &self.topology, &self.publisher).await
-        })
-        .await;
-        self.kept_or_dropped(opened).await
+        let tiers = backoff.pauses();
+        let connection = self.consuming.connection().await?;
+        let opening = async {
+            let channel = self.channel(&connection, queue, &tiers, prefetch).await?;
+            Source::start(channel, queue, &tiers, &self.topology, &self.publisher, &self.consuming).await
+        };
+        self.in_time(&connection, opening).await
     }
 
     pub async fn letters(&self, queue: &'static Queue, prefetch: u16) -> anyhow::Result<LetterSource> {
-        let opened = tokio::time::timeout(PATIENCE, async {
-            let channel = OwnChannel::new(self.consuming.connection().await?.create_channel().await?);
-            self.topology.declare(&channel, queue, &BTreeSet::new()).await?;
-            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let connection = self.consuming.connection().await?;
+        let opening = async {
+            let channel = self.channel(&connection, queue, &BTreeSet::new(), prefetch).await?;
             LetterSource::start(channel, queue, &self.topology).await
-        })
-        .await;
-        self.kept_or_dropped(opened).await
+        };
+        self.in_time(&connection, opening).await
     }
 
-    /// A connection on which something timed out is not to be trusted: the next attempt makes a new one.
-    async fn kept_or_dropped<T>(
+    /// A channel to consume on, with what it consumes from in place. A queue with other settings is consumed as it
+    /// is: it holds messages.
+    async fn channel(
         &self,
-        opened: Result<anyhow::Result<T>, tokio::time::error::Elapsed>,
-    ) -> anyhow::Result<T> {
-        match opened {
-            Ok(opened) => opened,
-            Err(elapsed) => {
-                self.consuming.discard().await;
-                Err(anyhow::Error::new(elapsed).context("RabbitMQ does not answer"))
-            }
+        connection: &Connection,
+        queue: &'static Queue,
+        tiers: &BTreeSet<Duration>,
+        prefetch: u16,
+    ) -> anyhow::Result<OwnChannel> {
+        for other in self.topology.declare(connection, queue, tiers).await? {
+            tracing::warn!(queue = queue.name, %other, "the queue is consumed as it is");
         }
+        let channel = OwnChannel::new(connection.create_channel().await?);
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        Ok(channel)
     }
 
     pub async fn depth(&self, queue: &Queue) -> anyhow::Result<Depth> {
-        tokio::time::timeout(PATIENCE, async {
-            let channel = self.publisher.side_channel().await?;
+        let connection = self.consuming.connection().await?;
+        let looking = async {
+            let channel = connection.create_channel().await?;
             let ready = topology::count(&channel, &self.topology.work(queue.name)).await?;
             let dead = topology::count(&channel, &self.topology.dead(queue.name)).await?;
             link::leave(&channel).await;
             Ok(Depth { ready, in_flight: 0, dead, oldest_age: None })
-        })
-        .await?
+        };
+        self.in_time(&connection, looking).await
     }
 
     pub async fn ping(&self) -> anyhow::Result<()> {
-        let channel = self.publisher.side_channel().await?;
+        let channel = self.consuming.connection().await?.create_channel().await?;
         link::leave(&channel).await;
-        Ok(())
+        self.publisher.blocked().await
+    }
+
+    /// What takes too long on a connection ends alone: the connection is given up, and with it all consumers, only
+    /// if it does not answer at all.
+    async fn in_time<T>(
+        &self,
+        connection: &Arc<Connection>,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        match tokio::time::timeout(PATIENCE, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.consuming.suspect(connection).await;
+                anyhow::bail!("RabbitMQ did not answer within {} s", PATIENCE.as_secs())
+            }
+        }
     }
 }

@@ -1,25 +1,27 @@
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{
-    BasicProperties, Channel, Confirmation,
+    BasicProperties, Channel, Confirmation, Connection,
+    message::BasicReturnMessage,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
 };
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, timeout_at},
+};
 
-use super::{link::Link, topology::Topology};
+use super::link::Link;
 
-/// How long the broker may take to confirm what was published together. A connection that the broker has
-/// blocked takes nothing at all.
+/// How long a call may take from its first message to the last confirm.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+/// Calls that publish at once, each on a channel of its own. Others wait for their turn, within their time.
+const CHANNELS: usize = 32;
 
 /// A message on the wire.
 pub(crate) struct Frame {
@@ -40,88 +42,71 @@ pub(crate) enum Failed {
     Unroutable,
 }
 
-/// Publishes with confirms, over one channel that all callers share.
+/// Publishes with confirms. A call has its channel to itself: lapin hands a message that came back to whichever
+/// confirm of its channel resolves next, so on a shared channel one caller would be told of another's message.
 pub(crate) struct Publisher {
     link: Link,
-    topology: Arc<Topology>,
-    channel: Mutex<Option<Channel>>,
-    /// A message came back: somebody deleted a queue, so declare what we know before going on.
-    incomplete: AtomicBool,
+    /// Channels on which everything is confirmed.
+    idle: Mutex<Vec<Confirming>>,
+    turns: Semaphore,
+    /// Told when the broker lacks something that was declared.
+    incomplete: Arc<Notify>,
+}
+
+/// A channel that confirms, with the connection it is on.
+struct Confirming {
+    connection: Arc<Connection>,
+    channel: Channel,
 }
 
 impl Publisher {
-    pub fn new(link: Link, topology: Arc<Topology>) -> Self {
-        Self { link, topology, channel: Mutex::default(), incomplete: AtomicBool::new(false) }
+    pub fn new(link: Link, incomplete: Arc<Notify>) -> Self {
+        Self { link, idle: Mutex::default(), turns: Semaphore::new(CHANNELS), incomplete }
     }
 
-    /// The channel, made anew after any failure, on a topology that is complete.
-    pub async fn channel(&self) -> anyhow::Result<Channel> {
-        let mut kept = self.channel.lock().await;
-        if let Some(channel) = kept.as_ref()
-            && channel.status().connected()
-            && !self.incomplete.load(Ordering::Relaxed)
-        {
-            return Ok(channel.clone());
-        }
-        *kept = None;
-        let made = tokio::time::timeout(CONFIRM_WITHIN, async {
-            let channel = self.link.connection().await?.create_channel().await?;
-            self.topology.declare_remembered(&channel).await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            anyhow::Ok(channel)
-        })
-        .await;
-        match made {
-            Ok(made) => {
-                let channel = made?;
-                self.incomplete.store(false, Ordering::Relaxed);
-                *kept = Some(channel.clone());
-                Ok(channel)
-            }
-            Err(_) => {
-                self.link.discard().await;
-                anyhow::bail!("RabbitMQ did not answer within {} s", CONFIRM_WITHIN.as_secs())
-            }
-        }
+    /// Why nothing can be published at the moment, where the broker has said so.
+    pub async fn blocked(&self) -> anyhow::Result<()> {
+        refuse_blocked(&*self.link.connection().await?)
     }
 
-    /// A channel to ask on. What closes it (a queue that is not there) must not disturb the publishing.
-    pub async fn side_channel(&self) -> anyhow::Result<Channel> {
-        Ok(self.link.connection().await?.create_channel().await?)
-    }
-
-    /// Publishes all at once, and waits until each is confirmed.
+    /// Publishes all at once, and waits until each is confirmed. One result a frame, in their order, within
+    /// [`CONFIRM_WITHIN`].
     pub async fn publish(&self, frames: Vec<Frame>) -> Vec<Result<(), Failed>> {
-        let channel = match self.channel().await {
+        let until = Instant::now() + CONFIRM_WITHIN;
+        let count = frames.len();
+        let none = |reason: String| vec![Err(Failed::Unavailable(reason)); count];
+        let late = || format!("no confirm within {} s", CONFIRM_WITHIN.as_secs());
+        let Ok(turn) = timeout_at(until, self.turns.acquire()).await else { return none(late()) };
+        let channel = match self.channel(until).await {
             Ok(channel) => channel,
-            Err(error) => {
-                let failed = Failed::Unavailable(format!("{error:#}"));
-                return frames.iter().map(|_| Err(failed.clone())).collect();
-            }
+            Err(error) => return none(format!("{error:#}")),
         };
-        let late = format!("no confirm within {} s", CONFIRM_WITHIN.as_secs());
-        let mut results: Vec<_> = frames.iter().map(|_| Err(Failed::Unavailable(late.clone()))).collect();
+        let mut sent = Sent::new(&frames, late());
         let mut confirms: FuturesUnordered<_> = frames
             .into_iter()
             .enumerate()
             .map(|(index, frame)| {
-                let channel = &channel;
+                let channel = &channel.channel;
                 async move { (index, send(channel, frame).await) }
             })
             .collect();
         let all = async {
-            while let Some((index, result)) = confirms.next().await {
-                results[index] = result;
+            while let Some((index, confirmation)) = confirms.next().await {
+                sent.settle(index, confirmation);
             }
         };
-        let in_time = tokio::time::timeout(CONFIRM_WITHIN, all).await.is_ok();
+        let in_time = timeout_at(until, all).await.is_ok();
         drop(confirms);
-        if !in_time {
-            self.channel.lock().await.take();
-            self.link.discard().await;
-        }
+        let results = sent.results();
         if results.iter().any(|result| matches!(result, Err(Failed::Unroutable))) {
-            self.incomplete.store(true, Ordering::Relaxed);
+            self.incomplete.notify_one();
+        }
+        if in_time {
+            self.keep(channel);
+        } else {
+            // Confirms may still come on this channel: nobody publishes on it any more.
+            drop(turn);
+            self.link.suspect(&channel.connection).await;
         }
         results
     }
@@ -130,20 +115,105 @@ impl Publisher {
     pub async fn publish_one(&self, frame: Frame) -> Result<(), Failed> {
         self.publish(vec![frame]).await.pop().unwrap_or(Err(Failed::Unavailable("no result".into())))
     }
+
+    /// An idle channel of the present connection, or a new one.
+    async fn channel(&self, until: Instant) -> anyhow::Result<Confirming> {
+        let late = || anyhow::anyhow!("RabbitMQ did not answer within {} s", CONFIRM_WITHIN.as_secs());
+        let connection = timeout_at(until, self.link.connection()).await.map_err(|_| late())??;
+        refuse_blocked(&connection)?;
+        if let Some(channel) = self.take(&connection) {
+            return Ok(channel);
+        }
+        let opening = async {
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            lapin::Result::Ok(channel)
+        };
+        match timeout_at(until, opening).await {
+            Ok(channel) => Ok(Confirming { channel: channel?, connection }),
+            Err(_) => {
+                self.link.suspect(&connection).await;
+                refuse_blocked(&connection)?;
+                Err(late())
+            }
+        }
+    }
+
+    fn take(&self, connection: &Arc<Connection>) -> Option<Confirming> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|kept| Arc::ptr_eq(&kept.connection, connection) && kept.channel.status().connected());
+        idle.pop()
+    }
+
+    /// Keeps a channel for the next call. One that RabbitMQ has closed tells of a missing exchange.
+    fn keep(&self, channel: Confirming) {
+        if channel.channel.status().connected() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+        } else if channel.connection.status().connected() {
+            self.incomplete.notify_one();
+        }
+    }
 }
 
-async fn send(channel: &Channel, frame: Frame) -> Result<(), Failed> {
-    let options = BasicPublishOptions { mandatory: frame.mandatory, immediate: false };
-    let unavailable = |error: lapin::Error| Failed::Unavailable(error.to_string());
-    let confirm = channel
-        .basic_publish(frame.exchange, frame.key, options, &frame.body, frame.properties)
-        .await
-        .map_err(unavailable)?;
-    match confirm.await.map_err(unavailable)? {
-        Confirmation::Ack(None) => Ok(()),
-        // An ack alone is no success: what no queue took is returned first, and then acked.
-        Confirmation::Ack(Some(_)) => Err(Failed::Unroutable),
-        Confirmation::Nack(_) => Err(Failed::Unavailable("the queue refuses messages: it is full".into())),
-        Confirmation::NotRequested => Err(Failed::Unavailable("the channel does not confirm".into())),
+/// A blocked connection takes nothing. What is written to it all the same waits in a socket, and is published when
+/// the alarm ends, beside every repetition of it.
+fn refuse_blocked(connection: &Connection) -> anyhow::Result<()> {
+    let blocked = connection.status().blocked();
+    anyhow::ensure!(!blocked, "RabbitMQ takes no messages: it is short of memory or disk space");
+    Ok(())
+}
+
+/// What became of the frames of one call.
+struct Sent {
+    results: Vec<Result<(), Failed>>,
+    /// By what a message that came back is told from the others: its routing key and its id.
+    marks: Vec<(ShortString, Option<ShortString>)>,
+    returned: Vec<BasicReturnMessage>,
+}
+
+impl Sent {
+    fn new(frames: &[Frame], late: String) -> Self {
+        Self {
+            results: vec![Err(Failed::Unavailable(late)); frames.len()],
+            marks: frames
+                .iter()
+                .map(|frame| (frame.key.clone(), frame.properties.message_id().clone()))
+                .collect(),
+            returned: Vec::new(),
+        }
     }
+
+    /// Takes note of a confirm. The message that lapin hands out with it is of this call, but may be another's.
+    fn settle(&mut self, index: usize, confirmation: lapin::Result<Confirmation>) {
+        let result = match &confirmation {
+            Ok(Confirmation::Ack(_)) => Ok(()),
+            Ok(Confirmation::Nack(_)) => {
+                Err(Failed::Unavailable("the queue refuses messages: it is full".into()))
+            }
+            Ok(Confirmation::NotRequested) => Err(Failed::Unavailable("the channel does not confirm".into())),
+            Err(error) => Err(Failed::Unavailable(error.to_string())),
+        };
+        self.results[index] = result;
+        self.returned.extend(confirmation.ok().and_then(Confirmation::take_message));
+    }
+
+    /// An ack alone is no success: what no queue took is returned first, and then acked. Frames that share key and
+    /// id are one message, of which all count as returned: twice is better than never.
+    fn results(mut self) -> Vec<Result<(), Failed>> {
+        for returned in self.returned {
+            let (key, id) = (&returned.delivery.routing_key, returned.delivery.properties.message_id());
+            for (result, mark) in self.results.iter_mut().zip(&self.marks) {
+                if mark.0 == *key && mark.1 == *id {
+                    *result = Err(Failed::Unroutable);
+                }
+            }
+        }
+        self.results
+    }
+}
+
+async fn send(channel: &Channel, frame: Frame) -> lapin::Result<Confirmation> {
+    let options = BasicPublishOptions { mandatory: frame.mandatory, immediate: false };
+    let confirm = channel.basic_publish(frame.exchange, frame.key, options, &frame.body, frame.properties);
+    confirm.await?.await
 }

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     acks, headers,
-    link::{self, OwnChannel},
+    link::{self, Link, OwnChannel},
     publisher::{Failed, Frame, Publisher},
     topology::Topology,
 };
@@ -26,6 +26,8 @@ use crate::delivery::{Delivery, SettleError, Token as AnyToken, Verdict, jitter}
 
 /// How long leaving may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// How long making a queue again may take.
+const DECLARE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A consumer on a channel of its own.
 pub(crate) struct Source {
@@ -43,6 +45,8 @@ struct Place {
     queue: &'static Queue,
     topology: Arc<Topology>,
     publisher: Arc<Publisher>,
+    /// To declare on.
+    consuming: Arc<Link>,
     settled: UnboundedSender<u64>,
     work: String,
     dead: String,
@@ -54,9 +58,10 @@ impl Source {
     pub async fn start(
         channel: OwnChannel,
         queue: &'static Queue,
-        tiers: BTreeSet<Duration>,
+        tiers: &BTreeSet<Duration>,
         topology: &Arc<Topology>,
         publisher: &Arc<Publisher>,
+        consuming: &Arc<Link>,
     ) -> anyhow::Result<Self> {
         let work = topology.work(queue.name);
         let consumer = channel
@@ -75,9 +80,10 @@ impl Source {
             queue,
             topology: topology.clone(),
             publisher: publisher.clone(),
+            consuming: consuming.clone(),
             settled,
             dead: topology.dead(queue.name),
-            tiers: tiers.into_iter().map(|pause| (pause, topology.tier(queue.name, pause))).collect(),
+            tiers: tiers.iter().map(|pause| (*pause, topology.tier(queue.name, *pause))).collect(),
             work,
         });
         Ok(Self { channel, consumer, place, acknowledging, ended: None })
@@ -210,9 +216,9 @@ impl Place {
     /// Somebody deleted a retry queue or the dead letters, and the consumer noticed nothing.
     async fn declare(&self) -> anyhow::Result<()> {
         let tiers = self.tiers.iter().map(|(pause, _)| *pause).collect();
-        let channel = self.publisher.side_channel().await?;
-        self.topology.declare(&channel, self.queue, &tiers).await?;
-        link::leave(&channel).await;
+        let connection = self.consuming.connection().await?;
+        let declaring = self.topology.declare(&connection, self.queue, &tiers);
+        tokio::time::timeout(DECLARE_WITHIN, declaring).await.context("RabbitMQ does not answer")??;
         Ok(())
     }
 }

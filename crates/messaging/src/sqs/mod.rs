@@ -142,6 +142,11 @@ impl Sqs {
         urls.remove(&names.dead);
     }
 
+    /// Whether queues that are missing are ours to make.
+    pub fn makes_queues(&self) -> bool {
+        self.config().create
+    }
+
     /// Makes sure that a queue and its dead-letter queue are there.
     pub async fn declare(&self, queue: &'static str) -> anyhow::Result<()> {
         if self.config().create {

@@ -1,6 +1,8 @@
 //! What the crate promises, run over each transport against real servers: this suite is the definition of
 //! the crate. A transport that passes is a transport.
 
+mod alarm;
+mod attribution;
 mod connection;
 mod dead_letters;
 mod delivery;
@@ -11,6 +13,7 @@ mod publishing;
 mod rabbit;
 mod retries;
 mod sqs;
+mod topology;
 
 /// One test a transport, of a function that takes the transport and returns a result.
 #[macro_export]

@@ -58,6 +58,23 @@ async fn a_retry_does_not_hold_up_others(transport: Transport) -> Result<()> {
     consumer.stop().await
 }
 
+contract!(a_backoff_without_steps_pauses_a_second: Amqp, Sqs, Memory);
+async fn a_backoff_without_steps_pauses_a_second(transport: Transport) -> Result<()> {
+    let rig = Rig::new(transport).await?;
+    let (tell, mut reports) = reports();
+    let policy = Policy { backoff: Backoff { steps: Vec::new() }, ..quick() };
+    let consumer = rig.consume(policy, move |_, context| {
+        let _ = tell.send((Instant::now(), context.attempt));
+        async move { if context.attempt == 1 { Err(JobError::retry(anyhow!("once"))) } else { Ok(()) } }
+    });
+    rig.send("again").await?;
+    let calls = reports.take(2).await?;
+    assert_eq!((calls[0].1, calls[1].1), (1, 2));
+    assert!(calls[1].0 - calls[0].0 >= Duration::from_millis(800));
+    rig.empty().await?;
+    consumer.stop().await
+}
+
 contract!(a_panic_is_a_retry: Amqp, Sqs, Memory);
 async fn a_panic_is_a_retry(transport: Transport) -> Result<()> {
     let rig = Rig::new(transport).await?;

@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use contracts::{
     catalog::v1::{ImportCompleted, ImportFailed, ImportSummary},
-    queues::GATEWAY_EVENTS,
+    queues::{CATALOG_IMPORTS, GATEWAY_EVENTS},
 };
-use messaging::{Broker, BrokerConfig, Destination, Envelope, Outgoing};
+use messaging::{Broker, BrokerConfig, Destination, Envelope, Outgoing, SqsConfig};
 use serde_json::Value;
 use stack::{Namespace, wait::until};
 use uuid::Uuid;
@@ -44,6 +44,35 @@ fn failed(task: &str, version: u64) -> ImportFailed {
         reason: "Archivo dañado".into(),
         version,
     }
+}
+
+#[tokio::test]
+async fn a_gateway_alone_makes_the_queues_of_all_services() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_topology").await?;
+    let upstream = Upstream::start().await?;
+    let imports = format!("{}imports", namespace.sqs_prefix);
+    let setup = Setup::new(&namespace, &upstream.url)
+        .with_broker(&namespace)
+        .with("AWS_ENDPOINT_URL", &namespace.servers().aws_endpoint)
+        .with("SQS_CREATE_QUEUES", "true")
+        .with("SQS_QUEUE_NAME", &imports);
+    let gateway = setup.start().await?;
+    let sqs = SqsConfig {
+        endpoint: Some(namespace.servers().aws_endpoint.clone()),
+        names: HashMap::from([(CATALOG_IMPORTS.name.to_owned(), imports)]),
+        ..SqsConfig::default()
+    };
+    let seen = Broker::new(BrokerConfig {
+        service: "test".into(),
+        amqp_url: Some(namespace.servers().amqp_url.clone()),
+        sqs: Some(sqs),
+        prefix: namespace.queue_prefix.clone(),
+        transports: HashMap::new(),
+    })?;
+    for queue in contracts::QUEUES {
+        until(queue.name, SOON, async || seen.depth(queue).await.is_ok()).await?;
+    }
+    gateway.stop().await
 }
 
 #[tokio::test]
