@@ -44,14 +44,16 @@ async fn a_day_of_campaigns_becomes_files_as_its_clients_know_them() -> Result<(
     })
     .await?;
 
-    let list = operator.get(&format!("/campania/list?fecha={}&page=2&page_size=2", slashed(day))).await?;
+    // As the web client does: each day that it was told goes, as it stands, into the next questions.
+    let days = operator.get("/campania/fechas").await?;
+    ensure!(days.body == json!({ "fechas": [slashed(day)], "total": 1 }), "{days}");
+    let told = days.body["fechas"][0].as_str().context("a day")?;
+    let list = operator.get(&format!("/campania/list/?fecha={told}&page=2&page_size=2")).await?;
     ensure!(list.body["total"] == 3 && list.body["total_pages"] == 2, "{list}");
     ensure!(list.body["items"][0]["nombre"] == "Campaña 2" && list.body["page"] == 2, "{list}");
     ensure!(list.body["items"][0]["fecha"] == day.to_string(), "{list}");
-    let days = operator.get("/campania/fechas").await?;
-    ensure!(days.body == json!({ "fechas": [day.to_string()], "total": 1 }), "{days}");
 
-    let begun = operator.get(&format!("/reporte/?fecha={}", slashed(day))).await?;
+    let begun = operator.get(&format!("/reporte?fecha={told}")).await?;
     ensure!(begun.status == 200, "{begun}");
     ensure!(begun.body["mensaje"] == "Generación de reportes iniciada para 3 campañas", "{begun}");
     ensure!(begun.body["campanias"][0]["estado"] == "PENDIENTE", "{begun}");

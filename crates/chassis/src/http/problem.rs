@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::db;
 
 /// The one form of error that leaves a process: RFC 9457 problem+json with a stable `code`, and the
-/// members `error` and `details` that existing clients read. Texts are Spanish. What went wrong inside is
+/// members `error`, `message` and `details` that existing clients read. Texts are Spanish. What went wrong inside is
 /// for the log only.
 #[derive(Debug)]
 pub struct Problem {
@@ -43,6 +43,8 @@ pub struct ProblemBody {
     pub code: &'static str,
     /// The same as `detail`, where existing clients look for it.
     pub error: String,
+    /// The same once more: the catalog's web client shows this one.
+    pub message: String,
     /// More about it, for instance one entry a field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Value>,
@@ -192,6 +194,7 @@ impl Problem {
             instance: super::request_id(),
             code: self.code,
             error: self.detail.clone(),
+            message: self.detail.clone(),
             details: self.details.clone(),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     cookie::{Cookie, SameSite},
+    guard,
     http::header,
     web::{self, Bytes, ServiceConfig},
 };
@@ -39,7 +40,11 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
     for prefix in ["/api/v1/auth", "/auth"] {
         let at = |path: &str| web::resource(format!("{prefix}/{path}"));
         config
-            .service(at("login").route(web::post().to(login)))
+            .service(
+                at("login")
+                    .route(web::post().guard(guard::fn_guard(is_form)).to(login_by_form))
+                    .route(web::post().to(login)),
+            )
             .service(at("refresh").route(web::post().to(refresh)))
             .service(at("logout").route(web::post().to(logout)))
             .service(at("password").route(web::post().to(change_password)))
@@ -110,7 +115,8 @@ pub(crate) struct SessionResponse {
 /// usuario desconocido, una contraseña errada y una cuenta deshabilitada.
 #[utoipa::path(
     post, path = "/api/v1/auth/login", tag = "auth", security(()),
-    params(LoginQuery), request_body = LoginRequest,
+    params(LoginQuery),
+    request_body(content((LoginRequest = "application/json"), (LoginForm = "application/x-www-form-urlencoded"))),
     responses(
         (status = 200, description = "Tokens, o `SessionResponse` si se pidió una sesión", body = TokenResponse),
         (status = 401, description = "Credenciales incorrectas", body = ProblemBody),
@@ -123,7 +129,48 @@ pub(crate) async fn login(
     query: web::Query<LoginQuery>,
     body: web::Json<LoginRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let body = body.into_inner();
+    log_in(&request, &identity, &query, body.into_inner()).await
+}
+
+/// The form of OAuth 2.0's password grant (RFC 6749, 4.3.2), which FastAPI's clients and Swagger UI send.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct LoginForm {
+    /// Nombre de usuario o correo.
+    username: String,
+    #[serde(deserialize_with = "secret")]
+    #[schema(value_type = String)]
+    password: Secret<String>,
+    /// `password`, si se indica.
+    grant_type: Option<String>,
+}
+
+fn is_form(context: &guard::GuardContext<'_>) -> bool {
+    let kind = context.head().headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// [`login`], for a form.
+async fn login_by_form(
+    request: HttpRequest,
+    identity: web::Data<Identity>,
+    query: web::Query<LoginQuery>,
+    form: web::Form<LoginForm>,
+) -> Result<HttpResponse, Problem> {
+    let LoginForm { username, password, grant_type } = form.into_inner();
+    if grant_type.as_deref().is_some_and(|kind| !kind.is_empty() && kind != "password") {
+        return Err(Error::invalid("grant_type", "grant_type solo admite el valor password").into());
+    }
+    let body = LoginRequest { username: Some(username), email: None, password, session: false };
+    log_in(&request, &identity, &query, body).await
+}
+
+async fn log_in(
+    request: &HttpRequest,
+    identity: &Identity,
+    query: &LoginQuery,
+    body: LoginRequest,
+) -> Result<HttpResponse, Problem> {
     let login = body.username.or(body.email).filter(|login| !login.trim().is_empty());
     let login = login.ok_or_else(|| Error::invalid("username", "Indique username o email"))?;
     if login.len() > LONGEST || body.password.expose().len() > LONGEST {
@@ -134,9 +181,9 @@ pub(crate) async fn login(
         Some("cookie") => true,
         Some(_) => return Err(Error::invalid("session", "session solo admite el valor cookie").into()),
     };
-    let credentials = Credentials { login, password: body.password, address: identity.address_of(&request) };
+    let credentials = Credentials { login, password: body.password, address: identity.address_of(request) };
     let login = identity.login(credentials, as_session).await?;
-    respond(&identity, login)
+    respond(identity, login)
 }
 
 fn respond(identity: &Identity, login: Login) -> Result<HttpResponse, Problem> {

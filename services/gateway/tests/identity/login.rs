@@ -51,6 +51,27 @@ async fn a_login_gives_a_token_that_services_believe() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What FastAPI's clients and Swagger UI's "Authorize" send: OAuth 2.0's password grant.
+#[tokio::test]
+async fn a_form_logs_in_as_json_does() -> anyhow::Result<()> {
+    let door = Door::open("form").await?;
+    door.admin().await?;
+    let log_in = async |fields: &[(&str, &str)]| send(door.request("POST", "/auth/login").form(fields)).await;
+    let user = ("username", ADMIN);
+    let plain = log_in(&[user, ("password", PASSWORD)]).await?.expect(200)?;
+    assert_eq!(plain.body["token_type"], "Bearer");
+    let swagger =
+        [("grant_type", "password"), user, ("password", PASSWORD), ("scope", ""), ("client_id", "")];
+    let token = log_in(&swagger).await?.expect(200)?.text("access_token");
+    send(door.get("/api/v1/auth/me").bearer_auth(token)).await?.expect(200)?;
+
+    log_in(&[user, ("password", "otra-clave-larga")]).await?.expect(401)?;
+    log_in(&[("grant_type", "client_credentials"), user, ("password", PASSWORD)]).await?.expect(422)?;
+    let missing = log_in(&[user]).await?;
+    assert!(missing.status == 400 || missing.status == 422, "{}", missing.status);
+    Ok(())
+}
+
 #[tokio::test]
 async fn wrong_unknown_and_disabled_look_the_same() -> anyhow::Result<()> {
     let door = Door::open("refused").await?;

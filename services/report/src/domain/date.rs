@@ -7,6 +7,11 @@ use chrono::NaiveDate;
 #[error("Formato de fecha inválido. Use 'YYYY/MM/DD'.")]
 pub struct BadDate;
 
+/// A day as [`parse`] reads it.
+pub fn show(day: NaiveDate) -> String {
+    day.format("%Y/%m/%d").to_string()
+}
+
 /// A day as `YYYY/MM/DD`, with all its digits.
 ///
 /// # Errors
@@ -26,6 +31,13 @@ pub fn parse(text: &str) -> Result<NaiveDate, BadDate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_read_back() {
+        let day = NaiveDate::from_ymd_opt(987, 3, 4).expect("a day");
+        assert_eq!(show(day), "0987/03/04");
+        assert_eq!(parse(&show(day)), Ok(day));
+    }
 
     #[test]
     fn a_day_is_four_two_and_two_digits_of_the_calendar() {

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Resources, in_range, legacy::day, may_read};
-use crate::storage::campaigns::{self, Campaign};
+use crate::{
+    domain::date,
+    storage::campaigns::{self, Campaign},
+};
 
 pub fn configure(config: &mut ServiceConfig) {
     for path in ["/campania/list", "/campania/list/"] {
@@ -81,7 +84,9 @@ pub(super) async fn list(
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Days {
-    fechas: Vec<NaiveDate>,
+    /// `YYYY/MM/DD`: as they stand, they are the `fecha` of `/campania/list` and `/reporte`.
+    #[schema(example = json!(["2025/01/27"]))]
+    fechas: Vec<String>,
     total: usize,
 }
 
@@ -93,6 +98,7 @@ pub(super) struct Days {
 )]
 pub(super) async fn days(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    let fechas = campaigns::days(&api.database.pool).await?;
+    let days = campaigns::days(&api.database.pool).await?;
+    let fechas: Vec<_> = days.into_iter().map(date::show).collect();
     Ok(HttpResponse::Ok().json(Days { total: fechas.len(), fechas }))
 }
