@@ -10,6 +10,7 @@ mod observation;
 mod publishing;
 mod rabbit;
 mod retries;
+mod settling;
 mod sqs;
 
 /// One test a transport, of a function that takes the transport and returns a result.
