@@ -1,7 +1,10 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use contracts::{Message, Queue};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -13,6 +16,8 @@ use crate::{
 
 /// How often a consumer looks how full its queue is.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How long writing out what was settled for sources that had ended may take at the end.
+const WRITE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Feeds a queue's messages to their handlers.
 pub struct Consumer {
@@ -64,18 +69,27 @@ impl Consumer {
         });
         let looking = tokio::spawn(look(broker.clone(), queue));
         let mut pauses = Pauses::new();
+        let mut orphans = Orphans::default();
+        let mut writing = Vec::new();
         while !shutdown.is_cancelled() {
             let opened = tokio::select! {
                 () = shutdown.cancelled() => break,
-                opened = broker.open(queue, &dispatch.policy) => opened,
+                opened = open(&broker, &dispatch, &slots) => opened,
             };
             let lost = match opened {
-                Ok(source) => {
+                Ok((mut source, fetched)) => {
                     tracing::info!(queue = queue.name, "consuming");
                     pauses.reset();
-                    match feed(source, &dispatch, &slots).await {
-                        Ok(()) => break,
-                        Err(lost) => lost,
+                    match feed(&mut source, fetched, &dispatch, &slots, &mut orphans).await {
+                        Ok(()) => {
+                            leave(source, &dispatch, &slots).await;
+                            break;
+                        }
+                        Err(lost) => {
+                            writing.retain(|task: &JoinHandle<()>| !task.is_finished());
+                            writing.extend(source.abandon());
+                            lost
+                        }
                     }
                 }
                 Err(error) => error,
@@ -90,33 +104,55 @@ impl Consumer {
             }
         }
         dispatch.stopped.cancel();
-        // Handlers that outlived the connection their message came by.
+        // Handlers that outlived the connection their message came by, and what they settled.
         slots.idle().await;
+        let _ = tokio::time::timeout(WRITE_WITHIN, futures::future::join_all(writing)).await;
         looking.abort();
         tracing::info!(queue = queue.name, "drained");
     }
 }
 
+/// Opens a source, and says how many deliveries it may hold: as many as there are free places. Handlers that
+/// outlived their connection have theirs: what was fetched for these would wait for their end, hours maybe, and
+/// no other worker would get it.
+async fn open(broker: &Broker, dispatch: &Dispatch, slots: &Slots) -> anyhow::Result<(Source, usize)> {
+    let free = slots.some_free().await;
+    let policy = Policy { concurrency: free, ..dispatch.policy.clone() };
+    Ok((broker.open(dispatch.queue, &policy).await?, free))
+}
+
 /// Takes deliveries from one source until the shutdown (`Ok`) or the end of the source (`Err`).
-async fn feed(mut source: Source, dispatch: &Arc<Dispatch>, slots: &Slots) -> anyhow::Result<()> {
+async fn feed(
+    source: &mut Source,
+    mut fetched: usize,
+    dispatch: &Arc<Dispatch>,
+    slots: &Slots,
+    orphans: &mut Orphans,
+) -> anyhow::Result<()> {
     let shutdown = &dispatch.shutdown;
+    let at_work = orphans.adopt();
     loop {
-        let trying = dispatch.kill_switch.open();
-        if trying && !pause(dispatch).await {
-            break;
+        if dispatch.kill_switch.open() && !pause(dispatch).await {
+            return Ok(());
         }
+        let trying = dispatch.kill_switch.open();
         let mut batch = source.batch();
         if trying {
             batch = Batch { most: 1, linger: Duration::ZERO };
         }
         let mut permits = tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
+            () = shutdown.cancelled() => return Ok(()),
             permits = slots.take(&batch) => permits,
         };
         let deliveries = tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
+            () = shutdown.cancelled() => return Ok(()),
+            () = orphans.gone(), if fetched < slots.all => {
+                source.widen(slots.all - fetched).await?;
+                fetched = slots.all;
+                continue;
+            }
             received = source.receive(permits.num_permits()) => received?,
         };
         if !trying && dispatch.kill_switch.open() {
@@ -124,34 +160,58 @@ async fn feed(mut source: Source, dispatch: &Arc<Dispatch>, slots: &Slots) -> an
             continue;
         }
         for delivery in deliveries {
-            let permit = permits.split(1);
+            let (permit, at_work) = (permits.split(1), at_work.clone());
             let dispatch = dispatch.clone();
             tokio::spawn(async move {
                 dispatch.work(delivery).await;
-                drop(permit);
+                drop((permit, at_work));
             });
         }
-        drop(permits);
-        if trying {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                () = slots.idle() => {}
-            }
-        }
     }
+}
+
+/// Drains a source.
+async fn leave(mut source: Source, dispatch: &Dispatch, slots: &Slots) {
     let left = source.stop().await;
     dispatch.stopped.cancel();
     give_back(left, dispatch).await;
     slots.idle().await;
     source.close().await;
-    Ok(())
 }
 
-/// Waits out the kill switch. `false`: the process is shutting down.
+/// Waits out the kill switch: for one pause, or until a message succeeds. `false`: the process is shutting down.
+/// A message that is being tried is not waited for, because it may take hours.
 async fn pause(dispatch: &Dispatch) -> bool {
     tokio::select! {
         () = dispatch.shutdown.cancelled() => false,
+        () = dispatch.kill_switch.closed() => true,
         () = tokio::time::sleep(dispatch.policy.kill_switch_pause) => true,
+    }
+}
+
+/// Handlers whose source has ended while they were at work.
+#[derive(Default)]
+struct Orphans {
+    /// One a source that has ended, and the last for the one that is open: closed when its handlers have ended.
+    sources: Vec<mpsc::Receiver<Infallible>>,
+}
+
+impl Orphans {
+    /// Begins with a new source; its handlers hold the sender, and those before are orphans.
+    fn adopt(&mut self) -> mpsc::Sender<Infallible> {
+        let (at_work, ended) = mpsc::channel(1);
+        self.sources.retain(|source| !source.is_closed());
+        self.sources.push(ended);
+        at_work
+    }
+
+    /// Waits until there are none. Cancel-safe.
+    async fn gone(&mut self) {
+        while self.sources.len() > 1 {
+            // Nothing is ever sent: this is the end of the last sender.
+            let _ = self.sources[0].recv().await;
+            self.sources.remove(0);
+        }
     }
 }
 
@@ -203,6 +263,12 @@ impl Slots {
         if let Ok(more) = self.free.clone().try_acquire_many_owned(more as u32) {
             permits.merge(more);
         }
+    }
+
+    /// Waits for a free place, and says how many there are.
+    async fn some_free(&self) -> usize {
+        drop(self.free.acquire().await);
+        self.free.available_permits()
     }
 
     /// Waits until no handler is at work.

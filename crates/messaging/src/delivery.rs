@@ -1,9 +1,10 @@
 //! The boundary between the runtime and the transports: what arrives, and what becomes of it.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use tokio::task::JoinHandle;
 
 use crate::{memory, rabbit, sqs};
 
@@ -55,7 +56,7 @@ pub(crate) enum SettleError {
     /// The delivery is not ours any more; the broker gives the message to somebody again.
     #[error("the delivery is lost: {0}")]
     Lost(String),
-    /// Can be tried again.
+    /// The delivery is still ours: to be tried again, or to be given up.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -72,8 +73,19 @@ impl Token {
         }
     }
 
-    /// Keeps the message ours for as long as this is polled. Never ends.
-    pub async fn keep(&self) {
+    /// Gives back a delivery that can't be settled. On SQS its message comes again after the pause. On RabbitMQ
+    /// it comes again at once, ahead of others: only the broker's delivery limit bounds how often.
+    pub fn give_up(&self, pause: Duration) {
+        match self {
+            Self::Rabbit(token) => token.give_up(),
+            Self::Sqs(token) => token.give_up(pause),
+            // There, every delivery can be settled.
+            Self::Memory(_) => {}
+        }
+    }
+
+    /// Keeps the message ours for as long as this is polled.
+    pub async fn keep(&self) -> Infallible {
         match self {
             Self::Sqs(token) => token.keep().await,
             // An open channel is enough.
@@ -108,12 +120,31 @@ impl Source {
         }
     }
 
+    /// Fetches so many more at a time: handlers that held their places have ended.
+    pub async fn widen(&mut self, more: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Rabbit(source) => source.widen(u16::try_from(more).unwrap_or(u16::MAX)).await,
+            // They take what they are asked for.
+            Self::Sqs(_) | Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// Stops taking, and returns what had been taken already.
     pub async fn stop(&mut self) -> Vec<Delivery> {
         match self {
             Self::Rabbit(source) => source.stop().await,
             Self::Sqs(source) => source.stop().await,
             Self::Memory(_) => Vec::new(),
+        }
+    }
+
+    /// Leaves a source that has ended, with handlers still at work. On SQS they settle all the same; the task ends
+    /// when all is written out.
+    pub fn abandon(self) -> Option<JoinHandle<()>> {
+        match self {
+            Self::Sqs(source) => Some(source.abandon()),
+            // The broker has taken its messages back.
+            Self::Rabbit(_) | Self::Memory(_) => None,
         }
     }
 

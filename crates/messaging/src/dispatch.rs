@@ -2,18 +2,15 @@
 
 use std::{
     any::Any, borrow::Cow, collections::HashMap, marker::PhantomData, panic::AssertUnwindSafe, pin::Pin,
-    time::Instant,
 };
 
 use chrono::{DateTime, Utc};
 use contracts::{Message, Queue};
 use failpoints::Point;
-use futures::{
-    FutureExt as _,
-    future::{Either, select},
-};
+use futures::FutureExt as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -98,15 +95,22 @@ impl Dispatch {
     pub async fn work(&self, delivery: Delivery) {
         self.metrics.delivered.inc();
         self.metrics.in_flight.inc();
-        let verdict = self.judge(&delivery).await;
-        failpoints::hit(Point::HandlerReturned);
-        self.settle(&delivery, &verdict).await;
+        let work = async {
+            let verdict = self.judge(&delivery).await;
+            failpoints::hit(Point::HandlerReturned);
+            if matches!(verdict, Verdict::Release) && self.shutdown.is_cancelled() {
+                // Given back any sooner, it might come back to this very consumer.
+                self.stopped.cancelled().await;
+            }
+            self.settle(&delivery, &verdict).await;
+        };
+        keeping(&delivery, work).await;
         self.metrics.in_flight.dec();
     }
 
     /// Gives a delivery back that was not begun.
     pub async fn release(&self, delivery: Delivery) {
-        self.settle(&delivery, &Verdict::Release).await;
+        keeping(&delivery, self.settle(&delivery, &Verdict::Release)).await;
     }
 
     async fn judge(&self, delivery: &Delivery) -> Verdict {
@@ -161,12 +165,7 @@ impl Dispatch {
         // A panic in the handler is an outcome like others. What it left half done is the handler's own
         // transaction, which is rolled back with it.
         let call = AssertUnwindSafe(async { handler.call(data, context).await }).catch_unwind();
-        let call = std::pin::pin!(tokio::time::timeout(self.policy.deadline, call));
-        let keep = std::pin::pin!(delivery.token.keep());
-        let outcome = match select(call, keep).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(((), call)) => call.await,
-        };
+        let outcome = tokio::time::timeout(self.policy.deadline, call).await;
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(Ok(Ok(()))) => {
@@ -226,32 +225,39 @@ impl Dispatch {
         Verdict::Dead(failure(delivery, reason, error))
     }
 
+    /// Tells the broker what becomes of the message, for as long as the policy allows. Then the message is given
+    /// up: it holds a place that others need.
     async fn settle(&self, delivery: &Delivery, verdict: &Verdict) {
-        if matches!(verdict, Verdict::Release) && self.shutdown.is_cancelled() {
-            // Given back any sooner, it might come back to this very consumer.
-            self.stopped.cancelled().await;
-        }
+        let until = Instant::now() + self.policy.settle_within;
         let mut pauses = Pauses::new();
         loop {
-            match delivery.token.settle(verdict, &delivery.body).await {
-                Ok(()) => break,
-                Err(error @ SettleError::Lost(_)) => {
+            let attempt = timeout_at(until, delivery.token.settle(verdict, &delivery.body)).await;
+            let error = match attempt {
+                Ok(Ok(())) => break,
+                Ok(Err(error @ SettleError::Lost(_))) => {
                     tracing::warn!(queue = self.queue.name, %error,
                         "a message could not be settled and will be delivered again");
                     return;
                 }
+                Ok(Err(SettleError::Unavailable(error))) => error,
+                Err(_) => "the broker does not answer".into(),
+            };
+            if self.shutdown.is_cancelled() {
                 // Unsettled, it comes back when we leave.
-                Err(error) if self.shutdown.is_cancelled() => {
-                    tracing::warn!(queue = self.queue.name, %error, "leaving with an unsettled message");
-                    return;
-                }
-                Err(error) => {
-                    let pause = pauses.next();
-                    tracing::warn!(queue = self.queue.name, %error,
-                        pause_ms = pause.as_millis() as u64, "a message can't be settled yet");
-                    tokio::time::sleep(pause).await;
-                }
+                tracing::warn!(queue = self.queue.name, error, "leaving with an unsettled message");
+                return;
             }
+            let pause = pauses.next();
+            if Instant::now() + pause >= until {
+                return self.give_up(delivery, verdict, &error);
+            }
+            tracing::warn!(
+                queue = self.queue.name,
+                error,
+                pause_ms = pause.as_millis() as u64,
+                "a message can't be settled yet"
+            );
+            tokio::time::sleep(pause).await;
         }
         match verdict {
             Verdict::Done => self.metrics.succeeded.inc(),
@@ -259,6 +265,36 @@ impl Dispatch {
             Verdict::Dead(failure) => self.metrics.dead(failure.reason),
             Verdict::Release => self.metrics.released.inc(),
         }
+    }
+
+    fn give_up(&self, delivery: &Delivery, verdict: &Verdict, error: &str) {
+        let outcome = match verdict {
+            Verdict::Done => "done",
+            Verdict::Retry { .. } => "retry",
+            Verdict::Dead(_) => "dead letter",
+            Verdict::Release => "release",
+        };
+        // At least as long as it held its place: where few places are, others get half of the time.
+        let pause = self.policy.backoff.after(delivery.attempt).max(self.policy.settle_within);
+        self.metrics.given_up.inc();
+        tracing::error!(
+            queue = self.queue.name,
+            attempt = delivery.attempt,
+            outcome,
+            error,
+            tried_s = self.policy.settle_within.as_secs_f64(),
+            "the broker does not take what became of a message: it goes back to its queue and will be worked on again"
+        );
+        delivery.token.give_up(pause);
+    }
+}
+
+/// Keeps a delivery ours while `work` goes on.
+async fn keeping(delivery: &Delivery, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = work => {}
+        never = delivery.token.keep() => match never {},
     }
 }
 
@@ -280,4 +316,39 @@ fn said(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use contracts::Transport;
+
+    use super::*;
+    use crate::memory::Memory;
+
+    static QUEUE: Queue = Queue { name: "test.dispatch", transport: Transport::Memory, events: &[] };
+
+    /// What a paused consumer gives back holds up the loop that would stop the source: it can't wait for that stop.
+    #[tokio::test]
+    async fn what_was_not_begun_is_given_back_in_the_middle_of_a_shutdown() {
+        let memory = Memory::default();
+        memory.publish(QUEUE.name, "{}".into());
+        let dispatch = Dispatch {
+            queue: &QUEUE,
+            policy: Policy::default(),
+            handlers: HashMap::new(),
+            metrics: std::sync::Arc::new(QueueMetrics::of(QUEUE.name)),
+            kill_switch: KillSwitch::new(1),
+            shutdown: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+            allowance: 0,
+        };
+        dispatch.shutdown.cancel();
+        let mut source = memory.open(QUEUE.name);
+        let delivery = source.receive().await.remove(0);
+        let released = tokio::time::timeout(Duration::from_secs(5), dispatch.release(delivery)).await;
+        assert!(released.is_ok(), "it waits for a stop that waits for it");
+        assert_eq!(memory.depth(QUEUE.name).ready, 1);
+    }
 }

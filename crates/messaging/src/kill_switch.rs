@@ -1,16 +1,20 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use tokio::sync::Notify;
+
 /// Counts failures in a row. Where handlers fail wholesale (a database is away, a deployment is broken),
-/// taking more messages only burns their attempts: the queue pauses, then one message is tried.
+/// taking more messages only burns their attempts: the queue pauses, then one message is tried in each pause until
+/// one succeeds.
 pub(crate) struct KillSwitch {
     /// 0 turns the switch off.
     after: u32,
     failures: AtomicU32,
+    closing: Notify,
 }
 
 impl KillSwitch {
     pub fn new(after: u32) -> Self {
-        Self { after, failures: AtomicU32::new(0) }
+        Self { after, failures: AtomicU32::new(0), closing: Notify::new() }
     }
 
     /// `true` if this success closed it.
@@ -20,7 +24,20 @@ impl KillSwitch {
             return false;
         }
         let failures = self.failures.swap(0, Ordering::Relaxed);
-        self.after > 0 && failures >= self.after
+        let closed = self.after > 0 && failures >= self.after;
+        if closed {
+            self.closing.notify_waiters();
+        }
+        closed
+    }
+
+    /// Waits until it is closed.
+    pub async fn closed(&self) {
+        // Made before the look: a success in between is not missed.
+        let closing = self.closing.notified();
+        if self.open() {
+            closing.await;
+        }
     }
 
     /// `true` if this failure opened it.
@@ -49,6 +66,18 @@ mod tests {
         assert!(!switch.failed(), "it is open already");
         assert!(switch.succeeded());
         assert!(!switch.open());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_hears_that_it_closed() {
+        let switch = KillSwitch::new(1);
+        switch.closed().await;
+        assert!(switch.failed());
+        let closed = switch.closed();
+        tokio::pin!(closed);
+        assert!(futures::poll!(&mut closed).is_pending());
+        assert!(switch.succeeded());
+        closed.await;
     }
 
     #[test]

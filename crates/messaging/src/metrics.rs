@@ -41,6 +41,14 @@ static RELEASED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!("lote_messages_released_total", "Messages given back unworked.", &["queue"])
         .expect(ONCE)
 });
+static GIVEN_UP: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "lote_messages_given_up_total",
+        "Messages that went back to their queue because the broker did not take what became of them.",
+        &["queue"]
+    )
+    .expect(ONCE)
+});
 static IN_FLIGHT: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     register_int_gauge_vec!("lote_messages_in_flight", "Handlers at work.", &["queue"]).expect(ONCE)
 });
@@ -113,6 +121,7 @@ pub(crate) struct QueueMetrics {
     pub succeeded: IntCounter,
     pub retried: IntCounter,
     pub released: IntCounter,
+    pub given_up: IntCounter,
     pub in_flight: IntGauge,
     pub seconds: Histogram,
     pub kill_switch: IntGauge,
@@ -132,6 +141,7 @@ impl QueueMetrics {
             succeeded: SUCCEEDED.with_label_values(label),
             retried: RETRIED.with_label_values(label),
             released: RELEASED.with_label_values(label),
+            given_up: GIVEN_UP.with_label_values(label),
             in_flight: IN_FLIGHT.with_label_values(label),
             seconds: SECONDS.with_label_values(label),
             kill_switch: KILL_SWITCH.with_label_values(label),
@@ -173,6 +183,10 @@ impl QueueMetrics {
 
 pub(crate) fn published(transport: &str, outcome: &str) {
     PUBLISHED.with_label_values(&[transport, outcome]).inc();
+}
+
+pub(crate) fn given_up(queue: &str, messages: usize) {
+    GIVEN_UP.with_label_values(&[queue]).inc_by(messages as u64);
 }
 
 pub(crate) fn sqs_call(queue: &str, operation: &str) {

@@ -11,9 +11,12 @@ pub struct Policy {
     pub max_attempts: u32,
     /// The pauses between them.
     pub backoff: Backoff,
+    /// How long what became of a message (done, retry, dead letter) may take to reach the broker. After that its
+    /// place is free again, and the message goes back to its queue.
+    pub settle_within: Duration,
     /// After so many failures in a row, with none succeeding, the queue pauses.
     pub kill_switch_after: u32,
-    /// For how long; then one message is tried.
+    /// For how long; then one message is tried, and one more after each further pause until one succeeds.
     pub kill_switch_pause: Duration,
 }
 
@@ -24,6 +27,7 @@ impl Default for Policy {
             deadline: Duration::from_secs(60),
             max_attempts: 8,
             backoff: Backoff::default(),
+            settle_within: Duration::from_secs(30),
             kill_switch_after: 20,
             kill_switch_pause: Duration::from_secs(15),
         }

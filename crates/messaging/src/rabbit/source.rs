@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, task::Poll, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -6,9 +6,10 @@ use contracts::Queue;
 use failpoints::Point;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::{
-    BasicProperties, Channel,
+    BasicProperties, Channel, ErrorKind,
     message::Delivery as Delivered,
-    options::{BasicCancelOptions, BasicConsumeOptions},
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
     types::FieldTable,
 };
 use tokio::{
@@ -17,7 +18,8 @@ use tokio::{
 };
 
 use super::{
-    acks, headers,
+    acks::{self, Settled},
+    headers,
     link::{self, Link, OwnChannel},
     publisher::{Failed, Frame, Publisher},
     topology::Topology,
@@ -29,10 +31,14 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// How long making a queue again may take.
 const DECLARE_WITHIN: Duration = Duration::from_secs(5);
 
+const CANCELLED: &str = "the broker cancelled the consumer: its queue was deleted, or (RabbitMQ 4.3) a handler took longer \
+     than consumer_timeout";
+
 /// A consumer on a channel of its own.
 pub(crate) struct Source {
     channel: OwnChannel,
-    consumer: lapin::Consumer,
+    /// Together they fetch what the source may hold: the prefetch of each is fixed when it starts.
+    consumers: Vec<lapin::Consumer>,
     place: Arc<Place>,
     acknowledging: JoinHandle<()>,
     /// Why there is nothing more to come.
@@ -47,7 +53,7 @@ struct Place {
     publisher: Arc<Publisher>,
     /// To declare on.
     consuming: Arc<Link>,
-    settled: UnboundedSender<u64>,
+    settled: UnboundedSender<Settled>,
     work: String,
     dead: String,
     /// Retry queues by their pauses.
@@ -64,15 +70,7 @@ impl Source {
         consuming: &Arc<Link>,
     ) -> anyhow::Result<Self> {
         let work = topology.work(queue.name);
-        let consumer = channel
-            .basic_consume(
-                work.as_str().into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .with_context(|| format!("{work} can't be consumed"))?;
+        let consumers = vec![consume(&channel, &work).await?];
         let (settled, receiver) = unbounded_channel();
         let acknowledging = tokio::spawn(acks::acknowledge(Channel::clone(&channel), receiver));
         let place = Arc::new(Place {
@@ -86,7 +84,23 @@ impl Source {
             tiers: tiers.iter().map(|pause| (*pause, topology.tier(queue.name, *pause))).collect(),
             work,
         });
-        Ok(Self { channel, consumer, place, acknowledging, ended: None })
+        Ok(Self { channel, consumers, place, acknowledging, ended: None })
+    }
+
+    /// Fetches so many more at a time.
+    pub async fn widen(&mut self, more: u16) -> anyhow::Result<()> {
+        // It counts for consumers that start from now on.
+        self.channel.basic_qos(more, BasicQosOptions::default()).await?;
+        self.consumers.push(consume(&self.channel, &self.place.work).await?);
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Option<lapin::Result<Delivered>> {
+        std::future::poll_fn(|context| {
+            let mut polled = self.consumers.iter_mut().map(|consumer| consumer.poll_next_unpin(context));
+            polled.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
     }
 
     pub async fn receive(&mut self, most: usize) -> anyhow::Result<Vec<Delivery>> {
@@ -94,21 +108,21 @@ impl Source {
             return Err(error);
         }
         let mut deliveries = Vec::with_capacity(most.min(32));
-        match self.consumer.next().await {
+        match self.next().await {
             Some(Ok(delivered)) => deliveries.push(self.delivery(delivered)),
-            Some(Err(error)) => return Err(error.into()),
-            None => anyhow::bail!("the broker cancelled the consumer"),
+            Some(Err(error)) => return Err(ended(error)),
+            None => anyhow::bail!(CANCELLED),
         }
         while deliveries.len() < most {
-            match self.consumer.next().now_or_never() {
+            match self.next().now_or_never() {
                 None => break,
                 Some(Some(Ok(delivered))) => deliveries.push(self.delivery(delivered)),
                 Some(Some(Err(error))) => {
-                    self.ended = Some(error.into());
+                    self.ended = Some(ended(error));
                     break;
                 }
                 Some(None) => {
-                    self.ended = Some(anyhow::anyhow!("the broker cancelled the consumer"));
+                    self.ended = Some(anyhow::anyhow!(CANCELLED));
                     break;
                 }
             }
@@ -133,12 +147,18 @@ impl Source {
     }
 
     pub async fn stop(&mut self) -> Vec<Delivery> {
-        let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        let cancels = self
+            .consumers
+            .iter()
+            .map(|consumer| self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()));
+        let cancelled = tokio::time::timeout(LEAVE_WITHIN, futures::future::try_join_all(cancels)).await;
         let mut left = Vec::new();
         // What can't be cancelled has ended; what it had taken, the broker gives to others.
-        if matches!(tokio::time::timeout(LEAVE_WITHIN, cancel).await, Ok(Ok(()))) {
-            while let Some(Some(Ok(delivered))) = self.consumer.next().now_or_never() {
-                left.push(self.delivery(delivered));
+        if matches!(cancelled, Ok(Ok(_))) {
+            for mut consumer in std::mem::take(&mut self.consumers) {
+                while let Some(Some(Ok(delivered))) = consumer.next().now_or_never() {
+                    left.push(self.delivery(delivered));
+                }
             }
         }
         left
@@ -151,6 +171,28 @@ impl Source {
             tracing::warn!("acknowledgements are not written out in time");
         }
         link::leave(&channel).await;
+    }
+}
+
+async fn consume(channel: &Channel, queue: &str) -> anyhow::Result<lapin::Consumer> {
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await;
+    consumer.with_context(|| format!("{queue} can't be consumed"))
+}
+
+/// Why a consumer has ended, and what to do about it where that is known.
+fn ended(error: lapin::Error) -> anyhow::Error {
+    let late = matches!(error.kind(), ErrorKind::ProtocolError(error)
+        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
+            && error.get_message().as_str().contains("delivery acknowledgement"));
+    let error = anyhow::Error::new(error);
+    if late {
+        error.context(
+            "RabbitMQ closed the consumer's channel because a handler took longer than its consumer_timeout. Handlers go on, \
+             their messages are delivered again. Set consumer_timeout in rabbitmq.conf above the longest deadline",
+        )
+    } else {
+        error
     }
 }
 
@@ -172,7 +214,8 @@ impl Token {
             Verdict::Done => {}
             Verdict::Retry { failure, pause } => {
                 let Some((_, tier)) = self.place.tiers.iter().find(|(tier, _)| tier == pause) else {
-                    return Err(SettleError::Lost(format!("no retry queue of {} ms", pause.as_millis())));
+                    let error = format!("no retry queue of {} ms", pause.as_millis());
+                    return Err(SettleError::Unavailable(error));
                 };
                 let expiration = jitter(*pause).as_millis().to_string();
                 let properties = headers::again(&self.properties, failure.attempts, Some(failure))
@@ -191,7 +234,14 @@ impl Token {
                 self.publish(&self.place.work, properties, body).await?;
             }
         }
-        self.place.settled.send(self.tag).map_err(|_| SettleError::Lost("its channel has closed".into()))
+        let settled = self.place.settled.send(Settled::Done(self.tag));
+        settled.map_err(|_| SettleError::Lost("its channel has closed".into()))
+    }
+
+    /// Puts the message back into its queue. Unsettled on an open channel, it would never come again.
+    pub fn give_up(&self) {
+        // On a closed channel it is back already.
+        let _ = self.place.settled.send(Settled::GivenUp(self.tag));
     }
 
     /// Confirmed before the old delivery is acknowledged: a crash in between doubles the message, and the
@@ -220,5 +270,29 @@ impl Place {
         let declaring = self.topology.declare(&connection, self.queue, &tiers);
         tokio::time::timeout(DECLARE_WITHIN, declaring).await.context("RabbitMQ does not answer")??;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    #[test]
+    fn a_handler_that_outlives_consumer_timeout_is_told_in_plain_words() {
+        let ended = |said: &str| {
+            let kind = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
+            ended(ErrorKind::ProtocolError(AMQPError::new(kind, said.into())).into())
+        };
+        // As RabbitMQ 3.10 says it.
+        let late = ended(
+            "PRECONDITION_FAILED - delivery acknowledgement on channel 2 timed out. Timeout value used: 1800000 ms. \
+             This timeout value can be configured, see consumers doc guide to learn more",
+        );
+        assert!(late.to_string().contains("Set consumer_timeout in rabbitmq.conf"), "{late}");
+        assert!(format!("{late:#}").contains("1800000 ms"), "{late:#}");
+        let other = ended("PRECONDITION_FAILED - unknown delivery tag 7");
+        assert!(!format!("{other:#}").contains("consumer_timeout"), "{other:#}");
     }
 }

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use tokio::time::timeout;
 
 use super::{MAX_MESSAGE, MissingQueue, Sqs, explain};
 use crate::{
@@ -16,6 +19,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 const FOR_ATTRIBUTES: usize = 8 * 1024;
 /// Batches under way at once.
 const BATCHES: usize = 8;
+/// How long SQS may take to confirm what was published together, as RabbitMQ.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a message was not taken.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -29,15 +34,17 @@ pub(crate) enum Failed {
 }
 
 impl Sqs {
-    /// Sends the bodies in batches of ten. One result a body, in their order.
+    /// Sends the bodies in batches of ten. One result a body, in their order, after ten seconds at most: what is not
+    /// confirmed by then is unavailable, and not sent any more.
     pub async fn publish(&self, queue: &'static str, bodies: &[Bytes]) -> Vec<Result<(), Failed>> {
+        let late = format!("no confirm within {} s", CONFIRM_WITHIN.as_secs());
         let mut results: Vec<Result<(), Failed>> = Vec::with_capacity(bodies.len());
         let mut entries = Vec::with_capacity(bodies.len());
         for (index, body) in bodies.iter().enumerate() {
             results.push(match text(body) {
                 Ok(text) => {
                     entries.push((index, text));
-                    Err(Failed::Unavailable("not sent".into()))
+                    Err(Failed::Unavailable(late.clone()))
                 }
                 Err(refused) => Err(refused),
             });
@@ -52,11 +59,15 @@ impl Sqs {
             });
         }
         let mut sending = stream::iter(waiting).buffer_unordered(BATCHES);
-        while let Some(sent) = sending.next().await {
-            for (index, result) in sent {
-                results[index] = result;
+        let all = async {
+            while let Some(sent) = sending.next().await {
+                for (index, result) in sent {
+                    results[index] = result;
+                }
             }
-        }
+        };
+        // What is under way at that moment may arrive all the same: it is doubled, not lost.
+        let _ = timeout(CONFIRM_WITHIN, all).await;
         drop(sending);
         results
     }

@@ -6,7 +6,7 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
 };
 use tokio::{
-    sync::{Semaphore, mpsc::UnboundedReceiver},
+    sync::{Semaphore, mpsc::Receiver},
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -19,8 +19,11 @@ const LINGER: Duration = Duration::from_millis(20);
 const BATCH: usize = 10;
 /// Calls under way at once.
 const CALLS: usize = 4;
-/// Attempts at a call (some ten seconds), after which the messages come again by themselves.
-const ATTEMPTS: u32 = 6;
+/// How long a call is tried again, after which the messages come again by themselves. Nobody keeps them invisible
+/// meanwhile, so that a call may meet a message that somebody else has got by now. That doubles and never loses: what
+/// is deleted late is done or is a dead letter, and what is postponed late is delivered once more.
+const TRY_FOR: Duration = Duration::from_secs(20);
+const NO_ANSWER: &str = "SQS does not answer";
 
 /// What becomes of a received message.
 pub(super) enum Settled {
@@ -30,12 +33,7 @@ pub(super) enum Settled {
 }
 
 /// Settles until all senders are gone and everything is written out.
-pub(super) async fn settle(
-    sqs: Sqs,
-    queue: &'static str,
-    url: String,
-    mut settled: UnboundedReceiver<Settled>,
-) {
+pub(super) async fn settle(sqs: Sqs, queue: &'static str, url: String, mut settled: Receiver<Settled>) {
     let calls = Arc::new(Semaphore::new(CALLS));
     let mut under_way = JoinSet::new();
     while let Some(first) = settled.recv().await {
@@ -70,45 +68,50 @@ pub(super) async fn settle(
 }
 
 async fn delete(sqs: &Sqs, queue: &str, url: &str, mut receipts: Vec<String>) {
+    if receipts.is_empty() {
+        return;
+    }
+    let until = Instant::now() + TRY_FOR;
     let mut pauses = Pauses::new();
-    for attempt in 1..=ATTEMPTS {
-        if receipts.is_empty() {
-            return;
-        }
+    loop {
         let entries = receipts.iter().enumerate().map(|(place, receipt)| {
             DeleteMessageBatchRequestEntry::builder().id(place.to_string()).receipt_handle(receipt).build()
         });
         let entries = match entries.collect::<Result<Vec<_>, _>>() {
             Ok(entries) => entries,
-            Err(error) => return lost("delete", receipts.len(), &error.to_string()),
+            Err(error) => return lost(queue, "delete", receipts.len(), &error.to_string()),
         };
         metrics::sqs_call(queue, "delete");
         let call = sqs.client().await.delete_message_batch().queue_url(url).set_entries(Some(entries));
-        let error = match call.send().await {
-            Ok(answer) => {
-                let again = retryable("delete", answer.failed());
+        let error = match timeout_at(until, call.send()).await {
+            Err(_) => NO_ANSWER.into(),
+            Ok(Ok(answer)) => {
+                let again = retryable(queue, "delete", answer.failed());
                 receipts = again.into_iter().filter_map(|place| receipts.get(place).cloned()).collect();
                 format!("{} entries failed", receipts.len())
             }
             // Gone with its messages.
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => return,
-            Err(error) => format!("{:#}", explain(error)),
+            Ok(Err(error)) if error.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => return,
+            Ok(Err(error)) => format!("{:#}", explain(error)),
         };
-        if attempt == ATTEMPTS && !receipts.is_empty() {
-            return lost("delete", receipts.len(), &error);
+        if receipts.is_empty() {
+            return;
         }
-        if !receipts.is_empty() {
-            tokio::time::sleep(pauses.next()).await;
+        let pause = pauses.next();
+        if Instant::now() + pause >= until {
+            return lost(queue, "delete", receipts.len(), &error);
         }
+        tokio::time::sleep(pause).await;
     }
 }
 
 async fn postpone(sqs: &Sqs, queue: &str, url: &str, mut receipts: Vec<(String, i32)>) {
+    if receipts.is_empty() {
+        return;
+    }
+    let until = Instant::now() + TRY_FOR;
     let mut pauses = Pauses::new();
-    for attempt in 1..=ATTEMPTS {
-        if receipts.is_empty() {
-            return;
-        }
+    loop {
         let entries = receipts.iter().enumerate().map(|(place, (receipt, seconds))| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(place.to_string())
@@ -118,41 +121,56 @@ async fn postpone(sqs: &Sqs, queue: &str, url: &str, mut receipts: Vec<(String, 
         });
         let entries = match entries.collect::<Result<Vec<_>, _>>() {
             Ok(entries) => entries,
-            Err(error) => return lost("postpone", receipts.len(), &error.to_string()),
+            Err(error) => return lost(queue, "postpone", receipts.len(), &error.to_string()),
         };
         metrics::sqs_call(queue, "postpone");
         let call = sqs.client().await.change_message_visibility_batch().queue_url(url);
-        let error = match call.set_entries(Some(entries)).send().await {
-            Ok(answer) => {
-                let again = retryable("postpone", answer.failed());
+        let error = match timeout_at(until, call.set_entries(Some(entries)).send()).await {
+            Err(_) => NO_ANSWER.into(),
+            Ok(Ok(answer)) => {
+                let again = retryable(queue, "postpone", answer.failed());
                 receipts = again.into_iter().filter_map(|place| receipts.get(place).cloned()).collect();
                 format!("{} entries failed", receipts.len())
             }
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => return,
-            Err(error) => format!("{:#}", explain(error)),
+            Ok(Err(error)) if error.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => return,
+            Ok(Err(error)) => format!("{:#}", explain(error)),
         };
-        if attempt == ATTEMPTS && !receipts.is_empty() {
-            return lost("postpone", receipts.len(), &error);
+        if receipts.is_empty() {
+            return;
         }
-        if !receipts.is_empty() {
-            tokio::time::sleep(pauses.next()).await;
+        let pause = pauses.next();
+        if Instant::now() + pause >= until {
+            return lost(queue, "postpone", receipts.len(), &error);
         }
+        tokio::time::sleep(pause).await;
     }
 }
 
 /// Places of failed entries that another call may help. A receipt that SQS knows no more is no loss: the
 /// message has become visible, and comes again.
-fn retryable(operation: &str, failed: &[BatchResultErrorEntry]) -> Vec<usize> {
+fn retryable(queue: &str, operation: &str, failed: &[BatchResultErrorEntry]) -> Vec<usize> {
     let mut again = Vec::new();
     for entry in failed {
         match entry.id().parse() {
             Ok(place) if !entry.sender_fault() => again.push(place),
-            _ => lost(operation, 1, &format!("{}: {}", entry.code(), entry.message().unwrap_or_default())),
+            _ => lost(
+                queue,
+                operation,
+                1,
+                &format!("{}: {}", entry.code(), entry.message().unwrap_or_default()),
+            ),
         }
     }
     again
 }
 
-fn lost(operation: &str, messages: usize, error: &str) {
-    tracing::warn!(operation, messages, error, "messages could not be settled and will be delivered again");
+fn lost(queue: &str, operation: &str, messages: usize, error: &str) {
+    metrics::given_up(queue, messages);
+    tracing::warn!(
+        queue,
+        operation,
+        messages,
+        error,
+        "messages could not be settled and will be delivered again"
+    );
 }

@@ -1,4 +1,5 @@
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use chrono::{DateTime, Utc};
 use contracts::Queue;
 use failpoints::Point;
 use tokio::{
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::mpsc::{Sender, channel},
     task::JoinHandle,
 };
 
@@ -25,8 +26,10 @@ use crate::{
     metrics,
 };
 
-/// SQS keeps a message invisible for at most 12 h since it was received.
+/// SQS keeps a message invisible for at most 12 h since it was received, and refuses what goes beyond.
 const LONGEST: Duration = Duration::from_secs(12 * 3600 - 600);
+/// Settled messages that may wait to be written out. While SQS takes none, handlers keep their places.
+const UNWRITTEN: usize = 1000;
 /// Writing out what is settled may take this long at the end.
 const LEAVE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -43,7 +46,7 @@ struct Place {
     sqs: Sqs,
     queue: &'static Queue,
     url: String,
-    settled: UnboundedSender<Settled>,
+    settled: Sender<Settled>,
 }
 
 impl Sqs {
@@ -52,7 +55,7 @@ impl Sqs {
         let url = self.url(queue.name, &names.work).await?;
         // Known before it is needed.
         self.url(queue.name, &names.dead).await?;
-        let (settled, receiver) = unbounded_channel();
+        let (settled, receiver) = channel(UNWRITTEN);
         let settling = tokio::spawn(settler::settle(self.clone(), queue.name, url.clone(), receiver));
         let place = Arc::new(Place { sqs: self.clone(), queue, url, settled });
         Ok(Source { place, settling, receiving: None })
@@ -99,6 +102,11 @@ impl Source {
         }
     }
 
+    /// The task that writes out what handlers still settle; it ends after the last of them.
+    pub fn abandon(self) -> JoinHandle<()> {
+        self.settling
+    }
+
     pub async fn close(self) {
         let Self { place, settling, .. } = self;
         drop(place);
@@ -142,6 +150,12 @@ fn visibility(time: Duration) -> i32 {
     i32::try_from(time.as_secs().clamp(1, 43_200)).unwrap_or(43_200)
 }
 
+/// A pause in whole seconds: rounded up, because a pause that becomes none is no backoff, and within what SQS grants
+/// a message that was received so long ago.
+fn seconds(pause: Duration, received: Duration) -> i32 {
+    pause.min(LONGEST.saturating_sub(received)).as_secs_f64().ceil() as i32
+}
+
 /// A delivery by its receipt.
 pub(crate) struct Token {
     receipt: String,
@@ -155,29 +169,37 @@ impl Token {
         let settled = match verdict {
             Verdict::Done => Settled::Delete(receipt),
             Verdict::Retry { pause, .. } => {
-                // Whole seconds: rounded up, because a pause that becomes none is no backoff.
-                let seconds = jitter(*pause).as_secs_f64().ceil().clamp(0.0, 43_200.0);
-                Settled::Postpone(receipt, seconds as i32)
+                Settled::Postpone(receipt, seconds(jitter(*pause), self.received.elapsed()))
             }
             Verdict::Dead(failure) => {
                 // It came from SQS, so it is text.
-                let text = std::str::from_utf8(body).map_err(|e| SettleError::Lost(e.to_string()))?;
+                let text = std::str::from_utf8(body).map_err(|e| SettleError::Unavailable(e.to_string()))?;
                 let buried = self.place.sqs.bury(self.place.queue.name, text, failure).await;
                 buried.map_err(|error| match error {
-                    Failed::Unavailable(error) => SettleError::Unavailable(error),
-                    error @ Failed::Missing => SettleError::Unavailable(error.to_string()),
-                    Failed::Refused(error) => SettleError::Lost(error),
+                    Failed::Missing => {
+                        let dead = self.place.sqs.names(self.place.queue.name).dead;
+                        SettleError::Unavailable(format!("the dead-letter queue {dead} does not exist"))
+                    }
+                    error => SettleError::Unavailable(error.to_string()),
                 })?;
                 failpoints::hit(Point::DeadPublished);
                 Settled::Delete(receipt)
             }
             Verdict::Release => Settled::Postpone(receipt, 0),
         };
-        self.place.settled.send(settled).map_err(|_| SettleError::Lost("the consumer has left".into()))
+        let settled = self.place.settled.send(settled).await;
+        settled.map_err(|_| SettleError::Lost("the consumer has left".into()))
+    }
+
+    /// The message comes again after the pause.
+    pub fn give_up(&self, pause: Duration) {
+        let seconds = seconds(jitter(pause), self.received.elapsed());
+        // Where nobody settles any more, it comes when its visibility lapses.
+        let _ = self.place.settled.try_send(Settled::Postpone(self.receipt.clone(), seconds));
     }
 
     /// Renews the message's invisibility at a third of its time, so that two calls may fail.
-    pub async fn keep(&self) {
+    pub async fn keep(&self) -> Infallible {
         let config = self.place.sqs.config();
         let full = Duration::from_secs(visibility(config.visibility).unsigned_abs().into());
         let mut next = full / 3;
@@ -203,5 +225,19 @@ impl Token {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_never_none_and_ends_within_what_sqs_grants() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert_eq!(seconds(Duration::from_millis(60), Duration::ZERO), 1);
+        assert_eq!(seconds(minutes(10), minutes(60)), 600);
+        assert_eq!(seconds(minutes(10), minutes(12 * 60 - 11)), 60);
+        assert_eq!(seconds(minutes(10), minutes(12 * 60)), 0);
     }
 }

@@ -12,6 +12,7 @@ mod observation;
 mod publishing;
 mod rabbit;
 mod retries;
+mod settling;
 mod sqs;
 mod topology;
 

@@ -12,14 +12,14 @@ use messaging::{JobError, Policy};
 
 use crate::harness::*;
 
-async fn channel(rig: &Rig) -> Result<(Connection, Channel)> {
+pub async fn channel(rig: &Rig) -> Result<(Connection, Channel)> {
     let url = rig.config.amqp_url.as_deref().context("an address")?;
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
 }
 
-fn physical(rig: &Rig, suffix: &str) -> String {
+pub fn physical(rig: &Rig, suffix: &str) -> String {
     format!("{}{}{suffix}", rig.config.prefix, WORK.name)
 }
 
@@ -124,4 +124,51 @@ async fn many_rounds_through_one_retry_queue() -> Result<()> {
     assert_eq!(reports.take(30).await?, (1..=30).collect::<Vec<_>>());
     rig.empty().await?;
     consumer.stop().await
+}
+
+/// A handler outlives its connection and keeps its place. What was fetched for that place would wait for the handler's
+/// end, hours maybe, and nobody else would get it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_do_not_wait_behind_handlers_that_lost_their_connection() -> Result<()> {
+    let rig = Rig::new(Transport::Amqp).await?;
+    let (proxy, flaky) = rig.behind_proxy().await?;
+    let (tell, mut reports) = reports();
+    let (release, released) = tokio::sync::watch::channel("");
+    let first = consume(&flaky, Policy { concurrency: 2, ..quick() }, {
+        let tell = tell.clone();
+        move |task, _| {
+            let _ = tell.send(("first", task.clone()));
+            let mut released = released.clone();
+            async move {
+                released.wait_for(|tasks| tasks.contains(&task)).await.map_err(JobError::fail)?;
+                Ok(())
+            }
+        }
+    });
+    rig.send("a").await?;
+    assert_eq!(reports.next().await?, ("first", "a".into()));
+    proxy.cut().await;
+    proxy.heal().await;
+    assert_eq!(reports.next().await?, ("first", "a".into()), "delivered again, to the other hand");
+    // Both hands are full.
+    rig.send("b").await?;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let second = rig.consume(quick(), move |task, _| {
+        let _ = tell.send(("second", task));
+        async { Ok(()) }
+    });
+    assert_eq!(reports.next().await?, ("second", "b".into()));
+    second.stop().await?;
+    // Both are free, and both are used again.
+    release.send_replace("a");
+    rig.empty().await?;
+    for task in ["c", "d"] {
+        rig.send(task).await?;
+        assert_eq!(reports.next().await?, ("first", task.into()));
+    }
+    release.send_replace("acd");
+    rig.empty().await?;
+    first.stop().await?;
+    assert!(reports.rest().is_empty());
+    Ok(())
 }

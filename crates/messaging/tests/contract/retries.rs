@@ -161,3 +161,49 @@ async fn the_kill_switch_pauses_a_queue_that_fails_wholesale(transport: Transpor
     assert_eq!(rig.broker.depth(&WORK).await?.dead, 4);
     Ok(())
 }
+
+contract!(the_kill_switch_tries_one_message_a_pause_whatever_takes_long: Amqp, Sqs, Memory);
+async fn the_kill_switch_tries_one_message_a_pause_whatever_takes_long(transport: Transport) -> Result<()> {
+    let rig = Rig::new(transport).await?;
+    let (tell, mut reports) = reports();
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let pause = Duration::from_millis(300);
+    let policy = Policy { concurrency: 3, kill_switch_after: 2, kill_switch_pause: pause, ..quick() };
+    let consumer = rig.consume(policy, {
+        let gate = gate.clone();
+        move |task, _| {
+            let _ = tell.send((task.clone(), Instant::now()));
+            let gate = gate.clone();
+            async move {
+                match task.as_str() {
+                    "bad" => Err(JobError::fail(anyhow!("all fails"))),
+                    "long" => {
+                        gate.acquire().await.map_err(JobError::fail)?.forget();
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
+    });
+    let mut run = async |task: &str| -> Result<Instant> {
+        rig.send(task).await?;
+        let (name, at) = reports.next().await?;
+        assert_eq!(name, task);
+        Ok(at)
+    };
+    // One takes long; two fail, and the switch opens.
+    run("long").await?;
+    run("bad").await?;
+    let opened = run("bad").await?;
+    // A trial that fails, one that takes long itself, one that succeeds.
+    let trials = [run("bad").await?, run("long").await?, run("good").await?];
+    let gaps: Vec<Duration> =
+        std::iter::once(opened).chain(trials).zip(trials).map(|(before, trial)| trial - before).collect();
+    assert!(gaps.iter().all(|gap| *gap >= pause), "one a pause: {gaps:?}");
+    // It is closed.
+    run("next").await?;
+    gate.add_permits(2);
+    rig.empty().await?;
+    consumer.stop().await
+}

@@ -1,6 +1,9 @@
 //! What only SQS can do.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use aws_config::{BehaviorVersion, Region};
@@ -10,11 +13,12 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 use contracts::{Queue, Transport};
-use messaging::{Broker, Destination, Policy, PublishError};
+use messaging::{Broker, Destination, JobError, Policy, PublishError};
+use tokio::sync::Semaphore;
 
 use crate::harness::*;
 
-async fn client(rig: &Rig) -> Result<(Client, String)> {
+pub async fn client(rig: &Rig) -> Result<(Client, String)> {
     let endpoint = rig.config.sqs.as_ref().and_then(|sqs| sqs.endpoint.clone()).context("an endpoint")?;
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let config = aws_config::defaults(BehaviorVersion::latest())
@@ -172,5 +176,73 @@ async fn a_missing_queue_is_no_queue_where_it_is_not_ours_to_make() -> Result<()
     let error = broker.declare(&[&WORK]).await.err().context("an error")?;
     assert!(error.to_string().contains("does not exist"), "{error:#}");
     assert!(tokio::time::timeout(Duration::from_secs(5), broker.depth(&WORK)).await?.is_err());
+    Ok(())
+}
+
+/// The outbox deletes what was confirmed and sends the rest again: neither may wait for the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_publish_of_many_ends_in_time_with_a_result_each() -> Result<()> {
+    const MESSAGES: usize = 500;
+    let rig = Rig::new(Transport::Sqs).await?;
+    let (proxy, slow) = rig.behind_proxy().await?;
+    // A batch of ten takes some four seconds of a connection, all of them half a minute.
+    let messages: Vec<_> = (0..MESSAGES).map(|n| raw(format!("{n:02000}"))).collect();
+    proxy.slow(5_000).await;
+    let began = Instant::now();
+    let results = slow.publish(&messages).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(results.iter().all(|result| matches!(result, Ok(()) | Err(PublishError::Unavailable(_)))));
+    let confirmed = results.iter().filter(|result| result.is_ok()).count();
+    assert!((10..MESSAGES).contains(&confirmed), "{confirmed} confirmed");
+    proxy.heal().await;
+    // Nobody sends the rest afterwards: only what was under way may have arrived unconfirmed, ten on each of eight
+    // connections, in the two attempts of the SDK.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let arrived = rig.broker.depth(&WORK).await?.ready as usize;
+    assert!((confirmed..=confirmed + 160).contains(&arrived), "{confirmed} confirmed, {arrived} arrived");
+    Ok(())
+}
+
+/// A consumer that has lost its broker polls from a new place; what its handlers settle at the old one counts too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_writes_out_what_was_received_before_an_outage() -> Result<()> {
+    let rig = Rig::new(Transport::Sqs).await?;
+    let (proxy, flaky) = rig.behind_proxy().await?;
+    let (tell, mut reports) = reports();
+    let gate = Arc::new(Semaphore::new(0));
+    let consumer = consume(&flaky, quick(), {
+        let gate = gate.clone();
+        move |task, _| {
+            let _ = tell.send(task.clone());
+            let gate = gate.clone();
+            async move {
+                if task == "long" {
+                    gate.acquire().await.map_err(JobError::fail)?.forget();
+                }
+                Ok(())
+            }
+        }
+    });
+    rig.send("long").await?;
+    assert_eq!(reports.next().await?, "long");
+    // The next receive is under way by then, and breaks.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.cut().await;
+    proxy.heal().await;
+    rig.send("short").await?;
+    assert_eq!(reports.next().await?, "short");
+    until("the short one is gone", async || Ok(rig.broker.depth(&WORK).await?.in_flight == 1)).await?;
+    // The consumer stops polling, then the handler ends while nothing passes.
+    consumer.shutdown.cancel();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    proxy.stall().await;
+    gate.add_permits(1);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!consumer.task.is_finished(), "it waits for the deletion");
+    proxy.heal().await;
+    consumer.stop().await?;
+    let depth = rig.broker.depth(&WORK).await?;
+    assert_eq!((depth.ready, depth.in_flight), (0, 0), "the long one is deleted when the consumer has left");
     Ok(())
 }

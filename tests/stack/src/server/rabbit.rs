@@ -109,6 +109,9 @@ impl Rabbit {
                  default_permissions.configure = .*\n\
                  default_permissions.read = .*\ndefault_permissions.write = .*\n\
                  default_user_tags.administrator = true\n\
+                 # In milliseconds, 25 h: above the longest deadline of a handler (LOOKUP_DEADLINE_SECONDS, 24 h). By default,\n\
+                 # the channel of a consumer that works on a message for half an hour is closed.\n\
+                 consumer_timeout = 90000000\n\
                  # The write-ahead log of quorum queues is held in memory too; half a gigabyte is for servers.\n\
                  raft.wal_max_size_bytes = 67108864\n"
             ),
