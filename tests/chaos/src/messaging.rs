@@ -206,21 +206,34 @@ async fn delete(
     }
     let writer = scene.write(round, random.random());
     pause(random, 300..1_200).await;
-    let queue = orders::QUEUES[random.random_range(0..orders::QUEUES.len())];
-    let part = match random.random_range(0..4) {
-        0 => Part::Dead,
-        1 => Part::Tier(orders::BACKOFF[random.random_range(0..orders::BACKOFF.len())]),
-        _ => Part::Work,
+    let any = orders::QUEUES[random.random_range(0..orders::QUEUES.len())];
+    let (queue, part) = match random.random_range(0..5) {
+        0 | 1 => (&orders::SHIPMENTS, Part::Work),
+        2 => (any, Part::Work),
+        3 => (any, Part::Dead),
+        _ => (any, Part::Tier(orders::BACKOFF[random.random_range(0..orders::BACKOFF.len())])),
     };
+    // Of those that go on, the first that comes back makes the queue again. Of a burst, many do at once.
+    let burst = random.random_bool(0.5);
+    let mut writer = Some(writer);
+    if burst && let Some(writer) = writer.take() {
+        writer.stop().await?;
+    }
     let under_way = scene.outbox().await? > 0
         || scene.duties(round).await?.iter().any(|duty| duty.is_for(queue, Part::Work) && !duty.is_settled());
     let name = part.name(queue);
     let there = scene.delete(&name).await?;
     let deleted = Deleted { queue, part, up_to: scene.last_order() };
+    if burst {
+        scene.place(round, BURST, random.random()).await?;
+    }
     let who = if consuming { "consumers at work" } else { "no consumer" };
-    eprintln!("deleted {name}, {who}, {} rows in the outbox", scene.outbox().await?);
+    let then = if burst { "a burst" } else { "a trickle" };
+    eprintln!("deleted {name}, {who}, then {then}, {} rows in the outbox", scene.outbox().await?);
     pause(random, 300..1_500).await;
-    writer.stop().await?;
+    if let Some(writer) = writer {
+        writer.stop().await?;
+    }
     if !consuming {
         if !scene.outbox_gets_empty().await {
             eprintln!("while no consumer runs, the outbox does not get empty");
