@@ -180,9 +180,9 @@ async fn alarm(scene: &Scene, random: &mut StdRng, round: u32) -> Result<bool> {
     pause(random, 200..800).await;
     scene.rabbit.raise_memory_alarm().await?;
     // A publisher gives up after 10 s: some alarms outlast that, and some what it tries next.
-    let length = match round % 10 {
+    let length = match round % 20 {
         5 => 22_000..25_000,
-        0 | 3 | 8 => 11_000..14_000,
+        0 | 10 | 15 => 11_000..14_000,
         _ => 500..3_000,
     };
     pause(random, length).await;
