@@ -4,6 +4,7 @@
 mod arena;
 mod case;
 mod contacts;
+mod messaging;
 mod points;
 mod reports;
 mod round;
@@ -15,6 +16,7 @@ use clap::{Parser, ValueEnum};
 use round::Tally;
 use serde::Serialize;
 use std::process::ExitCode;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 #[derive(Parser)]
 #[command(name = "lote-chaos", about = "Kills things and counts what was lost")]
@@ -41,11 +43,14 @@ enum Suite {
     Report,
     /// Imports of contacts
     Contacts,
+    /// Outbox, broker, consumers and dead letters
+    Messaging,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    log_where_asked();
     let unmeasured = match arguments.suite {
         Suite::Catalog => {
             let arguments = &arguments;
@@ -62,8 +67,18 @@ async fn main() -> ExitCode {
             let (rounds, seed) = (arguments.rounds.unwrap_or(20), arguments.seed);
             each(&arguments, |case| contacts::measure(case, rounds, seed)).await
         }
+        Suite::Messaging => {
+            let (rounds, seed) = (arguments.rounds.unwrap_or(20), arguments.seed);
+            each(&arguments, |case| messaging::measure(case, rounds, seed)).await
+        }
     };
     if unmeasured == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What runs in this process is silent unless `RUST_LOG` says otherwise: that it has trouble is what is wanted.
+fn log_where_asked() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
 /// Measures the wanted cases and prints a line each. How many could not be measured.

@@ -4,7 +4,7 @@
 //! - [`servers`]: one set for all tests, started by the first that asks; each test takes a
 //!   [`Namespace`] of its own in it.
 //! - [`Stack`]: a set of one's own, to kill and restart at will.
-//! - [`proxy::Proxy`]: cuts, stalls or slows a TCP connection.
+//! - [`proxy::Proxy`]: cuts, stalls or slows a TCP connection, or holds back what the server answers.
 //! - [`process::Service`]: a built binary as a process.
 //! - [`platform`]: the gateway and catalog-upload on such servers, with clients.
 //! - [`contacts`]: generated databases of contacts, with what importing them must come to.

@@ -4,7 +4,7 @@ use crate::ports;
 use anyhow::{Context, Result};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,6 +24,8 @@ enum Mode {
     Stall,
     /// Forwards this many bytes a second, a direction of a connection.
     Slow(u64),
+    /// Forwards what clients send, and answers until so many bytes of them went by in all.
+    AnswerUntil(u64),
 }
 
 type Command = (Mode, oneshot::Sender<()>);
@@ -34,8 +36,33 @@ type Command = (Mode, oneshot::Sender<()>);
 pub struct Proxy {
     port: u16,
     commands: mpsc::Sender<Command>,
-    accepted: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     _closed: tokio_util::sync::DropGuard,
+}
+
+/// What goes by, over all connections.
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: AtomicUsize,
+    open: AtomicUsize,
+    /// Bytes from servers that were forwarded.
+    answered: AtomicU64,
+    /// Bytes from servers that have arrived here and are held back.
+    withheld: AtomicU64,
+}
+
+impl Counts {
+    /// Of `read` bytes from a server, how many may be forwarded.
+    fn grant(&self, read: usize, mode: Mode) -> usize {
+        let grant = |answered: u64| match mode {
+            Mode::AnswerUntil(end) => (read as u64).min(end.saturating_sub(answered)),
+            _ => read as u64,
+        };
+        let before = self
+            .answered
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |answered| Some(answered + grant(answered)));
+        grant(before.unwrap_or_else(|answered| answered)) as usize
+    }
 }
 
 impl Proxy {
@@ -47,18 +74,18 @@ impl Proxy {
         let port = ports::free()?;
         let listener = listen(port).await?;
         let (commands, inbox) = mpsc::channel(1);
-        let accepted = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::new(Counts::default());
         let closed = CancellationToken::new();
         let control = Control {
             port,
             upstream: upstream.to_owned(),
             mode: watch::Sender::new(Mode::Heal),
-            accepted: accepted.clone(),
+            counts: counts.clone(),
             connections: JoinSet::new(),
             cut: CancellationToken::new(),
         };
         tokio::spawn(closed.clone().run_until_cancelled_owned(control.run(listener, inbox)));
-        Ok(Self { port, commands, accepted, _closed: closed.drop_guard() })
+        Ok(Self { port, commands, counts, _closed: closed.drop_guard() })
     }
 
     /// Starts a proxy before the server of `url`, and returns it with the URL that leads through it.
@@ -91,7 +118,23 @@ impl Proxy {
 
     /// How many connections it has accepted so far.
     pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
+        self.counts.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open, to the client or to the server.
+    pub fn open(&self) -> usize {
+        self.counts.open.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes it has forwarded from servers to clients so far.
+    pub fn answered(&self) -> u64 {
+        self.counts.answered.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes from servers it holds back now, under [`Proxy::limit_answers`]. What the server sends beyond
+    /// a buffer's worth it does not even read.
+    pub fn withheld(&self) -> u64 {
+        self.counts.withheld.load(Ordering::SeqCst)
     }
 
     /// Resets every connection and refuses new ones, as a server that died does.
@@ -108,6 +151,13 @@ impl Proxy {
     /// Forwards `bytes_per_second` each way of each connection.
     pub async fn slow(&self, bytes_per_second: u64) {
         self.set(Mode::Slow(bytes_per_second.max(1))).await;
+    }
+
+    /// Forwards what clients send, and `bytes` more of what servers answer, over all connections together; the rest
+    /// is held back. Then [`Proxy::cut`] makes a client that does not know what its server has done, and
+    /// [`Proxy::heal`] tells it late.
+    pub async fn limit_answers(&self, bytes: u64) {
+        self.set(Mode::AnswerUntil(self.answered().saturating_add(bytes))).await;
     }
 
     /// Forwards as if nothing had happened; stalled connections go on.
@@ -132,7 +182,7 @@ struct Control {
     port: u16,
     upstream: String,
     mode: watch::Sender<Mode>,
-    accepted: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     connections: JoinSet<()>,
     cut: CancellationToken,
 }
@@ -156,9 +206,14 @@ impl Control {
                 }
                 accepted = accept(listener.as_ref()) => {
                     if let Ok((client, _)) = accepted {
-                        self.accepted.fetch_add(1, Ordering::SeqCst);
-                        let work = forward(client, self.upstream.clone(), self.mode.subscribe(), self.cut.clone());
-                        self.connections.spawn(work);
+                        self.counts.accepted.fetch_add(1, Ordering::SeqCst);
+                        self.counts.open.fetch_add(1, Ordering::SeqCst);
+                        let (upstream, mode, cut) = (self.upstream.clone(), self.mode.subscribe(), self.cut.clone());
+                        let counts = self.counts.clone();
+                        self.connections.spawn(async move {
+                            forward(client, upstream, mode, cut, &counts).await;
+                            counts.open.fetch_sub(1, Ordering::SeqCst);
+                        });
                     }
                 }
                 Some(_) = self.connections.join_next() => {}
@@ -169,6 +224,8 @@ impl Control {
     async fn cut_all(&mut self) {
         self.cut.cancel();
         while self.connections.join_next().await.is_some() {}
+        // What was held back went with its connection.
+        self.counts.withheld.store(0, Ordering::SeqCst);
         self.cut = CancellationToken::new();
     }
 
@@ -196,6 +253,7 @@ async fn forward(
     upstream: String,
     mut mode: watch::Receiver<Mode>,
     cut: CancellationToken,
+    counts: &Counts,
 ) {
     let connect = async {
         flowing(&mut mode).await;
@@ -218,8 +276,8 @@ async fn forward(
     let (mut server_in, mut server_out) = server.into_split();
     let both = async {
         tokio::join!(
-            pump(&mut client_in, &mut server_out, mode.clone()),
-            pump(&mut server_in, &mut client_out, mode.clone())
+            pump(&mut client_in, &mut server_out, mode.clone(), None),
+            pump(&mut server_in, &mut client_out, mode.clone(), Some(counts))
         )
     };
     let cut_short = tokio::select! {
@@ -246,8 +304,13 @@ async fn flowing(mode: &mut watch::Receiver<Mode>) {
     let _ = mode.wait_for(|mode| *mode != Mode::Stall).await;
 }
 
-/// Copies one direction until its end, then passes the end on.
-async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
+/// Copies one direction until its end, then passes the end on. `answers` counts what servers send.
+async fn pump(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    mut mode: watch::Receiver<Mode>,
+    answers: Option<&Counts>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let most = match *mode.borrow() {
@@ -259,7 +322,11 @@ async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut mode: watch
         let read = from.read(&mut buffer[..most]).await.unwrap_or(0);
         // What arrived while stalled stays here until it is healed.
         flowing(&mut mode).await;
-        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+        let written = match answers {
+            Some(counts) => answer(to, &buffer[..read], &mut mode, counts).await,
+            None => to.write_all(&buffer[..read]).await,
+        };
+        if read == 0 || written.is_err() {
             let _ = to.shutdown().await;
             return;
         }
@@ -271,5 +338,28 @@ async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut mode: watch
                 _ = mode.changed() => {}
             }
         }
+    }
+}
+
+/// Forwards what a server sent, as far as answers may go; holds the rest back until the mode changes.
+async fn answer(
+    to: &mut OwnedWriteHalf,
+    mut bytes: &[u8],
+    mode: &mut watch::Receiver<Mode>,
+    counts: &Counts,
+) -> std::io::Result<()> {
+    loop {
+        let now = *mode.borrow_and_update();
+        let (granted, rest) = bytes.split_at(counts.grant(bytes.len(), now));
+        to.write_all(granted).await?;
+        bytes = rest;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        counts.withheld.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        // It fails where the proxy goes, and this task with it.
+        let _ = mode.changed().await;
+        flowing(mode).await;
+        counts.withheld.fetch_sub(bytes.len() as u64, Ordering::SeqCst);
     }
 }

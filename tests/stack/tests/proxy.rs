@@ -99,6 +99,69 @@ async fn slow_keeps_to_its_rate_until_healed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn limited_answers_end_in_their_midst_and_go_on_after_healing() -> Result<()> {
+    let proxy = Proxy::start(&echo().await?).await?;
+    let mut socket = TcpStream::connect(proxy.address()).await?;
+    round_trip(&mut socket, b"before").await?;
+    ensure!(proxy.answered() == 6 && proxy.withheld() == 0);
+
+    proxy.limit_answers(4).await;
+    socket.write_all(b"answered").await?;
+    let mut answer = [0; 4];
+    timeout(Duration::from_secs(10), socket.read_exact(&mut answer)).await??;
+    ensure!(&answer == b"answ");
+    // The server has it all: what it says to that has come as far as the proxy.
+    until_withheld(&proxy, 4).await?;
+    let silence = timeout(Duration::from_millis(300), socket.read_exact(&mut answer)).await;
+    ensure!(silence.is_err(), "an answer beyond the limit was forwarded");
+
+    proxy.heal().await;
+    timeout(Duration::from_secs(10), socket.read_exact(&mut answer)).await??;
+    ensure!(&answer == b"ered" && proxy.withheld() == 0 && proxy.answered() == 14);
+    round_trip(&mut socket, b"after").await
+}
+
+#[tokio::test]
+async fn a_cut_takes_answers_that_were_held_back_with_it() -> Result<()> {
+    let proxy = Proxy::start(&echo().await?).await?;
+    let mut socket = TcpStream::connect(proxy.address()).await?;
+    proxy.limit_answers(4).await;
+    socket.write_all(b"answered").await?;
+    until_withheld(&proxy, 4).await?;
+
+    proxy.cut().await;
+    let mut known = Vec::new();
+    let error = socket.read_to_end(&mut known).await.err().context("the connection should break")?;
+    ensure!(error.kind() == ErrorKind::ConnectionReset, "{error}");
+    ensure!(known == b"answ", "the client should know of half, and knows {known:?}");
+    ensure!(proxy.withheld() == 0);
+
+    proxy.heal().await;
+    round_trip(&mut TcpStream::connect(proxy.address()).await?, b"after").await
+}
+
+async fn until_withheld(proxy: &Proxy, bytes: u64) -> Result<()> {
+    stack::wait::until("answers are held back", Duration::from_secs(10), async || proxy.withheld() == bytes)
+        .await
+}
+
+#[tokio::test]
+async fn knows_how_many_connections_are_open() -> Result<()> {
+    let proxy = Proxy::start(&echo().await?).await?;
+    let mut first = TcpStream::connect(proxy.address()).await?;
+    let mut second = TcpStream::connect(proxy.address()).await?;
+    round_trip(&mut first, b"one").await?;
+    round_trip(&mut second, b"two").await?;
+    ensure!(proxy.open() == 2);
+    drop(first);
+    let limit = Duration::from_secs(10);
+    stack::wait::until("one is closed", limit, async || proxy.open() == 1).await?;
+    proxy.cut().await;
+    ensure!(proxy.open() == 0 && proxy.accepted() == 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn leads_a_url_through_itself() -> Result<()> {
     let (proxy, url) = Proxy::before("redis://:secret@127.0.0.1:6379").await?;
     ensure!(url == format!("redis://:secret@127.0.0.1:{}", proxy.port()), "{url}");

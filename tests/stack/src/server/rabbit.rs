@@ -139,6 +139,36 @@ impl Rabbit {
         self.instance.spawn(command)
     }
 
+    /// Raises its memory alarm: it takes nothing more from connections that publish, until
+    /// [`Rabbit::clear_memory_alarm`].
+    ///
+    /// # Errors
+    /// Where it can't be told.
+    pub async fn raise_memory_alarm(&self) -> Result<()> {
+        self.control(&["set_vm_memory_high_watermark", "0.000001"]).await
+    }
+
+    /// Ends the memory alarm.
+    ///
+    /// # Errors
+    /// Where it can't be told.
+    pub async fn clear_memory_alarm(&self) -> Result<()> {
+        self.control(&["set_vm_memory_high_watermark", "0.4"]).await
+    }
+
+    /// Runs rabbitmqctl.
+    ///
+    /// # Errors
+    /// Where it fails, with what it said.
+    pub async fn control(&self, args: &[&str]) -> Result<()> {
+        // Not the wrapper in the path, which would become another user and not find the node's cookie.
+        let mut command = tokio::process::Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
+        let output = command.args(args).envs(self.environment()).kill_on_drop(true).output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "rabbitmqctl {}: {}: {said}", args.join(" "), output.status);
+        Ok(())
+    }
+
     /// What rabbitmqctl needs to find this node.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
