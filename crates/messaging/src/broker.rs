@@ -273,6 +273,11 @@ impl Broker {
         }
     }
 
+    /// Whether the broker sends messages by itself, and a consumer only waits for them.
+    pub(crate) fn pushes(&self, queue: &Queue) -> bool {
+        self.transport(queue) == Transport::Amqp
+    }
+
     /// Waits until RabbitMQ turns out to lack something that should be there.
     pub(crate) async fn incomplete(&self) {
         self.inner.incomplete.notified().await;

@@ -2,7 +2,7 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use contracts::{Message, Queue};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,8 @@ impl Consumer {
             stopped: CancellationToken::new(),
             allowance: broker.allowance(queue),
         });
-        let looking = tokio::spawn(look(broker.clone(), queue));
+        let silent = Arc::new(Notify::new());
+        let looking = tokio::spawn(look(broker.clone(), queue, slots.all, silent.clone()));
         let mut pauses = Pauses::new();
         let mut orphans = Orphans::default();
         let mut writing = Vec::new();
@@ -80,7 +81,7 @@ impl Consumer {
                 Ok((mut source, fetched)) => {
                     tracing::info!(queue = queue.name, "consuming");
                     pauses.reset();
-                    match feed(&mut source, fetched, &dispatch, &slots, &mut orphans).await {
+                    match feed(&mut source, fetched, &dispatch, &slots, &mut orphans, &silent).await {
                         Ok(()) => {
                             leave(source, &dispatch, &slots).await;
                             break;
@@ -128,6 +129,7 @@ async fn feed(
     dispatch: &Arc<Dispatch>,
     slots: &Slots,
     orphans: &mut Orphans,
+    silent: &Notify,
 ) -> anyhow::Result<()> {
     let shutdown = &dispatch.shutdown;
     let at_work = orphans.adopt();
@@ -154,6 +156,7 @@ async fn feed(
                 continue;
             }
             received = source.receive(permits.num_permits()) => received?,
+            () = silent.notified() => anyhow::bail!("messages wait, places are free, and nothing is delivered"),
         };
         if !trying && dispatch.kill_switch.open() {
             give_back(deliveries, dispatch).await;
@@ -219,14 +222,27 @@ async fn give_back(deliveries: Vec<Delivery>, dispatch: &Dispatch) {
     futures::future::join_all(deliveries.into_iter().map(|delivery| dispatch.release(delivery))).await;
 }
 
-/// Keeps the gauges of a queue's depth.
-async fn look(broker: Broker, queue: &'static Queue) {
+/// Keeps the gauges of a queue's depth, and tells when the consumer has gone silent: something waits, places are free,
+/// and from one look to the next nothing came. RabbitMQ 3.10 leaves a consumer so whose queue was deleted and made again
+/// at once, without a word.
+async fn look(broker: Broker, queue: &'static Queue, places: usize, silent: Arc<Notify>) {
     let metrics = broker.metrics(queue);
     let mut timer = tokio::time::interval(LOOK_EVERY);
+    let mut idle_at = None;
     loop {
         timer.tick().await;
         match broker.depth(queue).await {
-            Ok(depth) => metrics.depth(&depth),
+            Ok(depth) => {
+                metrics.depth(&depth);
+                let at_work = usize::try_from(metrics.in_flight.get()).unwrap_or(0);
+                let delivered = metrics.delivered.get();
+                let idle = broker.pushes(queue) && depth.ready > 0 && at_work < places;
+                if idle && idle_at == Some(delivered) && metrics.kill_switch.get() == 0 {
+                    // Only a consumer that waits is told.
+                    silent.notify_waiters();
+                }
+                idle_at = idle.then_some(delivered);
+            }
             // The consumer itself says that the broker is away.
             Err(error) => tracing::debug!(queue = queue.name, %error, "the depth is unknown"),
         }

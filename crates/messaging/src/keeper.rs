@@ -8,10 +8,10 @@ use crate::{Broker, DeclareError, delivery::Pauses};
 /// How often everything is declared again. A queue that somebody deleted is missed at once by who publishes to it
 /// alone; an event that has another subscriber is not returned, and this bounds how long the deleted one goes
 /// without.
-const AGAIN_EVERY: Duration = Duration::from_secs(60);
+const AGAIN_EVERY: Duration = Duration::from_secs(15);
 
 /// Keeps the queues of the platform in place, as long as a process lives: declares them until that has succeeded,
-/// when a message found no queue, and once a minute. Every process does it, whatever its role and service, so that
+/// when a message found no queue, and every 15 s. Every process does it, whatever its role and service, so that
 /// an event waits for a subscriber that was never started yet, and a queue comes back while no worker runs.
 pub struct TopologyKeeper {
     broker: Broker,

@@ -1,9 +1,14 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use contracts::Queue;
 use uuid::Uuid;
 
 use crate::{Broker, delivery::Pauses, rabbit, sqs};
+
+/// How long a source may be silent before somebody looks whether letters wait.
+const SILENT_FOR: Duration = Duration::from_secs(15);
 
 /// A message that will not be worked off any more, as the dead-letter queue holds it.
 #[derive(Debug)]
@@ -97,7 +102,18 @@ impl Letters {
     /// received at that moment comes after a minute.
     pub async fn next(&mut self) -> DeadLetter {
         loop {
-            match self.attempt().await {
+            let attempted = if self.broker.pushes(self.queue) {
+                match tokio::time::timeout(SILENT_FOR, self.attempt()).await {
+                    Ok(attempted) => attempted,
+                    Err(_) if self.letters_wait().await => {
+                        Err(anyhow::anyhow!("letters wait, and none is delivered"))
+                    }
+                    Err(_) => continue,
+                }
+            } else {
+                self.attempt().await
+            };
+            match attempted {
                 Ok(letter) => {
                     self.pauses.reset();
                     return letter;
@@ -111,6 +127,12 @@ impl Letters {
                 }
             }
         }
+    }
+
+    /// Whether a silent source has gone deaf: RabbitMQ 3.10 leaves a consumer so whose queue was deleted and made again
+    /// at once.
+    async fn letters_wait(&self) -> bool {
+        self.broker.depth(self.queue).await.is_ok_and(|depth| depth.dead > 0)
     }
 
     async fn attempt(&mut self) -> anyhow::Result<DeadLetter> {

@@ -68,6 +68,8 @@ pub struct Line {
     copies: u32,
     /// Messages that were in a queue when it was deleted, and were sent again from their rows.
     swept: usize,
+    /// Events that one subscriber missed because its queue was away while another's took them; sent again, too.
+    missed: usize,
     /// Rounds that came to rest only once consumers were started, or started again.
     stuck: u32,
     /// The most connections that one of the two processes had at a time.
@@ -91,6 +93,7 @@ pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
         redelivered: 0,
         copies: 0,
         swept: 0,
+        missed: 0,
         stuck: 0,
         connections: 0,
         doctor: 0,
@@ -151,6 +154,7 @@ async fn judge(scene: &mut Scene, round: u32, deleted: Option<&Deleted>, line: &
         (duties, at_rest) = scene.settled(round).await?;
     }
     if let Some(deleted) = deleted.filter(|_| at_rest) {
+        line.missed += duties.iter().filter(|duty| !duty.is_settled() && deleted.hid(duty)).count();
         let swept = scene.sweep(&duties, deleted).await?;
         line.swept += swept;
         if swept > 0 {

@@ -45,7 +45,7 @@ async fn a_memory_alarm_costs_no_connection_and_at_most_one_duplicate_a_row() ->
     // The connection that publishes is open before the alarm.
     broker.publish(&[command("before")?]).await.remove(0)?;
 
-    node.rabbit.ctl(&["set_vm_memory_high_watermark", "0.00001"]).await?;
+    node.rabbit.raise_memory_alarm().await?;
     let since = Instant::now();
     let rows: Vec<_> = (0..ROWS).map(|row| tokio::spawn(relay(broker.clone(), row))).collect();
     until("the broker says so", async || {
@@ -56,7 +56,7 @@ async fn a_memory_alarm_costs_no_connection_and_at_most_one_duplicate_a_row() ->
     assert!(broker.ping().await.iter().any(|(_, answer)| answer.is_err()), "readiness tells");
     assert!(broker.depth(&WORK).await.is_ok(), "questions are answered all the same");
     tokio::time::sleep(ALARM.saturating_sub(since.elapsed())).await;
-    node.rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]).await?;
+    node.rabbit.clear_memory_alarm().await?;
     for row in rows {
         let reasons = within(row).await???;
         ensure!(

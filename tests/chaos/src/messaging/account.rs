@@ -99,6 +99,13 @@ impl Deleted {
     pub fn took(&self, duty: &Duty) -> bool {
         duty.number <= self.up_to && duty.is_for(self.queue, self.part)
     }
+
+    /// Whether this is an event that was published when its subscriber had no queue: another subscriber's took it, so it
+    /// did not come back.
+    pub fn hid(&self, duty: &Duty) -> bool {
+        let event = !self.queue.events.is_empty() && self.part == Part::Work;
+        event && duty.number > self.up_to && duty.queue == self.queue.name
+    }
 }
 
 /// What a round came to.

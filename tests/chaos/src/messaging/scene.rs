@@ -1,7 +1,7 @@
 use super::account::{Deleted, Duty};
 use super::orders::{self, OrderPlaced, QUEUES, SERVICE, SHIPMENTS, ShipOrder, TABLES, Worker};
 use anyhow::{Context, Result, ensure};
-use messaging::{Broker, BrokerConfig, Destination, Envelope, Outgoing};
+use messaging::{Broker, BrokerConfig, Destination, Envelope, Outgoing, TopologyKeeper};
 use outbox::Relay;
 use outbox::dead_letters::{Archiver, Filter, Selection, discard};
 use rand::rngs::StdRng;
@@ -96,6 +96,8 @@ impl Scene {
         let (consuming, consumer) = broker(&rabbit, "consuming").await?;
         declare(&[&publisher, &consumer]).await?;
         let shutdown = CancellationToken::new();
+        // As in every process of a service.
+        tokio::spawn(TopologyKeeper::new(publisher.clone(), &QUEUES).run(shutdown.clone()));
         let relay = tokio::spawn(Relay::new(pool.clone(), publisher.clone()).run(shutdown.clone()));
         let connections = Arc::new(AtomicUsize::new(0));
         let counting = count_connections(connections.clone(), [publishing.clone(), consuming]);
@@ -237,7 +239,7 @@ impl Scene {
 
     /// Sends again what went with a deleted queue, as a service's sweeper does that finds its rows without outcome. How many.
     pub async fn sweep(&self, duties: &[Duty], deleted: &Deleted) -> Result<usize> {
-        let gone = duties.iter().filter(|duty| !duty.is_settled() && deleted.took(duty));
+        let gone = duties.iter().filter(|duty| !duty.is_settled() && (deleted.took(duty) || deleted.hid(duty)));
         let again = gone.map(again).collect::<Result<Vec<_>>>()?;
         let mut conn = self.pool.acquire().await?;
         outbox::enqueue(&mut conn, &again).await?;

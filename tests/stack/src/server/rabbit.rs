@@ -180,18 +180,6 @@ impl Rabbit {
         ]
     }
 
-    /// Runs `rabbitmqctl` on this node.
-    ///
-    /// # Errors
-    /// Where it fails, with what it said.
-    pub async fn ctl(&self, arguments: &[&str]) -> Result<()> {
-        let mut command = tokio::process::Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
-        let done = command.envs(self.environment()).args(arguments).output().await?;
-        let said = String::from_utf8_lossy(&done.stderr);
-        anyhow::ensure!(done.status.success(), "rabbitmqctl {arguments:?}: {said}");
-        Ok(())
-    }
-
     /// Kills it: SIGKILL to the Erlang machine and what it started.
     ///
     /// RabbitMQ 3.10 writes its list of quorum queues to disk only now and then: one that was declared within
