@@ -116,12 +116,20 @@ pub async fn migrate<M: MigratorTrait>(
     let database = connect(&patient, application, shutdown).await?;
     // The lock belongs to this transaction's connection: it ends with the process, however that ends.
     let mut turn = database.pool.begin().await?;
-    sqlx::query("SET LOCAL lock_timeout = 0").execute(&mut *turn).await?;
     sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *turn).await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('lote migrations ' || current_schema()))")
-        .execute(&mut *turn)
+    // A statement that waits for a lock keeps its snapshot, and whoever has the turn and makes an index concurrently
+    // waits for all older snapshots: for ours, which waits for its turn. So this asks again and again.
+    let ask = "SELECT pg_try_advisory_xact_lock(hashtext('lote migrations ' || current_schema()))";
+    while !sqlx::query_scalar::<_, bool>(ask)
+        .fetch_one(&mut *turn)
         .await
-        .context("waiting for our turn to migrate")?;
+        .context("waiting for our turn to migrate")?
+    {
+        let pause = tokio::time::sleep(Duration::from_millis(100));
+        if shutdown.run_until_cancelled(pause).await.is_none() {
+            anyhow::bail!("shut down while waiting for our turn to migrate");
+        }
+    }
     M::up(&database.orm, None).await.context("migrating the schema")?;
     turn.commit().await?;
     database.pool.close().await;

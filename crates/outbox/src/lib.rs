@@ -15,6 +15,7 @@ mod migration;
 mod prune;
 mod publish;
 mod relay;
+mod storable;
 
 pub use doctor::doctor;
 pub use error::Error;

@@ -3,7 +3,7 @@ use sea_orm_migration::prelude::{ConnectionTrait as _, DbErr, MigrationName, Mig
 
 /// The tables of this crate, for a service's `Migrator` to include before its own.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Tables)]
+    vec![Box::new(Tables), Box::new(LettersByMessage)]
 }
 
 struct Tables;
@@ -22,6 +22,36 @@ impl MigrationTrait for Tables {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.get_connection().execute_unprepared(DOWN).await.map(drop)
+    }
+}
+
+/// Serves the inbox's pruning, which asks for the letters of a message.
+struct LettersByMessage;
+
+impl MigrationName for LettersByMessage {
+    fn name(&self) -> &'static str {
+        "m20261126_000001_outbox_letters_by_message"
+    }
+}
+
+#[async_trait]
+impl MigrationTrait for LettersByMessage {
+    /// What is made concurrently is made outside of a transaction.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(false)
+    }
+
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // One statement a call: several are a transaction. An attempt that was broken off leaves an index that is
+        // not valid.
+        self.down(manager).await?;
+        let make = "CREATE INDEX CONCURRENTLY dead_letters_message ON dead_letters (message_id)";
+        manager.get_connection().execute_unprepared(make).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let drop_it = "DROP INDEX CONCURRENTLY IF EXISTS dead_letters_message";
+        manager.get_connection().execute_unprepared(drop_it).await.map(drop)
     }
 }
 

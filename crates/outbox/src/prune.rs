@@ -11,17 +11,17 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long what is done with is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Inbox rows: longer than a message can take to come again.
+    /// Inbox rows: longer than a queue keeps a message. Those of messages that may be replayed, or were, stay longer.
     pub inbox: Duration,
-    /// Dead letters that were replayed or discarded. Open ones stay until somebody decides.
+    /// Dead letters that were replayed or discarded. Open ones stay until somebody decides; replayed ones at least as
+    /// long as the inbox must remember what was replayed.
     pub resolved_letters: Duration,
     /// The record of who replayed and discarded what.
     pub audit: Duration,
 }
 
 impl Default for Retention {
-    /// 30 days for the inbox (the 14 days that SQS keeps a dead letter at most, and as much again for its
-    /// replay), 90 for resolved letters, two years for the audit.
+    /// 30 days for the inbox (SQS keeps a message for 14 at most), 90 for resolved letters, two years for the audit.
     fn default() -> Self {
         Self { inbox: 30 * DAY, resolved_letters: 90 * DAY, audit: 730 * DAY }
     }
@@ -50,9 +50,11 @@ pub async fn prune(pool: &PgPool, retention: Retention) -> Result<Pruned, Error>
             "DELETE FROM dead_letters WHERE id = ANY (ARRAY(
                  SELECT id FROM dead_letters
                  WHERE state <> 'open' AND resolved_at < now() - make_interval(secs => $1)
+                   AND (replayed_at < now() - make_interval(secs => $2)) IS NOT FALSE
                  ORDER BY resolved_at LIMIT 1000 FOR UPDATE SKIP LOCKED))",
         )
         .bind(retention.resolved_letters.as_secs_f64())
+        .bind(retention.inbox.as_secs_f64())
         .execute(pool)
         .await?
         .rows_affected();

@@ -3,7 +3,7 @@ use messaging::{Context, Envelope, Outgoing, trace};
 use sea_orm::sqlx::{self, PgConnection};
 use uuid::Uuid;
 
-use crate::{Error, hint};
+use crate::{Error, hint, storable};
 
 /// What an envelope says about a message besides the message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,10 +89,10 @@ const INSERT_AND_HINT: &str = "WITH written AS (INSERT INTO outbox (destination,
     SELECT pg_notify('outbox_' || current_schema(), '')";
 
 /// Writes messages that are in their envelopes already (replays) into the outbox, in the caller's
-/// transaction.
+/// transaction. A NUL in a type becomes U+FFFD: it is there for headers and metrics.
 ///
 /// # Errors
-/// The database; a body that is not UTF-8.
+/// The database; a body or a destination that PostgreSQL's text can't hold: not UTF-8, or with a NUL.
 pub async fn enqueue(conn: &mut PgConnection, messages: &[Outgoing]) -> Result<(), Error> {
     if messages.is_empty() {
         return Ok(());
@@ -102,11 +102,19 @@ pub async fn enqueue(conn: &mut PgConnection, messages: &[Outgoing]) -> Result<(
     let mut kinds = Vec::with_capacity(messages.len());
     let mut bodies = Vec::with_capacity(messages.len());
     for message in messages {
-        destinations.push(message.destination.to_string());
-        ids.push(message.id);
-        kinds.push(message.kind.as_str());
+        let unstorable = |reason: String| Error::Unstorable { id: message.id, reason };
+        let destination = message.destination.to_string();
         let body = std::str::from_utf8(&message.body);
-        bodies.push(body.map_err(|error| sqlx::Error::Encode(error.into()))?);
+        let body = body.map_err(|error| unstorable(format!("its body is not UTF-8: {error}")))?;
+        for (name, text) in [("destination", destination.as_str()), ("body", body)] {
+            if text.contains('\0') {
+                return Err(unstorable(format!("its {name} holds a NUL")));
+            }
+        }
+        destinations.push(destination);
+        ids.push(message.id);
+        kinds.push(storable::text(&message.kind));
+        bodies.push(body);
     }
     let statement = if hint::is_due() { INSERT_AND_HINT } else { INSERT };
     sqlx::query(statement).bind(&destinations).bind(&ids).bind(&kinds).bind(&bodies).execute(conn).await?;

@@ -5,6 +5,7 @@ mod common;
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use common::{Recorder, World};
 use contracts::queues::CATALOG_IMPORTS;
@@ -124,6 +125,158 @@ async fn what_cannot_be_read_is_archived_as_it_is_and_never_replayed() -> Result
     let report = dead_letters::discard(&world.pool, &everything, "ana", false).await?;
     assert_eq!((report.matched, report.changed), (3, 3));
     assert_eq!(world.count(OPEN).await?, 0);
+    Ok(())
+}
+
+/// Puts a message into the dead-letter queue with headers that no publisher of ours would write.
+async fn bury(world: &World, body: &[u8], headers: &serde_json::Value) -> Result<()> {
+    let url = format!("{}/api/exchanges/%2F/amq.default/publish", world.namespace.servers().management_url);
+    let message = serde_json::json!({
+        "routing_key": format!("{}{}.dead", world.namespace.queue_prefix, CATALOG_IMPORTS.name),
+        "properties": {"delivery_mode": 2, "headers": headers},
+        "payload": BASE64_STANDARD.encode(body),
+        "payload_encoding": "base64",
+    });
+    let answer = stack::http().post(url).json(&message).send().await?.error_for_status()?;
+    anyhow::ensure!(answer.text().await?.contains("true"), "no queue took the letter");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_letter_holds_up_those_behind_it_whatever_it_says() -> Result<()> {
+    let world = World::new("letters_strange").await?;
+    let broker = world.broker().await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'in no form' USING ERRCODE = 'check_violation'; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON dead_letters FOR EACH ROW
+             WHEN (position('in no form'::bytea IN coalesce(NEW.body_raw, convert_to(NEW.body, 'UTF8'))) > 0)
+             EXECUTE FUNCTION refuse();
+         ALTER TABLE dead_letters ADD CHECK (body NOT LIKE '%not as text%')",
+    )
+    .execute(&world.pool)
+    .await?;
+    let task = |name: &str| Envelope::new("test", &common::nudge(name));
+    let nul_in_its_type = Envelope { kind: "a\0b".into(), ..task("type")? };
+    let with_a_stray_member = |member: &[u8]| -> Result<Vec<u8>> {
+        let body = serde_json::to_vec(&task("member")?)?;
+        Ok([b"{\"more\":\"", member, b"\",", &body[1..]].concat())
+    };
+    let none = serde_json::json!({});
+    let letters: Vec<(&str, Vec<u8>, serde_json::Value)> = vec![
+        ("no envelope, NUL in its type", br#"{"type":"a\u0000b"}"#.to_vec(), none.clone()),
+        ("NUL in its type", serde_json::to_vec(&nul_in_its_type)?, none.clone()),
+        ("NUL in its reason", b"1".to_vec(), serde_json::json!({"lote-reason": "a\0b"})),
+        ("NUL in its error", b"2".to_vec(), serde_json::json!({"lote-error": "a\0b"})),
+        ("failed too early", b"3".to_vec(), serde_json::json!({"lote-failed-at": "-5000-01-01T00:00:00Z"})),
+        ("failed too late", b"4".to_vec(), serde_json::json!({"lote-failed-at": "+262000-01-01T00:00:00Z"})),
+        (
+            "first too early",
+            b"5".to_vec(),
+            serde_json::json!({"lote-first-failed-at": "-5000-01-01T00:00:00Z"}),
+        ),
+        (
+            "first too late",
+            b"6".to_vec(),
+            serde_json::json!({"lote-first-failed-at": "+200000-01-01T00:00:00Z"}),
+        ),
+        ("too many attempts", b"7".to_vec(), serde_json::json!({"lote-attempts": u32::MAX})),
+        (
+            "too many replays",
+            serde_json::to_vec(&Envelope { replay_count: u32::MAX, ..task("replays")? })?,
+            none.clone(),
+        ),
+        ("not UTF-8 where nobody looks", with_a_stray_member(b"\xff")?, none.clone()),
+        ("refused as text", with_a_stray_member(b"not as text")?, none.clone()),
+        ("refused", b"in no form".to_vec(), none.clone()),
+        ("good", serde_json::to_vec(&task("good")?)?, none.clone()),
+    ];
+    for (what, body, headers) in &letters {
+        bury(&world, body, headers).await.with_context(|| what.to_string())?;
+    }
+    tokio::spawn(
+        Archiver::new(world.pool.clone(), broker.clone(), &[&CATALOG_IMPORTS]).run(world.shutdown.clone()),
+    );
+    world.until_count("SELECT count(*) FROM dead_letters WHERE body LIKE '%good%'", 1).await?;
+    // All but the one that the table takes in no form, which stays in the broker.
+    world.until_count(OPEN, letters.len() as i64 - 1).await?;
+
+    let archived = all(&world, &Filter::default()).await?;
+    let by_reason = |reason: &str| -> Result<&Letter> {
+        let found = archived.iter().find(|letter| letter.reason == reason);
+        found.with_context(|| format!("no letter with the reason {reason}"))
+    };
+    let by_body = |body: &str| -> Result<&Letter> {
+        let found = archived.iter().find(|letter| letter.body.contains(body));
+        found.with_context(|| format!("no letter with {body}"))
+    };
+    assert_eq!(archived.iter().filter(|letter| letter.kind.as_deref() == Some("a\u{fffd}b")).count(), 2);
+    assert_eq!(by_reason("a\u{fffd}b")?.body, "1");
+    for (body, error) in [
+        ("2", "a\u{fffd}b"),
+        ("3", "failed_at is -5000-01-01T00:00:00Z: not a time that the archive can hold"),
+        ("4", "failed_at is +262000-01-01T00:00:00Z: not a time that the archive can hold"),
+        ("5", "first_failed_at is -5000-01-01T00:00:00Z: not a time that the archive can hold"),
+        ("6", "first_failed_at is +200000-01-01T00:00:00Z: not a time that the archive can hold"),
+    ] {
+        let letter = archived.iter().find(|letter| letter.body == body).context("a letter")?;
+        assert_eq!((letter.error.as_str(), letter.first_failed_at), (error, None), "{body}");
+    }
+    assert_eq!(by_body("\"replays\"")?.replay_count, i32::MAX);
+    let refused = by_reason("unarchivable")?;
+    assert!(refused.body.contains("not as text") && !refused.decodable, "{refused:?}");
+    assert!(refused.error.contains("violates check constraint"), "{}", refused.error);
+    assert!(!by_body("\u{fffd}\"")?.decodable, "what is not kept as text can't be sent again as it was");
+
+    // The envelopes among them go back, those of a strange type too, and none holds up the others.
+    let everything = Selection::Filter(Filter::default());
+    let report = dead_letters::replay(&world.pool, &everything, "ana", false).await?;
+    assert_eq!((report.changed, report.matched - report.undecodable), (3, 3));
+    let kinds = "SELECT count(*) FROM outbox WHERE kind = E'a\\ufffdb' OR kind LIKE 'lote.%'";
+    assert_eq!(world.count(kinds).await?, 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_can_no_longer_be_read_stays_open_and_the_others_go() -> Result<()> {
+    let world = World::new("letters_older").await?;
+    write_letters(&world, "a.work", 3, "failed", "division by zero").await?;
+    sqlx::query(
+        "UPDATE dead_letters SET body = '{}' WHERE id = (SELECT id FROM dead_letters ORDER BY id LIMIT 1)",
+    )
+    .execute(&world.pool)
+    .await?;
+    let everything = Selection::Filter(Filter::default());
+    let report = dead_letters::replay(&world.pool, &everything, "ana", false).await?;
+    assert_eq!((report.matched, report.changed, report.undecodable), (3, 2, 1));
+    assert_eq!(world.count("SELECT count(*) FROM outbox").await?, 2);
+    assert_eq!(world.count(OPEN).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_may_ask_for_what_no_letter_can_say() -> Result<()> {
+    let world = World::new("letters_filter").await?;
+    write_letters(&world, "a.work", 3, "failed", "a \u{fffd} in it").await?;
+    let (early, late) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+    for (filter, expected) in [
+        (Filter { queue: Some("a\0work".into()), ..Filter::default() }, 0),
+        (Filter { kind: Some("\0".into()), ..Filter::default() }, 0),
+        // What stands for NUL is found by NUL.
+        (Filter { reason: Some("A \0 in".into()), ..Filter::default() }, 3),
+        (Filter { from: Some(early), to: Some(late), ..Filter::default() }, 3),
+        (Filter { from: Some(late), ..Filter::default() }, 0),
+        (Filter { to: Some(early), ..Filter::default() }, 0),
+    ] {
+        assert_eq!(all(&world, &filter).await?.len(), expected, "{filter:?}");
+        let selection = Selection::Filter(filter);
+        let report = dead_letters::replay(&world.pool, &selection, "a\0na", true).await?;
+        assert_eq!(report.matched, expected as i64, "{selection:?}");
+    }
+    for micros in [i64::MIN, -200_000_000_000_000_000, 8_200_000_000_000_000_000, i64::MAX] {
+        let page = Page { after: Some(format!("{micros}_{}", Uuid::nil().simple())), size: 10 };
+        dead_letters::list(&world.pool, &Filter::default(), &page).await?;
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use common::World;
-use outbox::inbox;
+use outbox::{Retention, inbox};
 use sea_orm::sqlx;
 use uuid::Uuid;
 
@@ -66,5 +66,41 @@ async fn old_messages_are_forgotten() -> Result<()> {
     let pruned = inbox::prune(&world.pool, Duration::from_secs(3600 * 1000 + 1800)).await?;
     assert_eq!(pruned, 11_000);
     assert_eq!(world.count("SELECT count(*) FROM inbox").await?, 1000);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_may_be_replayed_are_remembered() -> Result<()> {
+    let world = World::new("inbox_letters").await?;
+    // More than a batch of those that stay stand before those that go.
+    sqlx::raw_sql(
+        "INSERT INTO inbox (consumer, message_id, received_at)
+         SELECT 'reports', gen_random_uuid(), now() - interval '50 days' FROM generate_series(1, 6000);
+         INSERT INTO dead_letters (id, queue, message_id, fingerprint, body, decodable, reason, error, attempts,
+             failed_at, origin)
+         SELECT gen_random_uuid(), 'a.work', message_id, message_id::text, '{}', true, 'failed', '', 1, now(), 'a.work'
+         FROM inbox;
+         INSERT INTO inbox (consumer, message_id, received_at)
+         SELECT 'reports', gen_random_uuid(), now() - interval '40 days' FROM generate_series(1, 6000)",
+    )
+    .execute(&world.pool)
+    .await?;
+    let retention = Retention { resolved_letters: Duration::from_secs(3600), ..Retention::default() };
+    assert_eq!(outbox::prune(&world.pool, retention).await?.inbox, 6000, "letters of these are open");
+
+    let resolve = "UPDATE dead_letters SET state = $1, resolved_by = 'ana', resolved_at = now() - $2 * interval '1 day',
+             replayed_at = CASE WHEN $1 = 'replayed' THEN now() - $2 * interval '1 day' END
+         WHERE id = ANY (ARRAY(SELECT id FROM dead_letters WHERE state = 'open' LIMIT 2000))";
+    for (state, days_ago) in [("replayed", 29.0), ("replayed", 31.0), ("discarded", 1.0)] {
+        sqlx::query(resolve).bind(state).bind(days_ago).execute(&world.pool).await?;
+    }
+    let pruned = outbox::prune(&world.pool, retention).await?;
+    assert_eq!(pruned.inbox, 4000, "what was replayed 29 days ago may still come again");
+    assert_eq!(pruned.letters, 4000, "and its letters say so");
+    assert_eq!(world.count("SELECT count(*) FROM inbox JOIN dead_letters USING (message_id)").await?, 2000);
+    assert_eq!(world.count("SELECT count(*) FROM inbox").await?, 2000);
+    let serving =
+        "SELECT count(*) FROM pg_index WHERE indexrelid = 'dead_letters_message'::regclass AND indisvalid";
+    assert_eq!(world.count(serving).await?, 1);
     Ok(())
 }

@@ -11,7 +11,8 @@ mod report;
 mod segments;
 
 use clap::{Parser, ValueEnum};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 #[derive(Parser)]
 #[command(name = "lote-bench", about = "Figures, with a floor of the same run")]
@@ -38,9 +39,28 @@ enum Suite {
     Segments,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// What the AWS SDK must find, whoever started this and wherever: LocalStack takes any credentials, and nothing may
+/// go looking for real ones.
+fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let others = [("AWS_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")];
+    stack::aws::CREDENTIALS.into_iter().chain(others)
+}
+
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if settings().all(|(name, value)| std::env::var_os(name).is_some_and(|set| set == value)) {
+        return run(arguments);
+    }
+    // A process can't change its own environment safely: it becomes one that was started with it.
+    let again = std::env::current_exe()
+        .map(|program| Command::new(program).args(std::env::args_os().skip(1)).envs(settings()).exec());
+    let error = again.unwrap_or_else(|error| error);
+    eprintln!("could not start with the credentials of LocalStack: {error}");
+    ExitCode::FAILURE
+}
+
+#[tokio::main]
+async fn run(arguments: Arguments) -> ExitCode {
     if cfg!(debug_assertions) {
         eprintln!("this is no release build: the figures say nothing");
     }

@@ -17,7 +17,8 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        chassis::migrations()
+        // Theirs make an index concurrently.
+        outbox::migrations().into_iter().chain(chassis::migrations()).collect()
     }
 }
 

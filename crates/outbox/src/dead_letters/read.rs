@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AuditEntry;
-use crate::Error;
+use crate::{Error, storable};
 
 /// What became of an archived letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,21 @@ pub struct Filter {
     /// Failed before this time.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<DateTime<Utc>>,
+}
+
+impl Filter {
+    /// The same as the table can be asked for it: with what stands there for NUL, and no times that it can't hold.
+    pub(super) fn storable(&self) -> Self {
+        let text = |text: &Option<String>| text.as_deref().map(|text| storable::text(text).into_owned());
+        Self {
+            queue: text(&self.queue),
+            kind: text(&self.kind),
+            reason: text(&self.reason),
+            state: self.state,
+            from: self.from.map(storable::limit),
+            to: self.to.map(storable::limit),
+        }
+    }
 }
 
 /// An archived letter.
@@ -151,7 +166,8 @@ fn cursor(letter: &Letter) -> String {
 
 fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let (micros, id) = text.split_once('_')?;
-    Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
+    let failed_at = DateTime::from_timestamp_micros(micros.parse().ok()?).and_then(storable::time)?;
+    Some((failed_at, id.parse().ok()?))
 }
 
 /// Lists letters, newest failure first. A page begins after the last letter of the page before it, so that
@@ -160,6 +176,7 @@ fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
 /// # Errors
 /// The database.
 pub async fn list(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Pages, Error> {
+    let filter = filter.storable();
     let size = if page.size == 0 { 50 } else { page.size.min(200) };
     let after = page.after.as_deref().and_then(parse_cursor);
     // Planned for its arguments each time, so that a filter that is absent costs nothing.

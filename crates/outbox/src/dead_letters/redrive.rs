@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Filter;
-use crate::{Error, enqueue};
+use crate::{Error, enqueue, storable};
 
 /// Which letters to replay or discard. Only open ones are touched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,15 @@ pub enum Selection {
     Ids(Vec<Uuid>),
     /// All that match; an empty filter matches all.
     Filter(Filter),
+}
+
+impl Selection {
+    fn storable(&self) -> Self {
+        match self {
+            Self::Ids(ids) => Self::Ids(ids.clone()),
+            Self::Filter(filter) => Self::Filter(filter.storable()),
+        }
+    }
 }
 
 /// Letters that have a queue, a type and a reason in common.
@@ -41,7 +50,7 @@ pub struct Report {
     pub matched: i64,
     /// Letters that were replayed or discarded: none in a dry run.
     pub changed: i64,
-    /// Letters that a replay leaves alone because they are no envelopes.
+    /// Letters that a replay leaves alone because they are no envelopes, or none that this version can read.
     pub undecodable: i64,
     /// The commonest of their reasons, up to 100.
     pub reasons: Vec<Reason>,
@@ -98,12 +107,14 @@ pub async fn replay(
     actor: &str,
     dry_run: bool,
 ) -> Result<Report, Error> {
+    let selection = &selection.storable();
+    let actor = &*storable::text(actor);
     let mut transaction = pool.begin().await?;
     let mut report = survey(&mut transaction, selection, dry_run).await?;
     let mut last = Uuid::nil();
     if !dry_run {
         while let Some(batch_end) =
-            replay_batch(&mut transaction, selection, actor, last, &mut report.changed).await?
+            replay_batch(&mut transaction, selection, actor, last, &mut report).await?
         {
             last = batch_end;
         }
@@ -149,7 +160,7 @@ async fn replay_batch(
     selection: &Selection,
     actor: &str,
     last: Uuid,
-    changed: &mut i64,
+    report: &mut Report,
 ) -> Result<Option<Uuid>, Error> {
     let tail = "AND decodable AND id > $7 ORDER BY id LIMIT $8 FOR UPDATE";
     let rows = select("SELECT id, queue, body", tail, selection)
@@ -159,7 +170,11 @@ async fn replay_batch(
         .await?;
     let (mut ids, mut counts, mut messages) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
-        let mut envelope: Envelope = serde_json::from_str(row.try_get("body")?)?;
+        // A letter that a version before this one could read. It must not keep the others from going.
+        let Ok(mut envelope) = serde_json::from_str::<Envelope>(row.try_get("body")?) else {
+            report.undecodable += 1;
+            continue;
+        };
         envelope.replay_count = envelope.replay_count.saturating_add(1);
         ids.push(row.try_get::<Uuid, _>("id")?);
         counts.push(i32::try_from(envelope.replay_count).unwrap_or(i32::MAX));
@@ -181,8 +196,8 @@ async fn replay_batch(
     .bind(actor)
     .execute(&mut *conn)
     .await?;
-    *changed += marked.rows_affected() as i64;
-    Ok(ids.last().copied())
+    report.changed += marked.rows_affected() as i64;
+    Ok(rows.last().map(|row| row.try_get("id")).transpose()?)
 }
 
 /// Closes open letters without sending them. One transaction, with its audit row.
@@ -195,6 +210,8 @@ pub async fn discard(
     actor: &str,
     dry_run: bool,
 ) -> Result<Report, Error> {
+    let selection = &selection.storable();
+    let actor = &*storable::text(actor);
     let mut transaction = pool.begin().await?;
     let mut report = survey(&mut transaction, selection, dry_run).await?;
     if !dry_run {

@@ -47,15 +47,20 @@ impl World {
         Ok(Self { pool, namespace, shutdown: CancellationToken::new() })
     }
 
-    /// A broker at `url` on which everything rides on RabbitMQ, with its topology declared.
-    pub async fn broker_at(&self, url: &str) -> Result<Broker> {
-        let broker = Broker::new(BrokerConfig {
+    /// RabbitMQ at `url` for everything.
+    pub fn broker_config(&self, url: &str) -> BrokerConfig {
+        BrokerConfig {
             service: "outbox-test".into(),
             amqp_url: Some(url.into()),
             sqs: None,
             prefix: self.namespace.queue_prefix.clone(),
             transports: HashMap::from([(CATALOG_IMPORTS.name.into(), Transport::Amqp)]),
-        })?;
+        }
+    }
+
+    /// A broker at `url` on which everything rides on RabbitMQ, with its topology declared.
+    pub async fn broker_at(&self, url: &str) -> Result<Broker> {
+        let broker = Broker::new(self.broker_config(url))?;
         broker.declare(QUEUES).await?;
         Ok(broker)
     }

@@ -41,6 +41,7 @@ async fn tick(broker: &Broker, origin: Instant) -> Result<()> {
 pub async fn measure(bench: &Bench) -> Result<()> {
     let broker = bench.broker()?;
     broker.declare(&[&WORK]).await?;
+    bench.empty().await?;
     let origin = Instant::now();
 
     let mut bare = bare::Bare::start(bench).await?;

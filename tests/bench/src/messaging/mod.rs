@@ -6,6 +6,8 @@ mod sqs;
 
 use anyhow::Result;
 use contracts::{Message, Queue, Route, Transport};
+use lapin::options::QueuePurgeOptions;
+use lapin::{Connection, ConnectionProperties};
 use messaging::{Broker, BrokerConfig, Envelope, Outgoing, SqsConfig};
 use serde::{Deserialize, Serialize};
 use stack::{Namespace, Stack};
@@ -75,6 +77,15 @@ impl Bench {
     /// The name of [`WORK`] in RabbitMQ.
     fn work(&self) -> String {
         format!("{}{}", self.namespace.queue_prefix, WORK.name)
+    }
+
+    /// Leaves nothing in [`WORK`] of the figure before: what was published twice is in it still.
+    async fn empty(&self) -> Result<()> {
+        let connection = Connection::connect(self.amqp_url(), ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.queue_purge(self.work().as_str().into(), QueuePurgeOptions::default()).await?;
+        connection.close(200, "done".into()).await?;
+        Ok(())
     }
 
     /// Fills [`WORK`] with `count` messages; returns how long that took.

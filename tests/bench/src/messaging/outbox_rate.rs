@@ -1,4 +1,4 @@
-use super::{Bench, Tick, WORK, bare};
+use super::{Bench, Tick, WORK};
 use crate::figure::{Figure, median};
 use anyhow::Result;
 use async_trait::async_trait;
@@ -53,11 +53,7 @@ pub async fn measure(bench: &Bench) -> Result<()> {
         }
         let rate = COUNT as f64 / committed.elapsed().as_secs_f64();
         eprintln!("outbox {rate:.0}/s");
-        let mut sink = bare::Bare::start(bench).await?;
-        for _ in 0..COUNT {
-            sink.take().await?;
-        }
-        sink.leave().await?;
+        bench.empty().await?;
         if round > 0 {
             rates.push(rate);
         }

@@ -113,6 +113,7 @@ pub async fn measure(bench: &Bench) -> Result<()> {
     super::outbox_rate::migrate(&bench.namespace.database_url).await?;
     let (mut floors, mut rows, mut rates) = (vec![], vec![], vec![]);
     let (mut inbox, mut published) = (vec![], vec![]);
+    bench.empty().await?;
     for round in 0..=ROUNDS {
         let floor = bare::rate(bench, COUNT).await?;
         let floor_in_rows = bare::rate_in_rows(bench, COUNT).await?;
