@@ -196,6 +196,8 @@ async fn the_kill_switch_tries_one_message_a_pause_whatever_takes_long(transport
     run("long").await?;
     run("bad").await?;
     let opened = run("bad").await?;
+    // It has begun by now; its failure is counted a moment later.
+    tokio::time::sleep(pause / 3).await;
     // A trial that fails, one that takes long itself, one that succeeds.
     let trials = [run("bad").await?, run("long").await?, run("good").await?];
     let gaps: Vec<Duration> =
