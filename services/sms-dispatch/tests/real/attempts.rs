@@ -10,7 +10,7 @@ use crate::{
 };
 
 async fn file(world: &World) -> Result<std::path::PathBuf> {
-    let rows: Vec<Row> = (1..=40).map(|n| Row::new(n, &format!("55512340{n:02}")).nombre("ANA")).collect();
+    let rows: Vec<Row> = (1..=40).map(|n| Row::new(n, format!("55512340{n:02}")).nombre("ANA")).collect();
     numeros(world, "a.db", &rows)
 }
 
