@@ -27,8 +27,8 @@ pub enum Claim {
     Missing,
 }
 
-/// Takes the job for `owner`, for `lease`, in the caller's transaction: commit before the work begins.
-/// Counts an attempt.
+/// Takes the job for `owner` (a process, as `host:pid`), for `lease`, in the caller's transaction: commit
+/// before the work begins. Counts an attempt.
 ///
 /// # Errors
 /// The database.
@@ -54,6 +54,8 @@ pub async fn claim(conn: &mut PgConnection, id: Uuid, owner: &str, lease: Durati
     }
     // Its end was asked for: whoever claims it ends it, which is no attempt at its work.
     let exhausted = job.attempts >= job.max_attempts && job.cancel_requested_at.is_none();
+    let token = Uuid::new_v4();
+    let owner = format!("{owner}:{}", token.simple());
     let row = sqlx::query(
         "UPDATE jobs SET state = 'running', owner = $2, epoch = epoch + 1,
                 lease_until = clock_timestamp() + make_interval(secs => $3),
@@ -62,11 +64,11 @@ pub async fn claim(conn: &mut PgConnection, id: Uuid, owner: &str, lease: Durati
          WHERE id = $1 RETURNING *",
     )
     .bind(id)
-    .bind(owner)
+    .bind(&owner)
     .bind(lease.as_secs_f64())
     .fetch_one(conn)
     .await?;
     let job = Job::read(&row)?;
-    let lease = Lease { job: id, epoch: job.epoch, owner: owner.to_owned(), length: lease };
+    let lease = Lease { job: id, epoch: job.epoch, token, owner, length: lease };
     Ok(if exhausted { Claim::Exhausted(job, lease) } else { Claim::Claimed(job, lease) })
 }

@@ -115,17 +115,17 @@ pub async fn create_all(
     Ok(())
 }
 
-/// Asks for a job's end. A worker that holds it is told at its next checkpoint or heartbeat; one that
-/// waits is due at once, so that the next worker can end it (with the event that says so). A job that has
-/// ended stays as it is. Returns the row as it is now, or none where there is none.
+/// Asks for a job's end. A worker that holds it is told at its next checkpoint or heartbeat; a job that
+/// waits, or whose worker died, is due at once and nudged by the next sweep, whatever nudges went out before,
+/// so that the next worker can end it (with the event that says so). A job that has ended stays as it is.
+/// Returns the row as it is now, or none where there is none.
 ///
 /// # Errors
 /// The database.
 pub async fn request_cancel(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, Error> {
     let row = sqlx::query(
         "UPDATE jobs SET cancel_requested_at = now(), next_run_at = least(next_run_at, now()),
-                nudged_at = CASE WHEN state = 'pending' THEN NULL ELSE nudged_at END,
-                version = version + 1, updated_at = now()
+                nudged_at = NULL, nudges = 0, version = version + 1, updated_at = now()
          WHERE id = $1 AND state IN ('pending', 'running') AND cancel_requested_at IS NULL RETURNING *",
     )
     .bind(id)

@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{self, Row as _, postgres::PgRow};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Where a job stands.
@@ -62,6 +62,37 @@ pub struct Progress {
     pub failed: i64,
 }
 
+/// How near a job is to its end, in numbers that never fall while its work gets nearer to it.
+///
+/// A job has its attempts again only where its checkpoint comes with a position above the highest that any
+/// earlier one had, so the position must say what is done, not what was tried: an attempt that repeats what
+/// an earlier one did must tell the same position again. Later phases are higher whatever the step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The part of the work, in the order in which the parts are done.
+    pub phase: u32,
+    /// How far it is in its phase, in any unit: rows, batches, bytes. 0 where a phase has no steps.
+    pub step: i64,
+}
+
+impl Position {
+    /// A step of a phase.
+    pub const fn new(phase: u32, step: i64) -> Self {
+        Self { phase, step }
+    }
+
+    /// As it stands in the row, under the key `reached` of the checkpoint. PostgreSQL compares arrays of one length number by number.
+    pub(crate) fn to_value(self) -> Value {
+        json!([self.phase, self.step])
+    }
+
+    /// Takes it out of a checkpoint, which is left as the work wrote it.
+    fn take(checkpoint: &mut Value) -> Option<Self> {
+        let reached = checkpoint.as_object_mut()?.remove("reached")?;
+        Some(Self { phase: u32::try_from(reached.get(0)?.as_u64()?).ok()?, step: reached.get(1)?.as_i64()? })
+    }
+}
+
 /// A job's row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
@@ -71,13 +102,13 @@ pub struct Job {
     pub kind: String,
     /// Where it stands.
     pub state: State,
-    /// Who holds it.
+    /// The claim that holds it: whose it is, and a token that no other claim has.
     pub owner: Option<String>,
-    /// Raised by every claim: what fences a holder that lost its lease.
+    /// Raised by every claim. With `owner` it fences a holder that lost its lease.
     pub epoch: i64,
     /// Until when the holder holds it, by the database's clock.
     pub lease_until: Option<DateTime<Utc>>,
-    /// Claims since its checkpoint last moved, the present one included.
+    /// Claims since its checkpoint last advanced, the present one included.
     pub attempts: i32,
     /// How many of them it may have.
     pub max_attempts: i32,
@@ -85,6 +116,8 @@ pub struct Job {
     pub next_run_at: DateTime<Utc>,
     /// Where its work goes on, as its worker wrote it.
     pub checkpoint: Option<Value>,
+    /// The highest position that came with a checkpoint.
+    pub reached: Option<Position>,
     /// How far it has come.
     pub progress: Progress,
     /// What to do, as its creator wrote it.
@@ -115,6 +148,8 @@ pub struct Job {
 
 impl Job {
     pub(crate) fn read(row: &PgRow) -> sqlx::Result<Self> {
+        let mut checkpoint: Option<Value> = row.try_get("checkpoint")?;
+        let reached = checkpoint.as_mut().and_then(Position::take);
         Ok(Self {
             id: row.try_get("id")?,
             kind: row.try_get("kind")?,
@@ -125,7 +160,8 @@ impl Job {
             attempts: row.try_get("attempts")?,
             max_attempts: row.try_get("max_attempts")?,
             next_run_at: row.try_get("next_run_at")?,
-            checkpoint: row.try_get("checkpoint")?,
+            checkpoint,
+            reached,
             progress: Progress {
                 total: row.try_get("total")?,
                 processed: row.try_get("processed")?,

@@ -6,8 +6,11 @@
 //!   and writes its end;
 //! - a [`Sweeper`] nudges again each job that is due and that nobody holds.
 //!
-//! A lease is judged by the database's clock and fenced by its epoch: every write of its holder compares
-//! the epoch, so a worker that lost its lease without noticing can write nothing.
+//! A lease is judged by the database's clock and fenced by its claim: every write of its holder compares the
+//! claim's epoch and token, so a worker that lost its lease without noticing can write nothing.
+//!
+//! A job fails after so many attempts without progress. What is progress is told with each checkpoint, as a
+//! [`Position`]: only a position above all before gives a job its attempts again.
 
 mod activity;
 mod claim;
@@ -30,8 +33,10 @@ pub use claim::{Claim, claim};
 pub use create::{Creation, NewJob, create, create_all, reopen, request_cancel};
 pub use doctor::doctor;
 pub use error::Error;
-pub use job::{Job, Progress, State};
-pub use lease::{Lease, Standing, cancelled, checkpoint, complete, defer, fail, heartbeat, release};
+pub use job::{Job, Position, Progress, State};
+pub use lease::{
+    Lease, Standing, cancelled, checkpoint, complete, defer, fail, heartbeat, progress, release,
+};
 pub use list::{Filter, Page, Pages, get, list};
 pub use migration::migrations;
 pub use run::{JobRun, Outcome, Runner, Work};

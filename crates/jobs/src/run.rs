@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
 use crate::{
-    Activities, Claim, Error, Job, Lease, Progress, State,
+    Activities, Claim, Error, Job, Lease, Position, Progress, Standing, State,
     metrics::metrics,
     stop::{Stop, Why},
     workers,
@@ -70,9 +70,31 @@ impl JobRun {
         &self,
         conn: &mut PgConnection,
         checkpoint: &Value,
+        position: Position,
         progress: &Progress,
     ) -> Result<i64, JobError> {
-        match crate::checkpoint(conn, &self.lease, checkpoint, progress).await {
+        self.heed(crate::checkpoint(conn, &self.lease, checkpoint, position, progress).await)
+    }
+
+    /// [`crate::progress`], for use with `?`: a lost lease stops the work. Returns the row's version.
+    ///
+    /// # Errors
+    /// What the work must return at once.
+    pub async fn progress(&self, conn: &mut PgConnection, progress: &Progress) -> Result<i64, JobError> {
+        self.heed(crate::progress(conn, &self.lease, progress).await)
+    }
+
+    /// Asks the row whether this run still holds its job, and extends the lease. For what no transaction can fence,
+    /// such as deleting what earlier holders stored: what was seen before this answers, no later holder stored.
+    ///
+    /// # Errors
+    /// What the work must return at once.
+    pub async fn confirm(&self, conn: &mut PgConnection) -> Result<(), JobError> {
+        self.heed(crate::heartbeat(conn, &self.lease).await).map(drop)
+    }
+
+    fn heed(&self, standing: Result<Standing, Error>) -> Result<i64, JobError> {
+        match standing {
             Ok(standing) => {
                 if standing.cancel_requested {
                     self.stop.tell(Why::Cancel);
@@ -115,7 +137,7 @@ pub struct Runner {
 impl Runner {
     /// With leases of 60 s and the default backoff between attempts.
     pub fn new(pool: PgPool) -> Self {
-        let owner = format!("{}:{}:{}", workers::host(), std::process::id(), Uuid::new_v4().simple());
+        let owner = format!("{}:{}", workers::host(), std::process::id());
         Self {
             pool,
             owner,

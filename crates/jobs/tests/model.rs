@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use common::World;
 use jobs::{
-    Claim, Error, Job, Lease, Progress, State, cancelled, checkpoint, complete, defer, fail, heartbeat,
-    release, reopen, request_cancel,
+    Claim, Error, Job, Lease, Position, Progress, State, cancelled, checkpoint, complete, defer, fail,
+    heartbeat, release, reopen, request_cancel,
 };
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
+use sea_orm::sqlx;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -24,10 +25,11 @@ const MAX_ATTEMPTS: i32 = 3;
 enum Step {
     Claim,
     Lapse,
+    FailOver,
     MakeDue,
     Cancel,
     Reopen,
-    Checkpoint { who: prop::sample::Index, moved: bool },
+    Checkpoint { who: prop::sample::Index, position: Position },
     Heartbeat { who: prop::sample::Index },
     Complete { who: prop::sample::Index },
     Fail { who: prop::sample::Index },
@@ -41,10 +43,11 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::Claim),
         5 => Just(Step::Lapse),
+        1 => Just(Step::FailOver),
         2 => Just(Step::MakeDue),
         1 => Just(Step::Cancel),
         1 => Just(Step::Reopen),
-        5 => (who(), any::<bool>()).prop_map(|(who, moved)| Step::Checkpoint { who, moved }),
+        5 => (who(), position()).prop_map(|(who, position)| Step::Checkpoint { who, position }),
         2 => who().prop_map(|who| Step::Heartbeat { who }),
         1 => who().prop_map(|who| Step::Complete { who }),
         1 => who().prop_map(|who| Step::Fail { who }),
@@ -52,6 +55,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => who().prop_map(|who| Step::Defer { who }),
         1 => who().prop_map(|who| Step::Release { who }),
     ]
+}
+
+/// Few, so that they come again.
+fn position() -> impl Strategy<Value = Position> {
+    (0..3_u32, 0..4_i64).prop_map(|(phase, step)| Position::new(phase, step))
 }
 
 /// What the row must be, as far as this test cares.
@@ -63,12 +71,16 @@ struct Model {
     lapsed: bool,
     due: bool,
     cancel: bool,
-    row: i64,
+    /// The claim that it runs under.
+    holder: Option<Uuid>,
+    reached: Option<Position>,
+    /// Checkpoints written: each differs from all before.
+    written: i64,
 }
 
 impl Model {
     fn holds(&self, lease: &Lease) -> bool {
-        self.state == State::Running && self.epoch == lease.epoch
+        self.state == State::Running && self.holder == Some(lease.token)
     }
 
     fn end(&mut self, state: State) {
@@ -92,6 +104,13 @@ impl History<'_> {
             Step::Lapse => {
                 self.world.lapse(self.id).await?;
                 self.model.lapsed = true;
+            }
+            Step::FailOver => {
+                self.world.fail_over(self.id).await?;
+                if self.model.state == State::Running {
+                    self.model.state = State::Pending;
+                    self.model.epoch -= 1;
+                }
             }
             Step::MakeDue => {
                 self.world.make_due(self.id).await?;
@@ -120,7 +139,7 @@ impl History<'_> {
             _ => self.act(step).await?,
         }
         let job = self.world.get(self.id).await?;
-        self.compare(&job)
+        self.compare(&job).await
     }
 
     async fn claim(&mut self) -> Result<()> {
@@ -158,6 +177,7 @@ impl History<'_> {
         self.model.epoch = lease.epoch;
         self.model.attempts = (self.model.attempts + 1).min(MAX_ATTEMPTS);
         self.model.lapsed = false;
+        self.model.holder = Some(lease.token);
         self.leases.push(lease);
         Ok(())
     }
@@ -182,15 +202,18 @@ impl History<'_> {
         let mut conn = self.world.pool.acquire().await?;
         let conn = &mut *conn;
         let written = match step {
-            Step::Checkpoint { moved, .. } => {
-                // The first one moves from none to some.
-                let moves = *moved || self.model.row < 0;
-                let row = self.model.row + i64::from(moves);
+            Step::Checkpoint { position, .. } => {
+                let row = self.model.written + 1;
                 let progress = Progress { total: None, processed: row, successful: row, failed: 0 };
-                let written = checkpoint(conn, &lease, &json!({"row": row}), &progress).await.map(drop);
+                let written =
+                    checkpoint(conn, &lease, &json!({"row": row}), *position, &progress).await.map(drop);
                 if holds {
-                    self.model.attempts = if moves { 0 } else { self.model.attempts };
-                    self.model.row = row;
+                    let advances = self.model.reached.is_none_or(|reached| *position > reached);
+                    if advances {
+                        self.model.attempts = 0;
+                        self.model.reached = Some(*position);
+                    }
+                    self.model.written = row;
                     self.model.lapsed = false;
                 }
                 written
@@ -229,7 +252,8 @@ impl History<'_> {
                 if holds {
                     let last = self.model.attempts >= MAX_ATTEMPTS;
                     self.model.end(if last { State::Failed } else { State::Pending });
-                    self.model.due = false;
+                    // Whose end was asked for is not kept waiting.
+                    self.model.due = self.model.cancel;
                 }
                 written
             }
@@ -251,7 +275,13 @@ impl History<'_> {
         Ok(())
     }
 
-    fn compare(&mut self, job: &Job) -> Result<()> {
+    /// Whether the job is due, and the next sweep nudges it.
+    async fn at_once(&self) -> Result<bool> {
+        let query = "SELECT next_run_at <= clock_timestamp() AND nudged_at IS NULL FROM jobs WHERE id = $1";
+        Ok(sqlx::query_scalar(query).bind(self.id).fetch_one(&self.world.pool).await?)
+    }
+
+    async fn compare(&mut self, job: &Job) -> Result<()> {
         let model = &self.model;
         ensure!(job.state == model.state, "state {:?}", job.state);
         ensure!(job.epoch == model.epoch, "epoch {}", job.epoch);
@@ -260,8 +290,12 @@ impl History<'_> {
         ensure!(job.cancel_requested_at.is_some() == model.cancel, "cancel {:?}", job.cancel_requested_at);
         ensure!(job.finished_at.is_some() == job.state.is_final(), "finished at {:?}", job.finished_at);
         ensure!(job.version >= self.version, "version {} after {}", job.version, self.version);
-        let row = job.checkpoint.as_ref().and_then(|checkpoint| checkpoint["row"].as_i64()).unwrap_or(-1);
-        ensure!(row == model.row, "checkpoint {row}");
+        let checkpoint = (model.written > 0).then(|| json!({"row": model.written}));
+        ensure!(job.checkpoint == checkpoint, "checkpoint {:?}", job.checkpoint);
+        ensure!(job.reached == model.reached, "reached {:?}", job.reached);
+        if model.state == State::Pending && model.cancel {
+            ensure!(self.at_once().await?, "its end was asked for, and it waits");
+        }
         self.version = job.version;
         Ok(())
     }
@@ -275,7 +309,9 @@ async fn play(world: &World, steps: &[Step]) -> Result<()> {
         lapsed: false,
         due: true,
         cancel: false,
-        row: -1,
+        holder: None,
+        reached: None,
+        written: 0,
     };
     let id = world.job(MAX_ATTEMPTS).await?;
     let mut history = History { world, id, model, leases: Vec::new(), version: 1 };
@@ -299,6 +335,51 @@ fn random_histories_keep_the_rules() -> Result<()> {
         runtime.block_on(play(&world, &steps)).map_err(|error| TestCaseError::fail(format!("{error:#}")))
     })?;
     // The namespace is dropped inside the runtime's life.
+    drop(world);
+    Ok(())
+}
+
+/// Attempts as their works tell them: each begins where its checkpoint says, or repeats what is done, and then ends with a
+/// transient error. Gives after how many the job failed.
+async fn fails_after(world: &World, attempts: &[Vec<Position>]) -> Result<Option<usize>> {
+    let id = world.job(MAX_ATTEMPTS).await?;
+    let mut conn = world.pool.acquire().await?;
+    for (n, told) in attempts.iter().enumerate() {
+        let (_, lease) = world.hold(id, "worker").await?;
+        for position in told {
+            let checkpoint_of_it = json!({"attempt": n, "phase": position.phase, "step": position.step});
+            checkpoint(&mut conn, &lease, &checkpoint_of_it, *position, &Progress::default()).await?;
+        }
+        if defer(&mut conn, &lease, "later", Duration::ZERO).await?.state == State::Failed {
+            return Ok(Some(n + 1));
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn a_job_fails_after_so_many_attempts_in_a_row_that_reach_nothing_new_and_not_before() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let world = runtime.block_on(World::new("jobs_attempts"))?;
+    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let attempts = prop::collection::vec(prop::collection::vec(position(), 0..4), 1..14);
+    runner.run(&attempts, |attempts| {
+        let (mut highest, mut in_vain, mut expected) = (None, 0, None);
+        for (n, told) in attempts.iter().enumerate() {
+            let reached = told.iter().copied().max();
+            in_vain = if reached > highest { 0 } else { in_vain + 1 };
+            highest = highest.max(reached);
+            if in_vain == MAX_ATTEMPTS {
+                expected = Some(n + 1);
+                break;
+            }
+        }
+        let failed = runtime
+            .block_on(fails_after(&world, &attempts))
+            .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+        prop_assert_eq!(failed, expected);
+        Ok(())
+    })?;
     drop(world);
     Ok(())
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use common::{PATIENCE, World};
 use contracts::catalog::v1::{ImportCompleted, ImportFailed};
-use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Work, request_cancel};
+use jobs::{Job, JobRun, Outcome, Position, Progress, Runner, State, Work, request_cancel};
 use messaging::{Backoff, JobError};
 use outbox::Meta;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
@@ -78,7 +78,7 @@ impl Import {
             .await
             .map_err(JobError::retry)?;
         let progress = Progress { total: Some(3), processed: row, successful: row, failed: 0 };
-        run.checkpoint(&mut transaction, &json!({"row": row}), &progress).await?;
+        run.checkpoint(&mut transaction, &json!({"row": row}), Position::new(0, row), &progress).await?;
         transaction.commit().await.map_err(JobError::retry)?;
         self.batches.fetch_add(1, Ordering::SeqCst);
         run.proceed()
@@ -269,7 +269,7 @@ async fn a_held_job_is_left_to_its_holder_and_a_missing_one_is_a_dead_letter() -
     let import = Import::new(&case.world, Then::Done);
     assert!(case.run(&import).await.is_ok());
     assert_eq!(import.batches.load(Ordering::SeqCst), 0);
-    assert_eq!(case.job().await?.owner.as_deref(), Some("another"));
+    assert!(case.job().await?.owner.is_some_and(|owner| owner.starts_with("another:")));
     let missing = case.runner().run(Uuid::now_v7(), &case.shutdown, &import).await;
     assert!(matches!(missing, Err(JobError::Fail(_))), "{missing:?}");
     Ok(())
@@ -390,5 +390,84 @@ async fn what_a_process_works_on_can_be_seen() -> Result<()> {
     case.shutdown.cancel();
     assert!(running.await?.is_err());
     assert_eq!(activities.list(), []);
+    Ok(())
+}
+
+/// Work in phases that are taken again, or looked at, by every attempt, as those of an import of contacts are; it fails
+/// for good in one of them.
+struct Phases {
+    pool: PgPool,
+    fails_in: u32,
+}
+
+#[async_trait]
+impl Work for Phases {
+    async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        for phase in 0..=self.fails_in {
+            let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
+            let checkpoint = json!({"phase": phase, "attempt": run.lease.epoch});
+            run.checkpoint(&mut conn, &checkpoint, Position::new(phase, 0), &Progress::default()).await?;
+        }
+        Err(JobError::retry(anyhow::anyhow!("phase {} fails", self.fails_in)))
+    }
+
+    async fn ended(&self, _conn: &mut PgConnection, _job: &Job) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_for_good_in_any_phase_fails_after_its_attempts_with_growing_pauses() -> Result<()> {
+    for fails_in in 0..4 {
+        let case = Case::new("run_phases", 3).await?;
+        let steps = [100, 1_000, 10_000].map(Duration::from_secs).to_vec();
+        let runner = Runner::new(case.world.pool.clone()).backoff(Backoff { steps });
+        let work = Phases { pool: case.world.pool.clone(), fails_in };
+        let mut pauses = Vec::new();
+        while !case.job().await?.state.is_final() {
+            assert!(pauses.len() < 10, "it is tried for ever: {pauses:?}");
+            case.world.make_due(case.id).await?;
+            assert!(runner.run(case.id, &case.shutdown, &work).await.is_ok());
+            let job = case.job().await?;
+            pauses.push((job.next_run_at - job.updated_at).num_seconds());
+        }
+        let job = case.job().await?;
+        assert_eq!((job.state, job.epoch), (State::Failed, 4), "one that advanced, and three in vain");
+        assert_eq!(job.error, Some(format!("phase {fails_in} fails")));
+        let steps = [80..=100, 80..=100, 800..=1_000, 8_000..=10_000];
+        assert!(steps.iter().zip(&pauses).all(|(step, pause)| step.contains(pause)), "{pauses:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_job_is_another_s_is_told_when_it_asks() -> Result<()> {
+    /// Loses its job to another, and asks.
+    struct Asks(PgPool);
+
+    #[async_trait]
+    impl Work for Asks {
+        async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+            let mut conn = self.0.acquire().await.map_err(JobError::retry)?;
+            run.confirm(&mut conn).await?;
+            sqlx::query("UPDATE jobs SET epoch = epoch + 1, owner = 'another' WHERE id = $1")
+                .bind(run.job.id)
+                .execute(&self.0)
+                .await
+                .map_err(JobError::retry)?;
+            assert!(matches!(run.confirm(&mut conn).await, Err(JobError::Release)));
+            run.proceed()?;
+            Ok(Outcome::Done(json!("it went on")))
+        }
+
+        async fn ended(&self, _conn: &mut PgConnection, _job: &Job) -> anyhow::Result<()> {
+            anyhow::bail!("nothing has ended")
+        }
+    }
+
+    let case = Case::new("run_confirm", 3).await?;
+    assert!(case.runner().run(case.id, &case.shutdown, &Asks(case.world.pool.clone())).await.is_ok());
+    let job = case.job().await?;
+    assert_eq!((job.state, job.owner.as_deref()), (State::Running, Some("another")));
     Ok(())
 }

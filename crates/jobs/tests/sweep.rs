@@ -110,3 +110,46 @@ async fn deferred_jobs_are_nudged_when_due_and_cancelled_ones_at_once() -> Resul
     assert_eq!(other.sweep().await?, 0, "each kind has its own sweeper");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_end_was_asked_for_is_nudged_by_the_next_sweep() -> Result<()> {
+    let world = World::new("sweep_cancel").await?;
+    let sweeper = sweeper(&world);
+    let mut conn = world.pool.acquire().await?;
+    // The cancel came before its holder gave it back, and after.
+    for cancel_first in [true, false] {
+        for deferred in [true, false] {
+            let id = world.job(3).await?;
+            let (_, lease) = world.hold(id, "a").await?;
+            if cancel_first {
+                request_cancel(&mut conn, id).await?;
+            }
+            if deferred {
+                defer(&mut conn, &lease, "later", Duration::from_secs(3600)).await?;
+            } else {
+                release(&mut conn, &lease).await?;
+            }
+            if !cancel_first {
+                assert_eq!(sweeper.sweep().await?, 0);
+                request_cancel(&mut conn, id).await?;
+            }
+            assert_eq!(sweeper.sweep().await?, 1, "cancel first: {cancel_first}, deferred: {deferred}");
+            assert_eq!(sweeper.sweep().await?, 0);
+        }
+    }
+    // Its worker died, and many nudges went unanswered: the next one would be 16 minutes away.
+    let id = world.job(3).await?;
+    world.hold(id, "a").await?;
+    age(&world, 61).await?;
+    for _ in 0..7 {
+        sweeper.sweep().await?;
+        age(&world, 1_000).await?;
+    }
+    sweeper.sweep().await?;
+    assert_eq!(sweeper.sweep().await?, 0);
+    request_cancel(&mut conn, id).await?;
+    assert_eq!(sweeper.sweep().await?, 1);
+    age(&world, 31).await?;
+    assert!(sweeper.sweep().await? >= 1, "and again after the first pause, were that one lost");
+    Ok(())
+}

@@ -72,10 +72,19 @@ impl Retention {
         loop {
             let due = retention::due(pool, self.resources.settings.retention, BATCH).await?;
             for import in &due {
+                let mut transaction = pool.begin().await?;
+                sqlx::query("set local idle_in_transaction_session_timeout = 0")
+                    .execute(&mut *transaction)
+                    .await?;
+                let age = self.resources.settings.retention;
+                let Some(import) = retention::hold_due(&mut transaction, *import, age).await? else {
+                    continue;
+                };
                 let keys = import.report_key.iter().chain((!import.shared).then_some(&import.object_key));
                 // The files first: once the row says that they are gone, nobody would look for them.
                 self.delete(keys.cloned().collect()).await?;
-                retention::purge(pool, import.id).await?;
+                retention::purge(pool, &mut transaction, import.id).await?;
+                transaction.commit().await?;
                 deleted += 1;
             }
             if due.len() < BATCH as usize {

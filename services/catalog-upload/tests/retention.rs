@@ -213,3 +213,29 @@ async fn originals_reports_and_ledgers_past_their_days_go_and_orphans_after_a_da
     ensure!(world.is_purged(again).await? && !world.is_purged(active).await?);
     Ok(())
 }
+
+#[tokio::test]
+async fn the_file_of_an_import_that_goes_on_at_the_last_moment_stays() -> Result<()> {
+    let world = World::new().await?;
+    let (id, report) = world.import("uploads/again", Some(TimeDelta::days(91))).await?;
+    // Somebody lets it go on: it is found due, and is not by the time it is held.
+    let mut retry = world.pool.begin().await?;
+    imports::lock(&mut retry, id).await?;
+    let sweeping = tokio::spawn({
+        let retention = Retention::new(world.resources.clone());
+        async move { retention.sweep(Utc::now()).await }
+    });
+    stack::wait::until("the clean-up waits for the import", std::time::Duration::from_secs(60), || async {
+        let waiting = "select exists (select from pg_stat_activity where usename = current_user
+                 and wait_event_type = 'Lock' and query like '%imports%')";
+        sqlx::query_scalar(waiting).fetch_one(&world.pool).await.unwrap_or(false)
+    })
+    .await?;
+    let again = "update jobs set state = 'pending', finished_at = null, result = null where id = $1";
+    sqlx::query(again).bind(id).execute(&mut *retry).await?;
+    retry.commit().await?;
+    ensure!(sweeping.await?? == 0);
+    ensure!(world.objects().await? == set(&["uploads/again", &report]), "{:?}", world.objects().await?);
+    ensure!(!world.is_purged(id).await? && world.has_ledgers(id).await?);
+    Ok(())
+}

@@ -1,6 +1,6 @@
-//! What dead workers leave in the bucket, where every attempt at a file has a folder of its own:
-//! `campaign-reports/{run}/{campaign}/{attempt}/{name}`. So a worker that lost its file without knowing overwrites
-//! nothing.
+//! What dead workers leave in the bucket, where every claim of a file's job has a folder of its own:
+//! `campaign-reports/{run}/{campaign}/{epoch}-{token}/{name}`. So a worker that lost its file without knowing
+//! overwrites nothing, and the clean-up knows what is older than its own.
 
 use anyhow::Context as _;
 use aws_sdk_s3::{
@@ -8,14 +8,22 @@ use aws_sdk_s3::{
     error::DisplayErrorContext,
     types::{Delete, ObjectIdentifier},
 };
+use jobs::Lease;
 use uuid::Uuid;
 
 /// What the service keeps in the bucket, which it may share.
 pub const FOLDER: &str = "campaign-reports/";
 
-/// Where an attempt at a file puts it.
-pub fn object_key(run: Uuid, campaign: i64, attempt: i64, name: &str) -> String {
-    format!("{}{attempt}/{name}", folder(run, campaign))
+/// Where the holder of a file's job puts it.
+pub fn object_key(run: Uuid, campaign: i64, lease: &Lease, name: &str) -> String {
+    format!("{}{}-{}/{name}", folder(run, campaign), lease.epoch, lease.token.simple())
+}
+
+/// The epoch of the claim that put a key there; none where the key is no file's. Before claims had tokens the
+/// folder was the epoch alone.
+pub fn epoch(key: &str) -> Option<i64> {
+    let claim = key.strip_prefix(FOLDER)?.split('/').nth(2)?;
+    claim.split('-').next()?.parse().ok()
 }
 
 /// Where all attempts at a file are.

@@ -6,7 +6,7 @@ pub mod config;
 pub mod domain;
 pub mod files;
 mod http;
-mod jobs;
+pub mod jobs;
 mod leftovers;
 pub mod live;
 pub mod load;

@@ -69,11 +69,19 @@ impl Retention {
         loop {
             let due = retention::due_runs(pool, settings.file_retention, BATCH).await?;
             for run in &due {
-                let files = files::of_run(pool, *run).await?;
+                let mut transaction = pool.begin().await?;
+                sqlx::query("set local idle_in_transaction_session_timeout = 0")
+                    .execute(&mut *transaction)
+                    .await?;
+                if !retention::hold_due(&mut transaction, *run, settings.file_retention).await? {
+                    continue;
+                }
+                let files = files::of_run(&mut *transaction, *run).await?;
                 let keys: Vec<String> = files.into_iter().filter_map(|file| file.object_key).collect();
                 // The files first: once the row says that they are gone, nobody would look for them.
                 leftovers::delete(s3, bucket, &keys).await?;
-                retention::purged(pool, *run).await?;
+                retention::purged(&mut transaction, *run).await?;
+                transaction.commit().await?;
                 deleted += 1;
             }
             if due.len() < BATCH as usize {

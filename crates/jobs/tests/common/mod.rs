@@ -87,6 +87,14 @@ impl World {
         Ok(())
     }
 
+    /// As if the database had failed over to a replica that did not have the present claim yet.
+    pub async fn fail_over(&self, id: Uuid) -> Result<()> {
+        let statement =
+            "UPDATE jobs SET epoch = epoch - 1, state = 'pending', owner = NULL, lease_until = NULL
+             WHERE id = $1 AND state = 'running'";
+        self.run(statement, id).await
+    }
+
     pub async fn count(&self, query: &'static str) -> Result<i64> {
         Ok(sqlx::query_scalar(query).fetch_one(&self.pool).await?)
     }

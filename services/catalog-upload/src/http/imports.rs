@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use failpoints::Point;
 use futures::{StreamExt as _, TryStreamExt as _};
 use jobs::{Creation, NewJob};
+use sea_orm::sqlx::PgTransaction;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -155,9 +156,14 @@ pub(super) async fn upload(
         sha256: stored.sha256,
     };
     let accepted = match accept(&api, &caller, task_id, &source, &options, key).await {
-        Ok(None) => Accepted::new(ACCEPTED, task_id, State::Pending, &source),
+        Ok(Acceptance::New(transaction)) => {
+            // If this fails the object stays: the commit may have come through, with only its answer lost. An object
+            // that no row names is found by the clean-up of old ones.
+            transaction.commit().await?;
+            Accepted::new(ACCEPTED, task_id, State::Pending, &source)
+        }
         // Clients know one answer to an upload, also to one that was sent twice.
-        Ok(Some(first)) => {
+        Ok(Acceptance::Known(first)) => {
             discard(&api, &object_key).await;
             Accepted::new(ACCEPTED, first.id, State::Pending, &first.source)
         }
@@ -253,7 +259,15 @@ fn plain_filename(sent: &str) -> String {
     clean.chars().skip(surplus).collect()
 }
 
-/// Job, import and nudge: one transaction. Gives the import that is there already, if one is: under the same
+/// What an upload is.
+enum Acceptance {
+    /// A new import, once the transaction is committed.
+    New(PgTransaction<'static>),
+    /// One that is there already.
+    Known(Box<Import>),
+}
+
+/// Job, import and nudge: one transaction, which the caller commits. Or the import that is there already: under the same
 /// `Idempotency-Key`, or of the same content, supplier and options and not ended yet.
 async fn accept(
     api: &Resources,
@@ -262,7 +276,7 @@ async fn accept(
     source: &Source,
     options: &Options,
     key: IdempotencyKey,
-) -> Result<Option<Import>, Problem> {
+) -> Result<Acceptance, Problem> {
     let flags = [
         u8::from(options.replace_duplicates),
         u8::from(options.all_or_nothing),
@@ -281,19 +295,16 @@ async fn accept(
         max_attempts: api.settings.max_attempts,
     };
     let mut transaction = api.database.pool.begin().await?;
-    let first = imports::unfinished(&mut transaction, source, options).await?;
-    if first.is_some() {
-        return Ok(first);
+    if let Some(first) = imports::unfinished(&mut transaction, source, options).await? {
+        return Ok(Acceptance::Known(Box::new(first)));
     }
     match tasks::begin(&mut transaction, api, job, source, options).await? {
-        Creation::Created(_) => {
-            transaction.commit().await?;
-            Ok(None)
-        }
+        Creation::Created(_) => Ok(Acceptance::New(transaction)),
         Creation::Existing(job) => {
-            imports::get(&mut *transaction, job.id).await?.map(Some).ok_or_else(|| {
+            let first = imports::get(&mut *transaction, job.id).await?.ok_or_else(|| {
                 Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
-            })
+            })?;
+            Ok(Acceptance::Known(Box::new(first)))
         }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use chassis::s3;
 use contracts::catalog::v1::AnnotateImport;
-use jobs::{Job, JobRun, Outcome, Runner, State, Sweeper, Work};
+use jobs::{Job, JobRun, Lease, Outcome, Runner, State, Sweeper, Work};
 use messaging::{Context, Handler, JobError};
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde_json::json;
@@ -84,7 +84,7 @@ impl Work for AnnotateImports {
         })?;
         run.proceed()?;
 
-        let object_key = format!("reports/{}/{}.xlsx", import.id, run.job.id);
+        let object_key = object_key(import.id, &run.lease);
         let file = tokio::fs::File::open(&target).await.map_err(JobError::retry)?;
         let (client, bucket) = (&self.resources.s3, &self.resources.bucket);
         let stored = s3::upload_stream(client, bucket, &object_key, ReaderStream::new(file), u64::MAX)
@@ -103,6 +103,12 @@ impl Work for AnnotateImports {
         }
         Ok(())
     }
+}
+
+/// Where a claim of the job stores its workbook: a place of its own, so that a worker that lost the job without
+/// knowing overwrites nothing. What it leaves there is named by no row, and goes with the retention's orphans.
+fn object_key(import: Uuid, lease: &Lease) -> String {
+    format!("reports/{import}/{}/{}-{}.xlsx", lease.job, lease.epoch, lease.token.simple())
 }
 
 /// A page of notes, or why there is none.
@@ -154,5 +160,28 @@ impl Iterator for Notes {
                 message: note.message,
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_holders_of_one_job_never_store_in_one_place() {
+        let job = Uuid::now_v7();
+        let lease = |epoch| Lease {
+            job,
+            epoch,
+            token: Uuid::new_v4(),
+            owner: "host:1".to_owned(),
+            length: std::time::Duration::ZERO,
+        };
+        let import = Uuid::now_v7();
+        let mut keys: Vec<String> = [1, 2, 2].map(|epoch| object_key(import, &lease(epoch))).into();
+        assert!(keys.iter().all(|key| key.starts_with("reports/")), "{keys:?}");
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), 3, "{keys:?}");
     }
 }

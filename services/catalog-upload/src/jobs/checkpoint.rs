@@ -1,5 +1,5 @@
 use anyhow::Context as _;
-use jobs::{Job, Progress};
+use jobs::{Job, Position, Progress};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -89,6 +89,15 @@ impl Checkpoint {
         Ok(serde_json::to_value(self)?)
     }
 
+    /// How near to its end it is. A file that is planned again, because the catalog changed under its plan, is no
+    /// nearer than it was.
+    pub const fn position(&self) -> Position {
+        match self.phase {
+            Phase::Write | Phase::Plan => Position::new(0, self.last_row as i64),
+            Phase::Refused | Phase::Written => Position::new(1, 0),
+        }
+    }
+
     /// How far it is, of so many rows.
     pub fn progress(&self, total: Option<u64>) -> Progress {
         Progress {
@@ -97,5 +106,31 @@ impl Checkpoint {
             successful: self.accepted as i64,
             failed: self.rejected as i64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gets_nearer_to_its_end_row_by_row_and_not_by_being_planned_again() {
+        let options = Options {
+            kind: Kind::Import,
+            replace_duplicates: false,
+            all_or_nothing: true,
+            applies: None,
+            corrects: None,
+            undoes: None,
+        };
+        let start = Checkpoint::start(&options);
+        let at = |phase, last_row| Checkpoint { phase, last_row, ..start.clone() }.position();
+        let way = [start.position(), at(Phase::Plan, 10), at(Phase::Plan, 11), at(Phase::Written, 11)];
+        assert!(way.is_sorted_by(|a, b| a < b), "{way:?}");
+        assert_eq!(at(Phase::Refused, 11), at(Phase::Written, 11), "either way the file is decided");
+        // The catalog changed under its plan: it begins again, and is further only where it ends.
+        let again = [start.position(), at(Phase::Plan, 11)];
+        assert!(again.iter().all(|position| *position <= at(Phase::Plan, 11)), "{again:?}");
+        assert_eq!(at(Phase::Write, 7), at(Phase::Plan, 7), "by batches, rows count alike");
     }
 }

@@ -320,7 +320,7 @@ impl Pass<'_> {
         progress: &Progress,
     ) -> Result<i64, JobError> {
         let value = checkpoint.to_value().map_err(JobError::Fail)?;
-        self.run.checkpoint(conn, &value, progress).await
+        self.run.checkpoint(conn, &value, checkpoint.position(), progress).await
     }
 
     /// Mirrors how far the import is, and doesn't wait for it: an older version never replaces a later one.

@@ -5,7 +5,7 @@ use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use contracts::catalog::v1::{ImportUndone, UndoImport};
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
+use jobs::{Job, JobRun, Outcome, Position, Progress, Runner, State, Sweeper, Work};
 use messaging::{Context, Handler, JobError};
 use outbox::Meta;
 use sea_orm::sqlx::{PgConnection, PgPool};
@@ -66,6 +66,11 @@ impl Checkpoint {
             .clone()
             .map(|value| serde_json::from_value(value).context("the checkpoint"))
             .transpose()
+    }
+
+    /// How near to its end it is: an undo goes from the last row to the first.
+    const fn position(&self) -> Position {
+        Position::new(0, (u32::MAX - self.before_row) as i64)
     }
 
     /// Removals stand where an import counts what it created, restorations where it counts what it updated.
@@ -175,7 +180,7 @@ impl UndoImports {
             failed: summary.rejected as i64,
         };
         let value = serde_json::to_value(&*checkpoint).map_err(JobError::fail)?;
-        let version = run.checkpoint(&mut transaction, &value, &progress).await?;
+        let version = run.checkpoint(&mut transaction, &value, checkpoint.position(), &progress).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgPool, Row as _, postgres::PgRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 /// What holds rows of files: tables without a foreign key to `imports`, for the sake of speed.
@@ -33,21 +33,32 @@ impl FromRow<'_, PgRow> for Due {
     }
 }
 
+/// What is due of imports that ended longer ago than `$1` seconds.
+const DUE: &str = "
+    select i.id, i.object_key, r.object_key as report_key,
+        exists (select from imports o where o.object_key = i.object_key and o.id <> i.id
+            and o.purged_at is null) as shared
+    from imports i join jobs j on j.id = i.id left join import_reports r on r.import_id = i.id
+    where i.purged_at is null and j.finished_at < now() - make_interval(secs => $1)";
+
 /// The oldest imports that ended longer ago than `age`.
-pub async fn due(pool: &PgPool, age: Duration, size: i64) -> sqlx::Result<Vec<Due>> {
-    const QUERY: &str = "
-        select i.id, i.object_key, r.object_key as report_key,
-            exists (select from imports o where o.object_key = i.object_key and o.id <> i.id
-                and o.purged_at is null) as shared
-        from imports i join jobs j on j.id = i.id left join import_reports r on r.import_id = i.id
-        where i.purged_at is null and j.finished_at < now() - make_interval(secs => $1)
-        order by i.created_at limit $2";
-    sqlx::query_as(QUERY).bind(age.as_secs_f64()).bind(size).fetch_all(pool).await
+pub async fn due(pool: &PgPool, age: Duration, size: i64) -> sqlx::Result<Vec<Uuid>> {
+    let query = format!("select id from ({DUE} order by i.created_at limit $2) due");
+    sqlx::query_scalar(AssertSqlSafe(query)).bind(age.as_secs_f64()).bind(size).fetch_all(pool).await
 }
 
-/// Deletes the ledger of an import, a chunk at a time, and notes that it is gone. The import's own row, with
-/// its sums, stays.
-pub async fn purge(pool: &PgPool, import: Uuid) -> sqlx::Result<()> {
+/// Holds an import of [`due`] until the transaction ends, so that nobody goes on with it or with its file meanwhile, and
+/// gives what is due of it. None: somebody just has, and it is not due any more.
+pub async fn hold_due(conn: &mut PgConnection, import: Uuid, age: Duration) -> sqlx::Result<Option<Due>> {
+    // A statement of its own: the next one sees what was committed while this one waited.
+    sqlx::query("select from imports where id = $1 for update").bind(import).execute(&mut *conn).await?;
+    let query = format!("{DUE} and i.id = $2");
+    sqlx::query_as(AssertSqlSafe(query)).bind(age.as_secs_f64()).bind(import).fetch_optional(conn).await
+}
+
+/// Deletes the ledger of an import that `holder` holds, a chunk at a time, and notes in its transaction that it is gone.
+/// The import's own row, with its sums, stays.
+pub async fn purge(pool: &PgPool, holder: &mut PgConnection, import: Uuid) -> sqlx::Result<()> {
     for table in LEDGERS {
         let statement = format!(
             "delete from {table} where ctid = any (array(
@@ -57,16 +68,12 @@ pub async fn purge(pool: &PgPool, import: Uuid) -> sqlx::Result<()> {
             == CHUNK as u64
         {}
     }
-    let mut transaction = pool.begin().await?;
-    sqlx::query("delete from import_reports where import_id = $1")
-        .bind(import)
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("delete from import_reports where import_id = $1").bind(import).execute(&mut *holder).await?;
     sqlx::query("update imports set purged_at = now() where id = $1")
         .bind(import)
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await
+        .execute(holder)
+        .await
+        .map(drop)
 }
 
 /// Which of these objects no import names.

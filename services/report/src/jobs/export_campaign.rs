@@ -84,7 +84,7 @@ impl Work for ExportCampaigns {
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the file has no run")))?;
         if run.lease.epoch > 1 {
-            self.clean_up(&file).await.map_err(JobError::Retry)?;
+            self.clean_up(run, &file).await?;
         }
         let made = self.make(run, &file, &report).await?;
         self.tell(run, made.rows, Some(made.rows)).await?;
@@ -127,15 +127,28 @@ fn made(result: &Value) -> anyhow::Result<Made> {
 }
 
 impl ExportCampaigns {
-    /// Removes what earlier attempts, whose workers are dead or stopped, left of this file.
-    async fn clean_up(&self, file: &File) -> anyhow::Result<()> {
-        let Resources { s3, bucket, .. } = &self.resources;
+    /// Removes what holders of lower epochs, whose workers are dead or stopped, left of this file.
+    ///
+    /// S3 knows no leases, and this worker may have lost its own without knowing. So it looks first, and asks the
+    /// row afterwards: whoever still holds the job then came after all of whom it saw something of a lower epoch. What
+    /// has this epoch or a higher one may be a holder's after a failover took claims back; retention finds what is
+    /// nobody's.
+    async fn clean_up(&self, run: &JobRun, file: &File) -> Result<(), JobError> {
+        let Resources { s3, bucket, database, .. } = &self.resources;
         let folder = leftovers::folder(file.run_id, file.campaign_id);
-        let parts = leftovers::unfinished(s3, bucket, &folder).await?;
-        leftovers::discard(s3, bucket, &parts).await?;
-        let objects = leftovers::objects(s3, bucket, &folder).await?;
-        let keys: Vec<String> = objects.into_iter().map(|(key, _)| key).collect();
-        leftovers::delete(s3, bucket, &keys).await
+        let is_older = |key: &str| leftovers::epoch(key).is_some_and(|epoch| epoch < run.lease.epoch);
+        let mut parts = leftovers::unfinished(s3, bucket, &folder).await.map_err(JobError::Retry)?;
+        parts.retain(|upload| is_older(&upload.key));
+        let objects = leftovers::objects(s3, bucket, &folder).await.map_err(JobError::Retry)?;
+        let keys: Vec<String> = objects.into_iter().map(|(key, _)| key).filter(|key| is_older(key)).collect();
+        if parts.is_empty() && keys.is_empty() {
+            return Ok(());
+        }
+        let mut conn = database.pool.acquire().await.map_err(JobError::retry)?;
+        run.confirm(&mut conn).await?;
+        drop(conn);
+        leftovers::discard(s3, bucket, &parts).await.map_err(JobError::Retry)?;
+        leftovers::delete(s3, bucket, &keys).await.map_err(JobError::Retry)
     }
 
     /// From the tables into S3. One task reads and writes rows while this one stores what there is.
@@ -147,7 +160,7 @@ impl ExportCampaigns {
             Kind::Detalle => names::of_campaign(file.campaign_id, at, zone, &report.params),
             Kind::Resumen => names::of_summary(report.fecha, at, zone, &report.params),
         };
-        let object_key = leftovers::object_key(file.run_id, file.campaign_id, run.lease.epoch, &name);
+        let object_key = leftovers::object_key(file.run_id, file.campaign_id, &run.lease, &name);
         let subject =
             Subject { campaign: file.campaign_id, fecha: report.fecha, zone, params: report.params.clone() };
 
@@ -187,12 +200,14 @@ impl ExportCampaigns {
         }
     }
 
-    /// Says in the row how far it is. The checkpoint stays: a worker that takes over starts the file again.
-    async fn tell(&self, run: &JobRun, rows: i64, total: Option<i64>) -> Result<(), JobError> {
+    /// Says in the row how far it is. That is no advance: a worker that takes over starts the file again.
+    ///
+    /// # Errors
+    /// What the work must return at once.
+    pub async fn tell(&self, run: &JobRun, rows: i64, total: Option<i64>) -> Result<(), JobError> {
         let mut conn = self.resources.database.pool.acquire().await.map_err(JobError::retry)?;
         let progress = Progress { total, processed: rows, successful: rows, failed: 0 };
-        run.checkpoint(&mut conn, &Value::Null, &progress).await?;
-        Ok(())
+        run.progress(&mut conn, &progress).await.map(drop)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// Runs that ended longer ago than `age` and whose files are still there.
@@ -18,21 +18,36 @@ pub async fn due_runs(pool: &PgPool, age: Duration, most: i64) -> sqlx::Result<V
     .await
 }
 
+/// Holds a run of [`due_runs`] until the transaction ends, so that nobody begins its failed files again meanwhile. False:
+/// somebody just has, and it is not due any more.
+pub async fn hold_due(conn: &mut PgConnection, run: Uuid, age: Duration) -> sqlx::Result<bool> {
+    let held = sqlx::query(
+        "select from runs where id = $1 and purged_at is null and finished_at < now() - make_interval(secs => $2)
+         for update",
+    )
+    .bind(run)
+    .bind(age.as_secs_f64())
+    .fetch_optional(conn)
+    .await?;
+    Ok(held.is_some())
+}
+
 /// Notes that a run's files are gone.
-pub async fn purged(pool: &PgPool, run: Uuid) -> sqlx::Result<()> {
+pub async fn purged(conn: &mut PgConnection, run: Uuid) -> sqlx::Result<()> {
     sqlx::query("update runs set purged_at = now(), version = version + 1 where id = $1")
         .bind(run)
-        .execute(pool)
+        .execute(conn)
         .await
         .map(drop)
 }
 
-/// Those of the keys that no file has.
+/// Those of the keys that no file has or will get: a run that goes on may be about to name one.
 pub async fn unknown(pool: &PgPool, keys: &[String]) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
         "select k from unnest($1::text[]) as k
-         where not exists (select from run_files f join runs r on r.id = f.run_id
-                           where r.id = split_part(k, '/', 2)::uuid and f.object_key = k)",
+         where not exists (select from runs r where r.id = split_part(k, '/', 2)::uuid
+                           and (r.finished_at is null
+                                or exists (select from run_files f where f.run_id = r.id and f.object_key = k)))",
     )
     .bind(keys)
     .fetch_all(pool)

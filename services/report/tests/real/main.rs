@@ -1,6 +1,7 @@
 //! The service's parts against the real servers.
 
 mod doctor;
+mod exports;
 mod ingest;
 mod procedures;
 mod retention;

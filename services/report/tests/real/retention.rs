@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::world::{World, day};
 
-async fn put(world: &World, key: &str) -> Result<()> {
+pub async fn put(world: &World, key: &str) -> Result<()> {
     let resources = &world.resources;
     let body = b"datos".to_vec().into();
     resources.s3.put_object().bucket(&resources.bucket).key(key).body(body).send().await?;
@@ -23,19 +23,19 @@ async fn put(world: &World, key: &str) -> Result<()> {
 }
 
 /// Begins an upload under a key that nobody ends.
-async fn begin(world: &World, key: &str) -> Result<()> {
+pub async fn begin(world: &World, key: &str) -> Result<()> {
     let resources = &world.resources;
     resources.s3.create_multipart_upload().bucket(&resources.bucket).key(key).send().await?;
     Ok(())
 }
 
-async fn objects(world: &World) -> Result<BTreeSet<String>> {
+pub async fn objects(world: &World) -> Result<BTreeSet<String>> {
     let resources = &world.resources;
     let page = resources.s3.list_objects_v2().bucket(&resources.bucket).send().await?;
     Ok(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect())
 }
 
-async fn uploads(world: &World) -> Result<BTreeSet<String>> {
+pub async fn uploads(world: &World) -> Result<BTreeSet<String>> {
     let resources = &world.resources;
     let page = resources.s3.list_multipart_uploads().bucket(&resources.bucket).send().await?;
     Ok(page.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect())
@@ -109,9 +109,16 @@ async fn files_past_their_days_and_leftovers_go() -> Result<()> {
     ensure!(uploads(&world).await? == set(&[&active_key, foreign[1]]), "{:?}", uploads(&world).await?);
 
     ensure!(retention.sweep(now + TimeDelta::hours(23)).await? == 0);
-    // A day later nobody can be at work on it; what the active run has is named by its row only when it is done.
-    finish(&world, active, &active_key).await?;
+    // A day later nobody can be at work on what no run names, but for a run that goes on: a worker that slept for a
+    // day names its file when it wakes.
     let deleted = retention.sweep(now + TimeDelta::hours(25)).await?;
+    ensure!(
+        deleted == 2 && objects(&world).await?.contains(&active_key),
+        "{deleted}: {:?}",
+        objects(&world).await?
+    );
+    finish(&world, active, &active_key).await?;
+    let deleted = deleted + retention.sweep(now + TimeDelta::hours(25)).await?;
     left.remove(&stray);
     left.remove(&nobodys);
     ensure!(objects(&world).await? == left, "{:?}", objects(&world).await?);
@@ -134,6 +141,39 @@ async fn finish(world: &World, run: Uuid, key: &str) -> Result<()> {
     .bind(run)
     .execute(&world.pool)
     .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_files_of_a_run_that_is_begun_again_at_the_last_moment_stay() -> Result<()> {
+    let world = World::new("reportagain").await?;
+    let (now, fecha) = (Utc::now(), Utc::now().date_naive());
+    world.campaign(fecha, "Una", 1).await?;
+    let (id, key) = run(&world, fecha, Some(TimeDelta::days(91))).await?;
+    // Somebody begins its failed files again: the run is found due, and is not by the time it is held.
+    let mut retry = world.pool.begin().await?;
+    runs::lock(&mut retry, id).await?;
+    let sweeping = tokio::spawn({
+        let retention = Retention::new(world.resources.clone());
+        async move { retention.sweep(now).await }
+    });
+    stack::wait::until("the clean-up waits for the run", std::time::Duration::from_secs(60), || async {
+        let waiting = "select exists (select from pg_stat_activity where usename = current_user
+                 and wait_event_type = 'Lock' and query like '%runs%')";
+        sqlx::query_scalar(waiting).fetch_one(&world.pool).await.unwrap_or(false)
+    })
+    .await?;
+    sqlx::query("update runs set state = 'running', finished_at = null where id = $1")
+        .bind(id)
+        .execute(&mut *retry)
+        .await?;
+    retry.commit().await?;
+    ensure!(sweeping.await?? == 0);
+    ensure!(
+        !purged(&world, id).await? && objects(&world).await? == set(&[&key]),
+        "{:?}",
+        objects(&world).await?
+    );
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use contracts::sms::v1::{ImportContacts, RollBackImport};
 use futures::{StreamExt as _, TryStreamExt as _};
 use jobs::{Creation, NewJob};
 use outbox::Meta;
+use sea_orm::sqlx::PgTransaction;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -136,12 +137,15 @@ pub(super) async fn upload(
     let file = store(&api, form, &object_key).await?;
     let hash = request_hash(&[file.sha256.as_bytes(), choices_bytes(&choices)?.as_slice()]);
     let accepted = accept(&api, &caller, id, &file, &options, &choices, (key, hash)).await;
-    if !matches!(accepted, Ok(accepted) if accepted == id)
+    if !matches!(accepted, Ok((accepted, _)) if accepted == id)
         && let Err(error) = api.s3.delete_object().bucket(&api.bucket).key(&object_key).send().await
     {
         tracing::warn!(object_key, %error, "an upload without a row was not removed");
     }
-    Ok(Accepted::respond(ACCEPTED, accepted?))
+    let (accepted, transaction) = accepted?;
+    // If this fails the object stays: the commit may have come through, with only its answer lost.
+    transaction.commit().await?;
+    Ok(Accepted::respond(ACCEPTED, accepted))
 }
 
 /// Imports a file that is in the bucket already.
@@ -178,7 +182,9 @@ pub(super) async fn start(
         sha256: object_key.to_owned(),
     };
     let hash = request_hash(&[object_key.as_bytes(), choices_bytes(&wish.choices)?.as_slice()]);
-    let id = accept(&api, &caller, Uuid::now_v7(), &file, &options, &wish.choices, (key, hash)).await?;
+    let accepted = accept(&api, &caller, Uuid::now_v7(), &file, &options, &wish.choices, (key, hash));
+    let (id, transaction) = accepted.await?;
+    transaction.commit().await?;
     Ok(Accepted::respond(ACCEPTED, id))
 }
 
@@ -267,7 +273,8 @@ async fn store(api: &Resources, mut form: Multipart, object_key: &str) -> Result
     Err(Problem::bad_request("no_file", "No se envió ningún archivo"))
 }
 
-/// Job, import, audit and nudge: one transaction. Gives the first import's id where the key was used before.
+/// Job, import, audit and nudge: one transaction, which the caller commits. Gives the first import's id where the key was
+/// used before.
 async fn accept(
     api: &Resources,
     caller: &Caller,
@@ -276,7 +283,7 @@ async fn accept(
     options: &Options,
     choices: &Choices,
     (key, hash): (IdempotencyKey, String),
-) -> Result<Uuid, Problem> {
+) -> Result<(Uuid, PgTransaction<'static>), Problem> {
     let job = NewJob {
         id,
         idempotency_key: key.0,
@@ -296,7 +303,7 @@ async fn accept(
     };
     let mut transaction = api.database.pool.begin().await?;
     match jobs::create(&mut transaction, job).await.map_err(of_job)? {
-        Creation::Existing(first) => Ok(first.id),
+        Creation::Existing(first) => Ok((first.id, transaction)),
         Creation::Created(_) => {
             imports::insert(&mut transaction, &import).await?;
             let details = json!({"source": import.source, "consent": import.consent, "options": options});
@@ -306,8 +313,7 @@ async fn accept(
             outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id))
                 .await
                 .map_err(anyhow::Error::new)?;
-            transaction.commit().await?;
-            Ok(id)
+            Ok((id, transaction))
         }
     }
 }

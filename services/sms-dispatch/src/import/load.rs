@@ -58,6 +58,7 @@ impl Load<'_> {
     pub async fn run(&self) -> Result<(), JobError> {
         loop {
             let done = batches::loaded(self.pool, self.common.import).await.map_err(JobError::retry)?;
+            self.watch.has_loaded(i64::try_from(done.len()).map_err(JobError::fail)?);
             let batches = Batches::new(self.source, self.batch, &done).map_err(JobError::Fail)?;
             let batches = Mutex::new(batches);
             let some =
@@ -132,6 +133,7 @@ impl Load<'_> {
         self.watch.checkpoint(&mut transaction, &done).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
+        self.watch.loaded_one();
         failpoints::hit(Point::BatchCommitted);
         Ok(read.next)
     }

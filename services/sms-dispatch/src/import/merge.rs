@@ -5,7 +5,7 @@ use messaging::JobError;
 use sea_orm::sqlx::PgPool;
 use serde_json::json;
 
-use super::watch::Watch;
+use super::watch::{Phase, Watch};
 use crate::storage::{
     batches::{self, Done},
     merge,
@@ -41,7 +41,7 @@ pub async fn run(pool: &PgPool, import: i32, consent: &str, watch: &Watch<'_>) -
             ..Done::default()
         };
         batches::record(&mut transaction, import, &done).await.map_err(JobError::retry)?;
-        watch.step(&mut transaction, "merge", batch).await?;
+        watch.step(&mut transaction, Phase::Merge, batch).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use anyhow::{Context as _, anyhow, ensure};
 use async_trait::async_trait;
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, State, Work};
+use jobs::{Job, JobRun, Lease, Outcome, State, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use crate::{
         load::Load,
         merge, settle, side_tables,
         source::{Source, fingerprint},
-        watch::{Show, Watch},
+        watch::{Phase, Show, Watch},
     },
     storage::{
         audit, batches,
@@ -48,8 +48,8 @@ pub struct ImportContacts {
 /// Where an import's file can be read, on this machine.
 #[async_trait]
 pub trait Files: Send + Sync {
-    /// A path that lasts as long as what is returned.
-    async fn fetch(&self, import: &Import) -> Result<Fetched, JobError>;
+    /// A path that lasts as long as what is returned, for who holds the import by `lease`.
+    async fn fetch(&self, import: &Import, lease: &Lease) -> Result<Fetched, JobError>;
 }
 
 /// A file on this machine.
@@ -67,7 +67,7 @@ impl Work for ImportContacts {
         if import.rolled_back_at.is_some() {
             return Err(JobError::fail(anyhow!("La importación fue revertida; cargue el archivo otra vez")));
         }
-        let file = self.files.fetch(&import).await?;
+        let file = self.files.fetch(&import, &run.lease).await?;
         let opened = tokio::task::spawn_blocking({
             let (path, options) = (file.path.clone(), import.options.clone());
             move || anyhow::Ok((fingerprint(&path)?, Source::open(&path, options.limit, &options.mapping)?))
@@ -151,7 +151,7 @@ impl Steps<'_> {
         self.keep_side_tables().await.map_err(JobError::Retry)?;
         if mode == Mode::Merge {
             // They are there, unless a load was cancelled in its midst.
-            index::build(pool, indexes::ALL, settings.index_builders).await.map_err(JobError::Retry)?;
+            index_step(&watch, pool, Phase::Prepare, indexes::ALL, settings.index_builders).await?;
         }
         let load = Load {
             pool,
@@ -165,14 +165,21 @@ impl Steps<'_> {
         self.timed("load", load.run()).await?;
         let builders = settings.index_builders;
         if mode == Mode::Fast {
-            self.timed("index", index_step(&watch, pool, 1, &[indexes::PHONE], 1)).await?;
+            self.timed("index", index_step(&watch, pool, Phase::PhoneIndex, &[indexes::PHONE], 1)).await?;
         }
         self.timed("merge", merge::run(pool, import.number, &import.consent, &watch)).await?;
         if mode == Mode::Fast {
-            self.timed("index", index_step(&watch, pool, 2, indexes::ALL, builders)).await?;
-            self.timed("vacuum", async { index::vacuum(pool).await.map_err(JobError::retry) }).await?;
+            self.timed("index", index_step(&watch, pool, Phase::Indexes, indexes::ALL, builders)).await?;
+            let vacuum = async {
+                begin_phase(&watch, pool, Phase::Vacuum, 0).await?;
+                index::vacuum(pool).await.map_err(JobError::retry)
+            };
+            self.timed("vacuum", vacuum).await?;
         }
-        let follow = async { settle::follow(pool, import.number).await.map_err(JobError::Retry) };
+        let follow = async {
+            begin_phase(&watch, pool, Phase::Settle, 0).await?;
+            settle::follow(pool, import.number).await.map_err(JobError::Retry)
+        };
         self.timed("settle", follow).await?;
         // What the tables hold will be the same at the next attempt.
         let report = settle::report(pool, import, &self.source).await.map_err(JobError::Fail)?;
@@ -218,17 +225,28 @@ impl Steps<'_> {
     }
 }
 
+/// Builds the indexes that are not there. Those that are there say how near the phase is to its end: an attempt that
+/// dies after it built one has advanced, as the next one tells.
 async fn index_step(
     watch: &Watch<'_>,
     pool: &PgPool,
-    step: i64,
+    phase: Phase,
     which: &[indexes::Index],
     builders: usize,
 ) -> Result<(), JobError> {
-    let mut transaction = pool.begin().await.map_err(JobError::retry)?;
-    watch.step(&mut transaction, "index", step).await?;
-    transaction.commit().await.map_err(JobError::retry)?;
+    let there = indexes::count(pool, which).await.map_err(JobError::retry)?;
+    if there == which.len() {
+        return Ok(());
+    }
+    begin_phase(watch, pool, phase, i64::try_from(there).map_err(JobError::fail)?).await?;
     index::build(pool, which, builders).await.map_err(JobError::Retry)
+}
+
+/// Writes that a phase begins, or goes on, before it does what it does in transactions of its own.
+async fn begin_phase(watch: &Watch<'_>, pool: &PgPool, phase: Phase, step: i64) -> Result<(), JobError> {
+    let mut transaction = pool.begin().await.map_err(JobError::retry)?;
+    watch.step(&mut transaction, phase, step).await?;
+    transaction.commit().await.map_err(JobError::retry)
 }
 
 /// The file stays where it is.
@@ -236,7 +254,7 @@ pub struct InPlace;
 
 #[async_trait]
 impl Files for InPlace {
-    async fn fetch(&self, import: &Import) -> Result<Fetched, JobError> {
+    async fn fetch(&self, import: &Import, _lease: &Lease) -> Result<Fetched, JobError> {
         let found = || -> anyhow::Result<PathBuf> {
             let path = PathBuf::from(import.path.as_deref().context("the import has no path")?);
             ensure!(path.is_file(), "{} is no file on this machine", path.display());

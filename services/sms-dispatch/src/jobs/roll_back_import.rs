@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, Progress, State, Work};
+use jobs::{Job, JobRun, Outcome, Position, Progress, State, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool, PgTransaction};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,28 @@ pub const LOCAL_KIND: &str = "sms.local_rollbacks";
 /// Contacts a transaction.
 const BATCH: i64 = 20_000;
 
+/// The parts of a rollback, in their order: what its job's position is made of. The steps of indexes are those that are
+/// there, those of the others are contacts.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Prepare,
+    Restore,
+    Remove,
+    Finish,
+    Index,
+}
+
+impl Phase {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Prepare | Self::Index => "index",
+            Self::Restore => "restore",
+            Self::Remove => "remove",
+            Self::Finish => "finish",
+        }
+    }
+}
+
 /// What a rollback's job is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Params {
@@ -49,18 +71,17 @@ impl Work for RollBackImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
         let import = self.import(&run.job).await?;
         let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
+        let mut done = run.job.progress.successful;
         if import.rolled_back_at.is_none() {
             if let Some(later) = rollback::later(&self.pool, import.number).await.map_err(JobError::retry)? {
                 return Err(JobError::fail(anyhow!(
                     "Revierta primero la importación {later}, que es posterior"
                 )));
             }
-            let removed = self.take_out(run, &import).await?;
-            self.finish(run, &import, removed).await?;
+            done = self.take_out(run, &import).await?;
+            self.finish(run, &import, done).await?;
         }
-        index::build(&self.pool, indexes::ALL, self.settings.index_builders)
-            .await
-            .map_err(JobError::Retry)?;
+        self.index(run, Phase::Index, done).await?;
         index::vacuum(&self.pool).await.map_err(JobError::retry)?;
         views::refresh(&self.pool).await.map_err(JobError::retry)?;
         Ok(Outcome::Done(json!({"import_id": import.id})))
@@ -102,9 +123,7 @@ impl RollBackImports {
             return Ok(run.job.progress.successful);
         }
         // An import that was cancelled in the midst of a load left none.
-        index::build(&self.pool, indexes::ALL, self.settings.index_builders)
-            .await
-            .map_err(JobError::Retry)?;
+        self.index(run, Phase::Prepare, run.job.progress.successful).await?;
         let mut done = run.job.progress.successful;
         loop {
             let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
@@ -114,7 +133,7 @@ impl RollBackImports {
                 break;
             }
             done += restored;
-            self.commit(run, transaction, "restore", done).await?;
+            self.commit(run, transaction, Phase::Restore, done).await?;
         }
         let mut patient = self.patient().await.map_err(JobError::retry)?;
         let bounds = rollback::bounds(&mut patient, number).await.map_err(JobError::retry)?;
@@ -124,9 +143,21 @@ impl RollBackImports {
             let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
             let removed = rollback::remove(&mut transaction, number, from, from + BATCH - 1).await;
             done += i64::try_from(removed.map_err(JobError::retry)?).map_err(JobError::fail)?;
-            self.commit(run, transaction, "remove", done).await?;
+            self.commit(run, transaction, Phase::Remove, done).await?;
         }
         Ok(done)
+    }
+
+    /// Builds the indexes that are not there.
+    async fn index(&self, run: &JobRun, phase: Phase, done: i64) -> Result<(), JobError> {
+        let there = indexes::count(&self.pool, indexes::ALL).await.map_err(JobError::retry)?;
+        if there == indexes::ALL.len() {
+            return Ok(());
+        }
+        let transaction = self.pool.begin().await.map_err(JobError::retry)?;
+        let there = i64::try_from(there).map_err(JobError::fail)?;
+        self.commit_at(run, transaction, Position::new(phase as u32, there), phase, done).await?;
+        index::build(&self.pool, indexes::ALL, self.settings.index_builders).await.map_err(JobError::Retry)
     }
 
     /// For statements that look at every contact, which takes longer than a statement may.
@@ -136,15 +167,28 @@ impl RollBackImports {
         Ok(transaction)
     }
 
+    /// Commits what brought the rollback so many contacts further.
     async fn commit(
         &self,
         run: &JobRun,
+        transaction: PgTransaction<'_>,
+        phase: Phase,
+        done: i64,
+    ) -> Result<(), JobError> {
+        self.commit_at(run, transaction, Position::new(phase as u32, done), phase, done).await
+    }
+
+    async fn commit_at(
+        &self,
+        run: &JobRun,
         mut transaction: PgTransaction<'_>,
-        step: &str,
+        position: Position,
+        phase: Phase,
         done: i64,
     ) -> Result<(), JobError> {
         let progress = Progress { total: None, processed: done, successful: done, failed: 0 };
-        run.checkpoint(&mut transaction, &json!({"step": step, "done": done}), &progress).await?;
+        let checkpoint = json!({"step": phase.name(), "done": done});
+        run.checkpoint(&mut transaction, &checkpoint, position, &progress).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
@@ -157,6 +201,6 @@ impl RollBackImports {
             rollback::empty(&mut transaction).await.map_err(JobError::retry)?;
         }
         rollback::finish(&mut transaction, import.number).await.map_err(JobError::retry)?;
-        self.commit(run, transaction, "finish", done).await
+        self.commit(run, transaction, Phase::Finish, done).await
     }
 }

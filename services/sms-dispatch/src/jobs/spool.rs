@@ -6,7 +6,9 @@ use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use chassis::s3::{self, DownloadError};
+use jobs::Lease;
 use messaging::JobError;
+use uuid::Uuid;
 
 use super::import_contacts::{Fetched, Files};
 use crate::storage::imports::Import;
@@ -24,12 +26,12 @@ pub struct Spool {
 
 #[async_trait]
 impl Files for Spool {
-    async fn fetch(&self, import: &Import) -> Result<Fetched, JobError> {
+    async fn fetch(&self, import: &Import, lease: &Lease) -> Result<Fetched, JobError> {
         let key = import
             .object_key
             .as_deref()
             .ok_or_else(|| JobError::fail(anyhow!("the import names no object")))?;
-        self.tidy(import).map_err(JobError::Retry)?;
+        self.tidy(import.id, lease.epoch).map_err(JobError::Retry)?;
         let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
         let size = match head {
             Ok(head) => u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
@@ -40,7 +42,7 @@ impl Files for Spool {
         };
         self.ensure_room(size).map_err(JobError::Retry)?;
         let copy = tempfile::Builder::new()
-            .prefix(&prefix(import))
+            .prefix(&format!("{}{}-", prefix(import.id), lease.epoch))
             .tempfile_in(&self.dir)
             .with_context(|| format!("a copy in {}", self.dir.display()))
             .map_err(JobError::Retry)?
@@ -56,13 +58,14 @@ impl Files for Spool {
 }
 
 impl Spool {
-    /// Removes what a process that was killed left of this import's file: the lease says that nobody reads it now.
-    fn tidy(&self, import: &Import) -> anyhow::Result<()> {
+    /// Removes what holders of lower epochs left of this import's file when they were killed. Only theirs: this worker
+    /// may have lost its lease without knowing, and a copy of this epoch or a higher one may be in use.
+    fn tidy(&self, import: Uuid, held: i64) -> anyhow::Result<()> {
         let said = || format!("the spool directory {}", self.dir.display());
         std::fs::create_dir_all(&self.dir).with_context(said)?;
         for entry in std::fs::read_dir(&self.dir).with_context(said)? {
             let entry = entry.with_context(said)?;
-            if entry.file_name().to_string_lossy().starts_with(&prefix(import)) {
+            if epoch(import, &entry.file_name().to_string_lossy()).is_some_and(|epoch| epoch < held) {
                 std::fs::remove_file(entry.path()).with_context(said)?;
             }
         }
@@ -84,6 +87,37 @@ impl Spool {
     }
 }
 
-fn prefix(import: &Import) -> String {
-    format!("contacts-{}-", import.id)
+fn prefix(import: Uuid) -> String {
+    format!("contacts-{import}-")
+}
+
+/// The epoch of the claim that made a copy of the import's file. Copies of the version before this one name none, and
+/// are older than all.
+fn epoch(import: Uuid, name: &str) -> Option<i64> {
+    let rest = name.strip_prefix(&prefix(import))?;
+    Some(rest.split_once('-').and_then(|(epoch, _)| epoch.parse().ok()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_copies_of_lower_epochs_are_removed() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let config = aws_sdk_s3::Config::builder().behavior_version_latest().build();
+        let client = Client::from_conf(config);
+        let spool = Spool { client, bucket: String::new(), dir: dir.path().to_owned() };
+        let (import, other) = (Uuid::now_v7(), Uuid::now_v7());
+        let name = |import: Uuid, rest: &str| format!("{}{rest}", prefix(import));
+        let older = [name(import, "2-aBc123"), name(import, "1-x"), name(import, "oLd123")];
+        let kept = [name(import, "3-aBc123"), name(import, "10-x"), name(other, "1-x"), "else".to_owned()];
+        for name in older.iter().chain(&kept) {
+            std::fs::write(dir.path().join(name), "copy")?;
+        }
+        spool.tidy(import, 3)?;
+        assert!(older.iter().all(|name| !dir.path().join(name).exists()));
+        assert!(kept.iter().all(|name| dir.path().join(name).exists()));
+        Ok(())
+    }
 }

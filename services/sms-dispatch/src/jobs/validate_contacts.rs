@@ -9,7 +9,7 @@ use contracts::sms::v1::ValidateContacts as Validate;
 use failpoints::Point;
 use futures::{StreamExt as _, stream};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use jobs::{Job, JobRun, Outcome, Progress, Runner, Sweeper, Work};
+use jobs::{Job, JobRun, Outcome, Position, Progress, Runner, Sweeper, Work};
 use messaging::{Context, Handler, JobError};
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,11 @@ impl Place {
     fn progress(&self) -> Progress {
         let processed = self.answered + self.refused;
         Progress { total: self.total, processed, successful: self.answered, failed: self.refused }
+    }
+
+    /// How near to its end it is: what was answered or refused is not asked about again.
+    const fn position(&self) -> Position {
+        Position::new(0, self.answered + self.refused)
     }
 }
 
@@ -151,7 +156,7 @@ impl ValidateContacts {
         place: &Place,
     ) -> Result<(), JobError> {
         let checkpoint = serde_json::to_value(place).map_err(JobError::fail)?;
-        run.checkpoint(&mut transaction, &checkpoint, &place.progress()).await?;
+        run.checkpoint(&mut transaction, &checkpoint, place.position(), &place.progress()).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
@@ -232,7 +237,7 @@ impl ValidateContacts {
         let Some((last, _)) = due.last().cloned() else { return Ok(false) };
         let spent = validations::spend(&mut transaction, validation.id, due.len() as i64).await;
         validation.spent = spent.map_err(JobError::retry)?;
-        // The place is the same: an attempt that gets no further counts as one without progress.
+        // No answer yet: an attempt that gets no further counts as one without progress.
         self.commit(run, transaction, place).await?;
 
         let batch = self.ask(run, provider, due.into_iter().map(|(_, phone)| phone).collect()).await;

@@ -32,6 +32,12 @@ pub async fn there<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<Vec<String
     .await
 }
 
+/// How many of `indexes` contacts have.
+pub async fn count<'e>(executor: impl PgExecutor<'e>, indexes: &[Index]) -> sqlx::Result<usize> {
+    let there = there(executor).await?;
+    Ok(indexes.iter().filter(|index| there.iter().any(|name| name == index.name)).count())
+}
+
 /// By this one the phones are unique; merging needs it, and no other.
 pub const PHONE: Index = Index { name: "contacts_phone", unique: true, on: "(phone_e164)" };
 

@@ -1,5 +1,6 @@
 //! The import of contacts against a real PostgreSQL, by the library and by the binary.
 
+mod attempts;
 mod backup;
 mod csv;
 mod doctor;
