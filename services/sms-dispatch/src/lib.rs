@@ -10,6 +10,7 @@ mod jobs;
 mod providers;
 mod resources;
 pub mod storage;
+pub mod suppression_lists;
 mod upkeep;
 
 pub use app::{doctor, run_api, run_worker};

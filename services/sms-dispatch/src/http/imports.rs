@@ -216,16 +216,19 @@ fn options(choices: &Choices) -> Result<Options, Problem> {
         let detail = "consent_basis debe tener entre 1 y 64 caracteres";
         return Err(Problem::bad_request("invalid_consent_basis", detail));
     }
-    let mapping: Mapping = match &choices.mapping {
-        None => Mapping::default(),
-        Some(mapping) => serde_json::from_str(mapping).map_err(|error| {
-            let detail = format!(
-                "mapping no es un objeto JSON de campo a columna, como {{\"phone\": \"Celular\"}}: {error}"
-            );
-            Problem::bad_request("invalid_mapping", detail)
-        })?,
-    };
+    let mapping = mapping(choices.mapping.as_deref())?;
     Ok(Options { dry_run: choices.dry_run, limit: choices.limit, batch_size: None, mapping })
+}
+
+/// Which column is what, as a parameter tells it.
+pub(super) fn mapping(text: Option<&str>) -> Result<Mapping, Problem> {
+    let Some(text) = text else { return Ok(Mapping::default()) };
+    serde_json::from_str(text).map_err(|error| {
+        let detail = format!(
+            "mapping no es un objeto JSON de campo a columna, como {{\"phone\": \"Celular\"}}: {error}"
+        );
+        Problem::bad_request("invalid_mapping", detail)
+    })
 }
 
 fn choices_bytes(choices: &Choices) -> Result<Vec<u8>, Problem> {

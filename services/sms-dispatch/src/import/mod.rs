@@ -14,4 +14,5 @@ pub mod settle;
 pub mod side_tables;
 pub mod source;
 pub mod sqlite;
+pub mod suppression_list;
 pub mod watch;

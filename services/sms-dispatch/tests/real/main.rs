@@ -1,6 +1,7 @@
 //! The import of contacts against a real PostgreSQL, by the library and by the binary.
 
 mod backup;
+mod cases;
 mod csv;
 mod doctor;
 mod dry_run;
