@@ -11,7 +11,7 @@ mod providers;
 mod resources;
 pub mod storage;
 pub mod suppression_lists;
-mod upkeep;
+pub mod upkeep;
 
 pub use app::{doctor, run_api, run_worker};
 use resources::Resources;

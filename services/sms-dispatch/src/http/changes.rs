@@ -174,7 +174,7 @@ pub(super) async fn patch(
     if changed.is_empty() {
         return Ok(shown(contact, false));
     }
-    contacts::update(&mut transaction, contact.id, &values).await?;
+    contacts::update(&mut transaction, &contact, &values, caller.id()).await?;
     audit::record(&mut transaction, caller.id(), "contact_changed", Some(&id), &changed.into()).await?;
     let contact = written(&mut transaction, &id, contact.id).await?;
     transaction.commit().await?;

@@ -10,6 +10,7 @@ pub mod merge;
 pub mod quality;
 pub mod raw;
 pub mod sample;
+pub mod set_aside;
 pub mod settle;
 pub mod side_tables;
 pub mod source;

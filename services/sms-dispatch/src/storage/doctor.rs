@@ -37,13 +37,19 @@ const CHECKS: &[&str] = &[
      where updated <> c limit 20",
     "select format('import %s has ended, and %s of its rows are still staged', i.number, count(*))
      from import_staged s join imports i on i.number = s.import where i.source_rows is not null group by i.number limit 20",
-    // A date that comes is applied when the counts are refreshed.
+    // Outside an import's turn: whoever is loaded is marked at its end at the latest. A date that comes is applied within a
+    // minute.
     "select format('contact %s is suppressed since %s and may still be written to', c.id, s.effective_at)
      from suppressions s join contacts c using (phone_e164)
-     where s.effective_at < now() - interval '1 hour' and c.opt_out_at is null limit 20",
+     where s.effective_at < now() - interval '5 minutes' and c.opt_out_at is null and not exists (
+         select from pg_locks where locktype = 'advisory' and objsubid = 1 and granted
+             and database = (select oid from pg_database where datname = current_database())
+             and objid = (hashtext(current_schema() || '.contact imports')::bigint & 4294967295)::oid) limit 20",
     "select format('contact %s is opted out, and no suppression of its phone is in effect', c.id)
      from contacts c where c.opt_out_at is not null and not exists (
          select from suppressions s where s.phone_e164 = c.phone_e164 and s.effective_at <= now()) limit 20",
+    "select format('contact %s has the consent %s, which was taken back', c.id, c.consent)
+     from consent_withdrawals w join contacts c using (phone_e164) where c.consent <> 'unknown' limit 20",
     "select format('contact %s has the operator %s, the provider said %s', c.id, c.operator, l.operator)
      from phone_lookups l join contacts c using (phone_e164) where l.operator <> c.operator limit 20",
 ];

@@ -19,12 +19,16 @@ pub async fn later(pool: &PgPool, import: i32) -> sqlx::Result<Option<Uuid>> {
 /// Takes the values back that the import changed in contacts of earlier ones, field by field where a field is still as
 /// the import left it; for some `size` contacts. Returns how many there were, none at the end.
 pub async fn restore(conn: &mut PgConnection, import: i32, size: i64) -> sqlx::Result<i64> {
-    let field = |name: &str, from: &str| {
+    // `name` follows whether `of` is as it was left.
+    let field = |name: &str, of: &str, from: &str| {
         format!(
-            "{name} = case when to_jsonb(c.{name}) is not distinct from nullif(b.after -> '{name}', 'null') \
+            "{name} = case when to_jsonb(c.{of}) is not distinct from nullif(b.after -> '{of}', 'null') \
              then {from} else c.{name} end"
         )
     };
+    let flags = merge::GUESSES
+        .iter()
+        .map(|(flag, of)| field(flag, of, &format!("(b.before ->> '{flag}')::boolean")));
     let sets = merge::FIELDS
         .iter()
         .chain(&merge::EXTRAS)
@@ -35,8 +39,9 @@ pub async fn restore(conn: &mut PgConnection, import: i32, size: i64) -> sqlx::R
                 "migrated_at" => "::timestamptz",
                 _ => "",
             };
-            field(name, &format!("(b.before ->> '{name}'){cast}"))
+            field(name, name, &format!("(b.before ->> '{name}'){cast}"))
         })
+        .chain(flags)
         .collect::<Vec<_>>()
         .join(", ");
     let statement = format!(
