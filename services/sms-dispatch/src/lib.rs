@@ -6,7 +6,7 @@ pub mod config;
 pub mod domain;
 mod http;
 pub mod import;
-mod jobs;
+pub mod jobs;
 mod providers;
 mod resources;
 pub mod storage;

@@ -468,21 +468,10 @@ pub(super) async fn roll_back(
     }
     let later = crate::storage::rollback::later(&api.database.pool, import.number).await?;
     if let Some(later) = later {
-        let detail = format!("Revierta primero la importación {later}, que es posterior");
-        return Err(Problem::conflict("later_import", detail));
+        return Err(Problem::conflict("later_import", later.to_string()));
     }
-    let params = roll_back_import::Params { import_id: import.id };
-    let job = NewJob {
-        params: serde_json::to_value(params).map_err(Problem::internal)?,
-        // Asked twice, it is done once.
-        idempotency_key: Some(format!("rollback:{}", import.id)),
-        ..NewJob::plain(roll_back_import::KIND, caller.id(), api.settings.max_attempts)
-    };
-    let job = match jobs::create(&mut transaction, job).await.map_err(of_job)? {
-        Creation::Created(job) => Some(job),
-        // One that failed goes on where it was; one that works is not disturbed.
-        Creation::Existing(job) => jobs::reopen(&mut transaction, job.id).await.map_err(of_job)?,
-    };
+    let job = roll_back_import::create(&mut transaction, import.id, caller.id(), api.settings.max_attempts);
+    let job = job.await.map_err(of_job)?;
     if let Some(job) = job {
         let command = RollBackImport { job_id: job.id.to_string() };
         outbox::publish(&mut transaction, SERVICE, &command, Meta::about(job.id))

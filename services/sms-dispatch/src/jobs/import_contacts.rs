@@ -84,6 +84,7 @@ impl Work for ImportContacts {
             )));
         }
         let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
+        imports::number_turn(&self.pool, import.id).await.map_err(JobError::retry)?;
         let steps = Steps { work: self, run, import: &import, source: Arc::new(source) };
         steps.run(&fingerprint).await.map(Outcome::Done)
     }

@@ -35,6 +35,9 @@ const CHECKS: &[&str] = &[
      from (select i.*, (select count(*) from contact_changes t where t.import = i.number) as c
            from imports i where i.source_rows is not null and i.rolled_back_at is null) counted
      where updated <> c limit 20",
+    // Rolled back in another order than they wrote in, one import takes out what another stands on.
+    "select format('import %s changed contact %s, which is gone', h.import, h.contact_id)
+     from contact_changes h where not exists (select from contacts c where c.id = h.contact_id) limit 20",
     "select format('import %s has ended, and %s of its rows are still staged', i.number, count(*))
      from import_staged s join imports i on i.number = s.import where i.source_rows is not null group by i.number limit 20",
     // Outside an import's turn: whoever is loaded is marked at its end at the latest. A date that comes is applied within a

@@ -5,6 +5,7 @@ mod m0002_segments;
 mod m0003_validations;
 mod m0004_places;
 mod m0005_guesses;
+mod m0006_import_turns;
 mod m0008_consent_withdrawals;
 
 use sea_orm_migration::prelude::*;
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0003_validations::Migration));
         all.push(Box::new(m0004_places::Migration));
         all.push(Box::new(m0005_guesses::Migration));
+        all.push(Box::new(m0006_import_turns::Migration));
         all.push(Box::new(m0008_consent_withdrawals::Migration));
         all
     }
