@@ -6,6 +6,7 @@ mod m0003_validations;
 mod m0004_places;
 mod m0005_guesses;
 mod m0006_import_turns;
+mod m0007_words;
 mod m0008_consent_withdrawals;
 
 use sea_orm_migration::prelude::*;
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0004_places::Migration));
         all.push(Box::new(m0005_guesses::Migration));
         all.push(Box::new(m0006_import_turns::Migration));
+        all.push(Box::new(m0007_words::Migration));
         all.push(Box::new(m0008_consent_withdrawals::Migration));
         all
     }
