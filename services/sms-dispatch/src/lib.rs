@@ -7,7 +7,7 @@ pub mod domain;
 mod http;
 pub mod import;
 pub mod jobs;
-mod providers;
+pub mod providers;
 mod resources;
 pub mod storage;
 pub mod suppression_lists;

@@ -8,6 +8,7 @@ mod dry_run;
 mod generated;
 mod guesses;
 mod hostile;
+mod lookups;
 mod merging;
 mod picture;
 mod plan;
