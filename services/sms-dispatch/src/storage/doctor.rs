@@ -53,6 +53,16 @@ const CHECKS: &[&str] = &[
          select from suppressions s where s.phone_e164 = c.phone_e164 and s.effective_at <= now()) limit 20",
     "select format('contact %s has the consent %s, which was taken back', c.id, c.consent)
      from consent_withdrawals w join contacts c using (phone_e164) where c.consent <> 'unknown' limit 20",
+    // Nothing is known of numbers that the plan doesn't have, but what a provider said.
+    "select format('contact %s has the operator %s, which is not the numbering plan''s', c.id, c.operator)
+     from contacts c left join lateral (
+         select * from (
+             select * from numbering_plan n where n.first_number <= substr(c.phone_e164, 4)::bigint
+             order by n.first_number desc limit 1) n
+         where n.last_number >= substr(c.phone_e164, 4)::bigint) p on true
+     where (c.operator is not null or c.is_mobile is not null)
+         and (c.operator is distinct from p.operator or c.is_mobile is distinct from p.is_mobile)
+         and not exists (select from phone_lookups l where l.phone_e164 = c.phone_e164) limit 20",
     "select format('contact %s has the operator %s, the provider said %s', c.id, c.operator, l.operator)
      from phone_lookups l join contacts c using (phone_e164) where l.operator <> c.operator limit 20",
 ];
