@@ -1,6 +1,6 @@
 //! A list of suppressions is taken: whole, or not at all where no row of it is good.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -113,7 +113,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Reads the list to its end, and counts.
-fn look(path: &PathBuf, wish: &Wish, now: DateTime<Utc>) -> anyhow::Result<(List, Outcome)> {
+fn look(path: &Path, wish: &Wish, now: DateTime<Utc>) -> anyhow::Result<(List, Outcome)> {
     let list = List::open(path, &wish.mapping, wish.cause, wish.effective_at, now)?;
     let mut outcome = Outcome::default();
     list.read(&list.first_place(), usize::MAX, &mut |row| {

@@ -23,7 +23,9 @@ async fn phones(world: &World, table: &str) -> Result<Vec<String>> {
 }
 
 /// A file of contacts, the ten digits that it brings in, and the rows that are rejected, with the reason.
-const CONTACTS: &[(&str, &[&str], &[(i64, &str)])] = &[
+type Contacts = (&'static str, &'static [&'static str], &'static [(i64, &'static str)]);
+
+const CONTACTS: &[Contacts] = &[
     (
         "numbers-as-decimals.csv",
         &["5500000103", "5500000104", "5500000105", "5500000106", "5500000108"],
