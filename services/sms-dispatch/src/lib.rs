@@ -6,11 +6,12 @@ pub mod config;
 pub mod domain;
 mod http;
 pub mod import;
-mod jobs;
-mod providers;
+pub mod jobs;
+pub mod providers;
 mod resources;
 pub mod storage;
-mod upkeep;
+pub mod suppression_lists;
+pub mod upkeep;
 
 pub use app::{doctor, run_api, run_worker};
 use resources::Resources;

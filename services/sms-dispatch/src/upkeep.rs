@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sqlx::{self, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -11,15 +12,19 @@ use crate::storage::{suppressions, views};
 pub struct Upkeep {
     pool: PgPool,
     every: Duration,
+    /// Dates up to then are applied.
+    applied: DateTime<Utc>,
 }
 
 impl Upkeep {
+    /// Counts anew when the counts are older than `every`; looks for dates four times as often, once a minute at least.
     pub fn new(pool: PgPool, every: Duration) -> Self {
-        Self { pool, every }
+        // Days without any worker are caught up with when the counts are refreshed.
+        Self { pool, every, applied: Utc::now() - TimeDelta::days(1) }
     }
 
     /// Works until `shutdown` is cancelled.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let pause = (self.every / 4).clamp(Duration::from_secs(1), Duration::from_secs(60));
         loop {
             match shutdown.run_until_cancelled(self.turn()).await {
@@ -35,7 +40,11 @@ impl Upkeep {
     }
 
     /// Does what is due. Gives how many contacts a suppression took out; none where nothing was due.
-    async fn turn(&self) -> sqlx::Result<Option<u64>> {
+    async fn turn(&mut self) -> sqlx::Result<Option<u64>> {
+        // A date that comes does not wait for an import, which may take hours.
+        if let Some(until) = suppressions::apply_since(&self.pool, self.applied).await? {
+            self.applied = until;
+        }
         if !views::older_than(&self.pool, self.every).await? {
             return Ok(None);
         }

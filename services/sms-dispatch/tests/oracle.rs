@@ -46,11 +46,15 @@ fn stripped(text: &str) -> String {
     if text.contains(is_letter) {
         return text.to_owned();
     }
-    if let Some(whole) = text.strip_suffix(".0")
-        && whole.len() == 10
-        && whole.bytes().all(|byte| byte.is_ascii_digit())
+    // Decimals of a number, which are no digits of a phone.
+    let text = text.trim_end();
+    if let Some(at) = text.rfind(['.', ','])
+        && let (whole, mark, tail) = (&text[..at], &text[at..=at], &text[at + 1..])
+        && matches!(tail.len(), 1..=3)
+        && tail.bytes().all(|byte| byte.is_ascii_digit())
+        && !whole.contains(mark)
     {
-        return whole.to_owned();
+        return if tail.trim_matches('0').is_empty() { stripped(whole) } else { "with decimals".to_owned() };
     }
     let plus =
         text.split(|letter: char| letter.is_ascii_digit()).next().is_some_and(|start| start.contains('+'));

@@ -139,7 +139,10 @@ async fn who_may_not_import_is_told_so_and_so_is_who_sends_nonsense() -> Result<
     std::fs::write(&nonsense, "hola\nmundo\n")?;
     let failed = ended(&admin, &send(&admin, &nonsense, &[], None).await?).await?;
     ensure!(failed["status"] == "failed", "{failed}");
-    ensure!(failed["error"].as_str().is_some_and(|error| error.contains("no column of phones")), "{failed}");
+    ensure!(
+        failed["error"].as_str().is_some_and(|error| error.contains("no tiene una columna de teléfonos")),
+        "{failed}"
+    );
     Ok(())
 }
 

@@ -190,6 +190,14 @@ async fn a_change_holds_only_for_what_was_read_and_leaves_a_trace() -> Result<()
         "{details}"
     );
     ensure!(audited(&scene, "contact_changed").await? == 2, "two changes were made");
+    // A change of nothing shows the contact, and is a read.
+    let reads = audited(&scene, "contact_read").await?;
+    for nothing in [json!({}), json!({ "city": "Tijuana" })] {
+        let shown = patch("*", nothing.clone()).await?;
+        ensure!(shown.status == 200 && shown.body["phone_e164"] == "+526121004768", "{nothing}: {shown}");
+    }
+    ensure!(audited(&scene, "contact_read").await? == reads + 2, "a read by PATCH is in no audit");
+    ensure!(audited(&scene, "contact_changed").await? == 2);
     Ok(())
 }
 
@@ -221,6 +229,27 @@ async fn who_opted_out_is_out_until_nothing_speaks_against_it() -> Result<()> {
     let back = operator.post(&format!("{contact}/opt-in"), &json!({})).await?;
     ensure!(back.status == 200 && back.body["opt_out_at"].is_null(), "{back}");
     ensure!(operator.get(phone).await?.status == 404, "nothing is left of it");
+
+    // What we decided ourselves, nobody's opt-in takes away.
+    ensure!(import(&operator, "reason=manual", "6121004768\n").await?.body["added"] == 1);
+    ensure!(operator.post(&format!("{contact}/opt-out"), &json!({})).await?.status == 200);
+    let back = operator.post(&format!("{contact}/opt-in"), &json!({})).await?;
+    ensure!(back.status == 200 && back.body["opt_out_at"].is_string(), "{back}");
+    let left = operator.get(phone).await?;
+    ensure!(left.body["items"].as_array().is_some_and(|items| items.len() == 1), "{left}");
+    ensure!(left.body["items"][0]["reason"] == "manual", "{left}");
+    ensure!(operator.delete(&format!("{phone}?reason=manual")).await?.status == 204);
+    ensure!(operator.get(&contact).await?.body["opt_out_at"].is_null());
+    // A list that is none is refused as a whole.
+    let unknown = "folio,num_cel,motivo\n5500000901,5500000138,opt_out\n";
+    let refused = import(&operator, "reason=opt_out", unknown).await?;
+    ensure!(refused.status == 400 && refused.body["code"] == "invalid_file", "{refused}");
+    let refused = import(&operator, "reason=opt_out", "telefono\nabc\n").await?;
+    ensure!(refused.status == 422 && refused.body["details"]["errors"][0]["line"] == 2, "{refused}");
+    let mapped = import(&operator, "reason=repep&mapping=%7B%22phone%22%3A%22num_cel%22%7D", unknown).await?;
+    ensure!(mapped.status == 200 && mapped.body["added"] == 1, "{mapped}");
+    ensure!(operator.get("/api/v1/suppressions/5500000901").await?.status == 404, "folios are no phones");
+    ensure!(operator.delete("/api/v1/suppressions/5500000138").await?.status == 204);
 
     // A list: one known twice, one of another country, one that counts at once, one later.
     let list = "telefono,motivo,vigencia\n6121004768,,2026-01-31\n044 612 100 4768,,\n+14155550100,,\n3312345670,repep,\n\

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use chassis::{
     config::DatabaseSettings,
     db::{self, Database},
@@ -88,6 +88,15 @@ async fn ensure_job(database: &Database, settings: &ImportSettings, wish: &Wish)
     })
     .await??;
     if let Some(id) = imports::unfinished(&database.pool, LOCAL_KIND, &mark, &options).await? {
+        let begun = imports::get(&database.pool, id).await?.context("an import's row is gone")?;
+        if let Some(basis) = &wish.consent {
+            ensure!(
+                begun.consent == *basis,
+                "this file's import {id} goes on with the consent basis {:?}, not {basis:?}: run it without one, \
+                 or cancel it and begin anew",
+                begun.consent
+            );
+        }
         // The file may have moved since.
         imports::set_path(&database.pool, id, path.to_str()).await?;
         eprintln!("goes on with import {id}");

@@ -3,7 +3,7 @@
 
 use std::{fs::File, path::Path};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use chassis::{config::DatabaseSettings, db};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::drive::bar;
 use crate::{
     domain::numbering_plan::NumberingPlan,
-    storage::{audit, batches, numbering_plan as storage, views},
+    jobs::turn::{self, Turn},
+    storage::{audit, batches, indexes, numbering_plan as storage, views},
 };
 
-/// Ranges whose contacts one transaction brings up to date.
-const BATCH: usize = 100;
+/// Ranges, and what lies between them, whose contacts one transaction brings up to date.
+const BATCH: usize = 200;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct Applied {
 /// Reads the file and applies it. It changes nothing a second time, so run it again where it was stopped.
 ///
 /// # Errors
-/// A file that is no numbering plan (with the line), the database.
+/// A file that is no numbering plan (with the line), an import that runs, the database.
 pub async fn run(
     database: &DatabaseSettings,
     file: &Path,
@@ -40,21 +41,32 @@ pub async fn run(
     let plan =
         NumberingPlan::read(opened).with_context(|| format!("{} is no numbering plan", file.display()))?;
     let pool = db::connect(database, "sms-dispatch numbering-plan", shutdown).await?.pool;
+    // An import reads the plan once, and would go on loading what the old one says.
+    let Some(_turn) = Turn::try_take(&pool, turn::IMPORTS).await? else {
+        bail!("an import or a rollback runs; wait for its end")
+    };
+    let there = indexes::there(&pool).await?;
+    ensure!(
+        there.iter().any(|name| name == indexes::PHONE.name),
+        "an import was broken off in the midst of a load: let it end, or cancel it and roll it back"
+    );
     let mut transaction = pool.begin().await?;
+    batches::relax(&mut transaction).await?;
     storage::replace(&mut transaction, &plan).await?;
+    storage::apply_to_staged(&mut transaction).await?;
     let details = json!({"file": file.display().to_string(), "ranges": plan.ranges().len()});
     audit::record(&mut transaction, actor, "numbering_plan_imported", None, &details).await?;
     transaction.commit().await?;
 
     let bar = bar();
-    bar.set_length(plan.ranges().len() as u64);
+    let spans: Vec<_> = plan.spans().collect();
+    bar.set_length(spans.len() as u64);
     let mut contacts = 0;
-    for some in plan.ranges().chunks(BATCH) {
-        let (Some(first), Some(last)) = (some.first(), some.last()) else { continue };
+    for some in spans.chunks(BATCH) {
         let mut transaction = pool.begin().await?;
         // Ranges that were merged may have any number of contacts.
         batches::relax(&mut transaction).await?;
-        contacts += storage::apply(&mut transaction, first.first, last.first).await?;
+        contacts += storage::apply(&mut transaction, some).await?;
         transaction.commit().await?;
         bar.inc(some.len() as u64);
     }

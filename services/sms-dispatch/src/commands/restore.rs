@@ -38,7 +38,7 @@ const TABLES: [&str; 10] = [
 
 /// What a restore only adds to: who opted out after the backup stays out, what was paid for since stays known, what people
 /// made since stays theirs.
-const ADDED_TO: [&str; 3] = ["suppressions", "phone_lookups", "segments"];
+const ADDED_TO: [&str; 4] = ["suppressions", "phone_lookups", "segments", "consent_withdrawals"];
 
 /// Pieces of this many bytes go to the server.
 const PIECE: usize = 256 << 10;
@@ -75,6 +75,8 @@ pub async fn run(
     };
     let mut transaction = pool.begin().await?;
     batches::relax(&mut transaction).await?;
+    // Whoever suppresses somebody meanwhile waits, and then finds the contacts that are restored.
+    suppressions::turn(&mut transaction).await?;
     index::drop_all(&mut transaction, indexes::ALL).await?;
     let all = AssertSqlSafe(format!("truncate {}", TABLES.join(", ")));
     sqlx::query(all).execute(&mut *transaction).await?;
@@ -92,6 +94,14 @@ pub async fn run(
             added = rows;
         }
     }
+    // Nobody sees a contact before its phone's suppressions count.
+    suppressions::apply_to_all(&mut transaction).await?;
+    sqlx::query(
+        "update contacts c set consent = 'unknown', updated_at = now() from consent_withdrawals w
+         where w.phone_e164 = c.phone_e164 and c.consent <> 'unknown'",
+    )
+    .execute(&mut *transaction)
+    .await?;
     // Forward only: an id or number that was given since the backup stays with whom it was given to, in audits and logs
     // and in sessions that hold some in reserve.
     for (table, column) in [("contacts", "id"), ("imports", "number")] {
@@ -107,7 +117,6 @@ pub async fn run(
 
     index::build(&pool, indexes::ALL, settings.index_builders).await?;
     index::vacuum(&pool).await?;
-    suppressions::apply(&pool).await?;
     lookups::apply(&pool, None).await?;
     views::refresh(&pool).await?;
     Ok(Restored { contacts, suppressions: added })

@@ -25,6 +25,11 @@ pub fn of(lada: Lada) -> Option<&'static LadaInfo> {
     LADAS.get(&lada)
 }
 
+/// All that are known.
+pub fn all() -> impl Iterator<Item = (Lada, &'static LadaInfo)> {
+    LADAS.iter().map(|(lada, info)| (*lada, info))
+}
+
 fn lines() -> impl Iterator<Item = &'static str> {
     DATA.lines().filter(|line| !line.starts_with('#'))
 }

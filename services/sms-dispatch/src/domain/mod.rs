@@ -10,7 +10,6 @@ pub mod search;
 pub mod segment;
 pub mod states;
 pub mod suppression;
-pub mod suppression_file;
 
 #[cfg(test)]
 mod phone_tests;

@@ -155,6 +155,30 @@ impl NumberingPlan {
     pub fn ranges(&self) -> &[Range] {
         &self.ranges
     }
+
+    /// All numbers of ten digits in their order, as the ranges and what lies between them.
+    pub fn spans(&self) -> impl Iterator<Item = Span<'_>> {
+        let before =
+            std::iter::once(TEN_DIGITS.start() - 1).chain(self.ranges.iter().map(|range| range.last));
+        let after = self.ranges.iter().map(Some).chain(std::iter::once(None));
+        before.zip(after).flat_map(|(before, range)| {
+            let until = range.map_or(*TEN_DIGITS.end(), |range| range.first - 1);
+            let between = Span { first: before + 1, last: until, range: None };
+            let span = range.map(|range| Span { first: range.first, last: range.last, range: Some(range) });
+            [Some(between).filter(|span| span.first <= span.last), span].into_iter().flatten()
+        })
+    }
+}
+
+/// Numbers one after the other that are of one range, or of none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span<'a> {
+    /// The first number, ten digits.
+    pub first: u64,
+    /// The last number, ten digits.
+    pub last: u64,
+    /// None where the plan has none of these numbers.
+    pub range: Option<&'a Range>,
 }
 
 /// The places of the columns that count.

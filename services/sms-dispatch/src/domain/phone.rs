@@ -41,8 +41,9 @@ pub struct Normalised {
 /// Finds the Mexican number that `raw` spells. In this order:
 ///
 /// 1. Only digits are kept. Letters (and digits that aren't ASCII), NUL bytes and bytes that aren't UTF-8
-///    reject the text; so do more than 64 bytes. Ten digits followed by `.0` are a number that a spreadsheet
-///    took for a decimal one: those ten.
+///    reject the text; so do more than 64 bytes. One, two or three digits after the text's only point (or its
+///    only comma) are decimals of a number that a spreadsheet wrote, and no digits of the phone: zeros go, others
+///    reject the text. Nobody groups a phone's last digits so; `612.100.4768` and `55.1234.56.78` have more points.
 /// 2. `+`, `00` and `011` say that a country code follows: 52, or it is another country. A `+` before a 0 says
 ///    nothing, for no country code begins with 0.
 /// 3. `52` goes where ten digits remain, or eleven of which the first is the abolished mobile `1`.
@@ -180,10 +181,7 @@ fn ten_digits(text: &[u8]) -> Option<u64> {
 
 /// The ten digits that another spelling means.
 fn respell(raw: &[u8]) -> Result<u64, Reason> {
-    if let Some(number) = raw.strip_suffix(b".0").and_then(ten_digits) {
-        return Ok(number);
-    }
-    let kept = Kept::of(raw)?;
+    let kept = Kept::of(without_decimals(raw)?)?;
     let digits = kept.digits()?;
     let (digits, abroad) = match digits {
         [b'0', b'1', b'1', rest @ ..] if rest.len() >= 10 => (rest, true),
@@ -192,6 +190,22 @@ fn respell(raw: &[u8]) -> Result<u64, Reason> {
         _ => (digits, false),
     };
     if abroad { national_of_e164(digits) } else { national_of_dialled(digits) }
+}
+
+/// What separates decimals: points and commas of several scripts.
+const DECIMAL_MARKS: [char; 6] = ['.', ',', '\u{ff0e}', '\u{ff0c}', '\u{66b}', '\u{b7}'];
+
+/// The text without a number's decimals, where it has some: `5500000103.0`, `550,000,010.00`.
+fn without_decimals(raw: &[u8]) -> Result<&[u8], Reason> {
+    let Ok(text) = std::str::from_utf8(raw.trim_ascii_end()) else { return Ok(raw) };
+    let Some((at, mark)) = text.char_indices().rev().find(|(_, letter)| !letter.is_ascii_digit()) else {
+        return Ok(raw);
+    };
+    let (whole, decimals) = (&text[..at], &text[at + mark.len_utf8()..]);
+    if !DECIMAL_MARKS.contains(&mark) || !(1..=3).contains(&decimals.len()) || whole.contains(mark) {
+        return Ok(raw);
+    }
+    if decimals.bytes().all(|digit| digit == b'0') { Ok(whole.as_bytes()) } else { Err(Reason::Decimals) }
 }
 
 /// The national digits after a country code, which the digits begin with.

@@ -79,6 +79,50 @@ fn only_digits_count() {
 }
 
 #[test]
+fn digits_after_the_point_are_no_digits_of_the_phone() {
+    all_mean(
+        "+525512345678",
+        &[
+            "5512345678.0",
+            "5512345678.00",
+            "5512345678,0",
+            "5512345678.000 ",
+            "5,512,345,678.00",
+            "525512345678.0",
+            "5215512345678.0",
+            "+52 55 1234 5678.0",
+            // Points between groups of a phone's digits are none of a number.
+            "55.1234.5678",
+            "55.12.34.56.78",
+            "551234.5678",
+            "551.234.56.78",
+        ],
+    );
+    // Nine digits and a decimal would be somebody else's ten.
+    all_fail(
+        Reason::TooShort,
+        &[
+            "551234567.0",
+            "551234567,0",
+            "551,234,567.0",
+            "551.234.567,0",
+            "55123456.00",
+            "5512345.000",
+            "52551234567.0",
+            "551234567\u{ff0e}0",
+            "551234567\u{66b}0",
+        ],
+    );
+    all_fail(Reason::BadStart, &["521551234567.0"]);
+    all_fail(
+        Reason::Decimals,
+        &["551234567.8", "55123456.78", "5512345678.5", "551234567,8", "551,234,567.8"],
+    );
+    all_fail(Reason::Letters, &["5.51235E+09", "5,51235E+09", "5.51235e9"]);
+    all_fail(Reason::Empty, &[".0", ",00"]);
+}
+
+#[test]
 fn what_is_no_text_of_digits() {
     all_fail(Reason::Empty, &["", " ", "+", "---", "()"]);
     all_fail(

@@ -11,6 +11,8 @@ pub enum Reason {
     BadUtf8,
     /// Letters, or digits that aren't ASCII.
     Letters,
+    /// A number with decimals that are not all zeros.
+    Decimals,
     /// Fewer than ten digits.
     TooShort,
     /// More digits than a number has, or more text than spells one.
@@ -31,11 +33,12 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Empty,
         Self::NulByte,
         Self::BadUtf8,
         Self::Letters,
+        Self::Decimals,
         Self::TooShort,
         Self::TooLong,
         Self::NorthAmerica,
@@ -53,6 +56,7 @@ impl Reason {
             Self::NulByte => "phone_nul_byte",
             Self::BadUtf8 => "phone_bad_utf8",
             Self::Letters => "phone_letters",
+            Self::Decimals => "phone_decimals",
             Self::TooShort => "phone_too_short",
             Self::TooLong => "phone_too_long",
             Self::NorthAmerica => "phone_north_america",
@@ -71,6 +75,9 @@ impl Reason {
             Self::NulByte => "El número contiene un byte nulo: el dato de origen está dañado",
             Self::BadUtf8 => "El número contiene bytes que no son UTF-8: el dato de origen está dañado",
             Self::Letters => "El número contiene letras: escriba solo dígitos",
+            Self::Decimals => {
+                "Es un número con decimales: dé a la columna formato de texto y escriba diez dígitos"
+            }
             Self::TooShort => "Faltan dígitos: un número mexicano tiene diez",
             Self::TooLong => "Sobran dígitos: un número mexicano tiene diez, con o sin la clave 52",
             Self::NorthAmerica => {

@@ -172,9 +172,13 @@ pub(super) async fn patch(
     let values = body.into_inner().apply(&contact.values)?;
     let changed = differences(&contact.values, &values);
     if changed.is_empty() {
+        // It is shown nonetheless.
+        let details = json!({ "masked": false });
+        audit::record(&mut transaction, caller.id(), "contact_read", Some(&id), &details).await?;
+        transaction.commit().await?;
         return Ok(shown(contact, false));
     }
-    contacts::update(&mut transaction, contact.id, &values).await?;
+    contacts::update(&mut transaction, &contact, &values, caller.id()).await?;
     audit::record(&mut transaction, caller.id(), "contact_changed", Some(&id), &changed.into()).await?;
     let contact = written(&mut transaction, &id, contact.id).await?;
     transaction.commit().await?;
@@ -223,7 +227,9 @@ pub(super) async fn opt_out(
     Ok(shown(contact, false))
 }
 
-/// The contact wants to be written to again. That takes no register's entry away: while one is in effect, 409.
+/// The contact wants to be written to again: it is opted out no more. That takes no register's entry away (while one is in
+/// effect, 409), nor what we decided ourselves: with a suppression for the reason `manual` its `opt_out_at` stays, until that
+/// suppression is deleted.
 #[utoipa::path(
     post, path = "/api/v1/contacts/{id}/opt-in", tag = "contacts", operation_id = "contacts_opt_in",
     params(("id" = String, Path)), request_body = Option<Wish>,
@@ -250,8 +256,7 @@ pub(super) async fn opt_in(
         let detail = format!("El número del contacto {id} está en el REPEP: no se le puede escribir");
         return Err(Problem::conflict("in_repep", detail));
     }
-    let causes = [Cause::OptOut, Cause::Manual];
-    suppressions::remove(&mut transaction, &contact.phone_e164, &causes).await?;
+    suppressions::remove(&mut transaction, &contact.phone_e164, &[Cause::OptOut]).await?;
     let details = json!({ "source": source });
     audit::record(&mut transaction, caller.id(), "contact_opted_in", Some(&id), &details).await?;
     let contact = written(&mut transaction, &id, contact.id).await?;

@@ -222,16 +222,19 @@ fn options(choices: &Choices) -> Result<Options, Problem> {
         let detail = "consent_basis debe tener entre 1 y 64 caracteres";
         return Err(Problem::bad_request("invalid_consent_basis", detail));
     }
-    let mapping: Mapping = match &choices.mapping {
-        None => Mapping::default(),
-        Some(mapping) => serde_json::from_str(mapping).map_err(|error| {
-            let detail = format!(
-                "mapping no es un objeto JSON de campo a columna, como {{\"phone\": \"Celular\"}}: {error}"
-            );
-            Problem::bad_request("invalid_mapping", detail)
-        })?,
-    };
+    let mapping = mapping(choices.mapping.as_deref())?;
     Ok(Options { dry_run: choices.dry_run, limit: choices.limit, batch_size: None, mapping })
+}
+
+/// Which column is what, as a parameter tells it.
+pub(super) fn mapping(text: Option<&str>) -> Result<Mapping, Problem> {
+    let Some(text) = text else { return Ok(Mapping::default()) };
+    serde_json::from_str(text).map_err(|error| {
+        let detail = format!(
+            "mapping no es un objeto JSON de campo a columna, como {{\"phone\": \"Celular\"}}: {error}"
+        );
+        Problem::bad_request("invalid_mapping", detail)
+    })
 }
 
 fn choices_bytes(choices: &Choices) -> Result<Vec<u8>, Problem> {
@@ -471,21 +474,10 @@ pub(super) async fn roll_back(
     }
     let later = crate::storage::rollback::later(&api.database.pool, import.number).await?;
     if let Some(later) = later {
-        let detail = format!("Revierta primero la importación {later}, que es posterior");
-        return Err(Problem::conflict("later_import", detail));
+        return Err(Problem::conflict("later_import", later.to_string()));
     }
-    let params = roll_back_import::Params { import_id: import.id };
-    let job = NewJob {
-        params: serde_json::to_value(params).map_err(Problem::internal)?,
-        // Asked twice, it is done once.
-        idempotency_key: Some(format!("rollback:{}", import.id)),
-        ..NewJob::plain(roll_back_import::KIND, caller.id(), api.settings.max_attempts)
-    };
-    let job = match jobs::create(&mut transaction, job).await.map_err(of_job)? {
-        Creation::Created(job) => Some(job),
-        // One that failed goes on where it was; one that works is not disturbed.
-        Creation::Existing(job) => jobs::reopen(&mut transaction, job.id).await.map_err(of_job)?,
-    };
+    let job = roll_back_import::create(&mut transaction, import.id, caller.id(), api.settings.max_attempts);
+    let job = job.await.map_err(of_job)?;
     if let Some(job) = job {
         let command = RollBackImport { job_id: job.id.to_string() };
         outbox::publish(&mut transaction, SERVICE, &command, Meta::about(job.id))

@@ -1,35 +1,37 @@
 //! Lists of phones that must not be written to: REPEP's, other systems' opt-outs.
 
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
 use actix_multipart::{Field, Multipart};
 use actix_web::{
     HttpResponse,
     web::{self, Data, Query, ServiceConfig},
 };
-use bytes::BytesMut;
+use anyhow::Context as _;
 use chassis::{Problem, auth::Caller};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tempfile::TempPath;
+use tokio::io::AsyncWriteExt as _;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Resources, may_write};
+use super::{Resources, imports::mapping, may_write};
 use crate::{
-    domain::{
-        suppression::{Cause, parse_effect},
-        suppression_file::{Listing, Refused},
-    },
-    storage::{
-        audit,
-        suppressions::{self, New},
-    },
+    domain::suppression::{Cause, parse_effect},
+    import::suppression_list::Refused,
+    suppression_lists::{self, ListError, Wish},
 };
 
-/// Suppressions a transaction.
-const BATCH: usize = 5_000;
-/// A line that is longer is none of phones.
-const LONGEST_LINE: usize = 64 << 10;
-/// Refused rows that are told one by one.
-const TOLD: usize = 1_000;
+/// A list that is larger is none of phones: some thirty million lines.
+const LARGEST_LIST: u64 = 1 << 30;
+/// Copies of lists in the spool directory begin so.
+const COPY: &str = "suppressions-";
+/// A copy that is older was left by a process that was killed.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn configure(config: &mut ServiceConfig) {
     config.route("/imports", web::post().to(import));
@@ -45,19 +47,22 @@ pub(super) struct ImportQuery {
     effective_at: Option<String>,
     /// Where the list is from. The file's name unless told.
     source: Option<String>,
+    /// Which column is what, as a JSON object, as `{"phone": "Celular"}`: fields are `phone`, `reason` and `effective_at`.
+    mapping: Option<String>,
 }
 
 /// The file as a part of a form.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form; the file itself is streamed")]
 pub(super) struct ListForm {
-    /// CSV: a column of phones in any spelling, perhaps `reason` and `effective_at`.
+    /// CSV with the names of its columns: one of phones in any spelling, perhaps `reason` and `effective_at`. A list without
+    /// names has one column of phones.
     #[schema(format = Binary, content_media_type = "text/csv")]
     file: String,
 }
 
 /// What became of a list.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Outcome {
     rows: i64,
     added: i64,
@@ -78,17 +83,30 @@ pub(super) struct Rejection {
     reason: &'static str,
 }
 
+impl From<suppression_lists::Outcome> for Outcome {
+    fn from(outcome: suppression_lists::Outcome) -> Self {
+        let suppression_lists::Outcome { rows, added, known, rejected, opted_out, refused } = outcome;
+        let errors = refused.into_iter().map(Rejection::from).collect();
+        Self { rows, added, known, rejected, opted_out, errors }
+    }
+}
+
 impl From<Refused> for Rejection {
     fn from(refused: Refused) -> Self {
         Self { line: refused.line, value: refused.value, code: refused.code, reason: refused.message }
     }
 }
 
-/// Takes a list of any length. Rows are kept as they come: a list that broke off is sent again, and what was kept is known.
+/// Takes a list, read as the imports of contacts read theirs. A list in which no row is good is refused as a whole, and so is one
+/// whose columns are not known.
 #[utoipa::path(
     post, path = "/api/v1/suppressions/imports", tag = "contacts", operation_id = "suppressions_import", params(ImportQuery),
     request_body(content = ListForm, content_type = "multipart/form-data"),
-    responses((status = 200, body = Outcome), (status = 400), (status = 401), (status = 403)),
+    responses(
+        (status = 200, body = Outcome), (status = 400, description = "Sin archivo, o no es una lista de teléfonos"),
+        (status = 401), (status = 403), (status = 413, description = "El archivo supera el máximo"),
+        (status = 422, description = "Ninguna fila es válida"),
+    ),
     security(("bearer" = []))
 )]
 pub(super) async fn import(
@@ -98,12 +116,12 @@ pub(super) async fn import(
     mut form: Multipart,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let now = suppressions::now(&mut *api.database.pool.acquire().await?).await?;
-    let effective_at = query.effective_at.as_deref().map(|text| {
+    let ImportQuery { reason, effective_at, source, mapping: columns } = query.into_inner();
+    let effective_at = effective_at.map(|text| {
         let detail = format!("effective_at {text:?} inválido; se espera AAAA-MM-DD");
-        parse_effect(text).ok_or_else(|| Problem::bad_request("invalid_date", detail))
+        parse_effect(&text).ok_or_else(|| Problem::bad_request("invalid_date", detail))
     });
-    let listing = Listing::new(query.reason, effective_at.transpose()?, now);
+    let (effective_at, mapping) = (effective_at.transpose()?, mapping(columns.as_deref())?);
     while let Some(mut field) = form.try_next().await.map_err(|error| broken(&error))? {
         if field.name() != Some("file") {
             // The parts of a form come one after another: what is not wanted has to be read over.
@@ -111,18 +129,12 @@ pub(super) async fn import(
             continue;
         }
         let named = field.content_disposition().and_then(|disposition| disposition.get_filename());
-        let source = query.source.as_deref().or(named).unwrap_or("api");
+        let source = source.as_deref().or(named).unwrap_or("api");
         let source: String = source.chars().filter(|letter| !letter.is_control()).take(200).collect();
-        let mut intake = Intake {
-            api: &api,
-            actor: caller.id(),
-            source,
-            listing,
-            batch: Vec::new(),
-            outcome: Outcome::default(),
-        };
-        intake.read(&mut field).await?;
-        return Ok(HttpResponse::Ok().json(intake.outcome));
+        let wish = Wish { cause: reason, effective_at, source, mapping };
+        let copy = spool(&api.settings.spool, &mut field).await?;
+        let done = suppression_lists::import(&api.database.pool, &copy, &wish, caller.id()).await;
+        return Ok(HttpResponse::Ok().json(Outcome::from(done.map_err(refused)?)));
     }
     Err(Problem::bad_request("no_file", "No se envió ningún archivo"))
 }
@@ -131,74 +143,52 @@ fn broken(error: &impl std::fmt::Display) -> Problem {
     Problem::bad_request("upload_interrupted", format!("La carga se interrumpió: {error}"))
 }
 
-/// One list on its way into the table.
-struct Intake<'a> {
-    api: &'a Resources,
-    actor: &'a str,
-    source: String,
-    listing: Listing,
-    batch: Vec<New>,
-    outcome: Outcome,
+fn refused(error: ListError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        ListError::Unreadable(_) => Problem::bad_request("invalid_file", detail),
+        ListError::NoGoodRow(outcome) => {
+            let Outcome { rows, rejected, errors, .. } = Outcome::from(outcome);
+            Problem::unprocessable("no_good_row", detail)
+                .with_details(json!({ "rows": rows, "rejected": rejected, "errors": errors }))
+        }
+        ListError::Database(error) => error.into(),
+        ListError::Internal(error) => Problem::internal(error),
+    }
 }
 
-impl Intake<'_> {
-    async fn read(&mut self, field: &mut Field) -> Result<(), Problem> {
-        let mut held = BytesMut::new();
-        while let Some(chunk) = field.next().await.transpose().map_err(|error| broken(&error))? {
-            held.extend_from_slice(&chunk);
-            if let Some(end) = memchr::memrchr(b'\n', &held) {
-                let lines = held.split_to(end + 1);
-                self.take(&lines).await?;
-            }
-            if held.len() > LONGEST_LINE {
-                let detail = "El archivo no es una lista de teléfonos: tiene una línea de más de 64 KB";
-                return Err(Problem::bad_request("invalid_file", detail));
-            }
+/// Copies the part of the form into a file that goes with what is returned: a list is read twice.
+async fn spool(dir: &Path, field: &mut Field) -> Result<TempPath, Problem> {
+    let (file, path) = copy_in(dir).map_err(Problem::internal)?;
+    let mut file = tokio::fs::File::from_std(file);
+    let mut size = 0;
+    while let Some(chunk) = field.next().await.transpose().map_err(|error| broken(&error))? {
+        size += chunk.len() as u64;
+        if size > LARGEST_LIST {
+            return Err(Problem::too_large(format!(
+                "La lista supera el máximo de {} MB",
+                LARGEST_LIST >> 20
+            )));
         }
-        self.take(&held).await?;
-        self.write().await?;
-        let mut conn = self.api.database.pool.acquire().await?;
-        let Outcome { rows, added, known, rejected, opted_out, .. } = self.outcome;
-        let details = json!({
-            "source": self.source, "rows": rows, "added": added, "known": known, "rejected": rejected,
-            "opted_out": opted_out,
-        });
-        Ok(audit::record(&mut conn, self.actor, "suppressions_imported", None, &details).await?)
+        file.write_all(&chunk).await.context("copying a list").map_err(Problem::internal)?;
     }
+    file.flush().await.context("copying a list").map_err(Problem::internal)?;
+    Ok(path)
+}
 
-    /// Takes whole lines.
-    async fn take(&mut self, lines: &[u8]) -> Result<(), Problem> {
-        for row in self.listing.read(lines) {
-            self.outcome.rows += 1;
-            match row {
-                Ok(row) => self.batch.push(New {
-                    phone: row.phone.to_string(),
-                    cause: row.cause,
-                    effective_at: row.effective_at,
-                }),
-                Err(refused) => {
-                    self.outcome.rejected += 1;
-                    if self.outcome.errors.len() < TOLD {
-                        self.outcome.errors.push(refused.into());
-                    }
-                }
-            }
+/// An empty file in the spool directory, from which stale copies go.
+fn copy_in(dir: &Path) -> anyhow::Result<(std::fs::File, TempPath)> {
+    let said = || format!("the spool directory {}", dir.display());
+    std::fs::create_dir_all(dir).with_context(said)?;
+    for entry in std::fs::read_dir(dir).with_context(said)? {
+        let entry = entry.with_context(said)?;
+        let modified =
+            entry.metadata().and_then(|about| about.modified()).unwrap_or_else(|_| SystemTime::now());
+        let is_stale = modified.elapsed().is_ok_and(|age| age > STALE);
+        if is_stale && entry.file_name().to_string_lossy().starts_with(COPY) {
+            // Another process may be tidying too.
+            let _: std::io::Result<()> = std::fs::remove_file(entry.path());
         }
-        if self.batch.len() >= BATCH { self.write().await } else { Ok(()) }
     }
-
-    async fn write(&mut self) -> Result<(), Problem> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let mut transaction = self.api.database.pool.begin().await?;
-        suppressions::turn(&mut transaction).await?;
-        let added = suppressions::add(&mut transaction, &self.batch, &self.source, self.actor).await?;
-        transaction.commit().await?;
-        self.outcome.added += added.added;
-        self.outcome.known += self.batch.len() as i64 - added.added;
-        self.outcome.opted_out += added.opted_out;
-        self.batch.clear();
-        Ok(())
-    }
+    Ok(tempfile::Builder::new().prefix(COPY).tempfile_in(dir).with_context(said)?.into_parts())
 }

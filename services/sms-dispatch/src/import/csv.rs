@@ -1,4 +1,5 @@
-//! A CSV file of contacts: any separator, any order of columns, UTF-8 or what Excel saves where it isn't told to.
+//! A CSV file of people: any separator, any order of columns, UTF-8 or what Excel saves where it isn't told to. Every list of
+//! people is read here, contacts and suppressions alike: whoever tells a list from another tells its fields.
 
 use std::{
     borrow::Cow,
@@ -14,6 +15,7 @@ use encoding_rs::WINDOWS_1252;
 use serde::{Deserialize, Serialize};
 
 use super::raw::{Raw, RawRow};
+use crate::domain::normalise;
 
 /// The longest row, in bytes. A quote that nobody closed makes one of all that follows.
 const LONGEST_ROW: usize = 1 << 20;
@@ -24,9 +26,15 @@ const LONGEST_ROW: usize = 1 << 20;
 #[serde(transparent)]
 pub struct Mapping(pub BTreeMap<String, String>);
 
-/// The fields, and the names of columns that hold them.
-const FIELDS: [(&str, &[&str]); 10] = [
-    ("phone", &["phone", "phone_e164", "numero", "telefono", "celular"]),
+/// A field of a list, and the names of columns that hold it.
+pub type Field = (&'static str, &'static [&'static str]);
+
+/// Every list's first field.
+pub const PHONE: Field = ("phone", &["phone", "phone_e164", "numero", "telefono", "celular"]);
+
+/// The fields of contacts.
+const FIELDS: [Field; 10] = [
+    PHONE,
     ("phone_original", &["phone_original", "campo1_original"]),
     ("full_name", &["full_name", "nombre"]),
     ("address", &["address", "direccion"]),
@@ -52,53 +60,100 @@ pub struct Place {
 pub struct Csv {
     path: PathBuf,
     separator: u8,
-    columns: [Option<usize>; 10],
+    /// Of the list's fields, in their order.
+    columns: Vec<Option<usize>>,
     first: Place,
     limit: Option<u64>,
+    /// In bytes.
+    size: u64,
+}
+
+/// One row of a list.
+pub struct Values<'a> {
+    /// From 1.
+    pub row: u64,
+    /// Of the file, from 1.
+    pub line: u64,
+    record: &'a ByteRecord,
+    columns: &'a [Option<usize>],
+}
+
+impl<'a> Values<'a> {
+    /// What stands in the column of the list's field of this number.
+    pub fn get(&self, field: usize) -> Raw<'a> {
+        let column = self.columns.get(field).copied().flatten();
+        let bytes = column.and_then(|column| self.record.get(column));
+        bytes.filter(|bytes| !bytes.is_empty()).map_or(Raw::Null, Raw::Text)
+    }
 }
 
 impl Csv {
-    /// Reads the first line, and finds the columns.
+    /// Reads the first line of a file of contacts, and finds the columns.
     ///
     /// # Errors
-    /// A file that can't be read, a mapping that names what is not there, no column of phones.
+    /// A file that can't be read, a mapping that names what is not there, no column of phones; for its user, in Spanish.
     pub fn open(path: &Path, limit: Option<u64>, mapping: &Mapping) -> anyhow::Result<Self> {
-        let said = || format!("{} can't be read as CSV", path.display());
-        let unknown: Vec<_> =
-            mapping.0.keys().filter(|field| !FIELDS.iter().any(|(name, _)| name == field)).collect();
-        let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
-        ensure!(unknown.is_empty(), "the mapping names {unknown:?}, expected some of {known:?}");
+        Self::open_list(path, &FIELDS, false, limit, mapping)
+    }
 
+    /// As [`Csv::open`], for a list with these fields, of which the first is the phone. A list that may be bare needs no names
+    /// where its first line has one phone: that column is the phones'. A first line without any phone names columns, known
+    /// or not.
+    ///
+    /// # Errors
+    /// As [`Csv::open`].
+    pub fn open_list(
+        path: &Path,
+        fields: &[Field],
+        may_be_bare: bool,
+        limit: Option<u64>,
+        mapping: &Mapping,
+    ) -> anyhow::Result<Self> {
+        let said = || "El archivo no se puede leer como CSV";
+        let unknown: Vec<_> =
+            mapping.0.keys().filter(|field| !fields.iter().any(|(name, _)| name == field)).collect();
+        let known: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+        ensure!(unknown.is_empty(), "El mapping nombra {unknown:?}; se espera alguno de {known:?}");
+
+        let size = std::fs::metadata(path).with_context(said)?.len();
         let separator = separator(path).with_context(said)?;
         let mut reader = open(path, separator).with_context(said)?;
         let mut head = ByteRecord::new();
         let some = reader.read_byte_record(&mut head).with_context(said)?;
-        ensure!(some, "{} is empty, expected a line that names the columns", path.display());
+        ensure!(some, "El archivo está vacío: se espera una línea con los nombres de las columnas");
         decode(&mut head, None);
+        if may_be_bare
+            && mapping.0.is_empty()
+            && let Some(column) = bare(&head)?
+        {
+            let mut columns = vec![None; fields.len()];
+            columns[0] = Some(column);
+            let first = Place { byte: 0, line: 1, rows: 0 };
+            return Ok(Self { path: path.to_path_buf(), separator, columns, first, limit, size });
+        }
         let names: Vec<String> = head
             .iter()
             .map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_lowercase())
             .collect();
         let find = |wanted: &str| names.iter().position(|name| plain(name) == plain(wanted));
-        let mut columns = [None; 10];
-        for (column, (field, usual)) in columns.iter_mut().zip(FIELDS) {
-            *column = match mapping.0.get(field) {
+        let mut columns = Vec::with_capacity(fields.len());
+        for (field, usual) in fields {
+            columns.push(match mapping.0.get(*field) {
                 None => usual.iter().find_map(|name| find(name)),
                 Some(name) => match find(name) {
-                    None => bail!("{} has no column {name:?} for {field}, only {names:?}", path.display()),
+                    None => bail!("El archivo no tiene la columna {name:?} para {field}, solo {names:?}"),
                     found => found,
                 },
-            };
+            });
         }
         ensure!(
-            columns[0].is_some(),
-            "{} has no column of phones among {names:?}: expected one of {:?}, or a mapping",
-            path.display(),
-            FIELDS[0].1
+            columns.first().is_some_and(Option::is_some),
+            "El archivo no tiene una columna de teléfonos entre {names:?}: se espera una de {:?}, o un mapping",
+            PHONE.1
         );
         let place = reader.position();
         let first = Place { byte: place.byte(), line: place.line(), rows: 0 };
-        Ok(Self { path: path.to_path_buf(), separator, columns, first, limit })
+        Ok(Self { path: path.to_path_buf(), separator, columns, first, limit, size })
     }
 
     /// Where the first row is.
@@ -106,17 +161,45 @@ impl Csv {
         self.first.clone()
     }
 
-    /// Reads at most `most` rows from a place; gives where the next one is, none at the end.
+    /// Reads at most `most` rows of contacts from a place; gives where the next one is, none at the end.
     ///
     /// # Errors
-    /// A file that can't be read.
+    /// As [`Csv::read_values`].
     pub fn read(
         &self,
         from: &Place,
         most: usize,
         each: &mut impl FnMut(&RawRow<'_>) -> bool,
     ) -> anyhow::Result<Option<Place>> {
-        let said = || format!("reading {} from line {}", self.path.display(), from.line);
+        self.read_values(from, most, &mut |values| {
+            each(&RawRow {
+                // Files have fewer rows.
+                source_id: i64::try_from(values.row).unwrap_or(i64::MAX),
+                phone: values.get(0),
+                phone_original: values.get(1),
+                full_name: values.get(2),
+                address: values.get(3),
+                neighborhood: values.get(4),
+                municipality: values.get(5),
+                state_code: values.get(6),
+                city: values.get(7),
+                is_valid: values.get(8),
+                migrated_at: values.get(9),
+            })
+        })
+    }
+
+    /// Reads at most `most` rows from a place; gives where the next one is, none at the end.
+    ///
+    /// # Errors
+    /// A file that can't be read, a quote that nobody closed.
+    pub fn read_values(
+        &self,
+        from: &Place,
+        most: usize,
+        each: &mut impl FnMut(&Values<'_>) -> bool,
+    ) -> anyhow::Result<Option<Place>> {
+        let said = || format!("El archivo no se puede leer desde la línea {}", from.line);
         let mut reader = open(&self.path, self.separator).with_context(said)?;
         let mut position = Position::new();
         position.set_byte(from.byte).set_line(from.line).set_record(from.rows + 1);
@@ -131,31 +214,46 @@ impl Csv {
                 return Ok(None);
             }
             rows += 1;
-            decode(&mut record, self.columns[0]);
-            let value = |index: usize| {
-                let bytes = self.columns.get(index).copied().flatten().and_then(|column| record.get(column));
-                bytes.filter(|bytes| !bytes.is_empty()).map_or(Raw::Null, Raw::Text)
-            };
-            let raw = RawRow {
-                source_id: i64::try_from(rows)?,
-                phone: value(0),
-                phone_original: value(1),
-                full_name: value(2),
-                address: value(3),
-                neighborhood: value(4),
-                municipality: value(5),
-                state_code: value(6),
-                city: value(7),
-                is_valid: value(8),
-                migrated_at: value(9),
-            };
-            if !each(&raw) {
+            let (byte, line) = record.position().map_or((0, 0), |place| (place.byte(), place.line()));
+            if reader.position().byte() >= self.size && memchr::memchr(b'\n', record.as_slice()).is_some() {
+                self.ensure_closed(byte, line)?;
+            }
+            decode(&mut record, self.columns.first().copied().flatten());
+            if !each(&Values { row: rows, line, record: &record, columns: &self.columns }) {
                 return Ok(None);
             }
         }
         let at = reader.position();
         Ok(Some(Place { byte: at.byte(), line: at.line(), rows }))
     }
+
+    /// Fails where the last row, which has lines in a field, has an odd number of quotes: one that nobody closed has taken all
+    /// rows after it for one value.
+    fn ensure_closed(&self, byte: u64, line: u64) -> anyhow::Result<()> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(byte))?;
+        let mut rest = Vec::new();
+        file.take(LONGEST_ROW as u64).read_to_end(&mut rest)?;
+        let quotes = memchr::memchr_iter(b'"', &rest).count();
+        ensure!(quotes.is_multiple_of(2), "La fila de la línea {line} tiene comillas sin cerrar");
+        Ok(())
+    }
+}
+
+/// The column of phones of a first line that names none: the one that has a phone. None where no column has.
+fn bare(head: &ByteRecord) -> anyhow::Result<Option<usize>> {
+    let phones: Vec<_> = head
+        .iter()
+        .enumerate()
+        .filter(|(_, value)| normalise(value).is_ok())
+        .map(|(column, _)| column)
+        .collect();
+    ensure!(
+        phones.len() < 2,
+        "La primera línea no nombra columnas y tiene {} teléfonos: agregue los nombres de las columnas",
+        phones.len()
+    );
+    Ok(phones.first().copied())
 }
 
 /// Makes UTF-8 of what is none: in Windows-1252 nearly every text with an accent is none. The column of phones stays as it is,
@@ -196,8 +294,7 @@ struct Bounded {
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 && !buffer.is_empty() {
-            let said =
-                format!("a row is longer than {LONGEST_ROW} bytes: is there a quote that is not closed?");
+            let said = format!("una fila pasa de {LONGEST_ROW} bytes: ¿hay comillas sin cerrar?");
             return Err(io::Error::new(io::ErrorKind::InvalidData, said));
         }
         let most = buffer.len().min(self.left);
@@ -216,7 +313,7 @@ impl Seek for Bounded {
 fn open(path: &Path, separator: u8) -> anyhow::Result<Reader<Bounded>> {
     let mut file = BufReader::with_capacity(1 << 18, File::open(path)?);
     let wide = matches!(file.fill_buf()?, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
-    ensure!(!wide, "it is UTF-16; save it as CSV UTF-8");
+    ensure!(!wide, "está en UTF-16; guárdelo como «CSV UTF-8»");
     let file = Bounded { file, left: LONGEST_ROW };
     // A row with a field more or less is a row still: its phone decides.
     Ok(ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(file))

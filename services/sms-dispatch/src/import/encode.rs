@@ -6,9 +6,10 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::{
     clean,
     raw::{Raw, RawRow},
+    set_aside::SetAside,
 };
 use crate::domain::{
-    ladas,
+    ladas::{self, LadaInfo},
     numbering_plan::NumberingPlan,
     phone::{self, Phone},
     reason::Reason,
@@ -17,14 +18,14 @@ use crate::domain::{
 
 /// The columns of a row of `contacts`, as [`Encoder`] writes them.
 pub const CONTACT_COLUMNS: &str = "phone_e164, phone_original, full_name, address, neighborhood, municipality, state_code, \
-    lada, city, is_valid, is_mobile, operator, source_id, migrated_at, import, status, consent";
+    lada, city, is_valid, is_mobile, operator, source_id, migrated_at, import, status, consent, state_guessed, city_guessed";
 /// The columns of `import_staged`.
 pub const STAGED_COLUMNS: &str = "phone_e164, phone_original, full_name, address, neighborhood, municipality, state_code, \
     lada, city, is_valid, is_mobile, operator, source_id, migrated_at, import";
 /// The columns of `contact_rejects`.
 pub const REJECT_COLUMNS: &str = "import, source_id, value, reason";
 
-const CONTACT_FIELDS: i16 = 17;
+const CONTACT_FIELDS: i16 = 19;
 const STAGED_FIELDS: i16 = 15;
 const REJECT_FIELDS: i16 = 4;
 
@@ -42,6 +43,8 @@ pub struct Common {
     /// Whether every row may share its phone with another: in sources that don't keep phones apart, and where
     /// contacts of earlier imports are.
     pub stage_all: bool,
+    /// Phones of which more is known than a load can copy: their rows are staged too.
+    pub set_aside: SetAside,
 }
 
 /// How many rows went where.
@@ -87,7 +90,10 @@ impl<'a> Encoder<'a> {
         match phone::normalise(&spelled) {
             // A blob is no text, and SQLite lets it stand beside the same text.
             Ok(found) => {
-                let sure = !found.changed && matches!(row.phone, Raw::Text(_)) && !self.common.stage_all;
+                let sure = !found.changed
+                    && matches!(row.phone, Raw::Text(_))
+                    && !self.common.stage_all
+                    && !self.common.set_aside.may_hold(found.phone);
                 self.contact(row, found.phone, sure);
                 if sure { Pushed::Loaded } else { Pushed::Staged(found.phone) }
             }
@@ -109,15 +115,19 @@ impl<'a> Encoder<'a> {
     fn contact(&mut self, row: &RawRow<'_>, phone: Phone, sure: bool) {
         let repaired = &mut self.counts.repaired;
         let lada = phone.lada();
-        let of_lada = ladas::of(lada);
         let state = clean::text(row.state_code, repaired);
         let city = clean::text(row.city, repaired);
         // As the source has it, where that is no state we know: it is not ours to correct.
-        let state = match state.as_deref() {
-            Some(text) => Some(State::parse(text).map_or(text, |state| state.code())),
-            None => of_lada.and_then(|info| info.state).map(State::code),
-        };
-        let city = city.as_deref().or_else(|| of_lada.and_then(|info| info.city));
+        let state = state.as_deref().map(|text| State::parse(text).map_or(text, |state| state.code()));
+        let city = city.as_deref();
+        // What the LADA suggests fills a gap, and says that it is a guess. A staged row has gaps until it is merged: another
+        // row may know.
+        let of_lada = if sure { ladas::of(lada) } else { None };
+        let guessed_state = of_lada.filter(|_| state.is_none()).and_then(|info| info.state).map(State::code);
+        // No city of another state than the row names.
+        let same_state =
+            |info: &&LadaInfo| state.is_none_or(|state| info.state.map(State::code) == Some(state));
+        let guessed_city = of_lada.filter(|_| city.is_none()).filter(same_state).and_then(|info| info.city);
         let is_valid = !row.is_valid.is_false();
         let planned = self.plan.lookup(phone);
 
@@ -129,9 +139,9 @@ impl<'a> Encoder<'a> {
         put_text(out, clean::text(row.address, repaired).as_deref());
         put_text(out, clean::text(row.neighborhood, repaired).as_deref());
         put_text(out, clean::text(row.municipality, repaired).as_deref());
-        put_text(out, state);
+        put_text(out, state.or(guessed_state));
         put_text(out, Some(lada.as_str()));
-        put_text(out, city);
+        put_text(out, city.or(guessed_city));
         put_bool(out, Some(is_valid));
         put_bool(out, planned.map(|range| range.is_mobile));
         put_text(out, planned.map(|range| range.operator.as_str()));
@@ -144,6 +154,8 @@ impl<'a> Encoder<'a> {
         if sure {
             put_text(out, Some(if is_valid { "ACTIVE" } else { "INVALID" }));
             put_text(out, Some(&self.common.consent));
+            put_bool(out, guessed_state.map(|_| true));
+            put_bool(out, guessed_city.map(|_| true));
             self.counts.loaded += 1;
         } else {
             self.counts.staged += 1;

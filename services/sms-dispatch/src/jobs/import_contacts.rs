@@ -19,14 +19,16 @@ use crate::{
         encode::Common,
         index,
         load::Load,
-        merge, settle, side_tables,
+        merge,
+        set_aside::SetAside,
+        settle, side_tables,
         source::{Source, fingerprint},
         watch::{Phase, Show, Watch},
     },
     storage::{
         audit, batches,
         imports::{self, Import, Mode},
-        indexes, numbering_plan,
+        indexes, numbering_plan, suppressions,
     },
 };
 
@@ -82,6 +84,7 @@ impl Work for ImportContacts {
             )));
         }
         let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
+        imports::number_turn(&self.pool, import.id).await.map_err(JobError::retry)?;
         let steps = Steps { work: self, run, import: &import, source: Arc::new(source) };
         steps.run(&fingerprint).await.map(Outcome::Done)
     }
@@ -136,10 +139,16 @@ impl Steps<'_> {
         let total = self.source.rows();
         let watch = Watch::new(self.run, &*self.work.show, total, (before.rows, before.rejected));
         let plan = numbering_plan::read(pool).await.map_err(JobError::Retry)?;
+        let stage_all = has_contacts || !self.source.phones_are_unique();
         let common = Common {
             import: import.number,
             consent: import.consent.clone(),
-            stage_all: has_contacts || !self.source.phones_are_unique(),
+            stage_all,
+            // A dry run writes nothing, and whatever is staged is merged with what is known.
+            set_aside: match mode {
+                Mode::Fast if !stage_all => suppressions::set_aside(pool).await.map_err(JobError::retry)?,
+                _ => SetAside::default(),
+            },
         };
         let (common, plan) = (Arc::new(common), Arc::new(plan));
         if mode == Mode::DryRun {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, Position, Progress, State, Work};
+use jobs::{Creation, Job, JobRun, NewJob, Outcome, Position, Progress, State, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool, PgTransaction};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,36 @@ pub struct Params {
     pub import_id: Uuid,
 }
 
+/// The job that rolls an import back, where it is to be nudged: a new one, or one that failed and goes on where it was. None
+/// where one works already: asked twice, it is done once.
+///
+/// # Errors
+/// The database.
+pub async fn create(
+    conn: &mut PgConnection,
+    import_id: Uuid,
+    actor: &str,
+    max_attempts: i32,
+) -> Result<Option<Job>, jobs::Error> {
+    let params = json!(Params { import_id });
+    let mut key = format!("rollback:{import_id}");
+    loop {
+        let job = NewJob {
+            params: params.clone(),
+            idempotency_key: Some(key),
+            ..NewJob::plain(KIND, actor, max_attempts)
+        };
+        match jobs::create(&mut *conn, job).await? {
+            Creation::Created(job) => return Ok(Some(job)),
+            // It took the import out, and a restore brought it back.
+            Creation::Existing(job) if job.state == State::Completed => {
+                key = format!("rollback:{import_id}:{}", job.id);
+            }
+            Creation::Existing(job) => return jobs::reopen(conn, job.id).await,
+        }
+    }
+}
+
 /// Rolls imports back.
 pub struct RollBackImports {
     pub pool: PgPool,
@@ -69,14 +99,14 @@ pub struct RollBackImports {
 #[async_trait]
 impl Work for RollBackImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let import = self.import(&run.job).await?;
+        // Whether it may be asked for at all; what it is once it is this one's turn is looked up then.
+        self.import(&run.job).await?;
         let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
+        let import = self.import(&run.job).await?;
         let mut done = run.job.progress.successful;
         if import.rolled_back_at.is_none() {
             if let Some(later) = rollback::later(&self.pool, import.number).await.map_err(JobError::retry)? {
-                return Err(JobError::fail(anyhow!(
-                    "Revierta primero la importación {later}, que es posterior"
-                )));
+                return Err(JobError::fail(anyhow!("{later}")));
             }
             done = self.take_out(run, &import).await?;
             self.finish(run, &import, done).await?;

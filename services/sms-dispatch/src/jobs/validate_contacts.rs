@@ -37,6 +37,8 @@ pub const KIND: &str = "sms.validations";
 const PROVIDER: &str = "telnyx";
 /// Contacts a transaction: what a worker that dies can have paid for in vain.
 const BATCH: i64 = 50;
+/// So many numbers of a batch that are all answered 403 or 404 say that it is us who may not ask.
+const ALL_CLOSED: usize = 10;
 /// How often a number is asked for again where the provider asks for a pause or says that it can't answer.
 const TRIES: u32 = 5;
 
@@ -99,24 +101,32 @@ impl ValidateContacts {
             .map(|phone| async move { (self.ask_one(run, provider, &phone).await, phone) })
             .buffer_unordered(at_once);
         let mut batch = Batch { asked: Vec::new(), free: 0, broken_off: None };
+        let (mut closed, mut others) = (Vec::new(), false);
         while let Some((answer, phone)) = answers.next().await {
             match answer {
-                Ok(answer) => batch.asked.push(Asked { phone, answer }),
+                Ok(Answer::Said(answer)) => {
+                    batch.asked.push(Asked { phone, answer });
+                    others = true;
+                }
+                Ok(Answer::Closed(reason)) => closed.push(Asked { phone, answer: Err(reason) }),
                 Err(Unanswered { free, why }) => {
                     batch.free += i64::from(free);
                     batch.broken_off.get_or_insert(why);
                 }
             }
         }
+        // Nothing is noted against numbers that nobody asked about in earnest.
+        if !others && closed.len() >= ALL_CLOSED {
+            let reason = closed.first().and_then(|asked| asked.answer.clone().err()).unwrap_or_default();
+            batch.free += closed.len() as i64;
+            batch.broken_off = Some(JobError::fail(LookupError::Denied(reason)));
+        } else {
+            batch.asked.extend(closed);
+        }
         batch
     }
 
-    async fn ask_one(
-        &self,
-        run: &JobRun,
-        provider: &Telnyx,
-        phone: &str,
-    ) -> Result<Result<Lookup, String>, Unanswered> {
+    async fn ask_one(&self, run: &JobRun, provider: &Telnyx, phone: &str) -> Result<Answer, Unanswered> {
         let phone = Phone::from_e164(phone).ok_or_else(|| Unanswered {
             free: true,
             why: JobError::fail(anyhow!("a contact has a phone that is none")),
@@ -127,8 +137,9 @@ impl ValidateContacts {
             tries += 1;
             run.stopping().run_until_cancelled(self.pace.until_ready()).await.ok_or_else(stopped)?;
             let error = match provider.look_up(phone).await {
-                Ok(lookup) => return Ok(Ok(lookup)),
-                Err(LookupError::Refused(reason)) => return Ok(Err(reason)),
+                Ok(lookup) => return Ok(Answer::Said(Ok(lookup))),
+                Err(LookupError::Refused(reason)) => return Ok(Answer::Said(Err(reason))),
+                Err(LookupError::Closed(reason)) => return Ok(Answer::Closed(reason)),
                 Err(error) => error,
             };
             let pause = match &error {
@@ -170,6 +181,14 @@ impl ValidateContacts {
         sqlx::raw_sql(settings).execute(&mut *transaction).await.map_err(JobError::retry)?;
         Ok(transaction)
     }
+}
+
+/// What came of a question.
+enum Answer {
+    /// What the provider says of the number, or why it says nothing.
+    Said(Result<Lookup, String>),
+    /// 403 or 404: of the number, or of us.
+    Closed(String),
 }
 
 /// There is no answer to a question.

@@ -39,13 +39,17 @@ pub enum LookupError {
     /// Too many requests; after this pause there may be one.
     #[error("Telnyx wants a pause of {0:?}")]
     Throttled(Duration),
+    /// There is none about this number, or none for us: 403 and 404 don't say which. One number's is its own; where all
+    /// numbers have it, it is ours.
+    #[error("Telnyx refuses us: {0}")]
+    Closed(String),
     /// There will be none for us, whatever the number: the credential, the account, the address.
     #[error("Telnyx refuses us: {0}")]
     Denied(String),
-    /// Not now: there is no connection, or an error in place of an answer. Nothing was looked up.
+    /// Not now: there is no connection, or it says that it can't serve. Nothing was looked up.
     #[error("Telnyx can't be asked: {0}")]
     Unavailable(String),
-    /// The answer did not come, or not whole: it may have been billed.
+    /// The answer did not come, or not whole, or an error came in its place from behind the look-up: it may have been billed.
     #[error("Telnyx's answer was lost: {0}")]
     Lost(String),
 }
@@ -137,9 +141,13 @@ async fn refusal(response: Response) -> LookupError {
     match status {
         StatusCode::TOO_MANY_REQUESTS => LookupError::Throttled(pause),
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => LookupError::Refused(said),
+        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => LookupError::Closed(said),
+        // Turned away before anything was done.
+        StatusCode::SERVICE_UNAVAILABLE => LookupError::Unavailable(said),
+        // 500, 502 and 504 say that something went wrong, not that it went wrong before the look-up was billed.
         StatusCode::REQUEST_TIMEOUT => LookupError::Lost(said),
-        _ if status.is_client_error() => LookupError::Denied(said),
-        _ => LookupError::Unavailable(said),
+        _ if status.is_server_error() => LookupError::Lost(said),
+        _ => LookupError::Denied(said),
     }
 }
 

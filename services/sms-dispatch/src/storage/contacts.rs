@@ -87,11 +87,35 @@ pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Conta
     sqlx::query_as(AssertSqlSafe(statement)).bind(id).fetch_optional(conn).await
 }
 
-/// Gives a contact other values.
-pub async fn update(conn: &mut PgConnection, id: i64, values: &Values) -> sqlx::Result<()> {
+/// The consent of whom nobody knows on what grounds they may be written to.
+pub const NO_CONSENT: &str = "unknown";
+
+/// Gives a contact, which is locked, other values. A consent that is taken back is remembered by phone, until a person says on
+/// what grounds there is one again.
+pub async fn update(
+    conn: &mut PgConnection,
+    contact: &Contact,
+    values: &Values,
+    actor: &str,
+) -> sqlx::Result<()> {
+    let id = contact.id;
+    if values.consent != contact.values.consent {
+        let statement = match values.consent == NO_CONSENT {
+            true => {
+                "insert into consent_withdrawals (phone_e164, withdrawn_by) values ($1, $2)
+                 on conflict (phone_e164) do nothing"
+            }
+            false => "delete from consent_withdrawals where phone_e164 = $1 and $2::text is not null",
+        };
+        sqlx::query(statement).bind(&contact.phone_e164).bind(actor).execute(&mut *conn).await?;
+    }
     sqlx::query(
         "update contacts set full_name = $2, address = $3, neighborhood = $4, municipality = $5, state_code = $6,
-                city = $7, status = $8, consent = $9, updated_at = now() where id = $1",
+                city = $7, status = $8, consent = $9, updated_at = now(),
+                -- What a person wrote is no guess.
+                state_guessed = case when state_code is not distinct from $6 then state_guessed end,
+                city_guessed = case when city is not distinct from $7 then city_guessed end
+         where id = $1",
     )
     .bind(id)
     .bind(&values.full_name)

@@ -35,15 +35,34 @@ const CHECKS: &[&str] = &[
      from (select i.*, (select count(*) from contact_changes t where t.import = i.number) as c
            from imports i where i.source_rows is not null and i.rolled_back_at is null) counted
      where updated <> c limit 20",
+    // Rolled back in another order than they wrote in, one import takes out what another stands on.
+    "select format('import %s changed contact %s, which is gone', h.import, h.contact_id)
+     from contact_changes h where not exists (select from contacts c where c.id = h.contact_id) limit 20",
     "select format('import %s has ended, and %s of its rows are still staged', i.number, count(*))
      from import_staged s join imports i on i.number = s.import where i.source_rows is not null group by i.number limit 20",
-    // A date that comes is applied when the counts are refreshed.
+    // Outside an import's turn: whoever is loaded is marked at its end at the latest. A date that comes is applied within a
+    // minute.
     "select format('contact %s is suppressed since %s and may still be written to', c.id, s.effective_at)
      from suppressions s join contacts c using (phone_e164)
-     where s.effective_at < now() - interval '1 hour' and c.opt_out_at is null limit 20",
+     where s.effective_at < now() - interval '5 minutes' and c.opt_out_at is null and not exists (
+         select from pg_locks where locktype = 'advisory' and objsubid = 1 and granted
+             and database = (select oid from pg_database where datname = current_database())
+             and objid = (hashtext(current_schema() || '.contact imports')::bigint & 4294967295)::oid) limit 20",
     "select format('contact %s is opted out, and no suppression of its phone is in effect', c.id)
      from contacts c where c.opt_out_at is not null and not exists (
          select from suppressions s where s.phone_e164 = c.phone_e164 and s.effective_at <= now()) limit 20",
+    "select format('contact %s has the consent %s, which was taken back', c.id, c.consent)
+     from consent_withdrawals w join contacts c using (phone_e164) where c.consent <> 'unknown' limit 20",
+    // Nothing is known of numbers that the plan doesn't have, but what a provider said.
+    "select format('contact %s has the operator %s, which is not the numbering plan''s', c.id, c.operator)
+     from contacts c left join lateral (
+         select * from (
+             select * from numbering_plan n where n.first_number <= substr(c.phone_e164, 4)::bigint
+             order by n.first_number desc limit 1) n
+         where n.last_number >= substr(c.phone_e164, 4)::bigint) p on true
+     where (c.operator is not null or c.is_mobile is not null)
+         and (c.operator is distinct from p.operator or c.is_mobile is distinct from p.is_mobile)
+         and not exists (select from phone_lookups l where l.phone_e164 = c.phone_e164) limit 20",
     "select format('contact %s has the operator %s, the provider said %s', c.id, c.operator, l.operator)
      from phone_lookups l join contacts c using (phone_e164) where l.operator <> c.operator limit 20",
 ];

@@ -186,6 +186,21 @@ pub async fn has_contacts<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<boo
     sqlx::query_scalar("select exists (select from contacts)").fetch_one(executor).await
 }
 
+/// Numbers an attempt that has the turn of imports: what it writes comes after all that attempts before it wrote.
+pub async fn number_turn(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query(
+        "update imports set last_turn = t.next,
+                first_turn = coalesce(first_turn, case when mode is null then t.next else number end)
+         from (select coalesce(max(greatest(number, last_turn)), 0) + 1 as next from imports
+               where mode in ('fast', 'merge')) t
+         where id = $1",
+    )
+    .bind(id)
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
 /// Decides how the import writes, once and for all its attempts.
 pub async fn begin(
     conn: &mut PgConnection,

@@ -41,20 +41,16 @@ pub async fn count<'e>(executor: impl PgExecutor<'e>, indexes: &[Index]) -> sqlx
 /// By this one the phones are unique; merging needs it, and no other.
 pub const PHONE: Index = Index { name: "contacts_phone", unique: true, on: "(phone_e164)" };
 
+/// The index of names' words, whose statistics know the common ones; and that of addresses.
+pub const NAME_WORDS: &str = "contacts_words_of_names";
+pub const ADDRESS_WORDS: &str = "contacts_words_of_addresses";
+
 /// All. By those of places a page is read in the order of the ids however the contacts of a place lie, and whoever opted out
 /// is found too: hence the id, and no condition ([ADR 12](../../../../docs/adr/0012-searches-cut-the-ids-into-windows.md)).
 /// Those that take longest to build come first: then two builders end together.
 pub const ALL: &[Index] = &[
-    Index {
-        name: "contacts_address_words",
-        unique: false,
-        on: "using gin (to_tsvector('simple', plain(address)))",
-    },
-    Index {
-        name: "contacts_name_words",
-        unique: false,
-        on: "using gin (to_tsvector('simple', plain(full_name)))",
-    },
+    Index { name: ADDRESS_WORDS, unique: false, on: "using gin (to_tsvector('simple', words(address)))" },
+    Index { name: NAME_WORDS, unique: false, on: "using gin (to_tsvector('simple', words(full_name)))" },
     PHONE,
     Index { name: "contacts_city", unique: false, on: "(city, status, id)" },
     Index { name: "contacts_municipality", unique: false, on: "(municipality, status, id)" },

@@ -2,14 +2,20 @@
 //!
 //! Rows of one import with one phone merge: the most complete one wins, the lowest source id among equals, and the
 //! others' filled fields complete it. A contact that an earlier import brought in takes what the new rows know, and
-//! keeps what they don't; and the spelling of its phone.
+//! keeps what they don't; and the spelling of its phone. State and city that no row knows are guessed by the LADA for
+//! contacts of this import alone: a guess counts for nothing beside what a row, a person or an earlier import says. A consent
+//! that a person took back is not returned by a file.
 
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
+
+use crate::domain::{State, ladas};
 
 /// The fields that make a row complete, and that others complete.
 pub const FIELDS: [&str; 6] = ["full_name", "address", "neighborhood", "municipality", "state_code", "city"];
 /// Fields that go with them, but count for nothing.
 pub const EXTRAS: [&str; 4] = ["phone_original", "is_mobile", "operator", "migrated_at"];
+/// Whether a field of them is what the LADA suggests: true or null.
+pub const GUESSES: [(&str, &str); 2] = [("state_guessed", "state_code"), ("city_guessed", "city")];
 
 /// What became of a batch of staged rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,12 +67,16 @@ pub async fn merge(
     .bind(to)
     .execute(&mut *conn)
     .await?;
+    let guesses: Vec<_> = ladas::all().collect();
     let (rows, created, updated, unchanged, merged) =
         sqlx::query_as::<_, (i64, i64, i64, i64, i64)>(AssertSqlSafe(statement()))
             .bind(import)
             .bind(after)
             .bind(to)
             .bind(consent)
+            .bind(guesses.iter().map(|(lada, _)| lada.to_string()).collect::<Vec<_>>())
+            .bind(guesses.iter().map(|(_, info)| info.state.map(State::code)).collect::<Vec<_>>())
+            .bind(guesses.iter().map(|(_, info)| info.city).collect::<Vec<_>>())
             .fetch_one(conn)
             .await?;
     Ok(Merged { rows, created, updated, unchanged, merged })
@@ -96,7 +106,29 @@ fn statement() -> String {
         "operator" | "is_mobile" => format!("coalesce(l.{field}, s.{field}) as {field}"),
         field => format!("s.{field}"),
     });
-    let of_merged = list(&|field| format!("m.{field}"));
+    let of_contact = list(&|field| match GUESSES.iter().find(|(_, guessed)| *guessed == field) {
+        Some((flag, _)) => format!("case when {flag} then null else {field} end as {field}"),
+        None => field.to_owned(),
+    });
+    // No city of another state than the rows name.
+    let guess = |field: &str| match field {
+        "city" => "case when coalesce(m.state_code, g.state_code) = g.state_code then g.city end".to_owned(),
+        field => format!("g.{field}"),
+    };
+    let completed_by_guess = list(&|field| match GUESSES.iter().any(|(_, guessed)| *guessed == field) {
+        true => format!("coalesce(m.{field}, {}) as {field}", guess(field)),
+        false => format!("m.{field}"),
+    });
+    let flags = GUESSES.map(|(flag, _)| flag).join(", ");
+    let guessed = GUESSES
+        .map(|(flag, field)| {
+            format!("nullif(m.{field} is null and {} is not null, false) as {flag}", guess(field))
+        })
+        .join(", ");
+    let set_flags = GUESSES.map(|(flag, _)| format!("{flag} = m.{flag}")).join(", ");
+    let kept_flags = GUESSES
+        .map(|(flag, field)| format!("case when m.{field} is null then t.{flag} end as {flag}"))
+        .join(", ");
     let set_merged = list(&|field| format!("{field} = m.{field}"));
     // One phone has many spellings, none better than the other: the first stays, so that parts of a file, imported again,
     // don't rewrite each other's.
@@ -113,8 +145,9 @@ fn statement() -> String {
         .collect::<Vec<_>>()
         .join(" or ");
     let image = |of: &str| {
-        let fields =
-            all.iter().map(|field| format!("'{field}', {of}.{field}")).collect::<Vec<_>>().join(", ");
+        let flags = GUESSES.iter().map(|(flag, _)| flag);
+        let fields = all.iter().chain(flags).map(|field| format!("'{field}', {of}.{field}"));
+        let fields = fields.collect::<Vec<_>>().join(", ");
         format!("'is_valid', {of}.is_valid, 'status', {of}.status, 'consent', {of}.consent, {fields}")
     };
     let (before, after) = (image("t"), image("c"));
@@ -130,7 +163,7 @@ fn statement() -> String {
          candidates as (
              select phone_e164, lada, source_id, is_valid, {columns} from staged
              union all
-             select phone_e164, lada, source_id, is_valid, {columns} from there where import = $1),
+             select phone_e164, lada, source_id, is_valid, {of_contact} from there where import = $1),
          ranked as materialized (
              select *, count(*) over (partition by phone_e164) as rivals,
                     row_number() over by_merit as rank, first_value(source_id) over by_merit as winner
@@ -141,34 +174,46 @@ fn statement() -> String {
              union all
              select phone_e164, min(lada), min(winner), bool_or(is_valid), {first_filled}
              from ranked where rivals > 1 group by phone_e164),
+         -- Of this import: a gap that no row fills is filled by the LADA.
+         full_ones as (
+             select m.phone_e164, m.lada, m.source_id, m.is_valid, {completed_by_guess}, {guessed}
+             from merged m left join unnest($5::text[], $6::text[], $7::text[]) g (lada, state_code, city) using (lada)),
          losers as (
              insert into contact_merges (import, source_id, phone_e164, into_source_id)
              select $1, source_id, phone_e164, winner from ranked where rank > 1 returning 1),
          created as (
-             insert into contacts (phone_e164, lada, source_id, is_valid, {columns}, import, status, consent)
-             select m.phone_e164, m.lada, m.source_id, m.is_valid, {of_merged}, $1,
-                    case when m.is_valid then 'ACTIVE' else 'INVALID' end, $4
-             from merged m where not exists (select from there t where t.phone_e164 = m.phone_e164)
+             insert into contacts (phone_e164, lada, source_id, is_valid, {columns}, {flags}, import, status, consent,
+                                   opt_out_at)
+             select m.phone_e164, m.lada, m.source_id, m.is_valid, {columns}, {flags}, $1,
+                    case when m.is_valid then 'ACTIVE' else 'INVALID' end,
+                    case when exists (select from consent_withdrawals w where w.phone_e164 = m.phone_e164)
+                         then 'unknown' else $4 end,
+                    (select min(s.effective_at) from suppressions s
+                     where s.phone_e164 = m.phone_e164 and s.effective_at <= now())
+             from full_ones m where not exists (select from there t where t.phone_e164 = m.phone_e164)
              order by m.source_id
              returning 1),
          -- Of this import: the contact is what its rows come to.
          own as (
              update contacts c set source_id = m.source_id, is_valid = m.is_valid,
-                    status = case when m.is_valid then 'ACTIVE' else 'INVALID' end, {set_merged}
-             from merged m join there t using (phone_e164)
+                    status = case when m.is_valid then 'ACTIVE' else 'INVALID' end, {set_merged}, {set_flags}
+             from full_ones m join there t using (phone_e164)
              where c.ctid = t.at and t.import = $1
              returning 1),
          changed as (
-             select t.at, t.id, m.is_valid as still_valid, {completed},
+             select t.at, t.id, m.is_valid as still_valid, {completed}, {kept_flags}, m.consent,
                     jsonb_build_object({before}) as before
-             from merged m join there t using (phone_e164)
+             from (
+                 select m.*, case when w.phone_e164 is null then $4 else 'unknown' end as consent
+                 from merged m left join consent_withdrawals w using (phone_e164)) m
+             join there t using (phone_e164)
              where t.import <> $1 and ({completed_differ} or (t.is_valid and not m.is_valid)
-                 or (t.consent = 'unknown' and $4 <> 'unknown'))),
+                 or (t.consent = 'unknown' and m.consent <> 'unknown'))),
          updated as (
              update contacts c set is_valid = c.is_valid and m.still_valid,
                     status = case when c.status = 'ACTIVE' and not m.still_valid then 'INVALID' else c.status end,
-                    consent = case when c.consent = 'unknown' then $4 else c.consent end,
-                    updated_at = now(), {set_merged}
+                    consent = case when c.consent = 'unknown' then m.consent else c.consent end,
+                    updated_at = now(), {set_merged}, {set_flags}
              from changed m where c.ctid = m.at
              returning c.id, m.before, jsonb_build_object({after}) as after),
          remembered as (

@@ -2,7 +2,7 @@
 
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 
-use crate::domain::numbering_plan::{NumberingPlan, Range};
+use crate::domain::numbering_plan::{NumberingPlan, Range, Span};
 
 /// The plan; an empty one where none was imported.
 ///
@@ -40,20 +40,44 @@ pub async fn replace(conn: &mut PgConnection, plan: &NumberingPlan) -> sqlx::Res
     .map(drop)
 }
 
-/// Brings contacts up to the plan's ranges that begin between two numbers, but those whose phone a provider knew. Returns the number of contacts that changed.
-pub async fn apply(conn: &mut PgConnection, first: u64, last: u64) -> sqlx::Result<u64> {
+/// Brings contacts up to some of the plan's spans, a range or what lies between two: there nothing is known any more. What a
+/// provider said of a phone stands above the plan. Returns the number of contacts that changed.
+pub async fn apply(conn: &mut PgConnection, spans: &[Span<'_>]) -> sqlx::Result<u64> {
     let done = sqlx::query(
-        "update contacts c set is_mobile = p.is_mobile, operator = p.operator, updated_at = now()
-         from numbering_plan p
-         where c.phone_e164 between '+52' || p.first_number and '+52' || p.last_number
-             and p.first_number between $1 and $2
-             and (c.is_mobile is distinct from p.is_mobile or c.operator is distinct from p.operator)
-             and not exists (
-                 select from phone_lookups l
-                 where l.phone_e164 = c.phone_e164 and (l.operator is not null or l.is_mobile is not null))",
+        "with spans as materialized (
+             select '+52' || first as first, '+52' || last as last, is_mobile, operator
+             from unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::text[]) s (first, last, is_mobile, operator)),
+         differ as materialized (
+             select c.id, c.phone_e164, s.is_mobile, s.operator
+             from spans s join contacts c on c.phone_e164 between s.first and s.last
+             where c.is_mobile is distinct from s.is_mobile or c.operator is distinct from s.operator),
+         right_ones as (
+             select d.id, coalesce(l.is_mobile, d.is_mobile) as is_mobile, coalesce(l.operator, d.operator) as operator
+             from differ d left join phone_lookups l using (phone_e164))
+         update contacts c set is_mobile = r.is_mobile, operator = r.operator, updated_at = now()
+         from right_ones r
+         where c.id = r.id and (c.is_mobile is distinct from r.is_mobile or c.operator is distinct from r.operator)",
     )
-    .bind(number(first))
-    .bind(number(last))
+    .bind(spans.iter().map(|span| number(span.first)).collect::<Vec<_>>())
+    .bind(spans.iter().map(|span| number(span.last)).collect::<Vec<_>>())
+    .bind(spans.iter().map(|span| span.range.map(|range| range.is_mobile)).collect::<Vec<_>>())
+    .bind(spans.iter().map(|span| span.range.map(|range| range.operator.as_str())).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Brings the rows that imports have staged and not merged yet up to the plan: they were read beside the old one.
+pub async fn apply_to_staged(conn: &mut PgConnection) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "update import_staged s set is_mobile = p.is_mobile, operator = p.operator
+         from import_staged t left join lateral (
+             select * from (
+                 select * from numbering_plan n where n.first_number <= substr(t.phone_e164, 4)::bigint
+                 order by n.first_number desc limit 1) n
+             where n.last_number >= substr(t.phone_e164, 4)::bigint) p on true
+         where s.ctid = t.ctid and (s.is_mobile is distinct from p.is_mobile or s.operator is distinct from p.operator)",
+    )
     .execute(conn)
     .await?;
     Ok(done.rows_affected())

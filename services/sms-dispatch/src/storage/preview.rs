@@ -11,7 +11,7 @@ use sea_orm::sqlx::{self, PgConnection, Postgres, QueryBuilder, Row as _};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::segment_sql::{Over, push_of_cube, push_rest};
+use super::segment_sql::{Look, Over, push_not_suppressed, push_of_cube, push_rest};
 use crate::domain::segment::Segment;
 
 /// Contacts that a preview shows.
@@ -87,6 +87,7 @@ pub async fn preview(
         Count::Contacts => {
             query.push("select state_code, count(*)::bigint as contacts from contacts where true");
             push_all(&mut query, segment, now);
+            push_not_suppressed(&mut query, Look::OneByOne);
             query.push(" group by 1");
         }
         Count::Estimate => push_estimate(&mut query, segment, now),
@@ -117,7 +118,8 @@ fn decode<T: DeserializeOwned>(value: Value) -> sqlx::Result<T> {
     serde_json::from_value(value).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-/// Whether looking at all rows of the segment is cheap.
+/// Whether looking at all rows of the segment is cheap. Each row's look at the suppressions is not reckoned: it is a few
+/// microseconds, and the planner, which expects each from the disk, would take small segments for costly ones.
 async fn is_cheap(conn: &mut PgConnection, segment: &Segment, now: DateTime<Utc>) -> sqlx::Result<bool> {
     let mut query = QueryBuilder::new("explain (format json) select state_code from contacts where true");
     push_all(&mut query, segment, now);
@@ -147,8 +149,9 @@ fn push_drawn(query: &mut QueryBuilder<Postgres>, segment: &Segment, now: DateTi
         "drawn as (select distinct on (id) {EXAMPLE} from phones cross join lateral (select * from ("
     ));
     query.push("select * from contacts where phone_e164 >= prefix || rest and phone_e164 < prefix || ':'");
-    query.push(" order by phone_e164 limit ").push_bind(WALK).push(") next where true");
+    query.push(" order by phone_e164 limit ").push_bind(WALK).push(") contacts where true");
     push_all(query, segment, now);
+    push_not_suppressed(query, Look::OneByOne);
     query.push(" order by phone_e164 limit 1) hit)");
 }
 
@@ -167,6 +170,7 @@ async fn search_sample(
     }
     query.push(" where true");
     push_all(&mut query, segment, now);
+    push_not_suppressed(&mut query, Look::OneByOne);
     query.push(format!(" order by random() limit {SHOWN}) shown"));
     decode(query.build().persistent(false).fetch_one(conn).await?.try_get(0)?)
 }
@@ -184,7 +188,7 @@ fn push_cube(query: &mut QueryBuilder<Postgres>, segment: &Segment, key: &str) {
 }
 
 /// Of what the cube counts in a state, the share that meets the other conditions in some pages; a state of which no row was
-/// seen there has the share of all.
+/// seen there has the share of all. A share doesn't notice who is suppressed and not marked yet: they are not asked about.
 fn push_estimate(query: &mut QueryBuilder<Postgres>, segment: &Segment, now: DateTime<Utc>) {
     query.push("with seen as materialized (select state_code, coalesce(true");
     push_rest(query, segment, now);

@@ -12,7 +12,10 @@
 use sea_orm::sqlx::{self, Acquire as _, PgConnection, Postgres, QueryBuilder, Row as _};
 use serde_json::Value;
 
-use super::contacts::{COLUMNS, Contact};
+use super::{
+    contacts::{COLUMNS, Contact},
+    indexes,
+};
 use crate::domain::{
     search::{self, PhoneQuery},
     segment::Status,
@@ -49,7 +52,7 @@ impl Filter {
         for (column, words) in [("full_name", &self.name), ("address", &self.address)] {
             if let Some(words) = words {
                 query.push(format!(
-                    " and to_tsvector('simple', plain(c.{column})) @@ to_tsquery('simple', plain("
+                    " and to_tsvector('simple', words(c.{column})) @@ to_tsquery('simple', plain("
                 ));
                 query.push_bind(words.clone()).push("))");
             }
@@ -95,7 +98,7 @@ pub async fn page(
         .await?;
     let mut filter = filter.clone();
     for (index, words) in
-        [("contacts_name_words", &mut filter.name), ("contacts_address_words", &mut filter.address)]
+        [(indexes::NAME_WORDS, &mut filter.name), (indexes::ADDRESS_WORDS, &mut filter.address)]
     {
         if let Some(words) = words
             && let Some(begun) = words.strip_suffix(search::BEGUN)

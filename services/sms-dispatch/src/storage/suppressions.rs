@@ -1,9 +1,16 @@
 //! Who must not be written to, by phone.
 
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow};
+use futures::TryStreamExt as _;
+use sea_orm::sqlx::{
+    self, Connection as _, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow,
+};
 
-use crate::domain::suppression::Cause;
+use super::indexes;
+use crate::{
+    domain::{Phone, suppression::Cause},
+    import::set_aside::SetAside,
+};
 
 /// Suppressions a transaction.
 const BATCH: i64 = 10_000;
@@ -43,6 +50,77 @@ pub async fn apply(pool: &PgPool) -> sqlx::Result<u64> {
             None => return Ok(changed),
         }
     }
+}
+
+/// Marks those contacts whose suppressions came into effect after `since`; gives until when it looked. None where the contacts
+/// have no index of phones, as during a load into an empty table: whoever is loaded is marked at its end, and no segment has
+/// them until then.
+pub async fn apply_since(pool: &PgPool, since: DateTime<Utc>) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let mut conn = pool.acquire().await?;
+    if !indexes::there(&mut *conn).await?.iter().any(|name| name == indexes::PHONE.name) {
+        return Ok(None);
+    }
+    let until = now(&mut conn).await?;
+    let mut after = String::new();
+    loop {
+        let mut transaction = conn.begin().await?;
+        turn(&mut transaction).await?;
+        let last: Option<String> = sqlx::query_scalar(
+            "with due as materialized (
+                 select distinct phone_e164 from suppressions
+                 where effective_at > $1 and effective_at <= $2 and phone_e164 > $3 order by phone_e164 limit $4),
+             there as materialized (
+                 select c.id, c.phone_e164 from due d cross join lateral (
+                     select id, phone_e164, opt_out_at from contacts c where c.phone_e164 = d.phone_e164 offset 0) c
+                 where c.opt_out_at is null),
+             marked as (
+                 update contacts c set updated_at = now(), opt_out_at = (
+                     select min(s.effective_at) from suppressions s
+                     where s.phone_e164 = t.phone_e164 and s.effective_at <= now())
+                 from there t where c.id = t.id)
+             select max(phone_e164) from due",
+        )
+        .bind(since)
+        .bind(until)
+        .bind(&after)
+        .bind(BATCH)
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        match last {
+            Some(last) => after = last,
+            None => return Ok(Some(until)),
+        }
+    }
+}
+
+/// Marks all contacts whose suppression is in effect in one pass over them, in the caller's transaction: for a restore, which
+/// has put the indexes away and must not let anybody see contacts that are not marked.
+pub async fn apply_to_all(conn: &mut PgConnection) -> sqlx::Result<u64> {
+    let marked = sqlx::query(
+        "update contacts c set opt_out_at = s.since, updated_at = now()
+         from (select phone_e164, min(effective_at) as since from suppressions where effective_at <= now() group by 1) s
+         where s.phone_e164 = c.phone_e164 and c.opt_out_at is null",
+    )
+    .execute(conn)
+    .await?;
+    Ok(marked.rows_affected())
+}
+
+/// The phones whose suppression is in effect or whose consent was taken back, for a load.
+pub async fn set_aside(pool: &PgPool) -> sqlx::Result<SetAside> {
+    let mut transaction = pool.begin().await?;
+    sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *transaction).await?;
+    let all = "select phone_e164 from suppressions where effective_at <= now()
+               union all select phone_e164 from consent_withdrawals";
+    let mut rows = sqlx::query_scalar::<_, String>(all).fetch(&mut *transaction);
+    let mut set = SetAside::default();
+    while let Some(phone) = rows.try_next().await? {
+        if let Some(phone) = Phone::from_e164(&phone) {
+            set.insert(phone);
+        }
+    }
+    Ok(set)
 }
 
 /// One suppression.

@@ -7,7 +7,7 @@ use sea_orm::sqlx::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::segment_sql::{Over, push_of_cube, push_rest};
+use super::segment_sql::{Look, Over, push_not_suppressed, push_of_cube, push_rest};
 use crate::domain::segment::Segment;
 
 /// A validation's row.
@@ -91,7 +91,7 @@ pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> sqlx::Resu
 /// How many contacts it has to ask about, up to its budget.
 pub async fn count(conn: &mut PgConnection, validation: &Validation) -> sqlx::Result<i64> {
     let mut query = QueryBuilder::new("select count(*) from (select from contacts where true");
-    push_due(&mut query, validation);
+    push_due(&mut query, validation, Look::Planned);
     query.push(" limit ").push_bind(validation.budget).push(") due");
     query.build_query_scalar().persistent(false).fetch_one(conn).await
 }
@@ -105,15 +105,16 @@ pub async fn next(
 ) -> sqlx::Result<Vec<(i64, String)>> {
     let mut query = QueryBuilder::new("select id, phone_e164 from contacts where id > ");
     query.push_bind(after);
-    push_due(&mut query, validation);
+    push_due(&mut query, validation, Look::OneByOne);
     query.push(" order by id limit ").push_bind(limit);
     query.build_query_as().persistent(false).fetch_all(conn).await
 }
 
 /// Its filter as of when it was made, without whom the provider was asked about lately.
-fn push_due(query: &mut QueryBuilder<Postgres>, validation: &Validation) {
+fn push_due(query: &mut QueryBuilder<Postgres>, validation: &Validation, look: Look) {
     push_of_cube(query, &validation.filter, Over::Contacts);
     push_rest(query, &validation.filter, validation.created_at);
+    push_not_suppressed(query, look);
     query
         .push(" and not exists (select from phone_lookups l where l.phone_e164 = contacts.phone_e164 and l.looked_up_at >= ")
         .push_bind(validation.fresh_since)

@@ -215,3 +215,50 @@ async fn audience(
     ensure!(ids == all, "{segment:?} has {} members, found are {}", all.len(), ids.len());
     Ok(())
 }
+
+/// Between a contact's coming and its mark: an import, or a restore, is under way.
+#[tokio::test]
+async fn who_is_suppressed_is_in_no_segment_before_the_mark() -> Result<()> {
+    let (namespace, database) = super::database("segmentsout").await?;
+    let pool = &database.pool;
+    let now = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+    let mut rng = StdRng::seed_from_u64(7);
+    let person = |rng: &mut StdRng, id| Person { opted_out: false, ..person(rng, id, now) };
+    let people: Vec<Person> = (1..=200).map(|id| person(&mut rng, id)).collect();
+    store(pool, &people).await?;
+    sqlx::query(
+        "insert into suppressions (phone_e164, reason, effective_at, source)
+         select phone_e164, 'opt_out', now() + make_interval(days => case when id % 2 = 0 then -1 else 30 end), 'sms'
+         from contacts where id > 20",
+    )
+    .execute(pool)
+    .await?;
+    let out = |id: i64| id > 20 && id % 2 == 0;
+    let mut conn = pool.acquire().await?;
+    let mut costly = pool.acquire().await?;
+    sqlx::raw_sql("set seq_page_cost = 10000; set random_page_cost = 10000").execute(&mut *costly).await?;
+    for number in 0..40 {
+        let segment = segment(&mut rng, now);
+        let expected: Vec<&Person> =
+            people.iter().filter(|person| !out(person.id) && belongs(person, &segment, now)).collect();
+        audience(&mut conn, &segment, now, &expected).await?;
+        for conn in [&mut conn, &mut costly] {
+            let told = preview::preview(conn, &segment, now).await?;
+            let shown: Vec<i64> = told.sample.iter().map(|example| example.id).collect();
+            ensure!(
+                shown.iter().all(|id| expected.iter().any(|person| person.id == *id)),
+                "number {number}: {shown:?} are shown of {segment:?}"
+            );
+            // What the cube counts is as of its refresh; what is counted now is right now.
+            let counted: i64 = told.by_state.values().sum();
+            let is_counted_now = told.exact && !segment.is_of_the_cube();
+            ensure!(
+                !is_counted_now || counted == expected.len() as i64,
+                "number {number}: {counted} counted"
+            );
+        }
+    }
+    drop((conn, costly));
+    database.pool.close().await;
+    namespace.cleanup().await
+}

@@ -100,11 +100,11 @@ async fn what_a_csv_file_lacks_is_named() -> Result<()> {
     let world = World::new("smscsv").await?;
     let file = world.write("contactos.csv", "apellido,correo\nx,y\n")?;
     for (pairs, told) in [
-        (&[][..], "no column of phones among [\"apellido\", \"correo\"]"),
-        (&[("phone", "Celular")][..], "no column \"Celular\" for phone"),
+        (&[][..], "no tiene una columna de teléfonos entre [\"apellido\", \"correo\"]"),
+        (&[("phone", "Celular")][..], "no tiene la columna \"Celular\" para phone"),
         (
             &[("phone", "correo"), ("sexo", "x")][..],
-            "the mapping names [\"sexo\"], expected some of [\"phone\"",
+            "El mapping nombra [\"sexo\"]; se espera alguno de [\"phone\"",
         ),
     ] {
         let refused = world.refused(&Wish { mapping: mapping(pairs), ..wish(&file) }).await?;
@@ -136,7 +136,11 @@ async fn accents_of_windows_are_read_and_what_cannot_be_is_told() -> Result<()> 
 
     let open = format!("numero,nombre\n6121004701,\"ANA\n{}", "6121004702,BERTA\n".repeat(100_000));
     let said = world.refused(&wish(&world.write("abierto.csv", open)?)).await?;
-    ensure!(said.contains("is there a quote that is not closed?"), "{said}");
+    ensure!(said.contains("¿hay comillas sin cerrar?"), "{said}");
+    // Nor does one swallow what follows in a short file.
+    let open = "numero,nombre\n6121004701,ANA\n6121004702,\"BERTA\n6121004703,CARLA\n6121004704,DIANA\n";
+    let said = world.refused(&wish(&world.write("corto.csv", open)?)).await?;
+    ensure!(said.contains("La fila de la línea 3 tiene comillas sin cerrar"), "{said}");
     let wide: Vec<u8> = "\u{feff}numero\n6121004701\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let said = world.refused(&wish(&world.write("ancho.csv", wide)?)).await?;
     ensure!(said.contains("UTF-16"), "{said}");

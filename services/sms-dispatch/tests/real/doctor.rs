@@ -69,7 +69,25 @@ const WRONGS: &[(&str, &str, &str)] = &[
         "import 1 has ended, and 1 of its rows are still staged",
     ),
     (
-        "insert into suppressions values ('+526121004701', 'opt_out', now() - interval '1 hour', 'sms')",
+        "insert into contact_changes values (2, 999999, '{}', '{}');
+         update imports set updated = updated + 1, source_rows = source_rows + 1 where number = 2",
+        "delete from contact_changes where contact_id = 999999;
+         update imports set updated = updated - 1, source_rows = source_rows - 1 where number = 2",
+        "import 2 changed contact 999999, which is gone",
+    ),
+    (
+        "insert into consent_withdrawals values ('+526121004701', 'ana');
+         update contacts set consent = 'contrato' where source_id = 1",
+        "delete from consent_withdrawals; update contacts set consent = 'unknown' where source_id = 1",
+        "has the consent contrato, which was taken back",
+    ),
+    (
+        "update contacts set operator = 'TELCEL', is_mobile = true where source_id = 1",
+        "update contacts set operator = null, is_mobile = null where source_id = 1",
+        "has the operator TELCEL, which is not the numbering plan's",
+    ),
+    (
+        "insert into suppressions values ('+526121004701', 'opt_out', now() - interval '10 minutes', 'sms')",
         "delete from suppressions",
         "and may still be written to",
     ),

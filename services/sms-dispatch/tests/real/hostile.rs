@@ -26,9 +26,9 @@ async fn what_is_no_database_of_numbers_is_refused_and_leaves_nothing() -> Resul
     let cases = [
         (world.path("gone.db"), "gone.db can't be opened"),
         (world.folder.path().to_owned(), "can't be read: Is a directory"),
-        (world.write("noise.db", noise)?, "no column of phones"),
-        (world.write("empty.db", "")?, "empty.db is empty"),
-        (world.write("blank.csv", "\n\n\n")?, "blank.csv is empty"),
+        (world.write("noise.db", noise)?, "no tiene una columna de teléfonos"),
+        (world.write("empty.db", "")?, "El archivo está vacío"),
+        (world.write("blank.csv", "\n\n\n")?, "El archivo está vacío"),
         (world.write("header.db", "SQLite format 3\0")?, "header.db"),
         (world.write("short.db", &bytes[..5_000])?, "short.db"),
         (database("other.db", "create table telefonos (numero text)")?, "other.db has no table numeros"),

@@ -2,11 +2,14 @@
 
 mod attempts;
 mod backup;
+mod cases;
 mod csv;
 mod doctor;
 mod dry_run;
 mod generated;
+mod guesses;
 mod hostile;
+mod lookups;
 mod merging;
 mod picture;
 mod plan;
@@ -14,4 +17,5 @@ mod property;
 mod resume;
 mod rollback;
 mod source;
+mod suppressed;
 mod world;

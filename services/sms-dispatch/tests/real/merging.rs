@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use rusqlite::types::Value;
 use sea_orm::sqlx;
 use serde_json::json;
-use sms_dispatch::commands::import::Wish;
+use sms_dispatch::{commands::import::Wish, storage::contacts};
 
 use crate::{
     picture::{self, ALL},
@@ -266,4 +266,54 @@ async fn a_basis_of_consent_is_never_lost_and_never_replaced() -> Result<()> {
     ensure!(audit.len() == 8, "{audit:?}");
     ensure!(audit[2..4] == ["test import_started contrato", "test import_ended completed"], "{audit:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_consent_that_was_taken_back_is_not_returned_by_a_file() -> Result<()> {
+    let world = World::new("smswithdrawn").await?;
+    let rows = [Row::new(1, "6121004701").nombre("ANA"), Row::new(2, "6121004702")];
+    let file = numeros(&world, "a.db", &rows)?;
+    let with = |consent: &str| Wish { consent: Some(consent.to_owned()), ..wish(&file) };
+    let first = world.import_as(&with("contrato")).await?;
+    let say = async |consent: &str| -> Result<()> {
+        let mut transaction = world.pool.begin().await?;
+        let id = sqlx::query_scalar("select id from contacts where phone_e164 = '+526121004701'")
+            .fetch_one(&mut *transaction)
+            .await?;
+        let contact = contacts::lock(&mut transaction, id).await?.context("a contact")?;
+        let values = contacts::Values { consent: consent.to_owned(), ..contact.values.clone() };
+        contacts::update(&mut transaction, &contact, &values, "ana").await?;
+        Ok(transaction.commit().await?)
+    };
+    let consents = async || -> Result<String> {
+        let query = "select string_agg(consent, ',' order by phone_e164) from contacts";
+        Ok(sqlx::query_scalar(query).fetch_one(&world.pool).await?)
+    };
+    let dump = world.path("sms.dump").display().to_string();
+    let (status, _, said) = world.run(&["contacts", "backup", &dump]).await?;
+    ensure!(status.success(), "{said}");
+    say("unknown").await?;
+    ensure!(consents().await? == "unknown,contrato");
+    // Not into a table that has the contact.
+    let again = world.import_as(&with("evento")).await?;
+    ensure!(consents().await? == "unknown,contrato", "an import returned it: {}", consents().await?);
+    // Nor into one from which it went: loaded as it is, and merged.
+    world.roll_back(&again).await?;
+    world.roll_back(&first).await?;
+    let first = world.import_as(&with("contrato")).await?;
+    ensure!(consents().await? == "unknown,contrato", "a load returned it: {}", consents().await?);
+    world.roll_back(&first).await?;
+    world.import(&numeros(&world, "lone.db", &[Row::new(1, "8009998877")])?).await?;
+    world.import_as(&with("contrato")).await?;
+    ensure!(consents().await? == "unknown,contrato,unknown", "a merge returned it: {}", consents().await?);
+    // Nor does a backup of before.
+    let (status, _, said) = world.run(&["contacts", "restore", &dump]).await?;
+    ensure!(status.success(), "{said}");
+    ensure!(consents().await? == "unknown,contrato", "a restore returned it: {}", consents().await?);
+    world.is_sound().await?;
+    // A person's word does.
+    say("llamada").await?;
+    world.import_as(&with("contrato")).await?;
+    ensure!(consents().await? == "llamada,contrato");
+    world.is_sound().await
 }

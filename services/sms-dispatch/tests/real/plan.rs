@@ -80,3 +80,59 @@ async fn mobile_and_operator_before_and_after() -> Result<()> {
     ensure!(world.count("select count(*) from numbering_plan").await? == 3, "the plan in place is gone");
     world.is_sound().await
 }
+
+#[tokio::test]
+async fn nothing_is_known_of_numbers_that_a_new_plan_withdraws() -> Result<()> {
+    let world = World::new("smsplan").await?;
+    let rows: Vec<Row> = [5, 15, 25, 35].map(|id| Row::new(id, format!("61210047{id:02}"))).into();
+    world.import(&numeros(&world, "a.db", &rows)?).await?;
+    plan(&world, "pnn.csv", "612,6121004700,6121004739,40,CPP,TELCEL,\n").await?;
+    ensure!(kinds(&world).await? == ["05m TELCEL", "15m TELCEL", "25m TELCEL", "35m TELCEL"]);
+    // A provider knows of one, whose operator alone.
+    world
+        .execute(
+            "insert into phone_lookups (phone_e164, provider, operator, validation)
+                 values ('+526121004725', 'telnyx', 'AT&T', gen_random_uuid());
+             update contacts set operator = 'AT&T' where phone_e164 = '+526121004725'",
+        )
+        .await?;
+    // Before, between and after what is left.
+    let told = plan(&world, "pnn2.csv", "612,6121004710,6121004719,10,FIJO,TELMEX,\n").await?;
+    ensure!(told == "1 ranges; 4 contacts brought up to date\n", "{told}");
+    let found = kinds(&world).await?;
+    ensure!(found == ["05?", "15f TELMEX", "25? AT&T", "35?"], "{found:?}");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn a_plan_waits_for_its_turn_and_reaches_what_is_staged() -> Result<()> {
+    let world = World::new("smsplan").await?;
+    plan(&world, "pnn.csv", "612,6121004700,6121004799,40,CPP,TELCEL,\n").await?;
+    world.import(&numeros(&world, "lone.db", &[Row::new(1, "8009998877")])?).await?;
+    let rows: Vec<Row> = (0..50).map(|id| Row::new(id + 1, format!("61210047{id:02}"))).collect();
+    let file = numeros(&world, "a.db", &rows)?.display().to_string();
+    // It dies with its rows staged, as the old plan has them.
+    let command = world.command(&["import", &file])?;
+    let (status, _) = command.env("FAILPOINTS", "batch-committed=1*return").run().await?;
+    ensure!(!status.success() && world.count("select count(*) from import_staged").await? == 50);
+
+    let mut turn = world.pool.acquire().await?;
+    let lock = "select pg_advisory_lock(hashtext(current_schema() || '.contact imports'))";
+    sqlx::query(lock).execute(&mut *turn).await?;
+    let new = world.write("pnn2.csv", format!("{HEADER}612,6121004700,6121004724,25,FIJO,TELMEX,\n"))?;
+    let new = new.display().to_string();
+    let (status, _, said) = world.run(&["numbering-plan", "import", &new]).await?;
+    ensure!(!status.success() && said.contains("an import or a rollback runs"), "{said}");
+    turn.close().await?;
+    let (status, _, said) = world.run(&["numbering-plan", "import", &new]).await?;
+    ensure!(status.success(), "{said}");
+
+    let (status, _, said) = world.run(&["import", &file]).await?;
+    ensure!(status.success(), "{said}");
+    let old = "select count(*) from contacts where operator = 'TELCEL'";
+    ensure!(world.count(old).await? == 0, "contacts have the old plan's operator");
+    ensure!(
+        world.count("select count(*) from contacts where operator = 'TELMEX' and not is_mobile").await? == 25
+    );
+    world.is_sound().await
+}

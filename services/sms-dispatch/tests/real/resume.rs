@@ -182,3 +182,24 @@ async fn what_a_cancelled_import_left_can_be_taken_out() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn an_import_goes_on_with_no_other_consent_basis() -> Result<()> {
+    let world = World::new("smsbasis").await?;
+    let file = generate(&world, "a.db", 3_000, 1)?.display().to_string();
+    let command = ["import", &file, "--batch-size", "1000"];
+    let with = |basis: &'static str| [&command[..], &["--consent-basis", basis]].concat();
+    let first = world.command(&with("contrato"))?.env("FAILPOINTS", "batch-committed=1*return").run().await?;
+    ensure!(!first.0.success());
+    let (status, _, said) = world.run(&with("evento")).await?;
+    ensure!(!status.success(), "it went on with the other basis");
+    ensure!(said.contains("goes on with the consent basis \"contrato\", not \"evento\""), "{said}");
+    let other = "select count(*) from contacts where consent <> 'contrato'";
+    // Who says nothing of it goes on, and so does who says the same.
+    let second = world.command(&command)?.env("FAILPOINTS", "batch-committed=1*return").run().await?;
+    ensure!(!second.0.success());
+    let (status, _, said) = world.run(&with("contrato")).await?;
+    ensure!(status.success(), "{said}");
+    ensure!(world.count("select count(*) from imports").await? == 1 && world.count(other).await? == 0);
+    world.is_sound().await
+}

@@ -8,7 +8,7 @@ use stack::platform::answer;
 /// now and then a word only begun.
 pub async fn by_name(arena: &Arena) -> Result<()> {
     let mut terms: Vec<String> = sqlx::query_scalar(
-        "select word from (select unnest(tsvector_to_array(to_tsvector('simple', plain(full_name)))) as word
+        "select word from (select unnest(tsvector_to_array(to_tsvector('simple', words(full_name)))) as word
                            from contacts tablesample system (10)) words
          group by word order by count(*) desc limit 10",
     )

@@ -1,7 +1,5 @@
 use sea_orm_migration::prelude::*;
 
-use crate::storage::indexes;
-
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
@@ -10,9 +8,6 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let conn = manager.get_connection();
         conn.execute_unprepared(UP).await?;
-        for index in indexes::ALL {
-            conn.execute_unprepared(&index.create()).await?;
-        }
         conn.execute_unprepared(VIEWS).await.map(drop)
     }
 

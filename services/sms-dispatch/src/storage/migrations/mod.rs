@@ -4,6 +4,10 @@ mod m0001_contacts;
 mod m0002_segments;
 mod m0003_validations;
 mod m0004_places;
+mod m0005_guesses;
+mod m0006_import_turns;
+mod m0007_words;
+mod m0008_consent_withdrawals;
 
 use sea_orm_migration::prelude::*;
 
@@ -19,6 +23,10 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0002_segments::Migration));
         all.push(Box::new(m0003_validations::Migration));
         all.push(Box::new(m0004_places::Migration));
+        all.push(Box::new(m0005_guesses::Migration));
+        all.push(Box::new(m0006_import_turns::Migration));
+        all.push(Box::new(m0007_words::Migration));
+        all.push(Box::new(m0008_consent_withdrawals::Migration));
         all
     }
 }
