@@ -239,7 +239,8 @@ impl Scene {
 
     /// Sends again what went with a deleted queue, as a service's sweeper does that finds its rows without outcome. How many.
     pub async fn sweep(&self, duties: &[Duty], deleted: &Deleted) -> Result<usize> {
-        let gone = duties.iter().filter(|duty| !duty.is_settled() && (deleted.took(duty) || deleted.hid(duty)));
+        let gone =
+            duties.iter().filter(|duty| !duty.is_settled() && (deleted.took(duty) || deleted.hid(duty)));
         let again = gone.map(again).collect::<Result<Vec<_>>>()?;
         let mut conn = self.pool.acquire().await?;
         outbox::enqueue(&mut conn, &again).await?;
