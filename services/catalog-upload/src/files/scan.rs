@@ -163,6 +163,11 @@ impl<'a> Scan<'a> {
                 self.last_tag = position;
                 return Ok(());
             }
+            [b'c', b' ', ..] if self.last_cell.is_some() => {
+                self.check_spans(position)?;
+                self.last_tag = position;
+                return self.begin_cell(&rest[1..], position);
+            }
             [b'/', mark @ (b'v' | b't' | b'f' | b'c'), b'>', ..] => {
                 if *mark == b'c' {
                     self.end_cell();
@@ -195,9 +200,7 @@ impl<'a> Scan<'a> {
         let name = memchr(b':', name).map_or(name, |colon| &name[colon + 1..]);
         match (closing, name) {
             (false, b"c") if self.last_cell.is_some() => {
-                let kind = check_cell(&rest[length..])?;
-                self.begin_cell(kind);
-                self.last_cell = Some(position);
+                self.begin_cell(&rest[length..], position)?;
             }
             (false, b"dimension") => self.found.is_odd |= !is_extent(&rest[length..]),
             (false, b"v") if self.last_cell.is_some() => self.value(after_tag(&rest[length..])),
@@ -232,11 +235,14 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn begin_cell(&mut self, kind: Option<CellKind>) {
+    fn begin_cell(&mut self, attributes: &[u8], position: u64) -> Result<(), FileError> {
+        let kind = check_cell(attributes)?;
+        self.last_cell = Some(position);
         self.found.is_odd |= kind.is_none();
         self.cell = kind.unwrap_or(CellKind::Text);
         self.has_formula = false;
         self.has_value = false;
+        Ok(())
     }
 
     /// A formula without a value is no empty cell, though calamine says so.
