@@ -3,6 +3,7 @@
 
 mod aliases;
 pub mod classify;
+mod code;
 pub mod column;
 pub mod numbers;
 pub mod row;
@@ -21,8 +22,8 @@ mod warnings_tests;
 
 pub use classify::{Decision, ExistingProduct, ImportContext, Outcome, classify};
 pub use column::{Column, HeaderName};
-pub use row::{ProductRow, RawCell, RawRow, RowError, trim};
-pub use rules::{Checked, validate};
+pub use row::{NOT_COMPUTED, ProductRow, RawCell, RawRow, RowError, Surplus, begins_like_a_formula, trim};
+pub use rules::{Checked, is_error, validate};
 pub use seen::Seen;
 pub use summary::Summary;
 pub use warnings::RowWarning;

@@ -73,11 +73,12 @@ pub fn from_f64(number: f64) -> Result<Decimal, NotANumber> {
 }
 
 /// A decimal as people write it: `1234.5`, `1234,5`, `1.234,50`, `1,234.50`, `1 234,50`, `$ 1.234.567`.
-/// `mark` decides where a text could be two numbers.
+/// `mark` is what marks the decimals of its column, where that is known.
 ///
 /// # Errors
-/// It is no number, or could be two without a `mark`: in `1.234` and `1,234` the separator may mark thousands
-/// or decimals.
+/// It is no number, or could be two: in `1.234` and `1,234` the separator may mark thousands or decimals. It
+/// marks thousands where `mark` is the other one; decimals never, since three of them are no price's, and a
+/// mistake would change a value a thousandfold.
 pub fn parse_decimal(text: &str, mark: Option<DecimalMark>) -> Result<Decimal, NotANumber> {
     let text = text.trim();
     let (negative, text) = match text.strip_prefix('-') {
@@ -119,8 +120,10 @@ fn split(text: &str, mark: Option<DecimalMark>) -> Result<(String, &str), NotANu
                     if !before.bytes().all(is_digit) {
                         return Err(NotANumber::Syntax);
                     }
-                    let mark = mark.ok_or(NotANumber::Ambiguous)?;
-                    (mark.byte() == separator).then_some(at)
+                    match mark {
+                        Some(mark) if mark.byte() != separator => None,
+                        _ => return Err(NotANumber::Ambiguous),
+                    }
                 } else {
                     Some(at)
                 }
@@ -216,19 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_decides_what_could_be_two_numbers() {
+    fn three_digits_after_a_separator_are_thousands_or_a_question() {
         for (text, point, comma) in [
-            ("1.234", "1.234", "1234"),
-            ("12,345", "12345", "12.345"),
-            ("-1.234", "-1.234", "-1234"),
-            ("$ 1.500", "1.5", "1500"),
+            ("1.234", None, Some("1234")),
+            ("12,345", Some("12345"), None),
+            ("-1.234", None, Some("-1234")),
+            ("$ 1.500", None, Some("1500")),
             // Beyond doubt, whatever the others say.
-            ("12,5", "12.5", "12.5"),
-            ("1.234.567", "1234567", "1234567"),
+            ("12,5", Some("12.5"), Some("12.5")),
+            ("1.234.567", Some("1234567"), Some("1234567")),
         ] {
             let read = |mark| parse_decimal(text, Some(mark)).map(|value| value.to_string());
-            assert_eq!(read(DecimalMark::Point), Ok(point.to_owned()), "{text:?}");
-            assert_eq!(read(DecimalMark::Comma), Ok(comma.to_owned()), "{text:?}");
+            let expected = |value: Option<&str>| value.map(str::to_owned).ok_or(NotANumber::Ambiguous);
+            assert_eq!(read(DecimalMark::Point), expected(point), "{text:?}");
+            assert_eq!(read(DecimalMark::Comma), expected(comma), "{text:?}");
         }
         for (text, shown) in [
             ("12,5", Some(DecimalMark::Comma)),

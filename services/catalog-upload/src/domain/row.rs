@@ -23,9 +23,12 @@ pub enum RawCell {
     Bool(bool),
     /// A number that its format shows as a date or a time, in ISO 8601.
     DateTime(String),
-    /// The result of a formula that failed, such as `#N/A`.
+    /// The result of a formula that failed, such as `#N/A`, or [`NOT_COMPUTED`].
     Error(&'static str),
 }
+
+/// Stands for the result of a formula that no program has computed: some write formulas alone.
+pub const NOT_COMPUTED: &str = "(fórmula sin calcular)";
 
 impl RawCell {
     /// A cell of text: trimmed, cut at `max_chars`, empty if nothing is left.
@@ -41,6 +44,31 @@ impl RawCell {
             return Self::Text(trimmed[..end].to_owned());
         }
         Self::Text(trimmed.to_owned())
+    }
+
+    /// A cell of a file's text: as [`Self::text`], without what programs put around a text that is no formula.
+    /// `="0044"` is how zeros are kept from Excel; `'=1+1` is what our own files have for a text that begins
+    /// like a formula.
+    pub fn from_file(value: &str, max_chars: usize) -> Self {
+        // Nearly all texts begin with what they are.
+        let first = match value.as_bytes().first() {
+            Some(b'=' | b'\'') => value.as_bytes().first(),
+            Some(byte) if *byte > b' ' && *byte < 0x80 => None,
+            _ => trim(value).as_bytes().first(),
+        };
+        match first {
+            Some(b'=') => match quoted_formula(trim(value)) {
+                Some(text) => Self::text(&text, max_chars),
+                None => Self::text(value, max_chars),
+            },
+            Some(b'\'') => match trim(value).strip_prefix('\'') {
+                Some(rest) if begins_like_a_formula(rest.trim_start_matches('\'')) => {
+                    Self::text(rest, max_chars)
+                }
+                _ => Self::text(value, max_chars),
+            },
+            _ => Self::text(value, max_chars),
+        }
     }
 
     /// Whether it holds nothing.
@@ -69,11 +97,35 @@ impl RawCell {
     }
 }
 
+/// The text of a formula that is nothing but a text: `="a ""b"""` is `a "b"`.
+fn quoted_formula(formula: &str) -> Option<String> {
+    let inner = formula.strip_prefix('=')?.trim_start().strip_prefix('"')?.strip_suffix('"')?;
+    let text = inner.replace("\"\"", "\u{0}");
+    (!text.contains('"') && !inner.contains('\0')).then(|| text.replace('\0', "\""))
+}
+
+/// Whether a spreadsheet would take a text for a formula. TAB and CR count because some programs drop them and
+/// then see what follows; full-width signs because some take them for the plain ones.
+pub fn begins_like_a_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'])
+}
+
 /// Without the spaces around it, the invisible ones too.
 pub fn trim(value: &str) -> &str {
     value.trim_matches(|character: char| {
         character.is_whitespace() || matches!(character, '\u{feff}' | '\u{200b}')
     })
+}
+
+/// A row of more values than columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surplus {
+    /// Up to its last value.
+    pub values: usize,
+    /// Of the header.
+    pub columns: usize,
+    /// What separates them.
+    pub separator: char,
 }
 
 /// One row of a file, with the cells of the known columns.
@@ -83,6 +135,11 @@ pub struct RawRow {
     pub number: u32,
     /// Cells of other columns by their position from 0, in the file's order; kept only for who asks for them.
     pub others: Vec<(u32, RawCell)>,
+    /// Set where the file gives the row more values than its header has columns: nobody knows then which
+    /// value belongs to which column.
+    pub surplus: Option<Box<Surplus>>,
+    /// Whether bytes of it were not in the file's encoding, and were read in another.
+    pub mixed_encoding: bool,
     cells: [RawCell; Column::COUNT],
     marks: [Option<DecimalMark>; Column::COUNT],
 }
@@ -126,7 +183,7 @@ impl RawRow {
 
     /// Whether no column that is kept has a value.
     pub fn is_empty(&self) -> bool {
-        self.cells.iter().all(RawCell::is_empty) && self.others.is_empty()
+        self.cells.iter().all(RawCell::is_empty) && self.others.is_empty() && self.surplus.is_none()
     }
 }
 

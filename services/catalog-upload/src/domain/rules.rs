@@ -3,9 +3,13 @@
 use rust_decimal::Decimal;
 
 use super::{
-    Column, ProductRow, RawCell, RawRow, RowError, RowWarning,
+    Column, NOT_COMPUTED, ProductRow, RawCell, RawRow, RowError, RowWarning, Surplus, code,
     numbers::{self, DecimalMark, NotANumber},
+    trim,
 };
+
+/// From here on a number has more digits than Excel keeps.
+const BEYOND_EXCEL: f64 = 1e15;
 
 /// The price's digits before the decimal point: 12 in all, 2 of them decimals.
 const PRICE_LIMIT: i64 = 10_000_000_000;
@@ -53,9 +57,15 @@ pub struct Checked {
 /// empty required fields come before all others.
 pub fn validate(mut raw: RawRow) -> Result<Checked, RowError> {
     let row = raw.number;
+    if let Some(surplus) = &raw.surplus {
+        return Err(too_many_values(row, surplus));
+    }
     let missing: Vec<Column> =
         Column::ALL.into_iter().filter(|column| column.required() && raw.cell(*column).is_empty()).collect();
     let mut check = Check { row, problems: Vec::new(), warnings: Vec::new() };
+    if raw.mixed_encoding {
+        check.mixed_encoding(&raw);
+    }
     let product = ProductRow {
         row,
         id: check.text(&mut raw, Column::Id).unwrap_or_default(),
@@ -84,6 +94,17 @@ pub fn validate(mut raw: RawRow) -> Result<Checked, RowError> {
         return Ok(Checked { row: product, warnings: check.warnings });
     }
     Err(rejection(row, &missing, check.problems))
+}
+
+/// The only problem that is told: what else is wrong with the row may come from it.
+fn too_many_values(row: u32, surplus: &Surplus) -> RowError {
+    let Surplus { values, columns, separator } = surplus;
+    let separator = if *separator == '\t' { "la tabulación".to_owned() } else { format!("«{separator}»") };
+    let message = format!(
+        "La fila tiene {values} valores y el encabezado {columns} columnas; si un valor contiene {separator}, que separa \
+         las columnas, escríbalo entre comillas"
+    );
+    RowError { row, code: "too_many_values", column: None, value: None, message }
 }
 
 fn rejection(row: u32, missing: &[Column], problems: Vec<Problem>) -> RowError {
@@ -117,7 +138,29 @@ impl Check {
     }
 
     fn excel_error<T>(&mut self, column: Column, cell: &RawCell) -> Option<T> {
-        self.problem("formula_error", column, cell, "la fórmula da un error; escriba el valor")
+        let (code, advice) = match cell {
+            RawCell::Error(NOT_COMPUTED) => (
+                "formula_not_computed",
+                "la fórmula no tiene un valor calculado; abra el libro en Excel, guárdelo y vuelva a subirlo, o escriba el valor",
+            ),
+            RawCell::Text(text) if text.starts_with("##") => {
+                ("formula_error", "el valor no cabía en la columna y se perdió; escríbalo de nuevo")
+            }
+            _ => ("formula_error", "la fórmula da un error; escriba el valor"),
+        };
+        self.problem(code, column, cell, advice)
+    }
+
+    /// The first text that is not plain is the one to look at: which of them it was, the file doesn't say.
+    fn mixed_encoding(&mut self, raw: &RawRow) {
+        let texts = Column::ALL.into_iter().filter_map(|column| match raw.cell(column) {
+            RawCell::Text(text) => Some((column, text)),
+            _ => None,
+        });
+        let found = texts.clone().find(|(_, text)| !text.is_ascii());
+        if let Some((column, text)) = found {
+            self.warnings.push(RowWarning::mixed_encoding(self.row, column, text));
+        }
     }
 
     fn text(&mut self, raw: &mut RawRow, column: Column) -> Option<String> {
@@ -129,28 +172,84 @@ impl Check {
                 let advice = "Excel convirtió el valor en una fecha; dé a la columna el formato Texto y escríbalo de nuevo";
                 return self.problem("date_in_text", column, &cell, advice);
             }
+            RawCell::Text(text) if is_error(&text) => {
+                return self.excel_error(column, &RawCell::Text(text));
+            }
             RawCell::Text(text) => text,
+            RawCell::Number(number) if is_code(column) && number.abs() >= BEYOND_EXCEL => {
+                return self.digits_lost(column, &cell);
+            }
             RawCell::Number(number) if is_code(column) => {
                 self.warnings.push(RowWarning::number_in_code(self.row, column, number));
                 cell.display().into_owned()
             }
             number_or_bool => number_or_bool.display().into_owned(),
         };
-        if text.contains('\0') {
-            let advice = "contiene un carácter no permitido (NUL); escriba el valor de nuevo";
-            return self.problem("invalid_character", column, &RawCell::Text(text), advice);
-        }
+        let text = if needs_look(&text) { self.visible(column, text)? } else { text };
+        let text = if is_code(column) { self.code(column, text)? } else { text };
         let max = column.max_chars().unwrap_or(usize::MAX);
         // Bytes are never fewer than characters.
         if text.len() > max && text.chars().nth(max).is_some() {
             let advice = format!("tiene más de {max} caracteres; acórtelo");
             return self.problem("too_long", column, &RawCell::Text(text), &advice);
         }
-        self.warnings.extend(RowWarning::unreadable(self.row, column, &text));
-        if is_code(column) {
-            self.warnings.extend(RowWarning::shortened_code(self.row, column, &text));
-        }
         Some(text)
+    }
+
+    /// A text without lines and tabs; none where it has other characters that can't be seen or read.
+    fn visible(&mut self, column: Column, text: String) -> Option<String> {
+        if text.chars().all(|character| character == char::REPLACEMENT_CHARACTER) {
+            return self.problem(
+                "unreadable_text",
+                column,
+                &RawCell::Text(text),
+                "no se puede leer; escríbalo de nuevo",
+            );
+        }
+        if let Some(control) = text.chars().find(|character| character.is_control() && !is_line(*character)) {
+            let name =
+                if control == '\0' { "NUL".to_owned() } else { format!("U+{:04X}", u32::from(control)) };
+            let advice = format!("contiene un carácter no permitido ({name}); escriba el valor de nuevo");
+            return self.problem("invalid_character", column, &RawCell::Text(text), &advice);
+        }
+        self.warnings.extend(RowWarning::unreadable(self.row, column, &text));
+        if !text.contains(is_line) {
+            return Some(text);
+        }
+        if is_code(column) {
+            let advice = "contiene un salto de línea o una tabulación; escríbalo en una sola línea";
+            return self.problem("invalid_character", column, &RawCell::Text(text), advice);
+        }
+        self.warnings.push(RowWarning::joined_lines(self.row, column, &text));
+        Some(text.split(is_line).map(trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" "))
+    }
+
+    /// An id or a code as it is kept; none where it isn't what its sender wrote.
+    fn code(&mut self, column: Column, text: String) -> Option<String> {
+        if code::is_scientific(&text) {
+            return self.digits_lost(column, &RawCell::Text(text));
+        }
+        if text.starts_with('=') {
+            let advice =
+                "es una fórmula y no un código; dé a la columna el formato Texto y escríbalo de nuevo";
+            return self.problem("formula_in_code", column, &RawCell::Text(text), advice);
+        }
+        match code::canonical(&text) {
+            None => Some(text),
+            Some(empty) if empty.is_empty() => {
+                let advice = "solo tiene caracteres invisibles; escríbalo de nuevo";
+                self.problem("invalid_character", column, &RawCell::Text(text), advice)
+            }
+            Some(kept) => {
+                self.warnings.push(RowWarning::canonical_code(self.row, column, &text, &kept));
+                Some(kept)
+            }
+        }
+    }
+
+    fn digits_lost<T>(&mut self, column: Column, cell: &RawCell) -> Option<T> {
+        let advice = "Excel lo trató como número y cambió sus últimos dígitos; dé a la columna el formato Texto y escríbalo de nuevo";
+        self.problem("digits_lost", column, cell, advice)
     }
 
     /// A number as the cell holds it; truth values, dates and failed formulas are none.
@@ -172,8 +271,14 @@ impl Check {
             Ok(number) => Some(number),
             Err(NotANumber::TooLarge) => self.problem("out_of_range", column, cell, "es demasiado grande"),
             Err(NotANumber::Ambiguous) => {
-                let advice = "no se sabe si el separador es de miles o de decimales; escríbalo sin separador de miles o con dos decimales";
-                self.problem("ambiguous_number", column, cell, advice)
+                let whole: String = cell.display().chars().filter(char::is_ascii_digit).collect();
+                let advice = format!(
+                    "no se sabe si el separador es de miles o de decimales (¿{whole}?); escríbalo sin separador de miles o con dos decimales"
+                );
+                self.problem("ambiguous_number", column, cell, &advice)
+            }
+            Err(NotANumber::Syntax) if matches!(cell, RawCell::Text(text) if is_error(text)) => {
+                self.excel_error(column, cell)
             }
             Err(NotANumber::Syntax) => self.problem("not_a_number", column, cell, expected),
         }
@@ -222,6 +327,7 @@ impl Check {
             RawCell::Error(_) => return self.excel_error(column, &cell),
             RawCell::Bool(truth) => Some(*truth),
             RawCell::Number(number) => truth_of_number(*number),
+            RawCell::Text(text) if is_error(text) => return self.excel_error(column, &cell),
             RawCell::Text(text) => truth_of_word(text),
             RawCell::DateTime(_) => None,
         };
@@ -235,6 +341,49 @@ impl Check {
 /// Whether each digit of a column's texts counts.
 const fn is_code(column: Column) -> bool {
     matches!(column, Column::Id | Column::Codigo)
+}
+
+/// Whether a text may have characters that can't be seen or read. It is asked of every text, so it looks at
+/// bytes: nearly all texts have none of these.
+fn needs_look(text: &str) -> bool {
+    let mut before = 0;
+    for byte in text.bytes() {
+        // Controls of ASCII and of Latin-1, and what line separators and U+FFFD begin with.
+        if byte < b' ' || matches!(byte, 0x7f | 0xe2 | 0xef) || (before == 0xc2 && byte < 0xa0) {
+            return true;
+        }
+        before = byte;
+    }
+    false
+}
+
+const fn is_line(character: char) -> bool {
+    matches!(character, '\n' | '\r' | '\t' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// Whether a text is what a spreadsheet shows of a formula that failed, in whatever language and of whatever
+/// year: `#N/A`, `#REF!`, `#¡VALOR!`, `#¿NOMBRE?`, `#SPILL!`, LibreOffice's `Err:502`; or of a column that was
+/// too narrow: `####`.
+pub fn is_error(text: &str) -> bool {
+    if !text.starts_with(['#', 'E']) {
+        return false;
+    }
+    if let Some(digits) = text.strip_prefix("Err:") {
+        return digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    }
+    let Some(name) = text.strip_prefix('#') else { return false };
+    let bare = ["N/A", "N/D", "NV", "N/A N/A", "GETTING_DATA", "OBTENIENDO_DATOS"];
+    if bare.iter().any(|bare| name.eq_ignore_ascii_case(bare))
+        || (!name.is_empty() && name.bytes().all(|byte| byte == b'#'))
+    {
+        return true;
+    }
+    let name = name.strip_prefix(['¡', '¿']).unwrap_or(name);
+    let Some(name) = name.strip_suffix(['!', '?']) else { return false };
+    let in_name = |character: char| {
+        character.is_uppercase() || character.is_ascii_digit() || matches!(character, '/' | '_')
+    };
+    name.starts_with(char::is_uppercase) && name.chars().all(in_name)
 }
 
 fn truth_of_number(number: f64) -> Option<bool> {

@@ -116,6 +116,23 @@ fn codes_that_excel_turned_into_numbers_are_whole() {
 }
 
 #[test]
+fn a_code_whose_digits_are_lost_is_refused() {
+    for column in [Column::Id, Column::Codigo] {
+        for cell in [
+            RawCell::Number(7_701_234_567_890_123.0),
+            RawCell::Number(1e15),
+            RawCell::Number(-1e40),
+            text("7,70123E+12"),
+            text("7.70123E+12"),
+            text("1E+15"),
+        ] {
+            assert_eq!(refused(column, cell.clone()), Some(("digits_lost", Some(column))), "{cell:?}");
+        }
+    }
+    assert!(with(&[(Column::Nombre, text("7,70123E+12"))]).is_ok(), "a name may say so");
+}
+
+#[test]
 fn what_excel_spoilt_is_refused() {
     let date = RawCell::DateTime("2025-03-01T00:00:00".into());
     assert_eq!(refused(Column::Codigo, date.clone()), Some(("date_in_text", Some(Column::Codigo))));
@@ -230,7 +247,7 @@ proptest! {
                 ] {
                     let chars = value.chars().count();
                     prop_assert!((1..=column.max_chars().unwrap_or(0)).contains(&chars));
-                    prop_assert!(!value.contains('\0'));
+                    prop_assert!(!value.contains(char::is_control));
                 }
                 prop_assert!(product.precio_unitario >= Decimal::ZERO);
                 prop_assert!(product.precio_unitario <= Decimal::new(999_999_999_999, 2));

@@ -3,9 +3,6 @@
 
 use super::{Column, RowError, numbers};
 
-/// From here on a number has more digits than Excel keeps.
-const BEYOND_EXCEL: f64 = 1e15;
-
 /// Something to look at in a row that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowWarning {
@@ -30,21 +27,27 @@ impl RowWarning {
     /// A code that the spreadsheet keeps as a number: it has no leading zeros any more.
     pub(super) fn number_in_code(row: u32, column: Column, number: f64) -> Self {
         let value = numbers::render(number);
-        if number.abs() >= BEYOND_EXCEL {
-            return Self::digits_lost(row, column, &value);
-        }
         let advice = "Excel lo guardó como número y pudo quitarle ceros a la izquierda; si le faltan, dé a la columna el formato Texto y escríbalo de nuevo";
         Self::new(row, "number_as_text", column, &value, advice)
     }
 
-    /// A code that says `7,70123E+12`: what Excel writes to a CSV file for a number that was too wide.
-    pub(super) fn shortened_code(row: u32, column: Column, text: &str) -> Option<Self> {
-        is_scientific(text).then(|| Self::digits_lost(row, column, text))
+    /// An id or a code that had characters which nobody sees, or letters put together otherwise.
+    pub(super) fn canonical_code(row: u32, column: Column, written: &str, kept: &str) -> Self {
+        let advice =
+            format!("tenía caracteres invisibles o letras compuestas de otra forma; se guardó como «{kept}»");
+        Self::new(row, "normalized_text", column, written, &advice)
     }
 
-    fn digits_lost(row: u32, column: Column, value: &str) -> Self {
-        let advice = "Excel lo trató como número y cambió sus últimos dígitos; dé a la columna el formato Texto y escríbalo de nuevo";
-        Self::new(row, "digits_lost", column, value, advice)
+    /// A text of several lines, or with tabs.
+    pub(super) fn joined_lines(row: u32, column: Column, text: &str) -> Self {
+        let advice = "tenía saltos de línea o tabulaciones; se guardaron como espacios";
+        Self::new(row, "joined_lines", column, text, advice)
+    }
+
+    /// A text with bytes that were not in the file's encoding.
+    pub(super) fn mixed_encoding(row: u32, column: Column, text: &str) -> Self {
+        let advice = "la fila tiene letras que no están en UTF-8 como las demás; revise acentos y eñes, y guarde el archivo como CSV UTF-8";
+        Self::new(row, "unreadable_text", column, text, advice)
     }
 
     /// A text with the mark that programs leave where a character could not be decoded.
@@ -67,14 +70,4 @@ impl RowWarning {
         );
         Self::new(row, "critical_above_minimum", Column::StockCritico, &critical.to_string(), &advice)
     }
-}
-
-/// Digits, maybe a separator and more digits, `E+` and digits.
-fn is_scientific(text: &str) -> bool {
-    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let Some((number, exponent)) = text.split_once("E+").or_else(|| text.split_once("e+")) else {
-        return false;
-    };
-    let (whole, decimals) = number.split_once(['.', ',']).unwrap_or((number, "0"));
-    all_digits(whole) && all_digits(decimals) && all_digits(exponent)
 }

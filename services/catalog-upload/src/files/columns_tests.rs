@@ -146,8 +146,9 @@ fn a_column_says_what_its_marks_mean() -> Result<()> {
     // Nothing clear, or both.
     assert_eq!(prices(&["1.234", "1500"])?, ["ambiguous_number", "1500"]);
     assert_eq!(prices(&["1.234", "12,5", "12.5"])?, ["ambiguous_number", "12.5", "12.5"]);
-    // Three decimals stay too many.
-    assert_eq!(prices(&["1,234", "12,5"])?, ["too_many_decimals", "12.5"]);
+    // Three digits are never decimals.
+    assert_eq!(prices(&["1,234", "12,5"])?, ["ambiguous_number", "12.5"]);
+    assert_eq!(prices(&["1.500", "0.00"])?, ["ambiguous_number", "0"]);
     Ok(())
 }
 

@@ -9,11 +9,12 @@ use ::csv::{ByteRecord, ReaderBuilder};
 
 use super::{
     FileError, Keep, Limits, RawCell, RawRow,
-    encoding::{Budget, Utf8Lines, survey},
+    encoding::{Budget, Strays, Text, Utf8Lines, survey},
     feed::{Feed, Opened},
     header::{Header, HeaderSearch},
+    trim,
 };
-use crate::domain::HeaderName;
+use crate::domain::{HeaderName, Surplus};
 
 const SEPARATORS: [u8; 4] = [b';', b',', b'\t', b'|'];
 /// Bytes that are looked at for the separator, as UTF-8.
@@ -30,18 +31,25 @@ pub(super) fn read(mut file: File, limits: &Limits, keep: Keep, feed: &mut Feed)
     let survey = survey(&mut file)?;
 
     let mut sample = Vec::with_capacity(SAMPLE);
-    Utf8Lines::new(file.try_clone()?, survey.encoding, Budget::new(usize::MAX))
+    Utf8Lines::new(file.try_clone()?, survey.text, Budget::new(usize::MAX))
         .take(SAMPLE as u64)
         .read_to_end(&mut sample)?;
     file.seek(SeekFrom::Start(0))?;
     let dialect = Dialect::sniff(&sample);
 
     let budget = Budget::new(limits.max_token_bytes);
-    let mut lines = Utf8Lines::new(file, survey.encoding, budget.clone());
+    let mut lines = Utf8Lines::new(file, survey.text, budget.clone());
     // The line `sep=;` is for the program that opens the file; rows are counted after it.
     io::copy(&mut lines.by_ref().take(dialect.skip as u64), &mut io::sink())?;
-    let mut records =
-        Records { reader: builder(dialect.separator).from_reader(lines), budget, newlines: 0, number: 0 };
+    let strays = (survey.text == Text::Utf8WithStrays).then(|| lines.strays());
+    let mut records = Records {
+        reader: builder(dialect.separator).from_reader(lines),
+        budget,
+        strays,
+        skipped: dialect.skip as u64,
+        newlines: 0,
+        number: 0,
+    };
 
     let mut record = ByteRecord::new();
     let mut search = HeaderSearch::default();
@@ -60,12 +68,26 @@ pub(super) fn read(mut file: File, limits: &Limits, keep: Keep, feed: &mut Feed)
     let kept = keep.header(&header, records.number, texts(&record));
     feed.opened(Opened::new(hint, None, kept, &header));
 
+    // Fields that the header has without a name may hold values: they shift nothing.
+    let columns = record.len();
     while records.next(&mut record, limits)? {
-        if !feed.push(row(&record, records.number, &header, limits, keep))? {
+        let mut row = row(&record, records.number, &header, limits, keep);
+        if record.len() > columns {
+            row.surplus = surplus(&record, columns, dialect.separator);
+        }
+        row.mixed_encoding = records.has_strays();
+        if !feed.push(row)? {
             break;
         }
     }
     Ok(())
+}
+
+/// A record that has a value beyond the header; empty ones say nothing.
+fn surplus(record: &ByteRecord, columns: usize, separator: u8) -> Option<Box<Surplus>> {
+    let has_value = |(_, text): &(u32, &str)| !trim(text).is_empty();
+    let (last, _) = texts(record).skip(columns).filter(has_value).last()?;
+    Some(Box::new(Surplus { values: last as usize + 1, columns, separator: char::from(separator) }))
 }
 
 /// The fields with their positions. They are always UTF-8: the decoder wrote it, and separators are ASCII.
@@ -78,9 +100,9 @@ fn row(record: &ByteRecord, number: u32, header: &Header, limits: &Limits, keep:
     let others = if keep == Keep::Everything { header.width() } else { 0 };
     for (position, text) in texts(record) {
         if let Some(column) = header.at(position) {
-            row.set(column, RawCell::text(text, limits.max_cell_chars));
+            row.set(column, RawCell::from_file(text, limits.max_cell_chars));
         } else if position < others {
-            let cell = RawCell::text(text, limits.max_cell_chars);
+            let cell = RawCell::from_file(text, limits.max_cell_chars);
             if !cell.is_empty() {
                 row.others.push((position, cell));
             }
@@ -99,12 +121,22 @@ fn builder(separator: u8) -> ReaderBuilder {
 struct Records {
     reader: ::csv::Reader<Utf8Lines>,
     budget: Budget,
+    /// None where there can be none.
+    strays: Option<Strays>,
+    /// Bytes before the first record.
+    skipped: u64,
     /// Line ends inside fields so far.
     newlines: u64,
     number: u32,
 }
 
 impl Records {
+    /// Whether the last record has bytes that are not in the file's encoding.
+    fn has_strays(&self) -> bool {
+        let end = self.skipped + self.reader.position().byte();
+        self.strays.as_ref().is_some_and(|strays| strays.take_before(end))
+    }
+
     fn next(&mut self, record: &mut ByteRecord, limits: &Limits) -> Result<bool, FileError> {
         self.budget.renew();
         let next_row = self.number.saturating_add(1);

@@ -56,9 +56,27 @@ fn a_byte_outside_utf8_far_inside_makes_it_windows_1252() -> Result<()> {
 }
 
 #[test]
-fn a_mark_that_lies_is_refused() -> Result<()> {
-    let bytes = [b"\xef\xbb\xbf", plain().as_bytes(), b"\xff\xff\n"].concat();
-    assert_eq!(failure(&bytes, CSV)?.code(), "corrupt_file");
+fn a_byte_outside_utf8_costs_its_row_alone() -> Result<()> {
+    let good = plain() + &csv_row(",", "P3").repeat(3000);
+    let expected = read(good.as_bytes(), CSV)?.rows;
+    let row = b"Z,Vitamina \xd1 \xc3\xb1,Z,X,,1,C,D,1,,,,";
+    for end in ["\n", "\r\n", "\r"] {
+        for mark in [&b""[..], b"\xef\xbb\xbf"] {
+            let text = good.replace('\n', end);
+            // Once inside, once at the end, where the byte could begin a character that never came.
+            let bytes = [mark, text.as_bytes(), row, end.as_bytes(), text.as_bytes(), b"\xd1"].concat();
+            let rows = read(&bytes, CSV)?.rows;
+            let odd: Vec<usize> = rows
+                .iter()
+                .enumerate()
+                .filter(|(_, row)| row.mixed_encoding)
+                .map(|(index, _)| index)
+                .collect();
+            assert_eq!(odd, [3002, rows.len() - 1], "{end:?}");
+            assert_eq!(rows[3002].cell(Column::Nombre).display(), "Vitamina Ñ ñ");
+            assert_eq!(rows[..3002], expected[..3002]);
+        }
+    }
     Ok(())
 }
 

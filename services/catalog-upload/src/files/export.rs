@@ -4,8 +4,11 @@
 //! Two readers, two styles. A person opens the file in Excel, which takes the separator from the system: `;`
 //! where the comma marks decimals, as in Colombia; and it takes UTF-8 for what it is only with a byte order
 //! mark (a line `sep=;` would make it ignore the mark). In such a file a text that begins like a formula gets
-//! a `'` before it, so that Excel does not run what a supplier wrote (CWE-1236). A program gets commas, no
-//! mark, and each value as it is.
+//! a `'` before it, so that Excel does not run what a supplier wrote (CWE-1236), and every text stands in quotes,
+//! so that an Excel which splits at commas finds no formula inside of one. The import takes that `'` away
+//! again. A program gets commas, no mark, and each value as it is.
+
+use crate::domain::begins_like_a_formula;
 
 /// Who reads the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,11 +64,11 @@ impl CsvExport {
             }
             match field {
                 CsvField::Empty => {}
-                CsvField::Number(digits) => self.quoted_if_needed("", digits),
-                CsvField::Text(text) => {
-                    let unsafe_here = self.style == CsvStyle::Spreadsheet && begins_like_a_formula(text);
-                    self.quoted_if_needed(if unsafe_here { "'" } else { "" }, text);
-                }
+                CsvField::Number(digits) => self.quoted_if_needed(digits),
+                CsvField::Text(text) => match self.style {
+                    CsvStyle::Spreadsheet => self.quoted(if needs_quote(text) { "'" } else { "" }, text),
+                    CsvStyle::Raw => self.quoted_if_needed(text),
+                },
             }
         }
         self.buffer.extend_from_slice(b"\r\n");
@@ -93,15 +96,18 @@ impl CsvExport {
         }
     }
 
-    fn quoted_if_needed(&mut self, prefix: &str, text: &str) {
+    fn quoted_if_needed(&mut self, text: &str) {
         let special = |byte: u8| byte == self.separator() || matches!(byte, b'"' | b'\r' | b'\n');
         // Some readers trim what isn't quoted.
         let padded = text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace);
-        if !padded && !text.bytes().any(special) {
-            self.buffer.extend_from_slice(prefix.as_bytes());
+        if padded || text.bytes().any(special) {
+            self.quoted("", text);
+        } else {
             self.buffer.extend_from_slice(text.as_bytes());
-            return;
         }
+    }
+
+    fn quoted(&mut self, prefix: &str, text: &str) {
         self.buffer.push(b'"');
         self.buffer.extend_from_slice(prefix.as_bytes());
         for byte in text.bytes() {
@@ -114,10 +120,10 @@ impl CsvExport {
     }
 }
 
-/// Whether a spreadsheet would take a text for a formula. TAB and CR count because some programs drop them
-/// and then see what follows.
-fn begins_like_a_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
+/// Whether a text is written behind a quote. Where it has one already, that one must not be taken for ours when
+/// the file comes back.
+fn needs_quote(text: &str) -> bool {
+    begins_like_a_formula(text.trim_start_matches('\''))
 }
 
 #[cfg(test)]
@@ -125,6 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::RawCell;
 
     fn line(style: CsvStyle, fields: &[CsvField<'_>]) -> String {
         let mut export = CsvExport::new(style);
@@ -137,7 +144,7 @@ mod tests {
     fn each_style_has_its_mark_and_separator() {
         let mut export = CsvExport::new(CsvStyle::Spreadsheet);
         export.record([CsvField::Text("fila"), CsvField::Text("error")]);
-        assert_eq!(export.take(), "\u{feff}fila;error\r\n".as_bytes());
+        assert_eq!(export.take(), "\u{feff}\"fila\";\"error\"\r\n".as_bytes());
         export.record([CsvField::Number("-2"), CsvField::Empty]);
         assert_eq!((export.len(), export.is_empty()), (5, false));
         assert_eq!(export.take(), b"-2;\r\n");
@@ -148,31 +155,41 @@ mod tests {
     #[test]
     fn fields_are_quoted_where_they_must_be() {
         for (text, written) in [
-            ("a;b", "\"a;b\""),
-            ("a,b", "a,b"),
+            ("a,b", "\"a,b\""),
+            ("a;b", "a;b"),
             ("dice \"hola\"", "\"dice \"\"hola\"\"\""),
             ("dos\nlíneas", "\"dos\nlíneas\""),
             (" al borde ", "\" al borde \""),
             ("", ""),
             ("007", "007"),
         ] {
-            assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Text(text)]), format!("{written}\r\n"));
+            assert_eq!(line(CsvStyle::Raw, &[CsvField::Text(text)]), format!("{written}\r\n"));
         }
+        // Whatever an Excel takes for the separator.
+        assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Text("x,=1+1,")]), "\"x,=1+1,\"\r\n");
+        assert_eq!(
+            line(CsvStyle::Spreadsheet, &[CsvField::Text("007"), CsvField::Text("")]),
+            "\"007\";\"\"\r\n"
+        );
         assert_eq!(line(CsvStyle::Raw, &[CsvField::Text("a,b"), CsvField::Text("a;b")]), "\"a,b\",a;b\r\n");
     }
 
     #[test]
     fn formulas_are_neutralised_for_people_only() {
-        for text in ["=1+1", "+57 300", "-5", "@SUM(A1)", "=HYPERLINK(\"http://x\";\"y\")"] {
+        for text in ["=1+1", "+57 300", "-5", "@SUM(A1)", "=HYPERLINK(\"http://x\";\"y\")", "＝1+1", "'=1+1"]
+        {
             let safe = line(CsvStyle::Spreadsheet, &[CsvField::Text(text)]);
             assert!(safe.trim_start_matches('"').starts_with('\''), "{safe}");
             let raw = line(CsvStyle::Raw, &[CsvField::Text(text)]);
-            assert!(!raw.contains('\''), "{raw}");
+            assert_eq!(raw.contains('\''), text.contains('\''), "{raw}");
+            // What we put before it is not part of the value that comes back.
+            let back = safe.trim_end().trim_matches('"').replace("\"\"", "\"");
+            assert_eq!(RawCell::from_file(&back, 100), RawCell::Text(text.to_owned()), "{back}");
         }
         assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Text("\t=1")]), "\"'\t=1\"\r\n");
         assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Text("\r=1")]), "\"'\r=1\"\r\n");
         assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Number("-5")]), "-5\r\n");
-        assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Text("a=b")]), "a=b\r\n");
+        assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Text("a=b")]), "\"a=b\"\r\n");
     }
 
     proptest! {

@@ -179,7 +179,12 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// The header is found; rows follow.
+    /// Whether there was a row with values.
+    pub fn has_rows(&self) -> bool {
+        self.rows > 0
+    }
+
+    /// The header is found; rows follow, or another header with rows.
     pub fn opened(&mut self, opened: Opened) {
         self.send(Ok(Event::Opened(opened)));
     }

@@ -16,7 +16,7 @@ use zip::{ZipArchive, result::ZipError};
 use super::{
     FileError, Limits,
     gate::{Gate, Gated},
-    scan::Scan,
+    scan::{Found, Scan},
 };
 
 const BUFFER: usize = 64 * 1024;
@@ -30,25 +30,25 @@ const UNREAD: [&str; 8] =
 /// What the guard learnt.
 #[derive(Debug, Default)]
 pub(super) struct Guarded {
-    /// How many row elements each part has.
-    pub rows: HashMap<String, u64>,
+    /// What each sheet and each table of strings holds.
+    pub parts: HashMap<String, Found>,
 }
 
 impl Guarded {
     fn with(mut self, other: Self) -> Self {
-        self.rows.extend(other.rows);
+        self.parts.extend(other.parts);
         self
     }
 }
 
 /// Refuses what is no zip archive, what inflates beyond its bounds, and what would make a parser hold more
 /// than its bounds at once. Meanwhile `open` may read, and gets what is cleared so far; the whole is cleared
-/// when this function gives what it opened.
+/// when this function gives what came of that.
 pub(super) fn inspect<'gate, T>(
     gate: &'gate Gate,
     limits: &Limits,
     open: impl FnOnce(Gated<'gate>) -> Result<T, FileError>,
-) -> Result<(Guarded, T), FileError> {
+) -> Result<(Guarded, Result<T, FileError>), FileError> {
     let size = gate.guard().seek(SeekFrom::End(0))?;
     let whole = Whole { size, inflated: AtomicU64::new(0), next: AtomicUsize::new(0) };
     let guard = || {
@@ -72,7 +72,7 @@ pub(super) fn inspect<'gate, T>(
         (opened, guarded)
     });
     // What the guards say comes first: what was refused can't be opened either.
-    Ok((guarded?, opened?))
+    Ok((guarded?, opened))
 }
 
 /// The file, with all its parts closed.
@@ -125,9 +125,9 @@ fn inspect_parts(gate: &Gate, whole: &Whole, limits: &Limits) -> Result<Guarded,
         let mut part = Counted { part, bytes: 0, compressed, whole, limits };
         let lower = name.to_ascii_lowercase();
         if lower.ends_with(".xml") || lower.ends_with(".rels") {
-            let rows = xml_part(&mut part, &lower, &mut buffer, limits)?;
-            if rows > 0 {
-                guarded.rows.insert(name, rows);
+            let found = xml_part(&mut part, &lower, &mut buffer, limits)?;
+            if found.is_large_kind {
+                guarded.parts.insert(name, found);
             }
         } else {
             other_part(&mut part, &mut buffer)?;
@@ -160,13 +160,12 @@ fn count_parts(file: &mut File, buffer: &mut [u8], limits: &Limits) -> Result<()
     }
 }
 
-/// Gives the number of rows.
 fn xml_part<R: Read>(
     part: &mut Counted<'_, R>,
     lower: &str,
     buffer: &mut [u8],
     limits: &Limits,
-) -> Result<u64, FileError> {
+) -> Result<Found, FileError> {
     let base = lower.rsplit('/').next().unwrap_or(lower);
     let is_unread = UNREAD.iter().any(|unread| base.starts_with(unread)) || lower.starts_with("customxml/");
     let mut scan = Scan::new(limits);
@@ -189,7 +188,7 @@ fn xml_part<R: Read>(
     if UNREAD.iter().any(|unread| memchr::memmem::find(&head, unread.as_bytes()).is_some()) {
         return Err(FileError::hostile("relaciones engañosas"));
     }
-    Ok(found.rows)
+    Ok(found)
 }
 
 /// Images and the like: counted. None of them may be a sheet under another name.

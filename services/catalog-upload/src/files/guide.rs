@@ -83,8 +83,10 @@ pub(super) const RULES: [(&str, &[&str]); 4] = [
         &[
             "No cambie los nombres de las columnas. El orden no importa, y las columnas que no están en esta tabla se ignoran.",
             "Borre las filas de ejemplo. Las filas vacías se ignoran.",
-            "Escriba los códigos con formato Texto: como número, Excel les quita los ceros a la izquierda y cambia los dígitos después del 15.",
-            "Guarde como Libro de Excel (.xlsx) o CSV UTF-8 (.csv), sin contraseña.",
+            "Escriba los códigos con formato Texto: como número, Excel les quita los ceros a la izquierda y cambia los dígitos después del 15. Un código como 7.50103E+12 se rechaza: sus dígitos ya no están en el archivo.",
+            "Si otro programa generó el libro con fórmulas, ábralo en Excel y guárdelo antes de subirlo. Los errores de fórmulas (#N/A, #¡VALOR!, ####) se rechazan.",
+            "Guarde como Libro de Excel (.xlsx) o CSV UTF-8 (.csv), sin contraseña. En un CSV, un valor que contiene el separador va entre comillas.",
+            "Los productos van en una sola hoja: se lee la primera que tiene encabezado y filas.",
         ],
     ),
     (
@@ -106,7 +108,7 @@ pub(super) const RULES: [(&str, &[&str]); 4] = [
     (
         "Números",
         &[
-            "Los decimales van con punto o con coma. No use separador de miles: «1.234» puede leerse como 1234 o como 1,234, y se rechaza si las demás filas no lo aclaran.",
+            "Los decimales van con punto o con coma. No use separador de miles: «1.234» puede leerse como 1234 o como 1,234; se toma por 1234 si las demás filas usan coma decimal, y si no se rechaza.",
         ],
     ),
 ];

@@ -12,6 +12,7 @@ mod guide;
 mod header;
 mod limits;
 mod marks;
+mod mend;
 mod scan;
 pub mod template;
 mod xlsx;

@@ -13,10 +13,12 @@ use calamine::{CellErrorType, DataRef, Reader as _, SheetType, SheetVisible, Xls
 use super::{
     FileError, Keep, Limits, RawCell, RawRow,
     feed::{Feed, Opened},
-    gate::Gated,
+    gate::{Gate, Gated},
     guard,
     header::{Header, HeaderSearch},
+    mend,
 };
+use crate::domain::NOT_COMPUTED;
 
 type Cells<'a, 'gate> = calamine::XlsxCellReader<'a, BufReader<Gated<'gate>>>;
 
@@ -24,14 +26,23 @@ type Cells<'a, 'gate> = calamine::XlsxCellReader<'a, BufReader<Gated<'gate>>>;
 pub(super) fn read(file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> Result<(), FileError> {
     let gate = guard::close(file, limits)?;
     let open = |file| Xlsx::new(BufReader::new(file)).map_err(error);
-    let (guarded, mut workbook) = guard::inspect(&gate, limits, open)?;
+    let (guarded, opened) = guard::inspect(&gate, limits, open)?;
+    let mended;
+    let mut workbook = match mend::mended(&gate, &guarded)? {
+        Some(file) => {
+            mended = Gate::new(file, []);
+            open(mended.reader())?
+        }
+        None => opened?,
+    };
     let mut sheets: Vec<_> = workbook.sheets_metadata().to_vec();
     sheets.retain(|sheet| sheet.typ == SheetType::WorkSheet);
     // What people see comes first.
     sheets.sort_by_key(|sheet| sheet.visible != SheetVisible::Visible);
-    let hint = guarded.rows.values().max().copied();
+    let hint = guarded.parts.values().map(|part| part.rows).max();
 
     let mut search = HeaderSearch::default();
+    let mut has_header = false;
     for sheet in sheets {
         search.next_sheet();
         let mut cells = match workbook.worksheet_cells_reader(&sheet.name) {
@@ -44,10 +55,16 @@ pub(super) fn read(file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> 
             let header = &found.header;
             let texts = found.cells.iter().map(|(position, text)| (*position, text.as_str()));
             feed.opened(Opened::new(hint, Some(sheet.name), keep.header(header, found.row, texts), header));
-            return read_rows(&mut cells, header, found.next, limits, keep, feed);
+            read_rows(&mut cells, header, found.next, limits, keep, feed)?;
+            // A sheet of a header alone, such as a template's, hides none of those behind it.
+            if feed.has_rows() {
+                return Ok(());
+            }
+            has_header = true;
         }
     }
-    Err(search.failure())
+    // Of nothing but headers the feed says so.
+    if has_header { Ok(()) } else { Err(search.failure()) }
 }
 
 /// A cell with its row and column, both from 0.
@@ -145,8 +162,8 @@ fn read_rows<'a>(
 fn convert(value: &DataRef<'_>, limits: &Limits) -> RawCell {
     match value {
         DataRef::Empty => RawCell::Empty,
-        DataRef::SharedString(text) => RawCell::text(text, limits.max_cell_chars),
-        DataRef::String(text) => RawCell::text(text, limits.max_cell_chars),
+        DataRef::SharedString(text) => RawCell::from_file(text, limits.max_cell_chars),
+        DataRef::String(text) => RawCell::from_file(text, limits.max_cell_chars),
         DataRef::Float(number) => RawCell::Number(*number),
         DataRef::Int(number) => RawCell::Number(*number as f64),
         DataRef::Bool(truth) => RawCell::Bool(*truth),
@@ -164,7 +181,8 @@ const fn error_name(error: &CellErrorType) -> &'static str {
         CellErrorType::Div0 => "#DIV/0!",
         CellErrorType::NA => "#N/A",
         CellErrorType::Name => "#NAME?",
-        CellErrorType::Null => "#NULL!",
+        // What `mend` makes of it; a file's own is a text by then.
+        CellErrorType::Null => NOT_COMPUTED,
         CellErrorType::Num => "#NUM!",
         CellErrorType::Ref => "#REF!",
         CellErrorType::Value => "#VALUE!",

@@ -96,6 +96,23 @@ fn the_sheet_is_the_first_whose_header_has_the_columns() -> Result<()> {
 }
 
 #[test]
+fn a_sheet_of_a_header_alone_hides_no_other() -> Result<()> {
+    let mut workbook = Workbook::new();
+    let empty = workbook.add_worksheet().set_name("Plantilla")?;
+    write_header(empty, 0)?;
+    empty.write_string(1, 0, "  ")?;
+    write_header(workbook.add_worksheet().set_name("Vacía")?, 3)?;
+    let full = workbook.add_worksheet().set_name("Productos")?;
+    write_header(full, 1)?;
+    write_row(full, 2)?;
+    write_row(workbook.add_worksheet().set_name("Notas")?, 0)?;
+    let read = read(&workbook.save_to_buffer()?, XLSX)?;
+    assert_eq!(read.sheet.as_deref(), Some("Productos"));
+    assert_eq!((numbers(&read), read.total), (vec![3], Some(1)));
+    Ok(())
+}
+
+#[test]
 fn missing_columns_are_named_in_the_templates_order() -> Result<()> {
     let bytes = xlsx(|sheet| {
         sheet.write_string(0, 0, "nombre")?.write_string(0, 1, "id")?.write_string(1, 0, "x")?;

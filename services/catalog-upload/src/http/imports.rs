@@ -1,6 +1,6 @@
 //! Uploads and their statuses.
 
-use actix_multipart::Multipart;
+use actix_multipart::{Field, MultipartError};
 use actix_web::{
     HttpResponse,
     web::{self, Data, Path, Query, ServiceConfig},
@@ -20,7 +20,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Resources, tasks};
+use super::{
+    Resources,
+    form::{self, Form},
+    tasks,
+};
 use crate::{
     files::FileKind,
     jobs::process_import::KIND,
@@ -121,7 +125,7 @@ pub(super) async fn upload(
     caller: Caller,
     query: Query<UploadQuery>,
     key: IdempotencyKey,
-    form: Multipart,
+    form: Form,
 ) -> Result<HttpResponse, Problem> {
     caller.require(&[Role::Admin, Role::Operator, Role::Supplier])?;
     caller.require_scope(WRITE)?;
@@ -206,39 +210,79 @@ pub(super) fn supplier(proveedor_id: Option<&str>) -> Result<&str, Problem> {
     }
 }
 
-/// Streams the form's `file` into the bucket; other parts are passed over.
+/// Streams the form's `file` into the bucket; other parts are passed over. A form that doesn't end well leaves
+/// nothing there: nobody knows then where the file ended.
 async fn store_file(
     api: &Resources,
-    mut form: Multipart,
+    Form(mut form): Form,
     object_key: &str,
 ) -> Result<(String, Uploaded), Problem> {
-    while let Some(mut field) = form.try_next().await.map_err(|error| {
-        Problem::bad_request("invalid_multipart", format!("Formulario multipart inválido: {error}"))
-    })? {
-        if field.name() != Some("file") {
-            // The parts of a form come one after another: what is not wanted has to be read over.
-            while field.next().await.transpose().map_err(|error| interrupted(&error))?.is_some() {}
+    let mut stored = None;
+    let ended = loop {
+        let mut field = match form.try_next().await {
+            Ok(Some(field)) => field,
+            Ok(None) => break Ok(()),
+            Err(error) => {
+                let detail = format!("Formulario multipart inválido: {}", form::reason(&error));
+                break Err(Problem::bad_request("invalid_multipart", detail));
+            }
+        };
+        if stored.is_none() && field.name() == Some("file") {
+            stored = Some(store_field(api, field, object_key).await?);
             continue;
         }
-        let filename = field.content_disposition().and_then(|disposition| disposition.get_filename());
-        let filename = plain_filename(filename.unwrap_or_default());
-        if filename.is_empty() {
-            return Err(no_file());
+        // The parts of a form come one after another: what is not wanted has to be read over.
+        if let Some(error) = pass_over(&mut field).await {
+            break Err(interrupted(&form::reason(&error)));
         }
-        FileKind::of(&filename)
-            .map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))?;
-        let limit = api.settings.limits.max_bytes;
-        let stored = s3::upload_stream(&api.s3, &api.bucket, object_key, field, limit).await;
-        let stored = stored.map_err(|error| match error {
-            UploadError::TooLarge { limit } => {
-                Problem::too_large(format!("El archivo supera el máximo de {} MB", limit / (1024 * 1024)))
-            }
-            UploadError::Interrupted(reason) => interrupted(&reason),
-            UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
-        })?;
-        return Ok((filename, stored));
+    };
+    if let (Err(_), Some(_)) = (&ended, &stored) {
+        discard(api, object_key).await;
     }
-    Err(no_file())
+    ended?;
+    stored.ok_or_else(no_file)
+}
+
+/// Reads a part to its end; gives why that failed.
+async fn pass_over(field: &mut Field) -> Option<MultipartError> {
+    while let Some(read) = field.next().await {
+        if let Err(error) = read {
+            return Some(error);
+        }
+    }
+    None
+}
+
+async fn store_field(api: &Resources, field: Field, object_key: &str) -> Result<(String, Uploaded), Problem> {
+    let encoding = field.headers().get("content-transfer-encoding").and_then(|value| value.to_str().ok());
+    if let Some(encoding) = encoding.filter(|encoding| !is_plain_transfer(encoding)) {
+        let detail = format!(
+            "El archivo viene con Content-Transfer-Encoding: {encoding}, que los formularios ya no admiten (RFC 7578); envíelo tal cual"
+        );
+        return Err(Problem::bad_request("transfer_encoding", detail));
+    }
+    let filename = field.content_disposition().and_then(|disposition| disposition.get_filename());
+    let filename = plain_filename(filename.unwrap_or_default());
+    if filename.is_empty() {
+        return Err(no_file());
+    }
+    FileKind::of(&filename).map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))?;
+    let limit = api.settings.limits.max_bytes;
+    let field = field.map_err(|error| form::reason(&error));
+    let stored = s3::upload_stream(&api.s3, &api.bucket, object_key, field, limit).await;
+    let stored = stored.map_err(|error| match error {
+        UploadError::TooLarge { limit } => {
+            Problem::too_large(format!("El archivo supera el máximo de {} MB", limit / (1024 * 1024)))
+        }
+        UploadError::Interrupted(reason) => interrupted(&reason),
+        UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
+    })?;
+    Ok((filename, stored))
+}
+
+/// Whether a part's bytes are the file's.
+fn is_plain_transfer(encoding: &str) -> bool {
+    ["binary", "8bit", "7bit"].iter().any(|plain| encoding.trim().eq_ignore_ascii_case(plain))
 }
 
 fn no_file() -> Problem {

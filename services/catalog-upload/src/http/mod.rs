@@ -2,6 +2,7 @@
 
 mod downloads;
 mod edits;
+mod form;
 mod imports;
 mod inventory;
 mod products;

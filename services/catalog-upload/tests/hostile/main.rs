@@ -7,6 +7,8 @@ use catalog_upload::domain;
 
 mod archives;
 mod case;
+mod forms;
+mod given;
 #[path = "../../src/files/made.rs"]
 #[expect(dead_code, reason = "the service's own tests use the rest")]
 mod made;

@@ -5,7 +5,7 @@ use catalog_upload::files::FileError;
 use rust_xlsxwriter::{Chart, ChartType, Workbook};
 
 use crate::{
-    case::{Cases, corrupt, created, failed},
+    case::{Cases, corrupt, created, failed, rejected},
     made::*,
 };
 
@@ -120,7 +120,28 @@ fn extents(cases: &mut Cases) -> Result<()> {
     cases.xlsx(
         "a text that the table of strings lacks",
         |ids| raw(&[raw_good(2, &ids.id(1)), r#"<row r="3"><c r="A3" t="s"><v>7</v></c></row>"#.into()]),
-        corrupt("una hoja no se puede interpretar"),
+        rejected(1, &[(3, "required")]),
+    )?;
+    cases.xlsx(
+        "an extent, an error, a truth and a number that calamine doesn't take",
+        |ids| {
+            let odd = [
+                (GOOD[5], r#"<c t="e"><v>#SPILL!</v></c>"#),
+                (GOOD[11], r#"<c t="b"><v>verdadero</v></c>"#),
+                (GOOD[8], r#"<c t="n"><v> 3 </v></c>"#),
+            ];
+            let mut rows = vec![raw_header()];
+            for (row, (value, cell)) in (2..).zip(odd) {
+                let good = raw_good(row, &ids.id(row));
+                let column = GOOD.iter().position(|good| *good == value).unwrap_or_default();
+                let place = format!("{}{row}", char::from(b'A' + column as u8));
+                let plain = format!(r#"<c r="{place}" t="inlineStr"><is><t>{value}</t></is></c>"#);
+                rows.push(good.replace(&plain, &cell.replace("<c ", &format!(r#"<c r="{place}" "#))));
+            }
+            let sheet = raw_sheet(&rows).replace("<sheetData>", r#"<dimension ref="1:9"/><sheetData>"#);
+            raw_xlsx(&sheet, None)
+        },
+        rejected(2, &[(2, "formula_error")]),
     )?;
     cases.xlsx(
         "a cell whose place is no place",

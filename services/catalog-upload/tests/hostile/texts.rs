@@ -5,7 +5,7 @@ use catalog_upload::{domain::Column, files::FileError};
 use encoding_rs::WINDOWS_1252;
 
 use crate::{
-    case::{Cases, Ids, corrupt, created, failed, rejected},
+    case::{Cases, Ids, created, failed, rejected},
     made::*,
 };
 
@@ -51,7 +51,7 @@ fn encodings(cases: &mut Cases) -> Result<()> {
     cases.csv(
         "a mark that lies",
         |ids| [b"\xef\xbb\xbf", two(";", ids).as_bytes(), b"\xff\xfe\n"].concat(),
-        corrupt("dice ser UTF-8 y no lo es"),
+        rejected(2, &[(4, "required")]),
     )?;
     cases.csv(
         "half a character of utf-16",
@@ -112,7 +112,7 @@ fn separators(cases: &mut Cases) -> Result<()> {
             format!("{}\n{};sobra;sobra\n\n;;;;\n{short}\n{}\n", csv_header(";"), row.trim_end(), "solo")
                 .into_bytes()
         },
-        rejected(2, &[(7, "required")]),
+        rejected(1, &[(3, "too_many_values"), (7, "required")]),
     )
 }
 
@@ -182,9 +182,9 @@ fn values(cases: &mut Cases) -> Result<()> {
         ),
     )?;
     cases.csv(
-        "zero bytes",
-        |ids| with(ids, GOOD[1], &["Amoxi\0cilina", "\0", "x"]),
-        rejected(1, &[(2, "invalid_character"), (3, "invalid_character")]),
+        "control characters",
+        |ids| with(ids, GOOD[1], &["Amoxi\0cilina", "\0", "x", "Amoxi\u{7}cilina"]),
+        rejected(1, &[(2, "invalid_character"), (3, "invalid_character"), (5, "invalid_character")]),
     )?;
     cases.csv(
         "texts meant for somebody else",
@@ -205,7 +205,19 @@ fn values(cases: &mut Cases) -> Result<()> {
         },
         created(7),
     )?;
-    cases.csv("codes that Excel cut", |ids| with(ids, GOOD[7], &["7,70123E+12", "007"]), created(2))?;
+    cases.csv(
+        "codes that Excel cut",
+        |ids| {
+            let cut = csv_row(";", "7,70123E+12");
+            (two(";", ids) + &cut).into_bytes()
+        },
+        rejected(2, &[(4, "digits_lost")]),
+    )?;
+    cases.csv(
+        "errors that Excel wrote as texts",
+        |ids| with(ids, GOOD[1], &["#N/A", "#¡VALOR!", "####", "#1 Jeringa"]),
+        rejected(1, &[(2, "formula_error"), (3, "formula_error"), (4, "formula_error")]),
+    )?;
     cases.csv(
         "texts over their limits",
         |ids| with(ids, GOOD[3], &[&"x".repeat(64), &"x".repeat(65), &"ñ".repeat(100_000)]),

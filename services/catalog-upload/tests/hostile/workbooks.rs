@@ -180,7 +180,7 @@ fn values(cases: &mut Cases) -> Result<()> {
         "a number that could be two",
         |ids| rows(ids, 2, |sheet| sheet.write_string(1, 5, "1.234").map(|_| ())),
         // The other row's price has a clear point.
-        rejected(1, &[(2, "too_many_decimals")]),
+        rejected(1, &[(2, "ambiguous_number")]),
     )?;
     cases.xlsx(
         "numbers that nothing explains",
