@@ -105,10 +105,12 @@ impl Gateway {
             async move { limiter.forget_idle(token).await }
         };
         let (identity, until) = (self.app.identity.clone(), token());
+        let (sessions, watched) = (self.app.identity.clone(), token());
         let version = env!("CARGO_PKG_VERSION");
         let announcer = Announcer::new(pool.clone(), SERVICE, version, QUEUES, Activities::default());
         Background::new(token())
             .spawn("upkeep of identity", async move { identity.maintain(until).await })
+            .spawn("ended sessions", async move { sessions.watch_sessions(watched).await })
             .spawn("live feed", self.app.feed.clone().run(token()))
             .spawn("rate limits", forget)
             .spawn("consumer of events", show_event::consumer(&broker, &self.redis).run(token()))

@@ -1,6 +1,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// What its bearer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -64,6 +65,9 @@ pub struct Claims {
     pub iat: i64,
     /// The token's own id.
     pub jti: String,
+    /// The login it belongs to; an API key's has none. The gateway refuses it once that is ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sid: Option<Uuid>,
     /// What its bearer is.
     pub role: Role,
     /// The supplier it acts for; a supplier has one.

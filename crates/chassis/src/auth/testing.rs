@@ -78,6 +78,7 @@ pub fn claims(role: Role) -> Claims {
         exp: now + 300,
         iat: now,
         jti: uuid::Uuid::now_v7().to_string(),
+        sid: None,
         role,
         proveedor_id: (role == Role::Supplier).then(|| "PROV001".into()),
         scopes: Vec::new(),

@@ -15,6 +15,7 @@ use actix_web::{
     middleware::Next,
 };
 use opentelemetry::{propagation::Extractor, trace::TraceContextExt as _};
+use percent_encoding::percent_decode_str;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, core::Collector};
 use tracing::{Instrument as _, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -131,11 +132,16 @@ fn answer(error: Error) -> HttpResponse {
 
 const STANDARD: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// A path as a log may show it: of a segment that is a phone, in whatever spelling, the last four digits. No id of ours is
-/// so many digits and no letter.
+/// A path as a log may show it: of a segment that is a phone, in whatever spelling and however often encoded, the last
+/// four digits. No id of ours is so many digits and no letter.
 fn without_phones(path: &str) -> String {
     let shown = path.split('/').map(|segment| {
-        let plain = segment.replace("%2B", "+").replace("%20", " ").replace("%28", "(").replace("%29", ")");
+        let mut plain = segment.to_owned();
+        while let decoded = percent_decode_str(&plain).decode_utf8_lossy().into_owned()
+            && decoded != plain
+        {
+            plain = decoded;
+        }
         let digits: String = plain.chars().filter(char::is_ascii_digit).collect();
         let is_phone =
             digits.len() >= 10 && plain.chars().all(|c| c.is_ascii_digit() || "+-(). ".contains(c));
@@ -231,9 +237,18 @@ mod tests {
 
     #[test]
     fn phones_in_paths_are_masked_and_ids_are_not() {
-        for phone in
-            ["6121004768", "+52 612 100 4768", "%2B526121004768", "(612)%20100-4768", "0446121004768"]
-        {
+        for phone in [
+            "6121004768",
+            "+52 612 100 4768",
+            "%2B526121004768",
+            "(612)%20100-4768",
+            "0446121004768",
+            "%2b526121004768",
+            "%36121004768",
+            "%36%31%32%31%30%30%34%37%36%38",
+            "612%2D100%2d4768",
+            "%2536121004768",
+        ] {
             assert_eq!(
                 without_phones(&format!("/api/v1/suppressions/{phone}")),
                 "/api/v1/suppressions/******4768"

@@ -13,6 +13,7 @@ use chassis::{
     Problem,
     auth::{Caller, Role},
 };
+use percent_encoding::percent_decode_str;
 
 use super::{
     client_ip::client_ip,
@@ -20,7 +21,7 @@ use super::{
     proxy::is_upload,
     routes,
 };
-use crate::App;
+use crate::{App, config::Settings, identity::Authenticated};
 
 /// What was found out about the sender of a request.
 enum Access {
@@ -48,11 +49,11 @@ pub async fn guard<B: MessageBody + 'static>(
     let address = address_key(client_ip(request.request(), &app.settings.trusted_proxies));
     // Logins carry no credentials yet; what they carry is checked by their own handlers.
     let access = if class == Class::Auth { Access::Nobody } else { identify(&app, request.request()).await };
-    let key = match &access {
-        Access::Known { caller, .. } if caller.id() != LEGACY => format!("sub:{}", caller.id()),
-        _ => address,
+    let account = match request.extensions().get::<Authenticated>().and_then(|known| known.user) {
+        Some(user) => format!("user:{user}"),
+        None => address,
     };
-    let verdict = app.limiter.check(class, &key);
+    let verdict = app.limiter.check(class, &account);
     let mut response = match access {
         _ if !verdict.allowed => request.into_response(Problem::too_many(verdict.reset).error_response()),
         // Here and not in the handlers: those of other crates know only callers and no refusals. Who wants to
@@ -67,6 +68,7 @@ pub async fn guard<B: MessageBody + 'static>(
                     extensions.insert(caller.clone());
                 }
                 extensions.insert(access);
+                extensions.insert(Account(account));
             }
             next.call(request).await?.map_into_boxed_body()
         }
@@ -104,9 +106,19 @@ fn is_open(request: &HttpRequest) -> bool {
         || routes::find(request.method(), path).is_some_and(|route| route.anonymous)
 }
 
+/// Whom limits count a request to: the user, by whatever credential, or an address.
+struct Account(String);
+
+/// Whom a request counts to, wherever callers are counted.
+pub fn account(request: &HttpRequest, settings: &Settings) -> String {
+    let known = request.extensions().get::<Account>().map(|account| account.0.clone());
+    known.unwrap_or_else(|| address_key(client_ip(request, &settings.trusted_proxies)))
+}
+
 fn class(request: &HttpRequest) -> Class {
-    let path = request.path();
-    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    // Decoded, as the router matches it: another spelling is the same resource.
+    let path = percent_decode_str(request.path()).decode_utf8_lossy();
+    let path = path.strip_prefix("/api/v1").unwrap_or(&path);
     if *request.method() == Method::POST && matches!(path, "/auth/login" | "/auth/refresh") {
         Class::Auth
     } else if is_upload(request) {

@@ -16,15 +16,18 @@ use uuid::Uuid;
 use super::users::valid_standing;
 use crate::{
     domain::{roles::Standing, scopes, users::display_name},
-    identity::{Error, Identity, Opaque},
+    identity::{Error, Identity, Opaque, span},
     storage::{
         Digest, api_keys,
         audit::{self, Action},
+        users,
     },
 };
 
 const PAGE: u64 = 50;
 const LARGEST_PAGE: u64 = 200;
+/// Keys of one user that work at the same time.
+const MOST: u64 = 20;
 /// Characters of the secret part that stay visible, to tell keys apart.
 const VISIBLE: usize = 8;
 /// What a key begins with.
@@ -134,6 +137,7 @@ pub(crate) struct NewApiKey {
     /// Como `catalog:read`. Vacío: todo lo que el rol permite.
     #[serde(default)]
     scopes: Vec<String>,
+    /// A los 90 días si falta; a los 365 como máximo, salvo que la instalación tenga otros plazos.
     #[serde(default)]
     expires_at: Option<DateTime<Utc>>,
 }
@@ -149,12 +153,14 @@ pub(crate) struct CreatedApiKey {
 
 /// Crear una clave de API
 ///
-/// Se usa en `X-Api-Key` o en `Authorization: ApiKey …`. La clave completa solo aparece en esta respuesta.
+/// Se usa en `X-Api-Key` o en `Authorization: ApiKey …`. La clave completa solo aparece en esta respuesta. Caduca, y
+/// antes si su dueño pierde los derechos que ella da. Cada usuario tiene 20 como máximo.
 #[utoipa::path(
     post, path = "/api/v1/api-keys", tag = "api-keys", request_body = NewApiKey,
     responses(
         (status = 201, body = CreatedApiKey),
         (status = 403, description = "Permitiría más que el rol propio", body = ProblemBody),
+        (status = 409, description = "El usuario ya tiene 20", body = ProblemBody),
         (status = 422, description = "Un campo no sirve", body = ProblemBody),
     )
 )]
@@ -168,8 +174,14 @@ pub(crate) async fn create(
     let name = display_name(&name).ok_or_else(|| Error::invalid("name", "Use de 1 a 128 caracteres"))?;
     let scopes = scopes::check(scopes).map_err(|malformed| Error::invalid("scopes", malformed))?;
     let now = identity.now();
-    if expires_at.is_some_and(|end| end <= now) {
+    let (usual, longest) = (span(identity.settings().key_lifetime), span(identity.settings().key_longest));
+    let expires_at = expires_at.unwrap_or(now + usual.min(longest));
+    if expires_at <= now {
         return Err(Error::invalid("expires_at", "La caducidad debe estar en el futuro").into());
+    }
+    if expires_at > now + longest {
+        let message = format!("La caducidad debe estar a {} días como máximo", longest.num_days());
+        return Err(Error::invalid("expires_at", message).into());
     }
     let own = person.user.standing()?;
     let standing =
@@ -189,11 +201,16 @@ pub(crate) async fn create(
         role: standing.role.name().to_owned(),
         proveedor_id: standing.proveedor_id,
         created_at: now,
-        expires_at,
+        expires_at: Some(expires_at),
         last_used_at: None,
         revoked_at: None,
     };
     let transaction = identity.orm().begin().await?;
+    // Locked, so that two requests don't both make the last one.
+    users::get_for_update(&transaction, person.user.id).await?.ok_or(Error::InvalidToken)?;
+    if api_keys::count_live(&transaction, person.user.id, now).await? >= MOST {
+        return Err(Error::TooManyKeys(MOST).into());
+    }
     api_keys::insert(&transaction, key.clone()).await?;
     let details = json!({
         "name": key.name, "prefix": key.prefix, "role": key.role, "proveedor_id": key.proveedor_id,

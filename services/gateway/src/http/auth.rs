@@ -269,8 +269,8 @@ pub(crate) struct LogoutRequest {
 
 /// Cerrar la sesión
 ///
-/// La del `refresh_token` del cuerpo o, sin él, la de la cookie. Los tokens de acceso ya emitidos caducan solos
-/// en minutos.
+/// La del `refresh_token` del cuerpo o, sin él, la de la cookie. Sus tokens de acceso dejan de servir en el acto y
+/// sus conexiones de eventos se cierran.
 #[utoipa::path(
     post, path = "/api/v1/auth/logout", tag = "auth",
     request_body = LogoutRequest,
@@ -361,7 +361,7 @@ pub(crate) struct PasswordRequest {
 
 /// Cambiar la contraseña propia
 ///
-/// Cierra todas las sesiones del usuario, también esta.
+/// Cierra todas las sesiones del usuario, también esta; sus tokens de acceso dejan de servir en el acto.
 #[utoipa::path(
     post, path = "/api/v1/auth/password", tag = "auth",
     request_body = PasswordRequest,
@@ -404,10 +404,11 @@ pub(crate) async fn change_password(
         ..Default::default()
     };
     users::Entity::update(change).exec(&transaction).await?;
-    families::revoke_all(&transaction, current.id, "password", now).await?;
+    families::revoke_all(&transaction, current.id, identity.ending("password", now)).await?;
     let target = Some(current.id.to_string());
     audit::record(&transaction, now, Action::PasswordChanged, &person.actor(), target, json!({})).await?;
     transaction.commit().await?;
+    identity.apply_ended_sessions().await;
     let mut response = HttpResponse::NoContent();
     if let Credential::Session(_) = person.credential {
         set_cookies(&mut response, String::new(), "", Duration::ZERO, identity.settings().secure_cookies);

@@ -11,7 +11,7 @@ use prometheus::{HistogramVec, IntCounterVec, register_histogram_vec, register_i
 use tracing::warn;
 
 use super::{breaker::Breaker, routes::Backend};
-use crate::config::Settings;
+use crate::{SERVICE, config::Settings};
 
 static SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
     register_histogram_vec!(
@@ -112,8 +112,17 @@ impl Backends {
             request = request.bearer_auth(token);
         }
         let started = Instant::now();
-        let response = request.send().await.inspect_err(|_| target.failed(started, "unreachable"))?;
-        target.succeeded(started);
+        // Whoever asks, it is the gateway's own question: one caller.
+        let response = request.send().await.map_err(|error| {
+            let error = error.without_url();
+            match &error {
+                error if error.is_connect() => target.unreachable(started),
+                error if error.is_timeout() => target.failed(started, "silent", SERVICE),
+                _ => target.broke_off(started),
+            }
+            error
+        })?;
+        target.answered(started, response.status(), SERVICE);
         Ok(response.error_for_status()?.json().await?)
     }
 
@@ -141,16 +150,36 @@ impl Target {
         self.breaker.admit(Instant::now())
     }
 
-    /// It answered, whatever it said.
-    pub fn succeeded(&self, started: Instant) {
-        self.breaker.succeeded();
-        self.observe(started, "answered");
+    /// It answered a request of `caller`. What is the client's fault is a success; an error of its own is not.
+    pub fn answered(&self, started: Instant, status: reqwest::StatusCode, caller: &str) {
+        if status.is_server_error() {
+            self.failed(started, "error", caller);
+        } else {
+            self.breaker.succeeded();
+            self.observe(started, "answered");
+        }
     }
 
-    /// It could not be reached, or did not answer in time.
-    pub fn failed(&self, started: Instant, outcome: &str) {
+    /// It took the connection and closed it before it had answered. Nothing is concluded from that: the request
+    /// may be why (a form that its parser can't bear), and of a process that died the next connection tells.
+    pub fn broke_off(&self, started: Instant) {
+        self.observe(started, "broke_off");
+    }
+
+    /// No connection came about.
+    pub fn unreachable(&self, started: Instant) {
+        self.observe(started, "unreachable");
+        self.report(self.breaker.unreachable(Instant::now()), "unreachable");
+    }
+
+    /// It answered a request of `caller` with an error of its own, or not in time.
+    pub fn failed(&self, started: Instant, outcome: &str, caller: &str) {
         self.observe(started, outcome);
-        if self.breaker.failed(Instant::now()) {
+        self.report(self.breaker.failed(caller, Instant::now()), outcome);
+    }
+
+    fn report(&self, opened: bool, outcome: &str) {
+        if opened {
             OPENED.with_label_values(&[self.backend.name()]).inc();
             warn!(
                 backend = self.backend.name(),

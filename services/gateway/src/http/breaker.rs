@@ -1,7 +1,11 @@
 //! A circuit breaker a backend: after some failures in a row, requests are answered at once for a
 //! moment, instead of each waiting for its own timeout; then one request tries again.
+//!
+//! A connection that does not come about says something about the backend. An error or a silence may be about
+//! the request, so of those each caller has one count: nobody can close a service to others.
 
 use std::{
+    collections::HashSet,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,13 +20,17 @@ pub struct Breaker {
 
 #[derive(Debug, Default)]
 struct State {
-    failures: u32,
+    /// Connections that did not come about.
+    unreachable: u32,
+    /// Callers whose requests failed; no more of them than the threshold.
+    failed_for: HashSet<String>,
     /// No request before this moment.
     open_until: Option<Instant>,
 }
 
 impl Breaker {
-    /// Opens for `pause` after `threshold` failures in a row.
+    /// Opens for `pause` after `threshold` failures in a row: failed connections, and callers whose requests
+    /// failed.
     pub fn new(threshold: u32, pause: Duration) -> Self {
         Self { threshold, pause, state: Mutex::default() }
     }
@@ -51,19 +59,38 @@ impl Breaker {
         *self.lock() = State::default();
     }
 
-    /// The backend could not be reached or did not answer in time. Returns whether this opened the circuit.
-    pub fn failed(&self, now: Instant) -> bool {
+    /// No connection came about. Returns whether this opened the circuit.
+    pub fn unreachable(&self, now: Instant) -> bool {
         let mut state = self.lock();
-        state.failures = state.failures.saturating_add(1);
+        state.unreachable = state.unreachable.saturating_add(1);
+        self.judge(&mut state, now)
+    }
+
+    /// The backend answered a request of `caller` with an error of its own, or not in time. Returns whether
+    /// this opened the circuit.
+    pub fn failed(&self, caller: &str, now: Instant) -> bool {
+        let mut state = self.lock();
+        if self.failures(&state) < self.threshold {
+            state.failed_for.insert(caller.to_owned());
+        }
+        self.judge(&mut state, now)
+    }
+
+    fn failures(&self, state: &State) -> u32 {
+        let callers = u32::try_from(state.failed_for.len()).unwrap_or(u32::MAX);
+        state.unreachable.saturating_add(callers)
+    }
+
+    fn judge(&self, state: &mut State, now: Instant) -> bool {
         let was_closed = state.open_until.is_none();
-        if state.failures >= self.threshold {
+        if self.failures(state) >= self.threshold {
             state.open_until = Some(now + self.pause);
         }
         was_closed && state.open_until.is_some()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Two plain values: a panic elsewhere can't have left them half changed.
+        // Plain values: a panic elsewhere can't have left them half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,17 +105,32 @@ mod tests {
     fn opens_after_failures_in_a_row_and_tries_once_a_pause() {
         let breaker = Breaker::new(2, PAUSE);
         let start = Instant::now();
-        assert!(!breaker.failed(start));
+        assert!(!breaker.unreachable(start));
         breaker.succeeded();
-        assert!(!breaker.failed(start), "a success starts the count again");
-        assert!(breaker.failed(start), "the second in a row opens it");
+        assert!(!breaker.unreachable(start), "a success starts the count again");
+        assert!(breaker.unreachable(start), "the second in a row opens it");
         assert_eq!(breaker.admit(start), Err(PAUSE));
         assert_eq!(breaker.admit(start + PAUSE), Ok(()), "the trial");
         assert!(breaker.admit(start + PAUSE).is_err(), "only one");
-        assert!(!breaker.failed(start + PAUSE), "was open already");
+        assert!(!breaker.unreachable(start + PAUSE), "was open already");
         assert!(breaker.admit(start + PAUSE).is_err());
         assert_eq!(breaker.admit(start + PAUSE * 2), Ok(()));
         breaker.succeeded();
         assert_eq!(breaker.admit(start + PAUSE * 2), Ok(()));
+    }
+
+    #[test]
+    fn a_caller_counts_once() {
+        let breaker = Breaker::new(2, PAUSE);
+        let now = Instant::now();
+        for _ in 0..9 {
+            assert!(!breaker.failed("ana", now));
+        }
+        assert_eq!(breaker.admit(now), Ok(()));
+        assert!(breaker.failed("eva", now), "a second one");
+        assert!(breaker.admit(now).is_err());
+        breaker.succeeded();
+        assert!(!breaker.failed("eva", now), "a success starts the count again");
+        assert!(breaker.unreachable(now), "both kinds add up");
     }
 }

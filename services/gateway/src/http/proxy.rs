@@ -133,7 +133,12 @@ async fn forward(
     if let Some(token) = token {
         outgoing = outgoing.bearer_auth(token);
     }
-    let call = Call { target, settings: &app.settings, started: Instant::now() };
+    let call = Call {
+        target,
+        settings: &app.settings,
+        caller: access::account(request, &app.settings),
+        started: Instant::now(),
+    };
     let (response, unsent) = match body {
         Some(body) => call.with_body(outgoing, body).await?,
         None => (call.without_body(outgoing, method).await?, None),
@@ -149,6 +154,8 @@ const READ_AGAIN: u32 = 3;
 struct Call<'a> {
     target: &'a Target,
     settings: &'a Settings,
+    /// Whose it is.
+    caller: String,
     started: Instant,
 }
 
@@ -251,22 +258,23 @@ impl Call<'_> {
         match outcome {
             Err(_) => Err(self.silent()),
             Ok(Ok(response)) => {
-                self.target.succeeded(self.started);
+                self.target.answered(self.started, response.status(), &self.caller);
                 Ok(response)
             }
             Ok(Err(error)) if error.is_connect() => {
-                self.target.failed(self.started, "unreachable");
-                Err(problems::unreachable(self.target.backend, self.settings.breaker_pause).because(error))
+                self.target.unreachable(self.started);
+                let rest = self.settings.breaker_pause;
+                Err(problems::not_connected(self.target.backend, rest, error))
             }
             Ok(Err(error)) => {
-                self.target.failed(self.started, "broke_off");
-                Err(problems::broke_off(self.target.backend).because(error))
+                self.target.broke_off(self.started);
+                Err(problems::broke_off(self.target.backend, error))
             }
         }
     }
 
     fn silent(&self) -> Problem {
-        self.target.failed(self.started, "silent");
+        self.target.failed(self.started, "silent", &self.caller);
         problems::silent(self.target.backend, self.settings.backend_timeout)
     }
 }
@@ -419,7 +427,7 @@ fn patient(
         match timeout(patience, stream.next()).await {
             Ok(None) => None,
             Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some((stream, unsent)))),
-            Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), None)),
+            Ok(Some(Err(error))) => Some((Err(io::Error::other(error.without_url())), None)),
             Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "the backend fell silent")), None)),
         }
     })

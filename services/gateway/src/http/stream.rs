@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
 use chassis::{Clock, Problem, auth::Caller};
 use serde::Deserialize;
@@ -17,17 +17,19 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 use tracing::debug;
+use uuid::Uuid;
 
 use super::access;
 use crate::{
     App,
+    identity::{Authenticated, Credential},
     live::{Entry, StreamId},
 };
 
 /// The pause between comments that keep proxies from closing an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Counts the streams each caller has open at this replica.
+/// Counts the streams each user has open at this replica.
 #[derive(Clone, Default)]
 pub struct Watchers(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -71,7 +73,7 @@ pub struct From {
 
 /// Progress and domain events, live. Each event's `id` can be sent back as `Last-Event-ID`, to any replica.
 /// Besides the domain's, there are the events `reset` (events were missed: read the current state) and
-/// `expired` (the token ended, and with it the stream).
+/// `expired` (the token or its session ended, and with it the stream; `reason` is `token_expired` or `session_ended`).
 #[utoipa::path(
     get, path = "/api/v1/stream", tag = "stream", params(From),
     responses(
@@ -98,7 +100,8 @@ pub async fn stream(
         .with_details("No hay conexión con el canal de eventos (redis)"));
     }
     let cap = app.settings.stream_connections;
-    let place = app.watchers.enter(caller.id(), cap).ok_or_else(|| {
+    let account = access::account(&request, &app.settings);
+    let place = app.watchers.enter(&account, cap).ok_or_else(|| {
         Problem::too_many(HEARTBEAT).with_details(format!("Máximo {cap} conexiones de eventos por usuario"))
     })?;
     let asked = request
@@ -109,7 +112,12 @@ pub async fn stream(
         .filter(|id| !id.is_empty());
 
     let (sender, mut receiver) = mpsc::channel(16);
-    let watcher = Watcher { app, expires: expires(&caller), only, sender, _place: place };
+    let key = match request.extensions().get::<Authenticated>().map(|known| known.credential) {
+        Some(Credential::ApiKey(key)) => Some(key),
+        _ => None,
+    };
+    let (session, expires) = (caller.claims().sid, expires(&caller));
+    let watcher = Watcher { app, expires, session, key, only, sender, _place: place };
     actix_web::rt::spawn(async move {
         let ended = watcher.run(asked).await;
         debug!(?ended, "a live stream ended");
@@ -131,6 +139,10 @@ fn expires(caller: &Caller) -> Instant {
 struct Watcher {
     app: web::Data<App>,
     expires: Instant,
+    /// The login that opened it, if one did: the stream ends with it.
+    session: Option<Uuid>,
+    /// The API key that opened it, if one did: asked about at each heartbeat.
+    key: Option<Uuid>,
     /// The supplier whose events alone the caller may see.
     only: Option<String>,
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
@@ -142,6 +154,7 @@ struct Watcher {
 enum Ended {
     ClientLeft,
     Expired,
+    SessionEnded,
     Reset,
     /// While the past was read; the client comes back with the last id that it has.
     RedisLeft,
@@ -173,6 +186,7 @@ impl Watcher {
 
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut session_ended = std::pin::pin!(self.session_ended());
         let mut catching_up = true;
         loop {
             tokio::select! {
@@ -190,7 +204,15 @@ impl Watcher {
                     }
                     Err(RecvError::Closed) => return Ok(Ended::Shutdown),
                 },
-                _ = heartbeat.tick() => self.send(": latido\n\n".into()).await?,
+                _ = heartbeat.tick() => {
+                    if let Some(key) = self.key
+                        && let Ok(false) = self.app.identity.key_stands(key).await
+                    {
+                        return self.end_session().await;
+                    }
+                    self.send(": latido\n\n".into()).await?;
+                }
+                () = &mut session_ended => return self.end_session().await,
                 () = sleep_until(self.expires) => {
                     self.send("event: expired\ndata: {\"reason\":\"token_expired\"}\n\n".into()).await?;
                     return Ok(Ended::Expired);
@@ -199,6 +221,18 @@ impl Watcher {
                 () = self.sender.closed() => return Ok(Ended::ClientLeft),
             }
         }
+    }
+
+    async fn session_ended(&self) {
+        match self.session {
+            Some(session) => self.app.identity.session_ended(session).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn end_session(&self) -> Result<Ended, Ended> {
+        self.send("event: expired\ndata: {\"reason\":\"session_ended\"}\n\n".into()).await?;
+        Ok(Ended::SessionEnded)
     }
 
     /// Sends what came after `id`; returns the id of the last entry looked at.

@@ -22,6 +22,7 @@ use crate::{
     storage::{
         PasswordHash,
         audit::{self, Action},
+        families,
         users::{self, Filter},
     },
 };
@@ -233,10 +234,12 @@ pub(crate) async fn delete(
     if alone && user.role == Role::Admin.name() && user.disabled_at.is_none() {
         return Err(Error::LastAdmin.into());
     }
+    families::revoke_all(&transaction, id, identity.ending("deleted", now)).await?;
     users::Entity::delete_by_id(id).exec(&transaction).await?;
     let details = json!({ "username": user.username, "role": user.role });
     record(&transaction, &person, now, Action::UserDeleted, id, details).await?;
     transaction.commit().await?;
+    identity.apply_ended_sessions().await;
     Ok(HttpResponse::NoContent().finish())
 }
 

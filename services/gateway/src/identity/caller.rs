@@ -52,6 +52,8 @@ pub struct Authenticated {
     pub token: String,
     /// How it was proved.
     pub credential: Credential,
+    /// The user it is or, of an API key, who made it. A caller without a login is nobody.
+    pub user: Option<Uuid>,
 }
 
 impl fmt::Debug for Authenticated {
@@ -121,26 +123,45 @@ impl Identity {
 
     async fn by_token(&self, token: &str) -> Result<Authenticated, Error> {
         let claims = self.keys().verify(self.vault(), token).await?;
-        Ok(Authenticated { claims, token: token.to_owned(), credential: Credential::Token })
+        if claims.sid.is_some_and(|session| self.ended().contains(session)) {
+            return Err(Error::InvalidToken);
+        }
+        let user = claims.sub.parse().ok();
+        Ok(Authenticated { claims, token: token.to_owned(), credential: Credential::Token, user })
     }
 
     async fn by_api_key(&self, key: &str) -> Result<Authenticated, Error> {
         let now = self.now();
         let found = api_keys::find(self.orm(), digest(key)).await?;
         let (key, owner) = found.ok_or(Error::InvalidToken)?;
-        let standing = key.standing()?;
-        let over = key.revoked_at.is_some() || key.expires_at.is_some_and(|end| end <= now);
-        // A key never outlives its maker's right to hand it out.
-        if over || owner.disabled_at.is_some() || !owner.standing()?.covers(&standing) {
+        if !self.stands(&key, &owner)? {
             return Err(Error::InvalidToken);
         }
+        let (standing, end) = (key.standing()?, key.ends_at(self.settings().key_longest));
         if due(key.last_used_at, now)
             && let Err(error) = api_keys::touch(self.orm(), key.id, now).await
         {
             tracing::warn!(%error, key = %key.id, "could not note the use of an API key");
         }
-        let claims = self.claims(key.id, standing, key.scopes, Some(key.name), key.expires_at);
-        self.authenticated(claims, Credential::ApiKey(key.id))
+        let claims = self.claims(key.id, standing, key.scopes, Some(key.name), Some(end));
+        self.authenticated(claims, Credential::ApiKey(key.id), Some(owner.id))
+    }
+
+    /// Whether a key works: not revoked, its time not over, and its maker may still hand it out.
+    fn stands(&self, key: &api_keys::Model, owner: &users::Model) -> Result<bool, Error> {
+        let over = key.revoked_at.is_some() || key.ends_at(self.settings().key_longest) <= self.now();
+        Ok(!over && owner.disabled_at.is_none() && owner.standing()?.covers(&key.standing()?))
+    }
+
+    /// Whether a key that worked still does.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn key_stands(&self, id: Uuid) -> Result<bool, Error> {
+        match api_keys::get(self.orm(), id).await? {
+            Some((key, owner)) => self.stands(&key, &owner),
+            None => Ok(false),
+        }
     }
 
     async fn by_session(&self, cookie: &str, request: &HttpRequest) -> Result<Authenticated, Error> {
@@ -163,17 +184,18 @@ impl Identity {
         {
             tracing::warn!(%error, session = %session.id, "could not note the use of a session");
         }
-        let claims = self.user_claims(&user, Some(session.expires_at))?;
-        self.authenticated(claims, Credential::Session(session.id))
+        let claims = self.user_claims(&user, &session)?;
+        self.authenticated(claims, Credential::Session(session.id), Some(user.id))
     }
 
     pub(super) fn authenticated(
         &self,
         claims: Claims,
         credential: Credential,
+        user: Option<Uuid>,
     ) -> Result<Authenticated, Error> {
         let token = self.keys().sign(claims.clone())?;
-        Ok(Authenticated { claims, token, credential })
+        Ok(Authenticated { claims, token, credential, user })
     }
 
     /// The user who sends this request, as the database has them now: for what changes users and keys, a token's

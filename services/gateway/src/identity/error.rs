@@ -43,6 +43,9 @@ pub enum Error {
     /// Somebody else has that user name or address.
     #[error("{0} is taken")]
     Taken(&'static str),
+    /// A user has as many API keys as one may have.
+    #[error("more than {0} API keys")]
+    TooManyKeys(u64),
     /// Without this user nobody could administer.
     #[error("the last administrator")]
     LastAdmin,
@@ -110,6 +113,12 @@ impl From<Error> for Problem {
             Error::Taken(field) => {
                 Self::conflict("already_exists", format!("Ya existe un usuario con ese {field}"))
             }
+            Error::TooManyKeys(most) => Self::conflict(
+                "too_many_api_keys",
+                format!(
+                    "Cada usuario tiene {most} claves de API como máximo: revoque una antes de crear otra"
+                ),
+            ),
             Error::LastAdmin => Self::conflict(
                 "last_admin",
                 "Es el último administrador activo: nombre otro antes de quitarlo",

@@ -80,7 +80,9 @@ impl Identity {
         let login = login.trim().to_lowercase();
         let actor = Actor { user: None, address: Some(address.to_string()) };
         let known = users::find_by_login(self.orm(), &login).await?;
-        let fits = self.check_password(&login, address, password.clone(), known.as_ref()).await?;
+        // By the user's name, however it was spelled: address and name are one account.
+        let account = known.as_ref().map_or(login, |user| user.username.clone());
+        let fits = self.check_password(&account, address, password.clone(), known.as_ref()).await?;
         let user = match known {
             Some(user) if fits && user.disabled_at.is_none() => user,
             known => {
@@ -203,7 +205,7 @@ impl Identity {
         generation: i32,
     ) -> Result<Tokens, Error> {
         let now = self.now();
-        let claims = self.user_claims(user, Some(family.expires_at))?;
+        let claims = self.user_claims(user, family)?;
         let expires_in = Duration::from_secs(u64::try_from(claims.exp - claims.iat).unwrap_or(0));
         let refresh = Opaque::generate("rt_")?;
         let end = now + span(self.settings().refresh_idle);

@@ -4,6 +4,7 @@
 //! background.
 
 mod caller;
+mod ended;
 mod error;
 mod first_admin;
 mod hasher;
@@ -35,9 +36,10 @@ pub use routes::openapi;
 pub use settings::{FirstAdmin, IdentitySettings};
 pub use vault::{Opaque, Vault};
 
+use self::ended::EndedSessions;
 use crate::{
     domain::roles::Standing,
-    storage::{families, login_throttle, users},
+    storage::{ended_sessions, families, login_throttle, users},
 };
 
 /// Everything that knows who is who. Cloning shares it.
@@ -53,6 +55,7 @@ struct Shared {
     vault: Vault,
     keys: Keyring,
     hasher: Hasher,
+    ended: EndedSessions,
 }
 
 impl Identity {
@@ -65,9 +68,11 @@ impl Identity {
         let vault = Vault::new(&settings.encryption_secret)?;
         let keys = Keyring::open(database, &vault, &settings).await?;
         let hasher = Hasher::new(settings.password_cost, settings.hash_concurrency, settings.hash_patience)?;
-        let identity =
-            Self { shared: Arc::new(Shared { database: database.clone(), settings, vault, keys, hasher }) };
+        let (database, ended) = (database.clone(), EndedSessions::default());
+        let identity = Self { shared: Arc::new(Shared { database, settings, vault, keys, hasher, ended }) };
         identity.create_first_admin().await?;
+        // Before the first request: a restart must not bring ended logins back.
+        identity.read_ended_sessions().await?;
         Ok(identity)
     }
 
@@ -94,6 +99,7 @@ impl Identity {
         let now = self.now();
         let forget = self.settings().throttle_account.forget.max(self.settings().throttle_address.forget);
         families::prune(self.orm(), now).await?;
+        ended_sessions::prune(self.orm(), now).await?;
         login_throttle::prune(self.orm(), now - TimeDelta::from_std(forget)? - TimeDelta::hours(1)).await?;
         Ok(())
     }
@@ -114,7 +120,7 @@ impl Identity {
     pub fn token_for_role(&self, subject: &str, role: Role) -> Result<Authenticated, Problem> {
         let standing = Standing { role, proveedor_id: None };
         let claims = self.claims(subject, standing, Vec::new(), None, None);
-        Ok(self.authenticated(claims, Credential::Anonymous)?)
+        Ok(self.authenticated(claims, Credential::Anonymous, None)?)
     }
 
     /// Claims that are valid from now for the access token's lifetime, or until `end` if that is sooner.
@@ -136,6 +142,7 @@ impl Identity {
             exp: until.timestamp(),
             iat: now.timestamp(),
             jti: Uuid::now_v7().to_string(),
+            sid: None,
             role: standing.role,
             proveedor_id: standing.proveedor_id,
             scopes,
@@ -143,8 +150,22 @@ impl Identity {
         }
     }
 
-    fn user_claims(&self, user: &users::Model, end: Option<DateTime<Utc>>) -> Result<Claims, Error> {
-        Ok(self.claims(user.id, user.standing()?, Vec::new(), Some(user.name.clone()), end))
+    /// Claims of a user for one of its logins.
+    fn user_claims(&self, user: &users::Model, login: &families::Model) -> Result<Claims, Error> {
+        let (name, end) = (Some(user.name.clone()), Some(login.expires_at));
+        let claims = self.claims(user.id, user.standing()?, Vec::new(), name, end);
+        Ok(Claims { sid: Some(login.id), ..claims })
+    }
+
+    /// What ends logins now, for a reason.
+    pub(crate) fn ending(&self, reason: &'static str, now: DateTime<Utc>) -> families::Ending {
+        // To spare: the verifiers' leeway, and uses that are noted to the minute.
+        let tokens_live = span(self.settings().access_lifetime) + TimeDelta::minutes(2);
+        families::Ending { reason, now, tokens_live }
+    }
+
+    fn ended(&self) -> &EndedSessions {
+        &self.shared.ended
     }
 
     pub(crate) fn orm(&self) -> &sea_orm::DatabaseConnection {
@@ -174,6 +195,6 @@ impl Identity {
 }
 
 /// A configured duration as chrono counts; absurdly long ones as the longest.
-fn span(duration: Duration) -> TimeDelta {
+pub(crate) fn span(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::days(36_500))
 }

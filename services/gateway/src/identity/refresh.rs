@@ -38,12 +38,13 @@ impl Identity {
             }
             Decision::Sibling => family.generation,
             Decision::Reused => {
-                families::revoke(&transaction, family.id, "reuse", now).await?;
+                families::revoke(&transaction, family.id, self.ending("reuse", now)).await?;
                 let actor = Actor { user: None, address: Some(address.to_string()) };
                 let details = json!({ "family": family.id, "generation": token.generation });
                 let target = Some(user.id.to_string());
                 audit::record(&transaction, now, Action::TokenReused, &actor, target, details).await?;
                 transaction.commit().await?;
+                self.apply_ended_sessions().await;
                 tracing::warn!(user = %user.id, family = %family.id, "a refresh token was reused, its login is ended");
                 return Err(Error::InvalidRefresh);
             }
@@ -76,7 +77,7 @@ impl Identity {
         if family.revoked_at.is_some() {
             return Ok(());
         }
-        families::revoke(&transaction, family.id, "logout", now).await?;
+        families::revoke(&transaction, family.id, self.ending("logout", now)).await?;
         let name = users::get(&transaction, family.user_id).await?.map(|user| user.username);
         let actor =
             Actor { user: name.map(|name| (family.user_id, name)), address: Some(address.to_string()) };
@@ -84,6 +85,7 @@ impl Identity {
         let target = Some(family.user_id.to_string());
         audit::record(&transaction, now, Action::LoggedOut, &actor, target, details).await?;
         transaction.commit().await?;
+        self.apply_ended_sessions().await;
         Ok(())
     }
 }

@@ -35,6 +35,10 @@ pub struct IdentitySettings {
     pub family_lifetime: Duration,
     /// How long a cookie session may lie unused.
     pub session_idle: Duration,
+    /// How long an API key works that was made without saying.
+    pub key_lifetime: Duration,
+    /// How long an API key may work at most.
+    pub key_longest: Duration,
     /// How long a signing key signs.
     pub key_rotation: Duration,
     /// How long a signing key is published before it signs: more than services cache the key set for.
@@ -77,6 +81,8 @@ impl IdentitySettings {
             refresh_grace: Duration::from_secs(30),
             family_lifetime: Duration::from_hours(30 * 24),
             session_idle: Duration::from_hours(12),
+            key_lifetime: Duration::from_hours(90 * 24),
+            key_longest: Duration::from_hours(365 * 24),
             key_rotation: Duration::from_hours(30 * 24),
             key_publish_ahead: Duration::from_hours(1),
             throttle_account: Policy::ACCOUNT,
@@ -90,7 +96,7 @@ impl IdentitySettings {
     /// `KEY_ENCRYPTION_SECRET` (required), `TOKEN_ISSUER`, `TOKEN_AUDIENCE`, `ADMIN_USER` with `ADMIN_PASSWORD`,
     /// `ARGON2_MEMORY_KIB`, `ARGON2_ITERATIONS`, `ARGON2_PARALLELISM`, `HASH_CONCURRENCY`,
     /// `ACCESS_TOKEN_SECONDS`, `REFRESH_IDLE_SECONDS`, `REFRESH_GRACE_SECONDS`, `REFRESH_LIFETIME_SECONDS`,
-    /// `SESSION_IDLE_SECONDS`, `SIGNING_KEY_SECONDS`, `SIGNING_KEY_AHEAD_SECONDS`, `SECURE_COOKIES` (true).
+    /// `SESSION_IDLE_SECONDS`, `API_KEY_SECONDS` (90 days), `API_KEY_LONGEST_SECONDS` (365 days), `SIGNING_KEY_SECONDS`, `SIGNING_KEY_AHEAD_SECONDS`, `SECURE_COOKIES` (true).
     /// `trusted_proxies` comes from the gateway's own settings.
     pub fn read(env: &mut Env, trusted_proxies: Vec<Network>) -> Self {
         let expected = "at least 32 characters, the same at every replica";
@@ -121,6 +127,8 @@ impl IdentitySettings {
             refresh_grace: env.seconds("REFRESH_GRACE_SECONDS", base.refresh_grace),
             family_lifetime: env.seconds("REFRESH_LIFETIME_SECONDS", base.family_lifetime),
             session_idle: env.seconds("SESSION_IDLE_SECONDS", base.session_idle),
+            key_lifetime: env.seconds("API_KEY_SECONDS", base.key_lifetime),
+            key_longest: env.seconds("API_KEY_LONGEST_SECONDS", base.key_longest),
             key_rotation: env.seconds("SIGNING_KEY_SECONDS", base.key_rotation),
             key_publish_ahead: env.seconds("SIGNING_KEY_AHEAD_SECONDS", base.key_publish_ahead),
             secure_cookies: env.default("SECURE_COOKIES", base.secure_cookies, "true or false"),

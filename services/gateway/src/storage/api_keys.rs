@@ -1,8 +1,11 @@
 //! API keys, as hashes.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
-    ActiveModelTrait as _, IntoActiveModel as _, QueryOrder as _, QuerySelect as _, entity::prelude::*,
+    ActiveModelTrait as _, Condition, IntoActiveModel as _, PaginatorTrait as _, QueryOrder as _,
+    QuerySelect as _, entity::prelude::*,
 };
 
 use super::Digest;
@@ -51,6 +54,12 @@ impl Model {
     pub fn standing(&self) -> Result<Standing, DbErr> {
         super::users::standing(&self.role, self.proveedor_id.clone())
     }
+
+    /// When it ends: one that was made before keys had to end, as late as a key may end at all.
+    pub fn ends_at(&self, longest: Duration) -> DateTime<Utc> {
+        let latest = self.created_at + TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX);
+        self.expires_at.unwrap_or(latest)
+    }
 }
 
 /// Stores a new key.
@@ -70,6 +79,29 @@ pub async fn find(
         .one(connection)
         .await?;
     Ok(found.and_then(|(key, user)| Some((key, user?))))
+}
+
+/// A key by id, with its user.
+pub async fn get(
+    connection: &impl ConnectionTrait,
+    id: Uuid,
+) -> Result<Option<(Model, super::users::Model)>, DbErr> {
+    let found = Entity::find_by_id(id).find_also_related(super::users::Entity).one(connection).await?;
+    Ok(found.and_then(|(key, user)| Some((key, user?))))
+}
+
+/// How many keys of a user work now, as far as the keys themselves say.
+pub async fn count_live(
+    connection: &impl ConnectionTrait,
+    user: Uuid,
+    now: DateTime<Utc>,
+) -> Result<u64, DbErr> {
+    Entity::find()
+        .filter(Column::UserId.eq(user))
+        .filter(Column::RevokedAt.is_null())
+        .filter(Condition::any().add(Column::ExpiresAt.is_null()).add(Column::ExpiresAt.gt(now)))
+        .count(connection)
+        .await
 }
 
 /// A key by id, for changing.

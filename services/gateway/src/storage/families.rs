@@ -1,11 +1,11 @@
 //! Logins: each is a family of refresh tokens or one cookie session, and can be ended.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, IntoActiveModel as _, QuerySelect as _, entity::prelude::*,
 };
 
-use super::Digest;
+use super::{Digest, sql};
 use crate::domain::refresh;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -103,39 +103,45 @@ pub async fn touch(connection: &impl ConnectionTrait, id: Uuid, now: DateTime<Ut
     Ok(())
 }
 
+/// Why and when logins end.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// For the table.
+    pub reason: &'static str,
+    /// Now.
+    pub now: DateTime<Utc>,
+    /// How long an access token may be believed after it was made.
+    pub tokens_live: TimeDelta,
+}
+
 /// Ends one login.
-pub async fn revoke(
-    connection: &impl ConnectionTrait,
-    id: Uuid,
-    reason: &str,
-    now: DateTime<Utc>,
-) -> Result<(), DbErr> {
-    end(connection, Column::Id.eq(id), reason, now).await
+pub async fn revoke(connection: &impl ConnectionTrait, id: Uuid, ending: Ending) -> Result<(), DbErr> {
+    end(connection, "id", id, ending).await
 }
 
 /// Ends every login of a user.
-pub async fn revoke_all(
-    connection: &impl ConnectionTrait,
-    user: Uuid,
-    reason: &str,
-    now: DateTime<Utc>,
-) -> Result<(), DbErr> {
-    end(connection, Column::UserId.eq(user), reason, now).await
+pub async fn revoke_all(connection: &impl ConnectionTrait, user: Uuid, ending: Ending) -> Result<(), DbErr> {
+    end(connection, "user_id", user, ending).await
 }
 
+/// One statement, so that no login ends without its tokens. Those of a login that was not used lately have expired.
 async fn end(
     connection: &impl ConnectionTrait,
-    which: sea_orm::sea_query::SimpleExpr,
-    reason: &str,
-    now: DateTime<Utc>,
+    column: &'static str,
+    id: Uuid,
+    Ending { reason, now, tokens_live }: Ending,
 ) -> Result<(), DbErr> {
-    Entity::update_many()
-        .col_expr(Column::RevokedAt, Expr::value(now))
-        .col_expr(Column::RevokedFor, Expr::value(reason))
-        .filter(which)
-        .filter(Column::RevokedAt.is_null())
-        .exec(connection)
-        .await?;
+    let statement = format!(
+        "WITH ended AS (
+             UPDATE token_families SET revoked_at = $2, revoked_for = $3
+             WHERE {column} = $1 AND revoked_at IS NULL
+             RETURNING id, last_used_at)
+         INSERT INTO ended_sessions (id, until) SELECT id, $4 FROM ended WHERE last_used_at > $5
+         ON CONFLICT (id) DO NOTHING"
+    );
+    let values =
+        [id.into(), now.into(), reason.into(), (now + tokens_live).into(), (now - tokens_live).into()];
+    connection.execute_raw(sql(&statement, values)).await?;
     Ok(())
 }
 

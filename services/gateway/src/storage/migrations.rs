@@ -13,6 +13,7 @@ impl MigratorTrait for Migrator {
         all.extend(chassis::migrations());
         all.push(Box::new(Identity));
         all.push(Box::new(AuditByAction));
+        all.push(Box::new(EndedSessions));
         all
     }
 }
@@ -56,6 +57,27 @@ impl MigrationTrait for AuditByAction {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.get_connection().execute_unprepared("DROP INDEX audit_action").await.map(drop)
+    }
+}
+
+struct EndedSessions;
+
+impl MigrationName for EndedSessions {
+    fn name(&self) -> &'static str {
+        "m20250401_000001_gateway_ended_sessions"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for EndedSessions {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let statements = "CREATE TABLE ended_sessions (id uuid PRIMARY KEY, until timestamptz NOT NULL);
+                          CREATE INDEX ended_sessions_until ON ended_sessions (until)";
+        manager.get_connection().execute_unprepared(statements).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("DROP TABLE ended_sessions").await.map(drop)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod audit;
 mod doctor;
+pub mod ended_sessions;
 pub mod families;
 pub mod login_throttle;
 mod migrations;

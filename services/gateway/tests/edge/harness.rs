@@ -116,6 +116,21 @@ impl Running {
         self.login(&username, password).await
     }
 
+    /// A new API key of the token's user.
+    pub async fn api_key(&self, token: &str) -> anyhow::Result<String> {
+        let request = self.post("/api/v1/api-keys").bearer_auth(token).json(&json!({ "name": "Prueba" }));
+        let body: Value = request.send().await?.error_for_status()?.json().await?;
+        Ok(body["key"].as_str().context("a key")?.to_owned())
+    }
+
+    /// Gives the token's user, who came from [`Running::user`], another password.
+    pub async fn change_password(&self, token: &str) -> anyhow::Result<()> {
+        let body =
+            json!({ "current_password": "una-clave-muy-larga-9", "new_password": "otra-clave-muy-larga-9" });
+        self.post("/api/v1/auth/password").bearer_auth(token).json(&body).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     async fn login(&self, username: &str, password: &str) -> anyhow::Result<String> {
         let body = json!({ "username": username, "password": password });
         let response = self.post("/api/v1/auth/login").json(&body).send().await?.error_for_status()?;

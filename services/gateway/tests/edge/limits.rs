@@ -95,3 +95,31 @@ async fn other_origins_need_to_be_configured() -> anyhow::Result<()> {
     assert!(!refused.headers().contains_key("access-control-allow-origin"));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_user_has_one_budget_by_whatever_credential_or_spelling() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_budget").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("RATE_LIMIT_DEFAULT", "4/3600")
+        .with("RATE_LIMIT_AUTH", "3/3600")
+        .start()
+        .await?;
+    let token = gateway.admin().await?;
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        keys.push(gateway.api_key(&token).await?);
+    }
+    for (key, status) in [(&keys[0], 200), (&keys[1], 200), (&keys[0], 429), (&keys[1], 429)] {
+        let response = gateway.get("/api/v1/catalog/echo").header("x-api-key", key).send().await?;
+        assert_eq!(response.status(), status);
+    }
+    assert_eq!(gateway.get("/api/v1/catalog/echo").bearer_auth(&token).send().await?.status(), 429);
+
+    let body = json!({ "refresh_token": "rt_unheard-of" });
+    for (path, status) in [("/auth/refresh", 401), ("/auth/%72efresh", 401), ("/api/v1/auth/refres%68", 429)]
+    {
+        assert_eq!(gateway.post(path).json(&body).send().await?.status(), status, "{path}");
+    }
+    Ok(())
+}

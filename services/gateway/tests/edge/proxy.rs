@@ -337,17 +337,72 @@ async fn a_service_that_stalls_times_out_and_is_then_left_alone() -> anyhow::Res
         .with("BREAKER_PAUSE_MILLIS", "60000")
         .start()
         .await?;
-    let token = gateway.admin().await?;
-    let get = async || gateway.get("/api/v1/catalog/never-answers").bearer_auth(&token).send().await;
-    for _ in 0..2 {
-        let problem = problem(get().await?).await?;
+    // Two callers: one alone could be the reason for its own trouble.
+    let (one, other) = (gateway.user("viewer", None).await?, gateway.user("viewer", None).await?);
+    let get =
+        async |token: &str| gateway.get("/api/v1/catalog/never-answers").bearer_auth(token).send().await;
+    for token in [&one, &other] {
+        let problem = problem(get(token).await?).await?;
         assert_eq!((&problem["status"], &problem["code"]), (&504.into(), &"backend_timeout".into()));
     }
     assert_eq!(upstream.requests(), 2, "a request that timed out is not repeated");
     let started = Instant::now();
-    assert_eq!(problem(get().await?).await?["code"], "backend_unavailable");
+    assert_eq!(problem(get(&one).await?).await?["code"], "backend_unavailable");
     assert!(started.elapsed() < Duration::from_millis(400));
     assert_eq!(upstream.requests(), 2, "the circuit is open");
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_that_make_a_service_hang_up_stop_nobody_else() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_hang_up").await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    // Whoever posts finds the line cut, as by a service that panics over a form; whoever reads is answered.
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = [0; 4096];
+            if stream.read(&mut buffer).await.is_ok() && buffer.starts_with(b"GET") {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+                let _ = stream.write_all(answer).await;
+            }
+        }
+    });
+    let gateway = Setup::new(&namespace, &url)
+        .with("BREAKER_THRESHOLD", "2")
+        .with("BREAKER_PAUSE_MILLIS", "60000")
+        .start()
+        .await?;
+    let (one, other) = (gateway.user("operator", None).await?, gateway.user("operator", None).await?);
+    for token in [&one, &other, &one, &other, &one, &other] {
+        let cut = gateway.post("/api/v1/catalog/upload").bearer_auth(token).body("{}").send().await?;
+        assert_eq!(problem(cut).await?["code"], "backend_broke_off");
+    }
+    let read = gateway.get("/api/v1/catalog/items").bearer_auth(&one).send().await?;
+    assert_eq!((read.status().as_u16(), read.text().await?.as_str()), (200, "ok"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn errors_of_a_service_count_once_a_caller() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_fails").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("BREAKER_THRESHOLD", "2")
+        .with("BREAKER_PAUSE_MILLIS", "60000")
+        .start()
+        .await?;
+    let (one, other) = (gateway.user("viewer", None).await?, gateway.user("viewer", None).await?);
+    let get = async |token: &str| gateway.get("/api/v1/catalog/fails").bearer_auth(token).send().await;
+    for _ in 0..4 {
+        assert_eq!(get(&one).await?.status(), 500, "the service's own answer");
+    }
+    let echo = gateway.get("/api/v1/catalog/echo").bearer_auth(&other).send().await?;
+    assert_eq!(echo.status(), 200, "one caller's errors are its own");
+    for token in [&one, &other] {
+        assert_eq!(get(token).await?.status(), 500);
+    }
+    assert_eq!(problem(get(&other).await?).await?["code"], "backend_unavailable", "two callers' are not");
     Ok(())
 }
 

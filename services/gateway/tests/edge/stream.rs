@@ -101,6 +101,19 @@ fn redis_at(url: &str, prefix: &str) -> anyhow::Result<Redis> {
 }
 
 /// Says something in the live stream, as a service would.
+/// Waits until a gateway reads the live stream.
+async fn connected(gateway: &Running, token: &str) -> anyhow::Result<()> {
+    until("it reads the live stream", SOON, async || {
+        gateway
+            .get("/api/v1/stream")
+            .bearer_auth(token)
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status() == 200)
+    })
+    .await
+}
+
 async fn publish(redis: &Redis, n: i64, proveedor_id: Option<&str>) -> anyhow::Result<String> {
     let event = LiveEvent {
         kind: "job.progress".into(),
@@ -352,5 +365,74 @@ async fn a_client_that_falls_behind_is_told_and_goes_on_where_it_was() -> anyhow
         last_id = back.last_id.clone();
     }
     cmd("DEL").arg(redis.key(STREAM)).query_async::<()>(&mut connection).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_session_at_every_replica() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_stream_revoked").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let replica = Setup::new(&namespace, &upstream.url).start().await?;
+    let (token, stays) = (gateway.user("viewer", None).await?, gateway.user("viewer", None).await?);
+    let echo = async |gateway: &Running, token: &str| {
+        anyhow::Ok(gateway.get("/api/v1/catalog/echo").bearer_auth(token).send().await?.status().as_u16())
+    };
+    let mut streams = Vec::new();
+    for gateway in [&gateway, &replica] {
+        connected(gateway, &token).await?;
+        streams.push(Source::open(gateway, &token, None).await?);
+        assert_eq!(echo(gateway, &token).await?, 200);
+    }
+    gateway.change_password(&token).await?;
+    assert_eq!(echo(&gateway, &token).await?, 401, "at once where it was changed");
+    until("the replica knows", Duration::from_secs(5), async || {
+        echo(&replica, &token).await.is_ok_and(|status| status == 401)
+    })
+    .await?;
+    for mut stream in streams {
+        let last = stream.next().await?.context("a farewell")?;
+        assert_eq!((last.kind.as_str(), &last.data["reason"]), ("expired", &json!("session_ended")));
+        assert_eq!(stream.next().await?, None);
+    }
+    for gateway in [&gateway, &replica] {
+        assert_eq!(echo(gateway, &stays).await?, 200, "nobody else's session");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_of_a_key_ends_with_the_key() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_stream_key").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let token = gateway.user("viewer", None).await?;
+    let key = gateway.api_key(&token).await?;
+    connected(&gateway, &token).await?;
+    let response = gateway.get("/api/v1/stream").header("x-api-key", &key).send().await?;
+    let mut stream = Source { response, buffer: String::new(), last_id: None };
+    let keys: Value = gateway.get("/api/v1/api-keys").bearer_auth(&token).send().await?.json().await?;
+    let id = keys["items"][0]["id"].as_str().context("the key")?;
+    let revoke = gateway.client.delete(format!("{}/api/v1/api-keys/{id}", gateway.url));
+    revoke.bearer_auth(&token).send().await?.error_for_status()?;
+    let last = stream.next().await?.context("a farewell")?;
+    assert_eq!((last.kind.as_str(), &last.data["reason"]), ("expired", &json!("session_ended")));
+    assert_eq!(stream.next().await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn streams_are_counted_by_user() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_stream_count").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("STREAM_CONNECTIONS", "2").start().await?;
+    let token = gateway.user("operator", None).await?;
+    let keys = [gateway.api_key(&token).await?, gateway.api_key(&token).await?];
+    connected(&gateway, &gateway.admin().await?).await?;
+    let _open = Source::open(&gateway, &token, None).await?;
+    let by_key = async |key: &str| gateway.get("/api/v1/stream").header("x-api-key", key).send().await;
+    let second = by_key(&keys[0]).await?;
+    assert_eq!(second.status(), 200);
+    assert_eq!(problem(by_key(&keys[1]).await?).await?["status"], 429);
     Ok(())
 }

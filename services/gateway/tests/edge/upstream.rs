@@ -62,6 +62,7 @@ impl Upstream {
                 .route("/api/v1/catalog/refuses", web::post().to(refuses))
                 .route("/api/v1/catalog/never-answers", web::get().to(never_answers))
                 .route("/api/v1/catalog/drip", web::get().to(drip))
+                .route("/api/v1/catalog/fails", web::get().to(fails))
                 .default_service(web::to(unknown))
         })
         .workers(1)
@@ -173,6 +174,11 @@ async fn never_reads(body: web::Payload, seen: web::Data<Seen>) -> HttpResponse 
 async fn refuses(seen: web::Data<Seen>) -> HttpResponse {
     seen.requests.fetch_add(1, Ordering::SeqCst);
     HttpResponse::UnprocessableEntity().json(json!({ "error": "no" }))
+}
+
+async fn fails(seen: web::Data<Seen>) -> HttpResponse {
+    seen.requests.fetch_add(1, Ordering::SeqCst);
+    HttpResponse::InternalServerError().json(json!({ "code": "internal" }))
 }
 
 async fn never_answers(seen: web::Data<Seen>) -> HttpResponse {

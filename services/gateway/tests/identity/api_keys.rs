@@ -92,6 +92,39 @@ async fn a_key_ends_at_once_when_revoked_and_in_time_when_it_expires() -> anyhow
 }
 
 #[tokio::test]
+async fn every_key_ends_and_a_user_has_twenty() -> anyhow::Result<()> {
+    let door = Door::open("twenty").await?;
+    let admin = door.admin().await?;
+    let first = create(&door, &admin, &json!({ "name": "first" })).await?.expect(201)?;
+    let end: DateTime<Utc> = first.text("expires_at").parse()?;
+    assert_eq!(end, door.clock.now() + TimeDelta::days(90));
+    let late = json!({ "name": "late", "expires_at": door.clock.now() + TimeDelta::days(366) });
+    create(&door, &admin, &late).await?.expect(422)?;
+    let misspelled = json!({ "name": "misspelled", "scopes": ["catalog:read", "catalog:reed"] });
+    let refused = create(&door, &admin, &misspelled).await?.expect(422)?;
+    assert!(refused.text("detail").contains("catalog:reed"), "{}", refused.body);
+
+    let more = json!({ "name": "more" });
+    for _ in 1..20 {
+        create(&door, &admin, &more).await?.expect(201)?;
+    }
+    assert_eq!(create(&door, &admin, &more).await?.expect(409)?.body["code"], "too_many_api_keys");
+    let path = format!("/api/v1/api-keys/{}", first.text("id"));
+    send(door.request("DELETE", &path).bearer_auth(&admin)).await?.expect(204)?;
+    create(&door, &admin, &more).await?.expect(201)?;
+
+    // One from before keys had to end does so as well.
+    let old = "UPDATE api_keys SET expires_at = NULL WHERE revoked_at IS NULL";
+    sqlx::query(old).execute(&door.database.pool).await?;
+    let key = send(door.get("/api/v1/api-keys?limit=1").bearer_auth(&admin)).await?.expect(200)?;
+    let id = key.body["items"][0]["id"].as_str().unwrap_or_default().parse()?;
+    assert!(door.identity.key_stands(id).await?);
+    door.advance(TimeDelta::days(366));
+    assert!(!door.identity.key_stands(id).await?);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_key_never_exceeds_its_maker() -> anyhow::Result<()> {
     let door = Door::open("exceeds").await?;
     let admin = door.admin().await?;

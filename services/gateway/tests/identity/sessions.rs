@@ -107,3 +107,62 @@ async fn a_cookie_speaks_to_the_services_with_a_token() -> anyhow::Result<()> {
     assert_eq!(caller.claims.role, Role::Admin);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_access_token_ends_with_its_login() -> anyhow::Result<()> {
+    let door = Door::open("token_ends").await?;
+    let admin = door.admin().await?;
+    let me = async |door: &Door, token: &str| send(door.get("/auth/me").bearer_auth(token)).await;
+    let own = json!({ "current_password": PASSWORD, "new_password": "otra-clave-muy-larga-9" });
+    for (name, change) in [
+        ("logout", None),
+        ("own.password", None),
+        ("reset", Some(json!({ "password": "otra-clave-muy-larga-9" }))),
+        ("disabled", Some(json!({ "disabled": true }))),
+        ("demoted", Some(json!({ "role": "viewer", "proveedor_id": null }))),
+        ("rebound", Some(json!({ "proveedor_id": "PROV002" }))),
+        ("deleted", None),
+    ] {
+        let user = door.user(&admin, name, Role::Supplier).await?;
+        let login = door.log_in(name, PASSWORD).await?.expect(200)?;
+        let other = door.log_in(name, PASSWORD).await?.expect(200)?.text("access_token");
+        let token = login.text("access_token");
+        me(&door, &token).await?.expect(200)?;
+        match (name, change) {
+            (_, Some(change)) => drop(door.change(&admin, &user, &change).await?.expect(200)?),
+            ("logout", _) => {
+                let body = json!({ "refresh_token": login.text("refresh_token") });
+                send(door.post("/auth/logout", &body)).await?.expect(204)?;
+            }
+            ("own.password", _) => {
+                send(door.post("/auth/password", &own).bearer_auth(&token)).await?.expect(204)?;
+            }
+            _ => {
+                let path = format!("/api/v1/users/{}", user["id"].as_str().unwrap_or_default());
+                send(door.request("DELETE", &path).bearer_auth(&admin)).await?.expect(204)?;
+            }
+        }
+        let request = actix_web::test::TestRequest::get()
+            .insert_header(("authorization", format!("Bearer {token}")))
+            .to_http_request();
+        assert!(door.identity.caller_of(&request).await.is_err(), "{name}: without asking the database");
+        // One that starts now learns it from the database.
+        me(&door.replica(|_| {}).await?, &token).await?.expect(401)?;
+        me(&door, &other).await?.expect(if name == "logout" { 200 } else { 401 })?;
+    }
+    // Someone who comes back at once, in the same second, is let in.
+    let back = door.log_in("own.password", "otra-clave-muy-larga-9").await?.text("access_token");
+    me(&door, &back).await?.expect(200)?;
+
+    // Kept for as long as a token could still be believed, and no longer.
+    let kept = async || {
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM ended_sessions")
+            .fetch_one(&door.database.pool)
+            .await
+    };
+    assert!(kept().await? > 0);
+    door.advance(TimeDelta::minutes(17));
+    door.identity.maintain_once().await?;
+    assert_eq!(kept().await?, 0);
+    Ok(())
+}

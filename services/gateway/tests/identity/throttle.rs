@@ -87,6 +87,21 @@ async fn trying_many_accounts_from_one_address_is_seen() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn name_and_address_are_one_account() -> anyhow::Result<()> {
+    let door = Door::with("spelled", now(), |settings| settings.throttle_account = STRICT).await?;
+    let admin = door.admin().await?;
+    let user = door.user(&admin, "luis", chassis::auth::Role::Viewer).await?;
+    door.change(&admin, &user, &json!({ "email": "luis@lote.example" })).await?.expect(200)?;
+    for login in ["luis", "luis@lote.example", " Luis", "LUIS@lote.example"] {
+        door.log_in(login, WRONG).await?.expect(401)?;
+    }
+    for login in ["luis", "luis@lote.example"] {
+        door.log_in(login, PASSWORD).await?.expect(429)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stolen_access_token_does_not_allow_guessing_the_password() -> anyhow::Result<()> {
     let door = Door::with("stolen", now(), |settings| settings.throttle_account = STRICT).await?;
     let token = door.admin().await?;

@@ -46,7 +46,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 
 /// Cambiar un usuario
 ///
-/// Otro rol, otro proveedor, otra contraseña o la deshabilitación cierran todas sus sesiones. El nombre de
+/// Otro rol, otro proveedor, otra contraseña o la deshabilitación cierran todas sus sesiones en el acto. El nombre de
 /// usuario no cambia.
 #[utoipa::path(
     patch, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)), request_body = UserChange,
@@ -157,7 +157,7 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     let barred = user.disabled_at.is_some() && current.disabled_at.is_none();
     for (ends, reason) in [(hash.is_some(), "password"), (moved, "role"), (barred, "disabled")] {
         if ends {
-            families::revoke_all(&transaction, id, reason, now).await?;
+            families::revoke_all(&transaction, id, identity.ending(reason, now)).await?;
         }
     }
     let action = match wish.disabled {
@@ -168,6 +168,7 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     let details = difference(&current, &user, hash.is_some());
     record(&transaction, person, now, action, id, details).await?;
     transaction.commit().await?;
+    identity.apply_ended_sessions().await;
     User::try_from(user)
 }
 
