@@ -22,7 +22,7 @@ mod warnings_tests;
 pub use classify::{Decision, ExistingProduct, ImportContext, Outcome, classify};
 pub use column::{Column, HeaderName};
 pub use row::{ProductRow, RawCell, RawRow, RowError, trim};
-pub use rules::{Checked, validate};
+pub use rules::{Checked, validate, validate_requiring};
 pub use seen::Seen;
 pub use summary::Summary;
 pub use warnings::RowWarning;
