@@ -281,6 +281,7 @@ async fn products_are_changed_one_by_one_and_their_stock_is_read() -> Result<()>
         "id": "P-1", "codigo": "C-1", "nombre": "Amoxicilina 500 mg", "categoria": "ANTIBIOTICS",
         "presentacion": "Caja x 30", "precioUnitario": 1234.5, "requisitosAlmacenamiento": "Lugar seco",
         "certificadoSanitario": "INVIMA 7", "tiempoEntregaDias": 3, "proveedorId": SUPPLIER,
+        "stockMinimo": 10, "stockCritico": 5, "requiereLote": false, "requiereVencimiento": true,
     });
     let created = supplier.post("/api/v1/catalog/items", &product).await?;
     ensure!(created.status == 201 && created.body == product, "{created}");
@@ -323,6 +324,7 @@ async fn products_are_changed_one_by_one_and_their_stock_is_read() -> Result<()>
         "categoria": "ANTIBIOTICS", "precio_unitario": 99.95, "bodega_id": "PRINCIPAL", "pais": "CO",
         "lote": lot["lote"], "cantidad": 0, "fecha_vencimiento": lot["fecha_vencimiento"],
         "condiciones": "Lugar seco", "stock_minimo": 10, "stock_critico": 5, "estado_stock": "CRITICO",
+        "bodegaId": "PRINCIPAL", "vence": lot["fecha_vencimiento"],
     });
     ensure!(*lot == expected, "{lot:#}");
     let bodega = "/api/v1/inventory/bodega/PRINCIPAL/productos";

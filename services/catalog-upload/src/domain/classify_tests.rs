@@ -13,7 +13,7 @@ fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
         precio_unitario: 1.into(),
         certificado_sanitario: "s".to_owned(),
         condiciones_almacenamiento: "a".to_owned(),
-        tiempo_entrega_dias: 1,
+        tiempo_entrega_dias: Some(1),
         stock_minimo: 10,
         stock_critico: 5,
         requiere_lote: false,

@@ -23,7 +23,7 @@ mod warnings_tests;
 pub use classify::{Decision, ExistingProduct, ImportContext, Outcome, classify};
 pub use column::{Column, HeaderName};
 pub use row::{NOT_COMPUTED, ProductRow, RawCell, RawRow, RowError, Surplus, begins_like_a_formula, trim};
-pub use rules::{Checked, is_error, validate};
+pub use rules::{Checked, is_error, validate, validate_requiring};
 pub use seen::Seen;
 pub use summary::Summary;
 pub use warnings::RowWarning;

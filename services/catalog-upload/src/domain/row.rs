@@ -208,8 +208,8 @@ pub struct ProductRow {
     pub certificado_sanitario: String,
     /// Storage conditions.
     pub condiciones_almacenamiento: String,
-    /// Delivery time in days, at least 1.
-    pub tiempo_entrega_dias: i32,
+    /// Delivery time in days, at least 1. Every row of a file has it; a product from a form may not.
+    pub tiempo_entrega_dias: Option<i32>,
     /// Minimum stock, units.
     pub stock_minimo: i32,
     /// Critical stock, units.

@@ -55,13 +55,21 @@ pub struct Checked {
 /// # Errors
 /// All problems of the row in one [`RowError`]: its code, column and value are those of the first problem,
 /// empty required fields come before all others.
-pub fn validate(mut raw: RawRow) -> Result<Checked, RowError> {
+pub fn validate(raw: RawRow) -> Result<Checked, RowError> {
+    validate_requiring(raw, Column::required)
+}
+
+/// [`validate`], where other columns are required than in a workbook.
+///
+/// # Errors
+/// As [`validate`].
+pub fn validate_requiring(mut raw: RawRow, required: impl Fn(Column) -> bool) -> Result<Checked, RowError> {
     let row = raw.number;
     if let Some(surplus) = &raw.surplus {
         return Err(too_many_values(row, surplus));
     }
     let missing: Vec<Column> =
-        Column::ALL.into_iter().filter(|column| column.required() && raw.cell(*column).is_empty()).collect();
+        Column::ALL.into_iter().filter(|column| required(*column) && raw.cell(*column).is_empty()).collect();
     let mut check = Check { row, problems: Vec::new(), warnings: Vec::new() };
     if raw.mixed_encoding {
         check.mixed_encoding(&raw);
@@ -78,7 +86,7 @@ pub fn validate(mut raw: RawRow) -> Result<Checked, RowError> {
         condiciones_almacenamiento: check
             .text(&mut raw, Column::CondicionesAlmacenamiento)
             .unwrap_or_default(),
-        tiempo_entrega_dias: check.whole(&mut raw, Column::TiempoEntregaDias).unwrap_or_default(),
+        tiempo_entrega_dias: check.whole(&mut raw, Column::TiempoEntregaDias),
         stock_minimo: check.whole(&mut raw, Column::StockMinimo).unwrap_or(DEFAULT_MINIMUM_STOCK),
         stock_critico: check.whole(&mut raw, Column::StockCritico).unwrap_or(DEFAULT_CRITICAL_STOCK),
         requiere_lote: check.truth(&mut raw, Column::RequiereLote).unwrap_or(DEFAULT_NEEDS_LOT),

@@ -187,7 +187,7 @@ fn whole_numbers() {
         [(text("1"), 1), (text("10.0"), 10), (RawCell::Number(30.0), 30), (text("2147483647"), i32::MAX)]
     {
         let product = with(&[(Column::TiempoEntregaDias, cell.clone())]);
-        assert_eq!(product.map(|product| product.tiempo_entrega_dias), Ok(days), "{cell:?}");
+        assert_eq!(product.map(|product| product.tiempo_entrega_dias), Ok(Some(days)), "{cell:?}");
     }
     for (column, cell, code) in [
         (Column::TiempoEntregaDias, text("0"), "out_of_range"),
@@ -252,7 +252,7 @@ proptest! {
                 prop_assert!(product.precio_unitario >= Decimal::ZERO);
                 prop_assert!(product.precio_unitario <= Decimal::new(999_999_999_999, 2));
                 prop_assert!(product.precio_unitario.scale() <= 2);
-                prop_assert!(product.tiempo_entrega_dias >= 1);
+                prop_assert!(product.tiempo_entrega_dias >= Some(1));
                 prop_assert!(product.stock_minimo >= 0 && product.stock_critico >= 0);
             }
             Err(error) => {

@@ -16,7 +16,7 @@ fn other_names_stand_for_the_templates() -> Result<()> {
     let read = read(&csv(HEADER, &["A-1;Ibuprofeno;77;P1;ANALGESICS;12.50;INV;Seco;3"]), FileKind::Csv)?;
     let product = validate(read.rows[0].clone()).ok().context("the row keeps the rules")?.row;
     assert_eq!((product.id.as_str(), product.codigo.as_str()), ("P1", "A-1"));
-    assert_eq!((product.nombre.as_str(), product.tiempo_entrega_dias), ("Ibuprofeno", 3));
+    assert_eq!((product.nombre.as_str(), product.tiempo_entrega_dias), ("Ibuprofeno", Some(3)));
     assert_eq!(read.ignored, ["Código interno del ERP"]);
     Ok(())
 }

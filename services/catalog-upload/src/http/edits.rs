@@ -2,86 +2,317 @@
 
 use actix_web::http::StatusCode;
 use chassis::Problem;
-use serde::Deserialize;
-use serde_json::json;
+use chrono::NaiveDate;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::{
-    domain::{Column, ProductRow, RawCell, RawRow, validate},
+    domain::{Column, ProductRow, RawCell, RawRow, RowError, trim, validate_requiring},
     files::Limits,
-    storage::products::EditError,
+    storage::{
+        inventory::EmptyLot,
+        products::{EditError, Model},
+    },
 };
 
-/// A product to be.
+/// A product to be, as the product form sends it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewProduct {
-    pub id: String,
+    /// A UUID where it is left out.
+    id: Option<String>,
     /// A supplier's own where it is left out.
     pub proveedor_id: Option<String>,
+    /// Where the product may be kept: an empty lot each.
+    #[serde(default)]
+    pub bodegas_iniciales: Option<Vec<InitialLot>>,
     #[serde(flatten)]
-    pub values: Values,
+    values: Values,
 }
 
-/// Its values. What is left out is empty, or has the template's default.
+/// Values of a product. In a new one, what is left out is empty or has its default; in a product that there is,
+/// it stays as it is. An explicit `null` empties `presentacion`, `requisitosAlmacenamiento`,
+/// `certificadoSanitario` and `tiempoEntregaDias`, and sets the stocks and what the product requires to their
+/// defaults; the other fields can't be empty.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Values {
-    nombre: Option<String>,
-    codigo: Option<String>,
-    categoria: Option<String>,
-    presentacion: Option<String>,
-    precio_unitario: Option<f64>,
-    requisitos_almacenamiento: Option<String>,
-    certificado_sanitario: Option<String>,
-    tiempo_entrega_dias: Option<f64>,
-    stock_minimo: Option<f64>,
-    stock_critico: Option<f64>,
-    requiere_lote: Option<bool>,
-    requiere_vencimiento: Option<bool>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 255)]
+    nombre: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 64)]
+    codigo: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 64)]
+    categoria: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 128)]
+    presentacion: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<f64>, minimum = 0)]
+    precio_unitario: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 128)]
+    requisitos_almacenamiento: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 255)]
+    certificado_sanitario: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i32>, minimum = 1)]
+    tiempo_entrega_dias: Option<Value>,
+    /// 10 unless told.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i32>, minimum = 0)]
+    stock_minimo: Option<Value>,
+    /// 5 unless told.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i32>, minimum = 0)]
+    stock_critico: Option<Value>,
+    /// `false` unless told.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>)]
+    requiere_lote: Option<Value>,
+    /// `true` unless told.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>)]
+    requiere_vencimiento: Option<Value>,
 }
 
-impl Values {
-    /// The product that they make, under the rules of a workbook's row.
+/// Tells `null` from what is left out.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// What a workbook's row must have and the form may leave out.
+const fn required(column: Column) -> bool {
+    column.required()
+        && !matches!(
+            column,
+            Column::CertificadoSanitario | Column::CondicionesAlmacenamiento | Column::TiempoEntregaDias
+        )
+}
+
+impl NewProduct {
+    /// The product that it makes, under the rules of a workbook's row but for what is required.
     ///
     /// # Errors
     /// 422 with the first field that breaks them, and all of them in the sentence.
-    pub fn check(self, id: &str) -> Result<ProductRow, Problem> {
-        let max_chars = Limits::default().max_cell_chars;
-        let text =
-            |value: Option<String>| value.map_or(RawCell::Empty, |value| RawCell::text(&value, max_chars));
-        let number = |value: Option<f64>| value.map_or(RawCell::Empty, RawCell::Number);
-        let truth = |value: Option<bool>| value.map_or(RawCell::Empty, RawCell::Bool);
+    pub fn check(self) -> Result<ProductRow, Problem> {
+        let id = self.id.filter(|id| !id.is_empty()).unwrap_or_else(|| Uuid::new_v4().to_string());
         let mut row = RawRow::new(0);
-        for (column, cell) in [
-            (Column::Id, text(Some(id.to_owned()))),
-            (Column::Nombre, text(self.nombre)),
-            (Column::Codigo, text(self.codigo)),
-            (Column::Categoria, text(self.categoria)),
-            (Column::Presentacion, text(self.presentacion)),
-            (Column::PrecioUnitario, number(self.precio_unitario)),
-            (Column::CertificadoSanitario, text(self.certificado_sanitario)),
-            (Column::CondicionesAlmacenamiento, text(self.requisitos_almacenamiento)),
-            (Column::TiempoEntregaDias, number(self.tiempo_entrega_dias)),
-            (Column::StockMinimo, number(self.stock_minimo)),
-            (Column::StockCritico, number(self.stock_critico)),
-            (Column::RequiereLote, truth(self.requiere_lote)),
-            (Column::RequiereVencimiento, truth(self.requiere_vencimiento)),
-        ] {
-            row.set(column, cell);
-        }
-        let checked = validate(row).map_err(|error| {
-            let details = json!({ "campo": error.column.map(field), "valor": error.value });
-            Problem::unprocessable(error.code, error.message).with_details(details)
-        })?;
+        row.set(Column::Id, RawCell::text(&id, Limits::default().max_cell_chars));
+        self.values.fill(&mut row)?;
+        let row = validate_requiring(row, required).map_err(refused)?.row;
         // A file's row may have spaces around its id; an address may not mean two products.
-        if checked.row.id == id {
-            Ok(checked.row)
+        if row.id == id {
+            Ok(row)
         } else {
             let detail = format!("id {id:?} inválido: no se esperan espacios alrededor");
-            Err(Problem::unprocessable("invalid_id", detail))
+            let details = json!({ "campo": "id", "valor": RowError::excerpt(&id) });
+            Err(Problem::unprocessable("invalid_id", detail).with_details(details))
         }
     }
+}
+
+impl Values {
+    /// Sets the cells of the columns that are given, and gives those columns.
+    fn fill(self, row: &mut RawRow) -> Result<Vec<Column>, Problem> {
+        let max_chars = Limits::default().max_cell_chars;
+        let mut columns = Vec::new();
+        for (column, value) in [
+            (Column::Nombre, self.nombre),
+            (Column::Codigo, self.codigo),
+            (Column::Categoria, self.categoria),
+            (Column::Presentacion, self.presentacion),
+            (Column::PrecioUnitario, self.precio_unitario),
+            (Column::CertificadoSanitario, self.certificado_sanitario),
+            (Column::CondicionesAlmacenamiento, self.requisitos_almacenamiento),
+            (Column::TiempoEntregaDias, self.tiempo_entrega_dias),
+            (Column::StockMinimo, self.stock_minimo),
+            (Column::StockCritico, self.stock_critico),
+            (Column::RequiereLote, self.requiere_lote),
+            (Column::RequiereVencimiento, self.requiere_vencimiento),
+        ] {
+            let Some(value) = value else { continue };
+            columns.push(column);
+            let cell = match &value {
+                Value::Null => RawCell::Empty,
+                Value::String(text) => RawCell::text(text, max_chars),
+                Value::Bool(truth) => RawCell::Bool(*truth),
+                Value::Number(number) => RawCell::Number(number.as_f64().unwrap_or(f64::NAN)),
+                Value::Array(_) | Value::Object(_) => {
+                    let (field, value) = (field(column), RowError::excerpt(&value.to_string()));
+                    let detail = format!("{field}: se espera un solo valor; se recibió {value}");
+                    let details = json!({ "campo": field, "valor": value });
+                    return Err(Problem::unprocessable("invalid_type", detail).with_details(details));
+                }
+            };
+            row.set(column, cell);
+        }
+        Ok(columns)
+    }
+
+    /// The product as it is to be: with the values that are given, and else with its own, which are not checked
+    /// again.
+    ///
+    /// # Errors
+    /// As [`NewProduct::check`].
+    pub fn change(self, model: &Model) -> Result<ProductRow, Problem> {
+        let mut row = RawRow::new(0);
+        let given = self.fill(&mut row)?;
+        let wanted = |column: Column| given.contains(&column);
+        let new = validate_requiring(row, |column| required(column) && wanted(column)).map_err(refused)?.row;
+        let text = |column, new: String, own: &str| if wanted(column) { new } else { own.to_owned() };
+        Ok(ProductRow {
+            row: 0,
+            id: model.id.clone(),
+            nombre: text(Column::Nombre, new.nombre, &model.nombre),
+            codigo: text(Column::Codigo, new.codigo, &model.codigo),
+            categoria: text(Column::Categoria, new.categoria, &model.categoria),
+            presentacion: if wanted(Column::Presentacion) {
+                new.presentacion
+            } else {
+                model.presentacion.clone()
+            },
+            precio_unitario: if wanted(Column::PrecioUnitario) {
+                new.precio_unitario
+            } else {
+                model.precio_unitario
+            },
+            certificado_sanitario: text(
+                Column::CertificadoSanitario,
+                new.certificado_sanitario,
+                &model.certificado_sanitario,
+            ),
+            condiciones_almacenamiento: text(
+                Column::CondicionesAlmacenamiento,
+                new.condiciones_almacenamiento,
+                &model.condiciones_almacenamiento,
+            ),
+            tiempo_entrega_dias: if wanted(Column::TiempoEntregaDias) {
+                new.tiempo_entrega_dias
+            } else {
+                model.tiempo_entrega_dias
+            },
+            stock_minimo: if wanted(Column::StockMinimo) { new.stock_minimo } else { model.stock_minimo },
+            stock_critico: if wanted(Column::StockCritico) { new.stock_critico } else { model.stock_critico },
+            requiere_lote: if wanted(Column::RequiereLote) { new.requiere_lote } else { model.requiere_lote },
+            requiere_vencimiento: if wanted(Column::RequiereVencimiento) {
+                new.requiere_vencimiento
+            } else {
+                model.requiere_vencimiento
+            },
+        })
+    }
+}
+
+/// What breaks the rules, by the names that this API has for the columns.
+fn refused(error: RowError) -> Problem {
+    let named = |message: String, column: &Column| message.replace(column.name(), field(*column));
+    let mut message = Column::ALL.iter().fold(error.message, named);
+    if let Some(value) = &error.value {
+        message = format!("{message} (valor recibido: {value:?})");
+    }
+    let details = json!({ "campo": error.column.map(field), "valor": error.value });
+    Problem::unprocessable(error.code, message).with_details(details)
+}
+
+/// A warehouse in which a new product may be kept.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct InitialLot {
+    #[schema(max_length = 64)]
+    bodega_id: String,
+    /// Two letters (ISO 3166).
+    #[schema(min_length = 2, max_length = 2, example = "CO")]
+    pais: String,
+    /// `INICIAL-` and the day, in UTC, where it is left out.
+    #[schema(max_length = 64)]
+    lote: Option<String>,
+    /// 2099-12-31 where it is left out.
+    #[schema(value_type = Option<chrono::NaiveDate>)]
+    fecha_vencimiento: Option<String>,
+}
+
+impl InitialLot {
+    /// The longest name of a warehouse or a lot, in characters.
+    const MAX_NAME: usize = 64;
+    /// The most of them for a product.
+    const MOST: usize = 100;
+    /// When a lot expires that nobody gave an end.
+    const NEVER: &str = "2099-12-31";
+
+    /// The lots that a product begins with, on the given day.
+    ///
+    /// # Errors
+    /// 422 with the first field that is wrong.
+    pub fn check_all(lots: &[Self], today: NaiveDate) -> Result<Vec<EmptyLot>, Problem> {
+        if lots.len() > Self::MOST {
+            let detail =
+                format!("bodegasIniciales tiene {} bodegas; se admiten hasta {}", lots.len(), Self::MOST);
+            return Err(Problem::unprocessable("too_many_bodegas", detail));
+        }
+        let mut checked: Vec<EmptyLot> = Vec::with_capacity(lots.len());
+        for (place, lot) in lots.iter().enumerate() {
+            let lot = lot.check(place, today)?;
+            let same = |other: &EmptyLot| {
+                other.bodega_id == lot.bodega_id && other.pais == lot.pais && other.lote == lot.lote
+            };
+            if checked.iter().any(same) {
+                return Err(wrong(place, "bodega_id", &lot.bodega_id, "está repetida con el mismo lote"));
+            }
+            checked.push(lot);
+        }
+        Ok(checked)
+    }
+
+    fn check(&self, place: usize, today: NaiveDate) -> Result<EmptyLot, Problem> {
+        let bodega_id = Self::name(place, "bodega_id", &self.bodega_id)?;
+        let pais = self.pais.trim();
+        if pais.len() != 2 || !pais.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return Err(wrong(place, "pais", pais, "se esperan las dos letras de un país, por ejemplo CO"));
+        }
+        let lote = match self.lote.as_deref().filter(|lote| !lote.trim().is_empty()) {
+            Some(lote) => Self::name(place, "lote", lote)?,
+            None => format!("INICIAL-{}", today.format("%Y%m%d")),
+        };
+        let day = self.fecha_vencimiento.as_deref().filter(|day| !day.trim().is_empty());
+        let day = day.unwrap_or(Self::NEVER).trim();
+        let vence = NaiveDate::parse_from_str(day, "%Y-%m-%d").ok().filter(|_| day.len() == 10);
+        let advice = "se espera una fecha AAAA-MM-DD, por ejemplo 2027-01-31";
+        let vence = vence.ok_or_else(|| wrong(place, "fecha_vencimiento", day, advice))?;
+        Ok(EmptyLot { bodega_id, pais: pais.to_ascii_uppercase(), lote, vence })
+    }
+
+    fn name(place: usize, field: &str, text: &str) -> Result<String, Problem> {
+        let name = trim(text);
+        let length = name.chars().count();
+        if length == 0 || length > Self::MAX_NAME || name.chars().any(char::is_control) {
+            let advice =
+                format!("se espera un texto de 1 a {} caracteres, sin caracteres de control", Self::MAX_NAME);
+            return Err(wrong(place, field, text, &advice));
+        }
+        Ok(name.to_owned())
+    }
+}
+
+impl From<&EmptyLot> for InitialLot {
+    fn from(lot: &EmptyLot) -> Self {
+        Self {
+            bodega_id: lot.bodega_id.clone(),
+            pais: lot.pais.clone(),
+            lote: Some(lot.lote.clone()),
+            fecha_vencimiento: Some(lot.vence.to_string()),
+        }
+    }
+}
+
+fn wrong(place: usize, field: &str, value: &str, advice: &str) -> Problem {
+    let (field, value) = (format!("bodegasIniciales[{place}].{field}"), RowError::excerpt(value));
+    let details = json!({ "campo": field, "valor": value });
+    Problem::unprocessable("invalid_bodega", format!("{field} es {value:?}: {advice}")).with_details(details)
 }
 
 /// The name of a column in this API.

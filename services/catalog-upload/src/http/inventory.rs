@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Resources,
     imports::READ,
-    products::{Meta, as_number, no_product},
+    products::{Meta, as_number, no_product, without_nul},
 };
 use crate::storage::{
     inventory::{self, Filter, Stock},
@@ -49,6 +49,11 @@ pub(super) struct Lot {
     stock_minimo: i32,
     stock_critico: i32,
     estado_stock: StockState,
+    /// `bodega_id`, as the stock dialog reads it.
+    #[serde(rename = "bodegaId")]
+    bodega: String,
+    /// `fecha_vencimiento`, as the stock dialog reads it.
+    vence: NaiveDate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -82,6 +87,8 @@ impl From<Stock> for Lot {
             producto_codigo: stock.producto_codigo,
             categoria: stock.categoria,
             precio_unitario: stock.precio_unitario,
+            bodega: stock.bodega_id.clone(),
+            vence: stock.fecha_vencimiento,
             bodega_id: stock.bodega_id,
             pais: stock.pais,
             lote: stock.lote,
@@ -107,6 +114,13 @@ pub(super) struct StockQuery {
     /// Lots a page, 1 to 200.
     #[param(minimum = 1, maximum = 200)]
     size: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct InBodega {
+    /// Only lots in this warehouse.
+    #[serde(rename = "bodegaId")]
+    bodega_id: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,7 +151,7 @@ pub(super) async fn of_bodega(
 /// Where a product is in stock.
 #[utoipa::path(
     get, path = "/api/v1/catalog/items/{id}/inventario", tag = "inventory",
-    params(("id" = String, Path), StockQuery),
+    params(("id" = String, Path), StockQuery, InBodega),
     responses((status = 200, body = StockPage), (status = 400), (status = 401), (status = 404)),
     security(("bearer" = []))
 )]
@@ -146,6 +160,7 @@ pub(super) async fn of_product(
     caller: Caller,
     id: Path<String>,
     query: Query<StockQuery>,
+    place: Query<InBodega>,
 ) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
     if id.contains('\0') {
@@ -155,21 +170,15 @@ pub(super) async fn of_product(
     if !caller.may_see(&product.proveedor_id) {
         return Err(no_product(&id));
     }
-    page(&api, Filter { producto_id: Some(&id), ..Filter::default() }, &query).await
+    let bodega_id = place.bodega_id.as_deref().filter(|bodega| !bodega.is_empty());
+    page(&api, Filter { producto_id: Some(&id), bodega_id, ..Filter::default() }, &query).await
 }
 
 async fn page(api: &Resources, filter: Filter<'_>, query: &StockQuery) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
     let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000)?;
     let size = in_range("size", query.size.unwrap_or(50), 1, 200)?;
-    for text in [filter.bodega_id, query.pais.as_deref()].into_iter().flatten() {
-        if text.contains('\0') {
-            return Err(Problem::bad_request(
-                "invalid_filter",
-                "El filtro contiene un carácter no permitido (NUL)",
-            ));
-        }
-    }
+    without_nul([filter.bodega_id, query.pais.as_deref()])?;
     let filter = Filter { pais: query.pais.as_deref(), with_stock: query.con_stock, ..filter };
     let (found, total) = inventory::list(&api.database.pool, filter, page - 1, size).await?;
     let items = found.into_iter().map(Lot::from).collect();

@@ -1,6 +1,9 @@
 //! The catalog as its clients read it.
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Instant,
+};
 
 use actix_web::{
     HttpResponse,
@@ -11,18 +14,22 @@ use chassis::{
     auth::{Caller, Role},
     http::{IfMatch, in_range},
 };
+use chrono::Utc;
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Resources,
-    edits::{NewProduct, Values, edit_problem},
+    edits::{InitialLot, NewProduct, Values, edit_problem},
     imports::{READ, WRITE, supplier},
 };
 use crate::{
     jobs::{Change, publish_changes},
-    storage::products::{self, Column, Filter, Model, Sort},
+    storage::{
+        inventory::{self, Held},
+        products::{self, By, Column, Filter, Model, Sort},
+    },
 };
 
 pub fn configure(config: &mut ServiceConfig) {
@@ -46,10 +53,75 @@ pub(super) struct Product {
     #[serde(serialize_with = "as_number")]
     #[schema(value_type = f64)]
     precio_unitario: Decimal,
-    requisitos_almacenamiento: String,
-    certificado_sanitario: String,
-    tiempo_entrega_dias: i32,
+    /// `null` where it is not known, as the two that follow.
+    requisitos_almacenamiento: Option<String>,
+    certificado_sanitario: Option<String>,
+    tiempo_entrega_dias: Option<i32>,
     proveedor_id: String,
+    stock_minimo: i32,
+    stock_critico: i32,
+    requiere_lote: bool,
+    requiere_vencimiento: bool,
+}
+
+/// A product that was made.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Created {
+    #[serde(flatten)]
+    product: Product,
+    /// Its lots, where it was given some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bodegas_iniciales: Vec<InitialLot>,
+}
+
+/// A product of a list.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    #[serde(flatten)]
+    product: Product,
+    /// `null` where the product has no lots.
+    inventario_resumen: Option<StockSummary>,
+}
+
+/// All there is of a product.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StockSummary {
+    cantidad_total: i64,
+    /// Each once, in order.
+    paises: BTreeSet<String>,
+    /// By id and country.
+    bodegas: Vec<BodegaStock>,
+}
+
+/// All there is of a product in a warehouse.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BodegaStock {
+    id: String,
+    /// The id where it has no other code.
+    codigo: String,
+    /// The id where it has no name.
+    nombre: String,
+    ciudad: Option<String>,
+    pais: String,
+    cantidad: i64,
+}
+
+impl StockSummary {
+    fn add(&mut self, held: Held) {
+        self.cantidad_total = self.cantidad_total.saturating_add(held.cantidad);
+        self.paises.insert(held.pais.clone());
+        self.bodegas.push(BodegaStock {
+            codigo: held.codigo.unwrap_or_else(|| held.bodega_id.clone()),
+            nombre: held.nombre.unwrap_or_else(|| held.bodega_id.clone()),
+            id: held.bodega_id,
+            ciudad: held.ciudad,
+            pais: held.pais,
+            cantidad: held.cantidad,
+        });
+    }
 }
 
 /// Clients expect a JSON number; 12 digits with 2 decimals fit a double exactly enough to print the same.
@@ -66,12 +138,21 @@ impl From<Model> for Product {
             categoria: model.categoria,
             presentacion: model.presentacion,
             precio_unitario: model.precio_unitario,
-            requisitos_almacenamiento: model.condiciones_almacenamiento,
-            certificado_sanitario: model.certificado_sanitario,
+            requisitos_almacenamiento: known(model.condiciones_almacenamiento),
+            certificado_sanitario: known(model.certificado_sanitario),
             tiempo_entrega_dias: model.tiempo_entrega_dias,
             proveedor_id: model.proveedor_id,
+            stock_minimo: model.stock_minimo,
+            stock_critico: model.stock_critico,
+            requiere_lote: model.requiere_lote,
+            requiere_vencimiento: model.requiere_vencimiento,
         }
     }
+}
+
+/// A text of the product's row; what is not known is empty there.
+fn known(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -80,7 +161,16 @@ pub(super) struct ListQuery {
     /// Words, or beginnings of words, of name, code or id; accents and case aside.
     q: Option<String>,
     categoria_id: Option<String>,
+    /// Another spelling of `categoriaId`.
+    category: Option<String>,
     codigo: Option<String>,
+    /// Products with a lot in this country (`CO`, `PE`, …).
+    pais: Option<String>,
+    /// Products with a lot in this warehouse.
+    bodega_id: Option<String>,
+    /// Another spelling of `bodegaId`.
+    #[serde(rename = "bodega_id")]
+    bodega: Option<String>,
     proveedor_id: Option<String>,
     /// From 1.
     #[param(minimum = 1)]
@@ -88,13 +178,14 @@ pub(super) struct ListQuery {
     /// Products a page, 1 to 50.
     #[param(minimum = 1, maximum = 50)]
     size: Option<u64>,
-    /// `id`, `nombre`, `codigo`, `precio`, `categoria`, `actualizado`; a `-` before it reverses.
+    /// `id`, `nombre`, `codigo`, `precio`, `categoria`, `actualizado`, `relevancia` (best first), `cantidad` (most
+    /// first), `vencimiento` (what expires first; without lots, last); a `-` before it reverses.
     sort: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ProductPage {
-    items: Vec<Product>,
+    items: Vec<Listed>,
     meta: Meta,
 }
 
@@ -135,35 +226,69 @@ pub(super) async fn list(
     }
     let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000)?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 50)?;
-    let sort = parse_sort(query.sort.as_deref().unwrap_or("id"))?;
+    let sort = parse_sort(query.sort.as_deref().filter(|sort| !sort.is_empty()).unwrap_or("id"))?;
+    // Forms send what nobody filled in as well.
+    let filled = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
     let filter = Filter {
-        words: query.q,
-        categoria: query.categoria_id,
-        codigo: query.codigo,
+        words: filled(query.q),
+        categoria: filled(query.categoria_id).or(filled(query.category)),
+        codigo: filled(query.codigo),
         proveedor_id: own.map(str::to_owned).or(query.proveedor_id),
+        pais: filled(query.pais).map(|pais| pais.to_ascii_uppercase()),
+        bodega_id: filled(query.bodega_id).or(filled(query.bodega)),
     };
+    without_nul([
+        filter.words.as_deref(),
+        filter.categoria.as_deref(),
+        filter.codigo.as_deref(),
+        filter.proveedor_id.as_deref(),
+        filter.pais.as_deref(),
+        filter.bodega_id.as_deref(),
+    ])?;
     let (found, total) = products::list(&api.database.orm, &filter, sort, page - 1, size).await?;
-    let items = found.into_iter().map(Product::from).collect();
+    let ids: Vec<&str> = found.iter().map(|model| model.id.as_str()).collect();
+    let mut stock: HashMap<String, StockSummary> = HashMap::new();
+    for held in inventory::held(&api.database.pool, &ids).await? {
+        stock.entry(held.producto_id.clone()).or_default().add(held);
+    }
+    let listed = |model: Model| {
+        let inventario_resumen = stock.remove(&model.id);
+        Listed { product: Product::from(model), inventario_resumen }
+    };
+    let items = found.into_iter().map(listed).collect();
     Ok(HttpResponse::Ok().json(ProductPage { items, meta: Meta::new(page, size, total, started) }))
 }
 
 fn parse_sort(text: &str) -> Result<Sort, Problem> {
     let (name, descending) = text.strip_prefix('-').map_or((text, false), |name| (name, true));
     let by = match name {
-        "id" => Column::Id,
-        "nombre" => Column::Nombre,
-        "codigo" => Column::Codigo,
-        "precio" => Column::PrecioUnitario,
-        "categoria" => Column::Categoria,
-        "actualizado" => Column::UpdatedAt,
+        "id" => By::Column(Column::Id),
+        "nombre" => By::Column(Column::Nombre),
+        "codigo" => By::Column(Column::Codigo),
+        "precio" => By::Column(Column::PrecioUnitario),
+        "categoria" => By::Column(Column::Categoria),
+        "actualizado" => By::Column(Column::UpdatedAt),
+        "vencimiento" => By::Expiry,
+        // Of these, more comes first.
+        "relevancia" => return Ok(Sort { by: By::Relevance, descending: !descending }),
+        "cantidad" => return Ok(Sort { by: By::Quantity, descending: !descending }),
         _ => {
             let detail = format!(
-                "sort {text:?} inválido; se espera id, nombre, codigo, precio, categoria o actualizado"
+                "sort {text:?} inválido; se espera id, nombre, codigo, precio, categoria, actualizado, relevancia, cantidad o vencimiento"
             );
             return Err(Problem::bad_request("invalid_sort", detail));
         }
     };
     Ok(Sort { by, descending })
+}
+
+/// PostgreSQL can't hold it, so nothing has it.
+pub(super) fn without_nul<'a>(texts: impl IntoIterator<Item = Option<&'a str>>) -> Result<(), Problem> {
+    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+        let detail = "El filtro contiene un carácter no permitido (NUL)";
+        return Err(Problem::bad_request("invalid_filter", detail));
+    }
+    Ok(())
 }
 
 /// There is none, or it is not the caller's to see.
@@ -172,9 +297,12 @@ pub(super) fn no_product(id: &str) -> Problem {
 }
 
 /// The product, with its version as `ETag`.
-fn shown(status: actix_web::http::StatusCode, model: Model) -> HttpResponse {
-    let version = format!("\"{}\"", model.version);
-    HttpResponse::build(status).insert_header(("ETag", version)).json(Product::from(model))
+fn shown(model: Model) -> HttpResponse {
+    HttpResponse::Ok().insert_header(etag(&model)).json(Product::from(model))
+}
+
+fn etag(model: &Model) -> (&'static str, String) {
+    ("ETag", format!("\"{}\"", model.version))
 }
 
 /// One product.
@@ -189,7 +317,7 @@ pub(super) async fn get(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
-    Ok(shown(actix_web::http::StatusCode::OK, visible(&api, &caller, &id).await?))
+    Ok(shown(visible(&api, &caller, &id).await?))
 }
 
 async fn visible(api: &Resources, caller: &Caller, id: &str) -> Result<Model, Problem> {
@@ -221,11 +349,12 @@ fn acts_for(caller: &Caller, proveedor_id: &str) -> Result<(), Problem> {
     }
 }
 
-/// A new product, under the rules of a workbook's row.
+/// A new product, as the product form sends it: under the rules of a workbook's row, but for
+/// `certificadoSanitario`, `requisitosAlmacenamiento` and `tiempoEntregaDias`, which may be left out.
 #[utoipa::path(
     post, path = "/api/v1/catalog/items", tag = "catalog", request_body = NewProduct,
     responses(
-        (status = 201, body = Product), (status = 400), (status = 401), (status = 403),
+        (status = 201, body = Created), (status = 400), (status = 401), (status = 403),
         (status = 409, description = "El ID o el Código ya existe"),
         (status = 422, description = "Un valor no cumple las reglas"),
     ),
@@ -237,20 +366,26 @@ pub(super) async fn create(
     body: web::Json<NewProduct>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let NewProduct { id, proveedor_id, values } = body.into_inner();
-    let proveedor_id = supplier(proveedor_id.as_deref().or(caller.proveedor_id()))?.to_owned();
+    let body = body.into_inner();
+    let proveedor_id = supplier(body.proveedor_id.as_deref().or(caller.proveedor_id()))?.to_owned();
     acts_for(&caller, &proveedor_id)?;
-    let row = values.check(&id)?;
+    let lots = body.bodegas_iniciales.as_deref().unwrap_or_default();
+    let lots = InitialLot::check_all(lots, Utc::now().date_naive())?;
+    let row = body.check()?;
     let mut transaction = api.database.pool.begin().await?;
-    let created = products::create(&mut transaction, &row, &proveedor_id, caller.id()).await;
+    let created = products::create(&mut transaction, &row, &proveedor_id, &lots, caller.id()).await;
     let model = created.map_err(|error| edit_problem(error, &row.id, &row.codigo))?;
     let change = std::iter::once((row.id.as_str(), Change::Created));
     publish_changes(&mut transaction, &proveedor_id, "", model.version, change).await?;
     transaction.commit().await?;
-    Ok(shown(actix_web::http::StatusCode::CREATED, model))
+    let tag = etag(&model);
+    let bodegas_iniciales = lots.iter().map(InitialLot::from).collect();
+    let created = Created { product: Product::from(model), bodegas_iniciales };
+    Ok(HttpResponse::Created().insert_header(tag).json(created))
 }
 
-/// Other values for a product; its id and supplier stay.
+/// Other values for a product: any of its fields. What is left out stays, as do its id and supplier; an explicit
+/// `null` empties a field that may be empty, and sets one that has a default to it.
 #[utoipa::path(
     put, path = "/api/v1/catalog/items/{id}", tag = "catalog",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
@@ -270,14 +405,16 @@ pub(super) async fn replace(
     body: web::Json<Values>,
 ) -> Result<HttpResponse, Problem> {
     let proveedor_id = changeable(&api, &caller, &id).await?;
-    let row = body.into_inner().check(&id)?;
     let mut transaction = api.database.pool.begin().await?;
-    let replaced = products::replace(&mut transaction, &row, expected.0, caller.id()).await;
+    let held = products::hold(&mut transaction, &id, expected.0).await;
+    let held = held.map_err(|error| edit_problem(error, &id, ""))?;
+    let row = body.into_inner().change(&held.model)?;
+    let replaced = products::replace(&mut transaction, held, &row, caller.id()).await;
     let model = replaced.map_err(|error| edit_problem(error, &row.id, &row.codigo))?;
     let change = std::iter::once((row.id.as_str(), Change::Updated));
     publish_changes(&mut transaction, &proveedor_id, "", model.version, change).await?;
     transaction.commit().await?;
-    Ok(shown(actix_web::http::StatusCode::OK, model))
+    Ok(shown(model))
 }
 
 /// Deletes a product with its inventory.

@@ -271,7 +271,7 @@ fn copied(common: &Common<'_>, products: &[&ProductRow]) -> Vec<u8> {
             .value(row.precio_unitario)
             .text(Some(&row.certificado_sanitario))
             .text(Some(&row.condiciones_almacenamiento))
-            .value(row.tiempo_entrega_dias)
+            .optional(row.tiempo_entrega_dias)
             .value(row.stock_minimo)
             .value(row.stock_critico)
             .value(row.requiere_lote)

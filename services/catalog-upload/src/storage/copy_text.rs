@@ -33,6 +33,14 @@ impl CopyText {
         self
     }
 
+    /// The same; `None` is null.
+    pub fn optional(&mut self, value: Option<impl fmt::Display>) -> &mut Self {
+        match value {
+            Some(value) => self.value(value),
+            None => self.text(None),
+        }
+    }
+
     /// Ends the row with what is the same in all rows.
     pub fn end(&mut self, common: &Self) {
         self.bytes.extend_from_slice(&common.bytes);

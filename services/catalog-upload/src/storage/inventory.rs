@@ -69,7 +69,7 @@ impl Filter<'_> {
 
 /// Lots that somebody counted.
 const COUNTED: &str = "
-    from bodegas b join inventory i on i.bodega_id = b.id join products p on p.id = i.product_id";
+    from inventory i join products p on p.id = i.product_id";
 
 /// Whether the lot `i` is the first of the product `p`.
 fn is_first() -> String {
@@ -83,7 +83,7 @@ fn all() -> String {
         "
     from products p cross join lateral (
         select i.bodega_id, i.pais, i.lote, i.cantidad, i.fecha_vencimiento
-        from bodegas b join inventory i on i.bodega_id = b.id and i.product_id = p.id
+        from inventory i where i.product_id = p.id
         union all
         select '{FIRST_BODEGA}', '{FIRST_PAIS}', first_lot(p.created_at), 0, first_lot_end(p.created_at)
         where not exists (select from inventory i where i.product_id = p.id and {is_first})) i"
@@ -143,10 +143,84 @@ fn count(filter: &Filter<'_>) -> String {
     )
 }
 
+/// A lot in which nothing is yet: it says that a product may be kept there.
+#[derive(Clone, Debug)]
+pub struct EmptyLot {
+    pub bodega_id: String,
+    pub pais: String,
+    pub lote: String,
+    pub vence: NaiveDate,
+}
+
+/// Opens lots of a new product; warehouses that were not known are from now on.
+pub async fn open(conn: &mut PgConnection, product_id: &str, lots: &[EmptyLot]) -> sqlx::Result<()> {
+    // In one order, so that two of these never wait for each other.
+    const BODEGAS: &str = "
+        insert into bodegas (id) select distinct id from unnest($1::text[]) as b (id) order by id
+        on conflict do nothing";
+    const LOTS: &str = "
+        insert into inventory (product_id, bodega_id, pais, lote, cantidad, fecha_vencimiento)
+        select $1, l.bodega_id, l.pais, l.lote, 0, l.vence
+        from unnest($2::text[], $3::text[], $4::text[], $5::date[]) as l (bodega_id, pais, lote, vence)";
+    if lots.is_empty() {
+        return Ok(());
+    }
+    let bodegas: Vec<&str> = lots.iter().map(|lot| lot.bodega_id.as_str()).collect();
+    sqlx::query(BODEGAS).bind(&bodegas).execute(&mut *conn).await?;
+    sqlx::query(LOTS)
+        .bind(product_id)
+        .bind(&bodegas)
+        .bind(lots.iter().map(|lot| lot.pais.as_str()).collect::<Vec<_>>())
+        .bind(lots.iter().map(|lot| lot.lote.as_str()).collect::<Vec<_>>())
+        .bind(lots.iter().map(|lot| lot.vence).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// What there is of a product in a warehouse and a country, over its lots.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub producto_id: String,
+    pub bodega_id: String,
+    pub codigo: Option<String>,
+    pub nombre: Option<String>,
+    pub ciudad: Option<String>,
+    pub pais: String,
+    pub cantidad: i64,
+}
+
+impl FromRow<'_, PgRow> for Held {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            producto_id: row.try_get("product_id")?,
+            bodega_id: row.try_get("bodega_id")?,
+            codigo: row.try_get("codigo")?,
+            nombre: row.try_get("nombre")?,
+            ciudad: row.try_get("ciudad")?,
+            pais: row.try_get("pais")?,
+            cantidad: row.try_get("cantidad")?,
+        })
+    }
+}
+
+/// The stock of a page of products, by product, warehouse and country. First lots that nobody counted are none.
+pub async fn held(pool: &PgPool, products: &[&str]) -> sqlx::Result<Vec<Held>> {
+    const QUERY: &str = "
+        select i.product_id, i.bodega_id, b.codigo, b.nombre, b.ciudad, i.pais, sum(i.cantidad)::bigint as cantidad
+        from inventory i left join bodegas b on b.id = i.bodega_id
+        where i.product_id = any($1)
+        group by i.product_id, i.bodega_id, b.codigo, b.nombre, b.ciudad, i.pais
+        order by i.product_id, i.bodega_id, i.pais";
+    if products.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(QUERY).bind(products).fetch_all(pool).await
+}
+
 /// Deletes all stock of these products.
 pub async fn delete_of(conn: &mut PgConnection, products: &[&str]) -> sqlx::Result<()> {
     const STATEMENT: &str = "
-        delete from inventory i using bodegas b, unnest($1::text[]) as gone (id)
-        where i.bodega_id = b.id and i.product_id = gone.id";
+        delete from inventory i using unnest($1::text[]) as gone (id) where i.product_id = gone.id";
     sqlx::query(STATEMENT).bind(products).execute(conn).await.map(drop)
 }

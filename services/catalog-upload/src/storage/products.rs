@@ -6,11 +6,15 @@ use sea_orm::{
     ColumnTrait as _, Condition, DatabaseConnection, DbErr, EntityTrait, Order, PaginatorTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
     entity::prelude::*,
-    sea_query::Expr,
+    sea_query::{Expr, NullOrdering},
     sqlx::{self, FromRow, PgConnection, Row as _, postgres::PgRow},
 };
 
-use super::{batch, inventory, search};
+use super::{
+    batch,
+    inventory::{self, EmptyLot},
+    search,
+};
 use crate::domain::ProductRow;
 
 /// A product, as it stands in its row.
@@ -26,7 +30,8 @@ pub struct Model {
     pub precio_unitario: Decimal,
     pub certificado_sanitario: String,
     pub condiciones_almacenamiento: String,
-    pub tiempo_entrega_dias: i32,
+    /// Not known of some products that people made one by one.
+    pub tiempo_entrega_dias: Option<i32>,
     pub stock_minimo: i32,
     pub stock_critico: i32,
     pub requiere_lote: bool,
@@ -74,14 +79,42 @@ pub struct Filter {
     pub categoria: Option<String>,
     pub codigo: Option<String>,
     pub proveedor_id: Option<String>,
+    /// With a lot, be it empty, in this country.
+    pub pais: Option<String>,
+    /// With a lot, be it empty, in this warehouse; in one of this country, where both are asked for.
+    pub bodega_id: Option<String>,
 }
 
 /// The order of a list; ties are broken by id.
 #[derive(Clone, Copy, Debug)]
 pub struct Sort {
-    pub by: Column,
+    pub by: By,
     pub descending: bool,
 }
+
+/// What a list is ordered by.
+#[derive(Clone, Copy, Debug)]
+pub enum By {
+    Column(Column),
+    /// How well the words match: the product of that code or id first. Without words, by id.
+    Relevance,
+    /// All that is in stock of a product, over its lots.
+    Quantity,
+    /// When the first of its lots expires. Products without a lot come last in either direction.
+    Expiry,
+}
+
+/// Both are read from the index `inventory_product` alone.
+const QUANTITY: &str =
+    "(select coalesce(sum(i.cantidad), 0) from inventory i where i.product_id = products.id)";
+const EXPIRY: &str = "(select min(i.fecha_vencimiento) from inventory i where i.product_id = products.id)";
+const EXACT: &str = "(products.codigo = $1 or products.id = $2)";
+const RANK: &str = "(select ts_rank(w.words, to_tsquery('simple', $1)) from product_words w
+    where w.product_id = products.id)";
+
+const IN_PAIS: &str = "id in (select product_id from inventory where pais = $1)";
+const IN_BODEGA: &str = "id in (select product_id from inventory where bodega_id = $1)";
+const IN_BODEGA_OF_PAIS: &str = "id in (select product_id from inventory where bodega_id = $1 and pais = $2)";
 
 const MATCHES: &str = "id in (select product_id from product_words where words @@ to_tsquery('simple', $1))";
 
@@ -94,9 +127,19 @@ pub async fn list(
     size: u64,
 ) -> Result<(Vec<Model>, u64), DbErr> {
     let mut condition = Condition::all();
-    if let Some(query) = filter.words.as_deref().and_then(prefix_query) {
-        condition = condition.add(Expr::cust_with_values(MATCHES, [query]));
+    let words = filter.words.as_deref().and_then(prefix_query);
+    if let Some(query) = &words {
+        condition = condition.add(Expr::cust_with_values(MATCHES, [query.as_str()]));
     }
+    let place = match (&filter.bodega_id, &filter.pais) {
+        (None, None) => None,
+        (Some(bodega), None) => Some(Expr::cust_with_values(IN_BODEGA, [bodega.as_str()])),
+        (None, Some(pais)) => Some(Expr::cust_with_values(IN_PAIS, [pais.as_str()])),
+        (Some(bodega), Some(pais)) => {
+            Some(Expr::cust_with_values(IN_BODEGA_OF_PAIS, [bodega.as_str(), pais.as_str()]))
+        }
+    };
+    condition = condition.add_option(place);
     for (column, wanted) in [
         (Column::Categoria, &filter.categoria),
         (Column::Codigo, &filter.codigo),
@@ -107,13 +150,19 @@ pub async fn list(
     let matching = Entity::find().filter(condition);
     let total = matching.clone().count(db).await?;
     let order = if sort.descending { Order::Desc } else { Order::Asc };
-    let items = matching
-        .order_by(sort.by, order)
-        .order_by_asc(Column::Id)
-        .offset(page.saturating_mul(size))
-        .limit(size)
-        .all(db)
-        .await?;
+    let ordered = match sort.by {
+        By::Column(column) => matching.order_by(column, order),
+        By::Quantity => matching.order_by(Expr::cust(QUANTITY), order),
+        By::Expiry => matching.order_by_with_nulls(Expr::cust(EXPIRY), order, NullOrdering::Last),
+        By::Relevance => match (filter.words.as_deref().map(str::trim), words) {
+            (Some(text), Some(query)) => matching
+                .order_by(Expr::cust_with_values(EXACT, [text, text]), order.clone())
+                .order_by(Expr::cust_with_values(RANK, [query]), order),
+            _ => matching,
+        },
+    };
+    let items =
+        ordered.order_by_asc(Column::Id).offset(page.saturating_mul(size)).limit(size).all(db).await?;
     Ok((items, total))
 }
 
@@ -180,7 +229,7 @@ const COLUMNS: &str = "id, codigo, nombre, categoria, presentacion, precio_unita
     condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, requiere_lote, \
     requiere_vencimiento, proveedor_id, version, created_at, updated_at";
 
-/// A new product, in the caller's transaction.
+/// A new product with lots in which nothing is yet, in the caller's transaction.
 ///
 /// # Errors
 /// [`EditError::Taken`]; the database.
@@ -188,27 +237,44 @@ pub async fn create(
     conn: &mut PgConnection,
     product: &ProductRow,
     proveedor_id: &str,
+    lots: &[EmptyLot],
     actor: &str,
 ) -> Result<Model, EditError> {
     let version = batch::next_version(conn).await?;
     batch::insert(conn, None, &[product], proveedor_id, version).await.map_err(EditError::of)?;
+    inventory::open(conn, &product.id, lots).await?;
     search::index(conn, &product.id).await?;
     record_edit(conn, &product.id, version, "created", None, actor).await?;
     read(conn, &product.id).await
 }
 
-/// Writes other values over a product, if it still has the version that the caller read (any, where they
-/// name none), in the caller's transaction.
+/// A product that the caller's transaction holds: as it is, and as the change log keeps it.
+pub struct Held {
+    pub model: Model,
+    before: serde_json::Value,
+}
+
+/// Holds a product until the caller's transaction ends, if it still has the version that the caller read (any,
+/// where they name none).
 ///
 /// # Errors
-/// All of [`EditError`].
+/// All of [`EditError`] but `Taken`.
+pub async fn hold(conn: &mut PgConnection, id: &str, expected: Option<i64>) -> Result<Held, EditError> {
+    let before = lock(conn, id, expected).await?;
+    Ok(Held { model: read(conn, id).await?, before })
+}
+
+/// Writes other values over a product that is held.
+///
+/// # Errors
+/// [`EditError::Taken`]; the database.
 pub async fn replace(
     conn: &mut PgConnection,
+    held: Held,
     product: &ProductRow,
-    expected: Option<i64>,
     actor: &str,
 ) -> Result<Model, EditError> {
-    let before = lock(conn, &product.id, expected).await?;
+    let Held { before, .. } = held;
     let version = batch::next_version(conn).await?;
     batch::overwrite(conn, product, version).await.map_err(EditError::of)?;
     search::index(conn, &product.id).await?;
@@ -216,7 +282,7 @@ pub async fn replace(
     read(conn, &product.id).await
 }
 
-/// Deletes a product with its inventory, as [`replace`]. Gives the version of the deletion.
+/// Deletes a product with its inventory, if it has the version of [`hold`]. Gives the version of the deletion.
 ///
 /// # Errors
 /// All of [`EditError`] but `Taken`.

@@ -3,6 +3,8 @@
 mod m0001_catalog;
 mod m0002_tasks;
 mod m0003_derived;
+mod m0004_form;
+mod m0005_stock_of_products;
 
 use sea_orm_migration::prelude::*;
 
@@ -17,6 +19,8 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0001_catalog::Migration));
         all.push(Box::new(m0002_tasks::Migration));
         all.push(Box::new(m0003_derived::Migration));
+        all.push(Box::new(m0004_form::Migration));
+        all.push(Box::new(m0005_stock_of_products::Migration));
         all
     }
 }
