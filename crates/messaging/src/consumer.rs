@@ -5,7 +5,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     Broker, Handler, Policy,
@@ -68,7 +68,8 @@ impl Consumer {
             allowance: broker.allowance(queue),
         });
         let silent = Arc::new(Notify::new());
-        let looking = tokio::spawn(look(broker.clone(), queue, slots.all, silent.clone()));
+        let watch = watch_depth(broker.clone(), dispatch.clone(), silent.clone());
+        let _watching = AbortOnDropHandle::new(tokio::spawn(watch));
         let mut pauses = Pauses::new();
         let mut orphans = Orphans::default();
         let mut writing = Vec::new();
@@ -78,10 +79,10 @@ impl Consumer {
                 opened = open(&broker, &dispatch, &slots) => opened,
             };
             let lost = match opened {
-                Ok((mut source, fetched)) => {
+                Ok((mut source, prefetch)) => {
                     tracing::info!(queue = queue.name, "consuming");
                     pauses.reset();
-                    match feed(&mut source, fetched, &dispatch, &slots, &mut orphans, &silent).await {
+                    match feed(&mut source, prefetch, &dispatch, &slots, &mut orphans, &silent).await {
                         Ok(()) => {
                             leave(source, &dispatch, &slots).await;
                             break;
@@ -108,13 +109,12 @@ impl Consumer {
         // Handlers that outlived the connection their message came by, and what they settled.
         slots.idle().await;
         let _ = tokio::time::timeout(WRITE_WITHIN, futures::future::join_all(writing)).await;
-        looking.abort();
         tracing::info!(queue = queue.name, "drained");
     }
 }
 
 /// Opens a source, and says how many deliveries it may hold: as many as there are free places. Handlers that
-/// outlived their connection have theirs: what was fetched for these would wait for their end, hours maybe, and
+/// outlived their connection have theirs: what was prefetch for these would wait for their end, hours maybe, and
 /// no other worker would get it.
 async fn open(broker: &Broker, dispatch: &Dispatch, slots: &Slots) -> anyhow::Result<(Source, usize)> {
     let free = slots.some_free().await;
@@ -125,7 +125,7 @@ async fn open(broker: &Broker, dispatch: &Dispatch, slots: &Slots) -> anyhow::Re
 /// Takes deliveries from one source until the shutdown (`Ok`) or the end of the source (`Err`).
 async fn feed(
     source: &mut Source,
-    mut fetched: usize,
+    mut prefetch: usize,
     dispatch: &Arc<Dispatch>,
     slots: &Slots,
     orphans: &mut Orphans,
@@ -150,14 +150,23 @@ async fn feed(
         let deliveries = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
-            () = orphans.gone(), if fetched < slots.all => {
-                source.widen(slots.all - fetched).await?;
-                fetched = slots.all;
+            () = orphans.gone(), if prefetch < slots.all => {
+                source.widen(slots.all - prefetch).await?;
+                prefetch = slots.all;
                 continue;
             }
             received = source.receive(permits.num_permits()) => received?,
-            () = silent.notified() => anyhow::bail!("messages wait, places are free, and nothing is delivered"),
+            () = silent.notified() => {
+                // Where this source's handlers take all that it may fetch, it is silent with reason.
+                let at_work = at_work.strong_count() - 1;
+                anyhow::ensure!(at_work >= prefetch, "messages wait, places are free, and nothing is delivered");
+                continue;
+            }
         };
+        // A receive that was under way when the kill switch opened may bring more than the one that is to be tried.
+        let mut deliveries = deliveries;
+        let surplus = deliveries.split_off(deliveries.len().min(permits.num_permits()));
+        give_back(surplus, dispatch).await;
         if !trying && dispatch.kill_switch.open() {
             give_back(deliveries, dispatch).await;
             continue;
@@ -225,26 +234,32 @@ async fn give_back(deliveries: Vec<Delivery>, dispatch: &Dispatch) {
 /// Keeps the gauges of a queue's depth, and tells when the consumer has gone silent: something waits, places are free,
 /// and from one look to the next nothing came. RabbitMQ 3.10 leaves a consumer so whose queue was deleted and made again
 /// at once, without a word.
-async fn look(broker: Broker, queue: &'static Queue, places: usize, silent: Arc<Notify>) {
-    let metrics = broker.metrics(queue);
+async fn watch_depth(broker: Broker, dispatch: Arc<Dispatch>, silent: Arc<Notify>) {
+    let (queue, metrics) = (dispatch.queue, &dispatch.metrics);
     let mut timer = tokio::time::interval(LOOK_EVERY);
-    let mut idle_at = None;
+    let mut delivered_when_idle = None;
     loop {
         timer.tick().await;
         match broker.depth(queue).await {
             Ok(depth) => {
                 metrics.depth(&depth);
                 let at_work = usize::try_from(metrics.in_flight.get()).unwrap_or(0);
-                let delivered = metrics.delivered.get();
-                let idle = broker.pushes(queue) && depth.ready > 0 && at_work < places;
-                if idle && idle_at == Some(delivered) && metrics.kill_switch.get() == 0 {
+                let idle = broker.pushes(queue)
+                    && depth.ready > 0
+                    && at_work < dispatch.policy.concurrency
+                    && !dispatch.kill_switch.open();
+                let delivered = idle.then(|| metrics.delivered.get());
+                if delivered.is_some() && delivered == delivered_when_idle {
                     // Only a consumer that waits is told.
                     silent.notify_waiters();
                 }
-                idle_at = idle.then_some(delivered);
+                delivered_when_idle = delivered;
             }
-            // The consumer itself says that the broker is away.
-            Err(error) => tracing::debug!(queue = queue.name, %error, "the depth is unknown"),
+            Err(error) => {
+                delivered_when_idle = None;
+                // The consumer itself says that the broker is away.
+                tracing::debug!(queue = queue.name, %error, "the depth is unknown");
+            }
         }
     }
 }

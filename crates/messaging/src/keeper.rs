@@ -1,6 +1,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use contracts::Queue;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Broker, DeclareError, delivery::Pauses};
@@ -9,6 +10,9 @@ use crate::{Broker, DeclareError, delivery::Pauses};
 /// alone; an event that has another subscriber is not returned, and this bounds how long the deleted one goes
 /// without.
 const AGAIN_EVERY: Duration = Duration::from_secs(15);
+
+/// And how often at most, whatever comes back.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// Keeps the queues of the platform in place, as long as a process lives: declares them until that has succeeded,
 /// when a message found no queue, and every 15 s. Every process does it, whatever its role and service, so that
@@ -30,7 +34,9 @@ impl TopologyKeeper {
     /// Returns when `shutdown` is cancelled.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut pauses = Pauses::new();
-        while let Some(complete) = shutdown.run_until_cancelled(self.declare()).await {
+        loop {
+            let since = Instant::now();
+            let Some(complete) = shutdown.run_until_cancelled(self.declare()).await else { return };
             let pause = if complete { AGAIN_EVERY } else { pauses.next() };
             if complete {
                 pauses.reset();
@@ -39,6 +45,7 @@ impl TopologyKeeper {
                 () = shutdown.cancelled() => return,
                 () = self.broker.incomplete(), if complete => {
                     tracing::warn!("a message was returned or refused: the queues are declared again");
+                    tokio::time::sleep_until(since + LEAST).await;
                 }
                 () = tokio::time::sleep(pause) => {}
             }
@@ -52,7 +59,8 @@ impl TopologyKeeper {
         let declared = futures::future::join_all(declaring).await;
         let mut complete = true;
         for (queue, declared) in self.queues.clone().into_iter().zip(declared) {
-            self.broker.metrics(queue).undeclared.set(i64::from(declared.is_err()));
+            let other = matches!(declared, Err(DeclareError::OtherSettings { .. }));
+            self.broker.metrics(queue).other_settings.set(other.into());
             complete &= !matches!(declared, Err(DeclareError::Failed(_)));
             self.report(queue, declared.err());
         }

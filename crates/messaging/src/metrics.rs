@@ -85,10 +85,10 @@ static KILL_SWITCH: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     )
     .expect(ONCE)
 });
-static UNDECLARED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+static OTHER_SETTINGS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     register_int_gauge_vec!(
-        "lote_queue_undeclared",
-        "1 while a queue is missing, or there with other settings than this version's.",
+        "lote_queue_other_settings",
+        "1 while a queue is there with other settings than this version's.",
         &["queue"]
     )
     .expect(ONCE)
@@ -126,7 +126,7 @@ pub(crate) struct QueueMetrics {
     pub seconds: Histogram,
     pub kill_switch: IntGauge,
     pub restarts: IntCounter,
-    pub undeclared: IntGauge,
+    pub other_settings: IntGauge,
     oldest: Gauge,
     /// When the message taken last was written, in milliseconds; 0 before the first.
     head: AtomicI64,
@@ -146,7 +146,7 @@ impl QueueMetrics {
             seconds: SECONDS.with_label_values(label),
             kill_switch: KILL_SWITCH.with_label_values(label),
             restarts: LOST.with_label_values(label),
-            undeclared: UNDECLARED.with_label_values(label),
+            other_settings: OTHER_SETTINGS.with_label_values(label),
             oldest: OLDEST.with_label_values(label),
             head: AtomicI64::new(0),
         }

@@ -43,10 +43,17 @@ impl MigrationTrait for LettersByMessage {
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         // One statement a call: several are a transaction. An attempt that was broken off leaves an index that is
-        // not valid.
-        self.down(manager).await?;
-        let make = "CREATE INDEX CONCURRENTLY dead_letters_message ON dead_letters (message_id)";
-        manager.get_connection().execute_unprepared(make).await.map(drop)
+        // not valid. It waits for every older transaction in the database, a backup's too, and locks nobody out.
+        let connection = manager.get_connection();
+        for statement in [
+            "SET lock_timeout = 0",
+            "DROP INDEX CONCURRENTLY IF EXISTS dead_letters_message",
+            "CREATE INDEX CONCURRENTLY dead_letters_message ON dead_letters (message_id)",
+            "RESET lock_timeout",
+        ] {
+            connection.execute_unprepared(statement).await?;
+        }
+        Ok(())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {

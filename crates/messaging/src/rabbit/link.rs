@@ -73,26 +73,34 @@ impl Link {
 
     /// Something took too long on `connection`. If not even a channel opens on it, it is given up, and who asks
     /// next gets a new one. A broker that is only slow keeps it, and so does one that has blocked it: closing a
-    /// blocked connection hangs, and what was written to it would be published beside its repetition.
-    pub async fn suspect(&self, connection: &Arc<Connection>) {
+    /// blocked connection hangs, and what was written to it would be published beside its repetition. Returns whether
+    /// nothing more will come of it.
+    pub async fn suspect(&self, connection: &Arc<Connection>) -> bool {
         if connection.status().blocked() {
-            return;
+            return false;
         }
         match tokio::time::timeout(ANSWER_WITHIN, connection.create_channel()).await {
-            Ok(Ok(channel)) => leave(&channel).await,
+            Ok(Ok(channel)) => {
+                leave(&channel).await;
+                false
+            }
             // It has failed by itself.
-            Ok(Err(_)) => {}
-            Err(_) if connection.status().blocked() => {}
-            Err(_) => self.give_up(connection).await,
+            Ok(Err(_)) => !connection.status().connected(),
+            Err(_) if connection.status().blocked() => false,
+            Err(_) => {
+                self.give_up(connection).await;
+                true
+            }
         }
     }
 
     /// Gives up this very connection: by now another may be in its place, and others at work on that.
     async fn give_up(&self, connection: &Arc<Connection>) {
         let mut state = self.state.lock().await;
-        if state.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
-            state.connection = None;
+        if !state.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+            return;
         }
+        state.connection = None;
         drop(state);
         tracing::warn!(connection = self.name, "RabbitMQ does not answer on a connection, which is given up");
         let connection = connection.clone();

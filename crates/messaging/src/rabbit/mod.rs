@@ -155,7 +155,8 @@ impl Rabbit {
         match tokio::time::timeout(PATIENCE, work).await {
             Ok(done) => done,
             Err(_) => {
-                self.consuming.suspect(connection).await;
+                let (link, connection) = (self.consuming.clone(), connection.clone());
+                tokio::spawn(async move { link.suspect(&connection).await });
                 anyhow::bail!("RabbitMQ did not answer within {} s", PATIENCE.as_secs())
             }
         }

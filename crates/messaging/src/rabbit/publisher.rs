@@ -4,7 +4,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{Stream, StreamExt as _, stream::FuturesUnordered};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection,
     message::BasicReturnMessage,
@@ -12,14 +12,16 @@ use lapin::{
     types::ShortString,
 };
 use tokio::{
-    sync::{Notify, Semaphore},
-    time::{Instant, timeout_at},
+    sync::{Notify, Semaphore, SemaphorePermit, oneshot},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::link::Link;
 
 /// How long a call may take from its first message to the last confirm.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+/// How often a call whose confirms are late looks whether its connection is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Calls that publish at once, each on a channel of its own. Others wait for their turn, within their time.
 const CHANNELS: usize = 32;
 
@@ -45,7 +47,7 @@ pub(crate) enum Failed {
 /// Publishes with confirms. A call has its channel to itself: lapin hands a message that came back to whichever
 /// confirm of its channel resolves next, so on a shared channel one caller would be told of another's message.
 pub(crate) struct Publisher {
-    link: Link,
+    link: Arc<Link>,
     /// Channels on which everything is confirmed.
     idle: Mutex<Vec<Confirming>>,
     turns: Semaphore,
@@ -61,7 +63,7 @@ struct Confirming {
 
 impl Publisher {
     pub fn new(link: Link, incomplete: Arc<Notify>) -> Self {
-        Self { link, idle: Mutex::default(), turns: Semaphore::new(CHANNELS), incomplete }
+        Self { link: Arc::new(link), idle: Mutex::default(), turns: Semaphore::new(CHANNELS), incomplete }
     }
 
     /// Why nothing can be published at the moment, where the broker has said so.
@@ -71,15 +73,29 @@ impl Publisher {
 
     /// Publishes all at once, and waits until each is confirmed. One result a frame, in their order, within
     /// [`CONFIRM_WITHIN`].
-    pub async fn publish(&self, frames: Vec<Frame>) -> Vec<Result<(), Failed>> {
-        let until = Instant::now() + CONFIRM_WITHIN;
+    ///
+    /// A task of its own does it, so that a caller may leave: a channel that closes with messages unwritten takes its
+    /// connection along, because lapin writes the close before them.
+    pub async fn publish(self: &Arc<Self>, frames: Vec<Frame>) -> Vec<Result<(), Failed>> {
         let count = frames.len();
-        let none = |reason: String| vec![Err(Failed::Unavailable(reason)); count];
+        let (tell, told) = oneshot::channel();
+        let publisher = self.clone();
+        tokio::spawn(async move { publisher.call(frames, tell).await });
+        told.await
+            .unwrap_or_else(|_| vec![Err(Failed::Unavailable("the publisher has stopped".into())); count])
+    }
+
+    async fn call(&self, frames: Vec<Frame>, tell: oneshot::Sender<Vec<Result<(), Failed>>>) {
+        let until = Instant::now() + CONFIRM_WITHIN;
         let late = || format!("no confirm within {} s", CONFIRM_WITHIN.as_secs());
-        let Ok(turn) = timeout_at(until, self.turns.acquire()).await else { return none(late()) };
-        let channel = match self.channel(until).await {
-            Ok(channel) => channel,
-            Err(error) => return none(format!("{error:#}")),
+        let count = frames.len();
+        let (turn, channel) = match self.open(until).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                let failed = Failed::Unavailable(format!("{error:#}"));
+                let _ = tell.send(vec![Err(failed); count]);
+                return;
+            }
         };
         let mut sent = Sent::new(&frames, late());
         let mut confirms: FuturesUnordered<_> = frames
@@ -96,23 +112,56 @@ impl Publisher {
             }
         };
         let in_time = timeout_at(until, all).await.is_ok();
-        drop(confirms);
         let results = sent.results();
         if results.iter().any(|result| matches!(result, Err(Failed::Unroutable))) {
             self.incomplete.notify_one();
         }
-        if in_time {
-            self.keep(channel);
+        // Whoever asked may have left.
+        let _ = tell.send(results);
+        // With its turn: while the broker is behind, nothing is put on top.
+        let complete = if in_time {
+            drop(confirms);
+            true
         } else {
-            // Confirms may still come on this channel: nobody publishes on it any more.
-            drop(turn);
-            self.link.suspect(&channel.connection).await;
+            self.written_out(&channel.connection, confirms).await
+        };
+        if complete {
+            self.keep(channel);
         }
-        results
+        drop(turn);
+    }
+
+    /// Waits for the confirms that were late. False where they will never come: the connection is lost or given up.
+    async fn written_out(
+        &self,
+        connection: &Arc<Connection>,
+        mut confirms: impl Stream<Item = (usize, lapin::Result<Confirmation>)> + Unpin,
+    ) -> bool {
+        if self.link.suspect(connection).await {
+            return false;
+        }
+        loop {
+            match timeout(LOOK_EVERY, confirms.next()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) if connection.status().connected() => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// A turn, and a channel.
+    async fn open(&self, until: Instant) -> anyhow::Result<(SemaphorePermit<'_>, Confirming)> {
+        let late = || anyhow::anyhow!("RabbitMQ did not answer within {} s", CONFIRM_WITHIN.as_secs());
+        // Before there is a turn: those of an alarm's beginning wait for its end.
+        let connection = timeout_at(until, self.link.connection()).await.map_err(|_| late())??;
+        refuse_blocked(&connection)?;
+        let turn = timeout_at(until, self.turns.acquire()).await.map_err(|_| late())??;
+        Ok((turn, self.channel(until).await?))
     }
 
     /// Publishes one message.
-    pub async fn publish_one(&self, frame: Frame) -> Result<(), Failed> {
+    pub async fn publish_one(self: &Arc<Self>, frame: Frame) -> Result<(), Failed> {
         self.publish(vec![frame]).await.pop().unwrap_or(Err(Failed::Unavailable("no result".into())))
     }
 
@@ -132,8 +181,9 @@ impl Publisher {
         match timeout_at(until, opening).await {
             Ok(channel) => Ok(Confirming { channel: channel?, connection }),
             Err(_) => {
-                self.link.suspect(&connection).await;
                 refuse_blocked(&connection)?;
+                let (link, connection) = (self.link.clone(), connection.clone());
+                tokio::spawn(async move { link.suspect(&connection).await });
                 Err(late())
             }
         }

@@ -28,6 +28,8 @@ use crate::delivery::{Delivery, SettleError, Token as AnyToken, Verdict, jitter}
 
 /// How long leaving may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to fetch more at a time.
+const WIDEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long making a queue again may take.
 const DECLARE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -89,9 +91,14 @@ impl Source {
 
     /// Fetches so many more at a time.
     pub async fn widen(&mut self, more: u16) -> anyhow::Result<()> {
-        // It counts for consumers that start from now on.
-        self.channel.basic_qos(more, BasicQosOptions::default()).await?;
-        self.consumers.push(consume(&self.channel, &self.place.work).await?);
+        let widening = async {
+            // It counts for consumers that start from now on.
+            self.channel.basic_qos(more, BasicQosOptions::default()).await?;
+            consume(&self.channel, &self.place.work).await
+        };
+        let consumer =
+            tokio::time::timeout(WIDEN_WITHIN, widening).await.context("RabbitMQ does not answer")??;
+        self.consumers.push(consumer);
         Ok(())
     }
 

@@ -154,7 +154,7 @@ struct Watcher {
 enum Ended {
     ClientLeft,
     Expired,
-    SessionEnded,
+    LoggedOut,
     Reset,
     /// While the past was read; the client comes back with the last id that it has.
     RedisLeft,
@@ -232,7 +232,7 @@ impl Watcher {
 
     async fn end_session(&self) -> Result<Ended, Ended> {
         self.send("event: expired\ndata: {\"reason\":\"session_ended\"}\n\n".into()).await?;
-        Ok(Ended::SessionEnded)
+        Ok(Ended::LoggedOut)
     }
 
     /// Sends what came after `id`; returns the id of the last entry looked at.
