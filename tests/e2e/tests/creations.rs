@@ -69,9 +69,9 @@ async fn healthy(scene: &Scene) -> Result<()> {
 async fn texts_of_any_kind_arrive_as_they_were_sent() -> Result<()> {
     let scene = Scene::start("newtexts", |options| options).await?;
     let supplier = scene.platform.supplier(SUPPLIER).await?;
-    // What means something to one of the forms on the way: tabs, line ends, backslashes, quotes, nulls. (Of a line end in
-    // a CSV file's cell the reader keeps \n.)
-    let strange = ["a\tb", "a\\tb\\", "\\N", "\\.", "línea 1\nlínea 2", "«ñ» 💊", "\"x\"; --", "{1,\"2\"}"];
+    // What means something to one of the forms on the way: backslashes, quotes, nulls. (Tabs and line ends in a name
+    // become blanks, with a warning.)
+    let strange = ["a,b", "a\\tb\\", "\\N", "\\.", "1\\n2", "«ñ» 💊", "\"x\"; --", "{1,\"2\"}"];
     // Enough for batches that are copied, not inserted.
     let rows: Vec<Row> = (0..8_000)
         .map(|n| row(format!("N-{n}"), format!("C-{n}"), format!("{} {n}", strange[n % strange.len()])))

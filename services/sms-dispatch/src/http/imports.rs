@@ -376,9 +376,12 @@ pub(super) async fn get(
     id: Path<String>,
 ) -> Result<Json<ImportView>, Problem> {
     may_watch(&caller)?;
+    // The job before its import: where it has ended, what the import came to was committed with its end.
+    let job = match id.parse() {
+        Ok(id) => jobs::get(&mut *api.database.pool.acquire().await?, id).await.map_err(of_job)?,
+        Err(_) => None,
+    };
     let import = found(&api, &id).await?;
-    let mut conn = api.database.pool.acquire().await?;
-    let job = jobs::get(&mut conn, import.id).await.map_err(of_job)?;
     Ok(Json(ImportView::of(&import, job.as_ref())))
 }
 

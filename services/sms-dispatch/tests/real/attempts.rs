@@ -21,8 +21,8 @@ async fn an_import_whose_indexes_can_t_be_built_fails_after_its_attempts() -> Re
     // What the words of names and addresses are taken from; nothing else of an import calls it.
     world
         .execute(
-            "alter function plain(text) rename to plain_before;
-             create function plain(given text) returns text language plpgsql immutable as
+            "alter function words(text) rename to words_before;
+             create function words(given text) returns text language plpgsql immutable as
              $$ begin raise exception 'no index today'; end $$",
         )
         .await?;
