@@ -16,7 +16,7 @@ const TURNS: usize = 4;
 /// How many of these may go to destinations in doubt, so that there are always some for the others.
 const DOUBTFUL_TURNS: usize = TURNS / 2;
 /// Batches of one destination at once, where it has many rows: the next is claimed while the broker confirms one.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 
 /// The destinations, and the batches under way.
 pub(super) struct Lanes {
@@ -203,8 +203,8 @@ mod tests {
             all.get_mut(name).expect("a lane").turns = 0;
         }
         assert_eq!(give(&mut all), ["e", "f"]);
-        // Alone, a destination with many rows has two; one with few has one.
-        assert_eq!(give(&mut lanes(&["a"], true)), ["a", "a"]);
+        // Alone, a destination with many rows has three; one with few has one.
+        assert_eq!(give(&mut lanes(&["a"], true)), ["a", "a", "a"]);
         assert_eq!(give(&mut lanes(&["a"], false)), ["a"]);
     }
 
