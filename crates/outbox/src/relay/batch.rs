@@ -224,9 +224,6 @@ async fn settle(
             }
         }
     }
-    // A deletion that a crash of PostgreSQL takes back publishes its rows once more, under the same ids, as a relay does
-    // that dies before it deletes: nothing waits for the disk.
-    sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *conn).await?;
     sqlx::query("DELETE FROM outbox WHERE id = ANY($1)")
         .bind(&confirmed)
         .persistent(false)
