@@ -16,6 +16,7 @@ use contracts::{
     sms::v1::{CampaignCompleted, CampaignStarted},
 };
 use messaging::{Consumer, Policy};
+use schedules::Scheduler;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     },
     live::Live,
     retention::Retention,
-    scheduler::Scheduler,
+    scheduler::BeginRuns,
     storage,
 };
 
@@ -117,7 +118,7 @@ fn background(parts: &Parts, resources: &Resources, shutdown: &CancellationToken
     let pool = || parts.database.pool.clone();
     let runs = start_run::sweeper(pool(), &resources.settings);
     let files = export_campaign::sweeper(pool(), &resources.settings);
-    let scheduler = Scheduler::new(resources.clone(), Clock::System);
+    let scheduler = Scheduler::new(pool(), Clock::System, BeginRuns { resources: resources.clone() });
     let retention = Retention::new(resources.clone());
     parts
         .background(shutdown)

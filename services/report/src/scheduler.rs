@@ -1,102 +1,60 @@
 //! Starts the runs that schedules ask for.
 
-use std::time::Duration;
-
-use chassis::clock::Clock;
-use chrono::TimeDelta;
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+use schedules::{Begin, Begun, Schedule, Timetable};
+use sea_orm::sqlx::PgConnection;
 
 use crate::{
     Resources,
     asking::{Asked, Wish, ask},
-    domain::schedule::Timetable,
-    storage::schedules::{self, Schedule},
 };
 
-/// How often it looks.
-const PAUSE: Duration = Duration::from_secs(5);
-/// A time that passed longer ago was missed.
-const GRACE: TimeDelta = TimeDelta::minutes(5);
-
-/// The background task. Any number may run at once: each turn of a schedule is one's alone, and its next time commits
-/// together with its run.
-pub struct Scheduler {
-    resources: Resources,
-    clock: Clock,
+/// Begins the run of the day before.
+pub struct BeginRuns {
+    pub resources: Resources,
 }
 
-impl Scheduler {
-    pub fn new(resources: Resources, clock: Clock) -> Self {
-        Self { resources, clock }
-    }
+/// The day that a run which is due at `at` reports: the one before, where the schedule lives.
+fn reported_day(timetable: &Timetable, at: DateTime<Utc>) -> NaiveDate {
+    let today = timetable.local_day(at);
+    today.pred_opt().unwrap_or(today)
+}
 
-    /// Looks every few seconds until `shutdown` is cancelled.
-    pub async fn run(self, shutdown: CancellationToken) {
-        loop {
-            match shutdown.run_until_cancelled(self.turn()).await {
-                None => return,
-                Some(Ok(true)) => continue,
-                Some(Ok(false)) => {}
-                Some(Err(error)) => tracing::warn!(error = format!("{error:#}"), "schedules not looked at"),
-            }
-            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-                return;
-            }
-        }
-    }
-
-    /// Gives one schedule that is due its turn. Whether there was one.
-    ///
-    /// # Errors
-    /// The database; the schedule is due again.
-    pub async fn turn(&self) -> anyhow::Result<bool> {
-        let now = self.clock.now();
-        let mut transaction = self.resources.database.pool.begin().await?;
-        let conn = &mut *transaction;
-        let Some(schedule) = schedules::due(conn, now).await? else { return Ok(false) };
-        let times = Timetable::parse(&schedule.cron, &schedule.zone).and_then(|timetable| {
-            Ok((timetable.due(schedule.next_at, now, GRACE, schedule.missed)?, timetable))
-        });
-        let ((times, next), timetable) = match times {
-            Ok(times) => times,
-            Err(error) => {
-                schedules::turned(conn, schedule.id, None, None, None, Some(&error.to_string())).await?;
-                transaction.commit().await?;
-                return Ok(true);
-            }
-        };
-        let (mut run, mut error) = (None, None);
-        for time in &times {
-            match self.begin(conn, &schedule, timetable.day(*time)).await? {
-                Ok(begun) => run = Some(begun),
-                Err(told) => error = Some(told),
-            }
-        }
-        let last = times.last().copied();
-        schedules::turned(conn, schedule.id, last, Some(next), run, error.as_deref()).await?;
-        transaction.commit().await?;
-        tracing::info!(schedule = %schedule.id, runs = times.len(), ?run, ?error, next_at = %next, "schedule had its turn");
-        Ok(true)
-    }
-
-    /// The run of a day, or why there is none.
+#[async_trait]
+impl Begin for BeginRuns {
     async fn begin(
         &self,
-        conn: &mut sea_orm::sqlx::PgConnection,
+        conn: &mut PgConnection,
         schedule: &Schedule,
-        fecha: chrono::NaiveDate,
-    ) -> anyhow::Result<Result<Uuid, String>> {
+        timetable: &Timetable,
+        time: DateTime<Utc>,
+    ) -> anyhow::Result<Begun> {
+        let fecha = reported_day(timetable, time);
         let wish = Wish {
             fecha,
-            params: schedule.params.clone(),
+            params: serde_json::from_value(schedule.params.clone())?,
             force: false,
             user: schedule.created_by.clone(),
             correlation_id: Some(format!("schedule-{}", schedule.id)),
         };
         Ok(match ask(conn, &self.resources, wish).await? {
-            Asked::New(run) | Asked::Same(run) => Ok(run.id),
-            Asked::NoCampaigns => Err(format!("No se encontraron campañas para la fecha {fecha}")),
+            Asked::New(run) | Asked::Same(run) => Begun::Run(run.id),
+            Asked::NoCampaigns => Begun::Nothing(format!("No se encontraron campañas para la fecha {fecha}")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_reports_the_day_before_where_its_schedule_lives() {
+        let daily = Timetable::parse("0 6 * * *", "America/Bogota").expect("a timetable");
+        let reported = |at: &str| reported_day(&daily, at.parse().expect("a time")).to_string();
+        assert_eq!(reported("2025-01-28T11:00:00Z"), "2025-01-27");
+        // Where it is still the 27th.
+        assert_eq!(reported("2025-01-28T03:00:00Z"), "2025-01-26");
     }
 }

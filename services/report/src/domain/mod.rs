@@ -3,5 +3,4 @@
 pub mod date;
 pub mod names;
 pub mod params;
-pub mod schedule;
 pub mod state;

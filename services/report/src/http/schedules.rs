@@ -6,18 +6,13 @@ use actix_web::{
 };
 use chassis::{Problem, auth::Caller};
 use chrono::{DateTime, Utc};
+use schedules::{BadSchedule, Missed, Schedule, Timetable};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Resources, may_read, may_write, reports::Form};
-use crate::{
-    domain::{
-        params::Params,
-        schedule::{BadSchedule, Missed, Timetable},
-    },
-    storage::schedules::{self, Schedule},
-};
+use crate::domain::params::Params;
 
 pub fn configure(config: &mut ServiceConfig) {
     config
@@ -66,14 +61,16 @@ pub(super) struct ScheduleView {
     version: i64,
 }
 
-impl From<Schedule> for ScheduleView {
-    fn from(schedule: Schedule) -> Self {
-        Self {
+impl TryFrom<Schedule> for ScheduleView {
+    type Error = Problem;
+
+    fn try_from(schedule: Schedule) -> Result<Self, Problem> {
+        Ok(Self {
             id: schedule.id,
             cron: schedule.cron,
             zona_horaria: schedule.zone,
             si_se_pierde: schedule.missed,
-            parametros: schedule.params,
+            parametros: serde_json::from_value(schedule.params).map_err(Problem::internal)?,
             activo: schedule.active,
             proxima: Some(schedule.next_at).filter(|_| schedule.active),
             ultima: schedule.last_at,
@@ -81,7 +78,7 @@ impl From<Schedule> for ScheduleView {
             ultimo_error: schedule.last_error,
             creado_por: schedule.created_by,
             version: schedule.version,
-        }
+        })
     }
 }
 
@@ -103,7 +100,7 @@ async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Re
         cron: new.cron,
         zone,
         missed: new.si_se_pierde,
-        params: new.parametros.params()?,
+        params: serde_json::to_value(new.parametros.params()?).map_err(Problem::internal)?,
         active: new.activo,
         last_at: None,
         last_run: None,
@@ -137,7 +134,7 @@ pub(super) async fn create(
     may_write(&caller)?;
     let schedule = put(&api, &caller, Uuid::now_v7(), body.into_inner()).await?;
     let url = format!("/api/v1/reports/schedules/{}", schedule.id);
-    Ok(HttpResponse::Created().insert_header(("Location", url)).json(ScheduleView::from(schedule)))
+    Ok(HttpResponse::Created().insert_header(("Location", url)).json(ScheduleView::try_from(schedule)?))
 }
 
 /// All schedules.
@@ -148,7 +145,8 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    let items = schedules::list(&api.database.pool).await?.into_iter().map(ScheduleView::from).collect();
+    let items = schedules::list(&api.database.pool).await?;
+    let items = items.into_iter().map(ScheduleView::try_from).collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(Schedules { items }))
 }
 
@@ -164,7 +162,7 @@ pub(super) async fn get(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    Ok(HttpResponse::Ok().json(ScheduleView::from(named(&api, &id).await?)))
+    Ok(HttpResponse::Ok().json(ScheduleView::try_from(named(&api, &id).await?)?))
 }
 
 /// Other settings for a schedule.
@@ -185,7 +183,7 @@ pub(super) async fn replace(
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let id = named(&api, &id).await?.id;
-    Ok(HttpResponse::Ok().json(ScheduleView::from(put(&api, &caller, id, body.into_inner()).await?)))
+    Ok(HttpResponse::Ok().json(ScheduleView::try_from(put(&api, &caller, id, body.into_inner()).await?)?))
 }
 
 /// No more of its runs. Those that it began stay.

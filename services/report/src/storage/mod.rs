@@ -8,5 +8,4 @@ pub mod messages;
 pub mod migrations;
 pub mod retention;
 pub mod runs;
-pub mod schedules;
 pub mod snapshot;

@@ -3,11 +3,8 @@
 use anyhow::{Result, ensure};
 use chassis::clock::Clock;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use report::{
-    domain::{params::Params, schedule::Missed},
-    scheduler::Scheduler,
-    storage::schedules::{self, Schedule},
-};
+use report::{domain::params::Params, scheduler::BeginRuns};
+use schedules::{Missed, Schedule, Scheduler};
 use sea_orm::sqlx;
 use uuid::Uuid;
 
@@ -17,6 +14,10 @@ fn at(text: &str) -> Result<DateTime<Utc>> {
     Ok(text.parse()?)
 }
 
+fn scheduler(world: &World, clock: Clock) -> Scheduler<BeginRuns> {
+    Scheduler::new(world.pool.clone(), clock, BeginRuns { resources: world.resources.clone() })
+}
+
 /// Every day at six in Bogotá, which is eleven in UTC; due since the 25th.
 async fn daily(world: &World, missed: Missed) -> Result<Uuid> {
     let schedule = Schedule {
@@ -24,7 +25,7 @@ async fn daily(world: &World, missed: Missed) -> Result<Uuid> {
         cron: "0 6 * * *".to_owned(),
         zone: "America/Bogota".to_owned(),
         missed,
-        params: Params::default(),
+        params: serde_json::to_value(Params::default())?,
         active: true,
         next_at: at("2025-01-25T11:00:00Z")?,
         last_at: None,
@@ -50,10 +51,7 @@ async fn missed(label: &str, missed: Missed) -> Result<(World, Schedule, Vec<Nai
     }
     let id = daily(&world, missed).await?;
     let clock = Clock::fixed(at("2025-01-28T11:30:00Z")?);
-    let (one, other) = (
-        Scheduler::new(world.resources.clone(), clock.clone()),
-        Scheduler::new(world.resources.clone(), clock),
-    );
+    let (one, other) = (scheduler(&world, clock.clone()), scheduler(&world, clock));
     // Of two processes that look at once, one finds it.
     let (one_had, other_had) = tokio::try_join!(one.turn(), other.turn())?;
     ensure!(one_had != other_had, "{one_had} and {other_had}");
@@ -66,12 +64,12 @@ async fn missed(label: &str, missed: Missed) -> Result<(World, Schedule, Vec<Nai
 
 #[tokio::test]
 async fn what_was_missed_is_skipped() -> Result<()> {
-    let (world, schedule, days) = missed("reportskip", Missed::Saltar).await?;
+    let (world, schedule, days) = missed("reportskip", Missed::Skip).await?;
     ensure!(days.is_empty() && schedule.last_run.is_none(), "{days:?}, {schedule:?}");
     // The next one is not.
     world.campaign(day("2025-01-28")?, "2025-01-28", 1).await?;
     let clock = Clock::fixed(at("2025-01-29T10:59:59Z")?);
-    let scheduler = Scheduler::new(world.resources.clone(), clock.clone());
+    let scheduler = scheduler(&world, clock.clone());
     ensure!(!scheduler.turn().await?, "before its time");
     clock.advance(TimeDelta::seconds(1));
     ensure!(scheduler.turn().await?, "at its time");
@@ -81,7 +79,7 @@ async fn what_was_missed_is_skipped() -> Result<()> {
 
 #[tokio::test]
 async fn or_the_last_is_made_up_for() -> Result<()> {
-    let (_world, schedule, days) = missed("reportlast", Missed::Ultima).await?;
+    let (_world, schedule, days) = missed("reportlast", Missed::Last).await?;
     ensure!(days == [day("2025-01-27")?], "{days:?}");
     ensure!(schedule.last_at == Some(at("2025-01-28T11:00:00Z")?) && schedule.last_error.is_none());
     Ok(())
@@ -89,7 +87,7 @@ async fn or_the_last_is_made_up_for() -> Result<()> {
 
 #[tokio::test]
 async fn or_all_are_and_a_day_without_campaigns_is_told() -> Result<()> {
-    let (_world, schedule, days) = missed("reportall", Missed::Todas).await?;
+    let (_world, schedule, days) = missed("reportall", Missed::All).await?;
     ensure!(days == [day("2025-01-24")?, day("2025-01-25")?, day("2025-01-27")?], "{days:?}");
     ensure!(
         schedule.last_error.as_deref() == Some("No se encontraron campañas para la fecha 2025-01-26"),

@@ -1,5 +1,3 @@
-//! When a schedule starts its run.
-
 use std::str::FromStr as _;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -8,26 +6,28 @@ use croner::Cron;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What becomes of times that passed while nobody could start a run.
+/// What becomes of times that passed while nobody could act on them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
 pub enum Missed {
     /// Nothing: the next time is the next one.
-    Saltar,
+    #[serde(rename = "saltar")]
+    Skip,
     /// The last of them is made up for.
     #[default]
-    Ultima,
-    /// Each day that was missed is made up for.
-    Todas,
+    #[serde(rename = "ultima")]
+    Last,
+    /// Each time that was missed is made up for.
+    #[serde(rename = "todas")]
+    All,
 }
 
 impl Missed {
     /// The name in the table and in APIs.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Saltar => "saltar",
-            Self::Ultima => "ultima",
-            Self::Todas => "todas",
+            Self::Skip => "saltar",
+            Self::Last => "ultima",
+            Self::All => "todas",
         }
     }
 }
@@ -78,10 +78,9 @@ impl Timetable {
         }
     }
 
-    /// The day that a run which is due at `at` reports: the one before, where the schedule lives.
-    pub fn day(&self, at: DateTime<Utc>) -> NaiveDate {
-        let today = at.with_timezone(&self.zone).date_naive();
-        today.pred_opt().unwrap_or(today)
+    /// The day that it is at `at` where the schedule lives.
+    pub fn local_day(&self, at: DateTime<Utc>) -> NaiveDate {
+        at.with_timezone(&self.zone).date_naive()
     }
 
     /// The times to act on at `now`, of those that are due since `due`, and the next one after them. A time
@@ -106,9 +105,9 @@ impl Timetable {
             time = self.next(time)?;
         }
         let times = match missed {
-            Missed::Saltar => times.into_iter().filter(|time| now - *time <= grace).collect(),
-            Missed::Ultima => times.pop().into_iter().collect(),
-            Missed::Todas => times,
+            Missed::Skip => times.into_iter().filter(|time| now - *time <= grace).collect(),
+            Missed::Last => times.pop().into_iter().collect(),
+            Missed::All => times,
         };
         Ok((times, time))
     }
@@ -124,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn six_in_bogota_is_eleven_in_utc_and_reports_the_day_before() {
+    fn six_in_bogota_is_eleven_in_utc() {
         let daily = Timetable::parse("0 6 * * *", "America/Bogota").expect("a timetable");
         let next = daily.next(time("2025-01-27T12:00:00Z")).expect("a next one");
         assert_eq!(next, time("2025-01-28T11:00:00Z"));
-        assert_eq!(daily.day(next).to_string(), "2025-01-27");
+        assert_eq!(daily.local_day(next).to_string(), "2025-01-28");
         // Where it is still the 27th locally.
-        assert_eq!(daily.day(time("2025-01-28T03:00:00Z")).to_string(), "2025-01-26");
+        assert_eq!(daily.local_day(time("2025-01-28T03:00:00Z")).to_string(), "2025-01-27");
     }
 
     #[test]
@@ -152,10 +151,10 @@ mod tests {
         let (first, now) = (time("2025-01-25T06:00:00Z"), time("2025-01-27T09:00:00Z"));
         let due = |missed| daily.due(first, now, TimeDelta::minutes(5), missed).expect("times");
         let next = time("2025-01-28T06:00:00Z");
-        assert_eq!(due(Missed::Saltar), (vec![], next));
-        assert_eq!(due(Missed::Ultima), (vec![time("2025-01-27T06:00:00Z")], next));
-        assert_eq!(due(Missed::Todas).0.len(), 3);
-        let on_time = daily.due(now, now + TimeDelta::seconds(30), TimeDelta::minutes(5), Missed::Saltar);
+        assert_eq!(due(Missed::Skip), (vec![], next));
+        assert_eq!(due(Missed::Last), (vec![time("2025-01-27T06:00:00Z")], next));
+        assert_eq!(due(Missed::All).0.len(), 3);
+        let on_time = daily.due(now, now + TimeDelta::seconds(30), TimeDelta::minutes(5), Missed::Skip);
         assert_eq!(on_time.expect("times").0, vec![now]);
     }
 

@@ -1,0 +1,140 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chassis::clock::Clock;
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::sqlx::{Connection as _, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    Schedule, Timetable,
+    row::{due, turned},
+};
+
+/// How often it looks.
+const PAUSE: Duration = Duration::from_secs(5);
+/// A time that passed longer ago was missed.
+const GRACE: TimeDelta = TimeDelta::minutes(5);
+
+/// What came of one time of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// What was begun, or was under way already and stands for it.
+    Run(Uuid),
+    /// Nothing, for a reason that the schedule shows.
+    Nothing(String),
+    /// What it began before has not ended, and this is to begin after it: the schedule stays due.
+    Wait,
+}
+
+/// What a service does when a schedule's time has come.
+#[async_trait]
+pub trait Begin: Send + Sync {
+    /// Begins it in the caller's transaction, which also moves the schedule on. `time` is the one that was due.
+    ///
+    /// # Errors
+    /// The schedule stays due, and is looked at again.
+    async fn begin(
+        &self,
+        conn: &mut PgConnection,
+        schedule: &Schedule,
+        timetable: &Timetable,
+        time: DateTime<Utc>,
+    ) -> anyhow::Result<Begun>;
+}
+
+/// The background task. Any number may run at once: each turn of a schedule is one's alone, and its next time commits
+/// together with what it begins.
+pub struct Scheduler<B> {
+    pool: PgPool,
+    clock: Clock,
+    begin: B,
+}
+
+impl<B: Begin> Scheduler<B> {
+    pub fn new(pool: PgPool, clock: Clock, begin: B) -> Self {
+        Self { pool, clock, begin }
+    }
+
+    /// Looks every few seconds until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        loop {
+            let looked = shutdown.run_until_cancelled(self.round()).await;
+            match looked {
+                None => return,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => tracing::warn!(error = format!("{error:#}"), "schedules not looked at"),
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Gives each schedule that is due its turn. Returns how many moved on.
+    ///
+    /// # Errors
+    /// The database; those that had no turn are due again.
+    pub async fn round(&self) -> anyhow::Result<usize> {
+        let (mut moved, mut waiting) = (0, Vec::new());
+        loop {
+            match self.turn_of(&waiting).await? {
+                None => return Ok(moved),
+                Some((_, true)) => moved += 1,
+                Some((id, false)) => waiting.push(id),
+            }
+        }
+    }
+
+    /// Gives one schedule that is due its turn. Whether there was one.
+    ///
+    /// # Errors
+    /// The database; the schedule is due again.
+    pub async fn turn(&self) -> anyhow::Result<bool> {
+        Ok(self.turn_of(&[]).await?.is_some())
+    }
+
+    /// The schedule that had its turn, and whether it moved on.
+    async fn turn_of(&self, waiting: &[Uuid]) -> anyhow::Result<Option<(Uuid, bool)>> {
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await?;
+        let conn = &mut *transaction;
+        let Some(schedule) = due(conn, now, waiting).await? else { return Ok(None) };
+        let times = Timetable::parse(&schedule.cron, &schedule.zone).and_then(|timetable| {
+            Ok((timetable.due(schedule.next_at, now, GRACE, schedule.missed)?, timetable))
+        });
+        let ((times, next), timetable) = match times {
+            Ok(times) => times,
+            Err(error) => {
+                turned(conn, schedule.id, None, None, None, Some(&error.to_string())).await?;
+                transaction.commit().await?;
+                return Ok(Some((schedule.id, true)));
+            }
+        };
+        let (mut run, mut error, mut last) = (None, None, None);
+        for (index, time) in times.iter().enumerate() {
+            // What could not be begun leaves nothing behind.
+            let mut attempt = conn.begin().await?;
+            match self.begin.begin(&mut attempt, &schedule, &timetable, *time).await? {
+                Begun::Run(begun) => run = Some(begun),
+                Begun::Nothing(told) => error = Some(told),
+                Begun::Wait => {
+                    attempt.rollback().await?;
+                    // The times before it are done with; this one and those after it stay due.
+                    if index > 0 {
+                        turned(conn, schedule.id, last, Some(*time), run, error.as_deref()).await?;
+                        transaction.commit().await?;
+                    }
+                    return Ok(Some((schedule.id, false)));
+                }
+            }
+            attempt.commit().await?;
+            last = Some(*time);
+        }
+        turned(conn, schedule.id, last, Some(next), run, error.as_deref()).await?;
+        transaction.commit().await?;
+        tracing::info!(schedule = %schedule.id, runs = times.len(), ?run, ?error, next_at = %next, "schedule had its turn");
+        Ok(Some((schedule.id, true)))
+    }
+}
