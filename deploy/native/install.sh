@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what Lote's native stack needs on Debian or Ubuntu: RabbitMQ, Redis and PostgreSQL from apt,
+# Installs what Lote's native stack needs on Debian or Ubuntu: RabbitMQ, Redis, PostgreSQL and MariaDB from apt,
 # LocalStack from a pinned list into a Python environment of its own (.stack/venv).
 # Running it again costs a fraction of a second. It starts nothing: tests/stack runs private instances.
 set -euo pipefail
@@ -21,6 +21,7 @@ find_missing() {
     have redis-server || missing+=(redis-server)
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
     have_postgres || missing+=(postgresql)
+    [ -x /usr/sbin/mariadbd ] || missing+=(mariadb-server)
     have setpriv || missing+=(util-linux)
     have cc || missing+=(gcc libc6-dev)
     have python3 || missing+=(python3)
@@ -54,8 +55,8 @@ install_with_apt() {
         local package
         for package in "$@"; do
             case $package in
-                redis-server | rabbitmq-server | postgresql)
-                    "${as_root[@]}" systemctl disable --quiet "$package" 2>/dev/null || true ;;
+                redis-server | rabbitmq-server | postgresql | mariadb-server)
+                    "${as_root[@]}" systemctl disable --quiet "${package/mariadb-server/mariadb}" 2>/dev/null || true ;;
             esac
         done
     fi
@@ -72,7 +73,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     if [ ! -r /etc/os-release ] || ! grep -qE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release || ! have apt-get; then
         die "this script knows Debian and Ubuntu only. Missing here, by their Debian names: ${missing[*]}.
   Needed: RabbitMQ 3.10 or later with its management and prometheus plugins, Redis 6 or later,
-  PostgreSQL 15 or later, Python 3.11 or later with venv, a C compiler."
+  PostgreSQL 15 or later, MariaDB 10.11 or later, Python 3.11 or later with venv, a C compiler."
     fi
     install_with_apt "${missing[@]}"
     find_missing

@@ -1,5 +1,6 @@
 //! A corner of the shared servers for one test, so that tests run in parallel.
 
+use crate::server::{create_database, drop_database};
 use crate::{Servers, aws, servers};
 use anyhow::{Context, Result};
 use reqwest::Method;
@@ -72,6 +73,14 @@ impl Namespace {
         let (role, password) = (format!("{}_{service}", self.name), crate::random_hex(12));
         create_role(&self.servers.postgres_url, &role, &password).await?;
         role_url(&self.servers.postgres_url, &role, &password)
+    }
+
+    /// A database of MariaDB's in this namespace: its user's `mysql://…`.
+    ///
+    /// # Errors
+    /// Where MariaDB refuses.
+    pub async fn mysql_database(&self) -> Result<String> {
+        create_database(&self.servers.mysql_url, &self.name, &crate::random_hex(12)).await
     }
 
     /// Removes it all. Dropping does the same and reports nothing.
@@ -154,7 +163,8 @@ async fn remove(servers: &Servers, name: &str, prefix: &str, bucket: &str, sqs_p
         aws::delete_bucket(&servers.aws_endpoint, bucket).await
     };
     let aws = aws.await;
-    database.and(rabbit).and(aws)
+    let mysql = drop_database(&servers.mysql_url, name).await;
+    database.and(rabbit).and(aws).and(mysql)
 }
 
 /// Drops the namespace's roles with all they own, even while somebody is still connected as one of them.

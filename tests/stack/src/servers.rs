@@ -21,6 +21,8 @@ pub struct Servers {
     pub redis_url: String,
     /// LocalStack: S3 (path style) and SQS. Any credentials do.
     pub aws_endpoint: String,
+    /// MariaDB, as its superuser.
+    pub mysql_url: String,
 }
 
 static SHARED: OnceCell<Servers> = OnceCell::const_new();

@@ -1,7 +1,7 @@
-//! The four servers together.
+//! The servers together.
 
 use crate::ports;
-use crate::server::{Durability, LocalStack, Postgres, Rabbit, RabbitPorts, Redis, write_secret};
+use crate::server::{Durability, LocalStack, MariaDb, Postgres, Rabbit, RabbitPorts, Redis, write_secret};
 use crate::servers::Servers;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,13 @@ pub struct Ports {
     rabbit: RabbitPorts,
     redis: u16,
     localstack: u16,
+    // A set that was made before there was one lacks it.
+    #[serde(default = "mariadb_port")]
+    mariadb: u16,
+}
+
+const fn mariadb_port() -> u16 {
+    26306
 }
 
 impl Ports {
@@ -34,6 +41,7 @@ impl Ports {
             },
             redis: ports::free()?,
             localstack: ports::free()?,
+            mariadb: ports::free()?,
         })
     }
 
@@ -50,6 +58,7 @@ impl Ports {
             },
             redis: 26379,
             localstack: 26566,
+            mariadb: mariadb_port(),
         }
     }
 }
@@ -61,9 +70,15 @@ struct Memory {
     postgres_password: String,
     rabbit_password: String,
     redis_password: String,
+    #[serde(default = "new_password")]
+    mariadb_password: String,
 }
 
-/// PostgreSQL, RabbitMQ, Redis and LocalStack, private, on 127.0.0.1, with their data in one directory.
+fn new_password() -> String {
+    crate::random_hex(16)
+}
+
+/// PostgreSQL, RabbitMQ, Redis, LocalStack and MariaDB, private, on 127.0.0.1, with their data in one directory.
 #[derive(Debug)]
 pub struct Stack {
     dir: PathBuf,
@@ -75,6 +90,8 @@ pub struct Stack {
     pub redis: Redis,
     /// S3 and SQS.
     pub localstack: LocalStack,
+    /// MariaDB.
+    pub mariadb: MariaDb,
     /// Whether the servers are killed when this value goes.
     ephemeral: bool,
 }
@@ -112,17 +129,22 @@ impl Stack {
         crate::install_tls();
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let file = dir.join("servers.json");
+        let mut lacks = false;
         let mut memory: Memory = match fs::read_to_string(&file) {
-            Ok(text) => serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))?,
+            Ok(text) => {
+                lacks = !text.contains("mariadb_password");
+                serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))?
+            }
             Err(_) => Memory {
                 ports: wanted.clone(),
                 postgres_password: crate::random_hex(16),
                 rabbit_password: crate::random_hex(16),
                 redis_password: crate::random_hex(16),
+                mariadb_password: new_password(),
             },
         };
         let stack = Self::with(dir, &memory, durability)?;
-        if !stack.replace_taken_ports(&mut memory.ports)? && file.exists() {
+        if !stack.replace_taken_ports(&mut memory.ports)? && file.exists() && !lacks {
             return Ok(stack);
         }
         write_secret(&file, &serde_json::to_string_pretty(&memory)?)?;
@@ -142,6 +164,12 @@ impl Stack {
             rabbit: Rabbit::at(&dir.join("rabbit"), ports.rabbit, &memory.rabbit_password)?,
             redis: Redis::at(&dir.join("redis"), ports.redis, &memory.redis_password)?,
             localstack: LocalStack::at(&dir.join("localstack"), ports.localstack)?,
+            mariadb: MariaDb::at(
+                &dir.join("mariadb"),
+                ports.mariadb,
+                &memory.mariadb_password,
+                durability == Durability::Full,
+            )?,
             ephemeral: false,
         })
     }
@@ -157,6 +185,9 @@ impl Stack {
         }
         if !self.localstack.is_running() {
             mine.push(&mut ports.localstack);
+        }
+        if !self.mariadb.is_running() {
+            mine.push(&mut ports.mariadb);
         }
         if !self.rabbit.is_running() {
             let rabbit = &mut ports.rabbit;
@@ -190,36 +221,48 @@ impl Stack {
             async { self.rabbit.start().await.context("RabbitMQ") },
             async { self.redis.start().await.context("Redis") },
             async { self.localstack.start().await.context("LocalStack") },
+            async { self.mariadb.start().await.context("MariaDB") },
         )?;
         Ok(())
     }
 
-    /// Stops all four in good order.
+    /// Stops all in good order.
     ///
     /// # Errors
     /// Where one won't go.
     pub async fn stop_all(&self) -> Result<()> {
-        let (postgres, rabbit, redis, localstack) =
-            tokio::join!(self.postgres.stop(), self.rabbit.stop(), self.redis.stop(), self.localstack.stop());
-        postgres.and(rabbit).and(redis).and(localstack)
+        let (postgres, rabbit, redis, localstack, mariadb) = tokio::join!(
+            self.postgres.stop(),
+            self.rabbit.stop(),
+            self.redis.stop(),
+            self.localstack.stop(),
+            self.mariadb.stop()
+        );
+        postgres.and(rabbit).and(redis).and(localstack).and(mariadb)
     }
 
-    /// Kills all four at once, as a power cut would.
+    /// Kills all at once, as a power cut would.
     ///
     /// # Errors
     /// Where one won't go.
     pub async fn kill_all(&self) -> Result<()> {
-        let (postgres, rabbit, redis, localstack) =
-            tokio::join!(self.postgres.kill(), self.rabbit.kill(), self.redis.kill(), self.localstack.kill());
-        postgres.and(rabbit).and(redis).and(localstack)
+        let (postgres, rabbit, redis, localstack, mariadb) = tokio::join!(
+            self.postgres.kill(),
+            self.rabbit.kill(),
+            self.redis.kill(),
+            self.localstack.kill(),
+            self.mariadb.kill()
+        );
+        postgres.and(rabbit).and(redis).and(localstack).and(mariadb)
     }
 
-    /// Whether all four run.
+    /// Whether all run.
     pub fn is_running(&self) -> bool {
         self.postgres.is_running()
             && self.rabbit.is_running()
             && self.redis.is_running()
             && self.localstack.is_running()
+            && self.mariadb.is_running()
     }
 
     /// Where to reach them.
@@ -230,10 +273,11 @@ impl Stack {
             management_url: self.rabbit.management_url(),
             redis_url: self.redis.url(),
             aws_endpoint: self.localstack.url(),
+            mysql_url: self.mariadb.url(),
         }
     }
 
-    /// Stops all four and removes their data.
+    /// Stops all and removes their data.
     ///
     /// # Errors
     /// Where a server won't go or a file can't be removed.
@@ -251,6 +295,7 @@ impl Drop for Stack {
             self.rabbit.abandon();
             self.redis.abandon();
             self.localstack.abandon();
+            self.mariadb.abandon();
         }
     }
 }

@@ -12,6 +12,7 @@ pub fn write(demo: &Demo) -> Result<()> {
         ("CATALOG_UPLOAD_URL", wiring.api_url()),
         ("REPORT_URL", wiring.report_api_url()),
         ("SMS_DISPATCH_URL", wiring.sms_api_url()),
+        ("ETL_URL", wiring.etl_api_url()),
         ("ADMIN_USER", wiring.admin_user.clone()),
         ("ADMIN_PASSWORD", wiring.admin_password.clone()),
         ("AMQP_URL", servers.amqp_url.clone()),
@@ -27,6 +28,8 @@ pub fn write(demo: &Demo) -> Result<()> {
         ("CATALOG_UPLOAD_DATABASE_URL", wiring.catalog_database.clone()),
         ("REPORT_DATABASE_URL", wiring.report_database.clone()),
         ("SMS_DISPATCH_DATABASE_URL", wiring.sms_database.clone()),
+        ("ETL_DATABASE_URL", wiring.etl_database.clone()),
+        ("SALES_DATABASE_URL", wiring.sales_database.clone()),
         ("POSTGRES_URL", servers.postgres_url.clone()),
         ("JWKS_URL", format!("{}/.well-known/jwks.json", wiring.gateway_url())),
     ];

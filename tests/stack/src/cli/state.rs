@@ -36,6 +36,29 @@ struct Memory {
     sms_worker_port: u16,
     #[serde(default = "new_password")]
     sms_password: String,
+    // And one that was made before there were syncs, these.
+    #[serde(default = "etl_api_port")]
+    etl_api_port: u16,
+    #[serde(default = "etl_worker_port")]
+    etl_worker_port: u16,
+    #[serde(default = "bsale_port")]
+    bsale_port: u16,
+    #[serde(default = "new_password")]
+    etl_password: String,
+    #[serde(default = "new_password")]
+    sales_password: String,
+}
+
+const fn etl_api_port() -> u16 {
+    26304
+}
+
+const fn etl_worker_port() -> u16 {
+    26314
+}
+
+const fn bsale_port() -> u16 {
+    26400
 }
 
 const fn report_api_port() -> u16 {
@@ -74,6 +97,11 @@ impl Memory {
             sms_api_port: sms_api_port(),
             sms_worker_port: sms_worker_port(),
             sms_password: new_password(),
+            etl_api_port: etl_api_port(),
+            etl_worker_port: etl_worker_port(),
+            bsale_port: bsale_port(),
+            etl_password: new_password(),
+            sales_password: new_password(),
         }
     }
 }
@@ -92,6 +120,10 @@ pub struct Demo {
     pub report_password: String,
     /// The password of role `sms_dispatch`.
     pub sms_password: String,
+    /// The password of role `etl`.
+    pub etl_password: String,
+    /// The password of the sales database's user.
+    pub sales_password: String,
 }
 
 impl Demo {
@@ -125,6 +157,9 @@ impl Demo {
             ("report-worker", &mut memory.report_worker_port),
             ("sms-dispatch-api", &mut memory.sms_api_port),
             ("sms-dispatch-worker", &mut memory.sms_worker_port),
+            ("etl-api", &mut memory.etl_api_port),
+            ("etl-worker", &mut memory.etl_worker_port),
+            ("bsale", &mut memory.bsale_port),
         ] {
             if running(name).is_none() {
                 *port = ports::free_or(*port)?;
@@ -138,6 +173,11 @@ impl Demo {
             catalog_database: stack.postgres.url_of("catalog_upload", &memory.catalog_password),
             report_database: stack.postgres.url_of("report", &memory.report_password),
             sms_database: stack.postgres.url_of("sms_dispatch", &memory.sms_password),
+            etl_database: stack.postgres.url_of("etl", &memory.etl_password),
+            sales_database: stack.mariadb.url_of("sales", &memory.sales_password),
+            bsale_port: memory.bsale_port,
+            etl_api_port: memory.etl_api_port,
+            etl_worker_port: memory.etl_worker_port,
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
@@ -155,11 +195,21 @@ impl Demo {
             logs,
         };
         let Memory { gateway_password, catalog_password, report_password, sms_password, .. } = memory;
-        Ok(Self { stack, wiring, gateway_password, catalog_password, report_password, sms_password })
+        let Memory { etl_password, sales_password, .. } = memory;
+        Ok(Self {
+            stack,
+            wiring,
+            gateway_password,
+            catalog_password,
+            report_password,
+            sms_password,
+            etl_password,
+            sales_password,
+        })
     }
 
     /// The services, in the order of the request's way, with where each serves.
-    pub fn services(&self) -> Result<[(&'static str, String, Service); 7]> {
+    pub fn services(&self) -> Result<[(&'static str, String, Service); 9]> {
         let wiring = &self.wiring;
         Ok([
             ("gateway", wiring.gateway_url(), wiring.gateway()?),
@@ -169,24 +219,27 @@ impl Demo {
             ("report-worker", wiring.report_worker_url(), wiring.report_worker()?),
             ("sms-dispatch-api", wiring.sms_api_url(), wiring.sms_api()?),
             ("sms-dispatch-worker", wiring.sms_worker_url(), wiring.sms_worker()?),
+            ("etl-api", wiring.etl_api_url(), wiring.etl_api()?),
+            ("etl-worker", wiring.etl_worker_url(), wiring.etl_worker()?),
         ])
     }
 
     /// The servers: name, address, whether its process runs, log.
-    pub fn servers(&self) -> [(&'static str, u16, bool, PathBuf); 4] {
-        let Stack { postgres, rabbit, redis, localstack, .. } = &self.stack;
+    pub fn servers(&self) -> [(&'static str, u16, bool, PathBuf); 5] {
+        let Stack { postgres, rabbit, redis, localstack, mariadb, .. } = &self.stack;
         let log = |name: &str| Self::dir().join(name).join("log");
         [
             ("postgres", postgres.port(), postgres.is_running(), log("postgres")),
             ("rabbitmq", rabbit.port(), rabbit.is_running(), log("rabbit")),
             ("redis", redis.port(), redis.is_running(), log("redis")),
             ("localstack", localstack.port(), localstack.is_running(), log("localstack")),
+            ("mariadb", mariadb.port(), mariadb.is_running(), log("mariadb")),
         ]
     }
 }
 
 /// The names of the services, without asking whether they are built.
-pub const SERVICES: [&str; 7] = [
+pub const SERVICES: [&str; 9] = [
     "gateway",
     "catalog-upload-api",
     "catalog-upload-worker",
@@ -194,6 +247,8 @@ pub const SERVICES: [&str; 7] = [
     "report-worker",
     "sms-dispatch-api",
     "sms-dispatch-worker",
+    "etl-api",
+    "etl-worker",
 ];
 
 /// Where a service's output goes.

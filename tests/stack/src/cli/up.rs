@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use stack::daemon::Daemon;
 use stack::namespace::create_role;
 use stack::process::Service;
+use stack::server::create_database;
 use std::time::{Duration, Instant};
 
 /// How long a service may take until it is ready. Seconds, on a machine that does nothing else.
@@ -30,12 +31,15 @@ pub async fn up() -> Result<Demo> {
         ready("RabbitMQ", demo.stack.rabbit.port(), fresh, demo.stack.rabbit.start()),
         ready("Redis", demo.stack.redis.port(), fresh, demo.stack.redis.start()),
         ready("LocalStack", demo.stack.localstack.port(), fresh, demo.stack.localstack.start()),
+        ready("MariaDB", demo.stack.mariadb.port(), fresh, demo.stack.mariadb.start()),
     )?;
     let admin = demo.stack.postgres.url();
     create_role(&admin, "gateway", &demo.gateway_password).await?;
     create_role(&admin, "catalog_upload", &demo.catalog_password).await?;
     create_role(&admin, "report", &demo.report_password).await?;
     create_role(&admin, "sms_dispatch", &demo.sms_password).await?;
+    create_role(&admin, "etl", &demo.etl_password).await?;
+    create_database(&demo.stack.mariadb.url(), "sales", &demo.sales_password).await?;
     start_services(&demo).await?;
     env::write(&demo)?;
     println!("Everything is ready ({:.1} s)", begin.elapsed().as_secs_f64());
@@ -72,7 +76,8 @@ async fn start_services(demo: &Demo) -> Result<()> {
             wiring.migrate_gateway(),
             wiring.migrate_catalog(),
             wiring.migrate_report(),
-            wiring.migrate_sms()
+            wiring.migrate_sms(),
+            wiring.migrate_etl()
         )?;
     }
     let mut started = Vec::new();

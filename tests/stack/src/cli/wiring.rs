@@ -17,6 +17,16 @@ pub struct Wiring {
     pub report_database: String,
     /// sms-dispatch's database, as its role.
     pub sms_database: String,
+    /// etl's database, as its role.
+    pub etl_database: String,
+    /// The sales database, as its user.
+    pub sales_database: String,
+    /// The port of the simulator of Bsale.
+    pub bsale_port: u16,
+    /// The HTTP port of etl's api.
+    pub etl_api_port: u16,
+    /// The HTTP port of etl's worker (health and metrics).
+    pub etl_worker_port: u16,
     /// Before every RabbitMQ queue and exchange.
     pub queue_prefix: String,
     /// Before every Redis key.
@@ -85,6 +95,21 @@ impl Wiring {
         format!("http://127.0.0.1:{}", self.sms_worker_port)
     }
 
+    /// The base URL of etl's api.
+    pub fn etl_api_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.etl_api_port)
+    }
+
+    /// The base URL of etl's worker.
+    pub fn etl_worker_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.etl_worker_port)
+    }
+
+    /// What the simulator of Bsale tells of itself, and its shop's truth.
+    pub fn bsale_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.bsale_port)
+    }
+
     fn service(&self, name: &str, binary: &str, role: &str, database: &str, port: u16) -> Result<Service> {
         let service = Service::new(binary, &[role], &self.logs.join(format!("{name}.log")))?
             .env("DATABASE_URL", database)
@@ -118,6 +143,7 @@ impl Wiring {
             .env("CATALOG_UPLOAD_URL", self.api_url())
             .env("REPORT_URL", self.report_api_url())
             .env("SMS_DISPATCH_URL", self.sms_api_url())
+            .env("ETL_URL", self.etl_api_url())
             .env("ADMIN_USER", &self.admin_user)
             .env("ADMIN_PASSWORD", &self.admin_password)
             .env("KEY_ENCRYPTION_SECRET", &self.key_secret)
@@ -166,6 +192,31 @@ impl Wiring {
     pub fn sms_worker(&self) -> Result<Service> {
         let (name, port) = ("sms-dispatch-worker", self.sms_worker_port);
         self.service(name, "lote-sms-dispatch", "worker", &self.sms_database, port)
+    }
+
+    /// etl's api.
+    pub fn etl_api(&self) -> Result<Service> {
+        Ok(self.etl(self.service("etl-api", "lote-etl", "api", &self.etl_database, self.etl_api_port)?))
+    }
+
+    /// etl's worker.
+    pub fn etl_worker(&self) -> Result<Service> {
+        let service =
+            self.service("etl-worker", "lote-etl", "worker", &self.etl_database, self.etl_worker_port)?;
+        Ok(self.etl(service))
+    }
+
+    fn etl(&self, service: Service) -> Service {
+        service
+            .env("SALES_DATABASE_URL", &self.sales_database)
+            .env("BSALE_API_URL", format!("{}/v1", self.bsale_url()))
+            .env("BSALE_API_TOKEN", "demo")
+            .env("BSALE_WEBHOOK_SECRET", "demo-webhooks")
+    }
+
+    /// Brings etl's schema and the sales database up to date.
+    pub async fn migrate_etl(&self) -> Result<()> {
+        migrate(&self.etl_api()?).await
     }
 
     /// Brings sms-dispatch's schema up to date.

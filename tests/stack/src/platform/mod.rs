@@ -35,6 +35,8 @@ pub struct Options {
     pub report_workers: usize,
     /// Whether sms-dispatch runs: its API and a worker.
     pub sms: bool,
+    /// Worker processes of etl; without any, etl does not run at all.
+    pub etl_workers: usize,
     /// Variables of every process, over the harness's own.
     pub env: Vec<(String, String)>,
     /// Where the processes' logs and spooled files go.
@@ -44,7 +46,7 @@ pub struct Options {
 impl Options {
     /// One worker, and the services' own settings.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { workers: 1, report_workers: 0, sms: false, env: Vec::new(), dir: dir.into() }
+        Self { workers: 1, report_workers: 0, sms: false, etl_workers: 0, env: Vec::new(), dir: dir.into() }
     }
 
     /// Other than one worker.
@@ -65,6 +67,13 @@ impl Options {
     #[must_use]
     pub fn sms(mut self) -> Self {
         self.sms = true;
+        self
+    }
+
+    /// With etl: its API and so many workers. What it syncs is the test's to say, by [`Options::env`].
+    #[must_use]
+    pub fn etl(mut self, workers: usize) -> Self {
+        self.etl_workers = workers;
         self
     }
 
@@ -91,6 +100,8 @@ pub struct Platform {
     pub report: Option<Processes>,
     /// sms-dispatch, if it was asked for.
     pub sms: Option<Processes>,
+    /// etl, if it was asked for.
+    pub etl: Option<Processes>,
     gateway_port: u16,
     api_port: u16,
     password: String,
@@ -117,6 +128,7 @@ impl Platform {
         let password = crate::random_hex(12);
         let report_port = if options.report_workers > 0 { Some(ports::free()?) } else { None };
         let sms_port = if options.sms { Some(ports::free()?) } else { None };
+        let etl_port = if options.etl_workers > 0 { Some(ports::free()?) } else { None };
         let recipe = Recipe {
             place: &place,
             options,
@@ -124,12 +136,14 @@ impl Platform {
             api_port,
             report_port,
             sms_port,
+            etl_port,
             password: &password,
         };
         let report = report_port.map(|_| recipe.report("migrate", 0)).transpose()?;
         let sms = sms_port.map(|_| recipe.sms("migrate", 0)).transpose()?;
+        let etl = etl_port.map(|_| recipe.etl("migrate", 0)).transpose()?;
         let schemas = [recipe.gateway("migrate")?, recipe.catalog("migrate", 0)?];
-        try_join_all(schemas.into_iter().chain(report).chain(sms).map(migrate)).await?;
+        try_join_all(schemas.into_iter().chain(report).chain(sms).chain(etl).map(migrate)).await?;
 
         let gateway = recipe.gateway("api")?.start_unready()?;
         let api = recipe.catalog("api", api_port)?.start_unready()?;
@@ -154,12 +168,22 @@ impl Platform {
                 port,
             }),
         };
-        let others = report.iter().chain(&sms);
+        let etl = match etl_port {
+            None => None,
+            Some(port) => Some(Processes {
+                api: recipe.etl("api", port)?.start_unready()?,
+                workers: (0..options.etl_workers)
+                    .map(|_| recipe.etl("worker", ports::free()?)?.start_unready())
+                    .collect::<Result<Vec<_>>>()?,
+                port,
+            }),
+        };
+        let others = report.iter().chain(&sms).chain(&etl);
         let others = others.flat_map(|service| [&service.api].into_iter().chain(&service.workers));
         for process in [&gateway, &api].into_iter().chain(&workers).chain(others) {
             process.wait_ready().await?;
         }
-        Ok(Self { place, gateway, api, workers, report, sms, gateway_port, api_port, password })
+        Ok(Self { place, gateway, api, workers, report, sms, etl, gateway_port, api_port, password })
     }
 
     /// The gateway's base URL.
@@ -180,6 +204,11 @@ impl Platform {
     /// The base URL of sms-dispatch's API, where it runs.
     pub fn sms_url(&self) -> Option<String> {
         self.sms.as_ref().map(|sms| format!("http://127.0.0.1:{}", sms.port))
+    }
+
+    /// The base URL of etl's API, where it runs.
+    pub fn etl_url(&self) -> Option<String> {
+        self.etl.as_ref().map(|etl| format!("http://127.0.0.1:{}", etl.port))
     }
 
     /// The administrator's password.
@@ -243,13 +272,22 @@ impl Platform {
         connect(self.place.sms_database()).await
     }
 
+    /// etl's own tables, for the test itself: not through a proxy.
+    ///
+    /// # Errors
+    /// Where PostgreSQL can't be reached.
+    pub async fn syncs(&self) -> Result<PgPool> {
+        connect(self.place.etl_database()).await
+    }
+
     /// Everything that the services' doctors find wrong.
     ///
     /// # Errors
     /// Where a doctor can't be run.
     pub async fn doctor(&self) -> Result<Vec<String>> {
         let mut findings = Vec::new();
-        let others = self.report.iter().chain(&self.sms).map(|service| service.api.service());
+        let others =
+            self.report.iter().chain(&self.sms).chain(&self.etl).map(|service| service.api.service());
         for service in [self.gateway.service(), self.api.service()].into_iter().chain(others) {
             let (status, said) = service.with_args(&["doctor"]).run().await?;
             if !status.success() {
@@ -284,6 +322,7 @@ struct Recipe<'a> {
     api_port: u16,
     report_port: Option<u16>,
     sms_port: Option<u16>,
+    etl_port: Option<u16>,
     password: &'a str,
 }
 
@@ -303,7 +342,11 @@ impl Recipe<'_> {
             .env("RATE_LIMIT_DEFAULT", "1000000/60")
             .env("ARGON2_MEMORY_KIB", "1024")
             .env("ARGON2_ITERATIONS", "1");
-        let others = [("REPORT_URL", self.report_port), ("SMS_DISPATCH_URL", self.sms_port)];
+        let others = [
+            ("REPORT_URL", self.report_port),
+            ("SMS_DISPATCH_URL", self.sms_port),
+            ("ETL_URL", self.etl_port),
+        ];
         let urls =
             others.into_iter().filter_map(|(name, port)| Some((name, format!("http://127.0.0.1:{}", port?))));
         Ok(self.common(service.envs(urls), self.gateway_port))
@@ -329,6 +372,13 @@ impl Recipe<'_> {
         let name = if role == "worker" { format!("sms-worker-{port}") } else { "sms-dispatch".to_owned() };
         let log = self.options.dir.join(format!("{name}.log"));
         let service = Service::new("lote-sms-dispatch", &[role], &log)?.envs(self.place.sms_environment()?);
+        Ok(self.common(service, port))
+    }
+
+    fn etl(&self, role: &str, port: u16) -> Result<Service> {
+        let name = if role == "worker" { format!("etl-worker-{port}") } else { "etl".to_owned() };
+        let log = self.options.dir.join(format!("{name}.log"));
+        let service = Service::new("lote-etl", &[role], &log)?.envs(self.place.etl_environment()?);
         Ok(self.common(service, port))
     }
 

@@ -13,6 +13,7 @@ pub struct Place {
     catalog_database: String,
     report_database: String,
     sms_database: String,
+    etl_database: String,
     queue_prefix: String,
     redis_prefix: String,
     bucket: String,
@@ -33,6 +34,7 @@ impl Place {
             catalog_database: namespace.database_for("catalog_upload").await?,
             report_database: namespace.database_for("report").await?,
             sms_database: namespace.database_for("sms_dispatch").await?,
+            etl_database: namespace.database_for("etl").await?,
             queue_prefix: namespace.queue_prefix.clone(),
             redis_prefix: namespace.redis_prefix.clone(),
             bucket: namespace.bucket.clone(),
@@ -49,14 +51,15 @@ impl Place {
     pub async fn whole(servers: &Servers) -> Result<Self> {
         let password = crate::random_hex(12);
         let mut urls = Vec::new();
-        for role in ["gateway", "catalog_upload", "report", "sms_dispatch"] {
+        for role in ["gateway", "catalog_upload", "report", "sms_dispatch", "etl"] {
             create_role(&servers.postgres_url, role, &password).await?;
             urls.push(role_url(&servers.postgres_url, role, &password)?);
         }
-        let sms_database = urls.pop().context("four roles")?;
-        let report_database = urls.pop().context("four roles")?;
-        let catalog_database = urls.pop().context("four roles")?;
-        let gateway_database = urls.pop().context("four roles")?;
+        let etl_database = urls.pop().context("five roles")?;
+        let sms_database = urls.pop().context("five roles")?;
+        let report_database = urls.pop().context("five roles")?;
+        let catalog_database = urls.pop().context("five roles")?;
+        let gateway_database = urls.pop().context("five roles")?;
         Ok(Self {
             servers: servers.clone(),
             seen: servers.clone(),
@@ -64,6 +67,7 @@ impl Place {
             catalog_database,
             report_database,
             sms_database,
+            etl_database,
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
@@ -102,6 +106,11 @@ impl Place {
     /// sms-dispatch's database, not through a proxy.
     pub fn sms_database(&self) -> &str {
         &self.sms_database
+    }
+
+    /// etl's database, not through a proxy.
+    pub fn etl_database(&self) -> &str {
+        &self.etl_database
     }
 
     /// The name of the exchange of events here.
@@ -144,6 +153,10 @@ impl Place {
         let mut variables = self.environment(&self.sms_database)?;
         variables.push(("S3_BUCKET_NAME".to_owned(), self.bucket.clone()));
         Ok(variables)
+    }
+
+    pub(super) fn etl_environment(&self) -> Result<Vec<(String, String)>> {
+        self.environment(&self.etl_database)
     }
 
     fn environment(&self, database: &str) -> Result<Vec<(String, String)>> {

@@ -1,12 +1,14 @@
-//! The four servers. Each is a value that starts, kills, stops and restarts one private instance, on a port
+//! The servers. Each is a value that starts, kills, stops and restarts one private instance, on a port
 //! and with data that stay the same over restarts.
 
 mod localstack;
+mod mariadb;
 mod postgres;
 mod rabbit;
 mod redis;
 
 pub use localstack::LocalStack;
+pub use mariadb::{MariaDb, create_database, drop_database};
 pub use postgres::{Durability, Postgres};
 pub use rabbit::{Ports as RabbitPorts, Rabbit};
 pub use redis::Redis;
@@ -29,7 +31,7 @@ const START: Duration = Duration::from_secs(180);
 /// How long a server may take to stop in good order, before it is killed.
 const STOP: Duration = Duration::from_secs(30);
 
-/// What the four have in common: a directory with a log, and at most one process.
+/// What they have in common: a directory with a log, and at most one process.
 #[derive(Debug)]
 struct Instance {
     dir: PathBuf,
