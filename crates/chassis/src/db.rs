@@ -36,8 +36,17 @@ pub async fn connect(
 ) -> anyhow::Result<Database> {
     // sqlx's TLS needs the provider too.
     crate::tls::install();
+    wait_for_server(&options(settings, application)?, shutdown).await?;
+    lazy(settings, application)
+}
+
+/// The same without waiting: it connects when it is first used. For a database that a process can do without.
+///
+/// # Errors
+/// A URL that can't be understood.
+pub fn lazy(settings: &DatabaseSettings, application: &str) -> anyhow::Result<Database> {
+    crate::tls::install();
     let options = options(settings, application)?;
-    wait_for_server(&options, shutdown).await?;
     let pool = PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .min_connections(1)

@@ -10,6 +10,7 @@ pub mod db;
 pub mod doctor;
 pub mod http;
 pub mod idempotency;
+pub mod mysql;
 pub mod parts;
 pub mod redis;
 pub mod s3;

@@ -29,6 +29,8 @@ pub struct Parts {
     service: &'static str,
     queues: &'static [&'static Queue],
     settings: ServiceSettings,
+    /// Whether health asks for the bucket.
+    files: bool,
 }
 
 impl Parts {
@@ -50,7 +52,15 @@ impl Parts {
             service,
             queues,
             settings: settings.clone(),
+            files: true,
         })
+    }
+
+    /// For a service that keeps no files: its health does not ask for a bucket.
+    #[must_use]
+    pub fn without_files(mut self) -> Self {
+        self.files = false;
+        self
     }
 
     /// Takes the port of an API: what `configure` adds, the service's administration, and the check of tokens.
@@ -82,11 +92,9 @@ impl Parts {
     }
 
     fn health(&self) -> Health {
-        Health::new(self.service)
-            .database(&self.database)
-            .redis(&self.redis)
-            .broker(&self.broker)
-            .s3(&self.s3, &self.settings.s3.bucket)
+        let health =
+            Health::new(self.service).database(&self.database).redis(&self.redis).broker(&self.broker);
+        if self.files { health.s3(&self.s3, &self.settings.s3.bucket) } else { health }
     }
 
     /// What either role does, so that nothing waits for the other to be up: where workers are scaled to zero by the

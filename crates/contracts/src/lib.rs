@@ -38,5 +38,15 @@ pub mod report {
     }
 }
 
+/// Syncs of sources.
+pub mod etl {
+    /// `lote.etl.v1`
+    pub mod v1 {
+        #![allow(clippy::all, clippy::unwrap_used)]
+        include!(concat!(env!("OUT_DIR"), "/lote.etl.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/lote.etl.v1.serde.rs"));
+    }
+}
+
 /// The compiled descriptors of all contracts, as an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

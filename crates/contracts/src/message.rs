@@ -1,6 +1,6 @@
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Route, catalog, queues, report, sms};
+use crate::{Route, catalog, etl, queues, report, sms};
 
 /// A command or an event: something that travels in an envelope.
 pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -93,4 +93,29 @@ impl Message for report::v1::ReportReady {
 impl Message for report::v1::ReportFailed {
     const TYPE: &'static str = "lote.report.v1.ReportFailed";
     const ROUTE: Route = Route::Event("report.report_failed.v1");
+}
+
+impl Message for etl::v1::RunSync {
+    const TYPE: &'static str = "lote.etl.v1.RunSync";
+    const ROUTE: Route = Route::Command(&queues::ETL_RUNS);
+}
+
+impl Message for etl::v1::RefetchResource {
+    const TYPE: &'static str = "lote.etl.v1.RefetchResource";
+    const ROUTE: Route = Route::Command(&queues::ETL_WEBHOOKS);
+}
+
+impl Message for etl::v1::SyncCompleted {
+    const TYPE: &'static str = "lote.etl.v1.SyncCompleted";
+    const ROUTE: Route = Route::Event("etl.sync_completed.v1");
+}
+
+impl Message for etl::v1::SyncFailed {
+    const TYPE: &'static str = "lote.etl.v1.SyncFailed";
+    const ROUTE: Route = Route::Event("etl.sync_failed.v1");
+}
+
+impl Message for etl::v1::DashboardRefreshed {
+    const TYPE: &'static str = "lote.etl.v1.DashboardRefreshed";
+    const ROUTE: Route = Route::Event("etl.dashboard_refreshed.v1");
 }

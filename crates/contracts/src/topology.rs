@@ -81,6 +81,9 @@ pub mod queues {
             "catalog.import_undone.v1",
             "report.report_ready.v1",
             "report.report_failed.v1",
+            "etl.sync_completed.v1",
+            "etl.sync_failed.v1",
+            "etl.dashboard_refreshed.v1",
         ],
     };
 
@@ -98,6 +101,12 @@ pub mod queues {
     pub const REPORT_CAMPAIGNS: Queue =
         Queue { name: "report.campaigns", transport: Transport::Amqp, events: &[] };
 
+    /// Runs of streams: a source's pages into the database that they are for, for minutes or hours.
+    pub const ETL_RUNS: Queue = Queue { name: "etl.runs", transport: Transport::Amqp, events: &[] };
+
+    /// Single resources that webhooks named: they don't stand in line behind runs.
+    pub const ETL_WEBHOOKS: Queue = Queue { name: "etl.webhooks", transport: Transport::Amqp, events: &[] };
+
     /// Imports of contacts, millions of rows each.
     pub const SMS_IMPORTS: Queue = Queue { name: "sms.imports", transport: Transport::Amqp, events: &[] };
 
@@ -114,6 +123,8 @@ pub const QUEUES: &[&Queue] = &[
     &queues::REPORT_EVENTS,
     &queues::REPORT_RUNS,
     &queues::REPORT_CAMPAIGNS,
+    &queues::ETL_RUNS,
+    &queues::ETL_WEBHOOKS,
     &queues::SMS_IMPORTS,
     &queues::SMS_VALIDATIONS,
 ];

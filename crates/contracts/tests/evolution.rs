@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use contracts::{Message, QUEUES, Route, catalog::v1, report, sms, subscribers};
+use contracts::{Message, QUEUES, Route, catalog::v1, etl, report, sms, subscribers};
 use prost_reflect::{DescriptorPool, Kind};
 
 fn fields() -> BTreeSet<String> {
@@ -167,6 +167,38 @@ fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
 }
 
 #[test]
+fn golden_messages_of_syncs_decode_for_ever() {
+    let id = "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e11".to_owned();
+    golden(&etl::v1::RunSync { job_id: id.clone() });
+    golden(&etl::v1::RefetchResource { job_id: id.clone() });
+    golden(&etl::v1::SyncCompleted {
+        run_id: id.clone(),
+        stream: "bsale.documentos".into(),
+        mode: "daily".into(),
+        read: 1_200,
+        inserted: 1_000,
+        updated: 20,
+        deleted: 3,
+        quarantined: 1,
+        watermark: "2026-11-26T00:00:00+00:00".into(),
+        version: 9,
+    });
+    golden(&etl::v1::SyncFailed {
+        run_id: id.clone(),
+        stream: "bsale.documentos".into(),
+        mode: "daily".into(),
+        reason: "Bsale: 402".into(),
+        version: 4,
+    });
+    golden(&etl::v1::DashboardRefreshed {
+        data_version: 12,
+        as_of: "2026-11-26T12:00:00+00:00".into(),
+        run_id: id,
+        version: 12,
+    });
+}
+
+#[test]
 fn every_event_a_queue_is_bound_to_exists_and_its_queue_carries_events() {
     let events = [
         v1::ImportCompleted::ROUTE,
@@ -178,6 +210,9 @@ fn every_event_a_queue_is_bound_to_exists_and_its_queue_carries_events() {
         sms::v1::CampaignCompleted::ROUTE,
         report::v1::ReportReady::ROUTE,
         report::v1::ReportFailed::ROUTE,
+        etl::v1::SyncCompleted::ROUTE,
+        etl::v1::SyncFailed::ROUTE,
+        etl::v1::DashboardRefreshed::ROUTE,
     ];
     for queue in QUEUES {
         for key in queue.events {

@@ -114,7 +114,11 @@ pub const ROUTES: &[Route] = &[
     row("/api/v1/segments", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
     admin("/api/v1/admin/sms-dispatch", Backend::SmsDispatch),
+    health("/api/v1/etl/health", Backend::Etl),
     row("/api/v1/etl", Backend::Etl, OPERATORS),
+    row("/api/v1/scheduler", Backend::Etl, OPERATORS),
+    // The path that the users' cloud scheduler has known for long.
+    row("/etl", Backend::Etl, OPERATORS),
     admin("/api/v1/admin/etl", Backend::Etl),
 ];
 
@@ -164,7 +168,7 @@ mod tests {
         assert!(find(&Method::GET, "/api/v1/catalog/health").expect("a row").anonymous);
         assert!(!find(&Method::POST, "/api/v1/catalog/health").expect("a row").anonymous);
         assert!(!find(&Method::GET, "/api/v1/catalog/health/x").expect("a row").anonymous);
-        assert_eq!(ROUTES.iter().filter(|route| route.anonymous).count(), 4);
+        assert_eq!(ROUTES.iter().filter(|route| route.anonymous).count(), 5);
     }
 
     #[test]

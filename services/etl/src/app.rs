@@ -1,0 +1,130 @@
+//! The roles of the service: what each connects to, and what it does beside answering requests.
+
+use std::sync::Arc;
+
+use ::jobs::workers::Announcer;
+use anyhow::Context as _;
+use chassis::{background::Background, clock::Clock, db, parts::Parts};
+use contracts::{
+    Queue,
+    queues::{ETL_RUNS, ETL_WEBHOOKS},
+};
+use messaging::{Consumer, Policy};
+use schedules::Scheduler;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Resources, SERVICE,
+    bsale::Bsale,
+    config::{Config, Tools},
+    http,
+    jobs::{
+        refetch_resource::{self, RefetchResources},
+        run_sync::{self, RunSyncs},
+    },
+    metrics,
+    retention::Retention,
+    scheduler::BeginSyncs,
+    storage::{self, migrations::Migrator},
+    target::Target,
+};
+
+/// The queues this service works on.
+const QUEUES: &[&Queue] = &[&ETL_RUNS, &ETL_WEBHOOKS];
+
+/// Takes requests and answers what became of them.
+///
+/// # Errors
+/// Configuration that does not hold, a port that is taken, a background task that ended.
+pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
+    let resources = resources(&parts, &config)?;
+    let tasks = background(&parts, &resources, &shutdown);
+    tasks.serve(parts.api(&shutdown, move |service| http::configure(service, &resources)).await?).await
+}
+
+/// Runs syncs, and begins those that are scheduled.
+///
+/// # Errors
+/// As [`run_api`].
+pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
+    let server = parts.worker()?;
+    let resources = resources(&parts, &config)?;
+    storage::default_schedules::ensure(&resources).await?;
+    let tasks = background(&parts, &resources, &shutdown);
+    let settings = resources.settings.clone();
+    let pool = || parts.database.pool.clone();
+    let runner = run_sync::runner(pool(), &settings);
+    let announcer = Announcer::new(pool(), SERVICE, env!("CARGO_PKG_VERSION"), QUEUES, runner.activities());
+    let policy = |concurrency| Policy { concurrency, deadline: settings.deadline, ..Policy::default() };
+    let runs = Consumer::new(&parts.broker, &ETL_RUNS)
+        .policy(policy(settings.concurrency))
+        .handle(RunSyncs { runner: runner.clone(), resources: resources.clone() });
+    let webhooks = Consumer::new(&parts.broker, &ETL_WEBHOOKS)
+        .policy(policy(2))
+        .handle(RefetchResources { runner, resources: resources.clone() });
+    let scheduler = Scheduler::new(pool(), Clock::System, BeginSyncs { resources: resources.clone() });
+    tasks
+        .spawn("consumer of runs", runs.run(shutdown.clone()))
+        .spawn("consumer of webhooks", webhooks.run(shutdown.clone()))
+        .spawn("scheduler", scheduler.run(shutdown.clone()))
+        .spawn("announcer", announcer.run(shutdown.clone()))
+        .serve(server)
+        .await
+}
+
+/// Brings the schema, and the databases that are written to, to this version.
+///
+/// # Errors
+/// A migration that fails.
+pub async fn migrate(tools: &Tools, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    db::migrate::<Migrator>(&tools.database, SERVICE, shutdown).await?;
+    if let Some(bsale) = &tools.bsale {
+        let target = Target::connect(&bsale.database)?;
+        target.wait(shutdown).await?;
+        target.migrate(crate::bsale::tables::ALL, &crate::bsale::views::all(bsale, target.backend())).await?;
+    }
+    Ok(())
+}
+
+/// Looks for what must not be, in the databases. Gives a line for each finding.
+///
+/// # Errors
+/// A database can't be asked.
+pub async fn doctor(tools: &Tools, shutdown: &CancellationToken) -> anyhow::Result<Vec<String>> {
+    let mut findings =
+        chassis::doctor::look(SERVICE, &tools.database, shutdown, storage::doctor::doctor).await?;
+    if let Some(bsale) = &tools.bsale {
+        let target = Target::connect(&bsale.database)?;
+        findings.extend(crate::bsale::doctor(&target).await.context("looking into the sales database")?);
+    }
+    Ok(findings)
+}
+
+fn resources(parts: &Parts, config: &Config) -> anyhow::Result<Resources> {
+    metrics::init();
+    let bsale = match &config.etl.bsale {
+        Some(settings) => Some(Arc::new(Bsale::new(settings.clone(), &parts.database, &parts.redis)?)),
+        None => None,
+    };
+    Ok(Resources {
+        database: parts.database.clone(),
+        redis: parts.redis.clone(),
+        settings: Arc::new(config.etl.clone()),
+        bsale,
+    })
+}
+
+/// What either role does.
+fn background(parts: &Parts, resources: &Resources, shutdown: &CancellationToken) -> Background {
+    let pool = || parts.database.pool.clone();
+    let runs = run_sync::sweeper(pool(), &resources.settings);
+    let webhooks = refetch_resource::sweeper(pool(), &resources.settings);
+    let retention = Retention::new(resources.clone());
+    parts
+        .background(shutdown)
+        .spawn("sweeper of runs", runs.run(shutdown.clone()))
+        .spawn("sweeper of webhooks", webhooks.run(shutdown.clone()))
+        .spawn("retention", retention.run(shutdown.clone()))
+}

@@ -1,0 +1,188 @@
+//! The pace of requests with one token, over all processes: Redis keeps it, and PostgreSQL where Redis is down.
+//!
+//! Requests are spaced evenly (GCRA without a burst), so that no second sees more than Bsale allows (8 since October
+//! 2025; that is also fewer than 3,000 in 300 s). Whoever is less urgent gives way: it takes no slot while somebody
+//! more urgent waits for one.
+
+use std::time::{Duration, Instant};
+
+use chassis::redis::Redis;
+use deadpool_redis::redis::cmd;
+use sea_orm::sqlx::{self, PgPool};
+use sha2::{Digest as _, Sha256};
+
+/// How urgent a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Somebody has just changed something.
+    Webhook,
+    Daily,
+    Backfill,
+}
+
+impl Priority {
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Webhook => 0,
+            Self::Daily => 1,
+            Self::Backfill => 2,
+        }
+    }
+}
+
+/// KEYS: the bucket. ARGV: spacing in microseconds, rank. Gives the microseconds to wait, then whether the slot after
+/// that is the caller's; -1 where nobody has said yet whether a cooldown outlived a restart of Redis.
+const TAKE: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local spacing, rank = tonumber(ARGV[1]), tonumber(ARGV[2])
+local state = redis.call('HMGET', KEYS[1], 'next', 'cooldown', 'w0', 'w1')
+if not state[2] then return {-1, 0} end
+local cooldown = tonumber(state[2])
+if cooldown > now then return {cooldown - now, 0} end
+for other = 0, rank - 1 do
+  if tonumber(state[3 + other] or '0') > now then return {spacing, 0} end
+end
+local next = math.max(tonumber(state[1] or '0'), now)
+if next - now > spacing then
+  if rank < 2 then redis.call('HSET', KEYS[1], 'w' .. rank, now + 4 * spacing) end
+  return {next - now - spacing, 0}
+end
+if rank < 2 then redis.call('HDEL', KEYS[1], 'w' .. rank) end
+redis.call('HSET', KEYS[1], 'next', next + spacing)
+redis.call('EXPIRE', KEYS[1], 86400)
+return {next - now, 1}
+";
+
+/// KEYS: the bucket. ARGV: for how many microseconds from now nobody asks. A longer one that stands stays.
+const COOL: &str = r"
+local time = redis.call('TIME')
+local till = time[1] * 1000000 + time[2] + tonumber(ARGV[1])
+local stands = tonumber(redis.call('HGET', KEYS[1], 'cooldown') or '0')
+redis.call('HSET', KEYS[1], 'cooldown', math.max(till, stands))
+redis.call('EXPIRE', KEYS[1], 86400)
+return 1
+";
+
+/// The bucket of one credential.
+#[derive(Clone)]
+pub(super) struct Bucket {
+    redis: Redis,
+    pool: PgPool,
+    credential: String,
+    spacing: Duration,
+}
+
+impl Bucket {
+    /// `per_second` requests a second of who has `token`. A thirtieth slower than that, so that two requests that
+    /// the network brought nearer together don't make one too many.
+    pub fn new(redis: Redis, pool: PgPool, token: &str, per_second: u32) -> Self {
+        let hash = Sha256::digest(format!("bsale {token}"));
+        let credential = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+        let spacing = Duration::from_secs(1) / per_second.max(1);
+        Self { redis, pool, credential, spacing: spacing + spacing / 30 }
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// Neither Redis nor PostgreSQL answers.
+    pub async fn take(&self, priority: Priority) -> Result<(), sqlx::Error> {
+        loop {
+            let asked = Instant::now();
+            let (wait, mine) = match self.ask_redis(priority).await {
+                Some((wait, _)) if wait < 0 => {
+                    self.recall().await?;
+                    continue;
+                }
+                Some((wait, mine)) => (Duration::from_micros(wait.unsigned_abs()), mine != 0),
+                None => (self.ask_postgres().await?, true),
+            };
+            // What asking took has passed already.
+            let wait = wait.saturating_sub(asked.elapsed());
+            tokio::time::sleep(if mine {
+                wait
+            } else {
+                wait.clamp(Duration::from_millis(2), Duration::from_secs(5))
+            })
+            .await;
+            if mine {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Nobody asks for so long: the source has refused.
+    ///
+    /// # Errors
+    /// PostgreSQL, which keeps it over restarts.
+    pub async fn cool(&self, pause: Duration) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "insert into buckets as b (credential, cooldown_until) values ($1, now() + make_interval(secs => $2))
+             on conflict (credential) do update
+             set cooldown_until = greatest(b.cooldown_until, excluded.cooldown_until)",
+        )
+        .bind(&self.credential)
+        .bind(pause.as_secs_f64())
+        .execute(&self.pool)
+        .await?;
+        self.cool_redis(pause).await;
+        Ok(())
+    }
+
+    async fn ask_redis(&self, priority: Priority) -> Option<(i64, i64)> {
+        let mut script = cmd("EVAL");
+        script.arg(TAKE).arg(1).arg(self.key()).arg(micros(self.spacing)).arg(priority.rank());
+        self.redis.query::<(i64, i64)>(&script).await.ok()
+    }
+
+    /// Tells a Redis that knows nothing (it was restarted) until when nobody may ask.
+    async fn recall(&self) -> Result<(), sqlx::Error> {
+        let left: Option<f64> = sqlx::query_scalar(
+            "select greatest(extract(epoch from cooldown_until - now()), 0)::float8 from buckets where credential = $1",
+        )
+        .bind(&self.credential)
+        .fetch_optional(&self.pool)
+        .await?
+        .flatten();
+        self.cool_redis(Duration::from_secs_f64(left.unwrap_or_default())).await;
+        Ok(())
+    }
+
+    async fn cool_redis(&self, pause: Duration) {
+        let mut script = cmd("EVAL");
+        script.arg(COOL).arg(1).arg(self.key()).arg(micros(pause));
+        if let Err(error) = self.redis.query::<i64>(&script).await {
+            tracing::debug!(%error, "the cooldown is in PostgreSQL only");
+        }
+    }
+
+    /// The same with a row for a bucket; urgency does not count while Redis is away.
+    async fn ask_postgres(&self) -> Result<Duration, sqlx::Error> {
+        let wait: f64 = sqlx::query_scalar(
+            "insert into buckets as b (credential, next_at) values ($1, clock_timestamp() + make_interval(secs => $2))
+             on conflict (credential) do update
+             set next_at = greatest(b.next_at, b.cooldown_until, clock_timestamp()) + make_interval(secs => $2)
+             returning extract(epoch from next_at - make_interval(secs => $2) - clock_timestamp())::float8",
+        )
+        .bind(&self.credential)
+        .bind(self.spacing.as_secs_f64())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Duration::from_secs_f64(wait.max(0.0)))
+    }
+
+    fn key(&self) -> String {
+        self.redis.key(&format!("bucket:{}", self.credential))
+    }
+}
+
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bucket").field("spacing", &self.spacing).finish_non_exhaustive()
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,139 @@
+//! What variants cost. One request a variant, so a daily run asks only for those that receptions brought in since.
+
+use std::collections::BTreeSet;
+
+use chrono::NaiveDate;
+use messaging::JobError;
+use sea_orm::DbErr;
+
+use super::{
+    Bsale, days,
+    read::{cost, received},
+    record::{Bad, Record},
+    run::Session,
+    tables::COSTS,
+};
+use crate::{
+    domain::{run::Mode, table::Row},
+    target::{Page, Quarantined, Sql},
+};
+
+/// Variants of one transaction.
+const BATCH: usize = 20;
+
+/// All variants, or those that were received on the days since the watermark.
+pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
+    let settings = &session.bsale.settings;
+    let (_, clock) =
+        session.bsale.client.count("variants", &[("limit", "1".to_owned())], session.priority).await?;
+    let today = *session.place.last_day.get_or_insert(clock.date_naive());
+    // Nothing is known yet: all of them.
+    if session.params.mode == Mode::Full || (session.watermark.is_none() && session.params.from.is_none()) {
+        loop {
+            let variants =
+                variants_after(session.bsale, session.place.after).await.map_err(JobError::retry)?;
+            let Some(last) = variants.last().copied() else { break };
+            let page = fetch(session, &variants).await?;
+            session.place.after = last;
+            session.commit(page, variants.len() as u64).await?;
+        }
+        return session.commit_with(Page::default(), 0, Some(days::midnight(today))).await;
+    }
+    let from = session.watermark.map_or(today, |mark| mark.date_naive()).min(today);
+    let from = session.params.from.unwrap_or_else(|| days::before(from, settings.look_back));
+    let last = session.params.to.unwrap_or(today).min(today);
+    let mut day = session.place.day.unwrap_or(from);
+    while day <= last {
+        let variants: Vec<i64> = variants_received(session, day).await?.into_iter().collect();
+        for variants in variants.chunks(BATCH) {
+            let page = fetch(session, variants).await?;
+            session.commit(page, variants.len() as u64).await?;
+        }
+        let Some(next) = day.succ_opt() else { break };
+        let moves = session.params.mode != Mode::Backfill
+            && next <= today
+            && session
+                .watermark
+                .is_some_and(|mark| days::midnight(day) <= mark && days::midnight(next) > mark);
+        day = next;
+        session.place.day = Some(day);
+        session.commit_with(Page::default(), 0, moves.then(|| days::midnight(next))).await?;
+    }
+    Ok(())
+}
+
+async fn fetch(session: &mut Session<'_>, variants: &[i64]) -> Result<Page, JobError> {
+    let mut page = Page::default();
+    let mut rows: Vec<Row> = Vec::new();
+    for variant in variants {
+        let path = format!("variants/{variant}/costs.json");
+        let Some((raw, version)) = session.bsale.client.one(&path, &[], session.priority).await? else {
+            page.deleted.push((&COSTS, vec![vec![(*variant).into()]]));
+            continue;
+        };
+        match Record::read("costs", &raw).and_then(|record| cost(record, *variant, version)) {
+            Ok(row) => rows.push(row),
+            Err(Bad::Drift(what)) => return Err(session.drift(&what)),
+            Err(Bad::Record(rule)) => page.bad.push(Quarantined {
+                stream: session.params.stream.clone(),
+                clave: variant.to_string(),
+                regla: rule,
+                registro: raw.get().to_owned(),
+            }),
+        }
+    }
+    page.rows.push((&COSTS, rows));
+    Ok(page)
+}
+
+/// The variants of all receptions of one day. Bsale takes one exact day, as its first second.
+async fn variants_received(session: &mut Session<'_>, day: NaiveDate) -> Result<BTreeSet<i64>, JobError> {
+    let client = &session.bsale.client;
+    let query =
+        [("admissiondate", days::midnight(day).timestamp().to_string()), ("expand", "[details]".to_owned())];
+    let (mut offset, mut variants) = (0, BTreeSet::new());
+    loop {
+        let page = client.page("stocks/receptions.json", &query, offset, session.priority).await?;
+        for raw in &page.items {
+            let (id, found, lines) = match Record::read("reception", raw).and_then(received) {
+                Ok(received) => received,
+                Err(Bad::Drift(what) | Bad::Record(what)) => return Err(session.drift(&what)),
+            };
+            let whole = lines == found.len() as u64;
+            variants.extend(found);
+            if !whole {
+                variants.extend(lines_of(session, id).await?);
+            }
+        }
+        offset += page.items.len() as u64;
+        if !page.more {
+            return Ok(variants);
+        }
+    }
+}
+
+async fn lines_of(session: &Session<'_>, reception: i64) -> Result<Vec<i64>, JobError> {
+    let path = format!("stocks/receptions/{reception}/details.json");
+    let (mut offset, mut variants) = (0, Vec::new());
+    loop {
+        let page = session.bsale.client.page(&path, &[], offset, session.priority).await?;
+        for raw in &page.items {
+            match Record::read("reception detail", raw).and_then(|mut record| record.nested_id("variant")) {
+                Ok(variant) => variants.extend(variant),
+                Err(Bad::Drift(what) | Bad::Record(what)) => return Err(session.drift(&what)),
+            }
+        }
+        offset += page.items.len() as u64;
+        if !page.more {
+            return Ok(variants);
+        }
+    }
+}
+
+async fn variants_after(bsale: &Bsale, after: i64) -> Result<Vec<i64>, DbErr> {
+    let query = format!(
+        "SELECT id_bsale FROM variantes WHERE eliminado_en IS NULL AND id_bsale > ? ORDER BY id_bsale LIMIT {BATCH}"
+    );
+    let rows = Sql::new(query).bind(after).all(&bsale.target.db).await?;
+    rows.iter().map(|row| row.try_get("", "id_bsale")).collect()
+}

@@ -1,0 +1,307 @@
+//! A record as Bsale sends it: fields with the type that it happens to have that day. Numbers are read from their
+//! text, never through a float.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde_json::value::RawValue;
+
+use crate::domain::money;
+
+/// What is wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Bad {
+    /// A key, a date or an amount that is missing or of another type: the source has changed, and the stream stops.
+    #[error("{0}")]
+    Drift(String),
+    /// This record alone: it goes to quarantine.
+    #[error("{0}")]
+    Record(String),
+}
+
+/// A JSON object, whose fields are taken one by one. What nobody takes is `extra`.
+#[derive(Debug)]
+pub struct Record<'a> {
+    what: &'static str,
+    raw: &'a RawValue,
+    fields: BTreeMap<String, &'a RawValue>,
+}
+
+/// A sub-list that came with its record, and how many there are in all: Bsale cuts expanded lists at 25.
+#[derive(Debug)]
+pub struct Expanded<'a> {
+    pub items: Vec<Record<'a>>,
+    pub count: u64,
+}
+
+impl<'a> Record<'a> {
+    /// Reads an object. `what` is its name in errors, as `document`.
+    ///
+    /// # Errors
+    /// It is no object.
+    pub fn read(what: &'static str, raw: &'a RawValue) -> Result<Self, Bad> {
+        let fields = serde_json::from_str(raw.get())
+            .map_err(|_| Bad::Drift(format!("{what} is {:.60}, expected an object", raw.get())))?;
+        Ok(Self { what, raw, fields })
+    }
+
+    /// The record as it came.
+    pub fn raw(&self) -> &'a RawValue {
+        self.raw
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a str> {
+        self.fields.remove(name).map(RawValue::get).filter(|text| *text != "null")
+    }
+
+    fn wrong(&self, name: &str, text: &str, expected: &str) -> String {
+        format!("{}.{name} is {text:.80}, expected {expected}", self.what)
+    }
+
+    fn missing(&self, name: &str) -> Bad {
+        Bad::Drift(format!("{}.{name} is missing", self.what))
+    }
+
+    /// A whole number, written as a number or as a string, that must be there.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn id(&mut self, name: &str) -> Result<i64, Bad> {
+        let text = self.take(name).ok_or_else(|| self.missing(name))?;
+        unquoted(text)
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Bad::Drift(self.wrong(name, text, "a whole number")))
+    }
+
+    /// The same, where it may be absent or empty.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn optional_id(&mut self, name: &str) -> Result<Option<i64>, Bad> {
+        match self.fields.get(name).map(|raw| raw.get()) {
+            None | Some("null" | "\"\"") => {
+                self.fields.remove(name);
+                Ok(None)
+            }
+            Some(_) => self.id(name).map(Some),
+        }
+    }
+
+    /// A flag, 0 or 1; absent is 0.
+    ///
+    /// # Errors
+    /// A record of its own kind.
+    pub fn flag(&mut self, name: &str) -> Result<bool, Bad> {
+        match self.take(name) {
+            None | Some("0" | "\"0\"" | "false") => Ok(false),
+            Some("1" | "\"1\"" | "true") => Ok(true),
+            Some(other) => Err(Bad::Record(self.wrong(name, other, "0 or 1"))),
+        }
+    }
+
+    /// A text of at most so many characters; absent, null and empty are none. NULs, which PostgreSQL does not hold,
+    /// become U+FFFD.
+    ///
+    /// # Errors
+    /// It is too long, or no text.
+    pub fn text(&mut self, name: &str, most: usize) -> Result<Option<String>, Bad> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        let value = match unquoted(text) {
+            Some(value) => value,
+            None => return Err(Bad::Record(self.wrong(name, text, "a text"))),
+        };
+        let value = value.trim().replace('\0', "\u{fffd}");
+        if value.chars().count() > most {
+            return Err(Bad::Record(format!("{}.{name} has more than {most} characters", self.what)));
+        }
+        Ok(Some(value).filter(|value| !value.is_empty()))
+    }
+
+    /// An amount that must be there.
+    ///
+    /// # Errors
+    /// Drift where it is missing or no number; a bad record where the tables can't hold it.
+    pub fn amount(&mut self, name: &str) -> Result<Decimal, Bad> {
+        self.optional_amount(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// The same, where it may be absent.
+    ///
+    /// # Errors
+    /// As [`Record::amount`].
+    pub fn optional_amount(&mut self, name: &str) -> Result<Option<Decimal>, Bad> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        let value = unquoted(text).unwrap_or_else(|| text.to_owned());
+        match money::parse(&value) {
+            Ok(amount) => Ok(Some(amount)),
+            Err(error @ money::BadAmount::TooLarge(_)) => {
+                Err(Bad::Record(format!("{}.{name}: {error}", self.what)))
+            }
+            Err(_) => Err(Bad::Drift(self.wrong(name, text, "an amount"))),
+        }
+    }
+
+    /// Seconds since 1970 that must be there.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn seconds(&mut self, name: &str) -> Result<chrono::DateTime<chrono::Utc>, Bad> {
+        let seconds = self.id(name)?;
+        chrono::DateTime::from_timestamp(seconds, 0)
+            .ok_or_else(|| Bad::Drift(self.wrong(name, &seconds.to_string(), "seconds since 1970")))
+    }
+
+    /// The same, where it may be absent.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn optional_seconds(&mut self, name: &str) -> Result<Option<chrono::DateTime<chrono::Utc>>, Bad> {
+        match self.optional_id(name)? {
+            None => Ok(None),
+            Some(seconds) => chrono::DateTime::from_timestamp(seconds, 0)
+                .map(Some)
+                .ok_or_else(|| Bad::Drift(self.wrong(name, &seconds.to_string(), "seconds since 1970"))),
+        }
+    }
+
+    /// The id of a nested object (mostly a string there), if the object is there.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn nested_id(&mut self, name: &'static str) -> Result<Option<i64>, Bad> {
+        let Some(raw) = self.fields.remove(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
+        let mut nested = Record::read(name, raw)?;
+        // Some are only a link: {"href": ".../variants/352.json"}.
+        if !nested.fields.contains_key("id")
+            && let Some(href) = nested.text("href", 500)?
+        {
+            return match id_of_href(&href) {
+                Some(id) => Ok(Some(id)),
+                None => Err(Bad::Drift(format!(
+                    "{}.{name}.href is {href:.80}, expected a link to one",
+                    self.what
+                ))),
+            };
+        }
+        nested.id("id").map(Some)
+    }
+
+    /// A nested list that was expanded. None: it was not.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn expanded(&mut self, name: &'static str) -> Result<Option<Expanded<'a>>, Bad> {
+        let Some(raw) = self.fields.remove(name) else { return Ok(None) };
+        let mut list = Record::read(name, raw)?;
+        let Some(items) = list.fields.remove("items") else { return Ok(None) };
+        let items: Vec<&'a RawValue> = serde_json::from_str(items.get())
+            .map_err(|_| Bad::Drift(format!("{}.{name}.items is not a list", self.what)))?;
+        let count = match list.optional_id("count")? {
+            Some(count) => count.unsigned_abs(),
+            None => items.len() as u64,
+        };
+        let items = items.into_iter().map(|raw| Record::read(name, raw)).collect::<Result<_, _>>()?;
+        Ok(Some(Expanded { items, count }))
+    }
+
+    /// A plain list of objects; absent is empty.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn list(&mut self, name: &'static str) -> Result<Vec<Record<'a>>, Bad> {
+        let Some(raw) = self.fields.remove(name).filter(|raw| raw.get() != "null") else {
+            return Ok(Vec::new());
+        };
+        let items: Vec<&'a RawValue> = serde_json::from_str(raw.get())
+            .map_err(|_| Bad::Drift(format!("{}.{name} is not a list", self.what)))?;
+        items.into_iter().map(|raw| Record::read(name, raw)).collect()
+    }
+
+    /// What nobody took, as a JSON object without links; with the names that `known` lacks.
+    pub fn rest(mut self, known: &[&str]) -> (String, Vec<String>) {
+        self.fields.remove("href");
+        let new = self.fields.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
+        let fields: Vec<_> = self
+            .fields
+            .iter()
+            .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.as_str()), raw.get()))
+            .collect();
+        // A text of PostgreSQL's jsonb holds no NUL.
+        (format!("{{{}}}", fields.join(",")).replace("\\u0000", "\\ufffd"), new)
+    }
+}
+
+/// A string's content, or a number as it stands.
+fn unquoted(text: &str) -> Option<String> {
+    if text.starts_with('"') {
+        return serde_json::from_str(text).ok();
+    }
+    text.starts_with(|first: char| first.is_ascii_digit() || first == '-').then(|| text.to_owned())
+}
+
+/// 352 of `https://api.bsale.io/v1/variants/352.json`.
+pub fn id_of_href(href: &str) -> Option<i64> {
+    let path = href.split(['?', '#']).next()?;
+    path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).expect("JSON")
+    }
+
+    #[test]
+    fn ids_are_numbers_or_strings_and_a_missing_one_is_named() {
+        let text = raw(
+            r#"{"id": "7", "n": 8, "v": {"id": 9}, "w": {"href": "https://x/v1/variants/352.json"}, "z": null}"#,
+        );
+        let mut record = Record::read("document", &text).expect("an object");
+        assert_eq!(record.id("id"), Ok(7));
+        assert_eq!(record.id("n"), Ok(8));
+        assert_eq!(record.nested_id("v"), Ok(Some(9)));
+        assert_eq!(record.nested_id("w"), Ok(Some(352)));
+        assert_eq!(record.nested_id("client"), Ok(None));
+        assert_eq!(record.id("z"), Err(Bad::Drift("document.z is missing".into())));
+        let text = raw(r#"{"totalAmount": true, "net": "abc"}"#);
+        let mut record = Record::read("document", &text).expect("an object");
+        assert_eq!(
+            record.amount("totalAmount"),
+            Err(Bad::Drift("document.totalAmount is true, expected an amount".into()))
+        );
+        assert!(matches!(record.amount("net"), Err(Bad::Drift(_))));
+    }
+
+    #[test]
+    fn amounts_are_read_from_their_text() {
+        let text = raw(r#"{"a": 99999999999999.9999, "b": "100000000.01", "c": 1e2, "d": 100000000000000}"#);
+        let mut record = Record::read("document", &text).expect("an object");
+        assert_eq!(record.amount("a").expect("an amount").to_string(), "99999999999999.9999");
+        assert_eq!(record.amount("b").expect("an amount").to_string(), "100000000.0100");
+        assert_eq!(record.amount("c").expect("an amount").to_string(), "100.0000");
+        assert!(matches!(record.amount("d"), Err(Bad::Record(_))));
+    }
+
+    #[test]
+    fn what_nobody_takes_is_kept_and_what_is_new_is_told() {
+        let text = raw(r#"{"href": "x", "id": 1, "address": "Á", "points": 3.50, "novedad": {"a": 1}}"#);
+        let mut record = Record::read("client", &text).expect("an object");
+        record.id("id").expect("an id");
+        let (extra, new) = record.rest(&["address", "points"]);
+        assert_eq!(extra, r#"{"address":"Á","novedad":{"a": 1},"points":3.50}"#);
+        assert_eq!(new, ["novedad"]);
+    }
+
+    #[test]
+    fn a_cut_list_says_how_many_there_are() {
+        let text = raw(r#"{"details": {"count": 40, "limit": 25, "items": [{"id": 1}, {"id": 2}]}}"#);
+        let mut record = Record::read("document", &text).expect("an object");
+        let list = record.expanded("details").expect("a list").expect("expanded");
+        assert_eq!((list.items.len(), list.count), (2, 40));
+        let text = raw(r#"{"details": {"href": "https://x/details.json"}}"#);
+        let mut record = Record::read("document", &text).expect("an object");
+        assert!(record.expanded("details").expect("a link").is_none());
+    }
+}

@@ -1,0 +1,246 @@
+//! Streams that can only be read whole: Bsale does not say what changed since.
+//!
+//! Lists are newest first, so records that come or go while it is read shift the pages. A slice whose count changed on
+//! the way is read again. What the table has and no page showed is asked for by its id before it is marked as deleted.
+
+use anyhow::anyhow;
+use chrono::NaiveDate;
+use messaging::JobError;
+use sea_orm::Value;
+
+use super::{
+    Priority,
+    client::Client,
+    read::{self, Understood},
+    record::{Bad, Record},
+    run::Session,
+};
+use crate::{
+    config::BsaleSettings,
+    domain::table::{Table, key_text},
+    target::{self, Page},
+};
+
+/// How often a slice is read that changes on the way.
+const PASSES: u32 = 5;
+/// Rows that may go at once whatever share of the table they are: of a table of ten, one is 10 %.
+pub const FUSE_FLOOR: u64 = 10;
+
+/// What is scanned, and how.
+pub struct Spec {
+    what: &'static str,
+    path: String,
+    /// The queries that together give all: active ones, and inactive ones.
+    slices: Vec<Vec<(&'static str, String)>>,
+    table: &'static Table,
+    parse: Parse,
+    /// Where one of them is, by its id; none: single ones can't be asked for.
+    one: Option<&'static str>,
+    /// Which rows of the table the scan is about.
+    only: (&'static str, Vec<Value>),
+}
+
+impl Spec {
+    /// Where the rows go.
+    pub fn table(&self) -> &'static Table {
+        self.table
+    }
+}
+
+type Parse = Box<dyn Fn(Record<'_>, i64) -> Result<Understood, Bad> + Send + Sync>;
+
+/// The scan of a stream.
+pub fn spec(stream: &str, settings: &BsaleSettings) -> Option<Spec> {
+    use super::tables;
+    let states = || vec![vec![("state", "0".to_owned())], vec![("state", "1".to_owned())]];
+    let by_state =
+        |what, path: &'static str, table, parse: fn(Record<'_>, i64) -> Result<Understood, Bad>| Spec {
+            what,
+            path: format!("{path}.json"),
+            slices: states(),
+            table,
+            parse: Box::new(parse),
+            one: Some(path),
+            only: ("", Vec::new()),
+        };
+    Some(match stream {
+        "bsale.tipos_documento" => {
+            by_state("document_type", "document_types", &tables::DOCUMENT_TYPES, read::document_type)
+        }
+        "bsale.tipos_producto" => {
+            by_state("product_type", "product_types", &tables::PRODUCT_TYPES, read::product_type)
+        }
+        "bsale.productos" => by_state("product", "products", &tables::PRODUCTS, read::product),
+        "bsale.variantes" => by_state("variant", "variants", &tables::VARIANTS, read::variant),
+        "bsale.clientes" => by_state("client", "clients", &tables::CLIENTS, read::client),
+        "bsale.stock" => Spec {
+            what: "stock",
+            path: "stocks.json".to_owned(),
+            slices: vec![Vec::new()],
+            table: &tables::STOCK,
+            parse: Box::new(read::stock),
+            one: None,
+            only: ("", Vec::new()),
+        },
+        "bsale.listas_precio" => {
+            let list = settings.price_list;
+            Spec {
+                what: "price",
+                path: format!("price_lists/{list}/details.json"),
+                slices: vec![Vec::new()],
+                table: &tables::PRICES,
+                parse: Box::new(move |record, version| read::price(record, list, version)),
+                one: None,
+                only: ("t.id_lista = ?", vec![list.into()]),
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// Reads all slices, then looks for what was not met.
+pub async fn walk(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
+    while session.place.phase == 0 {
+        match spec.slices.get(session.place.slice) {
+            Some(query) => slice(session, spec, query).await?,
+            None => session.place.phase = 1,
+        }
+    }
+    sweep(session, spec).await
+}
+
+async fn slice(
+    session: &mut Session<'_>,
+    spec: &Spec,
+    query: &[(&'static str, String)],
+) -> Result<(), JobError> {
+    let client = &session.bsale.client;
+    loop {
+        let offset = session.place.offset;
+        let page = client.page(&spec.path, query, offset, session.priority).await?;
+        let received = page.items.len() as u64;
+        let (rows, bad) =
+            session.understand(spec.what, &page.items, |record| (spec.parse)(record, page.version))?;
+        rows.iter().for_each(|understood| session.note(understood));
+        let mut met: Vec<String> = rows.iter().map(|understood| understood.row.key(spec.table)).collect();
+        // A record that could not be read is there all the same.
+        met.extend(bad.iter().map(|record| record.clave.clone()));
+        let rows = rows.into_iter().map(|understood| understood.row).collect();
+
+        let before = *session.place.count.get_or_insert(page.count);
+        session.place.offset += received;
+        if !page.more {
+            let whole = page.count == before && session.place.offset >= page.count;
+            if !whole && session.place.pass + 1 >= PASSES {
+                return Err(JobError::retry(anyhow!(
+                    "{}: the list changed {PASSES} times while it was read",
+                    spec.path
+                )));
+            }
+            if whole {
+                (session.place.slice, session.place.pass) = (session.place.slice + 1, 0);
+            } else {
+                session.place.pass += 1;
+            }
+            (session.place.offset, session.place.count) = (0, None);
+        }
+        let commit = Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() };
+        session.commit(commit, received).await?;
+        if !page.more {
+            return Ok(());
+        }
+    }
+}
+
+/// What the table has and the scan has not met.
+async fn sweep(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
+    let db = &session.bsale.target.db;
+    let only = (spec.only.0, spec.only.1.clone());
+    let unmet =
+        target::unmet(db, spec.table, &session.claim.lane, &session.claim.run, session.began, only).await;
+    let unmet = unmet.map_err(JobError::retry)?;
+    if !session.params.force {
+        let live = target::count_live(db, spec.table.name).await.map_err(JobError::retry)?;
+        fuse(unmet.len() as u64, live, session.bsale.settings.fuse_percent)
+            .map_err(|reason| JobError::fail(anyhow!("{}: {reason}", spec.table.name)))?;
+    }
+    // One by one: those that are there after all are read; each answer is committed at once.
+    for key in unmet {
+        let page = match spec.one {
+            None => Page { deleted: vec![(spec.table, vec![key])], ..Page::default() },
+            Some(path) => {
+                let path = format!("{path}/{}.json", key_text(&key));
+                match session.bsale.client.one(&path, &[], session.priority).await? {
+                    None => Page { deleted: vec![(spec.table, vec![key])], ..Page::default() },
+                    Some((raw, version)) => {
+                        let (rows, bad) =
+                            session.understand(spec.what, &[raw], |record| (spec.parse)(record, version))?;
+                        let rows = rows.into_iter().map(|understood| understood.row).collect();
+                        let met = vec![key_text(&key)];
+                        Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() }
+                    }
+                }
+            }
+        };
+        session.commit(page, 0).await?;
+    }
+    session.place.phase = 2;
+    // What a scan has read whole is as of its beginning.
+    let watermark = Some(session.began);
+    session.commit_with(Page { forget: true, ..Page::default() }, 0, watermark).await
+}
+
+/// Whether so many rows may be marked as deleted.
+///
+/// # Errors
+/// They may not: somebody has to say that they are really gone.
+pub fn fuse(gone: u64, live: u64, percent: u32) -> Result<(), String> {
+    let most = (live * u64::from(percent) / 100).max(FUSE_FLOOR);
+    if gone > most {
+        return Err(format!(
+            "{gone} of {live} rows are not at the source any more, which is more than {percent} %: run it again with force where that is so"
+        ));
+    }
+    Ok(())
+}
+
+/// One record that a webhook named. None: there is none.
+///
+/// # Errors
+/// As [`Client::get`].
+pub async fn one(
+    client: &Client,
+    spec: &Spec,
+    id: i64,
+) -> Result<Option<Result<Understood, Bad>>, super::ApiError> {
+    let Some(path) = spec.one else { return Ok(None) };
+    let found = client.one(&format!("{path}/{id}.json"), &[], Priority::Webhook).await?;
+    Ok(found
+        .map(|(raw, version)| Record::read(spec.what, &raw).and_then(|record| (spec.parse)(record, version))))
+}
+
+/// The first and last second of a day, as Bsale's ranges have them.
+pub fn range(from: NaiveDate, to: NaiveDate) -> String {
+    let start = from.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
+    let end = to.and_time(chrono::NaiveTime::MIN).and_utc().timestamp() + 86_399;
+    format!("[{start},{end}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fuse_stops_what_would_empty_a_table() {
+        assert!(fuse(10, 10, 5).is_ok(), "the floor");
+        assert!(fuse(11, 100, 5).is_err());
+        assert!(fuse(50, 1_000, 5).is_ok());
+        assert!(fuse(51, 1_000, 5).is_err());
+    }
+
+    #[test]
+    fn a_range_holds_its_days_whole() {
+        let day = NaiveDate::from_ymd_opt(2016, 5, 18).expect("a day");
+        assert_eq!(range(day, day), "[1463529600,1463615999]");
+    }
+}

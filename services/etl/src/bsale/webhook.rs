@@ -1,0 +1,214 @@
+//! Webhooks: Bsale says that something changed, and it is fetched again. They are unsigned, come more than once, in any
+//! order, or not at all (the nightly run heals that), so that nothing of what they say is stored: only which resource
+//! they name counts, and that only where it has one of the few forms there are.
+
+use messaging::JobError;
+use sea_orm::{DbErr, TransactionTrait as _};
+use serde::Deserialize;
+
+use super::{
+    Bsale, Priority, days, read,
+    record::{Bad, Record},
+    scan,
+    tables::{CLIENTS, DETAILS, DOCUMENTS, PRICES, STOCK},
+};
+use crate::{
+    domain::table::{Row, Table},
+    target::{self, Merged},
+};
+
+/// What a webhook says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    pub cpn_id: i64,
+    pub resource: String,
+    #[serde(default)]
+    pub topic: String,
+    #[serde(default)]
+    pub action: String,
+}
+
+/// A resource that can be fetched again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    Product(i64),
+    Variant(i64),
+    Price { list: i64, variant: i64 },
+    Stock { variant: i64, office: i64 },
+    Document(i64),
+}
+
+impl Resource {
+    /// Reads a path, of the few forms that Bsale sends and of no other: `/v2/products/{id}.json`,
+    /// `/v2/variants/{id}.json`, `/v2/price_lists/{id}/details.json?variant=`, `/v2/stocks.json?variant=&office=`,
+    /// `/documents/{id}.json`.
+    pub fn parse(path: &str) -> Option<Self> {
+        let path = path.strip_prefix("/v2").or_else(|| path.strip_prefix("/v1")).unwrap_or(path);
+        let id = |text: &str| -> Option<i64> {
+            let digits =
+                !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse().ok()).flatten()
+        };
+        let single = |prefix: &str| path.strip_prefix(prefix)?.strip_suffix(".json").and_then(id);
+        if let Some(id) = single("/products/") {
+            return Some(Self::Product(id));
+        }
+        if let Some(id) = single("/variants/") {
+            return Some(Self::Variant(id));
+        }
+        if let Some(id) = single("/documents/") {
+            return Some(Self::Document(id));
+        }
+        if let Some(query) = path.strip_prefix("/stocks.json?") {
+            let (variant, office) = query.strip_prefix("variant=")?.split_once("&office=")?;
+            return Some(Self::Stock { variant: id(variant)?, office: id(office)? });
+        }
+        let (list, variant) = path.strip_prefix("/price_lists/")?.split_once("/details.json?variant=")?;
+        Some(Self::Price { list: id(list)?, variant: id(variant)? })
+    }
+
+    /// One spelling of it: webhooks about one resource are one.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Product(id) => format!("/products/{id}.json"),
+            Self::Variant(id) => format!("/variants/{id}.json"),
+            Self::Price { list, variant } => format!("/price_lists/{list}/details.json?variant={variant}"),
+            Self::Stock { variant, office } => format!("/stocks.json?variant={variant}&office={office}"),
+            Self::Document(id) => format!("/documents/{id}.json"),
+        }
+    }
+}
+
+/// Fetches a resource and merges it. Gives how many rows were written.
+///
+/// # Errors
+/// What the work must return at once.
+pub async fn refetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<u64, JobError> {
+    match *resource {
+        Resource::Product(id) => single(bsale, "bsale.productos", id, run).await,
+        Resource::Variant(id) => single(bsale, "bsale.variantes", id, run).await,
+        Resource::Price { list, variant } => {
+            if list != bsale.settings.price_list {
+                return Ok(0);
+            }
+            let query = [("variant", variant.to_string())];
+            let path = format!("price_lists/{list}/details.json");
+            let page = bsale.client.page(&path, &query, 0, Priority::Webhook).await?;
+            let rows = page.items.iter().map(|raw| {
+                Record::read("price", raw).and_then(|record| read::price(record, list, page.version))
+            });
+            let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<_, _>>();
+            write(bsale, vec![(&PRICES, rows.map_err(told)?)], run).await
+        }
+        Resource::Stock { variant, office } => {
+            let query = [("variantid", variant.to_string()), ("officeid", office.to_string())];
+            let page = bsale.client.page("stocks.json", &query, 0, Priority::Webhook).await?;
+            let rows = page
+                .items
+                .iter()
+                .map(|raw| Record::read("stock", raw).and_then(|record| read::stock(record, page.version)));
+            let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<_, _>>();
+            write(bsale, vec![(&STOCK, rows.map_err(told)?)], run).await
+        }
+        Resource::Document(id) => document(bsale, id, run).await,
+    }
+}
+
+async fn single(bsale: &Bsale, stream: &str, id: i64, run: &str) -> Result<u64, JobError> {
+    let Some(spec) = scan::spec(stream, &bsale.settings) else { return Ok(0) };
+    match scan::one(&bsale.client, &spec, id).await? {
+        // It is gone: the nightly scan asks again, and marks it.
+        None => Ok(0),
+        Some(understood) => {
+            let row = understood.map_err(told)?.row;
+            write(bsale, vec![(spec.table(), vec![row])], run).await
+        }
+    }
+}
+
+async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
+    let query = [("expand", "[details]".to_owned())];
+    let found = bsale.client.one(&format!("documents/{id}.json"), &query, Priority::Webhook).await?;
+    let Some((raw, version)) = found else { return Ok(0) };
+    let record = Record::read("document", &raw).map_err(told)?;
+    let document = read::document(record, version).map_err(told)?;
+    let lines = days::lines(bsale, &document, version, Priority::Webhook).await?;
+    let mut clients = Vec::new();
+    if let Some(client) = document.client
+        && days::present(bsale, "clientes", &[client]).await.map_err(JobError::retry)?.is_empty()
+        && let Some((raw, version)) =
+            bsale.client.one(&format!("clients/{client}.json"), &[], Priority::Webhook).await?
+    {
+        let record = Record::read("client", &raw).map_err(told)?;
+        clients.push(read::client(record, version).map_err(told)?.row);
+    }
+    let lines = lines.unwrap_or(document.details).into_iter().map(|line| line.row).collect();
+    write(bsale, vec![(&CLIENTS, clients), (&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)], run)
+        .await
+}
+
+/// One transaction. No epoch guards it: what it writes is as of when it was fetched, and an older version never beats a
+/// newer one.
+async fn write(bsale: &Bsale, rows: Vec<(&'static Table, Vec<Row>)>, run: &str) -> Result<u64, JobError> {
+    let written: Result<u64, DbErr> = async {
+        let transaction = bsale.target.db.begin().await?;
+        let mut written = 0;
+        for (table, rows) in rows {
+            let Merged { inserted, updated, .. } =
+                target::merge(&transaction, table, rows, run, chrono::Utc::now()).await?;
+            written += inserted + updated;
+        }
+        transaction.commit().await?;
+        Ok(written)
+    }
+    .await;
+    written.map_err(JobError::retry)
+}
+
+fn told(bad: Bad) -> JobError {
+    JobError::fail(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_have_the_forms_that_bsale_sends() {
+        for (path, resource) in [
+            ("/v2/products/12.json", Resource::Product(12)),
+            ("/v2/variants/13.json", Resource::Variant(13)),
+            ("/v2/price_lists/2/details.json?variant=14", Resource::Price { list: 2, variant: 14 }),
+            ("/v2/stocks.json?variant=15&office=1", Resource::Stock { variant: 15, office: 1 }),
+            ("/documents/16.json", Resource::Document(16)),
+        ] {
+            assert_eq!(Resource::parse(path), Some(resource), "{path}");
+            assert_eq!(Resource::parse(&resource.path()), Some(resource), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_resource() {
+        for path in [
+            "",
+            "https://evil.example/v2/products/1.json",
+            "//evil.example/v2/products/1.json",
+            "/v2/products/1.json/../../clients/1.json",
+            "/v2/products/../clients.json",
+            "/v2/products/1.json?x=1",
+            "/v2/products/-1.json",
+            "/v2/products/1e3.json",
+            "/v2/products/.json",
+            "/v2/products/99999999999999999999.json",
+            "/v2/stocks.json?variant=1&office=2&x=3",
+            "/v2/stocks.json?office=2",
+            "/v2/price_lists/2/details.json?variant=",
+            "/v2/clients/1.json",
+            "/documents/1.json#x",
+            "/documents/１.json",
+        ] {
+            assert_eq!(Resource::parse(path), None, "{path}");
+        }
+    }
+}

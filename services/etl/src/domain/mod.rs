@@ -1,0 +1,7 @@
+//! The rules, without I/O.
+
+pub mod merge;
+pub mod money;
+pub mod run;
+pub mod stream;
+pub mod table;

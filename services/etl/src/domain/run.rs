@@ -1,0 +1,113 @@
+//! A run: what is asked for, and what it counts.
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// How much a run reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// All there is; where the source's totals say that a day is the same, the day is left alone.
+    Full,
+    /// What is new, with a look back.
+    Daily,
+    /// Days that are named, newest first; it never moves the watermark.
+    Backfill,
+}
+
+impl Mode {
+    /// The name in the job's row, events and APIs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Daily => "daily",
+            Self::Backfill => "backfill",
+        }
+    }
+}
+
+/// A run, as the parameters of its job have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunParams {
+    pub stream: String,
+    /// What may have one run at a time: the stream, and beside it a stream's backfill.
+    pub lane: String,
+    pub mode: Mode,
+    /// The first day, where the mode has days.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<NaiveDate>,
+    /// The last day.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub to: Option<NaiveDate>,
+    /// Marks what the scan does not meet as deleted, however much that is: somebody has said so.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub force: bool,
+    /// What was asked for together.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<Uuid>,
+}
+
+impl RunParams {
+    /// A run of `stream`, of all that the mode says.
+    pub fn new(stream: &str, mode: Mode) -> Self {
+        let lane = match mode {
+            Mode::Backfill => format!("{stream}#backfill"),
+            Mode::Full | Mode::Daily => stream.to_owned(),
+        };
+        Self { stream: stream.to_owned(), lane, mode, from: None, to: None, force: false, group: None }
+    }
+}
+
+/// What a run has done so far. It commits with the rows that it counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Counters {
+    /// Records that came from the source, repeated ones too.
+    pub leidos: u64,
+    pub insertados: u64,
+    pub actualizados: u64,
+    /// Met again as they were: not written.
+    pub sin_cambios: u64,
+    /// The table had a newer one.
+    pub mas_antiguos: u64,
+    pub eliminados: u64,
+    pub en_cuarentena: u64,
+    /// Kept in the tables but not in the views, by reason.
+    pub omitidos: BTreeMap<String, u64>,
+    /// Fields that the source did not have before, by how often.
+    pub campos_nuevos: BTreeMap<String, u64>,
+    pub peticiones: u64,
+}
+
+impl Counters {
+    /// Whether so many records were bad that the source, or our reading of it, must be wrong: more than 1 %, and more
+    /// than a handful.
+    pub fn too_many_bad(&self) -> bool {
+        self.en_cuarentena > 5 && self.en_cuarentena * 100 > self.leidos
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handful_of_bad_records_does_not_fail_a_run_and_one_in_a_hundred_does() {
+        let counters = |leidos, en_cuarentena| Counters { leidos, en_cuarentena, ..Counters::default() };
+        assert!(!counters(10, 5).too_many_bad());
+        assert!(counters(10, 6).too_many_bad());
+        assert!(!counters(600, 6).too_many_bad());
+        assert!(counters(599, 6).too_many_bad());
+    }
+
+    #[test]
+    fn a_backfill_has_a_lane_of_its_own() {
+        assert_eq!(RunParams::new("bsale.documentos", Mode::Daily).lane, "bsale.documentos");
+        assert_eq!(RunParams::new("bsale.documentos", Mode::Full).lane, "bsale.documentos");
+        assert_eq!(RunParams::new("bsale.documentos", Mode::Backfill).lane, "bsale.documentos#backfill");
+    }
+}

@@ -1,0 +1,42 @@
+//! Streams, as data.
+
+/// Where a stream's rows come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Bsale,
+}
+
+/// How a stream advances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// The source can't say what changed: every run reads all, and what it does not meet is looked for and marked.
+    Scan,
+    /// By days; `look_back` of them are read again each time, as rows come late.
+    Days,
+}
+
+/// A stream: rows of one kind of a source, and how they are kept up with.
+#[derive(Debug)]
+pub struct Stream {
+    /// As `bsale.documentos`.
+    pub name: &'static str,
+    pub source: Source,
+    /// The table that its rows go to first.
+    pub table: &'static str,
+    pub walk: Walk,
+    /// Whether a daily run includes it.
+    pub daily: bool,
+}
+
+/// Every stream of the service.
+pub const STREAMS: &[&[Stream]] = &[crate::bsale::STREAMS];
+
+/// All of them.
+pub fn all() -> impl Iterator<Item = &'static Stream> {
+    STREAMS.iter().flat_map(|streams| streams.iter())
+}
+
+/// The stream of this name.
+pub fn named(name: &str) -> Option<&'static Stream> {
+    all().find(|stream| stream.name == name)
+}

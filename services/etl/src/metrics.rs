@@ -1,0 +1,47 @@
+//! The service's figures.
+
+use std::sync::LazyLock;
+
+use prometheus::{HistogramVec, IntCounterVec, register_histogram_vec, register_int_counter_vec};
+
+/// Requests to sources, by source and status.
+pub static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "etl_source_requests_total",
+        "Requests to sources, by outcome",
+        &["source", "outcome"]
+    )
+    .expect("registered once, with a valid name")
+});
+
+/// How long a source takes to answer.
+pub static REQUEST_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    register_histogram_vec!("etl_source_request_seconds", "Seconds until a source has answered", &["source"])
+        .expect("registered once, with a valid name")
+});
+
+/// Rows, by stream and what became of them.
+pub static ROWS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("etl_rows_total", "Rows by stream and outcome", &["stream", "outcome"])
+        .expect("registered once, with a valid name")
+});
+
+/// Webhooks, by what became of them.
+pub static WEBHOOKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("etl_webhooks_total", "Webhooks by outcome", &["outcome"])
+        .expect("registered once, with a valid name")
+});
+
+/// Makes them known before anything happens.
+pub fn init() {
+    for outcome in ["inserted", "updated", "same", "deleted", "quarantined"] {
+        for stream in crate::domain::stream::all() {
+            ROWS.with_label_values(&[stream.name, outcome]);
+        }
+    }
+    for outcome in ["accepted", "repeated", "refused"] {
+        WEBHOOKS.with_label_values(&[outcome]);
+    }
+    LazyLock::force(&REQUESTS);
+    LazyLock::force(&REQUEST_SECONDS);
+}

@@ -1,0 +1,59 @@
+//! Deletes what is old: ended runs, and records in quarantine that no run has met since.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Resources, storage::runs, target};
+
+/// How often it looks.
+const PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// The background task. Any number may run at once: deleting twice deletes nothing more.
+pub struct Retention {
+    resources: Resources,
+}
+
+impl Retention {
+    pub fn new(resources: Resources) -> Self {
+        Self { resources }
+    }
+
+    /// Looks once an hour until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        loop {
+            match shutdown.run_until_cancelled(self.sweep(Utc::now())).await {
+                None => return,
+                Some(Ok(0)) => {}
+                Some(Ok(deleted)) => tracing::info!(deleted, "old runs and records in quarantine deleted"),
+                Some(Err(error)) => {
+                    tracing::warn!(error = format!("{error:#}"), "old runs not deleted");
+                }
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Deletes all that is due at `now`. Gives how many rows that was.
+    ///
+    /// # Errors
+    /// A database; what was not deleted is due again.
+    pub async fn sweep(&self, now: DateTime<Utc>) -> anyhow::Result<u64> {
+        let before = now - chrono::TimeDelta::from_std(self.resources.settings.retention)?;
+        let mut deleted = 0;
+        loop {
+            let batch = runs::purge(&self.resources.database.pool, before).await?;
+            deleted += batch;
+            if batch == 0 {
+                break;
+            }
+        }
+        if let Some(bsale) = &self.resources.bsale {
+            deleted += target::purge_quarantine(&bsale.target.db, before).await?;
+        }
+        Ok(deleted)
+    }
+}

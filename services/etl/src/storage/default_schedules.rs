@@ -1,0 +1,54 @@
+//! The schedules that a new installation begins with. They are made once: who deletes one does not get it again.
+
+use chrono::Utc;
+use schedules::{Missed, Schedule, Timetable};
+use sea_orm::sqlx;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::Resources;
+
+/// Fixed ids, so that all workers mean the same ones: what, cron.
+const DEFAULTS: [(u128, &str, &str, &str); 2] = [
+    (0x0190_b5a4_0000_7000_8000_0000_0000_0001, "bsale", "daily", "0 6 * * 1-6"),
+    // Sundays: all there is.
+    (0x0190_b5a4_0000_7000_8000_0000_0000_0002, "bsale", "full", "0 6 * * 0"),
+];
+
+/// Makes those that this installation's sources need, unless it ever had schedules.
+///
+/// # Errors
+/// The database.
+pub async fn ensure(resources: &Resources) -> anyhow::Result<()> {
+    if resources.bsale.is_none() {
+        return Ok(());
+    }
+    let zone = resources.settings.zone.name();
+    for (id, source, mode, cron) in DEFAULTS {
+        let mut transaction = resources.database.pool.begin().await?;
+        let first = sqlx::query("insert into seeded_schedules (id) values ($1) on conflict do nothing")
+            .bind(Uuid::from_u128(id))
+            .execute(&mut *transaction)
+            .await?;
+        if first.rows_affected() == 0 {
+            continue;
+        }
+        let schedule = Schedule {
+            id: Uuid::from_u128(id),
+            cron: cron.to_owned(),
+            zone: zone.to_owned(),
+            missed: Missed::Last,
+            params: json!({ "source": source, "mode": mode, "overlap": "omitir" }),
+            active: true,
+            next_at: Timetable::parse(cron, zone)?.next(Utc::now())?,
+            last_at: None,
+            last_run: None,
+            last_error: None,
+            created_by: "lote".to_owned(),
+            version: 1,
+        };
+        schedules::put(&mut *transaction, &schedule).await?;
+        transaction.commit().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! The service's own invariants, for `doctor`.
+
+use sea_orm::sqlx::{self, PgPool};
+
+/// Each query yields one row a finding, as a sentence.
+const CHECKS: &[&str] = &[
+    "SELECT format('run %s names no stream', id) FROM jobs WHERE kind = 'etl.runs' AND params ->> 'lane' IS NULL LIMIT 20",
+    "SELECT format('lane %s has %s runs at a time', params ->> 'lane', count(*)) FROM jobs
+     WHERE kind = 'etl.runs' AND state IN ('pending', 'running') GROUP BY params ->> 'lane' HAVING count(*) > 1 LIMIT 20",
+    "SELECT format('schedule %s has been due for %s s', id, extract(epoch FROM now() - next_at)::bigint)
+     FROM schedules WHERE active AND next_at < now() - interval '10 minutes' LIMIT 20",
+];
+
+/// A sentence for each thing that does not hold.
+pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for check in CHECKS {
+        findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
+    }
+    Ok(findings)
+}

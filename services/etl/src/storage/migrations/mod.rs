@@ -1,0 +1,19 @@
+//! The schema `etl`. The tables of outbox, jobs, schedules and chassis come first.
+
+mod m0001_runs;
+
+use sea_orm_migration::prelude::*;
+
+/// All migrations of the service, in order.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let mut all = outbox::migrations();
+        all.extend(jobs::migrations());
+        all.extend(schedules::migrations());
+        all.extend(chassis::migrations());
+        all.push(Box::new(m0001_runs::Migration));
+        all
+    }
+}

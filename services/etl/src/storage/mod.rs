@@ -1,0 +1,6 @@
+//! The schema `etl`, and no other.
+
+pub mod default_schedules;
+pub mod doctor;
+pub mod migrations;
+pub mod runs;

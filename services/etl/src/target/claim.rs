@@ -1,0 +1,247 @@
+//! The right to write a stream's rows, and the one transaction that does.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use failpoints::Point;
+use jobs::JobRun;
+use messaging::JobError;
+use sea_orm::{DatabaseTransaction, DbErr, TransactionTrait as _, sqlx};
+use serde_json::Value;
+
+use super::{Lane, Merged, Quarantined, Sql, Target, is_duplicate, is_transient, lane, merge, quarantine};
+use crate::domain::table::{Row, Table};
+
+/// How often a batch is repeated that met a deadlock or a row which somebody inserted at this moment.
+const AGAIN: u32 = 5;
+
+/// Why a page was not committed. Nothing of it is there.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Another claim has the stream: this worker was taken for dead. It must stop.
+    #[error("another worker has the stream {0} by now")]
+    Stale(String),
+    #[error(transparent)]
+    Database(#[from] DbErr),
+}
+
+impl From<CommitError> for JobError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Stale(_) => Self::Release,
+            CommitError::Database(error) if is_transient(&error) || is_duplicate(&error) => {
+                Self::retry(error)
+            }
+            CommitError::Database(error) => {
+                Self::fail(anyhow::Error::from(error).context("the sales database"))
+            }
+        }
+    }
+}
+
+/// What one transaction writes.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Rows by table.
+    pub rows: Vec<(&'static Table, Vec<Row>)>,
+    /// Keys that the scan has met, for [`super::unmet`].
+    pub met: Vec<String>,
+    /// Records that could not be read.
+    pub bad: Vec<Quarantined>,
+    /// Keys of rows that the source does not have any more, by table.
+    pub deleted: Vec<(&'static Table, Vec<Vec<sea_orm::Value>>)>,
+    /// Rows that belong to others, and of which all that are there are known.
+    pub families: Vec<Family>,
+    /// Whether what the scan has met is forgotten: it is over.
+    pub forget: bool,
+}
+
+/// The rows of one parent, as the source has them: those that the table has beside them are gone.
+#[derive(Clone, Debug)]
+pub struct Family {
+    /// Has a key of one number.
+    pub table: &'static Table,
+    /// The column that names the parent.
+    pub column: &'static str,
+    pub parent: i64,
+    /// The keys of the rows that there are.
+    pub keep: Vec<i64>,
+    /// Of the answer that says so: what was written after it stays.
+    pub version: i64,
+}
+
+/// A stream that this run may write.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    target: Target,
+    pub lane: String,
+    epoch: i64,
+    pub run: String,
+}
+
+impl Claim {
+    /// Takes the lane for a run, by writing a higher epoch than any before into its database: from then on, whoever
+    /// had it can commit nothing there. Gives the lane as it was.
+    ///
+    /// An epoch is drawn from the service's own schema, and the job's lease is asked for after that: a worker that
+    /// lost its lease draws no epoch above that of the one who has it. Where the schema was made anew and the
+    /// target was not, the sequence catches up.
+    ///
+    /// # Errors
+    /// What the work must return at once.
+    pub async fn take(
+        target: &Target,
+        pool: &sqlx::PgPool,
+        run: &JobRun,
+        lane_name: &str,
+    ) -> Result<(Self, Lane), JobError> {
+        let mut conn = pool.acquire().await.map_err(JobError::retry)?;
+        let now = Utc::now();
+        // There is a row to compare with, whoever makes it.
+        let made = Sql::new("INSERT INTO lote_streams (stream, epoca, actualizado_en) VALUES (?, 0, ?)");
+        if lane(&target.db, lane_name).await.map_err(told)?.is_none()
+            && let Err(error) = made.bind(lane_name).bind(now).run(&target.db).await
+            && !is_duplicate(&error)
+        {
+            return Err(told(error));
+        }
+        loop {
+            let epoch: i64 = sqlx::query_scalar("SELECT nextval('stream_epochs')")
+                .fetch_one(&mut *conn)
+                .await
+                .map_err(JobError::retry)?;
+            run.confirm(&mut conn).await?;
+            let take = Sql::new(
+                "UPDATE lote_streams SET epoca = ?, actualizado_en = ? WHERE stream = ? AND epoca < ?",
+            );
+            let taken = take.bind(epoch).bind(Utc::now()).bind(lane_name).bind(epoch).run(&target.db).await;
+            let known = lane(&target.db, lane_name)
+                .await
+                .map_err(told)?
+                .ok_or_else(|| JobError::fail(anyhow::anyhow!("lote_streams lost the row of {lane_name}")))?;
+            if taken.map_err(told)? > 0 {
+                let claim = Self {
+                    target: target.clone(),
+                    lane: lane_name.to_owned(),
+                    epoch,
+                    run: run.job.id.to_string(),
+                };
+                return Ok((claim, known));
+            }
+            sqlx::query(
+                "SELECT setval('stream_epochs', greatest($1, (SELECT last_value FROM stream_epochs)))",
+            )
+            .bind(known.epoch)
+            .execute(&mut *conn)
+            .await
+            .map_err(JobError::retry)?;
+        }
+    }
+
+    /// Writes a page in one transaction: its rows, the keys that it met, its bad records, and what `state` makes of
+    /// the counts (where the run goes on). `watermark` moves only where it is given.
+    ///
+    /// # Errors
+    /// As [`CommitError`] says; nothing is written.
+    pub async fn commit(
+        &self,
+        page: &Page,
+        watermark: Option<DateTime<Utc>>,
+        state: impl Fn(&Merged, u64) -> Value,
+    ) -> Result<(Merged, u64), CommitError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.attempt(page, watermark, &state).await {
+                Err(CommitError::Database(error))
+                    if tries < AGAIN && (is_duplicate(&error) || is_conflict(&error)) =>
+                {
+                    tracing::debug!(lane = self.lane, %error, "page repeated");
+                    tokio::time::sleep(Duration::from_millis(20 * u64::from(tries))).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        page: &Page,
+        watermark: Option<DateTime<Utc>>,
+        state: &impl Fn(&Merged, u64) -> Value,
+    ) -> Result<(Merged, u64), CommitError> {
+        let transaction = self.target.db.begin().await?;
+        let written = self.write(&transaction, page, watermark, state).await;
+        match written {
+            Ok(counts) => {
+                failpoints::hit(Point::BatchWritten);
+                transaction.commit().await?;
+                failpoints::hit(Point::BatchCommitted);
+                Ok(counts)
+            }
+            Err(error) => {
+                if let Err(error) = transaction.rollback().await {
+                    tracing::debug!(%error, "the transaction did not roll back in good order");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        conn: &DatabaseTransaction,
+        page: &Page,
+        watermark: Option<DateTime<Utc>>,
+        state: &impl Fn(&Merged, u64) -> Value,
+    ) -> Result<(Merged, u64), CommitError> {
+        // First, and locked until the end: who claims the stream meanwhile waits for this commit, and who has
+        // claimed it before has written another epoch here.
+        let row =
+            Sql::new("SELECT epoca FROM lote_streams WHERE stream = ? FOR UPDATE").bind(self.lane.as_str());
+        let epoch: Option<i64> = row.one(conn).await?.map(|row| row.try_get("", "epoca")).transpose()?;
+        if epoch != Some(self.epoch) {
+            return Err(CommitError::Stale(self.lane.clone()));
+        }
+        let now = Utc::now();
+        let (mut merged, mut deleted) = (Merged::default(), 0);
+        for (table, rows) in &page.rows {
+            let counts = merge(conn, table, rows.clone(), &self.run, now).await?;
+            merged.inserted += counts.inserted;
+            merged.updated += counts.updated;
+            merged.same += counts.same;
+            merged.older += counts.older;
+        }
+        for (table, keys) in &page.deleted {
+            deleted += super::delete_by_key(conn, table, keys, &self.run, now).await?;
+        }
+        deleted += super::sweep::delete_strangers(conn, &page.families, &self.run, now).await?;
+        if page.forget {
+            super::sweep::forget(conn, &self.lane, None).await?;
+        }
+        super::sweep::remember(conn, &self.lane, &self.run, &page.met).await?;
+        quarantine::keep(conn, &self.run, &page.bad, now).await?;
+        let state = state(&merged, deleted).to_string();
+        let set = "UPDATE lote_streams SET corrida = ?, estado = ?, actualizado_en = ?, marca = coalesce(?, marca) WHERE stream = ?";
+        let set = Sql::new(set).bind(self.run.as_str()).bind(state).bind(now).bind(watermark);
+        set.bind(self.lane.as_str()).run(conn).await?;
+        Ok((merged, deleted))
+    }
+
+    /// The database.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+/// A deadlock, or a lock that was not had in time: the batch is repeated, its rows in the order of their keys.
+fn is_conflict(error: &DbErr) -> bool {
+    let code =
+        super::sqlx_error(error).and_then(sqlx::Error::as_database_error).and_then(|error| error.code());
+    // MySQL's 1213 has SQLSTATE 40001, 1205 HY000.
+    code.is_some_and(|code| code.starts_with("40") || code == "55P03")
+}
+
+fn told(error: DbErr) -> JobError {
+    CommitError::Database(error).into()
+}

@@ -1,0 +1,108 @@
+//! Records that could not be read, with why, as they came.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
+
+use super::Sql;
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Quarantined {
+    pub stream: String,
+    /// Its key, as far as it could be read.
+    pub clave: String,
+    /// What it breaks.
+    pub regla: String,
+    /// As the source sent it.
+    pub registro: String,
+}
+
+impl Quarantined {
+    fn id(&self) -> String {
+        let hash = Sha256::digest(format!("{}\0{}", self.stream, self.registro));
+        hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// One that is kept.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Kept {
+    pub id: String,
+    #[serde(flatten)]
+    pub record: Quarantined,
+    /// The run that met it last.
+    pub corrida: String,
+    pub visto_en: DateTime<Utc>,
+}
+
+pub(super) async fn keep(
+    conn: &impl ConnectionTrait,
+    run: &str,
+    records: &[Quarantined],
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    let end = match conn.get_database_backend() {
+        DbBackend::Postgres => {
+            " ON CONFLICT (id) DO UPDATE SET regla = excluded.regla, corrida = excluded.corrida, visto_en = excluded.visto_en"
+        }
+        _ => {
+            " ON DUPLICATE KEY UPDATE regla = VALUES(regla), corrida = VALUES(corrida), visto_en = VALUES(visto_en)"
+        }
+    };
+    for record in records {
+        let rule: String = record.regla.chars().take(500).collect();
+        let key: String = record.clave.chars().take(100).collect();
+        let text = "INSERT INTO lote_cuarentena (id, stream, clave, regla, registro, corrida, visto_en) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        Sql::new(format!("{text}{end}"))
+            .bind(record.id())
+            .bind(record.stream.as_str())
+            .bind(key)
+            .bind(rule)
+            // PostgreSQL's text holds no NUL.
+            .bind(record.registro.replace('\0', "\u{fffd}"))
+            .bind(run)
+            .bind(now)
+            .run(conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Those of a stream, or of all, newest first.
+///
+/// # Errors
+/// The database.
+pub async fn list(conn: &impl ConnectionTrait, stream: Option<&str>, size: u64) -> Result<Vec<Kept>, DbErr> {
+    let only = if stream.is_some() { " WHERE stream = ?" } else { "" };
+    let text = format!(
+        "SELECT id, stream, clave, regla, registro, corrida, visto_en FROM lote_cuarentena{only}
+         ORDER BY visto_en DESC, id LIMIT {size}"
+    );
+    let rows = Sql::new(text).bind_all(stream.map(Into::into)).all(conn).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Kept {
+                id: row.try_get("", "id")?,
+                record: Quarantined {
+                    stream: row.try_get("", "stream")?,
+                    clave: row.try_get("", "clave")?,
+                    regla: row.try_get("", "regla")?,
+                    registro: row.try_get("", "registro")?,
+                },
+                corrida: row.try_get("", "corrida")?,
+                visto_en: row.try_get("", "visto_en")?,
+            })
+        })
+        .collect()
+}
+
+/// Forgets those that no run has met since.
+///
+/// # Errors
+/// The database.
+pub async fn purge(conn: &impl ConnectionTrait, before: DateTime<Utc>) -> Result<u64, DbErr> {
+    Sql::new("DELETE FROM lote_cuarentena WHERE visto_en < ?").bind(before).run(conn).await
+}

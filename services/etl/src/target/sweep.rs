@@ -1,0 +1,155 @@
+//! Mark and sweep: what a full scan has met, and what it has not.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
+
+use super::{Family, Sql, merge::key_of};
+use crate::domain::table::{Kind, Table};
+
+const ROWS: usize = 500;
+
+/// Notes the keys that a run has met. A key may come again: pages shift.
+pub(super) async fn remember(
+    conn: &impl ConnectionTrait,
+    lane: &str,
+    run: &str,
+    keys: &[String],
+) -> Result<(), DbErr> {
+    let mut keys: Vec<&String> = keys.iter().collect();
+    keys.sort();
+    keys.dedup();
+    let end = match conn.get_database_backend() {
+        DbBackend::Postgres => " ON CONFLICT DO NOTHING",
+        _ => " ON DUPLICATE KEY UPDATE clave = VALUES(clave)",
+    };
+    for keys in keys.chunks(ROWS) {
+        let places = vec!["(?, ?, ?)"; keys.len()].join(", ");
+        let statement =
+            Sql::new(format!("INSERT INTO lote_vistos (stream, corrida, clave) VALUES {places}{end}"));
+        let values = keys.iter().flat_map(|key| [lane.into(), run.into(), Value::from(key.as_str())]);
+        statement.bind_all(values).run(conn).await?;
+    }
+    Ok(())
+}
+
+/// Forgets what runs of a lane have met, but for one that goes on.
+///
+/// # Errors
+/// The database.
+pub async fn forget(conn: &impl ConnectionTrait, lane: &str, but: Option<&str>) -> Result<(), DbErr> {
+    let statement = Sql::new("DELETE FROM lote_vistos WHERE stream = ? AND corrida <> ?");
+    statement.bind(lane).bind(but.unwrap_or_default()).run(conn).await.map(drop)
+}
+
+/// Marks rows as gone that the source does not have beside the others of their parents. Gives how many.
+pub(super) async fn delete_strangers(
+    conn: &impl ConnectionTrait,
+    families: &[Family],
+    run: &str,
+    now: DateTime<Utc>,
+) -> Result<u64, DbErr> {
+    let Some(first) = families.first() else { return Ok(0) };
+    let (table, column, key) = (first.table, first.column, first.table.columns[0].name);
+    let mut strangers = Vec::new();
+    for chunk in families.chunks(ROWS) {
+        let statement = format!(
+            "SELECT {key} AS id, {column} AS parent, version FROM {} WHERE eliminado_en IS NULL AND {column} IN ({})
+             ORDER BY {key} FOR UPDATE",
+            table.name,
+            vec!["?"; chunk.len()].join(", ")
+        );
+        for row in
+            Sql::new(statement).bind_all(chunk.iter().map(|family| family.parent.into())).all(conn).await?
+        {
+            let (id, parent, version): (i64, i64, i64) =
+                (row.try_get("", "id")?, row.try_get("", "parent")?, row.try_get("", "version")?);
+            let stays = chunk
+                .iter()
+                .filter(|family| family.parent == parent)
+                .any(|family| family.keep.contains(&id) || version > family.version);
+            if !stays {
+                strangers.push(vec![Value::from(id)]);
+            }
+        }
+    }
+    delete_by_key(conn, table, &strangers, run, now).await
+}
+
+/// Keys of rows that are in the table and that the run has not met, among those that `only` (a condition of ours with
+/// its values) leaves. What was written since `began` is not among them: somebody met it meanwhile.
+///
+/// # Errors
+/// The database.
+pub async fn unmet(
+    conn: &impl ConnectionTrait,
+    table: &Table,
+    lane: &str,
+    run: &str,
+    began: DateTime<Utc>,
+    only: (&str, Vec<Value>),
+) -> Result<Vec<Vec<Value>>, DbErr> {
+    let names: Vec<_> = table.key_columns().iter().map(|column| column.name).collect();
+    let key = key_expression(table, conn.get_database_backend());
+    let statement = format!(
+        "SELECT {names} FROM {} t WHERE eliminado_en IS NULL AND actualizado_en < ?{}
+             AND NOT EXISTS (SELECT 1 FROM lote_vistos v WHERE v.stream = ? AND v.corrida = ? AND v.clave = {key})
+         ORDER BY {names}",
+        table.name,
+        if only.0.is_empty() { String::new() } else { format!(" AND {}", only.0) },
+        names = names.join(", "),
+    );
+    let rows = Sql::new(statement).bind(began).bind_all(only.1).bind(lane).bind(run).all(conn).await?;
+    rows.iter().map(|row| key_of(table, row)).collect()
+}
+
+/// The key as [`crate::domain::table::key_text`] writes it.
+fn key_expression(table: &Table, backend: DbBackend) -> String {
+    let parts: Vec<_> = table
+        .key_columns()
+        .iter()
+        .map(|column| match (column.kind, backend) {
+            (Kind::Int, DbBackend::Postgres) => format!("t.{}::text", column.name),
+            (Kind::Int, _) => format!("CAST(t.{} AS CHAR)", column.name),
+            _ => format!("t.{}", column.name),
+        })
+        .collect();
+    let joined = parts.join(", '|', ");
+    if parts.len() == 1 { joined } else { format!("concat({joined})") }
+}
+
+/// Marks rows as gone. Gives how many were not so before.
+///
+/// # Errors
+/// The database.
+pub async fn delete_by_key(
+    conn: &impl ConnectionTrait,
+    table: &Table,
+    keys: &[Vec<Value>],
+    run: &str,
+    now: DateTime<Utc>,
+) -> Result<u64, DbErr> {
+    let condition: Vec<_> = table.key_columns().iter().map(|column| format!("{} = ?", column.name)).collect();
+    let one = format!("({})", condition.join(" AND "));
+    let mut deleted = 0;
+    for keys in keys.chunks(ROWS) {
+        let statement = Sql::new(format!(
+            "UPDATE {} SET eliminado_en = ?, actualizado_en = ?, corrida = ? WHERE eliminado_en IS NULL AND ({})",
+            table.name,
+            vec![one.as_str(); keys.len()].join(" OR ")
+        ));
+        let values = keys.iter().flatten().cloned();
+        deleted += statement.bind(now).bind(now).bind(run).bind_all(values).run(conn).await?;
+    }
+    Ok(deleted)
+}
+
+/// How many rows of a table the source still has.
+///
+/// # Errors
+/// The database.
+pub async fn count_live(conn: &impl ConnectionTrait, table: &str) -> Result<u64, DbErr> {
+    let row =
+        Sql::new(format!("SELECT count(*) AS n FROM {table} WHERE eliminado_en IS NULL")).one(conn).await?;
+    let count: i64 = row.map(|row| row.try_get("", "n")).transpose()?.unwrap_or_default();
+    Ok(count.unsigned_abs())
+}
