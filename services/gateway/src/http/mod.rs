@@ -99,6 +99,7 @@ fn cors(settings: &Settings) -> Cors {
         header::ETAG,
         header::LOCATION,
         header::HeaderName::from_static("x-request-id"),
+        header::HeaderName::from_static(identity::CSRF_HEADER),
         limits::RATE_LIMIT,
         limits::RATE_LIMIT_POLICY,
     ];

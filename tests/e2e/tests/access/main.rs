@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::Scene;
 use serde_json::{Value, json};
 use stack::platform::{Client, Upload, task_id};
+use stack::services::{CATALOG_UPLOAD, REPORT, SMS_DISPATCH};
 use stack::workbook::Spec;
 
 use rules::{RULES, Who::*};
@@ -38,9 +39,9 @@ async fn operations(client: &Client) -> Result<Vec<(String, String)>> {
 #[tokio::test]
 async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
     let world = World::build().await?;
-    let catalog = world.scene.platform.api_url();
-    let report = world.scene.platform.report_url().context("report runs")?;
-    let sms = world.scene.platform.sms_url().context("sms-dispatch runs")?;
+    let catalog = world.scene.platform.service(&CATALOG_UPLOAD).url();
+    let report = world.scene.platform.service(&REPORT).url();
+    let sms = world.scene.platform.service(&SMS_DISPATCH).url();
     let services = [
         ("/api/v1/catalog", &catalog),
         ("/api/v1/inventory", &catalog),

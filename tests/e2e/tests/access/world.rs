@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use stack::platform::{Campaign, Client, Platform, Publisher, Settled, UPLOAD, Upload, answer, task_id};
 use stack::process::Running;
+use stack::services::{REPORT, SMS_DISPATCH};
 use stack::workbook::Spec;
 
 use super::rules::{ALL, Who, Who::*};
@@ -69,7 +70,7 @@ async fn report(platform: &Platform, admin: &Client) -> Result<(String, String)>
 
 impl World {
     pub async fn build() -> Result<Self> {
-        let scene = Scene::start("access", |options| options.report(1).sms()).await?;
+        let scene = Scene::start("access", |options| options.with(&REPORT, 1).with(&SMS_DISPATCH, 1)).await?;
         let platform = &scene.platform;
         let base = platform.gateway_url();
         // First, because it has to grow old.

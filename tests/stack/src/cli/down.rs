@@ -1,7 +1,8 @@
-use super::state::{self, Demo, SERVICES};
+use super::state::{self, Demo};
 use super::up::drain;
 use anyhow::Result;
 use futures::future::join_all;
+use stack::services::process_names;
 
 /// Stops the services, then the servers. The data stays.
 pub async fn down() -> Result<()> {
@@ -26,7 +27,7 @@ pub async fn clean() -> Result<()> {
 }
 
 async fn stop() -> Result<Demo> {
-    let running: Vec<_> = SERVICES.iter().filter_map(|name| state::running(name)).collect();
+    let running: Vec<_> = process_names().filter_map(|name| state::running(&name)).collect();
     for drained in join_all(running.iter().map(drain)).await {
         drained?;
     }

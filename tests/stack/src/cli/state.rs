@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use stack::daemon::Daemon;
 use stack::process::Service;
 use stack::server::{Durability, write_secret};
+use stack::services::ALL;
 use stack::sets::{Ports, Stack};
 use stack::{home, ports, random_hex};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
@@ -15,66 +17,39 @@ use std::time::UNIX_EPOCH;
 /// Chosen the first time, the same ever after.
 #[derive(Serialize, Deserialize)]
 struct Memory {
-    gateway_port: u16,
-    api_port: u16,
-    worker_port: u16,
-    gateway_password: String,
-    catalog_password: String,
     admin_password: String,
     key_secret: String,
-    // A stack that was made before there were reports lacks these.
-    #[serde(default = "report_api_port")]
-    report_api_port: u16,
-    #[serde(default = "report_worker_port")]
-    report_worker_port: u16,
-    #[serde(default = "new_password")]
-    report_password: String,
-    // And one that was made before there were contacts, these.
-    #[serde(default = "sms_api_port")]
-    sms_api_port: u16,
-    #[serde(default = "sms_worker_port")]
-    sms_worker_port: u16,
-    #[serde(default = "new_password")]
-    sms_password: String,
-}
-
-const fn report_api_port() -> u16 {
-    26302
-}
-
-const fn report_worker_port() -> u16 {
-    26312
-}
-
-const fn sms_api_port() -> u16 {
-    26303
-}
-
-const fn sms_worker_port() -> u16 {
-    26313
-}
-
-fn new_password() -> String {
-    random_hex(16)
+    /// The password of each service's role in PostgreSQL. A service that is new to this demo gets one.
+    #[serde(default)]
+    passwords: BTreeMap<String, String>,
+    /// Each process's HTTP port.
+    #[serde(default)]
+    ports: BTreeMap<String, u16>,
 }
 
 impl Memory {
     fn new() -> Self {
         Self {
-            gateway_port: 26001,
-            api_port: 26301,
-            worker_port: 26311,
-            gateway_password: random_hex(16),
-            catalog_password: random_hex(16),
             admin_password: random_hex(8),
             key_secret: random_hex(32),
-            report_api_port: report_api_port(),
-            report_worker_port: report_worker_port(),
-            report_password: new_password(),
-            sms_api_port: sms_api_port(),
-            sms_worker_port: sms_worker_port(),
-            sms_password: new_password(),
+            passwords: BTreeMap::new(),
+            ports: BTreeMap::new(),
         }
+    }
+
+    /// Adds what is not there yet. A port that somebody took while its process was down is replaced.
+    fn complete(&mut self) -> Result<()> {
+        for service in ALL {
+            self.passwords.entry(service.name.to_owned()).or_insert_with(|| random_hex(16));
+            for (_, process, port) in service.processes() {
+                let runs = running(&process).is_some();
+                let port = self.ports.entry(process).or_insert(port);
+                if !runs {
+                    *port = ports::free_or(*port)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -84,14 +59,8 @@ pub struct Demo {
     pub stack: Stack,
     /// The services' settings.
     pub wiring: Wiring,
-    /// The password of role `gateway`.
-    pub gateway_password: String,
-    /// The password of role `catalog_upload`.
-    pub catalog_password: String,
-    /// The password of role `report`.
-    pub report_password: String,
-    /// The password of role `sms_dispatch`.
-    pub sms_password: String,
+    /// The password of each service's role in PostgreSQL.
+    pub passwords: BTreeMap<String, String>,
 }
 
 impl Demo {
@@ -117,59 +86,39 @@ impl Demo {
             Ok(text) => serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))?,
             Err(_) => Memory::new(),
         };
-        for (name, port) in [
-            ("gateway", &mut memory.gateway_port),
-            ("catalog-upload-api", &mut memory.api_port),
-            ("catalog-upload-worker", &mut memory.worker_port),
-            ("report-api", &mut memory.report_api_port),
-            ("report-worker", &mut memory.report_worker_port),
-            ("sms-dispatch-api", &mut memory.sms_api_port),
-            ("sms-dispatch-worker", &mut memory.sms_worker_port),
-        ] {
-            if running(name).is_none() {
-                *port = ports::free_or(*port)?;
-            }
-        }
+        memory.complete()?;
         write_secret(&file, &serde_json::to_string_pretty(&memory)?)?;
 
+        let databases = ALL.into_iter().filter_map(|service| {
+            let password = memory.passwords.get(service.name)?;
+            Some((service.name, stack.postgres.url_of(&service.schema(), password)))
+        });
+        let databases = databases.collect();
         let wiring = Wiring {
             servers: stack.servers(),
-            gateway_database: stack.postgres.url_of("gateway", &memory.gateway_password),
-            catalog_database: stack.postgres.url_of("catalog_upload", &memory.catalog_password),
-            report_database: stack.postgres.url_of("report", &memory.report_password),
-            sms_database: stack.postgres.url_of("sms_dispatch", &memory.sms_password),
+            databases,
+            ports: memory.ports,
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
             imports_queue: "medisupply-bulk-upload-queue".to_owned(),
-            gateway_port: memory.gateway_port,
-            api_port: memory.api_port,
-            worker_port: memory.worker_port,
-            report_api_port: memory.report_api_port,
-            report_worker_port: memory.report_worker_port,
-            sms_api_port: memory.sms_api_port,
-            sms_worker_port: memory.sms_worker_port,
             admin_user: "admin".to_owned(),
-            admin_password: memory.admin_password.clone(),
-            key_secret: memory.key_secret.clone(),
+            admin_password: memory.admin_password,
+            key_secret: memory.key_secret,
             logs,
         };
-        let Memory { gateway_password, catalog_password, report_password, sms_password, .. } = memory;
-        Ok(Self { stack, wiring, gateway_password, catalog_password, report_password, sms_password })
+        Ok(Self { stack, wiring, passwords: memory.passwords })
     }
 
-    /// The services, in the order of the request's way, with where each serves.
-    pub fn services(&self) -> Result<[(&'static str, String, Service); 7]> {
-        let wiring = &self.wiring;
-        Ok([
-            ("gateway", wiring.gateway_url(), wiring.gateway()?),
-            ("catalog-upload-api", wiring.api_url(), wiring.catalog_api()?),
-            ("catalog-upload-worker", wiring.worker_url(), wiring.catalog_worker()?),
-            ("report-api", wiring.report_api_url(), wiring.report_api()?),
-            ("report-worker", wiring.report_worker_url(), wiring.report_worker()?),
-            ("sms-dispatch-api", wiring.sms_api_url(), wiring.sms_api()?),
-            ("sms-dispatch-worker", wiring.sms_worker_url(), wiring.sms_worker()?),
-        ])
+    /// The processes of all services, in the order of a request's way, with where each serves.
+    pub fn services(&self) -> Result<Vec<(String, String, Service)>> {
+        let roles = ALL.into_iter().flat_map(|service| service.processes().map(move |role| (service, role)));
+        roles
+            .map(|(service, (role, name, _))| {
+                let url = self.wiring.url(&name);
+                Ok((name, url, self.wiring.process(service, role)?))
+            })
+            .collect()
     }
 
     /// The servers: name, address, whether its process runs, log.
@@ -184,17 +133,6 @@ impl Demo {
         ]
     }
 }
-
-/// The names of the services, without asking whether they are built.
-pub const SERVICES: [&str; 7] = [
-    "gateway",
-    "catalog-upload-api",
-    "catalog-upload-worker",
-    "report-api",
-    "report-worker",
-    "sms-dispatch-api",
-    "sms-dispatch-worker",
-];
 
 /// Where a service's output goes.
 pub fn log_file(name: &str) -> PathBuf {

@@ -1,11 +1,12 @@
 use super::env;
 use super::state::{self, Demo};
 use anyhow::{Context, Result};
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use rustix::process::Signal;
 use stack::daemon::Daemon;
 use stack::namespace::create_role;
 use stack::process::Service;
+use stack::services::ALL;
 use std::time::{Duration, Instant};
 
 /// How long a service may take until it is ready. Seconds, on a machine that does nothing else.
@@ -32,10 +33,10 @@ pub async fn up() -> Result<Demo> {
         ready("LocalStack", demo.stack.localstack.port(), fresh, demo.stack.localstack.start()),
     )?;
     let admin = demo.stack.postgres.url();
-    create_role(&admin, "gateway", &demo.gateway_password).await?;
-    create_role(&admin, "catalog_upload", &demo.catalog_password).await?;
-    create_role(&admin, "report", &demo.report_password).await?;
-    create_role(&admin, "sms_dispatch", &demo.sms_password).await?;
+    for service in ALL {
+        let password = demo.passwords.get(service.name).context("each service has a password")?;
+        create_role(&admin, &service.schema(), password).await?;
+    }
     start_services(&demo).await?;
     env::write(&demo)?;
     println!("Everything is ready ({:.1} s)", begin.elapsed().as_secs_f64());
@@ -67,13 +68,7 @@ async fn start_services(demo: &Demo) -> Result<()> {
         for drained in join_all(drains).await {
             drained?;
         }
-        let wiring = &demo.wiring;
-        tokio::try_join!(
-            wiring.migrate_gateway(),
-            wiring.migrate_catalog(),
-            wiring.migrate_report(),
-            wiring.migrate_sms()
-        )?;
+        try_join_all(ALL.map(|service| demo.wiring.migrate(service))).await?;
     }
     let mut started = Vec::new();
     for ((name, url, spec), _) in &stale {
