@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use ::jobs::{Activities, workers::Announcer};
 use actix_web::web;
 use chassis::{
     admin::Admin,
@@ -10,15 +9,16 @@ use chassis::{
     redis::Redis,
 };
 use contracts::{Queue, queues::GATEWAY_EVENTS};
+use jobs::{Activities, workers::Announcer};
 use messaging::{Broker, TopologyKeeper};
 use outbox::{Pruner, Relay, dead_letters::Archiver};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Settings},
+    events::show_event,
     http::{self, Documents, Watchers, backends::Backends, limits::Limiter},
     identity::Identity,
-    jobs::show_event,
     live::Feed,
 };
 

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 use chassis::{config::DatabaseSettings, db, shutdown, telemetry, tls};
 use clap::{Parser, Subcommand};
 use sms_dispatch::{
-    commands,
+    cli,
     config::{self, Config, Role},
     doctor,
     import::csv::Mapping,
@@ -113,14 +113,14 @@ async fn main() -> anyhow::Result<ExitCode> {
             let actor = actor();
             let consent = consent_basis;
             let wish =
-                commands::import::Wish { file, consent, dry_run, limit, batch_size, workers, mapping, actor };
-            let import = commands::import::run(&database, settings, &wish, &shutdown).await?;
+                cli::import::Wish { file, consent, dry_run, limit, batch_size, workers, mapping, actor };
+            let import = cli::import::run(&database, settings, &wish, &shutdown).await?;
             eprintln!("import {}", import.id);
             println!("{}", serde_json::to_string_pretty(&import.report)?);
         }
         Command::NumberingPlan { command: PlanCommand::Import { file } } => {
             let done =
-                commands::numbering_plan::run(&DatabaseSettings::from_process()?, &file, &actor(), &shutdown)
+                cli::numbering_plan::run(&DatabaseSettings::from_process()?, &file, &actor(), &shutdown)
                     .await?;
             println!("{} ranges; {} contacts brought up to date", done.ranges, done.contacts);
         }
@@ -133,15 +133,15 @@ async fn contacts(command: ContactsCommand, shutdown: &CancellationToken) -> any
     let (database, settings) = config::command_line()?;
     match command {
         ContactsCommand::Backup { file } => {
-            let sum = commands::backup::run(&database, &file, &actor(), shutdown).await?;
+            let sum = cli::backup::run(&database, &file, &actor(), shutdown).await?;
             println!("{}: SHA-256 {sum}", file.display());
         }
         ContactsCommand::Restore { file } => {
-            let done = commands::restore::run(&database, &settings, &file, &actor(), shutdown).await?;
+            let done = cli::restore::run(&database, &settings, &file, &actor(), shutdown).await?;
             println!("{} contacts restored, {} suppressions added", done.contacts, done.suppressions);
         }
         ContactsCommand::Rollback { import_id } => {
-            commands::rollback::run(&database, settings, import_id, &actor(), shutdown).await?;
+            cli::rollback::run(&database, settings, import_id, &actor(), shutdown).await?;
             println!("import {import_id} rolled back");
         }
     }

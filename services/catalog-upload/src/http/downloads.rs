@@ -11,9 +11,7 @@ use chassis::{
     auth::Caller,
     s3::{self, DownloadError},
 };
-use contracts::catalog::v1::AnnotateImport;
 use futures::{Stream, stream};
-use jobs::NewJob;
 use sea_orm::sqlx::PgPool;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +20,6 @@ use uuid::Uuid;
 
 use super::{Resources, imports::READ, tasks, templates::XLSX};
 use crate::{
-    SERVICE,
     files::{
         FileKind,
         export::{CsvExport, CsvField, CsvStyle},
@@ -328,14 +325,13 @@ fn preparing() -> HttpResponse {
 /// Of two who ask at once the second finds the first's row, and its own job is rolled back.
 async fn begin(api: &Resources, caller: &Caller, import: Uuid) -> Result<(), Problem> {
     caller.require_scope(READ)?;
-    let job = NewJob::plain(annotate_import::KIND, caller.id(), api.settings.max_attempts);
+    let kind = annotate_import::kind(&api.settings);
+    let job = kind.job(caller.id());
     let id = job.id;
     let mut transaction = api.database.pool.begin().await?;
-    jobs::create(&mut transaction, job).await.map_err(anyhow::Error::new)?;
+    let created = kind.create(&mut transaction, job, chassis::http::request_id()).await;
+    created.map_err(anyhow::Error::new)?;
     if reports::create(&mut transaction, import, id).await? {
-        let nudge = AnnotateImport { job_id: id.to_string() };
-        let meta = outbox::Meta::about(id).correlated(chassis::http::request_id());
-        outbox::publish(&mut transaction, SERVICE, &nudge, meta).await.map_err(anyhow::Error::new)?;
         transaction.commit().await?;
     }
     Ok(())

@@ -27,7 +27,6 @@ use super::{
 };
 use crate::{
     files::FileKind,
-    jobs::process_import::KIND,
     status::{State, Status},
     storage::imports::{self, Import, Kind, Options, Source},
 };
@@ -331,12 +330,9 @@ async fn accept(
         [source.proveedor_id.as_bytes(), &flags, corrects.as_bytes(), source.sha256.as_bytes()];
     let job = NewJob {
         id,
-        kind: KIND,
-        params: serde_json::Value::Null,
-        user: Some(caller.id().to_owned()),
         idempotency_key: key.0,
         request_hash: Some(request_hash(&parts)),
-        max_attempts: api.settings.max_attempts,
+        ..tasks::job_kind(api, options).job(caller.id())
     };
     let mut transaction = api.database.pool.begin().await?;
     if let Some(first) = imports::unfinished(&mut transaction, source, options).await? {

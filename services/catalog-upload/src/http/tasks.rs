@@ -8,8 +8,7 @@ use chassis::{
     Problem,
     auth::{Caller, Role},
 };
-use contracts::catalog::v1::{ProcessImport, UndoImport};
-use jobs::{Creation, NewJob};
+use jobs::{Creation, JobKind, NewJob};
 use sea_orm::sqlx::{PgConnection, PgTransaction};
 use uuid::Uuid;
 
@@ -18,7 +17,6 @@ use super::{
     imports::{Accepted, READ, WRITE},
 };
 use crate::{
-    SERVICE,
     jobs::{process_import, undo_import},
     status::Status,
     storage::{
@@ -101,9 +99,9 @@ pub(super) async fn begin(
     source: &Source,
     options: &Options,
 ) -> Result<Creation, Problem> {
-    let max_attempts = api.settings.max_attempts;
     let user = job.user.clone().unwrap_or_default();
-    let created = jobs::create(conn, NewJob { max_attempts, ..job }).await.map_err(|error| match error {
+    let created = job_kind(api, options).create(&mut *conn, job, chassis::http::request_id()).await;
+    let created = created.map_err(|error| match error {
         jobs::Error::KeyReused(_) => {
             Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
         }
@@ -111,17 +109,16 @@ pub(super) async fn begin(
     })?;
     if let Creation::Created(job) = &created {
         imports::create(conn, job.id, source, options, &user).await?;
-        let task_id = job.id.to_string();
-        let meta = outbox::Meta::about(job.id).correlated(chassis::http::request_id());
-        let published = match options.kind {
-            Kind::Undo => outbox::publish(conn, SERVICE, &UndoImport { task_id }, meta).await,
-            Kind::Import | Kind::DryRun => {
-                outbox::publish(conn, SERVICE, &ProcessImport { task_id }, meta).await
-            }
-        };
-        published.map_err(anyhow::Error::new)?;
     }
     Ok(created)
+}
+
+/// What does such a task.
+pub(super) fn job_kind(api: &Resources, options: &Options) -> JobKind {
+    match options.kind {
+        Kind::Undo => undo_import::kind(&api.settings),
+        Kind::Import | Kind::DryRun => process_import::kind(&api.settings),
+    }
 }
 
 fn accepted(message: &'static str, import: &Import) -> HttpResponse {
@@ -217,8 +214,7 @@ pub(super) async fn apply(
     }
     unpurged(&plan)?;
     let options = Options { kind: Kind::Import, applies: Some(id), ..plan.options.clone() };
-    let import =
-        follow_up(&mut transaction, &api, &caller, process_import::KIND, &plan.source, &options).await?;
+    let import = follow_up(&mut transaction, &api, &caller, &plan.source, &options).await?;
     transaction.commit().await?;
     Ok(accepted("La simulación se aplicará", &import))
 }
@@ -266,8 +262,7 @@ pub(super) async fn undo_import(
     }
     let options =
         Options { kind: Kind::Undo, undoes: Some(id), applies: None, corrects: None, ..import.options };
-    let import =
-        follow_up(&mut transaction, &api, &caller, undo_import::KIND, &import.source, &options).await?;
+    let import = follow_up(&mut transaction, &api, &caller, &import.source, &options).await?;
     transaction.commit().await?;
     Ok(accepted("La carga se revertirá", &import))
 }
@@ -277,11 +272,10 @@ async fn follow_up(
     conn: &mut PgConnection,
     api: &Resources,
     caller: &Caller,
-    kind: &'static str,
     source: &Source,
     options: &Options,
 ) -> Result<Import, Problem> {
-    let job = NewJob::plain(kind, caller.id(), api.settings.max_attempts);
+    let job = job_kind(api, options).job(caller.id());
     let id = job.id;
     begin(conn, api, job, source, options).await?;
     imports::get(conn, id).await?.ok_or_else(|| Problem::internal(anyhow::anyhow!("the task {id} is gone")))

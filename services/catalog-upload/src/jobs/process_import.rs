@@ -1,19 +1,20 @@
-//! `ProcessImport`: works one import off, from the file in S3 to the last row's outcome.
+//! Processes one import, from the file in S3 to the last row's outcome.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use chassis::s3::{self, DownloadError};
-use contracts::catalog::v1::{ImportCompleted, ImportFailed, ImportSummary, ProcessImport};
+use contracts::{
+    Message as _,
+    catalog::v1::{ImportCompleted, ImportFailed, ImportSummary, ProcessImport},
+    queues::CATALOG_IMPORTS,
+};
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
-use messaging::{Backoff, Context, Handler, JobError};
+use jobs::{Job, JobKind, JobRun, Outcome, Progress, State, Work};
+use messaging::JobError;
 use outbox::Meta;
-use sea_orm::sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sea_orm::sqlx::{PgConnection, Postgres, Transaction};
 use serde_json::Value;
 use tempfile::TempPath;
 use uuid::Uuid;
@@ -38,50 +39,18 @@ use crate::{
     },
 };
 
-/// The kind of an import's job row.
-pub const KIND: &str = "catalog.imports";
-
 /// How often a whole file is planned anew because the catalog changed under it, in one attempt.
 const PLANS: usize = 3;
 
-/// Works imports off.
-#[derive(Clone)]
+/// Imports and dry runs: each job is one of `imports`.
+pub fn kind(settings: &ImportSettings) -> JobKind {
+    let kind = super::kind("catalog.imports", &CATALOG_IMPORTS, settings);
+    JobKind { replaces: Some(ProcessImport::TYPE), ..kind }
+}
+
+/// Processes imports.
 pub struct ProcessImports {
-    pub runner: Runner,
     pub resources: Resources,
-}
-
-/// Runs the jobs of this process. A job that fails without progress comes back after 1 s, 5 s, 25 s, 2 min,
-/// and then every 5 min.
-pub fn runner(pool: PgPool, settings: &ImportSettings) -> Runner {
-    let steps = [1, 5, 25, 120, 300].map(Duration::from_secs).to_vec();
-    Runner::new(pool).lease(settings.lease).backoff(Backoff { steps })
-}
-
-/// Nudges imports that are due and that nobody works on.
-pub fn sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<ProcessImport, fn(&Job) -> ProcessImport> {
-    fn nudge(job: &Job) -> ProcessImport {
-        ProcessImport { task_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> ProcessImport).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<ProcessImport> for ProcessImports {
-    async fn handle(&self, message: ProcessImport, context: &Context) -> Result<(), JobError> {
-        let id = job_id(&message.task_id)?;
-        let done = self.runner.run(id, &context.shutdown, self).await;
-        self.resources.show(id).await;
-        done
-    }
-}
-
-/// The job that a message names.
-///
-/// # Errors
-/// No UUID: the message will never be understood.
-pub fn job_id(text: &str) -> Result<Uuid, JobError> {
-    Uuid::parse_str(text).with_context(|| format!("{text:?} is no UUID")).map_err(JobError::Fail)
 }
 
 #[async_trait]
@@ -143,6 +112,10 @@ impl Work for ProcessImports {
             outbox::publish(conn, SERVICE, &event, meta).await?;
         }
         Ok(())
+    }
+
+    async fn after(&self, job: Uuid) {
+        self.resources.show(job).await;
     }
 }
 

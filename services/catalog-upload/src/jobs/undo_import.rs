@@ -1,22 +1,23 @@
-//! `UndoImport`: takes back what one import did, from its last row to its first. What somebody changed
+//! Takes back what one import did, from its last row to its first. What somebody changed
 //! since stays as it is, and is told.
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use contracts::catalog::v1::{ImportUndone, UndoImport};
+use contracts::{
+    Message as _,
+    catalog::v1::{ImportUndone, UndoImport},
+    queues::CATALOG_IMPORTS,
+};
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, Position, Progress, Runner, State, Sweeper, Work};
-use messaging::{Context, Handler, JobError};
+use jobs::{Job, JobKind, JobRun, Outcome, Position, Progress, State, Work};
+use messaging::JobError;
 use outbox::Meta;
-use sea_orm::sqlx::{PgConnection, PgPool};
+use sea_orm::sqlx::PgConnection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{
-    process_import::job_id,
-    write_batch::{self, publish_changes},
-};
+use super::write_batch::{self, publish_changes};
 use crate::{
     Resources, SERVICE,
     config::ImportSettings,
@@ -34,13 +35,14 @@ use crate::{
     },
 };
 
-/// The kind of an undo's job row.
-pub const KIND: &str = "catalog.undos";
+/// Undos: each job is one of `imports`, too.
+pub fn kind(settings: &ImportSettings) -> JobKind {
+    let kind = super::kind("catalog.undos", &CATALOG_IMPORTS, settings);
+    JobKind { replaces: Some(UndoImport::TYPE), ..kind }
+}
 
 /// Takes imports back.
-#[derive(Clone)]
 pub struct UndoImports {
-    pub runner: Runner,
     pub resources: Resources,
 }
 
@@ -83,24 +85,6 @@ impl Checkpoint {
             created: self.removed,
             updated: self.restored,
         }
-    }
-}
-
-/// Nudges undos that are due and that nobody works on.
-pub fn sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<UndoImport, fn(&Job) -> UndoImport> {
-    fn nudge(job: &Job) -> UndoImport {
-        UndoImport { task_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> UndoImport).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<UndoImport> for UndoImports {
-    async fn handle(&self, message: UndoImport, context: &Context) -> Result<(), JobError> {
-        let id = job_id(&message.task_id)?;
-        let done = self.runner.run(id, &context.shutdown, self).await;
-        self.resources.show(id).await;
-        done
     }
 }
 
@@ -154,6 +138,10 @@ impl Work for UndoImports {
             outbox::publish(conn, SERVICE, &event, Meta::about(job.id)).await?;
         }
         Ok(())
+    }
+
+    async fn after(&self, job: Uuid) {
+        self.resources.show(job).await;
     }
 }
 

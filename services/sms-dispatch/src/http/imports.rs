@@ -9,13 +9,12 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    http::request_id,
     idempotency::{IdempotencyKey, request_hash},
     s3::{self, UploadError},
 };
-use contracts::sms::v1::{ImportContacts, RollBackImport};
 use futures::{StreamExt as _, TryStreamExt as _};
 use jobs::{Creation, NewJob};
-use outbox::Meta;
 use sea_orm::sqlx::PgTransaction;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -27,7 +26,7 @@ use super::{
     import_view::{ImportPage, ImportView},
 };
 use crate::{
-    Resources, SERVICE,
+    Resources,
     import::{csv::Mapping, quality::Report, source::Kind},
     jobs::{import_contacts, roll_back_import},
     storage::{
@@ -287,12 +286,8 @@ async fn accept(
     choices: &Choices,
     (key, hash): (IdempotencyKey, String),
 ) -> Result<(Uuid, PgTransaction<'static>), Problem> {
-    let job = NewJob {
-        id,
-        idempotency_key: key.0,
-        request_hash: Some(hash),
-        ..NewJob::plain(import_contacts::KIND, caller.id(), api.settings.max_attempts)
-    };
+    let job_kind = import_contacts::kind(&api.settings);
+    let job = NewJob { id, idempotency_key: key.0, request_hash: Some(hash), ..job_kind.job(caller.id()) };
     let import = NewImport {
         id,
         source: &file.name,
@@ -305,17 +300,13 @@ async fn accept(
         imported_by: caller.id(),
     };
     let mut transaction = api.database.pool.begin().await?;
-    match jobs::create(&mut transaction, job).await.map_err(of_job)? {
+    match job_kind.create(&mut transaction, job, request_id()).await.map_err(of_job)? {
         Creation::Existing(first) => Ok((first.id, transaction)),
         Creation::Created(_) => {
             imports::insert(&mut transaction, &import).await?;
             let details = json!({"source": import.source, "consent": import.consent, "options": options});
             audit::record(&mut transaction, caller.id(), "import_started", Some(&id.to_string()), &details)
                 .await?;
-            let command = ImportContacts { import_id: id.to_string() };
-            outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id))
-                .await
-                .map_err(anyhow::Error::new)?;
             Ok((id, transaction))
         }
     }
@@ -479,13 +470,8 @@ pub(super) async fn roll_back(
     if let Some(later) = later {
         return Err(Problem::conflict("later_import", later.to_string()));
     }
-    let job = roll_back_import::create(&mut transaction, import.id, caller.id(), api.settings.max_attempts);
-    let job = job.await.map_err(of_job)?;
-    if let Some(job) = job {
-        let command = RollBackImport { job_id: job.id.to_string() };
-        outbox::publish(&mut transaction, SERVICE, &command, Meta::about(job.id))
-            .await
-            .map_err(anyhow::Error::new)?;
+    let job = roll_back_import::create(&mut transaction, &api.settings, import.id, caller.id(), request_id());
+    if job.await.map_err(of_job)?.is_some() {
         let subject = import.id.to_string();
         audit::record(&mut transaction, caller.id(), "import_rollback_asked", Some(&subject), &Value::Null)
             .await?;

@@ -7,13 +7,11 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    http::in_range,
+    http::{in_range, request_id},
     idempotency::{IdempotencyKey, request_hash},
 };
 use chrono::{DateTime, Days, Utc};
-use contracts::sms::v1::ValidateContacts;
 use jobs::{Creation, Job, NewJob, State};
-use outbox::Meta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -21,9 +19,9 @@ use uuid::Uuid;
 
 use super::{READ, WRITE, imports::of_job};
 use crate::{
-    Resources, SERVICE,
+    Resources,
     domain::segment::Segment,
-    jobs::validate_contacts::{self, KIND},
+    jobs::validate_contacts,
     storage::{
         audit,
         validations::{self, Validation},
@@ -205,24 +203,17 @@ pub(super) async fn start(
     let now = Utc::now();
     let fresh_since = now.checked_sub_days(Days::new(u64::from(days))).unwrap_or(now);
     let id = Uuid::now_v7();
-    let job = NewJob {
-        id,
-        idempotency_key: key.0,
-        request_hash: Some(hash),
-        ..NewJob::plain(KIND, caller.id(), api.lookups.max_attempts)
-    };
+    let kind = validate_contacts::kind(&api.lookups);
+    let job = NewJob { id, idempotency_key: key.0, request_hash: Some(hash), ..kind.job(caller.id()) };
     let mut transaction = api.database.pool.begin().await?;
-    if let Creation::Existing(first) = jobs::create(&mut transaction, job).await.map_err(of_job)? {
+    let created = kind.create(&mut transaction, job, request_id()).await.map_err(of_job)?;
+    if let Creation::Existing(first) = created {
         return Ok(ValidationAccepted::respond(first.id));
     }
     validations::insert(&mut transaction, id, &filter, budget, fresh_since, caller.id()).await?;
     let details = json!({ "filter": filter, "budget": budget, "again_after_days": days });
     audit::record(&mut transaction, caller.id(), "validation_started", Some(&id.to_string()), &details)
         .await?;
-    let command = ValidateContacts { validation_id: id.to_string() };
-    outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id))
-        .await
-        .map_err(anyhow::Error::new)?;
     transaction.commit().await?;
     Ok(ValidationAccepted::respond(id))
 }
@@ -327,9 +318,8 @@ pub(super) async fn retry(
     let job = jobs::reopen(&mut transaction, validation.id).await.map_err(of_job)?;
     let refused = || Problem::conflict("not_retryable", "La validación no falló ni fue cancelada");
     let job = job.ok_or_else(refused)?;
-    let command = ValidateContacts { validation_id: validation.id.to_string() };
-    let meta = Meta::about(validation.id);
-    outbox::publish(&mut transaction, SERVICE, &command, meta).await.map_err(anyhow::Error::new)?;
+    let kind = validate_contacts::kind(&api.lookups);
+    kind.nudge(&mut transaction, &[validation.id], request_id()).await.map_err(of_job)?;
     audit::record(&mut transaction, caller.id(), "validation_retried", Some(&id), &Value::Null).await?;
     transaction.commit().await?;
     Ok(HttpResponse::Accepted().json(ValidationView::of(validation, &job)))

@@ -4,6 +4,7 @@ pub mod clean;
 pub mod csv;
 pub mod dry_run;
 pub mod encode;
+pub mod files;
 pub mod index;
 pub mod load;
 pub mod merge;

@@ -22,10 +22,11 @@ use crate::{
     config::ImportSettings,
     import::{
         csv::Mapping,
+        files::InPlace,
         source::{Kind, Source, fingerprint, name},
         watch::Show,
     },
-    jobs::import_contacts::{ImportContacts, InPlace, LOCAL_KIND},
+    jobs::import_contacts::{ImportContacts, LOCAL_KIND},
     storage::{
         audit,
         imports::{self, Import, NewImport, Options},

@@ -1,8 +1,9 @@
-//! A file of S3 as a file of this machine: SQLite needs to jump about in it.
+//! Where an import's file can be read on this machine: where it lies, or in a copy of what S3 has, for SQLite needs to jump
+//! about in it.
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use chassis::s3::{self, DownloadError};
@@ -10,11 +11,39 @@ use jobs::Lease;
 use messaging::JobError;
 use uuid::Uuid;
 
-use super::import_contacts::{Fetched, Files};
 use crate::storage::imports::Import;
 
 /// What stays free on the disk.
 const RESERVE_BYTES: u64 = 256 << 20;
+
+/// Where an import's file can be read, on this machine.
+#[async_trait]
+pub trait Files: Send + Sync {
+    /// A path that lasts as long as what is returned, for who holds the import by `lease`.
+    async fn fetch(&self, import: &Import, lease: &Lease) -> Result<Fetched, JobError>;
+}
+
+/// A file on this machine.
+pub struct Fetched {
+    pub path: PathBuf,
+    /// Removed when this is dropped.
+    pub _copy: Option<tempfile::TempPath>,
+}
+
+/// The file stays where it is.
+pub struct InPlace;
+
+#[async_trait]
+impl Files for InPlace {
+    async fn fetch(&self, import: &Import, _lease: &Lease) -> Result<Fetched, JobError> {
+        let found = || -> anyhow::Result<PathBuf> {
+            let path = PathBuf::from(import.path.as_deref().context("the import has no path")?);
+            ensure!(path.is_file(), "{} is no file on this machine", path.display());
+            Ok(path)
+        };
+        Ok(Fetched { path: found().map_err(JobError::Fail)?, _copy: None })
+    }
+}
 
 /// Copies files of a bucket into a directory.
 #[derive(Clone, Debug)]
@@ -76,7 +105,7 @@ impl Spool {
         let disk = rustix::fs::statvfs(&self.dir).context("asking how much room there is")?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let needed = size.saturating_add(RESERVE_BYTES);
-        anyhow::ensure!(
+        ensure!(
             free >= needed,
             "{} has {} MB free, the file needs {} MB",
             self.dir.display(),

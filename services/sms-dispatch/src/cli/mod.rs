@@ -1,4 +1,4 @@
-//! What the command line does by itself, without a queue.
+//! Subcommands that work on contacts themselves, without a queue.
 
 pub mod backup;
 mod drive;

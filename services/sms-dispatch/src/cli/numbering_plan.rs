@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::drive::bar;
 use crate::{
     domain::numbering_plan::NumberingPlan,
-    jobs::turn::{self, Turn},
     storage::{audit, batches, indexes, numbering_plan as storage, views},
+    turn::{self, Turn},
 };
 
 /// Ranges, and what lies between them, whose contacts one transaction brings up to date.

@@ -18,8 +18,8 @@ use super::backup::{beside, checksum};
 use crate::{
     config::ImportSettings,
     import::index,
-    jobs::turn::{self, Turn},
     storage::{audit, batches, indexes, lookups, suppressions, views},
+    turn::{self, Turn},
 };
 
 /// What a restore replaces, in an order that foreign keys allow.
