@@ -1,5 +1,7 @@
 //! PostgreSQL: one pool a process, for SeaORM and for SQL.
 
+mod orm;
+
 use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
@@ -14,6 +16,8 @@ use sea_orm_migration::MigratorTrait;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
+
+pub use orm::{Orm, sql};
 
 /// A service's own schema. Cloning shares the pool.
 #[derive(Clone, Debug)]
