@@ -1,5 +1,6 @@
 //! Asking for a report: by a client, or by a schedule.
 
+use chassis::db::Orm;
 use chrono::NaiveDate;
 use contracts::report::v1::StartRun;
 use jobs::NewJob;
@@ -55,7 +56,7 @@ pub async fn ask(conn: &mut PgConnection, resources: &Resources, wish: Wish) -> 
     let job = NewJob::plain(start_run::KIND, &user, resources.settings.max_attempts);
     let id = job.id;
     // The campaigns first: without one there is nothing to begin.
-    if crate::storage::campaigns::of_day(&mut *conn, fecha).await?.is_empty() {
+    if crate::storage::campaigns::of_day(&Orm::on(conn), fecha).await?.is_empty() {
         return Ok(Asked::NoCampaigns);
     }
     jobs::create(conn, job).await?;

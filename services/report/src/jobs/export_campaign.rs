@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use chassis::s3::{self, UploadError};
+use chassis::{
+    db::Orm,
+    s3::{self, UploadError},
+};
 use contracts::report::v1::ExportCampaign;
 use failpoints::Point;
 use futures::stream;
@@ -63,9 +66,9 @@ impl Handler<ExportCampaign> for ExportCampaigns {
     async fn handle(&self, message: ExportCampaign, context: &Context) -> Result<(), JobError> {
         let id = job_id(&message.job_id)?;
         self.runner.run(id, &context.shutdown, self).await?;
-        let pool = &self.resources.database.pool;
-        if let Ok(Some(file)) = files::of_job(pool, id).await {
-            self.resources.live.tell(pool, file.run_id).await;
+        let orm = &self.resources.database.orm;
+        if let Ok(Some(file)) = files::of_job(orm, id).await {
+            self.resources.live.tell(orm, file.run_id).await;
         }
         Ok(())
     }
@@ -74,12 +77,12 @@ impl Handler<ExportCampaign> for ExportCampaigns {
 #[async_trait]
 impl Work for ExportCampaigns {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let pool = &self.resources.database.pool;
-        let file = files::of_job(pool, run.job.id)
+        let orm = &self.resources.database.orm;
+        let file = files::of_job(orm, run.job.id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the job has no file")))?;
-        let report = runs::get(pool, file.run_id)
+        let report = runs::get(orm, file.run_id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the file has no run")))?;
@@ -101,7 +104,7 @@ impl Work for ExportCampaigns {
     }
 
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
-        let file = files::of_job(&mut *conn, job.id).await?.context("the job has a file")?;
+        let file = files::of_job(&Orm::on(conn), job.id).await?.context("the job has a file")?;
         let made = match job.state {
             State::Completed => Some(made(job.result.as_ref().context("a completed file has a result")?)?),
             _ => None,

@@ -42,7 +42,7 @@ impl Handler<StartRun> for StartRuns {
     async fn handle(&self, message: StartRun, context: &Context) -> Result<(), JobError> {
         let id = job_id(&message.run_id)?;
         self.runner.run(id, &context.shutdown, self).await?;
-        self.resources.live.tell(&self.resources.database.pool, id).await;
+        self.resources.live.tell(&self.resources.database.orm, id).await;
         Ok(())
     }
 }
