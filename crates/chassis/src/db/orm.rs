@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, ExecResult, FromQueryResult,
+    IdenStatic as _, Iterable as _, QueryResult, RuntimeErr, SqlxPostgresConnector, Statement, Value,
     sea_query::Values,
-    sqlx::{self, AssertSqlSafe, PgConnection, Postgres, query::Query},
+    sqlx::{self, AssertSqlSafe, PgConnection, PgPool, Postgres, postgres::PgRow, query::Query},
 };
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::Mutex;
@@ -65,6 +66,26 @@ fn not_executed(error: sqlx::Error) -> DbErr {
 
 fn not_queried(error: sqlx::Error) -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(error)))
+}
+
+/// Entities on any connection of the pool, outside a transaction.
+pub fn orm(pool: &PgPool) -> DatabaseConnection {
+    SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone())
+}
+
+/// A row of a query that sqlx made, as the struct that is derived for it.
+///
+/// # Errors
+/// A column that is missing, or of another type.
+pub fn decode<T: FromQueryResult>(row: PgRow) -> sqlx::Result<T> {
+    T::from_query_result(&row.into(), "").map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// The columns of an entity, for SQL written by hand that reads its rows from `table`. Never `*`: a connection that has
+/// prepared it gets an error once a migration adds a column.
+pub fn columns<E: EntityTrait>(table: &str) -> String {
+    let names: Vec<_> = E::Column::iter().map(|column| format!("{table}.{}", column.as_str())).collect();
+    names.join(", ")
 }
 
 /// SQL written by hand, for `find_by_statement` and the raw calls of [`ConnectionTrait`]: `$1` is the first of `values`.

@@ -97,6 +97,23 @@ async fn a_statement_of_an_entity_is_prepared_once_per_connection() -> anyhow::R
 }
 
 #[tokio::test]
+async fn a_column_that_is_added_breaks_no_statement_that_was_prepared_before() -> anyhow::Result<()> {
+    let (_namespace, database) = database("chassis_orm_columns").await?;
+    let mut conn = database.pool.acquire().await?;
+    things::Entity::insert(thing(1)).exec_without_returning(&Orm::on(&mut conn)).await?;
+    let by_hand = format!("SELECT {} FROM things t", db::columns::<things::Entity>("t"));
+    for added in [false, true] {
+        if added {
+            sqlx::raw_sql("ALTER TABLE things ADD COLUMN more text").execute(&mut *conn).await?;
+        }
+        let found = things::Entity::find().all(&Orm::on(&mut conn)).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(by_hand.clone())).fetch_one(&mut *conn).await?;
+        assert_eq!(found, [db::decode::<things::Model>(row)?], "added: {added}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_the_database_refuses_keeps_its_reason() -> anyhow::Result<()> {
     let (_namespace, database) = database("chassis_orm_refused").await?;
     let mut conn = database.pool.acquire().await?;

@@ -1,7 +1,7 @@
 //! `runs`: what somebody asked for, one day's files. SQL by hand where one is planned from the day's campaigns or
 //! compared with them, and for the advisory lock.
 
-use chassis::db::{Orm, sql};
+use chassis::db::{Orm, columns, sql};
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{
     ActiveValue::Set,
@@ -98,9 +98,10 @@ pub async fn current(
         }
     };
     let query = format!(
-        "select * from (select * from runs where fecha = $1 and params = $2 and state = 'completed'
+        "select {columns} from (select * from runs where fecha = $1 and params = $2 and state = 'completed'
              order by created_at desc limit 1) r
-         where r.purged_at is null and {unchanged}"
+         where r.purged_at is null and {unchanged}",
+        columns = columns::<Entity>("r")
     );
     Run::find_by_statement(sql(query, [fecha.into(), params.clone().into()])).one(&Orm::on(conn)).await
 }
@@ -124,7 +125,8 @@ pub async fn create(
              select $1, $2, $3, count(*), $4 from campaigns having count(*) > 0 returning *),
          planned as (
              insert into run_files (run_id, campaign_id) select run.id, campaigns.id from run, campaigns)
-         select * from run"
+         select {columns} from run",
+        columns = columns::<Entity>("run")
     );
     let values = [id.into(), fecha.into(), params.clone().into(), user.into()];
     Run::find_by_statement(sql(statement, values)).one(&Orm::on(conn)).await
