@@ -20,9 +20,9 @@ use uuid::Uuid;
 use super::drive::{bar, drive};
 use crate::{
     config::ImportSettings,
+    domain::source::{Kind, Mapping},
     import::{
-        csv::Mapping,
-        source::{Kind, Source, fingerprint, name},
+        source::{Source, fingerprint, name},
         watch::Show,
     },
     jobs::import_contacts::{ImportContacts, InPlace, LOCAL_KIND},

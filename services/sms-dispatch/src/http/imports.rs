@@ -28,7 +28,8 @@ use super::{
 };
 use crate::{
     Resources, SERVICE,
-    import::{csv::Mapping, quality::Report, source::Kind},
+    domain::source::{Kind, Mapping},
+    import::quality::Report,
     jobs::{import_contacts, roll_back_import},
     storage::{
         audit,
