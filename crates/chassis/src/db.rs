@@ -1,10 +1,12 @@
 //! PostgreSQL: one pool a process, for SeaORM and for SQL.
 
+mod orm;
+
 use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sea_orm::{
-    DatabaseConnection, DbErr, RuntimeErr, SqlxPostgresConnector,
+    DatabaseConnection, DbErr, RuntimeErr,
     sqlx::{
         self, ConnectOptions as _, Connection as _, PgPool,
         postgres::{PgConnectOptions, PgPoolOptions},
@@ -14,6 +16,8 @@ use sea_orm_migration::MigratorTrait;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
+
+pub use orm::{Orm, columns, decode, orm, sql};
 
 /// A service's own schema. Cloning shares the pool.
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ pub async fn connect(
         .max_lifetime(Duration::from_secs(1800))
         .test_before_acquire(true)
         .connect_lazy_with(options);
-    let orm = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+    let orm = orm::orm(&pool);
     Ok(Database { orm, pool })
 }
 

@@ -1,5 +1,6 @@
 //! Asking for a report: by a client, or by a schedule.
 
+use chassis::db::Orm;
 use chrono::NaiveDate;
 use sea_orm::sqlx::PgConnection;
 
@@ -53,7 +54,7 @@ pub async fn ask(conn: &mut PgConnection, resources: &Resources, wish: Wish) -> 
     let job = kind.job(&user);
     let id = job.id;
     // The campaigns first: without one there is nothing to begin.
-    if crate::storage::campaigns::of_day(&mut *conn, fecha).await?.is_empty() {
+    if crate::storage::campaigns::of_day(&Orm::on(conn), fecha).await?.is_empty() {
         return Ok(Asked::NoCampaigns);
     }
     kind.create(&mut *conn, job, correlation_id).await?;

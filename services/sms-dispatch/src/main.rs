@@ -9,7 +9,7 @@ use sms_dispatch::{
     cli,
     config::{self, Config, Role},
     doctor,
-    import::csv::Mapping,
+    domain::source::Mapping,
     run_api, run_worker,
     storage::migrations::Migrator,
 };

@@ -110,7 +110,7 @@ pub(crate) async fn list(
     query: web::Query<ListQuery>,
 ) -> Result<web::Json<ApiKeyPage>, Problem> {
     let person = identity.person(&request).await?;
-    let whose = if person.user.role == Role::Admin.name() { query.user_id } else { Some(person.user.id) };
+    let whose = if person.user.role == Role::Admin { query.user_id } else { Some(person.user.id) };
     if query.user_id.is_some() && query.user_id != whose {
         return Err(Error::Forbidden.into());
     }
@@ -198,7 +198,7 @@ pub(crate) async fn create(
         prefix,
         digest: Digest(secret.digest),
         scopes,
-        role: standing.role.name().to_owned(),
+        role: standing.role,
         proveedor_id: standing.proveedor_id,
         created_at: now,
         expires_at: Some(expires_at),
@@ -242,7 +242,7 @@ pub(crate) async fn revoke(
     let key = api_keys::get_for_update(&transaction, *id)
         .await?
         // Somebody else's key does not exist for whoever is no administrator.
-        .filter(|key| key.user_id == person.user.id || person.user.role == Role::Admin.name())
+        .filter(|key| key.user_id == person.user.id || person.user.role == Role::Admin)
         .ok_or_else(|| Problem::not_found("Clave de API no encontrada"))?;
     if key.revoked_at.is_none() {
         api_keys::revoke(&transaction, key.id, now).await?;

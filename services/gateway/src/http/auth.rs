@@ -29,7 +29,8 @@ use crate::{
     storage::{
         PasswordHash,
         audit::{self, Action},
-        families, users,
+        families::{self, EndReason},
+        users,
     },
 };
 
@@ -404,7 +405,7 @@ pub(crate) async fn change_password(
         ..Default::default()
     };
     users::Entity::update(change).exec(&transaction).await?;
-    families::revoke_all(&transaction, current.id, identity.ending("password", now)).await?;
+    families::revoke_all(&transaction, current.id, identity.ending(EndReason::Password, now)).await?;
     let target = Some(current.id.to_string());
     audit::record(&transaction, now, Action::PasswordChanged, &person.actor(), target, json!({})).await?;
     transaction.commit().await?;

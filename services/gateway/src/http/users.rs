@@ -22,7 +22,7 @@ use crate::{
     storage::{
         PasswordHash,
         audit::{self, Action},
-        families,
+        families::{self, EndReason},
         users::{self, Filter},
     },
 };
@@ -116,7 +116,7 @@ pub(crate) async fn list(
     let ListQuery { q, role, disabled, after, limit } = query.into_inner();
     let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
     let text = q.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let filter = Filter { text, role: role.map(Role::name), disabled, after };
+    let filter = Filter { text, role, disabled, after };
     // One more than asked for tells whether there is a next page.
     let mut rows = users::list(identity.orm(), filter, limit + 1).await?;
     let more = rows.len() as u64 > limit;
@@ -175,7 +175,7 @@ pub(crate) async fn create(
         email,
         name,
         password_hash: PasswordHash(hash),
-        role: standing.role.name().to_owned(),
+        role: standing.role,
         proveedor_id: standing.proveedor_id,
         disabled_at: None,
         last_login_at: None,
@@ -231,10 +231,10 @@ pub(crate) async fn delete(
     let transaction = identity.orm().begin().await?;
     let alone = !users::another_admin(&transaction, id).await?;
     let user = users::get_for_update(&transaction, id).await?.ok_or(Error::NotFound("Usuario"))?;
-    if alone && user.role == Role::Admin.name() && user.disabled_at.is_none() {
+    if alone && user.role == Role::Admin && user.disabled_at.is_none() {
         return Err(Error::LastAdmin.into());
     }
-    families::revoke_all(&transaction, id, identity.ending("deleted", now)).await?;
+    families::revoke_all(&transaction, id, identity.ending(EndReason::Deleted, now)).await?;
     users::Entity::delete_by_id(id).exec(&transaction).await?;
     let details = json!({ "username": user.username, "role": user.role });
     record(&transaction, &person, now, Action::UserDeleted, id, details).await?;

@@ -5,31 +5,27 @@ use std::str::FromStr as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
+use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What becomes of times that passed while nobody could start a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumIter, DeriveActiveEnum,
+)]
 #[serde(rename_all = "lowercase")]
+#[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Missed {
     /// Nothing: the next time is the next one.
+    #[sea_orm(string_value = "saltar")]
     Saltar,
     /// The last of them is made up for.
     #[default]
+    #[sea_orm(string_value = "ultima")]
     Ultima,
     /// Each day that was missed is made up for.
+    #[sea_orm(string_value = "todas")]
     Todas,
-}
-
-impl Missed {
-    /// The name in the table and in APIs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Saltar => "saltar",
-            Self::Ultima => "ultima",
-            Self::Todas => "todas",
-        }
-    }
 }
 
 /// Why a schedule is none. The text is for the person.

@@ -12,7 +12,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Resources, in_range, legacy::day, may_read};
 use crate::{
     domain::date,
-    storage::campaigns::{self, Campaign},
+    storage::{
+        campaigns::{self, Campaign},
+        days as campaign_days,
+    },
 };
 
 pub fn configure(config: &mut ServiceConfig) {
@@ -76,7 +79,7 @@ pub(super) async fn list(
     let fecha = query.fecha.as_deref().map(day).transpose()?;
     let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000_000)?;
     let page_size = in_range("page_size", query.page_size.unwrap_or(20), 1, 100)?;
-    let (items, total) = campaigns::page(&api.database.pool, fecha, page, page_size).await?;
+    let (items, total) = campaigns::page(&api.database.orm, fecha, page, page_size).await?;
     let items = items.into_iter().map(Item::from).collect();
     let total_pages = (total + page_size - 1) / page_size;
     Ok(HttpResponse::Ok().json(CampaignPage { items, total, page, page_size, total_pages }))
@@ -98,7 +101,7 @@ pub(super) struct Days {
 )]
 pub(super) async fn days(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    let days = campaigns::days(&api.database.pool).await?;
+    let days = campaign_days::list(&api.database.orm).await?;
     let fechas: Vec<_> = days.into_iter().map(date::show).collect();
     Ok(HttpResponse::Ok().json(Days { total: fechas.len(), fechas }))
 }

@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse,
     web::{self, Data, Path, ServiceConfig},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, db::Orm};
 use sea_orm::sqlx::PgTransaction;
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ async fn held(
     let mut transaction = api.database.pool.begin().await?;
     let none = || Problem::not_found(format!("Reporte {id} no encontrado"));
     let run = runs::lock(&mut transaction, id).await?.ok_or_else(none)?;
-    let files = files::of_run(&mut *transaction, id).await?;
+    let files = files::of_run(&Orm::on(&mut transaction), id).await?;
     Ok((transaction, run, files))
 }
 

@@ -23,7 +23,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::{Resources, may_read, reports::named};
 use crate::{
-    domain::params::Compression,
+    domain::{params::Compression, state::State},
     storage::{
         files::{self, File},
         runs::Run,
@@ -87,7 +87,7 @@ pub(super) async fn one(
     let run = named(&api, &id).await?;
     let none = || Problem::not_found(format!("El reporte {id} no tiene la campaña {campaign}"));
     let number: i64 = campaign.parse().map_err(|_| none())?;
-    let file = files::get(&api.database.pool, run.id, number).await?.ok_or_else(none)?;
+    let file = files::get(&api.database.orm, run.id, number).await?.ok_or_else(none)?;
     kept(&run)?;
     let (Some(key), Some(name)) = (&file.object_key, file.name()) else {
         return Err(Problem::conflict("not_ready", "El archivo todavía no está listo"));
@@ -147,10 +147,10 @@ pub(super) async fn all(
     may_read(&caller)?;
     let run = named(&api, &id).await?;
     kept(&run)?;
-    if run.state != "completed" {
+    if run.state != State::Completed {
         return Err(Problem::conflict("not_ready", "El reporte todavía no está completo"));
     }
-    let files = files::of_run(&api.database.pool, run.id).await?;
+    let files = files::of_run(&api.database.orm, run.id).await?;
     // What is compressed already does not get smaller.
     let method = match run.params.compression {
         Compression::None => CompressionMethod::Deflated,

@@ -51,7 +51,7 @@ impl From<File> for FileItem {
         let url = || format!("/api/v1/reports/{}/files/{}/download", file.run_id, file.campaign_id);
         Self {
             id_campana: file.campaign_id,
-            estado: state::shown(&file.state),
+            estado: state::shown(file.state),
             archivo: file.name().map(str::to_owned),
             filas: file.rows,
             bytes: file.bytes,
@@ -87,7 +87,7 @@ pub(super) async fn list(
     let size = in_range("size", query.size.unwrap_or(100), 1, 1_000)?;
     let run = named(&api, &id).await?;
     let after = query.despues_de.unwrap_or(-1);
-    let mut page = files::page(&api.database.pool, run.id, after, size + 1).await?;
+    let mut page = files::page(&api.database.orm, run.id, after, size + 1).await?;
     let more = page.len() as i64 > size;
     page.truncate(size as usize);
     let siguiente = page.last().filter(|_| more).map(|last| last.campaign_id);
@@ -131,7 +131,7 @@ pub(super) async fn manifest(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let run = named(&api, &id).await?;
-    let lines = files::of_run(&api.database.pool, run.id).await?.into_iter().filter_map(|file| {
+    let lines = files::of_run(&api.database.orm, run.id).await?.into_iter().filter_map(|file| {
         Some(ManifestLine {
             id_campana: file.campaign_id,
             archivo: file.name()?.to_owned(),
@@ -145,7 +145,7 @@ pub(super) async fn manifest(
     Ok(HttpResponse::Ok().json(Manifest {
         id: run.id,
         fecha: run.fecha,
-        estado: state::shown(&run.state),
+        estado: state::shown(run.state),
         bucket: api.bucket.clone(),
         filas: archivos.iter().map(|line| line.filas).sum(),
         bytes: archivos.iter().map(|line| line.bytes).sum(),

@@ -13,7 +13,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Resources, may_read, may_write, reports::begin};
 use crate::{
-    domain::{date, params::Params, state},
+    domain::{
+        date,
+        params::Params,
+        state::{self, State},
+    },
     storage::{campaigns, files},
 };
 
@@ -75,14 +79,14 @@ pub(super) async fn generate(
     may_write(&caller)?;
     let fecha = day(&query.fecha)?;
     let (run, _) = begin(&api, &caller, fecha, Params::default(), false).await?;
-    let pool = &api.database.pool;
-    let states: HashMap<i64, String> =
-        files::of_run(pool, run.id).await?.into_iter().map(|file| (file.campaign_id, file.state)).collect();
-    let campanias: Vec<_> = campaigns::of_day(pool, fecha)
+    let orm = &api.database.orm;
+    let states: HashMap<i64, State> =
+        files::of_run(orm, run.id).await?.into_iter().map(|file| (file.campaign_id, file.state)).collect();
+    let campanias: Vec<_> = campaigns::of_day(orm, fecha)
         .await?
         .into_iter()
         .filter_map(|campaign| {
-            let estado = state::shown(states.get(&campaign.id)?);
+            let estado = state::shown(*states.get(&campaign.id)?);
             Some(Begun { id: campaign.id, nombre: campaign.nombre, estado })
         })
         .collect();
@@ -119,11 +123,11 @@ pub(super) async fn status(
     let none = || Problem::not_found(format!("No se encontró reporte para la campaña {id_campana}"));
     // 0 is a summary's, which is no campaign.
     let id: i64 = id_campana.parse().ok().filter(|id| *id > 0).ok_or_else(none)?;
-    let (file, fecha) = files::latest(&api.database.pool, id).await?.ok_or_else(none)?;
+    let file = files::latest(&api.database.orm, id).await?.ok_or_else(none)?;
     let status = FileStatus {
         id_campana: id,
-        estado: state::shown(&file.state),
-        fecha,
+        estado: state::shown(file.state),
+        fecha: file.fecha,
         ruta_archivo: file.object_key.map(|key| format!("s3://{}/{key}", api.bucket)),
     };
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(status))

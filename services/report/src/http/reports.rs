@@ -125,7 +125,7 @@ impl Report {
             status_url: format!("/api/v1/reports/{}", run.id),
             id: run.id,
             fecha: run.fecha,
-            estado: state::shown(&run.state),
+            estado: state::shown(run.state),
             cancelado: run.cancel_requested_at.is_some(),
             parametros: run.params,
             archivos: FileCounts { total: run.files, completados: run.done, fallidos: run.failed },
@@ -171,7 +171,7 @@ pub(super) async fn begin(
 pub(super) async fn named(api: &Resources, id: &str) -> Result<Run, Problem> {
     let none = || Problem::not_found(format!("Reporte {id} no encontrado"));
     let uuid = Uuid::parse_str(id).map_err(|_| none())?;
-    runs::get(&api.database.pool, uuid).await?.ok_or_else(none)
+    runs::get(&api.database.orm, uuid).await?.ok_or_else(none)
 }
 
 /// Has a report made. Asked again with the same parameters, it gives the run that is under way, or the finished one
@@ -230,7 +230,7 @@ pub(super) async fn list(
     let fecha = query.fecha.as_deref().map(day).transpose()?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 100)?;
     let before = query.despues_de.as_deref().map(parse_cursor).transpose()?;
-    let mut page = runs::list(&api.database.pool, fecha, before, size + 1).await?;
+    let mut page = runs::list(&api.database.orm, fecha, before, size.unsigned_abs() + 1).await?;
     let more = page.len() as i64 > size;
     page.truncate(size as usize);
     let siguiente = page

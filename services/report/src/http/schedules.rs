@@ -97,9 +97,10 @@ fn refused(error: BadSchedule) -> Problem {
 async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Result<Schedule, Problem> {
     let zone = new.zona_horaria.unwrap_or_else(|| api.settings.zone.name().to_owned());
     let timetable = Timetable::parse(&new.cron, &zone).map_err(refused)?;
+    let now = Utc::now();
     let schedule = Schedule {
         id,
-        next_at: timetable.next(Utc::now()).map_err(refused)?,
+        next_at: timetable.next(now).map_err(refused)?,
         cron: new.cron,
         zone,
         missed: new.si_se_pierde,
@@ -109,9 +110,10 @@ async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Re
         last_run: None,
         last_error: None,
         created_by: caller.id().to_owned(),
+        created_at: now,
         version: 1,
     };
-    Ok(schedules::put(&api.database.pool, &schedule).await?)
+    Ok(schedules::put(&api.database.orm, schedule).await?)
 }
 
 fn not_found(id: &str) -> Problem {
@@ -120,7 +122,7 @@ fn not_found(id: &str) -> Problem {
 
 async fn named(api: &Resources, id: &str) -> Result<Schedule, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| not_found(id))?;
-    schedules::get(&api.database.pool, uuid).await?.ok_or_else(|| not_found(id))
+    schedules::get(&api.database.orm, uuid).await?.ok_or_else(|| not_found(id))
 }
 
 /// A new schedule.
@@ -148,7 +150,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    let items = schedules::list(&api.database.pool).await?.into_iter().map(ScheduleView::from).collect();
+    let items = schedules::list(&api.database.orm).await?.into_iter().map(ScheduleView::from).collect();
     Ok(HttpResponse::Ok().json(Schedules { items }))
 }
 
@@ -201,7 +203,7 @@ pub(super) async fn delete(
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let uuid = Uuid::parse_str(&id).map_err(|_| not_found(&id))?;
-    if schedules::delete(&api.database.pool, uuid).await? {
+    if schedules::delete(&api.database.orm, uuid).await? {
         Ok(HttpResponse::NoContent().finish())
     } else {
         Err(not_found(&id))

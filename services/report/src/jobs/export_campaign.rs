@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use chassis::s3::{self, UploadError};
+use chassis::{
+    db::Orm,
+    s3::{self, UploadError},
+};
 use contracts::{Message as _, queues::REPORT_CAMPAIGNS, report::v1::ExportCampaign};
 use failpoints::Point;
 use futures::stream;
@@ -47,12 +50,12 @@ pub struct ExportCampaigns {
 #[async_trait]
 impl Work for ExportCampaigns {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let pool = &self.resources.database.pool;
-        let file = files::of_job(pool, run.job.id)
+        let orm = &self.resources.database.orm;
+        let file = files::of_job(orm, run.job.id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the job has no file")))?;
-        let report = runs::get(pool, file.run_id)
+        let report = runs::get(orm, file.run_id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the file has no run")))?;
@@ -74,7 +77,7 @@ impl Work for ExportCampaigns {
     }
 
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
-        let file = files::of_job(&mut *conn, job.id).await?.context("the job has a file")?;
+        let file = files::of_job(&Orm::on(conn), job.id).await?.context("the job has a file")?;
         let made = match job.state {
             State::Completed => Some(made(job.result.as_ref().context("a completed file has a result")?)?),
             _ => None,

@@ -20,10 +20,10 @@ use uuid::Uuid;
 use super::drive::{bar, drive};
 use crate::{
     config::ImportSettings,
+    domain::source::{Kind, Mapping},
     import::{
-        csv::Mapping,
         files::InPlace,
-        source::{Kind, Source, fingerprint, name},
+        source::{Source, fingerprint, name},
         watch::Show,
     },
     jobs::import_contacts::{ImportContacts, LOCAL_KIND},

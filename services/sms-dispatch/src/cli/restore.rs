@@ -17,8 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::backup::{beside, checksum};
 use crate::{
     config::ImportSettings,
-    import::index,
-    storage::{audit, batches, indexes, lookups, suppressions, views},
+    storage::{audit, batches, index_builds, indexes, lookups, suppressions, views},
     turn::{self, Turn},
 };
 
@@ -77,7 +76,7 @@ pub async fn run(
     batches::relax(&mut transaction).await?;
     // Whoever suppresses somebody meanwhile waits, and then finds the contacts that are restored.
     suppressions::turn(&mut transaction).await?;
-    index::drop_all(&mut transaction, indexes::ALL).await?;
+    index_builds::drop_all(&mut transaction, indexes::ALL).await?;
     let all = AssertSqlSafe(format!("truncate {}", TABLES.join(", ")));
     sqlx::query(all).execute(&mut *transaction).await?;
     let mut contacts = 0;
@@ -115,8 +114,8 @@ pub async fn run(
     audit::record(&mut transaction, actor, "contacts_restored", None, &details).await?;
     transaction.commit().await?;
 
-    index::build(&pool, indexes::ALL, settings.index_builders).await?;
-    index::vacuum(&pool).await?;
+    index_builds::build(&pool, indexes::ALL, settings.index_builders).await?;
+    index_builds::vacuum(&pool).await?;
     lookups::apply(&pool, None).await?;
     views::refresh(&pool).await?;
     Ok(Restored { contacts, suppressions: added })

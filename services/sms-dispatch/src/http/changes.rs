@@ -93,7 +93,7 @@ impl Change {
             municipality: new("municipality", self.municipality, &values.municipality)?,
             state_code: new("state_code", state_code, &values.state_code)?,
             city: new("city", self.city, &values.city)?,
-            status: self.status.map_or_else(|| values.status.clone(), |status| status.name().to_owned()),
+            status: self.status.unwrap_or(values.status),
             consent,
         })
     }

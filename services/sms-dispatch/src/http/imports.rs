@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{
     Resources,
-    import::{csv::Mapping, quality::Report, source::Kind},
+    domain::source::{Kind, Mapping},
+    import::quality::Report,
     jobs::{import_contacts, roll_back_import},
     storage::{
         audit,

@@ -153,6 +153,7 @@ fn refused(error: ListError) -> Problem {
                 .with_details(json!({ "rows": rows, "rejected": rejected, "errors": errors }))
         }
         ListError::Database(error) => error.into(),
+        ListError::Entity(error) => error.into(),
         ListError::Internal(error) => Problem::internal(error),
     }
 }

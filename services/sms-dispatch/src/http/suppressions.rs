@@ -43,7 +43,7 @@ pub(super) struct SuppressionView {
 
 impl From<Suppression> for SuppressionView {
     fn from(suppression: Suppression) -> Self {
-        let Suppression { cause, effective_at, source, created_by, created_at } = suppression;
+        let Suppression { cause, effective_at, source, created_by, created_at, .. } = suppression;
         Self { reason: cause, effective_at, source, created_by, created_at }
     }
 }

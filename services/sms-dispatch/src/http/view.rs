@@ -61,7 +61,7 @@ pub(super) struct LookupView {
 
 impl From<Known> for LookupView {
     fn from(known: Known) -> Self {
-        let Known { provider, line_type, operator, is_valid, refusal, looked_up_at } = known;
+        let Known { provider, line_type, operator, is_valid, refusal, looked_up_at, .. } = known;
         Self { provider, line_type, operator, is_valid, refusal, looked_up_at }
     }
 }
@@ -97,7 +97,7 @@ impl ContactView {
             is_valid: contact.is_valid,
             is_mobile: contact.is_mobile,
             operator: contact.operator,
-            status: contact.values.status,
+            status: contact.values.status.name().to_owned(),
             consent: contact.values.consent,
             source: contact.source,
             last_sent_at: contact.last_sent_at,

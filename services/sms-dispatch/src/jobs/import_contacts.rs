@@ -14,22 +14,20 @@ use serde_json::{Value, json};
 use crate::{
     Resources, SERVICE,
     config::ImportSettings,
+    domain::set_aside::SetAside,
     import::{
         dry_run,
         encode::Common,
         files::{Files, Spool},
-        index,
         load::Load,
-        merge,
-        set_aside::SetAside,
-        settle, side_tables,
+        merge, settle, side_tables,
         source::{Source, fingerprint},
         watch::{Phase, Show, Watch},
     },
     storage::{
         audit, batches,
         imports::{self, Import, Mode},
-        indexes, numbering_plan, suppressions,
+        index_builds, indexes, numbering_plan, suppressions,
     },
     turn::{self, Turn},
 };
@@ -192,7 +190,7 @@ impl Steps<'_> {
             self.timed("index", index_step(&watch, pool, Phase::Indexes, indexes::ALL, builders)).await?;
             let vacuum = async {
                 begin_phase(&watch, pool, Phase::Vacuum, 0).await?;
-                index::vacuum(pool).await.map_err(JobError::retry)
+                index_builds::vacuum(pool).await.map_err(JobError::retry)
             };
             self.timed("vacuum", vacuum).await?;
         }
@@ -211,7 +209,7 @@ impl Steps<'_> {
         let mut transaction = self.work.pool.begin().await?;
         let mode = imports::begin(&mut transaction, self.import, fingerprint, batch).await?;
         if mode == Mode::Fast {
-            index::drop_all(&mut transaction, indexes::ALL).await?;
+            index_builds::drop_all(&mut transaction, indexes::ALL).await?;
         }
         transaction.commit().await?;
         failpoints::hit(Point::ImportBegun);
@@ -259,7 +257,7 @@ async fn index_step(
         return Ok(());
     }
     begin_phase(watch, pool, phase, i64::try_from(there).map_err(JobError::fail)?).await?;
-    index::build(pool, which, builders).await.map_err(JobError::Retry)
+    index_builds::build(pool, which, builders).await.map_err(JobError::Retry)
 }
 
 /// Writes that a phase begins, or goes on, before it does what it does in transactions of its own.

@@ -17,11 +17,10 @@ use uuid::Uuid;
 use super::import_contacts;
 use crate::{
     config::ImportSettings,
-    import::index,
     storage::{
         audit, batches,
         imports::{self, Import},
-        indexes, rollback, views,
+        index_builds, indexes, rollback, views,
     },
     turn::{self, Turn},
 };
@@ -121,7 +120,7 @@ impl Work for RollBackImports {
             self.finish(run, &import, done).await?;
         }
         self.index(run, Phase::Index, done).await?;
-        index::vacuum(&self.pool).await.map_err(JobError::retry)?;
+        index_builds::vacuum(&self.pool).await.map_err(JobError::retry)?;
         views::refresh(&self.pool).await.map_err(JobError::retry)?;
         Ok(Outcome::Done(json!({"import_id": import.id})))
     }
@@ -196,7 +195,9 @@ impl RollBackImports {
         let transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let there = i64::try_from(there).map_err(JobError::fail)?;
         self.commit_at(run, transaction, Position::new(phase as u32, there), phase, done).await?;
-        index::build(&self.pool, indexes::ALL, self.settings.index_builders).await.map_err(JobError::Retry)
+        index_builds::build(&self.pool, indexes::ALL, self.settings.index_builders)
+            .await
+            .map_err(JobError::Retry)
     }
 
     /// For statements that look at every contact, which takes longer than a statement may.

@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use jobs::NewJob;
 use sea_orm::sqlx;
 use sms_dispatch::{
-    import::source::{Kind, fingerprint},
+    domain::source::Kind,
+    import::source::fingerprint,
     jobs::{import_contacts::LOCAL_KIND, roll_back_import},
     storage::imports::{self, NewImport, Options},
 };

@@ -14,7 +14,8 @@ use sms_dispatch::{
     SERVICE,
     cli::{self, import::Wish},
     config::ImportSettings,
-    import::{csv::Mapping, quality::Report},
+    domain::source::Mapping,
+    import::quality::Report,
     storage::{doctor, imports::Import, migrations::Migrator},
 };
 use stack::{Namespace, process::Service};

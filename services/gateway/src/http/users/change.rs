@@ -16,7 +16,12 @@ use crate::{
     domain::password,
     http::auth::optional_secret,
     identity::{Error, Identity, Person},
-    storage::{PasswordHash, audit::Action, families, users},
+    storage::{
+        PasswordHash,
+        audit::Action,
+        families::{self, EndReason},
+        users,
+    },
 };
 
 /// What to change. A field that is absent stays; `null` clears the two that can be empty.
@@ -119,10 +124,10 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     let removes_admin = wish.disabled == Some(true) || wish.role.is_some_and(|role| role != Role::Admin);
     let alone = removes_admin && !users::another_admin(&transaction, id).await?;
     let current = users::get_for_update(&transaction, id).await?.ok_or(Error::NotFound("Usuario"))?;
-    if alone && current.role == Role::Admin.name() && current.disabled_at.is_none() {
+    if alone && current.role == Role::Admin && current.disabled_at.is_none() {
         return Err(Error::LastAdmin);
     }
-    let role = wish.role.map_or_else(|| current.standing().map(|standing| standing.role), Ok)?;
+    let role = wish.role.unwrap_or(current.role);
     // Whoever becomes an operator or an administrator is bound to nobody any more.
     let bound =
         if matches!(role, Role::Admin | Role::Operator) { None } else { current.proveedor_id.clone() };
@@ -135,7 +140,7 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     let user = users::Model {
         email: email.unwrap_or_else(|| current.email.clone()),
         name: name.unwrap_or_else(|| current.name.clone()),
-        role: standing.role.name().to_owned(),
+        role: standing.role,
         proveedor_id: standing.proveedor_id,
         disabled_at,
         updated_at: now,
@@ -145,7 +150,7 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
         id: Set(id),
         email: Set(user.email.clone()),
         name: Set(user.name.clone()),
-        role: Set(user.role.clone()),
+        role: Set(user.role),
         proveedor_id: Set(user.proveedor_id.clone()),
         disabled_at: Set(user.disabled_at),
         updated_at: Set(now),
@@ -155,7 +160,9 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     users::Entity::update(row).exec(&transaction).await.map_err(taken)?;
     let moved = user.role != current.role || user.proveedor_id != current.proveedor_id;
     let barred = user.disabled_at.is_some() && current.disabled_at.is_none();
-    for (ends, reason) in [(hash.is_some(), "password"), (moved, "role"), (barred, "disabled")] {
+    for (ends, reason) in
+        [(hash.is_some(), EndReason::Password), (moved, EndReason::Role), (barred, EndReason::Disabled)]
+    {
         if ends {
             families::revoke_all(&transaction, id, identity.ending(reason, now)).await?;
         }

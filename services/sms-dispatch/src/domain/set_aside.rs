@@ -1,7 +1,7 @@
 //! Which phones must not go straight into the table: something is known against writing to them, and what a load copies can't
 //! follow it.
 
-use crate::domain::Phone;
+use super::Phone;
 
 /// Bits of the set: 16 MiB, however many phones there are. Of two million, one other phone in seventy passes for one of
 /// them.

@@ -1,4 +1,5 @@
-//! The indexes of `contacts`: away before a load into an empty table, back after it, several at once.
+//! The indexes of `contacts`: away before a load into an empty table, back after it, several at once. SQL by hand: none of it
+//! is about rows.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +8,7 @@ use failpoints::Point;
 use futures::future::try_join_all;
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
-use crate::storage::indexes::{self, Index};
+use super::indexes::{self, Index};
 
 /// Memory for one build, in this session alone.
 const MEMORY: &str = "512MB";
