@@ -36,7 +36,7 @@ const QUEUES: &[&Queue] = &[&CATALOG_IMPORTS, &CATALOG_REPORTS];
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config);
-    let server = parts.api(&shutdown, move |service| http::configure(service, &resources)).await?;
+    let server = parts.api(&shutdown, resources, http::API).await?;
     background(&parts, &config, &shutdown).serve(server).await
 }
 

@@ -42,7 +42,7 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
         settings: Arc::new(config.imports.clone()),
         lookups: Arc::new(config.lookups.clone()),
     };
-    let server = parts.api(&shutdown, move |service| http::configure(service, &resources)).await?;
+    let server = parts.api(&shutdown, resources, http::API).await?;
     background(&parts, &config, &shutdown).serve(server).await
 }
 

@@ -1,4 +1,4 @@
-use actix_web::web::{Data, Json, Path, Query, ServiceConfig, get as read, post as write};
+use actix_web::web::{Data, Path};
 use chrono::{DateTime, Utc};
 use outbox::dead_letters::{self as archive, Filter, Letter, LetterState, Page, Selection};
 use serde::{Deserialize, Serialize};
@@ -9,17 +9,7 @@ use uuid::Uuid;
 use super::{Context, READ, WRITE, operators_only};
 use crate::{
     Problem,
-    auth::{Caller, Role},
-};
-
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .route("/dead-letters", read().to(list))
-        .route("/dead-letters/audit", read().to(audit))
-        .route("/dead-letters/replay", write().to(replay))
-        .route("/dead-letters/discard", write().to(discard))
-        .route("/dead-letters/{id}", read().to(get));
-}
+    auth::{Caller, Role}, http::{Json, Query}};
 
 /// A message that could not be worked off.
 #[derive(Debug, Serialize, ToSchema)]
@@ -150,9 +140,11 @@ pub(super) struct ListQuery {
 
 /// Lists the service's dead letters, without what they say.
 #[utoipa::path(
-    get, path = "/dead-letters", tag = "admin", operation_id = "dead_letters_list",
+    operation_id = "dead_letters_list", summary = "Listar mensajes muertos",
+    description = "Sin lo que dicen, del fallo más reciente al más antiguo.",
+    get, path = "/dead-letters", tag = "admin",
     params(ListQuery),
-    responses((status = 200, body = DeadLetterPage), (status = 401), (status = 403))
+    responses((status = 200, body = DeadLetterPage))
 )]
 pub(super) async fn list(
     caller: Caller,
@@ -169,9 +161,11 @@ pub(super) async fn list(
 
 /// Shows one dead letter; to admins with the message itself.
 #[utoipa::path(
-    get, path = "/dead-letters/{id}", tag = "admin", operation_id = "dead_letters_get",
+    operation_id = "dead_letters_get", summary = "Ver un mensaje muerto",
+    description = "A los administradores, con el mensaje.",
+    get, path = "/dead-letters/{id}", tag = "admin",
     params(("id" = Uuid, Path, description = "El id en el archivo")),
-    responses((status = 200, body = DeadLetter), (status = 401), (status = 403), (status = 404))
+    responses((status = 200, body = DeadLetter))
 )]
 pub(super) async fn get(
     caller: Caller,
@@ -198,9 +192,14 @@ pub(super) struct Decision {
     /// The archive's ids, 1 to 1000.
     ids: Option<Vec<Uuid>>,
     filter: Option<LetterFilter>,
-    /// Only say what would happen.
-    #[serde(default)]
+    /// Only say what would happen: `true` unless told otherwise.
+    #[serde(default = "only_say")]
+    #[schema(default = true)]
     dry_run: bool,
+}
+
+const fn only_say() -> bool {
+    true
 }
 
 impl Decision {
@@ -265,9 +264,11 @@ impl From<archive::Report> for Outcome {
 
 /// Sends open dead letters back to their queue.
 #[utoipa::path(
-    post, path = "/dead-letters/replay", tag = "admin", operation_id = "dead_letters_replay",
+    operation_id = "dead_letters_replay", summary = "Reenviar mensajes muertos",
+    description = "Los abiertos, a su cola. Solo dice qué haría, salvo con `dry_run: false`.",
+    post, path = "/dead-letters/replay", tag = "admin",
     request_body = Decision,
-    responses((status = 200, body = Outcome), (status = 400), (status = 401), (status = 403))
+    responses((status = 200, body = Outcome))
 )]
 pub(super) async fn replay(
     caller: Caller,
@@ -290,9 +291,11 @@ pub(super) async fn replay(
 
 /// Closes open dead letters without sending them.
 #[utoipa::path(
-    post, path = "/dead-letters/discard", tag = "admin", operation_id = "dead_letters_discard",
+    operation_id = "dead_letters_discard", summary = "Descartar mensajes muertos",
+    description = "Cierra los abiertos sin enviarlos. Solo dice qué haría, salvo con `dry_run: false`.",
+    post, path = "/dead-letters/discard", tag = "admin",
     request_body = Decision,
-    responses((status = 200, body = Outcome), (status = 400), (status = 401), (status = 403))
+    responses((status = 200, body = Outcome))
 )]
 pub(super) async fn discard(
     caller: Caller,
@@ -340,9 +343,11 @@ pub(super) struct AuditQuery {
 
 /// Lists who replayed or discarded what, newest first.
 #[utoipa::path(
-    get, path = "/dead-letters/audit", tag = "admin", operation_id = "dead_letters_audit",
+    operation_id = "dead_letters_audit", summary = "Ver quién reenvió o descartó mensajes",
+    description = "Lo más reciente primero.",
+    get, path = "/dead-letters/audit", tag = "admin",
     params(AuditQuery),
-    responses((status = 200, body = [AuditLine]), (status = 401), (status = 403))
+    responses((status = 200, body = [AuditLine]))
 )]
 pub(super) async fn audit(
     caller: Caller,

@@ -3,20 +3,17 @@
 use actix_web::{
     HttpResponse,
     http::header,
-    web::{self, ServiceConfig},
+    web,
 };
 use chassis::Problem;
 
 use crate::identity::Identity;
 
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    config.service(web::resource("/.well-known/jwks.json").route(web::get().to(jwks)));
-}
-
 /// Claves públicas
 ///
 /// Un JWK Set (RFC 7517) con las claves Ed25519 que firman, firmaron hasta hace poco o firmarán pronto.
 #[utoipa::path(
+    operation_id = "signing_keys_list",
     get, path = "/.well-known/jwks.json", tag = "auth", security(()),
     responses((status = 200, description = "JWK Set", content_type = "application/jwk-set+json"))
 )]

@@ -2,9 +2,9 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::{Json, Query}};
 use chrono::{DateTime, NaiveDate, Utc};
 use failpoints::Point;
 use serde::{Deserialize, Serialize};
@@ -27,13 +27,6 @@ use crate::{
         runs::{self, Run},
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("", web::post().to(create))
-        .route("", web::get().to(list))
-        .route("/{id}", web::get().to(get));
-}
 
 /// How a report is to be. What is absent is as `GET /reporte` has it.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -84,8 +77,19 @@ pub(super) struct NewReport {
     /// A new run also where one is under way, or nothing has changed since the last.
     #[serde(default)]
     forzar: bool,
-    #[serde(flatten)]
-    form: Form,
+    #[serde(default)]
+    tipo: Kind,
+    #[serde(default)]
+    formato: Format,
+    /// One character: `,` in CSV and `|` in TXT unless told.
+    separador: Option<String>,
+    #[serde(default)]
+    codificacion: Encoding,
+    #[serde(default)]
+    comprimir: Compression,
+    /// Only messages in these states.
+    #[serde(default)]
+    estados: Vec<MessageState>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -177,11 +181,12 @@ pub(super) async fn named(api: &Resources, id: &str) -> Result<Run, Problem> {
 /// Has a report made. Asked again with the same parameters, it gives the run that is under way, or the finished one
 /// while nothing of the day has changed since.
 #[utoipa::path(
+    operation_id = "reports_create", summary = "Pedir un reporte",
+    description = "Si se pide otra vez con los mismos parámetros, responde el que está en marcha, o el terminado mientras nada de ese día haya cambiado.",
     post, path = "/api/v1/reports", tag = "report", request_body = NewReport,
     responses(
-        (status = 202, body = Report), (status = 400), (status = 401), (status = 403), (status = 404), (status = 422),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Report), (status = 422),
+    )
 )]
 pub(super) async fn create(
     api: Data<Resources>,
@@ -189,7 +194,9 @@ pub(super) async fn create(
     body: Json<NewReport>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let NewReport { fecha, forzar, form } = body.into_inner();
+    let NewReport { fecha, forzar, tipo, formato, separador, codificacion, comprimir, estados } =
+        body.into_inner();
+    let form = Form { tipo, formato, separador, codificacion, comprimir, estados };
     let (fecha, params) = (day(&fecha)?, form.params()?);
     let (run, _) = begin(&api, &caller, fecha, params, forzar).await?;
     let url = format!("/api/v1/reports/{}", run.id);
@@ -217,9 +224,10 @@ pub(super) struct ReportPage {
 
 /// The runs there are, newest first.
 #[utoipa::path(
+    operation_id = "reports_list", summary = "Listar reportes",
+    description = "Del más reciente al más antiguo.",
     get, path = "/api/v1/reports", tag = "report", params(ListQuery),
-    responses((status = 200, body = ReportPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = ReportPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -255,9 +263,10 @@ fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
 
 /// A run, and how far it is.
 #[utoipa::path(
+    operation_id = "reports_get", summary = "Ver un reporte",
+    description = "Con su avance.",
     get, path = "/api/v1/reports/{id}", tag = "report", params(("id" = String, Path)),
-    responses((status = 200, body = Report), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = Report))
 )]
 pub(super) async fn get(
     api: Data<Resources>,

@@ -121,6 +121,7 @@ impl Wiring {
             .env("ADMIN_USER", &self.admin_user)
             .env("ADMIN_PASSWORD", &self.admin_password)
             .env("KEY_ENCRYPTION_SECRET", &self.key_secret)
+            .env("CORS_ORIGINS", std::env::var("CORS_ORIGINS").unwrap_or_else(|_| front_ends()))
             // Plain HTTP on the loopback.
             .env("SECURE_COOKIES", "false"))
     }
@@ -194,4 +195,10 @@ async fn migrate(service: &Service) -> Result<()> {
     let (status, said) = service.with_args(&["migrate"]).run().await?;
     ensure!(status.success(), "migrate: {status}\n{said}\nlog: {}", service.log().display());
     Ok(())
+}
+
+/// Where a front end under development usually is: React, Vite, Angular, and a server of its build.
+fn front_ends() -> String {
+    let at = |host: &str| [3000, 4200, 5173, 8080].map(|port| format!("http://{host}:{port}"));
+    [at("localhost"), at("127.0.0.1")].concat().join(",")
 }
