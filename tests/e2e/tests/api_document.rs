@@ -62,8 +62,10 @@ async fn the_document_is_one_that_programs_can_use() -> Result<()> {
 
     let mut found = BTreeSet::new();
     references(&document, &mut found);
-    let dangling: Vec<_> =
-        found.iter().filter(|reference| document.pointer(reference.trim_start_matches('#')).is_none()).collect();
+    let dangling: Vec<_> = found
+        .iter()
+        .filter(|reference| document.pointer(reference.trim_start_matches('#')).is_none())
+        .collect();
     ensure!(dangling.is_empty(), "references to nothing: {dangling:?}");
 
     let (mut wrong, mut ids) = (Vec::new(), BTreeSet::new());
@@ -101,7 +103,8 @@ async fn the_document_is_one_that_programs_can_use() -> Result<()> {
 
     let first = admin.request(Method::GET, "/api-docs/openapi.json").send().await?;
     let tag = first.headers().get("etag").context("an ETag")?.clone();
-    let again = admin.request(Method::GET, "/api-docs/openapi.json").header("if-none-match", &tag).send().await?;
+    let again =
+        admin.request(Method::GET, "/api-docs/openapi.json").header("if-none-match", &tag).send().await?;
     ensure!(again.status() == 304, "{}", again.status());
 
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("api");
@@ -114,7 +117,9 @@ async fn the_document_is_one_that_programs_can_use() -> Result<()> {
     let node = tools.join("node_modules/.bin");
     run(Command::new(node.join("openapi-typescript")).arg(&file).arg("-o").arg(dir.join("schema.d.ts")))?;
     std::fs::copy(root.join("tests/e2e/api/client.ts"), dir.join("client.ts"))?;
-    run(Command::new(node.join("tsc")).args(["--noEmit", "--strict", "--target", "es2022"]).arg(dir.join("client.ts")))
+    run(Command::new(node.join("tsc"))
+        .args(["--noEmit", "--strict", "--target", "es2022"])
+        .arg(dir.join("client.ts")))
 }
 
 /// Runs a tool of those that `make install` brings.
@@ -130,7 +135,11 @@ async fn asked(admin: &Client, method: Method, path: &str) -> Result<(u16, Strin
     let answer = admin.request(method, path).send().await?;
     let status = answer.status().as_u16();
     // An endless one is not waited for.
-    if answer.headers().get("content-type").is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.contains("event-stream"))) {
+    if answer
+        .headers()
+        .get("content-type")
+        .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.contains("event-stream")))
+    {
         return Ok((status, String::new()));
     }
     let body: Value = serde_json::from_slice(&answer.bytes().await?).unwrap_or_default();
@@ -147,7 +156,9 @@ async fn every_operation_refuses_unknown_parameters_and_what_is_no_text_and_answ
         let method = Method::from_bytes(method.to_uppercase().as_bytes())?;
         let target = path.replace('{', "").replace('}', "");
         let no_text = ["?x=%00ana", "?x=%FF%FE"].map(|query| format!("{target}{query}"));
-        for target in no_text.into_iter().chain(path.contains('{').then(|| path.replace('{', "a%00").replace('}', ""))) {
+        for target in
+            no_text.into_iter().chain(path.contains('{').then(|| path.replace('{', "a%00").replace('}', "")))
+        {
             let answered = asked(&admin, method.clone(), &target).await?;
             if answered != (400, "invalid_text".to_owned()) {
                 wrong.push(format!("{method} {target}: {answered:?}"));

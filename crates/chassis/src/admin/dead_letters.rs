@@ -9,9 +9,21 @@ use uuid::Uuid;
 use super::{Context, READ, WRITE, operators_only};
 use crate::{
     Problem,
-    auth::{Caller, Role}, http::{Json, Query}};
+    auth::{Caller, Role},
+    http::{Json, Query},
+};
 
-/// A message that could not be worked off.
+/// The names of [`LetterState`], for the document.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what another crate's type is written as")]
+enum LetterStateName {
+    Open,
+    Replayed,
+    Discarded,
+}
+
+/// A message that could not be processed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLetter {
     /// The archive's id.
@@ -34,6 +46,7 @@ pub(super) struct DeadLetter {
     /// Where the broker says it came from.
     origin: String,
     /// `open`, `replayed` or `discarded`.
+    #[schema(value_type = LetterStateName)]
     state: &'static str,
     /// Whether it can be replayed at all.
     replayable: bool,
@@ -99,7 +112,7 @@ pub(super) struct LetterFilter {
     /// Stands in the reason or the error.
     reason: Option<String>,
     /// `open`, `replayed` or `discarded`. Replay and discard touch open ones only.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<LetterStateName>)]
     state: Option<LetterState>,
     /// Failed at this time or later.
     from: Option<DateTime<Utc>>,
@@ -125,7 +138,7 @@ pub(super) struct ListQuery {
     /// Stands in the reason or the error.
     reason: Option<String>,
     /// `open`, `replayed` or `discarded`.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<LetterStateName>)]
     state: Option<LetterState>,
     /// Failed at this time or later.
     from: Option<DateTime<Utc>>,

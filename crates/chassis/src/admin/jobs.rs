@@ -6,7 +6,23 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Context, READ, operators_only};
-use crate::{Problem, auth::Caller, http::{Json, Query}};
+use crate::{
+    Problem,
+    auth::Caller,
+    http::{Json, Query},
+};
+
+/// The names of [`State`], for the document.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what another crate's type is written as")]
+enum JobState {
+    Pending,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
+}
 
 /// A job, without what it is about.
 #[derive(Debug, Serialize, ToSchema)]
@@ -15,6 +31,7 @@ pub(super) struct JobRow {
     /// What kind of work.
     kind: String,
     /// `pending`, `running`, `completed`, `failed` or `cancelled`.
+    #[schema(value_type = JobState)]
     state: &'static str,
     /// The worker that holds it.
     owner: Option<String>,
@@ -78,7 +95,7 @@ pub(super) struct JobQuery {
     /// The kind of work.
     kind: Option<String>,
     /// `pending`, `running`, `completed`, `failed` or `cancelled`.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<JobState>)]
     state: Option<State>,
     /// Who created it.
     user: Option<String>,

@@ -33,11 +33,7 @@ struct Context {
 
 impl Admin {
     /// The administration of a service whose dead letters and jobs are in `database`, and which consumes `queues`.
-    pub fn new(
-        database: &Database,
-        broker: &Broker,
-        queues: &'static [&'static Queue],
-    ) -> Self {
+    pub fn new(database: &Database, broker: &Broker, queues: &'static [&'static Queue]) -> Self {
         let context = Context { pool: database.pool.clone(), broker: broker.clone(), queues };
         Self { context: Data::new(context) }
     }

@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use utoipa::{
     PartialSchema as _, ToSchema as _,
     openapi::{
-        Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder,
+        Components, ContentBuilder, KnownFormat, ObjectBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema,
+        SchemaFormat, Type,
         path::{Operation, ParameterIn, PathItem},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
@@ -57,14 +58,22 @@ impl Document {
     pub fn respond(&self, request: &HttpRequest) -> HttpResponse {
         let known = request.headers().get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
         let is_known = known.is_some_and(|known| {
-            known.split(',').any(|tag| matches!(tag.trim().trim_start_matches("W/"), "*") || tag.trim().trim_start_matches("W/") == self.etag)
+            known.split(',').any(|tag| {
+                matches!(tag.trim().trim_start_matches("W/"), "*")
+                    || tag.trim().trim_start_matches("W/") == self.etag
+            })
         });
-        let mut response = HttpResponse::build(if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
+        let mut response =
+            HttpResponse::build(if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
         response
             .insert_header((header::ETAG, self.etag.clone()))
             // It may be kept, and is asked for again each time: an upgrade changes it.
             .insert_header((header::CACHE_CONTROL, "no-cache"));
-        if is_known { response.finish() } else { response.content_type("application/json").body(self.body.clone()) }
+        if is_known {
+            response.finish()
+        } else {
+            response.content_type("application/json").body(self.body.clone())
+        }
     }
 }
 
@@ -136,11 +145,9 @@ fn complete_operation(operation: &mut Operation) {
     // Of an operation that everybody may call the annotation says so: `security(())`.
     let security = operation.security.get_or_insert_with(|| vec![SecurityRequirement::new(BEARER, [""; 0])]);
     let is_open = security.iter().any(|requirement| *requirement == SecurityRequirement::default());
-    let has_path = operation
-        .parameters
-        .iter()
-        .flatten()
-        .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path));
+    let has_path = operation.parameters.iter().flatten().any(
+        |parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path),
+    );
     let has_body = operation.request_body.is_some();
     let responses = &mut operation.responses.responses;
     for (status, when, name, _) in SHARED {
@@ -164,11 +171,38 @@ fn complete_operation(operation: &mut Operation) {
         }
     }
     for (status, response) in responses.iter_mut() {
-        if let RefOr::T(response) = response
-            && status.starts_with(['4', '5'])
-        {
+        let RefOr::T(response) = response else { continue };
+        if status.starts_with(['4', '5']) {
             response.content.clear();
             response.content.insert(PROBLEM.to_owned(), problem().into());
         }
+        if response.description.is_empty() {
+            response.description = usual(status).to_owned();
+        }
+        for (kind, content) in &mut response.content {
+            if let RefOr::T(content) = content
+                && content.schema.is_none()
+            {
+                content.schema = Some(download(kind));
+            }
+        }
     }
+}
+
+/// What a success says that has no words of its own: a description is required.
+fn usual(status: &str) -> &'static str {
+    match status {
+        "201" => "Creado",
+        "202" => "Aceptado: se procesa después",
+        "204" => "Hecho",
+        _ => "Correcto",
+    }
+}
+
+/// The schema of what is no JSON: text, or the bytes of a file.
+fn download(kind: &str) -> RefOr<Schema> {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let is_text = kind.starts_with("text/");
+    let format = (!is_text).then_some(SchemaFormat::KnownFormat(KnownFormat::Binary));
+    Schema::Object(text.format(format).build()).into()
 }

@@ -109,7 +109,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let is_json = has_type(request, |essence| {
-            essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+            essence == "application/json"
+                || (essence.starts_with("application/") && essence.ends_with("+json"))
         });
         let body = Bytes::from_request(request, payload);
         async move {
@@ -130,7 +131,11 @@ impl<T: DeserializeOwned + 'static> FromRequest for OptionalJson<T> {
         let body = Bytes::from_request(request, payload);
         async move {
             let body = body.await.map_err(|error| unread(&error))?;
-            if body.trim_ascii().is_empty() { Ok(Self(None)) } else { json(&body).map(|value| Self(Some(value))) }
+            if body.trim_ascii().is_empty() {
+                Ok(Self(None))
+            } else {
+                json(&body).map(|value| Self(Some(value)))
+            }
         }
         .boxed_local()
     }
@@ -151,9 +156,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
             let broken = || Problem::bad_request("invalid_form", "Formulario inválido: no es UTF-8");
             let text = std::str::from_utf8(&body).map_err(|_| broken())?;
             let node = Node::of_pairs(&pairs(text).map_err(|name| not_text("El campo", &name))?);
-            T::deserialize(Input::lenient(node)).map(Self).map_err(|refusal| {
-                refusal.problem("unknown_field", "invalid_form", "campo")
-            })
+            T::deserialize(Input::lenient(node))
+                .map(Self)
+                .map_err(|refusal| refusal.problem("unknown_field", "invalid_form", "campo"))
         }
         .boxed_local()
     }
@@ -168,7 +173,8 @@ fn query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
 
 /// A body as a type.
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let invalid = |detail: String| Problem::bad_request("invalid_json", format!("Cuerpo JSON inválido: {detail}"));
+    let invalid =
+        |detail: String| Problem::bad_request("invalid_json", format!("Cuerpo JSON inválido: {detail}"));
     let node: Node = serde_json::from_slice(body).map_err(|error| {
         let place = format!("línea {}, columna {}", error.line(), error.column());
         if error.is_eof() {
@@ -181,7 +187,8 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if let Some(path) = node.path_of_nul() {
         return Err(not_text("El campo", &path));
     }
-    T::deserialize(Input::strict(node)).map_err(|refusal| refusal.problem("unknown_field", "invalid_json", "campo"))
+    T::deserialize(Input::strict(node))
+        .map_err(|refusal| refusal.problem("unknown_field", "invalid_json", "campo"))
 }
 
 /// A JSON text that stands in a parameter, as a type: its problems name the parameter.
@@ -284,7 +291,8 @@ where
 impl Refusal {
     /// As a problem: 400 with `unknown` for a name that is not known, else with `invalid`. `what` is what the names are.
     pub(crate) fn problem(self, unknown: &'static str, invalid: &'static str, what: &str) -> Problem {
-        let (path, code) = (self.path(), if matches!(self.why, Why::Unknown { .. }) { unknown } else { invalid });
+        let (path, code) =
+            (self.path(), if matches!(self.why, Why::Unknown { .. }) { unknown } else { invalid });
         let detail = self.sentence(what);
         let problem = Problem::bad_request(code, detail);
         match self.why {
@@ -292,7 +300,9 @@ impl Refusal {
                 let nearest = nearest::nearest(&name, &known);
                 problem.with_details(json!({ "campo": path, "sugerencia": nearest, "conocidos": known }))
             }
-            Why::Other { cause } => problem.with_details(json!({ "campo": path })).because(anyhow::anyhow!("{cause}")),
+            Why::Other { cause } => {
+                problem.with_details(json!({ "campo": path })).because(anyhow::anyhow!("{cause}"))
+            }
             _ if path.is_empty() => problem,
             _ => problem.with_details(json!({ "campo": path })),
         }
@@ -305,7 +315,9 @@ impl Refusal {
         match &self.why {
             Why::Unknown { name, known } => match nearest::nearest(name, known) {
                 Some(nearest) => format!("No se conoce el {what} {path:?}; ¿quiso decir {nearest:?}?"),
-                None if known.is_empty() => format!("No se conoce el {what} {path:?}: aquí no se espera ninguno así"),
+                None if known.is_empty() => {
+                    format!("No se conoce el {what} {path:?}: aquí no se espera ninguno así")
+                }
                 None => format!("No se conoce el {what} {path:?}; se conocen {}", known.join(", ")),
             },
             Why::Missing => format!("Falta el {what} {path:?}"),

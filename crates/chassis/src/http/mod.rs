@@ -5,6 +5,7 @@ mod given;
 mod health;
 mod input;
 mod observe;
+pub mod page;
 mod problem;
 mod routes;
 mod server;

@@ -135,7 +135,8 @@ impl Routes {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        let entry = self.entries.iter_mut().find(|entry| entry.path == path && entry.method == HttpMethod::Post);
+        let entry =
+            self.entries.iter_mut().find(|entry| entry.path == path && entry.method == HttpMethod::Post);
         let entry = entry.expect("the operation is in the table");
         let serve = serving(&entry.method, &entry.operation, handler);
         let route = move || serve().guard(fn_guard(move |context| has_type(context, content_type)));
@@ -201,11 +202,9 @@ where
     F::Output: Responder + 'static,
 {
     let method = actix_method(method);
-    let takes_a_query = operation
-        .parameters
-        .iter()
-        .flatten()
-        .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query));
+    let takes_a_query = operation.parameters.iter().flatten().any(
+        |parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query),
+    );
     Box::new(move || {
         let route = web::route().guard(Methods::of(&method)).to(handler.clone());
         if takes_a_query { route } else { route.wrap(from_fn(refuse_a_query)) }

@@ -103,7 +103,8 @@ impl Upload {
     /// # Errors
     /// As [`Upload::store`]; 500 where the disk does not take it.
     pub async fn copy_to(self, path: &Path, limit: u64) -> Result<String, Problem> {
-        let copying = |result: std::io::Result<()>| result.context("copying an upload").map_err(Problem::internal);
+        let copying =
+            |result: std::io::Result<()>| result.context("copying an upload").map_err(Problem::internal);
         let mut form = Parts::of(self);
         let (filename, field) = form.file().await?;
         let opened = tokio::fs::OpenOptions::new().write(true).truncate(true).open(path).await;
@@ -123,7 +124,9 @@ impl Upload {
     }
 }
 
-async fn next(bytes: &mut (impl Stream<Item = Result<Bytes, String>> + Unpin)) -> Result<Option<Bytes>, Problem> {
+async fn next(
+    bytes: &mut (impl Stream<Item = Result<Bytes, String>> + Unpin),
+) -> Result<Option<Bytes>, Problem> {
     bytes.next().await.transpose().map_err(|reason| interrupted(&reason))
 }
 
@@ -199,8 +202,9 @@ impl Parts {
 /// Refuses a part whose bytes are not the file's.
 fn plain_transfer(field: &Field) -> Result<(), Problem> {
     let encoding = field.headers().get("content-transfer-encoding").and_then(|value| value.to_str().ok());
-    let is_plain =
-        |encoding: &str| ["binary", "8bit", "7bit"].iter().any(|plain| encoding.trim().eq_ignore_ascii_case(plain));
+    let is_plain = |encoding: &str| {
+        ["binary", "8bit", "7bit"].iter().any(|plain| encoding.trim().eq_ignore_ascii_case(plain))
+    };
     match encoding {
         Some(encoding) if !is_plain(encoding) => Err(Problem::bad_request(
             "transfer_encoding",

@@ -174,7 +174,8 @@ async fn letters_are_listed_replayed_and_discarded_with_a_record_of_who_did_it()
     let (_, dry) = service.post("/dead-letters/replay", json!({ "filter": {}, "dry_run": true })).await?;
     assert_eq!((&dry["matched"], &dry["changed"]), (&json!(2), &json!(0)));
     assert_eq!(dry["reasons"].as_array().map(Vec::len), Some(2));
-    let (_, replayed) = service.post("/dead-letters/replay", json!({ "ids": [old], "dry_run": false })).await?;
+    let (_, replayed) =
+        service.post("/dead-letters/replay", json!({ "ids": [old], "dry_run": false })).await?;
     assert_eq!((&replayed["matched"], &replayed["changed"]), (&json!(1), &json!(1)));
     let waiting: i64 =
         sqlx::query_scalar("SELECT count(*) FROM outbox WHERE destination = 'queue:catalog.imports'")
@@ -263,7 +264,9 @@ async fn queues_jobs_and_workers_are_shown() -> anyhow::Result<()> {
 
 #[test]
 fn the_document_names_each_endpoint_under_its_service() -> anyhow::Result<()> {
-    let document = serde_json::from_slice::<Value>(admin::routes("catalog-upload").document("catalog-upload", "", "").bytes())?;
+    let document = serde_json::from_slice::<Value>(
+        admin::routes("catalog-upload").document("catalog-upload", "", "").bytes(),
+    )?;
     let mut endpoints: Vec<_> = document["paths"]
         .as_object()
         .into_iter()

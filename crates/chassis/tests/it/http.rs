@@ -123,7 +123,10 @@ async fn a_problem_says_what_helps_and_hides_what_is_inside() -> anyhow::Result<
     assert_eq!(wrong.headers()[header::ALLOW], "GET, HEAD");
     let get = client.get(server.at("/only-get")).send().await?;
     let head = client.head(server.at("/only-get")).send().await?;
-    assert_eq!((head.status(), &head.headers()[header::CONTENT_LENGTH]), (get.status(), &get.headers()[header::CONTENT_LENGTH]));
+    assert_eq!(
+        (head.status(), &head.headers()[header::CONTENT_LENGTH]),
+        (get.status(), &get.headers()[header::CONTENT_LENGTH])
+    );
     assert_eq!(head.text().await?, "");
 
     let detailed = Problem::unprocessable("rows", "Filas inválidas").with_details(json!([{ "fila": 2 }]));

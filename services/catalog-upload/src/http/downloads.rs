@@ -9,7 +9,9 @@ use bytes::Bytes;
 use chassis::{
     Problem,
     auth::Caller,
-    s3::{self, DownloadError}, http::Query};
+    http::Query,
+    s3::{self, DownloadError},
+};
 use contracts::catalog::v1::AnnotateImport;
 use futures::{Stream, stream};
 use jobs::NewJob;

@@ -162,8 +162,39 @@ impl NewProduct {
 
 impl NewProduct {
     fn values(self) -> Values {
-        let Self { id, proveedor_id, bodegas_iniciales: _, nombre, codigo, categoria, presentacion, precio_unitario, requisitos_almacenamiento, certificado_sanitario, tiempo_entrega_dias, stock_minimo, stock_critico, requiere_lote, requiere_vencimiento } = self;
-        Values { id, proveedor_id, nombre, codigo, categoria, presentacion, precio_unitario, requisitos_almacenamiento, certificado_sanitario, tiempo_entrega_dias, stock_minimo, stock_critico, requiere_lote, requiere_vencimiento }
+        let Self {
+            id,
+            proveedor_id,
+            bodegas_iniciales: _,
+            nombre,
+            codigo,
+            categoria,
+            presentacion,
+            precio_unitario,
+            requisitos_almacenamiento,
+            certificado_sanitario,
+            tiempo_entrega_dias,
+            stock_minimo,
+            stock_critico,
+            requiere_lote,
+            requiere_vencimiento,
+        } = self;
+        Values {
+            id,
+            proveedor_id,
+            nombre,
+            codigo,
+            categoria,
+            presentacion,
+            precio_unitario,
+            requisitos_almacenamiento,
+            certificado_sanitario,
+            tiempo_entrega_dias,
+            stock_minimo,
+            stock_critico,
+            requiere_lote,
+            requiere_vencimiento,
+        }
     }
 }
 
@@ -216,7 +247,9 @@ impl Values {
         {
             if given.as_ref().is_some_and(|given| given != own) {
                 let detail = format!("{name} no se puede cambiar: es {own}");
-                return Err(Problem::unprocessable("not_changeable", detail).with_details(json!({ "campo": name })));
+                return Err(
+                    Problem::unprocessable("not_changeable", detail).with_details(json!({ "campo": name }))
+                );
             }
         }
         let mut row = RawRow::new(0);

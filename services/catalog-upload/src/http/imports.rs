@@ -7,12 +7,13 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    idempotency::{IdempotencyKey, request_hash},
-    s3::{self, UploadError, Uploaded}, http::{
+    http::{
         Query,
+        page::{Cursor, cut},
         upload::{self, Bucket, Upload},
-    }};
-use chrono::{DateTime, Utc};
+    },
+    idempotency::{IdempotencyKey, request_hash},
+};
 use failpoints::Point;
 use jobs::{Creation, NewJob};
 use sea_orm::sqlx::PgTransaction;
@@ -44,6 +45,7 @@ pub(super) struct UploadQuery {
     dry_run: bool,
     /// Whether a bad row is left out, or refuses the whole file.
     #[serde(default)]
+    #[param(inline)]
     error_policy: ErrorPolicy,
     /// The task of whose rejected rows this file has the corrections, under the same row numbers: only those
     /// rows are read.
@@ -335,26 +337,10 @@ pub(super) async fn list(
     if !(1..=100).contains(&size) {
         return Err(Problem::bad_request("invalid_size", format!("size es {size}; se espera de 1 a 100")));
     }
-    let before = query.despues_de.as_deref().map(parse_cursor).transpose()?;
+    let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
+    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
     let mut page = imports::list(&api.database.pool, own.or(wanted), before, size + 1).await?;
-    let more = page.len() as i64 > size;
-    page.truncate(size as usize);
-    let siguiente = page
-        .last()
-        .filter(|_| more)
-        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.iter().map(|import| Status { result: None, ..Status::of(import) }).collect();
     Ok(HttpResponse::Ok().json(ImportPage { items, siguiente }))
-}
-
-fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
-    let parts = cursor.split_once('_').and_then(|(micros, id)| {
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
-    });
-    parts.ok_or_else(|| {
-        Problem::bad_request(
-            "invalid_cursor",
-            format!("despues_de {cursor:?} inválido; use el valor de «siguiente»"),
-        )
-    })
 }

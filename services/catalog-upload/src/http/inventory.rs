@@ -6,7 +6,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::{Query, in_range}};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{Query, in_range},
+};
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};

@@ -8,11 +8,7 @@ mod products;
 mod tasks;
 mod templates;
 
-use chassis::{
-    http::Routes,
-    parts::Api,
-    routes,
-};
+use chassis::{http::Routes, parts::Api, routes};
 
 use crate::Resources;
 

@@ -1,11 +1,11 @@
 //! API keys, for machines. Everyone makes their own; administrators see and revoke all.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header,
-    web,
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use chassis::{
+    Problem,
+    auth::Role,
+    http::{Json, Query},
 };
-use chassis::{Problem, auth::Role, http::{Json, Query}};
 use chrono::{DateTime, Utc};
 use sea_orm::TransactionTrait as _;
 use serde::{Deserialize, Serialize};

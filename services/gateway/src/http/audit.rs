@@ -1,10 +1,10 @@
 //! Who did what, for administrators.
 
-use actix_web::{
-    HttpRequest,
-    web,
+use actix_web::{HttpRequest, web};
+use chassis::{
+    Problem,
+    http::{Json, Query},
 };
-use chassis::{Problem, http::{Json, Query}};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

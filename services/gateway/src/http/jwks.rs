@@ -1,10 +1,6 @@
 //! `/.well-known/jwks.json`: the keys with which everyone can check the gateway's tokens.
 
-use actix_web::{
-    HttpResponse,
-    http::header,
-    web,
-};
+use actix_web::{HttpResponse, http::header, web};
 use chassis::Problem;
 
 use crate::identity::Identity;
@@ -15,7 +11,7 @@ use crate::identity::Identity;
 #[utoipa::path(
     operation_id = "signing_keys_list",
     get, path = "/.well-known/jwks.json", tag = "auth", security(()),
-    responses((status = 200, description = "JWK Set", content_type = "application/jwk-set+json"))
+    responses((status = 200, description = "JWK Set", body = Object, content_type = "application/jwk-set+json"))
 )]
 pub(crate) async fn jwks(identity: web::Data<Identity>) -> Result<HttpResponse, Problem> {
     let set = identity.jwks()?;

@@ -2,12 +2,13 @@
 
 pub(crate) mod change;
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header,
-    web,
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use chassis::{
+    Problem,
+    auth::Role,
+    config::Secret,
+    http::{Json, Query},
 };
-use chassis::{Problem, auth::Role, config::Secret, http::{Json, Query}};
 use chrono::{DateTime, Utc};
 use sea_orm::{DatabaseTransaction, EntityTrait as _, TransactionTrait as _};
 use serde::{Deserialize, Serialize};

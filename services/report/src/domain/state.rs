@@ -1,12 +1,29 @@
 //! Where a run and its files stand, as their clients know it.
 
-/// The state in the clients' words. A cancelled one ended without its file.
-pub fn shown(state: &str) -> &'static str {
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The state in the clients' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub enum Estado {
+    #[serde(rename = "PENDIENTE")]
+    Pendiente,
+    #[serde(rename = "EN PROCESO")]
+    EnProceso,
+    #[serde(rename = "COMPLETADO")]
+    Completado,
+    /// Terminó sin su archivo; también si se canceló.
+    #[serde(rename = "ERROR")]
+    Error,
+}
+
+/// What clients are shown for a state.
+pub fn shown(state: &str) -> Estado {
     match state {
-        "pending" => "PENDIENTE",
-        "running" => "EN PROCESO",
-        "completed" => "COMPLETADO",
-        _ => "ERROR",
+        "pending" => Estado::Pendiente,
+        "running" => Estado::EnProceso,
+        "completed" => Estado::Completado,
+        _ => Estado::Error,
     }
 }
 

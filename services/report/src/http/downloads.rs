@@ -13,7 +13,9 @@ use bytes::Bytes;
 use chassis::{
     Problem,
     auth::Caller,
-    s3::{self, DownloadError}, http::Query};
+    http::Query,
+    s3::{self, DownloadError},
+};
 use futures::stream;
 use serde::Deserialize;
 use tokio::{runtime::Handle, sync::mpsc};

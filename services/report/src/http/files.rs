@@ -30,7 +30,7 @@ pub(super) struct FilesQuery {
 pub(super) struct FileItem {
     /// 0 for a summary's.
     id_campana: i64,
-    estado: &'static str,
+    estado: state::Estado,
     archivo: Option<String>,
     filas: Option<i64>,
     bytes: Option<i64>,
@@ -108,7 +108,7 @@ pub(super) struct ManifestLine {
 pub(super) struct Manifest {
     id: Uuid,
     fecha: NaiveDate,
-    estado: &'static str,
+    estado: state::Estado,
     bucket: String,
     filas: i64,
     bytes: i64,

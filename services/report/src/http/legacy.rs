@@ -38,7 +38,7 @@ pub(super) fn no_campaigns(fecha: NaiveDate) -> Problem {
 pub(super) struct Begun {
     id: i64,
     nombre: String,
-    estado: &'static str,
+    estado: state::Estado,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,7 +85,7 @@ pub(super) async fn generate(
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FileStatus {
     id_campana: i64,
-    estado: &'static str,
+    estado: state::Estado,
     /// The campaign's day, `YYYY-MM-DD`.
     fecha: NaiveDate,
     /// Once it is made.

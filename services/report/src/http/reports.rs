@@ -4,7 +4,14 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::{Json, Query}};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{
+        Json, Query,
+        page::{Cursor, cut},
+    },
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use failpoints::Point;
 use serde::{Deserialize, Serialize};
@@ -104,7 +111,7 @@ pub(super) struct FileCounts {
 pub(super) struct Report {
     id: Uuid,
     fecha: NaiveDate,
-    estado: &'static str,
+    estado: state::Estado,
     /// Its end was asked for.
     cancelado: bool,
     parametros: Params,
@@ -237,28 +244,12 @@ pub(super) async fn list(
     may_read(&caller)?;
     let fecha = query.fecha.as_deref().map(day).transpose()?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 100)?;
-    let before = query.despues_de.as_deref().map(parse_cursor).transpose()?;
+    let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
+    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
     let mut page = runs::list(&api.database.pool, fecha, before, size + 1).await?;
-    let more = page.len() as i64 > size;
-    page.truncate(size as usize);
-    let siguiente = page
-        .last()
-        .filter(|_| more)
-        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(|run| Report::of(run, None)).collect();
     Ok(HttpResponse::Ok().json(ReportPage { items, siguiente }))
-}
-
-fn bad_cursor(cursor: &str) -> Problem {
-    let detail = format!("despues_de {cursor:?} inválido; use el valor de «siguiente»");
-    Problem::bad_request("invalid_cursor", detail)
-}
-
-fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
-    let parts = cursor.split_once('_').and_then(|(micros, id)| {
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
-    });
-    parts.ok_or_else(|| bad_cursor(cursor))
 }
 
 /// A run, and how far it is.

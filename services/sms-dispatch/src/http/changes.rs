@@ -5,7 +5,11 @@ use actix_web::{
     http::StatusCode,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::{IfMatch, Json, OptionalJson}};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{IfMatch, Json, OptionalJson},
+};
 use sea_orm::sqlx::PgConnection;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};

@@ -4,7 +4,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::{Query, in_range}};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{Query, in_range},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -44,6 +48,7 @@ pub(super) struct ListQuery {
     /// As the contacts have it.
     municipio: Option<String>,
     /// ACTIVE, INACTIVE, UNKNOWN or INVALID.
+    #[param(value_type = Option<Status>)]
     status: Option<String>,
     /// Contacts a page, 1 to 200.
     #[param(minimum = 1, maximum = 200)]
@@ -166,7 +171,9 @@ fn words(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
 fn phone(text: &str) -> Result<PhoneQuery, Problem> {
     search::phone(text).map_err(|reason| {
         let detail = match reason {
-            Reason::TooShort => format!("telefono {text:?} es muy corto: bastan sus tres primeras cifras, como 551"),
+            Reason::TooShort => {
+                format!("telefono {text:?} es muy corto: bastan sus tres primeras cifras, como 551")
+            }
             other => other.message().to_owned(),
         };
         Problem::bad_request("invalid_phone", detail)

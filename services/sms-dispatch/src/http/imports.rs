@@ -7,11 +7,11 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    idempotency::{IdempotencyKey, request_hash},
     http::{
         Json, Query, json_parameter,
         upload::{self, Bucket, Upload},
     },
+    idempotency::{IdempotencyKey, request_hash},
 };
 use contracts::sms::v1::{ImportContacts, RollBackImport};
 use jobs::{Creation, NewJob};
@@ -360,7 +360,7 @@ pub(super) struct ReportQuery {
     operation_id = "imports_get_report", summary = "Ver el reporte de calidad de una importación",
     description = "De una importación completada, en JSON o en Markdown.",
     get, path = "/api/v1/contacts/imports/{id}/report", tag = "contacts", params(("id" = String, Path), ReportQuery),
-    responses((status = 200, description = "El informe, en JSON o Markdown"), (status = 409, description = "La importación no ha terminado"))
+    responses((status = 200, description = "El informe, en JSON o Markdown", content((Object = "application/json"), (String = "text/markdown"))), (status = 409, description = "La importación no ha terminado"))
 )]
 pub(super) async fn report(
     api: Data<Resources>,

@@ -58,9 +58,7 @@ fn routes() -> Routes {
         segments::delete,
         segments::preview,
     ];
-    contacts
-        .taking("/api/v1/contacts/imports", "multipart/form-data", imports::upload)
-        
+    contacts.taking("/api/v1/contacts/imports", "multipart/form-data", imports::upload)
 }
 
 /// Contacts are nobody's in particular: whoever is bound to one supplier sees none.

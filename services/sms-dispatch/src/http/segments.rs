@@ -8,7 +8,10 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    http::{IfMatch, Json, Query, in_range},
+    http::{
+        IfMatch, Json, Query, in_range,
+        page::{Cursor, Page, cut},
+    },
 };
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::PgConnection;
@@ -140,28 +143,12 @@ pub(super) struct ListQuery {
     cursor: Option<String>,
 }
 
-/// A page of segments, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SegmentPage {
-    items: Vec<SegmentView>,
-    /// Give it as `cursor` for the next page; null on the last.
-    next_cursor: Option<String>,
-}
-
-fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
-    let parts = cursor.split_once('_').and_then(|(micros, id)| {
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
-    });
-    let detail = || format!("cursor {cursor:?} inválido; use el valor de «next_cursor»");
-    parts.ok_or_else(|| Problem::bad_request("invalid_cursor", detail()))
-}
-
 /// The segments there are, newest first.
 #[utoipa::path(
     operation_id = "segments_list", summary = "Listar segmentos",
     description = "Del más reciente al más antiguo.",
     get, path = "/api/v1/segments", tag = "segments", params(ListQuery),
-    responses((status = 200, body = SegmentPage))
+    responses((status = 200, body = Page<SegmentView>))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -170,16 +157,12 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
-    let before = query.cursor.as_deref().map(parse_cursor).transpose()?;
+    let before = query.cursor.as_deref().map(|text| Cursor::parse("cursor", text, "next_cursor"));
+    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
     let mut page = segments::list(&api.database.pool, before, limit + 1).await?;
-    let more = page.len() as i64 > limit;
-    page.truncate(limit as usize);
-    let next_cursor = page
-        .last()
-        .filter(|_| more)
-        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let next_cursor = cut(&mut page, limit, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(SegmentView::from).collect();
-    Ok(HttpResponse::Ok().json(SegmentPage { items, next_cursor }))
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
 /// A segment.

@@ -1,9 +1,6 @@
 //! How many contacts there are, and where.
 
-use actix_web::{
-    HttpResponse,
-    web::Data,
-};
+use actix_web::{HttpResponse, web::Data};
 use chassis::{Problem, auth::Caller};
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -5,12 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix_web::{
-    HttpResponse,
-    web::Data,
-};
+use actix_web::{HttpResponse, web::Data};
 use anyhow::Context as _;
-use chassis::{Problem, auth::Caller, http::{Query, upload::Upload}};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{Query, upload::Upload},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::TempPath;

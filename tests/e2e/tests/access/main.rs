@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::Scene;
-use serde_json::{Value, json};
 use reqwest::Method;
+use serde_json::{Value, json};
 use stack::platform::{Client, Upload, task_id};
 use stack::workbook::Spec;
 
@@ -100,7 +100,8 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
 
 /// The path of which `path` is another spelling, or itself.
 fn canonical(path: &str) -> String {
-    let spellings = [("/api/catalog", "/api/v1/catalog"), ("/auth", "/api/v1/auth"), ("/api/v1/me", "/api/v1/auth/me")];
+    let spellings =
+        [("/api/catalog", "/api/v1/catalog"), ("/auth", "/api/v1/auth"), ("/api/v1/me", "/api/v1/auth/me")];
     let found = spellings.iter().find_map(|(alias, own)| Some(format!("{own}{}", path.strip_prefix(alias)?)));
     found.unwrap_or_else(|| path.to_owned())
 }

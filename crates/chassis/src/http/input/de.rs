@@ -46,7 +46,8 @@ impl Refusal {
     }
 
     pub(crate) fn unknown(name: &str, known: &'static [&'static str]) -> Self {
-        Self::new(Why::Unknown { name: name.to_owned(), known: known.to_vec() }).under(Step::Member(name.to_owned()))
+        Self::new(Why::Unknown { name: name.to_owned(), known: known.to_vec() })
+            .under(Step::Member(name.to_owned()))
     }
 
     fn under(mut self, step: Step) -> Self {
@@ -345,11 +346,19 @@ impl<'de> Deserializer<'de> for Input {
         self.visit(visitor, "null")
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
         self.visit(visitor, "null")
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
         visitor.visit_newtype_struct(self)
     }
 
