@@ -45,7 +45,7 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config);
     let tasks = background(&parts, &resources, &jobs(&resources), &shutdown);
-    tasks.serve(parts.api(&shutdown, move |service| http::configure(service, &resources)).await?).await
+    tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
 }
 
 /// Runs jobs.

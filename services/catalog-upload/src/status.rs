@@ -47,6 +47,9 @@ pub struct Status {
     pub result: Option<ImportResult>,
     /// Of a failed one: why, and what to do.
     pub error: Option<String>,
+    /// Whether it failed because somebody cancelled it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub cancelada: bool,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub completed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -216,6 +219,7 @@ impl Status {
                 .filter(|_| import.has_ended())
                 .and_then(|result| serde_json::from_value(result).ok()),
             error,
+            cancelada: import.state == "cancelled",
             completed_at: finished.clone().filter(|_| status == State::Completed),
             failed_at: finished.filter(|_| status == State::Failed),
             tipo: match options.kind {

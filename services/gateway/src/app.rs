@@ -82,7 +82,7 @@ impl Gateway {
             identity,
         });
         let health = health(&database, &redis, &broker, &app);
-        let (shared, admin) = (app.clone(), Admin::new(SERVICE, &database, &broker, QUEUES));
+        let (shared, admin) = (app.clone(), Admin::new(&database, &broker, QUEUES));
         let server =
             Server::bind(&config.http, health, move |service| http::configure(service, &shared, &admin))?;
         Ok(Self { server, database, redis, broker, app })

@@ -46,7 +46,7 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config);
     let tasks = parts.background(&shutdown).sweep_jobs(&jobs(&resources));
-    tasks.serve(parts.api(&shutdown, move |service| http::configure(service, &resources)).await?).await
+    tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
 }
 
 /// Does what nobody waits for.

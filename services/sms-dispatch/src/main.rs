@@ -77,7 +77,12 @@ enum PlanCommand {
 #[derive(Clone, Subcommand)]
 enum ContactsCommand {
     /// Dump the schema to a file, and its checksum to FILE.sha256.
-    Backup { file: PathBuf },
+    Backup {
+        file: PathBuf,
+        /// Whether the backup may take the place of a file of that name.
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Put a backup's contacts in the place of those there are; who opted out stays out.
     Restore { file: PathBuf },
     /// Take out what an import brought in; who opted out stays out.
@@ -132,8 +137,8 @@ async fn main() -> anyhow::Result<ExitCode> {
 async fn contacts(command: ContactsCommand, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let (database, settings) = config::command_line()?;
     match command {
-        ContactsCommand::Backup { file } => {
-            let sum = cli::backup::run(&database, &file, &actor(), shutdown).await?;
+        ContactsCommand::Backup { file, overwrite } => {
+            let sum = cli::backup::run(&database, &file, overwrite, &actor(), shutdown).await?;
             println!("{}: SHA-256 {sum}", file.display());
         }
         ContactsCommand::Restore { file } => {

@@ -2,7 +2,7 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, ServiceConfig},
+    web::{Data, Path},
 };
 use chassis::{
     Problem,
@@ -24,14 +24,6 @@ use crate::{
         undo,
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/bulk-upload/{task_id}/cancel", web::post().to(cancel))
-        .route("/bulk-upload/{task_id}/retry", web::post().to(retry))
-        .route("/bulk-upload/{task_id}/apply", web::post().to(apply))
-        .route("/bulk-upload/{task_id}/undo", web::post().to(undo_import));
-}
 
 fn not_found(task_id: &str) -> Problem {
     Problem::not_found(format!("Tarea {task_id} no encontrada"))
@@ -129,13 +121,13 @@ fn accepted(message: &'static str, import: &Import) -> HttpResponse {
 /// Ends a task that waits or runs, at its next batch. What was applied until then stays, and its status says
 /// how much that is.
 #[utoipa::path(
+    operation_id = "imports_cancel", summary = "Cancelar una carga",
+    description = "Termina una tarea que espera o está en marcha, en su siguiente bloque. Lo aplicado hasta entonces queda.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/cancel", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "La tarea ya terminó"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Accepted),         (status = 409, description = "La tarea ya terminó"),
+    )
 )]
 pub(super) async fn cancel(
     api: Data<Resources>,
@@ -157,13 +149,13 @@ pub(super) async fn cancel(
 
 /// Lets a failed or cancelled task go on after the last row whose outcome is known.
 #[utoipa::path(
+    operation_id = "imports_retry", summary = "Reintentar una carga",
+    description = "Una tarea que falló o fue cancelada sigue después de la última fila cuyo resultado se conoce.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/retry", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "La tarea no falló, fue revertida o es demasiado antigua"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Accepted),         (status = 409, description = "La tarea no falló, fue revertida o es demasiado antigua"),
+    )
 )]
 pub(super) async fn retry(
     api: Data<Resources>,
@@ -190,13 +182,13 @@ pub(super) async fn retry(
 
 /// Carries a dry run out: a task of its own, whose rows are judged by the catalog as it is by then.
 #[utoipa::path(
+    operation_id = "imports_apply", summary = "Aplicar una simulación",
+    description = "Crea una tarea nueva, cuyas filas se juzgan con el catálogo que haya entonces.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/apply", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "No es una simulación completada"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Accepted),         (status = 409, description = "No es una simulación completada"),
+    )
 )]
 pub(super) async fn apply(
     api: Data<Resources>,
@@ -222,13 +214,13 @@ pub(super) async fn apply(
 /// Takes back what an import did: what it created is removed and what it updated gets its values back, unless
 /// somebody changed it since.
 #[utoipa::path(
+    operation_id = "imports_undo", summary = "Revertir una carga",
+    description = "Elimina lo que creó y devuelve sus valores a lo que actualizó, salvo lo que alguien haya cambiado después.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/undo", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "No hay nada que revertir, o la tarea no ha terminado"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Accepted),         (status = 409, description = "No hay nada que revertir, o la tarea no ha terminado"),
+    )
 )]
 pub(super) async fn undo_import(
     api: Data<Resources>,

@@ -2,12 +2,13 @@
 
 pub(crate) mod change;
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header,
-    web::{self, ServiceConfig},
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use chassis::{
+    Problem,
+    auth::Role,
+    config::Secret,
+    http::{Json, Query},
 };
-use chassis::{Problem, auth::Role, config::Secret, http::ProblemBody};
 use chrono::{DateTime, Utc};
 use sea_orm::{DatabaseTransaction, EntityTrait as _, TransactionTrait as _};
 use serde::{Deserialize, Serialize};
@@ -29,19 +30,6 @@ use crate::{
 
 const PAGE: u64 = 50;
 const LARGEST_PAGE: u64 = 200;
-
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(web::resource("/api/v1/users").route(web::get().to(list)).route(web::post().to(create)))
-        .service(
-            web::resource("/api/v1/users/{id}")
-                .route(web::get().to(get))
-                .route(web::patch().to(change::update))
-                .route(web::delete().to(delete)),
-        )
-        .service(web::resource("/api/v1/users/{id}/disable").route(web::post().to(change::disable)))
-        .service(web::resource("/api/v1/users/{id}/enable").route(web::post().to(change::enable)));
-}
 
 /// A user, without anything secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -104,14 +92,16 @@ pub(crate) struct UserPage {
 
 /// Listar usuarios
 #[utoipa::path(
+    operation_id = "users_list",
+    security(("bearer" = []), ("cookie" = [])),
     get, path = "/api/v1/users", tag = "users", params(ListQuery),
-    responses((status = 200, body = UserPage), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
+    responses((status = 200, body = UserPage))
 )]
 pub(crate) async fn list(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    query: web::Query<ListQuery>,
-) -> Result<web::Json<UserPage>, Problem> {
+    query: Query<ListQuery>,
+) -> Result<Json<UserPage>, Problem> {
     identity.admin(&request).await?;
     let ListQuery { q, role, disabled, after, limit } = query.into_inner();
     let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
@@ -123,7 +113,7 @@ pub(crate) async fn list(
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next = if more { rows.last().map(|user| user.username.clone()) } else { None };
     let items = rows.into_iter().map(User::try_from).collect::<Result<_, _>>()?;
-    Ok(web::Json(UserPage { items, next }))
+    Ok(Json(UserPage { items, next }))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -146,18 +136,19 @@ pub(crate) struct NewUser {
 
 /// Crear un usuario
 #[utoipa::path(
+    operation_id = "users_create",
+    security(("bearer" = []), ("cookie" = [])),
     post, path = "/api/v1/users", tag = "users", request_body = NewUser,
     responses(
         (status = 201, body = User),
-        (status = 403, body = ProblemBody),
-        (status = 409, description = "Nombre o correo ya en uso", body = ProblemBody),
-        (status = 422, description = "Un campo no sirve", body = ProblemBody),
+        (status = 409, description = "Nombre o correo ya en uso"),
+        (status = 422, description = "Un campo no sirve"),
     )
 )]
 pub(crate) async fn create(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    body: web::Json<NewUser>,
+    body: Json<NewUser>,
 ) -> Result<HttpResponse, Problem> {
     let person = identity.admin(&request).await?;
     let NewUser { username, email, name, password, role, proveedor_id } = body.into_inner();
@@ -196,28 +187,31 @@ pub(crate) async fn create(
 
 /// Ver un usuario
 #[utoipa::path(
+    operation_id = "users_get",
+    security(("bearer" = []), ("cookie" = [])),
     get, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)),
-    responses((status = 200, body = User), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody))
+    responses((status = 200, body = User))
 )]
 pub(crate) async fn get(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<web::Json<User>, Problem> {
+) -> Result<Json<User>, Problem> {
     identity.admin(&request).await?;
     let user = users::get(identity.orm(), *id).await?.ok_or(Error::NotFound("Usuario"))?;
-    Ok(web::Json(User::try_from(user)?))
+    Ok(Json(User::try_from(user)?))
 }
 
 /// Borrar un usuario
 ///
 /// Con sus sesiones y sus claves de API. Lo que hizo queda en la auditoría.
 #[utoipa::path(
+    operation_id = "users_delete",
+    security(("bearer" = []), ("cookie" = [])),
     delete, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)),
     responses(
         (status = 204, description = "Borrado"),
-        (status = 404, body = ProblemBody),
-        (status = 409, description = "Es el último administrador", body = ProblemBody),
+        (status = 409, description = "Es el último administrador"),
     )
 )]
 pub(crate) async fn delete(

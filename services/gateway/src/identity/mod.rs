@@ -32,7 +32,7 @@ pub use error::Error;
 pub use hasher::{Cost, Hasher};
 pub use keyring::Keyring;
 pub use login::{Credentials, Login, Tokens};
-pub use routes::openapi;
+pub use routes::routes;
 pub use settings::{FirstAdmin, IdentitySettings};
 pub use vault::{Opaque, Vault};
 

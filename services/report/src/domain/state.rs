@@ -1,6 +1,8 @@
 //! Where a run and its files stand, and as what their clients know it.
 
 use sea_orm::{DeriveActiveEnum, EnumIter};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The state of a run or a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
@@ -18,13 +20,27 @@ pub enum State {
     Cancelled,
 }
 
-/// The state in the clients' words. A cancelled one ended without its file.
-pub fn shown(state: State) -> &'static str {
+/// The state in the clients' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub enum Estado {
+    #[serde(rename = "PENDIENTE")]
+    Pendiente,
+    #[serde(rename = "EN PROCESO")]
+    EnProceso,
+    #[serde(rename = "COMPLETADO")]
+    Completado,
+    /// Terminó sin su archivo; también si se canceló.
+    #[serde(rename = "ERROR")]
+    Error,
+}
+
+/// What clients are shown for a state.
+pub fn shown(state: State) -> Estado {
     match state {
-        State::Pending => "PENDIENTE",
-        State::Running => "EN PROCESO",
-        State::Completed => "COMPLETADO",
-        State::Failed | State::Cancelled => "ERROR",
+        State::Pending => Estado::Pendiente,
+        State::Running => Estado::EnProceso,
+        State::Completed => Estado::Completado,
+        State::Failed | State::Cancelled => Estado::Error,
     }
 }
 

@@ -1,10 +1,7 @@
 //! The campaigns there are.
 
-use actix_web::{
-    HttpResponse,
-    web::{self, Data, Query, ServiceConfig},
-};
-use chassis::{Problem, auth::Caller};
+use actix_web::{HttpResponse, web::Data};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -17,15 +14,6 @@ use crate::{
         days as campaign_days,
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    for path in ["/campania/list", "/campania/list/"] {
-        config.route(path, web::get().to(list));
-    }
-    for path in ["/campania/fechas", "/campania/fechas/"] {
-        config.route(path, web::get().to(days));
-    }
-}
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ListQuery {
@@ -66,9 +54,10 @@ pub(super) struct CampaignPage {
 
 /// A page of campaigns.
 #[utoipa::path(
+    operation_id = "campaigns_list", summary = "Listar campañas",
+    description = "Las de una fecha, o todas, de la más reciente a la más antigua.",
     get, path = "/campania/list", tag = "report", params(ListQuery),
-    responses((status = 200, body = CampaignPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = CampaignPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -95,9 +84,10 @@ pub(super) struct Days {
 
 /// The days that have campaigns, newest first.
 #[utoipa::path(
+    operation_id = "campaigns_list_days", summary = "Listar las fechas con campañas",
+    description = "De la más reciente a la más antigua.",
     get, path = "/campania/fechas", tag = "report",
-    responses((status = 200, body = Days), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = Days))
 )]
 pub(super) async fn days(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;

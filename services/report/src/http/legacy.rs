@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,15 +20,6 @@ use crate::{
     },
     storage::{campaigns, files},
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    for path in ["/reporte", "/reporte/"] {
-        config.route(path, web::get().to(generate));
-    }
-    for path in ["/reporte/status/{id_campana}", "/reporte/status/{id_campana}/"] {
-        config.route(path, web::get().to(status));
-    }
-}
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct DayQuery {
@@ -51,7 +42,7 @@ pub(super) fn no_campaigns(fecha: NaiveDate) -> Problem {
 pub(super) struct Begun {
     id: i64,
     nombre: String,
-    estado: &'static str,
+    estado: state::Estado,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -63,13 +54,13 @@ pub(super) struct Generation {
 /// Has the files of a day's campaigns made. Asked again, it begins no second time while the first is under way or
 /// what it made still holds.
 #[utoipa::path(
+    operation_id = "campaigns_generate", summary = "Generar los reportes de un día",
+    description = "Inicia los archivos de las campañas de la fecha. Si se pide otra vez, no empieza de nuevo mientras está en marcha o lo hecho sigue siendo válido.",
     get, path = "/reporte", tag = "report", params(DayQuery),
     responses(
         (status = 200, body = Generation),
-        (status = 400, description = "Formato de fecha inválido. Use 'YYYY/MM/DD'."), (status = 401), (status = 403),
-        (status = 404, description = "No se encontraron campañas para la fecha YYYY-MM-DD"),
-    ),
-    security(("bearer" = []))
+        (status = 400, description = "Formato de fecha inválido. Use 'YYYY/MM/DD'."),         (status = 404, description = "No se encontraron campañas para la fecha YYYY-MM-DD"),
+    )
 )]
 pub(super) async fn generate(
     api: Data<Resources>,
@@ -98,7 +89,7 @@ pub(super) async fn generate(
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FileStatus {
     id_campana: i64,
-    estado: &'static str,
+    estado: state::Estado,
     /// The campaign's day, `YYYY-MM-DD`.
     fecha: NaiveDate,
     /// Once it is made.
@@ -107,12 +98,12 @@ pub(super) struct FileStatus {
 
 /// Where the file of a campaign stands that was asked for last.
 #[utoipa::path(
+    operation_id = "campaigns_get_status", summary = "Ver el reporte de una campaña",
+    description = "Dónde va el último archivo que se pidió de la campaña.",
     get, path = "/reporte/status/{id_campana}", tag = "report", params(("id_campana" = i64, Path)),
     responses(
-        (status = 200, body = FileStatus), (status = 401), (status = 403),
-        (status = 404, description = "No se encontró reporte para la campaña {id}"),
-    ),
-    security(("bearer" = []))
+        (status = 200, body = FileStatus),         (status = 404, description = "No se encontró reporte para la campaña {id}"),
+    )
 )]
 pub(super) async fn status(
     api: Data<Resources>,

@@ -2,9 +2,9 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Json, Path, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,15 +18,6 @@ use crate::{
     },
     storage::schedules::{self, Schedule},
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/schedules", web::get().to(list))
-        .route("/schedules", web::post().to(create))
-        .route("/schedules/{id}", web::get().to(get))
-        .route("/schedules/{id}", web::put().to(replace))
-        .route("/schedules/{id}", web::delete().to(delete));
-}
 
 /// When, and what.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -127,9 +118,10 @@ async fn named(api: &Resources, id: &str) -> Result<Schedule, Problem> {
 
 /// A new schedule.
 #[utoipa::path(
+    operation_id = "schedules_create", summary = "Crear una programación",
+    description = "",
     post, path = "/api/v1/reports/schedules", tag = "report", request_body = NewSchedule,
-    responses((status = 201, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 422)),
-    security(("bearer" = []))
+    responses((status = 201, body = ScheduleView), (status = 422))
 )]
 pub(super) async fn create(
     api: Data<Resources>,
@@ -144,9 +136,10 @@ pub(super) async fn create(
 
 /// All schedules.
 #[utoipa::path(
+    operation_id = "schedules_list", summary = "Listar programaciones",
+    description = "Todas.",
     get, path = "/api/v1/reports/schedules", tag = "report",
-    responses((status = 200, body = Schedules), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = Schedules))
 )]
 pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
@@ -156,9 +149,10 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpRes
 
 /// A schedule.
 #[utoipa::path(
+    operation_id = "schedules_get", summary = "Ver una programación",
+    description = "",
     get, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
-    responses((status = 200, body = ScheduleView), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = ScheduleView))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -171,13 +165,13 @@ pub(super) async fn get(
 
 /// Other settings for a schedule.
 #[utoipa::path(
+    operation_id = "schedules_replace", summary = "Reemplazar una programación",
+    description = "Lo que falta toma su valor por defecto.",
     put, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
     request_body = NewSchedule,
     responses(
-        (status = 200, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 404),
-        (status = 422),
-    ),
-    security(("bearer" = []))
+        (status = 200, body = ScheduleView),         (status = 422),
+    )
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
@@ -192,9 +186,10 @@ pub(super) async fn replace(
 
 /// No more of its runs. Those that it began stay.
 #[utoipa::path(
+    operation_id = "schedules_delete", summary = "Eliminar una programación",
+    description = "Los reportes que inició quedan.",
     delete, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
-    responses((status = 204), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 204))
 )]
 pub(super) async fn delete(
     api: Data<Resources>,

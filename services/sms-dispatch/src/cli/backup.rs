@@ -21,13 +21,19 @@ use crate::storage::audit;
 /// Dumps the schema to `file`, and its SHA-256 to `file.sha256`. A backup that is half done never has the file's name.
 ///
 /// # Errors
-/// No pg_dump, a server that it can't dump, a disk that is full.
+/// A file of that name, unless it may be overwritten; no pg_dump, a server that it can't dump, a disk that is full.
 pub async fn run(
     database: &DatabaseSettings,
     file: &Path,
+    overwrite: bool,
     actor: &str,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<String> {
+    ensure!(
+        overwrite || !file.exists(),
+        "{} is there already; with --overwrite the new backup takes its place",
+        file.display()
+    );
     let pool = db::connect(database, "sms-dispatch backup", shutdown).await?.pool;
     let schema: String = sqlx::query_scalar("select current_schema()").fetch_one(&pool).await?;
     let partial = beside(file, "partial");

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Phone, State},
+    domain::{Phone, State, segment::Status},
     storage::{contacts::Contact, lookups::Known, preview::Example},
 };
 
@@ -30,6 +30,7 @@ pub(super) struct ContactView {
     /// Null where no numbering plan and no look-up says it.
     is_mobile: Option<bool>,
     operator: Option<String>,
+    #[schema(value_type = Status)]
     status: String,
     /// On what grounds it may be written to.
     consent: String,

@@ -286,8 +286,18 @@ impl World {
     }
 
     /// The answer's status, and its body where that ends.
-    pub async fn call(&self, client: &Client, method: &str, template: &str) -> Result<(u16, String)> {
+    pub async fn call(
+        &self,
+        client: &Client,
+        method: &str,
+        template: &str,
+        spelling: &str,
+    ) -> Result<(u16, String)> {
         let (path, body) = self.target(method, template).await?;
+        // What both spellings end in stays.
+        let common = template.bytes().rev().zip(spelling.bytes().rev()).take_while(|(a, b)| a == b).count();
+        let (own, alias) = (&template[..template.len() - common], &spelling[..spelling.len() - common]);
+        let path = format!("{alias}{}", path.strip_prefix(own).unwrap_or(&path));
         let request = client.request(Method::from_bytes(method.to_uppercase().as_bytes())?, &path);
         let request = match body {
             Body::Empty => request,

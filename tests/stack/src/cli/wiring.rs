@@ -76,6 +76,7 @@ impl Wiring {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         if *service == GATEWAY {
+            let origins = std::env::var("CORS_ORIGINS").unwrap_or_else(|_| front_ends());
             let others = ALL.into_iter().filter(|other| **other != GATEWAY);
             variables.extend(others.map(|other| (format!("{}_URL", other.variable()), self.api_url(other))));
             variables.extend(
@@ -83,6 +84,7 @@ impl Wiring {
                     ("ADMIN_USER", self.admin_user.as_str()),
                     ("ADMIN_PASSWORD", &self.admin_password),
                     ("KEY_ENCRYPTION_SECRET", &self.key_secret),
+                    ("CORS_ORIGINS", &origins),
                     // Plain HTTP on the loopback.
                     ("SECURE_COOKIES", "false"),
                 ]
@@ -112,4 +114,10 @@ impl Wiring {
         ensure!(status.success(), "{} migrate: {status}\n{said}\nlog: {log}", service.name);
         Ok(())
     }
+}
+
+/// Where a front end under development usually is: React, Vite, Angular, and a server of its build.
+fn front_ends() -> String {
+    let at = |host: &str| [3000, 4200, 5173, 8080].map(|port| format!("http://{host}:{port}"));
+    [at("localhost"), at("127.0.0.1")].concat().join(",")
 }

@@ -1,7 +1,7 @@
 //! Changing a user, and what that ends.
 
 use actix_web::{HttpRequest, web};
-use chassis::{Problem, auth::Role, config::Secret, http::ProblemBody};
+use chassis::{Problem, auth::Role, config::Secret, http::Json};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     EntityTrait as _, TransactionTrait as _,
@@ -54,44 +54,48 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 /// Otro rol, otro proveedor, otra contraseña o la deshabilitación cierran todas sus sesiones en el acto. El nombre de
 /// usuario no cambia.
 #[utoipa::path(
+    operation_id = "users_update",
+    security(("bearer" = []), ("cookie" = [])),
     patch, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)), request_body = UserChange,
     responses(
         (status = 200, body = User),
-        (status = 403, body = ProblemBody),
-        (status = 404, body = ProblemBody),
-        (status = 409, description = "Correo en uso, o es el último administrador", body = ProblemBody),
-        (status = 422, description = "Un campo no sirve", body = ProblemBody),
+        (status = 409, description = "Correo en uso, o es el último administrador"),
+        (status = 422, description = "Un campo no sirve"),
     )
 )]
 pub(crate) async fn update(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-    body: web::Json<UserChange>,
-) -> Result<web::Json<User>, Problem> {
+    body: Json<UserChange>,
+) -> Result<Json<User>, Problem> {
     let person = identity.admin(&request).await?;
-    Ok(web::Json(apply(&identity, &person, *id, body.into_inner()).await?))
+    Ok(Json(apply(&identity, &person, *id, body.into_inner()).await?))
 }
 
 /// Deshabilitar un usuario
 ///
 /// Cierra sus sesiones y detiene sus claves de API.
 #[utoipa::path(
+    operation_id = "users_disable",
+    security(("bearer" = []), ("cookie" = [])),
     post, path = "/api/v1/users/{id}/disable", tag = "users", params(("id" = Uuid, Path)),
-    responses((status = 200, body = User), (status = 409, description = "Es el último administrador", body = ProblemBody))
+    responses((status = 200, body = User), (status = 409, description = "Es el último administrador"))
 )]
 pub(crate) async fn disable(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<web::Json<User>, Problem> {
+) -> Result<Json<User>, Problem> {
     let person = identity.admin(&request).await?;
     let wish = UserChange { disabled: Some(true), ..UserChange::default() };
-    Ok(web::Json(apply(&identity, &person, *id, wish).await?))
+    Ok(Json(apply(&identity, &person, *id, wish).await?))
 }
 
 /// Habilitar un usuario
 #[utoipa::path(
+    operation_id = "users_enable",
+    security(("bearer" = []), ("cookie" = [])),
     post, path = "/api/v1/users/{id}/enable", tag = "users", params(("id" = Uuid, Path)),
     responses((status = 200, body = User))
 )]
@@ -99,10 +103,10 @@ pub(crate) async fn enable(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<web::Json<User>, Problem> {
+) -> Result<Json<User>, Problem> {
     let person = identity.admin(&request).await?;
     let wish = UserChange { disabled: Some(false), ..UserChange::default() };
-    Ok(web::Json(apply(&identity, &person, *id, wish).await?))
+    Ok(Json(apply(&identity, &person, *id, wish).await?))
 }
 
 async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange) -> Result<User, Error> {

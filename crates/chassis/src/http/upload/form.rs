@@ -4,13 +4,12 @@
 //! but actix-multipart ends the part there, and what follows is lost.
 
 use std::{
-    future::{Ready, ready},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use actix_multipart::{Multipart, MultipartError};
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload, error::PayloadError};
+use actix_web::{HttpMessage as _, HttpRequest, dev::Payload, error::PayloadError};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use memchr::memmem::Finder;
@@ -21,21 +20,12 @@ const CONTENT_LENGTH: &[u8] = b"content-length";
 /// Stands where a part's length was. As long, so that nothing moves.
 const IGNORED: &[u8; CONTENT_LENGTH.len()] = b"X-Ignored-Size";
 
-/// The parts of a form.
-pub(super) struct Form(pub Multipart);
-
-impl FromRequest for Form {
-    type Error = actix_web::Error;
-    type Future = Ready<Result<Self, Self::Error>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let kind = request.mime_type().ok().flatten();
-        let boundary = kind.as_ref().and_then(|kind| kind.get_param("boundary"));
-        let boundary = boundary.map_or("", |boundary| boundary.as_str());
-        let body = WithoutLengths::new(payload.take(), boundary);
-        // What is wrong with the type of the request, the first part says.
-        ready(Ok(Self(Multipart::new(request.headers(), body))))
-    }
+/// The parts of a request's form.
+pub(super) fn form(request: &HttpRequest, payload: &mut Payload) -> Multipart {
+    let kind = request.mime_type().ok().flatten();
+    let boundary = kind.as_ref().and_then(|kind| kind.get_param("boundary"));
+    let boundary = boundary.map_or("", |boundary| boundary.as_str());
+    Multipart::new(request.headers(), WithoutLengths::new(payload.take(), boundary))
 }
 
 /// Why a form can't be read, in Spanish.
