@@ -90,9 +90,9 @@ impl Work for ExportCampaigns {
     }
 
     async fn after(&self, job: Uuid) {
-        let pool = &self.resources.database.pool;
-        if let Ok(Some(file)) = files::of_job(pool, job).await {
-            self.resources.live.tell(pool, file.run_id).await;
+        let orm = &self.resources.database.orm;
+        if let Ok(Some(file)) = files::of_job(orm, job).await {
+            self.resources.live.tell(orm, file.run_id).await;
         }
     }
 }

@@ -52,7 +52,7 @@ impl Work for StartRuns {
     }
 
     async fn after(&self, job: Uuid) {
-        self.resources.live.tell(&self.resources.database.pool, job).await;
+        self.resources.live.tell(&self.resources.database.orm, job).await;
     }
 }
 
