@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use sea_orm::{
     DatabaseConnection, DbErr, RuntimeErr,
     sqlx::{
-        self, ConnectOptions as _, Connection as _, PgPool,
+        self, ConnectOptions as _, Connection as _, PgConnection, PgPool,
         postgres::{PgConnectOptions, PgPoolOptions},
     },
 };
@@ -48,10 +48,21 @@ pub async fn connect(
         .acquire_timeout(settings.acquire_timeout)
         .idle_timeout(Duration::from_secs(300))
         .max_lifetime(Duration::from_secs(1800))
-        .test_before_acquire(true)
+        // In place of sqlx's own test, which takes any answer for its own.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(answers_in_step(connection)))
         .connect_lazy_with(options);
     let orm = orm::orm(&pool);
     Ok(Database { orm, pool })
+}
+
+/// Whether the connection answers what it is asked now. sqlx 0.9 doesn't count the reply to a COPY that was dropped
+/// before its end: such a connection answers each question with the reply to the one before, and is not to be used
+/// again. Takes the round trip that a ping takes.
+async fn answers_in_step(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let asked: i64 = rand::random();
+    let answered: i64 = sqlx::query_scalar("SELECT $1::bigint").bind(asked).fetch_one(connection).await?;
+    Ok(answered == asked)
 }
 
 fn options(settings: &DatabaseSettings, application: &str) -> anyhow::Result<PgConnectOptions> {

@@ -283,7 +283,7 @@ pub(super) struct Preparing {
     responses(
         (status = 200, description = "Un libro de Excel", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
         (status = 202, body = Preparing, description = "Se está preparando; vuelva a pedirlo"),
-        (status = 409, description = "La tarea no ha terminado, o el archivo se eliminó por su antigüedad"),
+        (status = 409, description = "La tarea no ha terminado, el libro no se pudo preparar (pedirlo de nuevo lo vuelve a intentar), o el archivo se eliminó por su antigüedad"),
     )
 )]
 pub(super) async fn annotated(
@@ -302,7 +302,10 @@ pub(super) async fn annotated(
             return send(&api, object_key, XLSX, &name).await;
         }
         if report.state == "failed" {
+            // Told once: whoever asks again starts it again, for what was wrong may not be any more.
+            reports::forget(&mut *api.database.pool.acquire().await?, report.job_id).await?;
             let detail = report.error.unwrap_or_else(|| "El libro anotado no se pudo preparar".to_owned());
+            let detail = format!("{detail}. Pídalo de nuevo para volver a intentarlo");
             return Err(Problem::conflict("report_failed", detail));
         }
         return Ok(preparing());

@@ -49,6 +49,10 @@ pub(super) struct UploadQuery {
     /// The task of whose rejected rows this file has the corrections, under the same row numbers: only those
     /// rows are read.
     corrige: Option<String>,
+    /// The sheet of the workbook to read. Left out, the first that has a header and rows is read, and the result names
+    /// the others.
+    #[param(max_length = 31)]
+    hoja: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -136,6 +140,7 @@ pub(super) async fn create(
         applies: None,
         corrects,
         undoes: None,
+        sheet: query.hoja.as_deref().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned),
     };
 
     let task_id = Uuid::now_v7();
@@ -143,6 +148,11 @@ pub(super) async fn create(
     let bucket = bucket(&api);
     let stored = form.store(bucket, &object_key, is_a_catalog).await?;
     failpoints::hit(Point::UploadStored);
+    if options.sheet.is_some() && matches!(FileKind::of(&filename), Ok(FileKind::Csv)) {
+        discard(&api, &object_key).await;
+        let detail = "hoja solo se usa con libros de Excel (.xlsx); un CSV no tiene hojas";
+        return Err(Problem::bad_request("no_sheets", detail));
+    }
 
     let source = Source {
         proveedor_id: proveedor_id.to_owned(),
@@ -240,8 +250,10 @@ async fn accept(
         u8::from(options.kind == Kind::DryRun),
     ];
     let corrects = options.corrects.unwrap_or_default();
-    let parts: [&[u8]; 4] =
-        [source.proveedor_id.as_bytes(), &flags, corrects.as_bytes(), source.sha256.as_bytes()];
+    let mut parts: Vec<&[u8]> =
+        vec![source.proveedor_id.as_bytes(), &flags, corrects.as_bytes(), source.sha256.as_bytes()];
+    // Keys from before sheets could be chosen stay as they are.
+    parts.extend(options.sheet.as_deref().map(str::as_bytes));
     let job = NewJob {
         id,
         idempotency_key: key.0,
@@ -249,6 +261,9 @@ async fn accept(
         ..tasks::job_kind(api, options).job(caller.id())
     };
     let mut transaction = api.database.pool.begin().await?;
+    if let Some(first) = options.corrects {
+        tasks::hold_base(&mut transaction, first).await?;
+    }
     if let Some(first) = imports::unfinished(&mut transaction, source, options).await? {
         return Ok(Acceptance::Known(Box::new(first)));
     }

@@ -21,7 +21,7 @@ use crate::{
     status::Status,
     storage::{
         imports::{self, Import, Kind, Options, Source},
-        undo,
+        reports, undo,
     },
 };
 
@@ -80,6 +80,17 @@ pub(super) fn unpurged(import: &Import) -> Result<(), Problem> {
                 at.format("%Y-%m-%d")
             ),
         )),
+    }
+}
+
+/// Holds the task that another one rests on until the transaction ends, so that nobody deletes what it needs.
+///
+/// # Errors
+/// 409 where that is deleted already.
+pub(super) async fn hold_base(conn: &mut PgConnection, base: Uuid) -> Result<(), Problem> {
+    match imports::lock(conn, base).await? {
+        Some(base) => unpurged(&base),
+        None => Err(not_found(&base.to_string())),
     }
 }
 
@@ -172,6 +183,13 @@ pub(super) async fn retry(
         let detail = "Solo se puede reintentar una tarea que falló o fue cancelada";
         return Err(Problem::conflict("not_failed", detail));
     }
+    // What this one rests on may be past its days by now, and stays from here on: live tasks keep it.
+    for base in [import.options.applies, import.options.corrects, import.options.undoes].into_iter().flatten()
+    {
+        hold_base(&mut transaction, base).await?;
+    }
+    // What it says of the rows is no longer all.
+    reports::forget_of(&mut transaction, id).await?;
     imports::go_on(&mut transaction, id).await?;
     let import = imports::get(&mut *transaction, id).await?.ok_or_else(|| not_found(&task_id))?;
     transaction.commit().await?;

@@ -57,9 +57,10 @@ impl Work for AnnotateImports {
 
         let (sender, notes) = mpsc::channel(1);
         tokio::spawn(feed(pool.clone(), import.id, sender));
-        let limits = self.resources.settings.limits.clone();
+        let (limits, sheet) = (self.resources.settings.limits.clone(), import.options.sheet);
         let making = tokio::task::spawn_blocking(move || {
-            annotate(&source, kind, &limits, Notes::new(notes), &target).map(|made| (made, target))
+            annotate(&source, kind, sheet.as_deref(), &limits, Notes::new(notes), &target)
+                .map(|made| (made, target))
         });
         let (made, target) = making.await.map_err(JobError::retry)?.map_err(|error| match error {
             AnnotateError::Source(error) => file_error(error),
