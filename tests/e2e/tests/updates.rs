@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use sea_orm::sqlx::{self, PgPool, PgTransaction};
 use serde_json::{Value, json};
 use stack::platform::{Client, Events, Upload, task_id};
+use stack::services::CATALOG_UPLOAD;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -303,7 +304,8 @@ async fn the_first_row_of_a_file_wins_whatever_becomes_of_its_product() -> Resul
         let deleted = supplier.delete(&format!("{ITEMS}/{}", id(91))).await?;
         ensure!(deleted.status == 204, "{deleted}");
         if dies {
-            let worker = scene.platform.workers.first_mut().context("a worker")?;
+            let worker =
+                scene.platform.service_mut(&CATALOG_UPLOAD).workers.first_mut().context("a worker")?;
             worker.restart().await?;
         }
         somebody.rollback().await?;

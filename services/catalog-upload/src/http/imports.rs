@@ -146,13 +146,9 @@ pub(super) async fn create(
     let task_id = Uuid::now_v7();
     let object_key = format!("uploads/{task_id}");
     let bucket = bucket(&api);
-    let stored = form.store(bucket, &object_key, is_a_catalog).await?;
+    let check = |filename: &str| is_a_catalog(filename, options.sheet.is_some());
+    let stored = form.store(bucket, &object_key, check).await?;
     failpoints::hit(Point::UploadStored);
-    if options.sheet.is_some() && matches!(FileKind::of(&filename), Ok(FileKind::Csv)) {
-        discard(&api, &object_key).await;
-        let detail = "hoja solo se usa con libros de Excel (.xlsx); un CSV no tiene hojas";
-        return Err(Problem::bad_request("no_sheets", detail));
-    }
 
     let source = Source {
         proveedor_id: proveedor_id.to_owned(),
@@ -188,14 +184,18 @@ fn bucket(api: &Resources) -> Bucket<'_> {
     Bucket { client: &api.s3, name: &api.bucket, limit: api.settings.limits.max_bytes }
 }
 
-/// Whether a file's name is one of a catalog's.
-fn is_a_catalog(filename: &str) -> Result<(), Problem> {
+/// Whether a file's name is one of a catalog's, and of one with sheets where one of them is asked for.
+fn is_a_catalog(filename: &str, with_sheets: bool) -> Result<(), Problem> {
     if filename.is_empty() {
         return Err(upload::no_file());
     }
-    FileKind::of(filename)
-        .map(drop)
-        .map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))
+    let kind = FileKind::of(filename)
+        .map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))?;
+    if with_sheets && kind == FileKind::Csv {
+        let detail = "hoja solo se usa con libros de Excel (.xlsx); un CSV no tiene hojas";
+        return Err(Problem::bad_request("no_sheets", detail));
+    }
+    Ok(())
 }
 
 /// The import whose rejected rows the caller sends again.

@@ -249,7 +249,7 @@ pub(super) async fn opt_in(
     suppressions::turn(&mut transaction).await?;
     let contact = locked(&mut transaction, &id).await?;
     let now = suppressions::now(&mut transaction).await?;
-    let known = suppressions::of_phone(&mut *transaction, &contact.phone_e164).await?;
+    let known = suppressions::of_phone(&mut transaction, &contact.phone_e164).await?;
     if known.iter().any(|one| one.cause == Cause::Repep && one.effective_at <= now) {
         let detail = format!("El número del contacto {id} está en el REPEP: no se le puede escribir");
         return Err(Problem::conflict("in_repep", detail));

@@ -223,10 +223,10 @@ pub(super) async fn get(
     may_read(&caller)?;
     let number = id.parse().map_err(|_| no_contact(&id))?;
     let mut conn = api.database.pool.acquire().await?;
-    let contact = contacts::get(&mut *conn, number).await?.ok_or_else(|| no_contact(&id))?;
+    let contact = contacts::get(&mut conn, number).await?.ok_or_else(|| no_contact(&id))?;
     let details = json!({ "masked": sees_masked(&caller) });
     audit::record(&mut conn, caller.id(), "contact_read", Some(&id), &details).await?;
-    let lookup = lookups::of_phone(&mut *conn, &contact.phone_e164).await?;
+    let lookup = lookups::of_phone(&mut conn, &contact.phone_e164).await?;
     let (version, mut view) = (etag(&contact), ContactView::of(contact, sees_masked(&caller)));
     // A refusal's text may name the phone.
     view.lookup = lookup.filter(|_| !sees_masked(&caller)).map(LookupView::from);

@@ -71,7 +71,7 @@ pub(super) async fn get(
     let phone = phone(&text)?;
     let mut conn = api.database.pool.acquire().await?;
     let now = suppressions::now(&mut conn).await?;
-    let found = suppressions::of_phone(&mut *conn, &phone.to_string()).await?;
+    let found = suppressions::of_phone(&mut conn, &phone.to_string()).await?;
     let subject = phone.to_string();
     audit::record(&mut conn, caller.id(), "suppression_read", Some(&subject), &json!({})).await?;
     if found.is_empty() {

@@ -109,7 +109,8 @@ fn canonical(path: &str) -> String {
 
 #[tokio::test]
 async fn every_live_route_is_in_the_document_with_the_methods_that_it_says() -> Result<()> {
-    let scene = Scene::start("routes", |options| options.workers(0).with(&REPORT, 1).with(&SMS_DISPATCH, 1)).await?;
+    let scene =
+        Scene::start("routes", |options| options.workers(0).with(&REPORT, 1).with(&SMS_DISPATCH, 1)).await?;
     let platform = &scene.platform;
     let admin = platform.admin().await?;
     let mut wrong = Vec::new();
