@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::Scene;
 use sea_orm::sqlx::{self, PgPool};
 use serde_json::json;
-use stack::services::{REPORT, SMS_DISPATCH};
+use stack::services;
 use stack::wait;
 use std::time::Duration;
 
@@ -33,7 +33,10 @@ const SMS: &[Command] = &[
 /// A worker claims a job as the kind that its row has, or not at all: that it was claimed says that its command was understood.
 #[tokio::test]
 async fn a_command_of_the_previous_release_has_its_job_claimed() -> Result<()> {
-    let scene = Scene::start("previous", |options| options.with(&REPORT, 1).with(&SMS_DISPATCH, 1)).await?;
+    let scene = Scene::start("previous", |options| {
+        options.with(&services::REPORT, 1).with(&services::SMS_DISPATCH, 1)
+    })
+    .await?;
     let platform = &scene.platform;
     let services = [
         (platform.catalog().await?, CATALOG),

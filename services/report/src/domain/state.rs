@@ -63,6 +63,6 @@ mod tests {
         assert_eq!(ended(0, true), State::Completed, "the request came too late");
         assert_eq!(ended(1, true), State::Cancelled);
         assert_eq!(ended(1, false), State::Failed);
-        assert_eq!(shown(State::Cancelled), "ERROR");
+        assert_eq!(shown(State::Cancelled), Estado::Error);
     }
 }
