@@ -12,12 +12,13 @@ use e2e::Scene;
 use reqwest::Method;
 use serde_json::{Map, Value};
 use stack::platform::Client;
+use stack::services::{REPORT, SMS_DISPATCH};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 const SERVICES: [&str; 4] = ["gateway", "catalog_upload", "report", "sms_dispatch"];
 
 async fn platform(name: &str) -> Result<Scene> {
-    Scene::start(name, |options| options.workers(0).report(1).sms()).await
+    Scene::start(name, |options| options.workers(0).with(&REPORT, 1).with(&SMS_DISPATCH, 1)).await
 }
 
 /// Each operation: method, path, what the document says.
