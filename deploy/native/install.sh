@@ -26,6 +26,7 @@ find_missing() {
     have cc || missing+=(gcc libc6-dev)
     have python3 || missing+=(python3)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    have npm || missing+=(nodejs npm)
 }
 
 install_with_apt() {
@@ -92,5 +93,22 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input \
         -r "$root/localstack/requirements.txt" >"$root/.stack/pip.log" 2>&1 </dev/null ||
         { tail -n 20 "$root/.stack/pip.log" >&2; die "pip failed, see .stack/pip.log"; }
+    printf '%s' "$wanted" >"$stamp"
+fi
+
+# What checks the OpenAPI document in the tests, apart from what runs.
+api="$root/.stack/api"
+stamp="$api/.installed"
+wanted="$(python3 --version 2>&1) $(cat "$root/tests/e2e/api/requirements.txt" "$root/tests/e2e/api/package.json" | cksum) $root"
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    say "installing what checks the API's document into .stack/api"
+    rm -rf "$api"
+    python3 -m venv "$api"
+    "$api/bin/pip" install --quiet --disable-pip-version-check --no-input \
+        -r "$root/tests/e2e/api/requirements.txt" >"$root/.stack/api.log" 2>&1 </dev/null ||
+        { tail -n 20 "$root/.stack/api.log" >&2; die "pip failed, see .stack/api.log"; }
+    cp "$root/tests/e2e/api/package.json" "$api/"
+    npm install --prefix "$api" --no-audit --no-fund --loglevel=error >"$root/.stack/api.log" 2>&1 </dev/null ||
+        { tail -n 20 "$root/.stack/api.log" >&2; die "npm failed, see .stack/api.log"; }
     printf '%s' "$wanted" >"$stamp"
 fi

@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use lote_fuzz::{
     corpus,
     domain::{
-        Column, Decision, ExistingProduct, ImportContext, Outcome, ProductRow, RawCell, RawRow, Summary,
-        classify, numbers::DecimalMark, validate,
+        Accepted, Claims, Column, Decision, ExistingProduct, ImportContext, Outcome, ProductRow, RawCell,
+        RawRow, Summary, classify, numbers::DecimalMark, validate,
     },
 };
 use rust_decimal::Decimal;
@@ -83,7 +83,7 @@ fn fits(row: &ProductRow) {
         assert!((1..=max).contains(&text.chars().count()) && !text.contains('\0'), "{column:?}: {text:?}");
     }
     assert!(row.precio_unitario >= Decimal::ZERO && row.precio_unitario <= Decimal::new(999_999_999_999, 2));
-    assert!(row.precio_unitario.scale() <= 2 && row.tiempo_entrega_dias >= 1);
+    assert!(row.precio_unitario.scale() <= 2 && row.tiempo_entrega_dias.is_none_or(|days| days >= 1));
     assert!(row.stock_minimo >= 0 && row.stock_critico >= 0);
 }
 
@@ -98,7 +98,7 @@ fn product(row: u32, (id, codigo): (u8, u8)) -> ProductRow {
         precio_unitario: Decimal::ONE,
         certificado_sanitario: "s".to_owned(),
         condiciones_almacenamiento: "a".to_owned(),
-        tiempo_entrega_dias: 1,
+        tiempo_entrega_dias: Some(1),
         stock_minimo: 10,
         stock_critico: 5,
         requiere_lote: false,
@@ -113,7 +113,7 @@ fn batches(existing: &[(u8, u8, bool)], keys: &[(u8, u8)], sizes: &[u8], replace
         let (id, codigo) = ((id % 16).to_string(), (codigo % 16).to_string());
         if known.iter().all(|product| product.id != id && product.codigo != codigo) {
             let proveedor_id = if *own { "mine" } else { "other" }.to_owned();
-            known.push(ExistingProduct { id, codigo, proveedor_id, from_this_file: false });
+            known.push(ExistingProduct { id, codigo, proveedor_id, version: 1, from_this_file: false });
         }
     }
     let keys = keys.iter().map(|(id, codigo)| (id % 16, codigo % 16));
@@ -133,11 +133,13 @@ fn run(
 ) -> (Vec<Decision>, Vec<ExistingProduct>) {
     let import = ImportContext { proveedor_id: "mine", replace };
     let mut decisions = Vec::new();
+    let mut claims = Claims::nothing(1_000);
     let mut summary = Summary::default();
     let mut rest = rows;
     while !rest.is_empty() {
         let (batch, after) = rest.split_at(sizes.next().unwrap_or(1).min(rest.len()));
-        let decided = classify(batch, &products, import);
+        let decided = classify(batch, &products, &claims, import);
+        claims.take(Accepted::of(batch, &decided));
         for (row, decision) in batch.iter().zip(&decided) {
             summary.count(decision);
             match &decision.outcome {
@@ -145,6 +147,7 @@ fn run(
                     id: row.id.clone(),
                     codigo: row.codigo.clone(),
                     proveedor_id: "mine".to_owned(),
+                    version: 1,
                     from_this_file: true,
                 }),
                 Outcome::Update { id } => {

@@ -3,6 +3,8 @@
 use std::future::Future;
 
 use anyhow::Context as _;
+use jobs::Jobs;
+use messaging::Broker;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +13,7 @@ use crate::http::Server;
 /// Tasks that run as long as the process: consumers, relays, sweepers. Each ends by itself when
 /// `shutdown` is cancelled, and at no other time.
 pub struct Background {
-    tasks: JoinSet<&'static str>,
+    tasks: JoinSet<String>,
     shutdown: CancellationToken,
 }
 
@@ -23,12 +25,31 @@ impl Background {
 
     /// Starts a task.
     #[must_use]
-    pub fn spawn(mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn spawn(mut self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        let name = name.into();
         self.tasks.spawn(async move {
             task.await;
             name
         });
         self
+    }
+
+    /// Starts the sweepers of all kinds of jobs: in every process, whatever its role.
+    #[must_use]
+    pub fn sweep_jobs(self, jobs: &Jobs) -> Self {
+        let shutdown = self.shutdown.clone();
+        jobs.sweepers().fold(self, |tasks, (kind, sweeper)| {
+            tasks.spawn(format!("sweeper of {kind}"), sweeper.run(shutdown.clone()))
+        })
+    }
+
+    /// Starts the consumers of all queues of jobs: in workers.
+    #[must_use]
+    pub fn run_jobs(self, jobs: &Jobs, broker: &Broker) -> Self {
+        let shutdown = self.shutdown.clone();
+        jobs.consumers(broker).fold(self, |tasks, (queue, consumer)| {
+            tasks.spawn(format!("consumer of {queue}"), consumer.run(shutdown.clone()))
+        })
     }
 
     /// Serves until shutdown, then waits for all tasks to drain.

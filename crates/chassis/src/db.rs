@@ -1,12 +1,14 @@
 //! PostgreSQL: one pool a process, for SeaORM and for SQL.
 
+mod orm;
+
 use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sea_orm::{
-    DatabaseConnection, DbErr, RuntimeErr, SqlxPostgresConnector,
+    DatabaseConnection, DbErr, RuntimeErr,
     sqlx::{
-        self, ConnectOptions as _, Connection as _, PgPool,
+        self, ConnectOptions as _, Connection as _, PgConnection, PgPool,
         postgres::{PgConnectOptions, PgPoolOptions},
     },
 };
@@ -14,6 +16,8 @@ use sea_orm_migration::MigratorTrait;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseSettings;
+
+pub use orm::{Orm, columns, decode, orm, sql};
 
 /// A service's own schema. Cloning shares the pool.
 #[derive(Clone, Debug)]
@@ -53,10 +57,21 @@ pub fn lazy(settings: &DatabaseSettings, application: &str) -> anyhow::Result<Da
         .acquire_timeout(settings.acquire_timeout)
         .idle_timeout(Duration::from_secs(300))
         .max_lifetime(Duration::from_secs(1800))
-        .test_before_acquire(true)
+        // In place of sqlx's own test, which takes any answer for its own.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(answers_in_step(connection)))
         .connect_lazy_with(options);
-    let orm = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+    let orm = orm::orm(&pool);
     Ok(Database { orm, pool })
+}
+
+/// Whether the connection answers what it is asked now. sqlx 0.9 doesn't count the reply to a COPY that was dropped
+/// before its end: such a connection answers each question with the reply to the one before, and is not to be used
+/// again. Takes the round trip that a ping takes.
+async fn answers_in_step(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let asked: i64 = rand::random();
+    let answered: i64 = sqlx::query_scalar("SELECT $1::bigint").bind(asked).fetch_one(connection).await?;
+    Ok(answered == asked)
 }
 
 fn options(settings: &DatabaseSettings, application: &str) -> anyhow::Result<PgConnectOptions> {

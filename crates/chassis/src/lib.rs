@@ -25,3 +25,5 @@ pub use client::http_client;
 pub use clock::Clock;
 pub use http::Problem;
 pub use migration::migrations;
+#[doc(hidden)]
+pub use pastey;

@@ -1,17 +1,17 @@
 //! What every service with queues and files is connected to, and what each of its processes does whatever its role.
 
-use actix_web::web::{Data, ServiceConfig};
+use actix_web::web::Data;
 use contracts::Queue;
 use messaging::Broker;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::Admin,
+    admin::{self, Admin},
     auth::Verifier,
     background::Background,
     config::ServiceSettings,
     db::{self, Database},
-    http::{Health, Server},
+    http::{Health, Routes, Server},
     redis::Redis,
     s3,
 };
@@ -31,6 +31,15 @@ pub struct Parts {
     settings: ServiceSettings,
     /// Whether health asks for the bucket.
     files: bool,
+}
+
+/// What a service serves.
+#[derive(Clone, Copy)]
+pub struct Api {
+    /// Its operations.
+    pub routes: fn() -> Routes,
+    /// What they are about, in a sentence for their users.
+    pub description: &'static str,
 }
 
 impl Parts {
@@ -63,23 +72,31 @@ impl Parts {
         self
     }
 
-    /// Takes the port of an API: what `configure` adds, the service's administration, and the check of tokens.
+    /// Takes the port of an API: the operations of a service's table, which work with `resources`, those of its
+    /// administration, the document of both, and the check of tokens. What stands in no table is not served.
     ///
     /// # Errors
     /// A port that is taken.
-    pub async fn api<F>(&self, shutdown: &CancellationToken, configure: F) -> anyhow::Result<Server>
-    where
-        F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
-    {
+    pub async fn api<T: Clone + Send + 'static>(
+        &self,
+        shutdown: &CancellationToken,
+        resources: T,
+        Api { routes, description }: Api,
+    ) -> anyhow::Result<Server> {
         let auth = &self.settings.auth;
         let verifier =
             Verifier::start(auth, crate::http_client(), Some(&self.database), shutdown.clone()).await;
         let health = self.health().keys(&verifier);
         let verifier = Data::new(verifier);
-        let admin = Admin::new(self.service, &self.database, &self.broker, self.queues);
-        Server::bind(&self.settings.http, health, move |service| {
-            service.app_data(verifier.clone()).configure(|config| admin.configure(config));
-            configure(service);
+        let admin = Admin::new(&self.database, &self.broker, self.queues);
+        let name = self.service;
+        let table = move || routes().and(admin::routes(name));
+        let document = table().document(name, name, description);
+        Server::bind(&self.settings.http, health, move |config| {
+            config.app_data(verifier.clone()).app_data(Data::new(resources.clone()));
+            admin.configure(config);
+            table().configure(config);
+            document.configure(config);
         })
     }
 

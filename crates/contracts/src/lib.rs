@@ -5,7 +5,7 @@ pub mod live;
 mod message;
 mod topology;
 
-pub use message::Message;
+pub use message::{Message, Routed};
 pub use topology::{EVENTS_EXCHANGE, QUEUES, Queue, Route, Transport, queues, subscribers};
 
 /// Supplier catalogs.
@@ -25,6 +25,16 @@ pub mod sms {
         #![allow(clippy::all, clippy::unwrap_used)]
         include!(concat!(env!("OUT_DIR"), "/lote.sms.v1.rs"));
         include!(concat!(env!("OUT_DIR"), "/lote.sms.v1.serde.rs"));
+    }
+}
+
+/// Jobs of every service.
+pub mod jobs {
+    /// `lote.jobs.v1`
+    pub mod v1 {
+        #![allow(clippy::all, clippy::unwrap_used)]
+        include!(concat!(env!("OUT_DIR"), "/lote.jobs.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/lote.jobs.v1.serde.rs"));
     }
 }
 

@@ -39,7 +39,7 @@ impl std::str::FromStr for Transport {
     }
 }
 
-/// A work queue (commands of one kind) or a service's queue of events.
+/// A work queue (one or a few kinds of jobs) or a service's queue of events.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Queue {
     /// The logical name, `<service>.<what>`. A transport derives its own from it.
@@ -53,7 +53,7 @@ pub struct Queue {
 /// Where a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// To the one queue of its kind.
+    /// To one queue.
     Command(&'static Queue),
     /// To `lote.events` under this routing key, `<service>.<event>.v<n>`.
     Event(&'static str),

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use contracts::{Message, QUEUES, Route, catalog::v1, etl, report, sms, subscribers};
+use contracts::{Message, QUEUES, Route, Routed as _, catalog::v1, etl, jobs, report, sms, subscribers};
 use prost_reflect::{DescriptorPool, Kind};
 
 fn fields() -> BTreeSet<String> {
@@ -55,6 +55,7 @@ fn golden<M: Message + PartialEq + std::fmt::Debug>(expected: &M) {
 #[test]
 fn golden_messages_decode_for_ever() {
     let task_id = "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e11".to_owned();
+    golden(&jobs::v1::RunJob { job_id: task_id.clone(), kind: "catalog.imports".into() });
     golden(&v1::ProcessImport { task_id: task_id.clone() });
     golden(&v1::ImportCompleted {
         task_id: task_id.clone(),
@@ -169,8 +170,6 @@ fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
 #[test]
 fn golden_messages_of_syncs_decode_for_ever() {
     let id = "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e11".to_owned();
-    golden(&etl::v1::RunSync { job_id: id.clone() });
-    golden(&etl::v1::RefetchResource { job_id: id.clone() });
     golden(&etl::v1::SyncCompleted {
         run_id: id.clone(),
         stream: "bsale.documentos".into(),

@@ -9,7 +9,7 @@ use crate::{Error, Job};
 pub struct NewJob<'a> {
     /// Its id.
     pub id: Uuid,
-    /// What kind of work: the logical name of its queue, as a rule.
+    /// What kind of work: a [`crate::JobKind`]'s name.
     pub kind: &'a str,
     /// What to do, for its worker.
     pub params: Value,
@@ -42,13 +42,14 @@ impl<'a> NewJob<'a> {
 /// What [`create`] found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Creation {
-    /// The job is new: publish its nudge in the same transaction.
+    /// The job is new.
     Created(Job),
     /// The user's key has this job already: answer with it.
     Existing(Job),
 }
 
-/// Writes a job's row, in the caller's transaction. Two calls at once with one user and key: the second
+/// Writes a job's row and no message, in the caller's transaction: for who runs the job itself. [`crate::JobKind::create`]
+/// is for jobs of workers. Two calls at once with one user and key: the second
 /// waits for the first's transaction and gets its job.
 ///
 /// # Errors
@@ -89,12 +90,8 @@ pub async fn create(conn: &mut PgConnection, job: NewJob<'_>) -> Result<Creation
     Ok(Creation::Existing(Job::read(&row)?))
 }
 
-/// Writes the rows of many jobs of one kind at once, in the caller's transaction, which also publishes their nudges.
-/// They differ in their ids only, and have no idempotency keys: what creates them is itself done once.
-///
-/// # Errors
-/// The database (a job with one of these ids exists).
-pub async fn create_all(
+/// The rows of [`crate::JobKind::create_all`].
+pub(crate) async fn create_all(
     conn: &mut PgConnection,
     ids: &[Uuid],
     kind: &str,

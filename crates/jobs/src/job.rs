@@ -98,7 +98,7 @@ impl Position {
 pub struct Job {
     /// Chosen by who creates it.
     pub id: Uuid,
-    /// What kind of work: the logical name of its queue, as a rule.
+    /// What kind of work: a [`crate::JobKind`]'s name.
     pub kind: String,
     /// Where it stands.
     pub state: State,

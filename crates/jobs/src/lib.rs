@@ -1,10 +1,18 @@
 //! Long work as a row: state, lease, checkpoint, progress, attempts. The row is the truth and a message
 //! about it only a nudge, so that a lost message delays a job and a doubled one changes nothing.
 //!
-//! - an API calls [`create`] and publishes the first nudge, in one transaction;
-//! - a worker's handler calls [`Runner::run`] with a [`Work`], which claims the row, keeps its lease alive,
-//!   and writes its end;
-//! - a [`Sweeper`] nudges again each job that is due and that nobody holds.
+//! A service says what it runs in one place, a line each: a [`JobKind`] (its name, its queue, and how often and for how
+//! long it is tried) and a [`Work`] (what it does), in a [`Jobs`]. From then on:
+//!
+//! - an API calls [`JobKind::create`], which writes the row and its message in the caller's transaction;
+//! - a worker's [`Jobs::consumers`] claim the row, keep its lease alive, and write its end;
+//! - [`Jobs::sweepers`] nudge again each job that is due and that nobody holds.
+//!
+//! There is one message for all kinds, `lote.jobs.v1.RunJob`: the job's id and its kind.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/count_stock.rs")]
+//! ```
 //!
 //! A lease is judged by the database's clock and fenced by its claim: every write of its holder compares the
 //! claim's epoch and token, so a worker that lost its lease without noticing can write nothing.
@@ -18,11 +26,13 @@ mod create;
 mod doctor;
 mod error;
 mod job;
+mod kind;
 mod lease;
 mod list;
 mod metrics;
 mod migration;
 pub mod mirror;
+mod registry;
 mod run;
 mod stop;
 mod sweep;
@@ -30,15 +40,17 @@ pub mod workers;
 
 pub use activity::{Activities, Activity};
 pub use claim::{Claim, claim};
-pub use create::{Creation, NewJob, create, create_all, reopen, request_cancel};
+pub use create::{Creation, NewJob, create, reopen, request_cancel};
 pub use doctor::doctor;
 pub use error::Error;
 pub use job::{Job, Position, Progress, State};
+pub use kind::JobKind;
 pub use lease::{
     Lease, Standing, cancelled, checkpoint, complete, defer, fail, heartbeat, progress, release,
 };
 pub use list::{Filter, Page, Pages, get, list};
 pub use migration::migrations;
+pub use registry::Jobs;
 pub use run::{JobRun, Outcome, Runner, Work};
 pub use sweep::Sweeper;
 

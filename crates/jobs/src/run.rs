@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
 use crate::{
-    Activities, Claim, Error, Job, Lease, Position, Progress, Standing, State,
+    Activities, Claim, Error, Job, JobKind, Lease, Position, Progress, Standing, State,
     metrics::metrics,
     stop::{Stop, Why},
     workers,
@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// dropped at any await.
 #[async_trait]
 pub trait Work: Send + Sync {
-    /// Works the job off. A transient error ([`JobError::Retry`]) defers it, a permanent one
+    /// Does the job. A transient error ([`JobError::Retry`]) defers it, a permanent one
     /// ([`JobError::Fail`]) fails it.
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError>;
 
@@ -39,6 +39,10 @@ pub trait Work: Send + Sync {
     /// # Errors
     /// The job's end is rolled back and tried again by a later worker.
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()>;
+
+    /// After each message about a job of this kind, however its run went: for what needs no transaction, such as showing
+    /// people where the job stands now. May be skipped by a crash or a deadline.
+    async fn after(&self, _job: Uuid) {}
 }
 
 /// How work that went well left its job.
@@ -129,6 +133,8 @@ impl JobRun {
 pub struct Runner {
     pool: PgPool,
     owner: String,
+    /// The only kind whose jobs it runs; none: whatever the caller has the work for.
+    kind: Option<&'static str>,
     lease: Duration,
     backoff: Backoff,
     activities: Activities,
@@ -141,10 +147,17 @@ impl Runner {
         Self {
             pool,
             owner,
+            kind: None,
             lease: Duration::from_secs(60),
             backoff: Backoff::default(),
             activities: Activities::default(),
         }
+    }
+
+    /// For jobs of `kind` alone, as it says that they are run; what they do is noted in `activities`.
+    pub(crate) fn of(pool: PgPool, kind: &JobKind, activities: Activities) -> Self {
+        let (lease, backoff) = (kind.lease, kind.backoff.clone());
+        Self { kind: Some(kind.name), lease, backoff, activities, ..Self::new(pool) }
     }
 
     /// How long a lease lasts: after a worker's death its job waits for so long. Extended three times in
@@ -167,8 +180,8 @@ impl Runner {
         self.activities.clone()
     }
 
-    /// Claims the job and works it off: for a [`messaging::Handler`], with the id that its message names
-    /// and its context's `shutdown`.
+    /// Claims the job and runs its work. [`crate::Jobs`] calls this for each message; a command line that runs its own
+    /// job calls it itself.
     ///
     /// `Ok` acknowledges the message: the job has ended, or was deferred (the sweeper nudges it when it is
     /// due), or somebody else holds it (the sweeper notices if they die).
@@ -194,7 +207,14 @@ impl Runner {
     /// Takes the job, or ends it where its workers died too often.
     async fn claim(&self, id: Uuid, work: &dyn Work) -> Result<Option<(Job, Lease)>, JobError> {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
-        match crate::claim(&mut transaction, id, &self.owner, self.lease).await.map_err(JobError::retry)? {
+        let claim = crate::claim(&mut transaction, id, &self.owner, self.lease).await;
+        let claim = claim.map_err(JobError::retry)?;
+        if let (Some(kind), Claim::Claimed(job, _) | Claim::Exhausted(job, _)) = (self.kind, &claim)
+            && job.kind != kind
+        {
+            return Err(JobError::Fail(anyhow::anyhow!("job {id} is of the kind {}, not {kind}", job.kind)));
+        }
+        match claim {
             Claim::Claimed(job, lease) => {
                 transaction.commit().await.map_err(JobError::retry)?;
                 tracing::info!(job = %id, kind = job.kind, epoch = job.epoch, attempt = job.attempts, "job claimed");
@@ -231,7 +251,7 @@ impl Runner {
         shutdown: &CancellationToken,
         work: &dyn Work,
     ) -> Option<Result<Outcome, JobError>> {
-        // Asked for before it began: there is nothing to work off.
+        // Asked for before it began: there is nothing to do.
         if run.stop.why() == Some(Why::Cancel) {
             return None;
         }

@@ -1,14 +1,13 @@
 use std::time::Duration;
 
-use contracts::Message;
 use failpoints::Point;
-use outbox::Meta;
 use rand::RngExt as _;
 use sea_orm::sqlx::{self, PgPool};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::{Error, Job, metrics::metrics};
+use crate::{Error, JobKind, metrics::metrics};
 
 /// Jobs nudged in one transaction.
 const BATCH: i64 = 500;
@@ -17,35 +16,18 @@ const SAMPLE: Duration = Duration::from_secs(10);
 
 /// Nudges again, through the outbox, each job of a kind that is due and that nobody holds: one whose
 /// worker died, one that was deferred, one whose message was lost. Any number may run at once.
-pub struct Sweeper<M, F> {
+///
+/// A nudge may stay unanswered for as long as the kind's lease before the next is sent. The pause doubles with every
+/// unanswered nudge, up to 32 times that: a job that waits its turn in a long queue needs no more messages.
+pub struct Sweeper {
     pool: PgPool,
-    service: &'static str,
-    kind: &'static str,
-    message: F,
-    again_after: Duration,
-    marker: std::marker::PhantomData<fn() -> M>,
+    kind: JobKind,
 }
 
-impl<M: Message, F: Fn(&Job) -> M + Send + Sync> Sweeper<M, F> {
-    /// Sweeps the jobs of `kind`; `message` makes a job's nudge.
-    pub fn new(pool: PgPool, service: &'static str, kind: &'static str, message: F) -> Self {
-        Self {
-            pool,
-            service,
-            kind,
-            message,
-            again_after: Duration::from_secs(30),
-            marker: std::marker::PhantomData,
-        }
-    }
-
-    /// How long a nudge may stay unanswered before the next is sent, 30 s unless told. Doubles with every
-    /// unanswered nudge, up to 32 times that: a job that waits its turn in a long queue needs no more
-    /// messages.
-    #[must_use]
-    pub fn again_after(mut self, pause: Duration) -> Self {
-        self.again_after = pause;
-        self
+impl Sweeper {
+    /// Sweeps the jobs of `kind`.
+    pub fn new(pool: PgPool, kind: JobKind) -> Self {
+        Self { pool, kind }
     }
 
     /// Looks about once a second, until `shutdown` is cancelled.
@@ -57,7 +39,7 @@ impl<M: Message, F: Fn(&Job) -> M + Send + Sync> Sweeper<M, F> {
                 Ok(_) => away = false,
                 Err(error) if !away => {
                     away = true;
-                    tracing::warn!(kind = self.kind, %error, "could not sweep, will keep trying");
+                    tracing::warn!(kind = self.kind.name, %error, "could not sweep, will keep trying");
                 }
                 Err(_) => {}
             }
@@ -93,7 +75,7 @@ impl<M: Message, F: Fn(&Job) -> M + Send + Sync> Sweeper<M, F> {
         let mut transaction = self.pool.begin().await?;
         // A row that another sweeper has locked is skipped; one that it has just nudged is looked at again
         // as it is now, and is not due for another.
-        let rows = sqlx::query(
+        let ids: Vec<Uuid> = sqlx::query_scalar(
             "UPDATE jobs SET nudged_at = clock_timestamp(), nudges = nudges + 1
              WHERE id = ANY (ARRAY(
                  SELECT id FROM jobs
@@ -102,24 +84,22 @@ impl<M: Message, F: Fn(&Job) -> M + Send + Sync> Sweeper<M, F> {
                    AND (nudged_at IS NULL
                         OR nudged_at <= clock_timestamp() - make_interval(secs => $2 * 2 ^ least(greatest(nudges - 1, 0), 5)))
                  ORDER BY next_run_at LIMIT $3 FOR UPDATE SKIP LOCKED))
-             RETURNING *",
+             RETURNING id",
         )
-        .bind(self.kind)
-        .bind(self.again_after.as_secs_f64())
+        .bind(self.kind.name)
+        .bind(self.kind.lease.as_secs_f64())
         .bind(BATCH)
         .fetch_all(&mut *transaction)
         .await?;
-        if rows.is_empty() {
+        if ids.is_empty() {
             return Ok(0);
         }
-        let jobs = rows.iter().map(Job::read).collect::<sqlx::Result<Vec<_>>>()?;
-        let nudges = jobs.iter().map(|job| ((self.message)(job), Meta::about(job.id))).collect();
-        outbox::publish_all(&mut transaction, self.service, nudges).await?;
+        self.kind.nudge(&mut transaction, &ids, None).await?;
         failpoints::hit(Point::SweepWritten);
         transaction.commit().await?;
-        tracing::info!(kind = self.kind, jobs = jobs.len(), "nudged jobs that are due and nobody holds");
-        metrics().swept.with_label_values(&[self.kind]).inc_by(jobs.len() as u64);
-        Ok(jobs.len())
+        tracing::info!(kind = self.kind.name, jobs = ids.len(), "nudged jobs that are due and nobody holds");
+        metrics().swept.with_label_values(&[self.kind.name]).inc_by(ids.len() as u64);
+        Ok(ids.len())
     }
 
     async fn sample(&self) -> Result<(), Error> {
@@ -127,11 +107,11 @@ impl<M: Message, F: Fn(&Job) -> M + Send + Sync> Sweeper<M, F> {
             "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running')
              FROM jobs WHERE kind = $1 AND state IN ('pending', 'running')",
         )
-        .bind(self.kind)
+        .bind(self.kind.name)
         .fetch_one(&self.pool)
         .await?;
-        metrics().live.with_label_values(&[self.kind, "pending"]).set(counts.0);
-        metrics().live.with_label_values(&[self.kind, "running"]).set(counts.1);
+        metrics().live.with_label_values(&[self.kind.name, "pending"]).set(counts.0);
+        metrics().live.with_label_values(&[self.kind.name, "running"]).set(counts.1);
         Ok(())
     }
 }

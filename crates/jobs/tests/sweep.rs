@@ -6,18 +6,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use common::{KIND, World};
-use contracts::catalog::v1::ProcessImport;
-use jobs::{Job, Sweeper, defer, release, request_cancel};
+use contracts::queues::CATALOG_IMPORTS;
+use jobs::{JobKind, Sweeper, defer, release, request_cancel};
 use sea_orm::sqlx;
 
 const NUDGES: &str = "SELECT count(*) FROM outbox";
 
-fn nudge(job: &Job) -> ProcessImport {
-    ProcessImport { task_id: job.id.to_string() }
-}
-
-fn sweeper(world: &World) -> Sweeper<ProcessImport, impl Fn(&Job) -> ProcessImport + Send + Sync> {
-    Sweeper::new(world.pool.clone(), "test", KIND, nudge)
+fn sweeper(world: &World) -> Sweeper {
+    let kind = JobKind { lease: Duration::from_secs(30), ..JobKind::new("test", KIND, &CATALOG_IMPORTS) };
+    Sweeper::new(world.pool.clone(), kind)
 }
 
 /// As if all this had happened so long ago.
@@ -48,7 +45,7 @@ async fn two_sweepers_at_once_nudge_once() -> Result<()> {
     assert_eq!(by_a? + by_b? + left, 700);
     assert_eq!(world.count(NUDGES).await?, 700);
     assert_eq!(
-        world.count("SELECT count(DISTINCT body::jsonb -> 'data' ->> 'taskId') FROM outbox").await?,
+        world.count("SELECT count(DISTINCT body::jsonb -> 'data' ->> 'jobId') FROM outbox").await?,
         700
     );
     Ok(())
@@ -105,7 +102,7 @@ async fn deferred_jobs_are_nudged_when_due_and_cancelled_ones_at_once() -> Resul
     assert_eq!(world.count(NUDGES).await?, 1);
     request_cancel(&mut conn, unwanted).await?;
     assert_eq!(sweeper.sweep().await?, 1);
-    let other = Sweeper::new(world.pool.clone(), "test", "another.kind", nudge);
+    let other = Sweeper::new(world.pool.clone(), JobKind::new("test", "another.kind", &CATALOG_IMPORTS));
     age(&world, 10_000).await?;
     assert_eq!(other.sweep().await?, 0, "each kind has its own sweeper");
     Ok(())

@@ -50,6 +50,19 @@ impl Consumer {
         self
     }
 
+    /// Gives messages of the type `replaced`, which `M` has replaced, to `handler` as `M`s that `read` makes of their
+    /// data: publishers of the previous release are understood. What `read` refuses is undecodable.
+    #[must_use]
+    pub fn handle_replaced<M: Message>(
+        mut self,
+        replaced: &'static str,
+        read: impl Fn(&str) -> serde_json::Result<M> + Send + Sync + 'static,
+        handler: impl Handler<M>,
+    ) -> Self {
+        self.handlers.insert(replaced, Box::new(Typed::<M, _>::reading(handler, read)));
+        self
+    }
+
     /// Consumes until `shutdown` is cancelled, through any outage; then drains and returns: takes nothing
     /// more, gives back what was not begun, lets handlers finish or release, settles, leaves. A handler
     /// that ignores the token holds it up until its deadline.

@@ -1,8 +1,6 @@
 //! One delivery: read, handled within its deadline, settled. Written once for all transports.
 
-use std::{
-    any::Any, borrow::Cow, collections::HashMap, marker::PhantomData, panic::AssertUnwindSafe, pin::Pin,
-};
+use std::{any::Any, borrow::Cow, collections::HashMap, panic::AssertUnwindSafe, pin::Pin};
 
 use chrono::{DateTime, Utc};
 use contracts::{Message, Queue};
@@ -36,21 +34,28 @@ pub(crate) enum Fault {
     Job(JobError),
 }
 
+/// Makes a message of an envelope's data.
+type Read<M> = Box<dyn Fn(&str) -> serde_json::Result<M> + Send + Sync>;
+
 pub(crate) struct Typed<M, H> {
     handler: H,
-    message: PhantomData<fn() -> M>,
+    read: Read<M>,
 }
 
-impl<M, H> Typed<M, H> {
+impl<M: Message, H> Typed<M, H> {
     pub fn new(handler: H) -> Self {
-        Self { handler, message: PhantomData }
+        Self::reading(handler, |data| serde_json::from_str(data))
+    }
+
+    pub fn reading(handler: H, read: impl Fn(&str) -> serde_json::Result<M> + Send + Sync + 'static) -> Self {
+        Self { handler, read: Box::new(read) }
     }
 }
 
 impl<M: Message, H: Handler<M>> AnyHandler for Typed<M, H> {
     fn call<'a>(&'a self, data: &'a str, context: &'a Context) -> Call<'a> {
         Box::pin(async move {
-            let message: M = serde_json::from_str(data).map_err(Fault::Undecodable)?;
+            let message = (self.read)(data).map_err(Fault::Undecodable)?;
             self.handler.handle(message, context).await.map_err(Fault::Job)
         })
     }

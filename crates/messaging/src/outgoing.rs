@@ -1,7 +1,7 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use contracts::{Message, Route};
+use contracts::{Queue, Route, Routed};
 use uuid::Uuid;
 
 use crate::Envelope;
@@ -18,9 +18,15 @@ pub enum Destination {
 impl From<Route> for Destination {
     fn from(route: Route) -> Self {
         match route {
-            Route::Command(queue) => Self::Queue(queue.name.to_owned()),
+            Route::Command(queue) => queue.into(),
             Route::Event(key) => Self::Event(key.to_owned()),
         }
+    }
+}
+
+impl From<&Queue> for Destination {
+    fn from(queue: &Queue) -> Self {
+        Self::Queue(queue.name.to_owned())
     }
 }
 
@@ -63,9 +69,17 @@ impl Outgoing {
     ///
     /// # Errors
     /// An envelope that has no JSON form.
-    pub fn new<M: Message>(envelope: &Envelope) -> serde_json::Result<Self> {
+    pub fn new<M: Routed>(envelope: &Envelope) -> serde_json::Result<Self> {
+        Self::to(M::ROUTE.into(), envelope)
+    }
+
+    /// The same to `destination`, for a message that has no place of its own.
+    ///
+    /// # Errors
+    /// An envelope that has no JSON form.
+    pub fn to(destination: Destination, envelope: &Envelope) -> serde_json::Result<Self> {
         Ok(Self {
-            destination: M::ROUTE.into(),
+            destination,
             id: envelope.id,
             kind: envelope.kind.clone(),
             body: serde_json::to_vec(envelope)?.into(),

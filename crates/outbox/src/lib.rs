@@ -21,7 +21,7 @@ pub use doctor::doctor;
 pub use error::Error;
 pub use migration::migrations;
 pub use prune::{Pruned, Pruner, Retention, prune};
-pub use publish::{Meta, enqueue, publish, publish_all};
+pub use publish::{Meta, enqueue, publish, publish_all, publish_to};
 pub use relay::Relay;
 
 use sea_orm::sqlx::PgPool;

@@ -1,5 +1,5 @@
-use contracts::Message;
-use messaging::{Context, Envelope, Outgoing, trace};
+use contracts::{Message, Queue, Routed};
+use messaging::{Context, Destination, Envelope, Outgoing, trace};
 use sea_orm::sqlx::{self, PgConnection};
 use uuid::Uuid;
 
@@ -43,13 +43,13 @@ impl Meta {
 ///
 /// # Errors
 /// A message without JSON form; the database.
-pub async fn publish<M: Message>(
+pub async fn publish<M: Routed>(
     conn: &mut PgConnection,
     service: &str,
     message: &M,
     meta: Meta,
 ) -> Result<Uuid, Error> {
-    let outgoing = wrap(service, message, meta)?;
+    let outgoing = wrap(service, &M::ROUTE.into(), message, meta)?;
     let id = outgoing.id;
     enqueue(conn, &[outgoing]).await?;
     Ok(id)
@@ -59,26 +59,53 @@ pub async fn publish<M: Message>(
 ///
 /// # Errors
 /// A message without JSON form; the database.
-pub async fn publish_all<M: Message>(
+pub async fn publish_all<M: Routed>(
     conn: &mut PgConnection,
     service: &str,
     messages: Vec<(M, Meta)>,
 ) -> Result<Vec<Uuid>, Error> {
+    write_all(conn, service, &M::ROUTE.into(), messages).await
+}
+
+/// [`publish_all`] to a queue of the caller's choice, for messages that have no place of their own.
+///
+/// # Errors
+/// A message without JSON form; the database.
+pub async fn publish_to<M: Message>(
+    conn: &mut PgConnection,
+    service: &str,
+    queue: &Queue,
+    messages: Vec<(M, Meta)>,
+) -> Result<Vec<Uuid>, Error> {
+    write_all(conn, service, &queue.into(), messages).await
+}
+
+async fn write_all<M: Message>(
+    conn: &mut PgConnection,
+    service: &str,
+    destination: &Destination,
+    messages: Vec<(M, Meta)>,
+) -> Result<Vec<Uuid>, Error> {
     let outgoing = messages
         .into_iter()
-        .map(|(message, meta)| wrap(service, &message, meta))
+        .map(|(message, meta)| wrap(service, destination, &message, meta))
         .collect::<Result<Vec<_>, _>>()?;
     enqueue(conn, &outgoing).await?;
     Ok(outgoing.iter().map(|message| message.id).collect())
 }
 
-fn wrap<M: Message>(service: &str, message: &M, meta: Meta) -> Result<Outgoing, Error> {
+fn wrap<M: Message>(
+    service: &str,
+    destination: &Destination,
+    message: &M,
+    meta: Meta,
+) -> Result<Outgoing, Error> {
     let mut envelope = Envelope::new(service, message)?;
     envelope.subject = meta.subject;
     envelope.correlation_id = meta.correlation_id;
     envelope.causation_id = meta.causation_id;
     envelope.traceparent = trace::traceparent();
-    Ok(Outgoing::new::<M>(&envelope)?)
+    Ok(Outgoing::to(destination.clone(), &envelope)?)
 }
 
 const INSERT: &str = "INSERT INTO outbox (destination, message_id, kind, body)

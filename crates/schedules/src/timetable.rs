@@ -3,33 +3,29 @@ use std::str::FromStr as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
+use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What becomes of times that passed while nobody could act on them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumIter, DeriveActiveEnum,
+)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Missed {
     /// Nothing: the next time is the next one.
     #[serde(rename = "saltar")]
+    #[sea_orm(string_value = "saltar")]
     Skip,
     /// The last of them is made up for.
     #[default]
     #[serde(rename = "ultima")]
+    #[sea_orm(string_value = "ultima")]
     Last,
     /// Each time that was missed is made up for.
     #[serde(rename = "todas")]
+    #[sea_orm(string_value = "todas")]
     All,
-}
-
-impl Missed {
-    /// The name in the table and in APIs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Skip => "saltar",
-            Self::Last => "ultima",
-            Self::All => "todas",
-        }
-    }
 }
 
 /// Why a schedule is none. The text is for the person.

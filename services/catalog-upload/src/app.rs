@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
+use ::jobs::{Jobs, workers::Announcer};
 use chassis::{background::Background, config::DatabaseSettings, parts::Parts};
 use contracts::{
     Queue,
     queues::{CATALOG_IMPORTS, CATALOG_REPORTS},
 };
-use jobs::workers::Announcer;
-use messaging::{Consumer, Policy};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,8 +25,17 @@ use crate::{
     storage,
 };
 
-/// The queues this service works off.
+/// The queues this service consumes.
 const QUEUES: &[&Queue] = &[&CATALOG_IMPORTS, &CATALOG_REPORTS];
+
+/// Every kind of job, each with what its jobs do.
+fn jobs(resources: &Resources) -> Jobs {
+    let (settings, resources) = (&resources.settings, || resources.clone());
+    Jobs::new(resources().database.pool)
+        .register(process_import::kind(settings), ProcessImports { resources: resources() })
+        .register(undo_import::kind(settings), UndoImports { resources: resources() })
+        .register(annotate_import::kind(settings), AnnotateImports { resources: resources() })
+}
 
 /// Takes uploads and answers what became of them.
 ///
@@ -36,11 +44,11 @@ const QUEUES: &[&Queue] = &[&CATALOG_IMPORTS, &CATALOG_REPORTS];
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config);
-    let server = parts.api(&shutdown, move |service| http::configure(service, &resources)).await?;
-    background(&parts, &config, &shutdown).serve(server).await
+    let tasks = background(&parts, &resources, &jobs(&resources), &shutdown);
+    tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
 }
 
-/// Works imports off.
+/// Runs jobs.
 ///
 /// # Errors
 /// As [`run_api`].
@@ -48,23 +56,11 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let server = parts.worker()?;
     let resources = resources(&parts, &config);
-    let settings = resources.settings.clone();
-    let pool = || parts.database.pool.clone();
-    let runner = process_import::runner(pool(), &settings);
-    let version = env!("CARGO_PKG_VERSION");
-    let announcer = Announcer::new(pool(), SERVICE, version, QUEUES, runner.activities());
-    let policy =
-        Policy { concurrency: settings.concurrency, deadline: settings.deadline, ..Policy::default() };
-    let imports = Consumer::new(&parts.broker, &CATALOG_IMPORTS)
-        .policy(policy.clone())
-        .handle(ProcessImports { runner: runner.clone(), resources: resources.clone() })
-        .handle(UndoImports { runner: runner.clone(), resources: resources.clone() });
-    let reports = Consumer::new(&parts.broker, &CATALOG_REPORTS)
-        .policy(policy)
-        .handle(AnnotateImports { runner, resources });
-    background(&parts, &config, &shutdown)
-        .spawn("consumer of imports", imports.run(shutdown.clone()))
-        .spawn("consumer of reports", reports.run(shutdown.clone()))
+    let jobs = jobs(&resources);
+    let (pool, version) = (parts.database.pool.clone(), env!("CARGO_PKG_VERSION"));
+    let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
+    background(&parts, &resources, &jobs, &shutdown)
+        .run_jobs(&jobs, &parts.broker)
         .spawn("announcer", announcer.run(shutdown.clone()))
         .serve(server)
         .await
@@ -92,17 +88,12 @@ fn resources(parts: &Parts, config: &Config) -> Resources {
 }
 
 /// What either role does.
-fn background(parts: &Parts, config: &Config, shutdown: &CancellationToken) -> Background {
-    let pool = || parts.database.pool.clone();
-    let imports = process_import::sweeper(pool(), &config.imports);
-    let undos = undo_import::sweeper(pool(), &config.imports);
-    let reports = annotate_import::sweeper(pool(), &config.imports);
-    let retention = Retention::new(resources(parts, config));
+fn background(parts: &Parts, resources: &Resources, jobs: &Jobs, shutdown: &CancellationToken) -> Background {
+    let indexer = Indexer::new(parts.database.pool.clone());
+    let retention = Retention::new(resources.clone());
     parts
         .background(shutdown)
-        .spawn("sweeper of imports", imports.run(shutdown.clone()))
-        .spawn("sweeper of undos", undos.run(shutdown.clone()))
-        .spawn("sweeper of reports", reports.run(shutdown.clone()))
-        .spawn("indexer", Indexer::new(pool()).run(shutdown.clone()))
+        .sweep_jobs(jobs)
+        .spawn("indexer", indexer.run(shutdown.clone()))
         .spawn("retention", retention.run(shutdown.clone()))
 }

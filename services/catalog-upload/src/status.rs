@@ -47,6 +47,9 @@ pub struct Status {
     pub result: Option<ImportResult>,
     /// Of a failed one: why, and what to do.
     pub error: Option<String>,
+    /// Whether it failed because somebody cancelled it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub cancelada: bool,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub completed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -81,6 +84,7 @@ pub struct ImportResult {
     pub resumen: Resumen,
     /// Ids; of a dry run: those that would be.
     pub productos_creados: Vec<String>,
+    /// Those that changed.
     pub productos_actualizados: Vec<String>,
     /// Of an undo: what the import had created.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -96,6 +100,9 @@ pub struct ImportResult {
     /// Columns of the file that mean nothing here.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub columnas_ignoradas: Vec<String>,
+    /// Other sheets of the workbook that have products and were not read: `hoja` chooses one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub hojas_omitidas: Vec<String>,
     /// Of a dry run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub simulacion: Option<Simulacion>,
@@ -130,7 +137,12 @@ pub struct Resumen {
     /// Rows that met an existing product or an earlier row of the file, whether rejected or updated.
     pub duplicados: u64,
     pub productos_creados: u64,
+    /// Products that were there before, those that a row doesn't change included.
     pub productos_actualizados: u64,
+    /// Of those, the ones that were as their row says already: nothing was written, and no list names them. Left out
+    /// where there are none.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub sin_cambios: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub productos_eliminados: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -153,6 +165,7 @@ impl From<&Summary> for Resumen {
             duplicados: summary.duplicates,
             productos_creados: summary.created,
             productos_actualizados: summary.updated,
+            sin_cambios: summary.unchanged,
             productos_eliminados: None,
             productos_restaurados: None,
             advertencias: 0,
@@ -216,6 +229,7 @@ impl Status {
                 .filter(|_| import.has_ended())
                 .and_then(|result| serde_json::from_value(result).ok()),
             error,
+            cancelada: import.state == "cancelled",
             completed_at: finished.clone().filter(|_| status == State::Completed),
             failed_at: finished.filter(|_| status == State::Failed),
             tipo: match options.kind {
@@ -240,8 +254,13 @@ fn cancelled(import: &Import) -> String {
     match import.options.kind {
         Kind::DryRun => "Simulación cancelada".to_owned(),
         Kind::Undo => format!("Reversión cancelada: se revirtieron {} cambios", import.successful),
+        // Rows that are planned count as successful too: what was applied is in the result.
         Kind::Import if import.options.all_or_nothing => {
-            "Carga cancelada: no se aplicó ninguna fila".to_owned()
+            let applied = import.result.as_ref().and_then(|result| result["resumen"]["exitosos"].as_u64());
+            match applied.unwrap_or_default() {
+                0 => "Carga cancelada: no se aplicó ninguna fila".to_owned(),
+                applied => format!("Carga cancelada: se aplicaron {applied} filas"),
+            }
         }
         Kind::Import => format!("Carga cancelada: se aplicaron {} filas", import.successful),
     }

@@ -110,6 +110,7 @@ impl World {
             applies: None,
             corrects: None,
             undoes: None,
+            sheet: None,
         };
         imports::create(&mut transaction, id, &source, &options, "ana").await?;
         ensure!(reports::create(&mut transaction, id, report_id).await?, "a report");
@@ -237,5 +238,95 @@ async fn the_file_of_an_import_that_goes_on_at_the_last_moment_stays() -> Result
     ensure!(sweeping.await?? == 0);
     ensure!(world.objects().await? == set(&["uploads/again", &report]), "{:?}", world.objects().await?);
     ensure!(!world.is_purged(id).await? && world.has_ledgers(id).await?);
+    Ok(())
+}
+
+/// A task about the file of another one: it waits, or ended so long ago.
+async fn task_about(
+    world: &World,
+    object_key: &str,
+    ended: Option<TimeDelta>,
+    change: impl FnOnce(Options) -> Options,
+) -> Result<Uuid> {
+    let mut transaction = world.pool.begin().await?;
+    let job = NewJob::plain("catalog.imports", "ana", 1);
+    let id = job.id;
+    jobs::create(&mut transaction, job).await?;
+    let source = Source {
+        proveedor_id: "PROV001".to_owned(),
+        filename: "libro.xlsx".to_owned(),
+        object_key: object_key.to_owned(),
+        size_bytes: 5,
+        sha256: "x".to_owned(),
+    };
+    let options = Options {
+        kind: Kind::Import,
+        replace_duplicates: false,
+        all_or_nothing: false,
+        applies: None,
+        corrects: None,
+        undoes: None,
+        sheet: None,
+    };
+    imports::create(&mut transaction, id, &source, &change(options), "ana").await?;
+    if let Some(ago) = ended {
+        end(&mut transaction, id, ago).await?;
+    }
+    transaction.commit().await?;
+    Ok(id)
+}
+
+#[tokio::test]
+async fn what_a_live_task_goes_on_with_stays_until_it_has_ended() -> Result<()> {
+    let world = World::new().await?;
+    let past = TimeDelta::days(91);
+    let (retention, now) = (Retention::new(world.resources.clone()), Utc::now());
+    let mut followers = Vec::new();
+    for kind in ["applies", "corrects", "undoes"] {
+        let key = format!("uploads/{kind}");
+        let (base, _) = world.import(&key, Some(past)).await?;
+        // A correction brings a file of its own.
+        let own = if kind == "corrects" { "uploads/correction" } else { key.as_str() };
+        let follower = task_about(&world, own, None, |options| match kind {
+            "applies" => Options { applies: Some(base), ..options },
+            "corrects" => Options { corrects: Some(base), ..options },
+            _ => Options { kind: Kind::Undo, undoes: Some(base), ..options },
+        });
+        followers.push((kind, base, follower.await?, key));
+    }
+    ensure!(retention.sweep(now).await? == 0, "something was deleted under a live task");
+    for (kind, base, _, key) in &followers {
+        ensure!(!world.is_purged(*base).await? && world.has_ledgers(*base).await?, "{kind}");
+        ensure!(world.objects().await?.contains(key), "{kind}: {:?}", world.objects().await?);
+    }
+    for (_, _, follower, _) in &followers {
+        end(&mut *world.pool.acquire().await?, *follower, TimeDelta::zero()).await?;
+    }
+    ensure!(retention.sweep(now).await? == 3, "the three that were kept");
+    for (kind, base, ..) in &followers {
+        ensure!(world.is_purged(*base).await? && !world.has_ledgers(*base).await?, "{kind}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_import_and_its_undo_that_are_due_together_leave_no_file() -> Result<()> {
+    let world = World::new().await?;
+    let past = TimeDelta::days(91);
+    let (base, _) = world.import("uploads/both", Some(past)).await?;
+    task_about(&world, "uploads/both", Some(past), |options| Options {
+        kind: Kind::Undo,
+        undoes: Some(base),
+        ..options
+    })
+    .await?;
+    let (retention, now) = (Retention::new(world.resources.clone()), Utc::now());
+    ensure!(retention.sweep(now).await? == 2);
+    ensure!(world.objects().await?.is_empty(), "{:?}", world.objects().await?);
+
+    // A file that was left behind is named by no row that still has it.
+    world.put("uploads/both").await?;
+    ensure!(retention.sweep(now + TimeDelta::hours(25)).await? == 1);
+    ensure!(world.objects().await?.is_empty(), "{:?}", world.objects().await?);
     Ok(())
 }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use ::jobs::workers::Announcer;
+use ::jobs::{Jobs, workers::Announcer};
 use anyhow::Context as _;
 use chassis::{background::Background, clock::Clock, db, parts::Parts};
 use contracts::{
     Queue,
     queues::{ETL_RUNS, ETL_WEBHOOKS},
 };
-use messaging::{Consumer, Policy};
 use schedules::Scheduler;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +31,14 @@ use crate::{
 /// The queues this service works on.
 const QUEUES: &[&Queue] = &[&ETL_RUNS, &ETL_WEBHOOKS];
 
+/// Every kind of job, each with what its jobs do.
+fn jobs(resources: &Resources) -> Jobs {
+    let (settings, resources) = (&resources.settings, || resources.clone());
+    Jobs::new(resources().database.pool)
+        .register(run_sync::kind(settings), RunSyncs { resources: resources() })
+        .register(refetch_resource::kind(settings), RefetchResources { resources: resources() })
+}
+
 /// Takes requests and answers what became of them.
 ///
 /// # Errors
@@ -39,8 +46,8 @@ const QUEUES: &[&Queue] = &[&ETL_RUNS, &ETL_WEBHOOKS];
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
     let resources = resources(&parts, &config)?;
-    let tasks = background(&parts, &resources, &shutdown);
-    tasks.serve(parts.api(&shutdown, move |service| http::configure(service, &resources)).await?).await
+    let tasks = background(&parts, &resources, &jobs(&resources), &shutdown);
+    tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
 }
 
 /// Runs syncs, and begins those that are scheduled.
@@ -52,22 +59,12 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let server = parts.worker()?;
     let resources = resources(&parts, &config)?;
     storage::default_schedules::ensure(&resources).await?;
-    let tasks = background(&parts, &resources, &shutdown);
-    let settings = resources.settings.clone();
+    let jobs = jobs(&resources);
     let pool = || parts.database.pool.clone();
-    let runner = run_sync::runner(pool(), &settings);
-    let announcer = Announcer::new(pool(), SERVICE, env!("CARGO_PKG_VERSION"), QUEUES, runner.activities());
-    let policy = |concurrency| Policy { concurrency, deadline: settings.deadline, ..Policy::default() };
-    let runs = Consumer::new(&parts.broker, &ETL_RUNS)
-        .policy(policy(settings.concurrency))
-        .handle(RunSyncs { runner: runner.clone(), resources: resources.clone() });
-    let webhooks = Consumer::new(&parts.broker, &ETL_WEBHOOKS)
-        .policy(policy(2))
-        .handle(RefetchResources { runner, resources: resources.clone() });
+    let announcer = Announcer::new(pool(), SERVICE, env!("CARGO_PKG_VERSION"), QUEUES, jobs.activities());
     let scheduler = Scheduler::new(pool(), Clock::System, BeginSyncs { resources: resources.clone() });
-    tasks
-        .spawn("consumer of runs", runs.run(shutdown.clone()))
-        .spawn("consumer of webhooks", webhooks.run(shutdown.clone()))
+    background(&parts, &resources, &jobs, &shutdown)
+        .run_jobs(&jobs, &parts.broker)
         .spawn("scheduler", scheduler.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
         .serve(server)
@@ -117,14 +114,7 @@ fn resources(parts: &Parts, config: &Config) -> anyhow::Result<Resources> {
 }
 
 /// What either role does.
-fn background(parts: &Parts, resources: &Resources, shutdown: &CancellationToken) -> Background {
-    let pool = || parts.database.pool.clone();
-    let runs = run_sync::sweeper(pool(), &resources.settings);
-    let webhooks = refetch_resource::sweeper(pool(), &resources.settings);
+fn background(parts: &Parts, resources: &Resources, jobs: &Jobs, shutdown: &CancellationToken) -> Background {
     let retention = Retention::new(resources.clone());
-    parts
-        .background(shutdown)
-        .spawn("sweeper of runs", runs.run(shutdown.clone()))
-        .spawn("sweeper of webhooks", webhooks.run(shutdown.clone()))
-        .spawn("retention", retention.run(shutdown.clone()))
+    parts.background(shutdown).sweep_jobs(jobs).spawn("retention", retention.run(shutdown.clone()))
 }

@@ -1,12 +1,9 @@
 //! Asking for a run: by a client, or by a schedule.
 
-use contracts::etl::v1::RunSync;
 use jobs::{Creation, Job, NewJob};
-use outbox::Meta;
 use sea_orm::sqlx::{self, PgConnection};
-use uuid::Uuid;
 
-use crate::{SERVICE, config::EtlSettings, domain::run::RunParams, jobs::run_sync::KIND, storage::runs};
+use crate::{config::EtlSettings, domain::run::RunParams, jobs::run_sync, storage::runs};
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -45,17 +42,8 @@ pub async fn ask(
     if let Some(job) = runs::active(conn, &params.lane).await? {
         return Ok(Asked::Same(job));
     }
-    let new = NewJob {
-        id: Uuid::now_v7(),
-        kind: KIND,
-        params: serde_json::to_value(params)?,
-        user: Some(user.to_owned()),
-        idempotency_key: None,
-        request_hash: None,
-        max_attempts: settings.max_attempts,
-    };
-    let (Creation::Created(job) | Creation::Existing(job)) = jobs::create(conn, new).await?;
-    let meta = Meta::about(job.id).correlated(correlation_id);
-    outbox::publish(conn, SERVICE, &RunSync { job_id: job.id.to_string() }, meta).await?;
+    let kind = run_sync::kind(settings);
+    let new = NewJob { params: serde_json::to_value(params)?, ..kind.job(user) };
+    let (Creation::Created(job) | Creation::Existing(job)) = kind.create(conn, new, correlation_id).await?;
     Ok(Asked::New(job))
 }

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use ::jobs::{Activities, workers::Announcer};
 use actix_web::web;
 use chassis::{
     admin::Admin,
@@ -10,15 +9,16 @@ use chassis::{
     redis::Redis,
 };
 use contracts::{Queue, queues::GATEWAY_EVENTS};
+use jobs::{Activities, workers::Announcer};
 use messaging::{Broker, TopologyKeeper};
 use outbox::{Pruner, Relay, dead_letters::Archiver};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Settings},
+    events::show_event,
     http::{self, Documents, Watchers, backends::Backends, limits::Limiter},
     identity::Identity,
-    jobs::show_event,
     live::Feed,
 };
 
@@ -82,7 +82,7 @@ impl Gateway {
             identity,
         });
         let health = health(&database, &redis, &broker, &app);
-        let (shared, admin) = (app.clone(), Admin::new(SERVICE, &database, &broker, QUEUES));
+        let (shared, admin) = (app.clone(), Admin::new(&database, &broker, QUEUES));
         let server =
             Server::bind(&config.http, health, move |service| http::configure(service, &shared, &admin))?;
         Ok(Self { server, database, redis, broker, app })

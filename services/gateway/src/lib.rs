@@ -3,9 +3,9 @@
 
 pub mod config;
 pub mod domain;
+pub mod events;
 pub mod http;
 pub mod identity;
-pub mod jobs;
 pub mod live;
 pub mod storage;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::jobs::workers::Announcer;
+use ::jobs::{Jobs, workers::Announcer};
 use chassis::{
     background::Background,
     clock::Clock,
@@ -22,11 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Resources, SERVICE,
     config::Config,
+    events::{campaign_told::CampaignTold, messages_settled::MessagesSettledHandler},
     http,
     jobs::{
-        campaign_told::CampaignTold,
         export_campaign::{self, ExportCampaigns},
-        messages_settled::MessagesSettledHandler,
         start_run::{self, StartRuns},
     },
     live::Live,
@@ -35,21 +34,29 @@ use crate::{
     storage,
 };
 
-/// The queues this service works off.
+/// The queues this service consumes.
 const QUEUES: &[&Queue] = &[&REPORT_EVENTS, &REPORT_RUNS, &REPORT_CAMPAIGNS];
 
-/// Takes wishes and answers what became of them.
+/// Every kind of job, each with what its jobs do.
+fn jobs(resources: &Resources) -> Jobs {
+    let (settings, resources) = (&resources.settings, || resources.clone());
+    Jobs::new(resources().database.pool)
+        .register(start_run::kind(settings), StartRuns { resources: resources() })
+        .register(export_campaign::kind(settings), ExportCampaigns { resources: resources() })
+}
+
+/// Takes requests for reports and answers what became of them.
 ///
 /// # Errors
 /// Configuration that does not hold, a port that is taken, a background task that ended.
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config).await;
-    let tasks = background(&parts, &resources, &shutdown);
-    tasks.serve(parts.api(&shutdown, move |service| http::configure(service, &resources)).await?).await
+    let tasks = background(&parts, &resources, &jobs(&resources), &shutdown);
+    tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
 }
 
-/// Keeps what events tell, and makes files.
+/// Keeps what events tell, and runs jobs.
 ///
 /// # Errors
 /// As [`run_api`].
@@ -57,28 +64,19 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let server = parts.worker()?;
     let resources = resources(&parts, &config).await;
-    let tasks = background(&parts, &resources, &shutdown);
-    let settings = resources.settings.clone();
-    let pool = || parts.database.pool.clone();
-    let runner = export_campaign::runner(pool(), &settings);
-    let announcer = Announcer::new(pool(), SERVICE, env!("CARGO_PKG_VERSION"), QUEUES, runner.activities());
-    let policy = |concurrency| Policy { concurrency, deadline: settings.deadline, ..Policy::default() };
+    let jobs = jobs(&resources);
+    let (pool, version) = (parts.database.pool.clone(), env!("CARGO_PKG_VERSION"));
+    let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
     let told = CampaignTold { resources: resources.clone() };
+    let concurrency = resources.settings.ingest_concurrency;
     let events = Consumer::new(&parts.broker, &REPORT_EVENTS)
-        .policy(Policy { concurrency: settings.ingest_concurrency, ..Policy::default() })
+        .policy(Policy { concurrency, ..Policy::default() })
         .handle(MessagesSettledHandler::new(resources.clone()))
         .handle::<CampaignStarted>(told.clone())
         .handle::<CampaignCompleted>(told);
-    let runs = Consumer::new(&parts.broker, &REPORT_RUNS)
-        .policy(policy(2))
-        .handle(StartRuns { runner: runner.clone(), resources: resources.clone() });
-    let files = Consumer::new(&parts.broker, &REPORT_CAMPAIGNS)
-        .policy(policy(settings.concurrency))
-        .handle(ExportCampaigns { runner, resources });
-    tasks
+    background(&parts, &resources, &jobs, &shutdown)
+        .run_jobs(&jobs, &parts.broker)
         .spawn("consumer of events", events.run(shutdown.clone()))
-        .spawn("consumer of runs", runs.run(shutdown.clone()))
-        .spawn("consumer of files", files.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
         .serve(server)
         .await
@@ -114,16 +112,13 @@ async fn resources(parts: &Parts, config: &Config) -> Resources {
 }
 
 /// What either role does.
-fn background(parts: &Parts, resources: &Resources, shutdown: &CancellationToken) -> Background {
-    let pool = || parts.database.pool.clone();
-    let runs = start_run::sweeper(pool(), &resources.settings);
-    let files = export_campaign::sweeper(pool(), &resources.settings);
-    let scheduler = Scheduler::new(pool(), Clock::System, BeginRuns { resources: resources.clone() });
+fn background(parts: &Parts, resources: &Resources, jobs: &Jobs, shutdown: &CancellationToken) -> Background {
+    let pool = parts.database.pool.clone();
+    let scheduler = Scheduler::new(pool, Clock::System, BeginRuns { resources: resources.clone() });
     let retention = Retention::new(resources.clone());
     parts
         .background(shutdown)
-        .spawn("sweeper of runs", runs.run(shutdown.clone()))
-        .spawn("sweeper of files", files.run(shutdown.clone()))
+        .sweep_jobs(jobs)
         .spawn("scheduler", scheduler.run(shutdown.clone()))
         .spawn("retention", retention.run(shutdown.clone()))
 }

@@ -1,13 +1,11 @@
 //! Asking for a report: by a client, or by a schedule.
 
+use chassis::db::Orm;
 use chrono::NaiveDate;
-use contracts::report::v1::StartRun;
-use jobs::NewJob;
-use outbox::Meta;
 use sea_orm::sqlx::PgConnection;
 
 use crate::{
-    Resources, SERVICE,
+    Resources,
     domain::params::Params,
     jobs::start_run,
     storage::runs::{self, Run},
@@ -52,17 +50,16 @@ pub async fn ask(conn: &mut PgConnection, resources: &Resources, wish: Wish) -> 
             return Ok(Asked::Same(run));
         }
     }
-    let job = NewJob::plain(start_run::KIND, &user, resources.settings.max_attempts);
+    let kind = start_run::kind(&resources.settings);
+    let job = kind.job(&user);
     let id = job.id;
     // The campaigns first: without one there is nothing to begin.
-    if crate::storage::campaigns::of_day(&mut *conn, fecha).await?.is_empty() {
+    if crate::storage::campaigns::of_day(&Orm::on(conn), fecha).await?.is_empty() {
         return Ok(Asked::NoCampaigns);
     }
-    jobs::create(conn, job).await?;
+    kind.create(&mut *conn, job, correlation_id).await?;
     let Some(run) = runs::create(conn, id, fecha, &params, &user).await? else {
         anyhow::bail!("the campaigns of {fecha} were deleted at this moment");
     };
-    let meta = Meta::about(id).correlated(correlation_id);
-    outbox::publish(conn, SERVICE, &StartRun { run_id: id.to_string() }, meta).await?;
     Ok(Asked::New(run))
 }

@@ -4,6 +4,7 @@ mod app;
 mod asking;
 pub mod config;
 pub mod domain;
+pub mod events;
 pub mod files;
 mod http;
 pub mod jobs;

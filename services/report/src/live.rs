@@ -3,7 +3,7 @@
 use chassis::redis::Redis;
 use contracts::live::LiveEvent;
 use jobs::mirror::Mirror;
-use sea_orm::sqlx::PgPool;
+use sea_orm::DatabaseConnection;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -19,8 +19,8 @@ impl Live {
     }
 
     /// Tells how far a run is. Its end has an event of its own.
-    pub async fn tell(&self, pool: &PgPool, run: Uuid) {
-        let run = match runs::get(pool, run).await {
+    pub async fn tell(&self, orm: &DatabaseConnection, run: Uuid) {
+        let run = match runs::get(orm, run).await {
             Ok(Some(run)) if !run.is_final() => run,
             Ok(_) => return,
             Err(error) => {
@@ -32,7 +32,7 @@ impl Live {
             "id": run.id,
             "fecha": run.fecha,
             "tipo": run.params.kind.name(),
-            "estado": state::shown(&run.state),
+            "estado": state::shown(run.state),
             "archivos": { "total": run.files, "completados": run.done, "fallidos": run.failed },
             "filas": run.rows,
         });

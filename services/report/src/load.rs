@@ -16,7 +16,10 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 use csv::{Position as CsvPosition, StringRecord};
 use indicatif::{ProgressBar, ProgressStyle};
-use sea_orm::sqlx::{PgConnection, PgPool};
+use sea_orm::{
+    DatabaseConnection,
+    sqlx::{PgConnection, PgPool},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -57,13 +60,13 @@ pub async fn load(
 ) -> anyhow::Result<()> {
     let database = db::connect(settings, "report load", shutdown).await?;
     if let Some(path) = &files.maestro {
-        let mut source = Source::open(path, &MAESTRO, &database.pool).await?;
+        let mut source = Source::open(path, &MAESTRO, &database.orm).await?;
         while let Some(batch) = source.batch(shutdown)? {
             source.campaigns(&database.pool, &batch).await?;
         }
     }
     if let Some(path) = &files.detalle {
-        let mut source = Source::open(path, &DETALLE, &database.pool).await?;
+        let mut source = Source::open(path, &DETALLE, &database.orm).await?;
         while let Some(batch) = source.batch(shutdown)? {
             source.messages(&database.pool, &batch, files.zone).await?;
         }
@@ -85,7 +88,7 @@ struct Source {
 }
 
 impl Source {
-    async fn open(path: &Path, names: &[&str], pool: &PgPool) -> anyhow::Result<Self> {
+    async fn open(path: &Path, names: &[&str], orm: &DatabaseConnection) -> anyhow::Result<Self> {
         let said = || path.display().to_string();
         let mut file = File::open(path).with_context(said)?;
         let about = file.metadata().with_context(said)?;
@@ -95,7 +98,7 @@ impl Source {
         let parts: [&[u8]; 4] =
             [names[1].as_bytes(), &about.len().to_be_bytes(), &version.to_be_bytes(), &beginning];
         let fingerprint = request_hash(&parts);
-        let position = loads::position(pool, &fingerprint).await?;
+        let position = loads::position(orm, &fingerprint).await?;
 
         let mut reader = csv::Reader::from_path(path).with_context(said)?;
         let head = reader.headers().with_context(said)?.clone();

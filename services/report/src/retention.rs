@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use chassis::db::Orm;
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::{
 /// How often it looks.
 const PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Runs whose files are deleted before it looks for more.
-const BATCH: i64 = 100;
+const BATCH: u64 = 100;
 /// A file takes less to make: an object this old that no row names will not get one.
 const ORPHAN_AGE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
@@ -54,29 +54,20 @@ impl Retention {
     pub async fn sweep(&self, now: DateTime<Utc>) -> anyhow::Result<u64> {
         let Resources { database, s3, bucket, settings, .. } = &self.resources;
         let pool = &database.pool;
-        // Held by its connection: it ends with the process, however that ends.
         let mut turn = pool.begin().await?;
-        let mine: bool = sqlx::query_scalar(
-            "select pg_try_advisory_xact_lock(hashtext('retention ' || current_schema()))",
-        )
-        .fetch_one(&mut *turn)
-        .await?;
-        if !mine {
+        if !retention::try_turn(&mut turn).await? {
             return Ok(0);
         }
-        sqlx::query("set local idle_in_transaction_session_timeout = 0").execute(&mut *turn).await?;
         let mut deleted = 0;
         loop {
-            let due = retention::due_runs(pool, settings.file_retention, BATCH).await?;
+            let due = retention::due_runs(&database.orm, settings.file_retention, BATCH).await?;
             for run in &due {
                 let mut transaction = pool.begin().await?;
-                sqlx::query("set local idle_in_transaction_session_timeout = 0")
-                    .execute(&mut *transaction)
-                    .await?;
+                retention::wait_for_storage(&mut transaction).await?;
                 if !retention::hold_due(&mut transaction, *run, settings.file_retention).await? {
                     continue;
                 }
-                let files = files::of_run(&mut *transaction, *run).await?;
+                let files = files::of_run(&Orm::on(&mut transaction), *run).await?;
                 let keys: Vec<String> = files.into_iter().filter_map(|file| file.object_key).collect();
                 // The files first: once the row says that they are gone, nobody would look for them.
                 leftovers::delete(s3, bucket, &keys).await?;
@@ -84,7 +75,7 @@ impl Retention {
                 transaction.commit().await?;
                 deleted += 1;
             }
-            if due.len() < BATCH as usize {
+            if (due.len() as u64) < BATCH {
                 break;
             }
         }
@@ -105,7 +96,7 @@ impl Retention {
         for upload in leftovers::unfinished(s3, bucket, FOLDER).await? {
             let run = upload.key.split('/').nth(1).and_then(|id| Uuid::parse_str(id).ok());
             let ended = match run {
-                Some(run) => retention::has_ended(&database.pool, run).await?,
+                Some(run) => retention::has_ended(&database.orm, run).await?,
                 None => true,
             };
             if ended {

@@ -6,7 +6,7 @@ use sea_orm::sqlx::PgConnection;
 
 use crate::{
     SERVICE,
-    domain::state,
+    domain::state::{self, State},
     storage::runs::{self, Run},
 };
 
@@ -22,7 +22,7 @@ pub async fn write(conn: &mut PgConnection, run: &Run, error: Option<&str>) -> a
     let sum = |number: i64| u64::try_from(number).unwrap_or_default();
     let (run_id, fecha) = (run.id.to_string(), run.fecha.to_string());
     let (tipo, meta) = (run.params.kind.name().to_owned(), Meta::about(run.id));
-    if ended == "completed" {
+    if run.state == State::Completed {
         let ready = ReportReady {
             run_id,
             fecha,
@@ -45,7 +45,7 @@ pub async fn write(conn: &mut PgConnection, run: &Run, error: Option<&str>) -> a
         };
         outbox::publish(conn, SERVICE, &failed, meta).await?;
     }
-    tracing::info!(run = %run.id, state = ended, files = run.files, failed = run.failed, rows = run.rows, "run ended");
+    tracing::info!(run = %run.id, state = ?run.state, files = run.files, failed = run.failed, rows = run.rows, "run ended");
     Ok(())
 }
 

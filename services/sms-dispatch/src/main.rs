@@ -6,10 +6,10 @@ use std::{path::PathBuf, process::ExitCode};
 use chassis::{config::DatabaseSettings, db, shutdown, telemetry, tls};
 use clap::{Parser, Subcommand};
 use sms_dispatch::{
-    commands,
+    cli,
     config::{self, Config, Role},
     doctor,
-    import::csv::Mapping,
+    domain::source::Mapping,
     run_api, run_worker,
     storage::migrations::Migrator,
 };
@@ -77,7 +77,12 @@ enum PlanCommand {
 #[derive(Clone, Subcommand)]
 enum ContactsCommand {
     /// Dump the schema to a file, and its checksum to FILE.sha256.
-    Backup { file: PathBuf },
+    Backup {
+        file: PathBuf,
+        /// Whether the backup may take the place of a file of that name.
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Put a backup's contacts in the place of those there are; who opted out stays out.
     Restore { file: PathBuf },
     /// Take out what an import brought in; who opted out stays out.
@@ -113,14 +118,14 @@ async fn main() -> anyhow::Result<ExitCode> {
             let actor = actor();
             let consent = consent_basis;
             let wish =
-                commands::import::Wish { file, consent, dry_run, limit, batch_size, workers, mapping, actor };
-            let import = commands::import::run(&database, settings, &wish, &shutdown).await?;
+                cli::import::Wish { file, consent, dry_run, limit, batch_size, workers, mapping, actor };
+            let import = cli::import::run(&database, settings, &wish, &shutdown).await?;
             eprintln!("import {}", import.id);
             println!("{}", serde_json::to_string_pretty(&import.report)?);
         }
         Command::NumberingPlan { command: PlanCommand::Import { file } } => {
             let done =
-                commands::numbering_plan::run(&DatabaseSettings::from_process()?, &file, &actor(), &shutdown)
+                cli::numbering_plan::run(&DatabaseSettings::from_process()?, &file, &actor(), &shutdown)
                     .await?;
             println!("{} ranges; {} contacts brought up to date", done.ranges, done.contacts);
         }
@@ -132,16 +137,16 @@ async fn main() -> anyhow::Result<ExitCode> {
 async fn contacts(command: ContactsCommand, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let (database, settings) = config::command_line()?;
     match command {
-        ContactsCommand::Backup { file } => {
-            let sum = commands::backup::run(&database, &file, &actor(), shutdown).await?;
+        ContactsCommand::Backup { file, overwrite } => {
+            let sum = cli::backup::run(&database, &file, overwrite, &actor(), shutdown).await?;
             println!("{}: SHA-256 {sum}", file.display());
         }
         ContactsCommand::Restore { file } => {
-            let done = commands::restore::run(&database, &settings, &file, &actor(), shutdown).await?;
+            let done = cli::restore::run(&database, &settings, &file, &actor(), shutdown).await?;
             println!("{} contacts restored, {} suppressions added", done.contacts, done.suppressions);
         }
         ContactsCommand::Rollback { import_id } => {
-            commands::rollback::run(&database, settings, import_id, &actor(), shutdown).await?;
+            cli::rollback::run(&database, settings, import_id, &actor(), shutdown).await?;
             println!("import {import_id} rolled back");
         }
     }

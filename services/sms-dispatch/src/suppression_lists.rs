@@ -4,13 +4,16 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::{
+    DbErr,
+    sqlx::{self, PgPool},
+};
 use serde_json::json;
 
 use crate::{
-    domain::suppression::Cause,
+    domain::{source::Mapping, suppression::Cause},
     import::{
-        csv::{Mapping, Place},
+        csv::Place,
         suppression_list::{List, Listed, Refused},
     },
     storage::{
@@ -61,6 +64,8 @@ pub enum ListError {
     NoGoodRow(Outcome),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Entity(#[from] DbErr),
     #[error(transparent)]
     Internal(anyhow::Error),
 }

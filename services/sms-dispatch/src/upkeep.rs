@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sqlx::{self, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::storage::{suppressions, views};
+use crate::storage::{imports, suppressions, views};
 
 /// The background task. Any number may run at once: one works, the others find that nothing is due.
 pub struct Upkeep {
@@ -50,13 +50,7 @@ impl Upkeep {
         }
         // The turn of imports: one that fills an empty table has no indexes meanwhile, and counts anew when it ends.
         let mut turn = self.pool.begin().await?;
-        sqlx::query("set local idle_in_transaction_session_timeout = 0").execute(&mut *turn).await?;
-        let mine: bool = sqlx::query_scalar(
-            "select pg_try_advisory_xact_lock(hashtext(current_schema() || '.contact imports'))",
-        )
-        .fetch_one(&mut *turn)
-        .await?;
-        if !mine {
+        if !imports::try_turn(&mut turn).await? {
             return Ok(None);
         }
         let opted_out = suppressions::apply(&self.pool).await?;

@@ -1,6 +1,7 @@
 use crate::arena::Arena;
 use anyhow::Result;
 use clap::ValueEnum;
+use stack::services::CATALOG_UPLOAD;
 use std::time::Duration;
 
 /// What is broken, each on servers of its own.
@@ -61,7 +62,7 @@ impl Case {
             Self::WorkerKill | Self::UndoKill | Self::ApplyKill | Self::CancelRace => {
                 kill_workers(arena).await
             }
-            Self::ApiKill => arena.platform.api.kill().await,
+            Self::ApiKill => arena.platform.service(&CATALOG_UPLOAD).api.kill().await,
             Self::PostgresKill => arena.stack.postgres.kill().await,
             Self::RedisKill => arena.stack.redis.kill().await,
             Self::RabbitmqKill => arena.stack.rabbit.kill().await,
@@ -86,7 +87,7 @@ impl Case {
             Self::WorkerKill | Self::UndoKill | Self::ApplyKill | Self::CancelRace => {
                 restart_workers(arena).await
             }
-            Self::ApiKill => arena.platform.api.restart().await,
+            Self::ApiKill => arena.platform.service_mut(&CATALOG_UPLOAD).api.restart().await,
             Self::PostgresKill => arena.stack.postgres.start().await,
             Self::RedisKill => arena.stack.redis.start().await,
             Self::RabbitmqKill => arena.stack.rabbit.start().await,
@@ -104,18 +105,10 @@ impl Case {
 }
 
 async fn kill_workers(arena: &Arena) -> Result<()> {
-    for worker in &arena.platform.workers {
-        worker.kill().await?;
-    }
-    Ok(())
+    arena.platform.service(&CATALOG_UPLOAD).kill_workers().await
 }
 
 /// Starts those that do not run.
 async fn restart_workers(arena: &mut Arena) -> Result<()> {
-    for worker in &mut arena.platform.workers {
-        if !worker.is_running() {
-            worker.restart().await?;
-        }
-    }
-    Ok(())
+    arena.platform.service_mut(&CATALOG_UPLOAD).restart_workers().await
 }

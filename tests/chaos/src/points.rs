@@ -5,6 +5,7 @@ use failpoints::Point;
 use sea_orm::sqlx;
 use serde_json::json;
 use stack::process::Running;
+use stack::services::CATALOG_UPLOAD;
 use stack::workbook::Spec;
 use std::time::Duration;
 
@@ -122,7 +123,7 @@ async fn visit(
         process.restart_with(|service| service.env("FAILPOINTS", "")).await?;
     }
     if let Way::Orphan = way {
-        for worker in &mut arena.platform.workers {
+        for worker in &mut arena.platform.service_mut(&CATALOG_UPLOAD).workers {
             worker.restart().await?;
         }
     }
@@ -146,10 +147,7 @@ async fn orphan(arena: &Arena, book: &Book) -> Result<()> {
         sqlx::query_scalar(query).bind(key).fetch_one(&arena.pool).await.unwrap_or(false)
     })
     .await?;
-    for worker in &arena.platform.workers {
-        worker.kill().await?;
-    }
-    Ok(())
+    arena.platform.service(&CATALOG_UPLOAD).kill_workers().await
 }
 
 /// Waits until one of the armed processes has died, and says whether it was of this point.
@@ -170,9 +168,9 @@ impl Armed {
     fn processes(self, arena: &mut Arena) -> Vec<&mut Running> {
         let platform = &mut arena.platform;
         match self {
-            Self::Api => vec![&mut platform.api],
-            Self::Workers => platform.workers.iter_mut().collect(),
-            Self::ApiAndWorkers => std::iter::once(&mut platform.api).chain(&mut platform.workers).collect(),
+            Self::Api => vec![&mut platform.service_mut(&CATALOG_UPLOAD).api],
+            Self::Workers => platform.service_mut(&CATALOG_UPLOAD).workers.iter_mut().collect(),
+            Self::ApiAndWorkers => platform.service_mut(&CATALOG_UPLOAD).all_mut().collect(),
             Self::Gateway => vec![&mut platform.gateway],
         }
     }

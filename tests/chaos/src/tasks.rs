@@ -79,7 +79,7 @@ async fn import(arena: &Arena, spec: &Spec) -> Result<Book> {
 
 /// All products, as anybody can see them.
 async fn catalog(arena: &Arena) -> Result<BTreeMap<String, String>> {
-    let query = "SELECT id, (to_jsonb(p) - 'version' - 'updated_at' - 'import_id')::text FROM products p";
+    let query = "SELECT id, (to_jsonb(p) - 'version' - 'updated_at' - 'import_id' - 'restored_at' - 'restored_version')::text FROM products p";
     let rows: Vec<(String, String)> = sqlx::query_as(query).fetch_all(&arena.pool).await?;
     Ok(rows.into_iter().collect())
 }

@@ -6,6 +6,7 @@ use chrono::{NaiveDate, Utc};
 use sea_orm::sqlx;
 use serde_json::Value;
 use stack::platform::{Client, Publisher};
+use stack::services::REPORT;
 use std::time::Duration;
 
 /// How long anything may take.
@@ -27,7 +28,8 @@ pub fn slashed(day: NaiveDate) -> String {
 /// Where something doesn't start.
 pub async fn scene(label: &str) -> Result<(Scene, Publisher, Client)> {
     let scene =
-        Scene::start(label, |options| options.workers(0).report(1).env("REPORT_LEASE_SECONDS", 5)).await?;
+        Scene::start(label, |options| options.workers(0).with(&REPORT, 1).env("REPORT_LEASE_SECONDS", 5))
+            .await?;
     let publisher = Publisher::new(&scene.platform.place);
     let operator = scene.platform.user("operator", None).await?;
     Ok((scene, publisher, operator))

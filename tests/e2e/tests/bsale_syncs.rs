@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use simulators::bsale::{Bsale, Shop, Size};
 use stack::Namespace;
 use stack::platform::Client;
+use stack::services::ETL;
 use stack::wait;
 
 const TOKEN: &str = "a token of tests";
@@ -31,7 +32,7 @@ async fn world(label: &str) -> Result<World> {
     let scene = Scene::start(label, |options| {
         options
             .workers(0)
-            .etl(1)
+            .with(&ETL, 1)
             // As SQLAlchemy spells it.
             .env("SALES_DATABASE_URL", url.replacen("mysql://", "mysql+pymysql://", 1))
             .env("BSALE_API_URL", bsale.url())

@@ -8,6 +8,7 @@ use sea_orm::sqlx;
 use serde_json::{Value, json};
 use stack::contacts::{Dirt, Spec, Truth, generate};
 use stack::platform::{Answer, Client, Options, answer};
+use stack::services::SMS_DISPATCH;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,10 @@ const IMPORTS: &str = "/api/v1/contacts/imports";
 const LIMIT: Duration = Duration::from_secs(120);
 
 async fn scene(label: &str) -> Result<(Scene, Client)> {
-    let scene =
-        Scene::start(label, |options: Options| options.workers(0).sms().env("CONTACTS_LEASE_SECONDS", 3))
-            .await?;
+    let scene = Scene::start(label, |options: Options| {
+        options.workers(0).with(&SMS_DISPATCH, 1).env("CONTACTS_LEASE_SECONDS", 3)
+    })
+    .await?;
     let admin = scene.platform.admin().await?;
     Ok((scene, admin))
 }
@@ -156,7 +158,7 @@ async fn a_worker_that_dies_is_followed_by_another() -> Result<()> {
         admin.get(&path).await.is_ok_and(|import| import.body["status"] == "running")
     })
     .await?;
-    let worker = &mut scene.platform.sms.as_mut().context("sms-dispatch")?.workers[0];
+    let worker = &mut scene.platform.service_mut(&SMS_DISPATCH).workers[0];
     worker.kill().await?;
     worker.restart().await?;
     let import = ended(&admin, &asked).await?;
@@ -164,12 +166,12 @@ async fn a_worker_that_dies_is_followed_by_another() -> Result<()> {
 
     // A rollback that failed goes on when it is asked for again.
     let rollback = format!("{path}/rollback");
-    scene.platform.sms.as_ref().context("sms-dispatch")?.workers[0].kill().await?;
+    scene.platform.service(&SMS_DISPATCH).workers[0].kill().await?;
     ensure!(admin.post(&rollback, &Value::Null).await?.status == 202);
     let failed = "update jobs set state = 'failed', error = 'a disk was full', finished_at = now() where kind = 'sms.rollbacks'";
     let failed = sqlx::query(failed).execute(&scene.platform.contacts().await?).await?;
     ensure!(failed.rows_affected() == 1);
-    scene.platform.sms.as_mut().context("sms-dispatch")?.workers[0].restart().await?;
+    scene.platform.service_mut(&SMS_DISPATCH).workers[0].restart().await?;
     ensure!(admin.post(&rollback, &Value::Null).await?.status == 202);
     stack::wait::until("the import should be rolled back", LIMIT, async || {
         admin.get(&path).await.is_ok_and(|import| import.body["status"] == "rolled_back")

@@ -7,14 +7,17 @@ use reqwest::multipart::{Form, Part};
 use sea_orm::sqlx;
 use serde_json::{Value, json};
 use stack::platform::{Answer, Client, answer};
+use stack::services::SMS_DISPATCH;
 use std::time::Duration;
 
 const CONTACTS: &str = "/api/v1/contacts";
 
 /// A platform with sms-dispatch, and these contacts imported.
 async fn scene(label: &str) -> Result<Scene> {
-    let scene =
-        Scene::start(label, |options| options.workers(0).sms().env("CONTACTS_REFRESH_SECONDS", 1)).await?;
+    let scene = Scene::start(label, |options| {
+        options.workers(0).with(&SMS_DISPATCH, 1).env("CONTACTS_REFRESH_SECONDS", 1)
+    })
+    .await?;
     let file = scene.dir.join("contactos.csv");
     let rows = "numero,nombre,direccion,colonia,municipio_cof,estado_cof,ciudad_por_lada
 6121004768,CATALINO RODRIGUEZ ALVARADO,ENCINAS Y EMILIANO ZAPATA #2695,LOS OLIVOS,LA PAZ,BCS,La Paz
@@ -23,7 +26,7 @@ async fn scene(label: &str) -> Result<Scene> {
 5512345670,ANA MARIA DE LA CRUZ,REFORMA 222,JUAREZ,CUAUHTEMOC,CDMX,Ciudad de México
 ";
     std::fs::write(&file, rows)?;
-    let sms = scene.platform.sms.as_ref().context("sms-dispatch runs")?;
+    let sms = scene.platform.service(&SMS_DISPATCH);
     let (status, said) = sms
         .api
         .service()

@@ -6,6 +6,7 @@ use sea_orm::sqlx;
 use stack::Servers;
 use stack::platform::{Upload, compare, task_id};
 use stack::proxy::Proxy;
+use stack::services::CATALOG_UPLOAD;
 use stack::workbook::Spec;
 use std::time::{Duration, Instant};
 
@@ -52,8 +53,9 @@ async fn services_outlive_the_gateway_and_the_gateway_its_services() -> Result<(
     let mut scene = Scene::start("gateway_down", |options| options).await?;
     let platform = &mut scene.platform;
     let supplier = platform.supplier("PROV001").await?;
-    let direct = supplier.at(&platform.api_url());
-    let forged = stack::platform::Client::bearer(&platform.api_url(), "eyJhbGciOiJub25lIn0.e30.");
+    let direct = supplier.at(&platform.service(&CATALOG_UPLOAD).url());
+    let forged =
+        stack::platform::Client::bearer(&platform.service(&CATALOG_UPLOAD).url(), "eyJhbGciOiJub25lIn0.e30.");
     let spec = Spec::new(1, "OUTLIVES", 20);
     let file = scene.dir.join("OUTLIVES.xlsx");
     spec.write_xlsx(&file)?;
@@ -62,7 +64,12 @@ async fn services_outlive_the_gateway_and_the_gateway_its_services() -> Result<(
 
     platform.gateway.kill().await?;
     direct.status(&task).await.context("with the gateway down")?;
-    platform.api.restart().await.context("restart of the service with the gateway down")?;
+    platform
+        .service_mut(&CATALOG_UPLOAD)
+        .api
+        .restart()
+        .await
+        .context("restart of the service with the gateway down")?;
     direct.status(&task).await.context("after the service's restart, with the gateway down")?;
     let path = format!("/api/v1/catalog/bulk-upload/status/{task}");
     ensure!(forged.get(&path).await?.status == 401, "it still checks");
@@ -71,7 +78,7 @@ async fn services_outlive_the_gateway_and_the_gateway_its_services() -> Result<(
     platform.gateway.restart().await?;
     supplier.status(&task).await.context("after the gateway's restart")?;
 
-    platform.api.kill().await?;
+    platform.service(&CATALOG_UPLOAD).api.kill().await?;
     for _ in 0..10 {
         let asked = Instant::now();
         let answer = supplier.get(&path).await?;
@@ -90,7 +97,7 @@ async fn services_outlive_the_gateway_and_the_gateway_its_services() -> Result<(
     let ready = supplier.get("/health/ready").await?;
     ensure!(ready.body.to_string().contains("catalog-upload"), "says what is down: {ready}");
 
-    platform.api.restart().await?;
+    platform.service_mut(&CATALOG_UPLOAD).api.restart().await?;
     stack::wait::until("the gateway should find its service again", Duration::from_secs(10), async || {
         supplier.status(&task).await.is_ok()
     })
@@ -113,7 +120,7 @@ async fn a_worker_that_is_told_to_stop_hands_over() -> Result<()> {
     })
     .await?;
 
-    let first = platform.workers.first().context("a worker")?;
+    let first = platform.service(&CATALOG_UPLOAD).workers.first().context("a worker")?;
     let left = first.terminate(Duration::from_secs(30)).await?;
     ensure!(left.success(), "the worker leaves in good order: {left}");
     let (state, processed, attempts): (String, i64, i32) =

@@ -9,6 +9,7 @@ use sea_orm::sqlx;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stack::platform::{Campaign, Client, Publisher, Settled};
+use stack::services::REPORT;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
@@ -100,7 +101,7 @@ async fn each_link_is_signed_anew_and_archives_of_many_files_are_streamed() -> R
     let id = run["id"].as_str().context("an id")?;
 
     // As a browser that is told not to follow.
-    let api = scene.platform.report_url().context("report runs")?;
+    let api = scene.platform.service(&REPORT).url();
     let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
     let campaign = ids(&operator, day).await?[0];
     let mut links = Vec::new();
@@ -194,7 +195,7 @@ async fn files_past_their_days_are_gone_and_their_readers_are_told() -> Result<(
     let pool = scene.platform.reports().await?;
     sqlx::query("update runs set finished_at = finished_at - interval '90 days'").execute(&pool).await?;
     // It looks when it starts, and then once an hour.
-    scene.platform.report.as_mut().context("report")?.workers[0].restart().await?;
+    scene.platform.service_mut(&REPORT).workers[0].restart().await?;
     stack::wait::until("the files should be deleted", LIMIT, async || {
         operator
             .get(&format!("/api/v1/reports/{id}"))

@@ -6,6 +6,7 @@ use e2e::reports::{arrived, finished, slashed, today};
 use e2e::stream::{Stream, about};
 use serde_json::json;
 use stack::platform::{Campaign, Publisher, Settled, Upload, task_id};
+use stack::services::REPORT;
 use stack::workbook::Spec;
 
 const READY: &str = "lote.report.v1.ReportReady";
@@ -13,7 +14,7 @@ const FAILED: &str = "lote.report.v1.ReportFailed";
 
 #[tokio::test]
 async fn operators_and_viewers_see_how_a_report_ends_and_suppliers_do_not() -> Result<()> {
-    let scene = Scene::start("reportlive", |options| options.report(1)).await?;
+    let scene = Scene::start("reportlive", |options| options.with(&REPORT, 1)).await?;
     let (sms, day) = (Publisher::new(&scene.platform.place), today());
     let campaign = Campaign::new("Viva", day);
     sms.started(&campaign, 3).await?;

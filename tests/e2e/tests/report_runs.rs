@@ -5,6 +5,7 @@ use e2e::reports::{LIMIT, arrived, file, finished, ids, report, scene, slashed, 
 use sea_orm::sqlx;
 use serde_json::json;
 use stack::platform::{Campaign, Settled};
+use stack::services::REPORT;
 
 #[tokio::test]
 async fn a_file_is_one_snapshot_while_its_rows_change() -> Result<()> {
@@ -77,7 +78,7 @@ async fn a_dead_workers_file_is_made_by_another_and_a_cancel_ends_a_run() -> Res
     arrived(&scene, 10_000).await?;
     let asked = operator.post("/api/v1/reports", &json!({ "fecha": slashed(day) })).await?;
     let id = asked.body["id"].as_str().context("an id")?.to_owned();
-    let worker = &mut scene.platform.report.as_mut().context("report")?.workers[0];
+    let worker = &mut scene.platform.service_mut(&REPORT).workers[0];
     worker.kill().await?;
     worker.restart().await?;
     let run = finished(&operator, &id).await?;
@@ -85,7 +86,7 @@ async fn a_dead_workers_file_is_made_by_another_and_a_cancel_ends_a_run() -> Res
     ensure!(run["archivos"] == json!({ "total": 20, "completados": 20, "fallidos": 0 }), "{run}");
 
     // Nobody works on this one until its end was asked for.
-    let worker = &mut scene.platform.report.as_mut().context("report")?.workers[0];
+    let worker = &mut scene.platform.service_mut(&REPORT).workers[0];
     worker.kill().await?;
     let asked = operator.post("/api/v1/reports", &json!({ "fecha": slashed(day), "forzar": true })).await?;
     let id = asked.body["id"].as_str().context("an id")?.to_owned();
@@ -124,7 +125,7 @@ async fn existing_data_is_loaded_once_and_goes_on_where_it_was() -> Result<()> {
         lines.push_str(&format!("{row},{campaign},+57300{row:07},hola {row},{day} 10:00:00,ENVIADO,\n"));
     }
     std::fs::write(&detalle, format!("{lines}12001,1,+57,\"roto\",,PERDIDO,\n"))?;
-    let api = scene.platform.report.as_ref().context("report")?.api.service();
+    let api = scene.platform.service(&REPORT).api.service();
     let (maestro, detalle) = (maestro.display().to_string(), detalle.display().to_string());
     let load = api.with_args(&["load", "--maestro", &maestro, "--detalle", &detalle]);
 
@@ -168,7 +169,7 @@ async fn a_load_that_was_killed_goes_on_where_it_was() -> Result<()> {
         lines.push_str(&format!("{row},1,+57300{row:07},hola {row},{day} 10:00:00,ENVIADO,\n"));
     }
     std::fs::write(&detalle, lines)?;
-    let api = scene.platform.report.as_ref().context("report")?.api.service();
+    let api = scene.platform.service(&REPORT).api.service();
     let (maestro, detalle) = (maestro.display().to_string(), detalle.display().to_string());
     let load = api.with_args(&["load", "--maestro", &maestro, "--detalle", &detalle]);
     let pool = scene.platform.reports().await?;
@@ -202,7 +203,7 @@ async fn who_asks_again_gets_the_run_there_is() -> Result<()> {
     })
     .await?;
     // Nobody works on it: it stays active.
-    let worker = &mut scene.platform.report.as_mut().context("report")?.workers[0];
+    let worker = &mut scene.platform.service_mut(&REPORT).workers[0];
     worker.kill().await?;
     let ask = async |more: serde_json::Value| {
         let mut wish = json!({ "fecha": slashed(day) });

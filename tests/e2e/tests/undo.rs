@@ -28,9 +28,9 @@ async fn undo(client: &Client, task: &str) -> Result<Value> {
     client.finished(&task_id(&answer)?, LIMIT).await
 }
 
-/// Every product, byte by byte, but for its version and the time of its last change.
+/// Every product, byte by byte, but for who wrote it and when.
 async fn catalog(pool: &PgPool) -> Result<BTreeMap<String, String>> {
-    let query = "SELECT id, (to_jsonb(p) - 'version' - 'updated_at' - 'import_id')::text
+    let query = "SELECT id, (to_jsonb(p) - 'version' - 'updated_at' - 'import_id' - 'restored_at' - 'restored_version')::text
         || coalesce((SELECT jsonb_agg(to_jsonb(v) ORDER BY lote)::text FROM inventory v WHERE product_id = p.id), '')
         FROM products p";
     let rows: Vec<(String, String)> = sqlx::query_as(query).fetch_all(pool).await?;
@@ -150,13 +150,12 @@ async fn of_changes_without_a_version_nothing_is_known_and_nothing_touched() -> 
     let old: Vec<String> = sqlx::query_scalar(
         "with all_of_them as (select * from import_ledger where import_id = $1::uuid),
          runs as (delete from import_creations where import_id = $1::uuid),
+         updates as (delete from import_updates where import_id = $1::uuid),
          kept as (
-             insert into import_changes (import_id, row_number, product_id, action, version)
-             select import_id, row_number, product_id, action, case when row_number % 2 = 1 then version end
-             from all_of_them where action = 'created'),
-         updates as (
-             update import_changes set version = null, before = null
-             where import_id = $1::uuid and row_number % 2 = 0)
+             insert into import_changes (import_id, row_number, product_id, action, version, before)
+             select import_id, row_number, product_id, action, case when row_number % 2 = 1 then version end,
+                 case when row_number % 2 = 1 then before end
+             from all_of_them)
          select product_id from all_of_them where row_number % 2 = 0",
     )
     .bind(&task)

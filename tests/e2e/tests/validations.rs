@@ -8,6 +8,7 @@ use sea_orm::sqlx::{self, PgPool};
 use serde_json::{Value, json};
 use simulators::telnyx::{Line, Telnyx, line};
 use stack::platform::{Client, Options};
+use stack::services::SMS_DISPATCH;
 
 const VALIDATIONS: &str = "/api/v1/contacts/validations";
 const LIMIT: Duration = Duration::from_secs(90);
@@ -25,7 +26,8 @@ impl World {
         let telnyx = Telnyx::start(KEY)?;
         let url = telnyx.url().to_owned();
         let scene = Scene::start(label, |options: Options| {
-            let options = options.workers(0).sms().env("TELNYX_URL", url).env("TELNYX_API_KEY", KEY);
+            let options =
+                options.workers(0).with(&SMS_DISPATCH, 1).env("TELNYX_URL", url).env("TELNYX_API_KEY", KEY);
             settings(
                 options
                     .env("LOOKUPS_PER_SECOND", 1_000)
@@ -169,7 +171,7 @@ async fn contacts_become_what_the_provider_says_of_their_numbers() -> Result<()>
 #[tokio::test]
 async fn a_look_up_outlives_the_next_import_and_the_numbering_plan() -> Result<()> {
     let world = World::new("lookupstands", |options| options).await?;
-    let service = world.scene.platform.sms.as_ref().context("sms-dispatch runs")?.api.service();
+    let service = world.scene.platform.service(&SMS_DISPATCH).api.service();
     let run = async |args: &[&str]| {
         let (status, said) = service.with_args(args).run().await?;
         ensure!(status.success(), "{args:?}: {status}\n{said}");
@@ -266,7 +268,7 @@ async fn a_worker_that_dies_goes_on_within_the_budget() -> Result<()> {
     let id = world.start(&everybody(budget)).await?;
     for round in 1..=3 {
         world.when(&id, |view| view["processed"].as_i64() >= Some(round * 80)).await?;
-        let worker = &mut world.scene.platform.sms.as_mut().context("sms-dispatch runs")?.workers[0];
+        let worker = &mut world.scene.platform.service_mut(&SMS_DISPATCH).workers[0];
         worker.kill().await?;
         worker.restart().await?;
     }
@@ -284,7 +286,7 @@ async fn a_worker_that_dies_goes_on_within_the_budget() -> Result<()> {
         .await?;
     world.when(&poor, |view| view["processed"].as_i64() >= Some(50)).await?;
     let before = world.telnyx.requests();
-    let worker = &mut world.scene.platform.sms.as_mut().context("sms-dispatch runs")?.workers[0];
+    let worker = &mut world.scene.platform.service_mut(&SMS_DISPATCH).workers[0];
     worker.kill().await?;
     worker.restart().await?;
     let done = world.ended(&poor).await?;
@@ -305,7 +307,7 @@ async fn a_wrong_key_fails_with_its_reason_and_a_retry_goes_on() -> Result<()> {
     ensure!(error.contains("10009") && !error.contains("another"), "{error}");
     ensure!(world.telnyx.billed().is_empty());
 
-    let worker = &mut world.scene.platform.sms.as_mut().context("sms-dispatch runs")?.workers[0];
+    let worker = &mut world.scene.platform.service_mut(&SMS_DISPATCH).workers[0];
     worker.restart_with(|service| service.env("TELNYX_API_KEY", KEY)).await?;
     let retried = world.admin.post(&format!("{VALIDATIONS}/{id}/retry"), &Value::Null).await?;
     ensure!(retried.status == 202, "{retried}");

@@ -6,7 +6,8 @@
 //! - [`Stack`]: a set of one's own, to kill and restart at will.
 //! - [`proxy::Proxy`]: cuts, stalls or slows a TCP connection, or holds back what the server answers.
 //! - [`process::Service`]: a built binary as a process.
-//! - [`platform`]: the gateway and catalog-upload on such servers, with clients.
+//! - [`services`]: Lote's services, a row each.
+//! - [`platform`]: the gateway and any of the services on such servers, with clients.
 //! - [`contacts`]: generated databases of contacts, with what importing them must come to.
 //! - [`workbook`]: generated supplier workbooks, with the result that an import must have.
 
@@ -20,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod server;
 pub mod servers;
+pub mod services;
 pub mod sets;
 pub mod wait;
 pub mod workbook;
@@ -36,9 +38,15 @@ pub fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_path_buf()
 }
 
-/// Where everything that runs keeps its data, `.stack` in the repository.
+/// Where everything that runs keeps its data: `.stack` in the repository, or `LOTE_HOME`, for a second stack
+/// beside the first.
 pub fn home() -> PathBuf {
-    root().join(".stack")
+    std::env::var_os("LOTE_HOME").map_or_else(|| root().join(".stack"), PathBuf::from)
+}
+
+/// LocalStack's Python environment, which `make install` fills.
+pub(crate) fn python() -> PathBuf {
+    root().join(".stack/venv/bin/python")
 }
 
 /// `bytes` random bytes as hexadecimal digits, for names and passwords.

@@ -1,13 +1,19 @@
-//! `stack`: Lote's servers and services on this machine, for people and for the Makefile.
+//! `stack`: Lote's servers and services on this machine, for people (as `bin/lote`) and for the Makefile.
 
 mod cli;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 #[derive(Parser)]
-#[command(name = "stack", about = "Lote's servers and services on this machine")]
+#[command(
+    name = "lote",
+    bin_name = "lote",
+    about = "Lote's servers and services on this machine",
+    after_help = "Any service's command runs with the stack's settings: lote <service> <command>, \
+                  say `lote catalog-upload doctor` or `lote sms-dispatch import clientes.csv`."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Verb,
@@ -34,6 +40,32 @@ enum Verb {
     Env,
     /// Generate a database of contacts to import, and print what importing it must come to
     Contacts(cli::contacts::Arguments),
+    /// Upload a workbook of products
+    Upload(cli::upload::Arguments),
+    /// Print an access token, for curl: -H "authorization: bearer $(lote login)"
+    Login(cli::upload::User),
+    /// psql on a service's schema
+    Psql {
+        /// Whose
+        service: String,
+        /// psql's own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// rabbitmqctl on the stack's node
+    Rabbitmqctl {
+        /// Its own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// The AWS command line on the stack's LocalStack
+    Aws {
+        /// Its own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    #[command(external_subcommand)]
+    Service(Vec<OsString>),
     /// Start the servers that tests share
     TestUp,
     /// Stop the servers that tests share and remove their data
@@ -45,7 +77,7 @@ async fn main() -> ExitCode {
     match run(Arguments::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("stack: {error:#}");
+            eprintln!("lote: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -62,6 +94,12 @@ async fn run(verb: Verb) -> Result<()> {
         Verb::Demo => cli::demo::demo().await,
         Verb::Env => cli::env::print(),
         Verb::Contacts(arguments) => cli::contacts::generate(&arguments),
+        Verb::Upload(arguments) => cli::upload::upload(&arguments).await,
+        Verb::Login(user) => cli::upload::login(&user).await,
+        Verb::Psql { service, arguments } => cli::tools::psql(&service, &arguments),
+        Verb::Rabbitmqctl { arguments } => cli::tools::rabbitmqctl(&arguments),
+        Verb::Aws { arguments } => cli::tools::aws(&arguments),
+        Verb::Service(arguments) => cli::tools::service(&arguments),
         Verb::TestUp => stack::servers::start_shared().await.map(drop),
         Verb::TestDown => stack::servers::remove_shared().await,
     }

@@ -1,4 +1,4 @@
-use actix_web::web::{Data, Json, Path, Query, ServiceConfig, get as read, post as write};
+use actix_web::web::{Data, Path};
 use chrono::{DateTime, Utc};
 use outbox::dead_letters::{self as archive, Filter, Letter, LetterState, Page, Selection};
 use serde::{Deserialize, Serialize};
@@ -10,18 +10,20 @@ use super::{Context, READ, WRITE, operators_only};
 use crate::{
     Problem,
     auth::{Caller, Role},
+    http::{Json, Query},
 };
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .route("/dead-letters", read().to(list))
-        .route("/dead-letters/audit", read().to(audit))
-        .route("/dead-letters/replay", write().to(replay))
-        .route("/dead-letters/discard", write().to(discard))
-        .route("/dead-letters/{id}", read().to(get));
+/// The names of [`LetterState`], for the document.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what another crate's type is written as")]
+enum LetterStateName {
+    Open,
+    Replayed,
+    Discarded,
 }
 
-/// A message that could not be worked off.
+/// A message that could not be processed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLetter {
     /// The archive's id.
@@ -44,6 +46,7 @@ pub(super) struct DeadLetter {
     /// Where the broker says it came from.
     origin: String,
     /// `open`, `replayed` or `discarded`.
+    #[schema(value_type = LetterStateName)]
     state: &'static str,
     /// Whether it can be replayed at all.
     replayable: bool,
@@ -109,7 +112,7 @@ pub(super) struct LetterFilter {
     /// Stands in the reason or the error.
     reason: Option<String>,
     /// `open`, `replayed` or `discarded`. Replay and discard touch open ones only.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<LetterStateName>)]
     state: Option<LetterState>,
     /// Failed at this time or later.
     from: Option<DateTime<Utc>>,
@@ -135,7 +138,7 @@ pub(super) struct ListQuery {
     /// Stands in the reason or the error.
     reason: Option<String>,
     /// `open`, `replayed` or `discarded`.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<LetterStateName>)]
     state: Option<LetterState>,
     /// Failed at this time or later.
     from: Option<DateTime<Utc>>,
@@ -150,9 +153,11 @@ pub(super) struct ListQuery {
 
 /// Lists the service's dead letters, without what they say.
 #[utoipa::path(
-    get, path = "/dead-letters", tag = "admin", operation_id = "dead_letters_list",
+    operation_id = "dead_letters_list", summary = "Listar mensajes muertos",
+    description = "Sin lo que dicen, del fallo más reciente al más antiguo.",
+    get, path = "/dead-letters", tag = "admin",
     params(ListQuery),
-    responses((status = 200, body = DeadLetterPage), (status = 401), (status = 403))
+    responses((status = 200, body = DeadLetterPage))
 )]
 pub(super) async fn list(
     caller: Caller,
@@ -169,9 +174,11 @@ pub(super) async fn list(
 
 /// Shows one dead letter; to admins with the message itself.
 #[utoipa::path(
-    get, path = "/dead-letters/{id}", tag = "admin", operation_id = "dead_letters_get",
+    operation_id = "dead_letters_get", summary = "Ver un mensaje muerto",
+    description = "A los administradores, con el mensaje.",
+    get, path = "/dead-letters/{id}", tag = "admin",
     params(("id" = Uuid, Path, description = "El id en el archivo")),
-    responses((status = 200, body = DeadLetter), (status = 401), (status = 403), (status = 404))
+    responses((status = 200, body = DeadLetter))
 )]
 pub(super) async fn get(
     caller: Caller,
@@ -198,9 +205,14 @@ pub(super) struct Decision {
     /// The archive's ids, 1 to 1000.
     ids: Option<Vec<Uuid>>,
     filter: Option<LetterFilter>,
-    /// Only say what would happen.
-    #[serde(default)]
+    /// Only say what would happen: `true` unless told otherwise.
+    #[serde(default = "only_say")]
+    #[schema(default = true)]
     dry_run: bool,
+}
+
+const fn only_say() -> bool {
+    true
 }
 
 impl Decision {
@@ -265,9 +277,11 @@ impl From<archive::Report> for Outcome {
 
 /// Sends open dead letters back to their queue.
 #[utoipa::path(
-    post, path = "/dead-letters/replay", tag = "admin", operation_id = "dead_letters_replay",
+    operation_id = "dead_letters_replay", summary = "Reenviar mensajes muertos",
+    description = "Los abiertos, a su cola. Solo dice qué haría, salvo con `dry_run: false`.",
+    post, path = "/dead-letters/replay", tag = "admin",
     request_body = Decision,
-    responses((status = 200, body = Outcome), (status = 400), (status = 401), (status = 403))
+    responses((status = 200, body = Outcome))
 )]
 pub(super) async fn replay(
     caller: Caller,
@@ -290,9 +304,11 @@ pub(super) async fn replay(
 
 /// Closes open dead letters without sending them.
 #[utoipa::path(
-    post, path = "/dead-letters/discard", tag = "admin", operation_id = "dead_letters_discard",
+    operation_id = "dead_letters_discard", summary = "Descartar mensajes muertos",
+    description = "Cierra los abiertos sin enviarlos. Solo dice qué haría, salvo con `dry_run: false`.",
+    post, path = "/dead-letters/discard", tag = "admin",
     request_body = Decision,
-    responses((status = 200, body = Outcome), (status = 400), (status = 401), (status = 403))
+    responses((status = 200, body = Outcome))
 )]
 pub(super) async fn discard(
     caller: Caller,
@@ -340,9 +356,11 @@ pub(super) struct AuditQuery {
 
 /// Lists who replayed or discarded what, newest first.
 #[utoipa::path(
-    get, path = "/dead-letters/audit", tag = "admin", operation_id = "dead_letters_audit",
+    operation_id = "dead_letters_audit", summary = "Ver quién reenvió o descartó mensajes",
+    description = "Lo más reciente primero.",
+    get, path = "/dead-letters/audit", tag = "admin",
     params(AuditQuery),
-    responses((status = 200, body = [AuditLine]), (status = 401), (status = 403))
+    responses((status = 200, body = [AuditLine]))
 )]
 pub(super) async fn audit(
     caller: Caller,

@@ -1,15 +1,27 @@
 use ::jobs::{Filter, Job, Page, State, workers};
-use actix_web::web::{Data, Json, Query, ServiceConfig, get as read};
+use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Context, READ, operators_only};
-use crate::{Problem, auth::Caller};
+use crate::{
+    Problem,
+    auth::Caller,
+    http::{Json, Query},
+};
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.route("/jobs", read().to(list)).route("/workers", read().to(at_work));
+/// The names of [`State`], for the document.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what another crate's type is written as")]
+enum JobState {
+    Pending,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
 }
 
 /// A job, without what it is about.
@@ -19,6 +31,7 @@ pub(super) struct JobRow {
     /// What kind of work.
     kind: String,
     /// `pending`, `running`, `completed`, `failed` or `cancelled`.
+    #[schema(value_type = JobState)]
     state: &'static str,
     /// The worker that holds it.
     owner: Option<String>,
@@ -82,7 +95,7 @@ pub(super) struct JobQuery {
     /// The kind of work.
     kind: Option<String>,
     /// `pending`, `running`, `completed`, `failed` or `cancelled`.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<JobState>)]
     state: Option<State>,
     /// Who created it.
     user: Option<String>,
@@ -95,8 +108,10 @@ pub(super) struct JobQuery {
 
 /// Lists the service's jobs.
 #[utoipa::path(
-    get, path = "/jobs", tag = "admin", operation_id = "jobs_list", params(JobQuery),
-    responses((status = 200, body = JobPage), (status = 401), (status = 403))
+    operation_id = "jobs_list", summary = "Listar las tareas del servicio",
+    description = "De la más reciente a la más antigua.",
+    get, path = "/jobs", tag = "admin", params(JobQuery),
+    responses((status = 200, body = JobPage))
 )]
 pub(super) async fn list(
     caller: Caller,
@@ -128,8 +143,10 @@ pub(super) struct WorkerRow {
 
 /// Lists the service's workers that live.
 #[utoipa::path(
-    get, path = "/workers", tag = "admin", operation_id = "workers_list",
-    responses((status = 200, body = [WorkerRow]), (status = 401), (status = 403))
+    operation_id = "workers_list", summary = "Listar los procesos vivos del servicio",
+    description = "Y en qué trabaja cada uno.",
+    get, path = "/workers", tag = "admin",
+    responses((status = 200, body = [WorkerRow]))
 )]
 pub(super) async fn at_work(caller: Caller, context: Data<Context>) -> Result<Json<Vec<WorkerRow>>, Problem> {
     operators_only(&caller, READ)?;

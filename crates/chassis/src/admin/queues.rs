@@ -1,19 +1,15 @@
 use std::time::Duration;
 
-use actix_web::web::{Data, Json, ServiceConfig, get as read};
+use actix_web::web::Data;
 use futures::future::join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Context, READ, operators_only};
-use crate::{Problem, auth::Caller};
+use crate::{Problem, auth::Caller, http::Json};
 
 /// A broker that takes longer is shown as not answering.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.route("/queues", read().to(depths));
-}
 
 /// How full a queue is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,8 +29,10 @@ pub(super) struct QueueDepth {
 
 /// Shows how full the service's queues are.
 #[utoipa::path(
-    get, path = "/queues", tag = "admin", operation_id = "queues_list",
-    responses((status = 200, body = [QueueDepth]), (status = 401), (status = 403))
+    operation_id = "queues_list", summary = "Ver cuán llenas están las colas",
+    description = "",
+    get, path = "/queues", tag = "admin",
+    responses((status = 200, body = [QueueDepth]))
 )]
 pub(super) async fn depths(caller: Caller, context: Data<Context>) -> Result<Json<Vec<QueueDepth>>, Problem> {
     operators_only(&caller, READ)?;

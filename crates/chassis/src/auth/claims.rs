@@ -1,19 +1,37 @@
 use std::{fmt, str::FromStr};
 
+use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What its bearer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+    EnumIter,
+    DeriveActiveEnum,
+)]
 #[serde(rename_all = "lowercase")]
+#[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Role {
     /// Everything, users and keys included.
+    #[sea_orm(string_value = "admin")]
     Admin,
     /// Runs the platform: all suppliers' data, dead letters, jobs.
+    #[sea_orm(string_value = "operator")]
     Operator,
     /// A supplier: its own data.
+    #[sea_orm(string_value = "supplier")]
     Supplier,
     /// Reads, never writes.
+    #[sea_orm(string_value = "viewer")]
     Viewer,
 }
 

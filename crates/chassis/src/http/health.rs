@@ -1,9 +1,6 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
-use actix_web::{
-    HttpResponse,
-    web::{self, ServiceConfig},
-};
+use actix_web::{HttpResponse, web::ServiceConfig};
 use futures::{
     FutureExt as _,
     future::{BoxFuture, join_all},
@@ -11,6 +8,7 @@ use futures::{
 use sea_orm::sqlx;
 use serde_json::{Map, Value, json};
 
+use super::routes::get_only;
 use crate::{auth::Verifier, db::Database, redis::Redis};
 
 /// How long a check may take. Longer is down: who asks decides within a second or two.
@@ -165,7 +163,7 @@ pub(super) fn routes(config: &mut ServiceConfig, health: &Health) {
         }
     };
     config
-        .route("/health", web::get().to(alive))
-        .route("/health/live", web::get().to(alive))
-        .route("/health/ready", web::get().to(ready));
+        .service(get_only("/health", alive))
+        .service(get_only("/health/live", alive))
+        .service(get_only("/health/ready", ready));
 }

@@ -1,13 +1,21 @@
 //! The HTTP side of a process: server, problems, health, metrics.
 
+mod document;
 mod given;
 mod health;
+mod input;
 mod observe;
+pub mod page;
 mod problem;
+mod routes;
 mod server;
+pub mod upload;
 
+pub use document::Document;
 pub use given::{IfMatch, in_range};
 pub use health::{Health, Importance};
+pub use input::{Form, Json, OptionalJson, Query, json_parameter};
 pub use observe::request_id;
 pub use problem::{Problem, ProblemBody};
+pub use routes::{Routes, get_only};
 pub use server::{Server, configure, serve};

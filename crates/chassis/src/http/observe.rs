@@ -1,7 +1,12 @@
 //! What happens to every request: an id, a span, a line in the log, two metrics, safe headers, and a
 //! problem where a library would have answered in its own way.
 
-use std::{sync::LazyLock, time::Instant};
+use std::{
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use actix_web::{
     Error, HttpRequest, HttpResponse,
@@ -14,6 +19,7 @@ use actix_web::{
     },
     middleware::Next,
 };
+use bytes::Bytes;
 use opentelemetry::{propagation::Extractor, trace::TraceContextExt as _};
 use percent_encoding::percent_decode_str;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, core::Collector};
@@ -100,6 +106,9 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     let label = if STANDARD.contains(&method.as_str()) { method.as_str() } else { "other" };
     REQUESTS.with_label_values(&[label, &route, status.as_str()]).inc();
     SECONDS.with_label_values(&[label, &route]).observe(elapsed.as_secs_f64());
+    if method == Method::HEAD {
+        response = response.map_body(|_, body| BoxBody::new(Unsent(body.size())));
+    }
     harden(response.headers_mut(), &id);
 
     span.record("http.route", &route).record("http.response.status_code", status.as_u16());
@@ -128,6 +137,21 @@ pub(super) async fn observe<B: MessageBody + 'static>(
 fn answer(error: Error) -> HttpResponse {
     let response = HttpResponse::from_error(error);
     replacement(&response).unwrap_or(response)
+}
+
+/// What stands in the place of a body that a HEAD does not get: nothing of it is made, but its size is said.
+struct Unsent(BodySize);
+
+impl MessageBody for Unsent {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(None)
+    }
 }
 
 const STANDARD: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

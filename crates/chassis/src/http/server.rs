@@ -2,7 +2,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use actix_web::{
     App, HttpResponse, HttpServer,
-    error::{JsonPayloadError, PathError, QueryPayloadError, UrlencodedError},
+    error::PathError,
     http::StatusCode,
     middleware::from_fn,
     web::{self, ServiceConfig},
@@ -10,7 +10,7 @@ use actix_web::{
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Problem, health, observe::observe};
+use super::{Health, Problem, health, input::refuse_what_is_no_text, observe::observe, routes::get_only};
 use crate::config::HttpSettings;
 
 /// A server that has its port and is ready to run.
@@ -33,6 +33,8 @@ impl Server {
         let server = HttpServer::new(move || {
             let (health, configure_service) = (health.clone(), configure_service.clone());
             App::new()
+                // The last is the outermost.
+                .wrap(from_fn(refuse_what_is_no_text))
                 .wrap(from_fn(observe))
                 .configure(move |config| configure(config, &health, body_limit))
                 .configure(configure_service)
@@ -92,43 +94,9 @@ where
 pub fn configure(config: &mut ServiceConfig, health: &Health, body_limit: usize) {
     config
         .app_data(web::PayloadConfig::new(body_limit))
-        .app_data(web::JsonConfig::default().limit(body_limit).error_handler(|error, _| json(error).into()))
-        .app_data(web::FormConfig::default().limit(body_limit).error_handler(|error, _| form(&error).into()))
-        .app_data(web::QueryConfig::default().error_handler(|error, _| query(&error).into()))
         .app_data(web::PathConfig::default().error_handler(|error, _| path(&error).into()))
         .configure(|config| health::routes(config, health))
-        .route("/metrics", web::get().to(metrics));
-}
-
-fn json(error: JsonPayloadError) -> Problem {
-    match error {
-        JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
-            Problem::of(StatusCode::PAYLOAD_TOO_LARGE)
-        }
-        JsonPayloadError::ContentType => Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "Se espera application/json",
-        ),
-        // Serde's message names the field and the place, not our code.
-        JsonPayloadError::Deserialize(error) => {
-            Problem::bad_request("invalid_json", format!("Cuerpo JSON inválido: {error}"))
-        }
-        error => {
-            Problem::bad_request("invalid_json", "Cuerpo JSON inválido").because(anyhow::anyhow!("{error}"))
-        }
-    }
-}
-
-fn form(error: &UrlencodedError) -> Problem {
-    match error {
-        UrlencodedError::Overflow { .. } => Problem::of(StatusCode::PAYLOAD_TOO_LARGE),
-        error => Problem::bad_request("invalid_form", format!("Formulario inválido: {error}")),
-    }
-}
-
-fn query(error: &QueryPayloadError) -> Problem {
-    Problem::bad_request("invalid_query", format!("Parámetros de consulta inválidos: {error}"))
+        .service(get_only("/metrics", metrics));
 }
 
 /// A path that can't be an id of ours names nothing.

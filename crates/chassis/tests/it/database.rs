@@ -117,3 +117,30 @@ async fn a_statement_that_takes_too_long_is_an_outage_and_not_our_bug() -> anyho
     assert_eq!(chassis::Problem::from(bug).status().as_u16(), 500);
     Ok(())
 }
+
+/// However far a COPY came before it was dropped, whoever has its connection next gets the answers to their own questions.
+#[tokio::test]
+async fn a_connection_whose_copy_was_dropped_is_not_used_again() -> anyhow::Result<()> {
+    let namespace = Namespace::create("chassis_db_copy").await?;
+    let settings = DatabaseSettings::at(namespace.database_url.clone());
+    let settings = DatabaseSettings { max_connections: 1, ..settings };
+    let database = db::connect(&settings, "chassis-test", &CancellationToken::new()).await?;
+    let pool = &database.pool;
+    sqlx::query("CREATE TABLE copied (n integer)").execute(pool).await?;
+    for sent in [0, 1, 50_000] {
+        let mut transaction = pool.begin().await?;
+        let mut copy = transaction.copy_in_raw("COPY copied (n) FROM stdin").await?;
+        for _ in 0..sent {
+            copy.send(&b"1\n"[..]).await?;
+        }
+        drop(copy);
+        drop(transaction);
+        for n in 0..20_i32 {
+            let own: i32 = sqlx::query_scalar("SELECT $1::integer").bind(n).fetch_one(pool).await?;
+            assert_eq!(own, n, "after {sent} lines, the answer is another's");
+        }
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM copied").fetch_one(pool).await?;
+        assert_eq!(left, 0, "what was copied by half is rolled back");
+    }
+    Ok(())
+}

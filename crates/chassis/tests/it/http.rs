@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use chassis::{
     Problem,
     auth::{Caller, Role, testing::Keys},
-    http::Health,
+    http::{Health, Json, Query, get_only},
     http_client,
     idempotency::IdempotencyKey,
 };
@@ -24,8 +24,8 @@ struct Body {
 
 fn routes(config: &mut web::ServiceConfig) {
     config
-        .route("/json", web::post().to(async |_: web::Json<Body>| HttpResponse::Ok().finish()))
-        .route("/query", web::get().to(async |_: web::Query<Body>| HttpResponse::Ok().finish()))
+        .route("/json", web::post().to(async |_: Json<Body>| HttpResponse::Ok().finish()))
+        .route("/query", web::get().to(async |_: Query<Body>| HttpResponse::Ok().finish()))
         .route("/items/{id}", web::get().to(async |_: web::Path<u32>| HttpResponse::Ok().finish()))
         .route(
             "/key",
@@ -41,7 +41,7 @@ fn routes(config: &mut web::ServiceConfig) {
             web::get().to(async || fails(anyhow::Error::new(sqlx::Error::PoolTimedOut).context("listing"))),
         )
         .route("/me", web::get().to(async |caller: Caller| HttpResponse::Ok().body(caller.id().to_owned())))
-        .service(web::resource("/only-get").route(web::get().to(HttpResponse::Ok)));
+        .service(get_only("/only-get", async || HttpResponse::Ok().body("thirteen byte")));
 }
 
 fn fails(error: anyhow::Error) -> Result<HttpResponse, Problem> {
@@ -76,6 +76,13 @@ async fn whatever_goes_wrong_is_a_problem() -> anyhow::Result<()> {
         (client.post(server.at("/only-get")), 405, "method_not_allowed"),
         (client.get(server.at("/items/abc")), 404, "not_found"),
         (client.get(server.at("/query?amount=much")), 400, "invalid_query"),
+        (client.get(server.at("/query?amount=1&amuont=2")), 400, "unknown_parameter"),
+        (client.get(server.at("/query?amount=%00")), 400, "invalid_text"),
+        (client.get(server.at("/only-get?x=%ff%fe")), 400, "invalid_text"),
+        (client.get(server.at("/items/a%00b")), 400, "invalid_text"),
+        (client.get(server.at("/nowhere/%ff")), 400, "invalid_text"),
+        (json(r#"{"amount":1,"mount":2}"#), 400, "unknown_field"),
+        (json("{\"amount\":\"a\\u0000\"}"), 400, "invalid_text"),
         (json("{"), 400, "invalid_json"),
         (json(r#"{"amount":"x"}"#), 400, "invalid_json"),
         (client.post(server.at("/json")).body("amount=1"), 415, "unsupported_media_type"),
@@ -113,7 +120,14 @@ async fn a_problem_says_what_helps_and_hides_what_is_inside() -> anyhow::Result<
     let nobody = client.get(server.at("/me")).send().await?;
     assert_eq!(nobody.headers()[header::WWW_AUTHENTICATE], "Bearer");
     let wrong = client.post(server.at("/only-get")).send().await?;
-    assert_eq!(wrong.headers()[header::ALLOW], "GET");
+    assert_eq!(wrong.headers()[header::ALLOW], "GET, HEAD");
+    let get = client.get(server.at("/only-get")).send().await?;
+    let head = client.head(server.at("/only-get")).send().await?;
+    assert_eq!(
+        (head.status(), &head.headers()[header::CONTENT_LENGTH]),
+        (get.status(), &get.headers()[header::CONTENT_LENGTH])
+    );
+    assert_eq!(head.text().await?, "");
 
     let detailed = Problem::unprocessable("rows", "Filas inválidas").with_details(json!([{ "fila": 2 }]));
     let response = actix_web::ResponseError::error_response(&detailed);

@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod database;
 mod http;
+mod orm;
 mod process;
 mod readiness;
 mod redis;

@@ -9,7 +9,9 @@ use tokio::time::{Instant, timeout};
 use crate::{Error, metrics::metrics, storable};
 
 /// Rows published, and deleted, together.
-pub(super) const BATCH: usize = 500;
+const BATCH: usize = 1_000;
+/// Bytes of their bodies, so that large messages don't fill the memory. One that is larger goes alone.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How long a batch holds its transaction while the broker confirms.
 const IN_TIME: Duration = Duration::from_millis(500);
 /// How long the rows of a later one are kept from others; renewed until the broker has answered. If this process
@@ -34,6 +36,8 @@ pub(super) enum Turn {
 pub(super) struct Settled {
     /// Rows that were due.
     pub claimed: usize,
+    /// Whether the batch was full, so that there may be more.
+    pub full: bool,
     /// Of these, how many the broker has, and the outbox no longer.
     pub confirmed: usize,
     /// Why the broker did not take what is still there.
@@ -50,8 +54,9 @@ pub(super) async fn relay(pool: &PgPool, broker: &Broker, destination: &str) -> 
     let rows = claim(&mut transaction, destination).await?;
     let claimed = rows.len();
     if rows.is_empty() {
-        return Ok(Turn::Settled(Settled { claimed, confirmed: 0, away: None }));
+        return Ok(Turn::Settled(Settled { claimed, full: false, confirmed: 0, away: None }));
     }
+    let mut bytes = 0;
     let to = parse(destination);
     let (mut ids, mut messages, mut unsendable) =
         (Vec::with_capacity(claimed), Vec::with_capacity(claimed), Vec::new());
@@ -59,6 +64,7 @@ pub(super) async fn relay(pool: &PgPool, broker: &Broker, destination: &str) -> 
         let id = row.try_get("id")?;
         match to.clone().and_then(|to| outgoing(to, &row)) {
             Ok(message) => {
+                bytes += message.body.len();
                 ids.push(id);
                 messages.push(message);
             }
@@ -66,6 +72,7 @@ pub(super) async fn relay(pool: &PgPool, broker: &Broker, destination: &str) -> 
         }
     }
     put_back(&mut transaction, destination, unsendable).await?;
+    let full = claimed == BATCH || bytes >= BATCH_BYTES;
     let broker = broker.clone();
     let mut publishing: Publishing = Box::pin(async move { broker.publish(&messages).await });
     if let Ok(results) = timeout(IN_TIME, &mut publishing).await {
@@ -73,7 +80,7 @@ pub(super) async fn relay(pool: &PgPool, broker: &Broker, destination: &str) -> 
         let (confirmed, away) = settle(&mut transaction, destination, &ids, results, None).await?;
         transaction.commit().await?;
         failpoints::hit(Point::RelayDeleted);
-        return Ok(Turn::Settled(Settled { claimed, confirmed, away }));
+        return Ok(Turn::Settled(Settled { claimed, full, confirmed, away }));
     }
     let lease = async {
         let lease = lease(&mut transaction, &ids, None).await?;
@@ -86,17 +93,23 @@ pub(super) async fn relay(pool: &PgPool, broker: &Broker, destination: &str) -> 
         None
     });
     let destination = destination.to_owned();
-    Ok(Turn::Late(Late { destination, claimed, ids, publishing, lease }))
+    Ok(Turn::Late(Late { destination, claimed, full, ids, publishing, lease }))
 }
 
+/// Locks the rows of the next batch. More may be locked than it takes.
 async fn claim(conn: &mut PgConnection, destination: &str) -> sqlx::Result<Vec<PgRow>> {
     // Planned again each time: a plan made for the empty table would scan and sort a full one.
     sqlx::query(
-        "SELECT id, message_id, kind, body FROM outbox WHERE destination = $1 AND next_at <= now()
-         ORDER BY next_at, id LIMIT $2 FOR UPDATE SKIP LOCKED",
+        "WITH due AS MATERIALIZED (
+             SELECT id, next_at, octet_length(body) AS bytes FROM outbox
+             WHERE destination = $1 AND next_at <= now() ORDER BY next_at, id LIMIT $2 FOR UPDATE SKIP LOCKED),
+         summed AS (SELECT id, next_at, sum(bytes) OVER (ORDER BY next_at, id) - bytes AS before FROM due)
+         SELECT id, message_id, kind, body FROM summed JOIN outbox USING (id)
+         WHERE before < $3 ORDER BY summed.next_at, id",
     )
     .bind(destination)
     .bind(BATCH as i64)
+    .bind(BATCH_BYTES as i64)
     .persistent(false)
     .fetch_all(conn)
     .await
@@ -132,6 +145,7 @@ fn outgoing(to: Destination, row: &PgRow) -> Result<Outgoing, String> {
 pub(super) struct Late {
     destination: String,
     claimed: usize,
+    full: bool,
     ids: Vec<i64>,
     publishing: Publishing,
     /// Until when the rows are this relay's: what stands in `next_at`.
@@ -153,7 +167,7 @@ impl Late {
                     "outbox: the broker never answered, rows may be published twice"
                 );
                 let away = Some(format!("no answer within {} s", GIVE_UP.as_secs()));
-                return Ok(Settled { claimed: self.claimed, confirmed: 0, away });
+                return Ok(Settled { claimed: self.claimed, full: self.full, confirmed: 0, away });
             }
             if self.lease.is_some() {
                 match renew(pool, &self.ids, self.lease).await {
@@ -168,7 +182,7 @@ impl Late {
             settle(&mut transaction, &self.destination, &self.ids, results, self.lease).await?;
         transaction.commit().await?;
         failpoints::hit(Point::RelayDeleted);
-        Ok(Settled { claimed: self.claimed, confirmed, away })
+        Ok(Settled { claimed: self.claimed, full: self.full, confirmed, away })
     }
 }
 

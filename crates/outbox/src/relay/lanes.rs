@@ -8,7 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::batch::{self, BATCH, Settled, Turn};
+use super::batch::{self, Settled, Turn};
 use crate::{Error, metrics::metrics};
 
 /// Batches that hold a connection at once. The pool is the service's, too.
@@ -124,7 +124,7 @@ impl Lanes {
                 self.stages.insert(task.id(), (destination, Stage::Late));
                 return Some(true);
             }
-            Err(reason) => Settled { claimed: 0, confirmed: 0, away: Some(reason) },
+            Err(reason) => Settled { claimed: 0, full: false, confirmed: 0, away: Some(reason) },
         };
         metrics().published.with_label_values(&[&destination]).inc_by(settled.confirmed as u64);
         Some(lane.settled(&destination, settled))
@@ -142,7 +142,7 @@ impl Lane {
         let Some(reason) = settled.away else {
             let worked = settled.claimed > 0;
             self.due = worked;
-            self.deep = settled.claimed == BATCH;
+            self.deep = settled.full;
             if worked && let Some(away) = self.away.take() {
                 tracing::info!(destination, failures = away.failures, "outbox: publishing again");
             }

@@ -1,9 +1,9 @@
 //! What becomes of each valid row: create, update or reject. Pure: the caller brings the products that
 //! the rows can meet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{Column, ProductRow, RowError};
+use super::{Claims, Column, Key, ProductRow, RowError};
 
 /// A product that is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,9 +14,14 @@ pub struct ExistingProduct {
     pub codigo: String,
     /// Whose it is.
     pub proveedor_id: String,
-    /// Whether an earlier row of this import's file has written it.
+    /// Its version.
+    pub version: i64,
+    /// Whether this import has written it: an earlier row of its file means it.
     pub from_this_file: bool,
 }
+
+/// Id and code are those of two products.
+const CONFLICT: &str = "id_and_codigo_conflict";
 
 /// What holds for all rows of an import.
 #[derive(Clone, Copy, Debug)]
@@ -66,11 +71,12 @@ struct Standing<'a> {
 /// Decides over a batch of rows, in the order of the file; gives one decision a row.
 ///
 /// `existing` must hold every product whose id or codigo equals the id or codigo of a row of the batch
-/// (more do no harm). Batches may be of any size: what an earlier batch of the same import wrote is
-/// recognised by `from_this_file`, so the outcome of a row doesn't depend on where batches end.
+/// (more do no harm), and `claims` the keys of the rows that earlier batches of the same import accepted. Batches
+/// may be of any size: the first row of a file that has an id or a code wins, whoever changed its product since.
 pub fn classify<'a>(
     rows: impl IntoIterator<Item = &'a ProductRow>,
     existing: &'a [ExistingProduct],
+    claims: &Claims,
     import: ImportContext<'_>,
 ) -> Vec<Decision> {
     let rows = rows.into_iter();
@@ -85,15 +91,32 @@ pub fn classify<'a>(
             id: &product.id,
             codigo: &product.codigo,
             own: product.proveedor_id == import.proveedor_id,
-            from_this_file: product.from_this_file,
+            from_this_file: product.from_this_file || claims.has(Key::id(&product.id)),
         });
     }
+    // The ids and the codes of the rows of this batch that are accepted.
+    let (mut ids, mut codes) = (HashSet::with_capacity(count), HashSet::with_capacity(count));
 
     let mut decisions = Vec::with_capacity(count);
     for row in rows {
         let same_id = by_id.get(row.id.as_str()).copied();
         let same_code = by_code.get(row.codigo.as_str()).copied();
+        let of_this_file = |place: usize| products[place].from_this_file;
+        let id_is_taken = ids.contains(row.id.as_str())
+            || claims.has(Key::id(&row.id))
+            || same_id.is_some_and(of_this_file);
+        let code_is_taken = codes.contains(row.codigo.as_str())
+            || claims.has(Key::code(&row.codigo))
+            || same_code.is_some_and(of_this_file);
+        if id_is_taken || code_is_taken {
+            let column = if id_is_taken { Column::Id } else { Column::Codigo };
+            let outcome = Outcome::Reject(reject(row, "duplicate_in_file", column, duplicate(row)));
+            decisions.push(Decision { outcome, duplicate: true });
+            continue;
+        }
         let Some(met) = same_id.or(same_code) else {
+            ids.insert(row.id.as_str());
+            codes.insert(row.codigo.as_str());
             by_id.insert(&row.id, products.len());
             by_code.insert(&row.codigo, products.len());
             products.push(Standing { id: &row.id, codigo: &row.codigo, own: true, from_this_file: true });
@@ -104,6 +127,8 @@ pub fn classify<'a>(
             Some(error) => Outcome::Reject(error),
             None => {
                 let product = &mut products[met];
+                ids.extend([row.id.as_str(), product.id]);
+                codes.insert(row.codigo.as_str());
                 // The old code is free for later rows, unless it stays.
                 by_code.remove(product.codigo);
                 by_code.insert(&row.codigo, met);
@@ -130,11 +155,6 @@ fn refusal(
     let met = |test: fn(&Standing<'_>) -> bool| by_id.is_some_and(test) || by_code.is_some_and(test);
     let column = if by_id.is_some() { Column::Id } else { Column::Codigo };
 
-    if met(|product| product.from_this_file) {
-        let column =
-            if by_id.is_some_and(|product| product.from_this_file) { Column::Id } else { Column::Codigo };
-        return Some(reject(row, "duplicate_in_file", column, duplicate(row)));
-    }
     if met(|product| !product.own) {
         let column = if by_id.is_some_and(|product| !product.own) { Column::Id } else { Column::Codigo };
         let (what, value) = if column == Column::Id { ("ID", &row.id) } else { ("Código", &row.codigo) };
@@ -148,7 +168,7 @@ fn refusal(
             "El ID {} es de un producto (Código: {}) y el Código {} es de otro (ID: {}); corrija uno de los dos",
             row.id, products[first].codigo, row.codigo, products[second].id
         );
-        return Some(reject(row, "id_and_codigo_conflict", Column::Codigo, message));
+        return Some(reject(row, CONFLICT, Column::Codigo, message));
     }
     if !replace {
         return Some(reject(row, "duplicate_product", column, duplicate(row)));
@@ -163,5 +183,7 @@ fn duplicate(row: &ProductRow) -> String {
 
 fn reject(row: &ProductRow, code: &'static str, column: Column, message: String) -> RowError {
     let value = if column == Column::Id { &row.id } else { &row.codigo };
-    RowError { row: row.row, code, column: Some(column), value: Some(RowError::excerpt(value)), message }
+    // Who sends the row again may give it another id, where that is what it met.
+    let id = Some(&row.id).filter(|_| column != Column::Id && code != CONFLICT).cloned();
+    RowError { row: row.row, id, code, column: Some(column), value: Some(RowError::excerpt(value)), message }
 }

@@ -1,6 +1,10 @@
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
-use super::{Decision, ExistingProduct, ImportContext, Outcome, ProductRow, Seen, Summary, classify};
+use super::{
+    Accepted, Claims, Decision, ExistingProduct, ImportContext, Outcome, ProductRow, Summary, classify,
+};
 
 fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
     ProductRow {
@@ -26,12 +30,17 @@ fn product(id: &str, codigo: &str, supplier: &str) -> ExistingProduct {
         id: id.to_owned(),
         codigo: codigo.to_owned(),
         proveedor_id: supplier.to_owned(),
+        version: 1,
         from_this_file: false,
     }
 }
 
 fn import(replace: bool) -> ImportContext<'static> {
     ImportContext { proveedor_id: "mine", replace }
+}
+
+fn nothing() -> Claims {
+    Claims::nothing(100)
 }
 
 /// Each outcome in short: `+`, `=<id>` or the error's code.
@@ -48,7 +57,7 @@ fn short(decisions: &[Decision]) -> Vec<String> {
 fn the_first_of_a_file_wins_whatever_replace_says() {
     for replace in [false, true] {
         let rows = [row(2, "a", "A"), row(3, "a", "B"), row(4, "b", "A"), row(5, "b", "B")];
-        let decisions = classify(&rows, &[], import(replace));
+        let decisions = classify(&rows, &[], &nothing(), import(replace));
         assert_eq!(short(&decisions), ["+", "duplicate_in_file", "duplicate_in_file", "+"]);
         assert_eq!(
             decisions.iter().map(|decision| decision.duplicate).collect::<Vec<_>>(),
@@ -57,7 +66,7 @@ fn the_first_of_a_file_wins_whatever_replace_says() {
     }
     let mut written = product("a", "A", "mine");
     written.from_this_file = true;
-    let decisions = classify(&[row(900, "z", "A")], &[written], import(true));
+    let decisions = classify(&[row(900, "z", "A")], &[written], &nothing(), import(true));
     assert_eq!(short(&decisions), ["duplicate_in_file"]);
 }
 
@@ -65,12 +74,12 @@ fn the_first_of_a_file_wins_whatever_replace_says() {
 fn a_known_product_is_refused_or_updated() {
     let known = [product("a", "A", "mine"), product("b", "B", "mine")];
     let rows = [row(2, "a", "A"), row(3, "x", "B"), row(4, "c", "C")];
-    let refused = classify(&rows, &known, import(false));
+    let refused = classify(&rows, &known, &nothing(), import(false));
     assert_eq!(short(&refused), ["duplicate_product", "duplicate_product", "+"]);
     let Outcome::Reject(error) = &refused[1].outcome else { panic!("rejected above") };
     assert_eq!(error.message, "Producto duplicado (ID: x o Código: B)");
     assert_eq!((error.row, error.value.as_deref()), (3, Some("B")));
-    assert_eq!(short(&classify(&rows, &known, import(true))), ["=a", "=b", "+"]);
+    assert_eq!(short(&classify(&rows, &known, &nothing(), import(true))), ["=a", "=b", "+"]);
 }
 
 #[test]
@@ -78,7 +87,7 @@ fn another_suppliers_product_is_never_touched() {
     let known = [product("a", "A", "other"), product("b", "B", "mine")];
     for replace in [false, true] {
         let rows = [row(2, "a", "Z"), row(3, "z", "A"), row(4, "b", "A"), row(5, "a", "B")];
-        let decisions = classify(&rows, &known, import(replace));
+        let decisions = classify(&rows, &known, &nothing(), import(replace));
         assert_eq!(short(&decisions), ["other_supplier"; 4]);
         for (decision, message) in decisions.iter().zip([
             "El ID a pertenece a un producto de otro proveedor; use otro",
@@ -96,7 +105,7 @@ fn another_suppliers_product_is_never_touched() {
 #[test]
 fn a_row_between_two_products_is_refused_naming_both() {
     let known = [product("a", "A", "mine"), product("b", "B", "mine")];
-    let decisions = classify(&[row(2, "a", "B")], &known, import(true));
+    let decisions = classify(&[row(2, "a", "B")], &known, &nothing(), import(true));
     let Outcome::Reject(error) = &decisions[0].outcome else { panic!("must be rejected") };
     assert_eq!(error.code, "id_and_codigo_conflict");
     assert_eq!(
@@ -109,22 +118,65 @@ fn a_row_between_two_products_is_refused_naming_both() {
 fn an_update_frees_its_old_code() {
     let known = [product("a", "A", "mine"), product("b", "B", "mine")];
     let rows = [row(2, "a", "C"), row(3, "b", "A"), row(4, "c", "B"), row(5, "d", "C")];
-    let decisions = classify(&rows, &known, import(true));
+    let decisions = classify(&rows, &known, &nothing(), import(true));
     assert_eq!(short(&decisions), ["=a", "=b", "+", "duplicate_in_file"]);
 }
 
+/// What earlier rows of the file had, whatever became of their products since.
+#[test]
+fn the_first_row_of_a_file_wins_also_where_its_product_is_gone_or_changed() {
+    let known = [product("a", "A", "mine"), product("b", "B", "mine")];
+    let rows = [row(2, "a", "A"), row(3, "x", "B"), row(4, "n", "N")];
+    let decisions = classify(&rows, &known, &nothing(), import(true));
+    assert_eq!(short(&decisions), ["=a", "=b", "+"]);
+    let mut claims = nothing();
+    claims.take(Accepted::of(&rows, &decisions));
+    // Somebody gave a another code and deleted n; nobody knows any more that the import had written them.
+    let now = [product("a", "A2", "mine"), product("b", "B", "mine")];
+    let later = [
+        row(5, "a", "Z1"),
+        row(6, "z2", "A"),
+        row(7, "z3", "A2"),
+        row(8, "x", "Z4"),
+        row(9, "b", "Z5"),
+        row(10, "n", "Z6"),
+        row(11, "z7", "N"),
+    ];
+    let decisions = classify(&later, &now, &claims, import(true));
+    assert_eq!(short(&decisions), ["duplicate_in_file"; 7]);
+    assert!(decisions.iter().all(|decision| decision.duplicate));
+}
+
+/// What the rows of a file had that were accepted: the first of them wins.
+#[derive(Default)]
+struct Had {
+    ids: HashSet<String>,
+    codes: HashSet<String>,
+}
+
 /// The rules again, one row at a time over a plain list of products.
-fn model(products: &mut Vec<ExistingProduct>, row: &ProductRow, replace: bool) -> (String, bool) {
+fn model(
+    products: &mut Vec<ExistingProduct>,
+    had: &mut Had,
+    row: &ProductRow,
+    replace: bool,
+) -> (String, bool) {
     let matches = |product: &&ExistingProduct| product.id == row.id || product.codigo == row.codigo;
     let met: Vec<ExistingProduct> = products.iter().filter(matches).cloned().collect();
-    if met.is_empty() {
-        let mut new = product(&row.id, &row.codigo, "mine");
-        new.from_this_file = true;
-        products.push(new);
-        return ("+".to_owned(), false);
-    }
-    if met.iter().any(|product| product.from_this_file) {
+    let repeats = had.ids.contains(&row.id)
+        || had.codes.contains(&row.codigo)
+        || met.iter().any(|product| had.ids.contains(&product.id));
+    if repeats {
         return ("duplicate_in_file".to_owned(), true);
+    }
+    let accepted = |had: &mut Had, product: &str| {
+        had.ids.extend([row.id.clone(), product.to_owned()]);
+        had.codes.insert(row.codigo.clone());
+    };
+    if met.is_empty() {
+        accepted(had, &row.id);
+        apply(products, row, &Outcome::Create);
+        return ("+".to_owned(), false);
     }
     if met.iter().any(|product| product.proveedor_id != "mine") {
         return ("other_supplier".to_owned(), true);
@@ -135,8 +187,25 @@ fn model(products: &mut Vec<ExistingProduct>, row: &ProductRow, replace: bool) -
     if !replace {
         return ("duplicate_product".to_owned(), true);
     }
+    accepted(had, &met[0].id);
     apply(products, row, &Outcome::Update { id: met[0].id.clone() });
     (format!("={}", met[0].id), true)
+}
+
+/// What somebody does to a product between two batches: delete it, or give it a code that is free. They wrote it last
+/// then.
+fn meddle(products: &mut Vec<ExistingProduct>, which: usize, codigo: Option<u8>) {
+    if products.is_empty() {
+        return;
+    }
+    let place = which % products.len();
+    match codigo.map(|codigo| codigo.to_string()) {
+        None => drop(products.remove(place)),
+        Some(codigo) if products.iter().all(|product| product.codigo != codigo) => {
+            (products[place].codigo, products[place].from_this_file) = (codigo, false);
+        }
+        Some(_) => {}
+    }
 }
 
 /// What the database does with a decision.
@@ -175,17 +244,18 @@ fn keys() -> impl Strategy<Value = Vec<(u8, u8)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever the size of the batches, and whether the rows that are apart are created without a look or all are
-    /// looked up, the outcome is that of one row at a time.
+    /// Whatever the size of the batches, whether the rows that are apart are created without a look or all are
+    /// looked up, and whatever people do between two batches, the outcome is that of one row at a time.
     #[test]
     fn batches_do_not_matter(
         existing in proptest::collection::btree_map(0u8..16, (0u8..16, any::<bool>()), 0..8),
         keys in keys(),
-        sizes in proptest::collection::vec(1usize..12, 1..20),
+        sizes in proptest::collection::vec((1usize..12, 0usize..40, proptest::option::of(0u8..16), any::<bool>()), 1..20),
         replace in any::<bool>(),
         ahead in any::<bool>(),
+        meddled in any::<bool>(),
     ) {
-        let mut codes = std::collections::HashSet::new();
+        let mut codes = HashSet::new();
         let existing: Vec<_> = existing
             .into_iter()
             .filter(|(_, (codigo, _))| codes.insert(*codigo))
@@ -199,19 +269,18 @@ proptest! {
             .map(|(index, (id, codigo))| row(index as u32 + 2, &id.to_string(), &codigo.to_string()))
             .collect();
 
-        let mut expected_products = existing.clone();
-        let expected: Vec<_> = rows.iter().map(|row| model(&mut expected_products, row, replace)).collect();
-
+        let (mut expected_products, mut had) = (existing.clone(), Had::default());
         let mut products = existing.clone();
-        let mut seen = Seen::nothing(40);
+        let mut claims = Claims::nothing(40);
         let mut believed = ahead;
-        let mut decisions = Vec::new();
         let mut summary = Summary::default();
         let (mut rest, mut sizes) = (&rows[..], sizes.iter().cycle());
         while !rest.is_empty() {
-            let size = sizes.next().copied().unwrap_or(1).min(rest.len());
-            let (batch, after) = rest.split_at(size);
-            let apart = seen.apart(batch);
+            let (size, which, codigo, edits) = *sizes.next().expect("at least one");
+            let (batch, after) = rest.split_at(size.min(rest.len()));
+            let expected: Vec<_> =
+                batch.iter().map(|row| model(&mut expected_products, &mut had, row, replace)).collect();
+            let apart = claims.apart(batch);
             let ahead = ahead && {
                 // What the unique constraints would say.
                 let mut rows = batch.iter().zip(&apart).filter(|(_, apart)| **apart);
@@ -227,36 +296,41 @@ proptest! {
                 }
                 let others = || batch.iter().zip(&apart).filter(|(_, apart)| !**apart).map(|(row, _)| row);
                 let met = met(&with_new, others());
-                let mut decided = classify(others(), &met, import(replace)).into_iter();
+                let mut decided = classify(others(), &met, &claims, import(replace)).into_iter();
                 let next = |apart: &bool| if *apart { Some(Decision::CREATE) } else { decided.next() };
                 apart.iter().map_while(next).collect()
             } else {
-                classify(batch, &met(&products, batch), import(replace))
+                classify(batch, &met(&products, batch), &claims, import(replace))
             };
+            claims.take(Accepted::of(batch, &decided));
             let mut part = Summary::default();
             for (row, decision) in batch.iter().zip(&decided) {
                 apply(&mut products, row, &decision.outcome);
                 part.count(decision);
             }
             summary.add(&part);
-            decisions.extend(decided);
+            let got: Vec<_> =
+                short(&decided).into_iter().zip(decided.iter().map(|decision| decision.duplicate)).collect();
+            prop_assert_eq!(got, expected);
+            prop_assert_eq!(&products, &expected_products);
+            if meddled && edits {
+                meddle(&mut products, which, codigo);
+                meddle(&mut expected_products, which, codigo);
+            }
             rest = after;
         }
 
-        let got: Vec<_> =
-            short(&decisions).into_iter().zip(decisions.iter().map(|decision| decision.duplicate)).collect();
-        prop_assert_eq!(got, expected);
-        prop_assert_eq!(&products, &expected_products);
-
-        let ids: std::collections::HashSet<_> = products.iter().map(|product| &product.id).collect();
-        let codes: std::collections::HashSet<_> = products.iter().map(|product| &product.codigo).collect();
+        let ids: HashSet<_> = products.iter().map(|product| &product.id).collect();
+        let codes: HashSet<_> = products.iter().map(|product| &product.codigo).collect();
         prop_assert!(ids.len() == products.len() && codes.len() == products.len());
-        for old in existing.iter().filter(|product| product.proveedor_id == "other") {
-            prop_assert!(products.contains(old));
-        }
         prop_assert!(summary.holds());
         prop_assert_eq!(summary.total, rows.len() as u64);
-        prop_assert_eq!(summary.created as usize, products.len() - existing.len());
+        if !meddled {
+            for old in existing.iter().filter(|product| product.proveedor_id == "other") {
+                prop_assert!(products.contains(old));
+            }
+            prop_assert_eq!(summary.created as usize, products.len() - existing.len());
+        }
     }
 }
 
@@ -267,4 +341,5 @@ fn sums_that_do_not_hold_are_noticed() {
     assert!(summary.holds() && summary.rejected == 1);
     assert!(!Summary { total: 2, ..summary }.holds());
     assert!(!Summary { updated: 1, accepted: 1, total: 2, ..summary }.holds());
+    assert!(!Summary { unchanged: 1, ..summary }.holds());
 }

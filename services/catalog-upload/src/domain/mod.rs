@@ -2,13 +2,13 @@
 //! sums that must hold afterwards.
 
 mod aliases;
+pub mod claims;
 pub mod classify;
 mod code;
 pub mod column;
 pub mod numbers;
 pub mod row;
 pub mod rules;
-pub mod seen;
 pub mod summary;
 pub mod undo;
 pub mod warnings;
@@ -20,10 +20,10 @@ mod rules_tests;
 #[cfg(test)]
 mod warnings_tests;
 
+pub use claims::{Accepted, Claims, Key};
 pub use classify::{Decision, ExistingProduct, ImportContext, Outcome, classify};
 pub use column::{Column, HeaderName};
 pub use row::{NOT_COMPUTED, ProductRow, RawCell, RawRow, RowError, Surplus, begins_like_a_formula, trim};
 pub use rules::{Checked, is_error, validate, validate_requiring};
-pub use seen::Seen;
 pub use summary::Summary;
 pub use warnings::RowWarning;

@@ -225,6 +225,8 @@ pub struct ProductRow {
 pub struct RowError {
     /// The row's number in the file.
     pub row: u32,
+    /// The row's id, where it may stay as it is: a correction of the row is told by it.
+    pub id: Option<String>,
     /// Stable, for programs: that of the row's first problem.
     pub code: &'static str,
     /// The column of the first problem, where it lies in one.

@@ -101,7 +101,7 @@ pub fn validate_requiring(mut raw: RawRow, required: impl Fn(Column) -> bool) ->
         }
         return Ok(Checked { row: product, warnings: check.warnings });
     }
-    Err(rejection(row, &missing, check.problems))
+    Err(rejection(row, product.id, &missing, check.problems))
 }
 
 /// The only problem that is told: what else is wrong with the row may come from it.
@@ -112,10 +112,12 @@ fn too_many_values(row: u32, surplus: &Surplus) -> RowError {
         "La fila tiene {values} valores y el encabezado {columns} columnas; si un valor contiene {separator}, que separa \
          las columnas, escríbalo entre comillas"
     );
-    RowError { row, code: "too_many_values", column: None, value: None, message }
+    RowError { row, id: None, code: "too_many_values", column: None, value: None, message }
 }
 
-fn rejection(row: u32, missing: &[Column], problems: Vec<Problem>) -> RowError {
+fn rejection(row: u32, id: String, missing: &[Column], problems: Vec<Problem>) -> RowError {
+    // An id that is wrong has left none.
+    let id = Some(id).filter(|id| !id.is_empty());
     let mut parts = Vec::with_capacity(1 + problems.len());
     if !missing.is_empty() {
         let names: Vec<&str> = missing.iter().map(|column| column.name()).collect();
@@ -126,9 +128,10 @@ fn rejection(row: u32, missing: &[Column], problems: Vec<Problem>) -> RowError {
     let message = parts.join("; ");
     match (missing.first(), problems.into_iter().next()) {
         (None, Some(first)) => {
-            RowError { row, code: first.code, column: Some(first.column), value: Some(first.value), message }
+            let (column, value) = (Some(first.column), Some(first.value));
+            RowError { row, id, code: first.code, column, value, message }
         }
-        (first, _) => RowError { row, code: "required", column: first.copied(), value: None, message },
+        (first, _) => RowError { row, id, code: "required", column: first.copied(), value: None, message },
     }
 }
 

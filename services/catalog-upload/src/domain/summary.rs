@@ -18,6 +18,8 @@ pub struct Summary {
     pub created: u64,
     /// Products that were there before.
     pub updated: u64,
+    /// Of the updated ones, those that were as the row says already: nothing was written.
+    pub unchanged: u64,
 }
 
 impl Summary {
@@ -54,6 +56,7 @@ impl Summary {
         self.duplicates += other.duplicates;
         self.created += other.created;
         self.updated += other.updated;
+        self.unchanged += other.unchanged;
         debug_assert!(self.holds(), "{self:?}");
     }
 
@@ -61,6 +64,7 @@ impl Summary {
     pub fn holds(&self) -> bool {
         self.total == self.accepted + self.rejected
             && self.accepted == self.created + self.updated
+            && self.unchanged <= self.updated
             && self.updated <= self.duplicates
             && self.duplicates <= self.total - self.created
     }

@@ -23,7 +23,7 @@ pub struct Current {
     pub id: String,
     /// Its code.
     pub codigo: String,
-    /// Its version.
+    /// The version whose content it has: its own, or, where an undo gave the product back, the one that it had before.
     pub version: i64,
 }
 

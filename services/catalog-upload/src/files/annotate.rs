@@ -12,7 +12,7 @@ use rust_xlsxwriter::{Color, Format, FormatAlign, FormatBorder, Workbook, Worksh
 use super::{
     FileError, FileKind, HeaderRow, Keep, Limits, guide,
     header::{ERRORS, WARNINGS, is_annotation},
-    open_keeping,
+    open_sheet,
 };
 use crate::domain::{Column, RawCell, RawRow};
 
@@ -85,13 +85,14 @@ pub enum AnnotateError {
 pub fn annotate(
     source: &Path,
     kind: FileKind,
+    sheet: Option<&str>,
     limits: &Limits,
     notes: impl IntoIterator<Item = anyhow::Result<Note>>,
     target: &Path,
 ) -> Result<Annotated, AnnotateError> {
     // A copy keeps what an import may cut.
     let limits = Limits { max_cell_chars: MAX_TEXT, ..limits.clone() };
-    let mut reader = open_keeping(source, kind, &limits, Keep::Everything)?;
+    let mut reader = open_sheet(source, kind, &limits, Keep::Everything, sheet)?;
     let header = reader.header().ok_or_else(|| FileError::corrupt("sin encabezado"))?;
     let layout = Layout::of(header)?;
 

@@ -23,7 +23,7 @@ fn annotated(bytes: &[u8], kind: FileKind, notes: Vec<Note>) -> Result<(Vec<u8>,
     let dir = tempfile::tempdir()?;
     let (source, target) = (dir.path().join("source"), dir.path().join("target.xlsx"));
     std::fs::write(&source, bytes)?;
-    let done = annotate(&source, kind, &Limits::default(), notes.into_iter().map(Ok), &target)?;
+    let done = annotate(&source, kind, None, &Limits::default(), notes.into_iter().map(Ok), &target)?;
     let written = std::fs::read(&target)?;
     assert_eq!(done.bytes, written.len() as u64);
     let left: Vec<PathBuf> = std::fs::read_dir(dir.path())?
@@ -179,7 +179,7 @@ fn what_cannot_be_done_says_why() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (source, target) = (dir.path().join("source.csv"), dir.path().join("target.xlsx"));
     let run = |notes: Vec<Result<Note>>, target: PathBuf| {
-        annotate(&source, FileKind::Csv, &Limits::default(), notes, &target)
+        annotate(&source, FileKind::Csv, None, &Limits::default(), notes, &target)
     };
     assert!(matches!(run(Vec::new(), target.clone()), Err(AnnotateError::Source(FileError::Io(_)))));
     std::fs::write(&source, csv_header(",") + &csv_row(",", "P1"))?;

@@ -88,6 +88,14 @@ pub enum FileError {
         /// Which, each with its first headers.
         repeated: Vec<(Column, Vec<String>)>,
     },
+    /// The sheet that was asked for isn't there.
+    #[error("El libro no tiene una hoja «{wanted}». Sus hojas son: {}", sheets.join(", "))]
+    NoSuchSheet {
+        /// Its name.
+        wanted: String,
+        /// Those that are there, the first 20.
+        sheets: Vec<String>,
+    },
     /// The file itself could not be read; trying again may help.
     #[error("No se pudo leer el archivo: {0}")]
     Io(#[from] io::Error),
@@ -107,6 +115,7 @@ impl FileError {
             Self::Corrupt { .. } => "corrupt_file",
             Self::Hostile { .. } => "hostile_file",
             Self::TooMuchText { .. } => "too_much_text",
+            Self::NoSuchSheet { .. } => "no_such_sheet",
             Self::TooManyRows { .. } => "too_many_rows",
             Self::TooManyColumns { .. } => "too_many_columns",
             Self::CellTooLarge { .. } => "cell_too_large",

@@ -19,7 +19,7 @@ use super::{
     header::{Header, HeaderRow},
     marks::MarkSample,
 };
-use crate::domain::RawRow;
+use crate::domain::{Column, RawRow};
 
 /// Rows in one message, and bytes of their texts: what comes first.
 const CHUNK: usize = 256;
@@ -33,19 +33,20 @@ pub(super) struct Opened {
     hint: Option<u64>,
     sheet: Option<String>,
     ignored: Vec<String>,
+    absent: Vec<Column>,
     header: Option<HeaderRow>,
 }
 
 impl Opened {
     pub fn new(hint: Option<u64>, sheet: Option<String>, kept: Option<HeaderRow>, header: &Header) -> Self {
-        Self { hint, sheet, ignored: header.ignored.clone(), header: kept }
+        Self { hint, sheet, ignored: header.ignored.clone(), absent: header.absent(), header: kept }
     }
 }
 
 enum Event {
     Opened(Opened),
     Rows(Vec<RawRow>),
-    End { rows: u64 },
+    End { rows: u64, omitted: Vec<String> },
 }
 
 type Message = Result<Event, FileError>;
@@ -56,6 +57,7 @@ pub struct Reader {
     pending: VecDeque<RawRow>,
     first_row: Arc<AtomicU32>,
     opened: Opened,
+    omitted: Vec<String>,
     ended: bool,
 }
 
@@ -74,6 +76,7 @@ impl Reader {
             first_row: Arc::clone(&first_row),
             rows: 0,
             last: 0,
+            omitted: Vec::new(),
             closed: false,
         };
         thread::Builder::new().name("file-reader".to_owned()).spawn(move || {
@@ -90,8 +93,14 @@ impl Reader {
             // The reader may have gone: then nobody wants to know.
             let _ = sender.send(Err(error));
         })?;
-        let mut reader =
-            Self { receiver, pending: VecDeque::new(), first_row, opened: Opened::default(), ended: false };
+        let mut reader = Self {
+            receiver,
+            pending: VecDeque::new(),
+            first_row,
+            opened: Opened::default(),
+            omitted: Vec::new(),
+            ended: false,
+        };
         while reader.pending.is_empty() && !reader.ended {
             reader.receive()?;
         }
@@ -143,10 +152,20 @@ impl Reader {
         self.opened.sheet.as_deref()
     }
 
+    /// The names of other sheets that have products, which are not read; known once there is no row to come.
+    pub fn omitted_sheets(&self) -> &[String] {
+        &self.omitted
+    }
+
     /// The headers of columns that the template doesn't have and that are not read: the first 50, each cut at
     /// 64 characters, without control characters.
     pub fn ignored_columns(&self) -> &[String] {
         &self.opened.ignored
+    }
+
+    /// The columns of the template that the file lacks.
+    pub fn absent_columns(&self) -> &[Column] {
+        &self.opened.absent
     }
 
     /// The header as the file has it; only where everything is kept.
@@ -158,7 +177,9 @@ impl Reader {
         match self.receiver.recv() {
             Ok(Ok(Event::Opened(opened))) => self.opened = opened,
             Ok(Ok(Event::Rows(rows))) => self.pending.extend(rows),
-            Ok(Ok(Event::End { rows })) => (self.opened.hint, self.ended) = (Some(rows), true),
+            Ok(Ok(Event::End { rows, omitted })) => {
+                (self.opened.hint, self.omitted, self.ended) = (Some(rows), omitted, true);
+            }
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(FileError::corrupt("la lectura se interrumpió")),
         }
@@ -175,6 +196,7 @@ pub(super) struct Feed {
     first_row: Arc<AtomicU32>,
     rows: u64,
     last: u32,
+    omitted: Vec<String>,
     closed: bool,
 }
 
@@ -182,6 +204,11 @@ impl Feed {
     /// Whether there was a row with values.
     pub fn has_rows(&self) -> bool {
         self.rows > 0
+    }
+
+    /// Names a sheet that has products too and is not read.
+    pub fn omit(&mut self, sheet: &str) {
+        self.omitted.push(sheet.to_owned());
     }
 
     /// The header is found; rows follow, or another header with rows.
@@ -229,7 +256,8 @@ impl Feed {
             return Err(FileError::HeaderOnly);
         }
         self.flush();
-        self.send(Ok(Event::End { rows: self.rows }));
+        let omitted = std::mem::take(&mut self.omitted);
+        self.send(Ok(Event::End { rows: self.rows, omitted }));
         Ok(())
     }
 

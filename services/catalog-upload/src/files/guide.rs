@@ -86,14 +86,14 @@ pub(super) const RULES: [(&str, &[&str]); 4] = [
             "Escriba los códigos con formato Texto: como número, Excel les quita los ceros a la izquierda y cambia los dígitos después del 15. Un código como 7.50103E+12 se rechaza: sus dígitos ya no están en el archivo.",
             "Si otro programa generó el libro con fórmulas, ábralo en Excel y guárdelo antes de subirlo. Los errores de fórmulas (#N/A, #¡VALOR!, ####) se rechazan.",
             "Guarde como Libro de Excel (.xlsx) o CSV UTF-8 (.csv), sin contraseña. En un CSV, un valor que contiene el separador va entre comillas.",
-            "Los productos van en una sola hoja: se lee la primera que tiene encabezado y filas.",
+            "Los productos van en una sola hoja: se lee la primera que tiene encabezado y filas, y el resultado nombra las demás que los tienen; la opción «hoja» elige otra.",
         ],
     ),
     (
         "Productos duplicados",
         &[
-            "Una fila es duplicada si su id o su codigo ya existen. Por defecto se rechaza; con la opción «reemplazar duplicados» actualiza el producto.",
-            "Si dos filas del archivo tienen el mismo id o codigo, vale la primera y las demás se rechazan.",
+            "Una fila es duplicada si su id o su codigo ya existen. Por defecto se rechaza; con la opción «reemplazar duplicados» actualiza el producto: una columna que el archivo no tiene queda como está, una celda vacía borra el valor (o le da el predeterminado), y lo que no cambia no se escribe.",
+            "Si dos filas del archivo tienen el mismo id o codigo, vale la primera y las demás se rechazan, también si ese producto cambió mientras se cargaba el archivo.",
             "Una fila nunca cambia un producto de otro proveedor, ni dos productos a la vez (id de uno, codigo de otro).",
         ],
     ),

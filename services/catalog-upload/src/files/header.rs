@@ -56,6 +56,11 @@ impl Header {
         self.by_position.len() as u32
     }
 
+    /// The columns of the template that it lacks.
+    pub fn absent(&self) -> Vec<Column> {
+        Column::ALL.into_iter().filter(|column| !self.by_position.contains(&Some(*column))).collect()
+    }
+
     fn new<'a>(cells: impl IntoIterator<Item = (u32, &'a str)>) -> Result<Self, FileError> {
         let cells = cells.into_iter().filter(|(_, text)| !trim(text).is_empty());
         let cells: Vec<_> = cells.map(|(position, text)| (position, text, HeaderName::of(text))).collect();

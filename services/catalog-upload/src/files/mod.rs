@@ -119,11 +119,17 @@ pub fn open(path: &Path, kind: FileKind, limits: &Limits) -> Result<Reader, File
     open_keeping(path, kind, limits, Keep::Template)
 }
 
-/// The same, for who needs more than the template's columns.
+/// The same of a sheet that somebody chose, or (none) of the first that has rows. A CSV file has none to choose.
 ///
 /// # Errors
-/// Whatever makes the whole file unusable.
-pub fn open_keeping(path: &Path, kind: FileKind, limits: &Limits, keep: Keep) -> Result<Reader, FileError> {
+/// [`FileError::NoSuchSheet`]; whatever makes the whole file unusable.
+pub fn open_sheet(
+    path: &Path,
+    kind: FileKind,
+    limits: &Limits,
+    keep: Keep,
+    sheet: Option<&str>,
+) -> Result<Reader, FileError> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     if size == 0 {
@@ -132,9 +138,17 @@ pub fn open_keeping(path: &Path, kind: FileKind, limits: &Limits, keep: Keep) ->
     if size > limits.max_bytes {
         return Err(FileError::TooLarge { max_bytes: limits.max_bytes });
     }
-    let limits = limits.clone();
+    let (limits, sheet) = (limits.clone(), sheet.map(str::to_owned));
     match kind {
-        FileKind::Xlsx => Reader::start(move |feed| xlsx::read(file, &limits, keep, feed)),
+        FileKind::Xlsx => Reader::start(move |feed| xlsx::read(file, &limits, keep, sheet.as_deref(), feed)),
         FileKind::Csv => Reader::start(move |feed| csv::read(file, &limits, keep, feed)),
     }
+}
+
+/// The same, for who needs more than the template's columns.
+///
+/// # Errors
+/// Whatever makes the whole file unusable.
+pub fn open_keeping(path: &Path, kind: FileKind, limits: &Limits, keep: Keep) -> Result<Reader, FileError> {
+    open_sheet(path, kind, limits, keep, None)
 }

@@ -22,8 +22,17 @@ use crate::domain::NOT_COMPUTED;
 
 type Cells<'a, 'gate> = calamine::XlsxCellReader<'a, BufReader<Gated<'gate>>>;
 
-/// Guards the workbook, finds the sheet, and reads its rows into the feed.
-pub(super) fn read(file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> Result<(), FileError> {
+/// Sheets that a message names.
+const NAMED_SHEETS: usize = 20;
+
+/// Guards the workbook, finds the sheet (that of a name, or the first that has rows), and reads its rows into the feed.
+pub(super) fn read(
+    file: File,
+    limits: &Limits,
+    keep: Keep,
+    wanted: Option<&str>,
+    feed: &mut Feed,
+) -> Result<(), FileError> {
     let gate = guard::close(file, limits)?;
     let open = |file| Xlsx::new(BufReader::new(file)).map_err(error);
     let (guarded, opened) = guard::inspect(&gate, limits, open)?;
@@ -39,13 +48,20 @@ pub(super) fn read(file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> 
     sheets.retain(|sheet| sheet.typ == SheetType::WorkSheet);
     // What people see comes first.
     sheets.sort_by_key(|sheet| sheet.visible != SheetVisible::Visible);
+    let sheets: Vec<String> = sheets.into_iter().map(|sheet| sheet.name).collect();
     let hint = guarded.parts.values().map(|part| part.rows).max();
 
     let mut search = HeaderSearch::default();
     let mut has_header = false;
-    for sheet in sheets {
+    let of_choice: Vec<&String> =
+        sheets.iter().filter(|name| wanted.is_none_or(|one| same_name(one, name))).collect();
+    if let (Some(wanted), []) = (wanted, &*of_choice) {
+        let sheets = sheets.iter().take(NAMED_SHEETS).cloned().collect();
+        return Err(FileError::NoSuchSheet { wanted: wanted.to_owned(), sheets });
+    }
+    for name in of_choice {
         search.next_sheet();
-        let mut cells = match workbook.worksheet_cells_reader(&sheet.name) {
+        let mut cells = match workbook.worksheet_cells_reader(name) {
             Ok(cells) => cells,
             Err(XlsxError::NotAWorksheet(_)) => continue,
             Err(other) => return Err(error(other)),
@@ -54,10 +70,18 @@ pub(super) fn read(file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> 
             let hint = hint.map(|rows| rows.saturating_sub(1));
             let header = &found.header;
             let texts = found.cells.iter().map(|(position, text)| (*position, text.as_str()));
-            feed.opened(Opened::new(hint, Some(sheet.name), keep.header(header, found.row, texts), header));
+            feed.opened(Opened::new(hint, Some(name.clone()), keep.header(header, found.row, texts), header));
             read_rows(&mut cells, header, found.next, limits, keep, feed)?;
             // A sheet of a header alone, such as a template's, hides none of those behind it.
+            drop(cells);
             if feed.has_rows() {
+                for other in sheets.iter().filter(|other| *other != name) {
+                    let Ok(mut cells) = workbook.worksheet_cells_reader(other) else { continue };
+                    // What is wrong with a sheet that is not read harms nobody.
+                    if matches!(has_products(&mut cells, limits), Ok(true)) {
+                        feed.omit(other);
+                    }
+                }
                 return Ok(());
             }
             has_header = true;
@@ -65,6 +89,24 @@ pub(super) fn read(file: File, limits: &Limits, keep: Keep, feed: &mut Feed) -> 
     }
     // Of nothing but headers the feed says so.
     if has_header { Ok(()) } else { Err(search.failure()) }
+}
+
+/// As Excel compares names of sheets.
+fn same_name(one: &str, other: &str) -> bool {
+    one.trim().to_lowercase() == other.trim().to_lowercase()
+}
+
+/// Whether a sheet has a header and a value below it.
+fn has_products(cells: &mut Cells<'_, '_>, limits: &Limits) -> Result<bool, FileError> {
+    let Some(found) = find_header(cells, limits, &mut HeaderSearch::default())? else { return Ok(false) };
+    let mut cell = found.next;
+    while let Some((_, column, content)) = cell {
+        if found.header.at(column).is_some() && !convert(content.get_value(), limits).is_empty() {
+            return Ok(true);
+        }
+        cell = next(cells, limits)?;
+    }
+    Ok(false)
 }
 
 /// A cell with its row and column, both from 0.

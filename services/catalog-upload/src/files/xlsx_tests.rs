@@ -1,7 +1,9 @@
+use std::io::Write;
+
 use anyhow::Result;
 use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
 
-use super::{FileError, FileKind, Limits, RawCell, open, testing::*};
+use super::{FileError, FileKind, Keep, Limits, RawCell, open, open_sheet, testing::*};
 use crate::domain::{Column, validate};
 
 const XLSX: FileKind = FileKind::Xlsx;
@@ -92,6 +94,37 @@ fn the_sheet_is_the_first_whose_header_has_the_columns() -> Result<()> {
     let read = read(&workbook.save_to_buffer()?, XLSX)?;
     assert_eq!(read.sheet.as_deref(), Some("Productos"));
     assert_eq!(numbers(&read), [7]);
+    Ok(())
+}
+
+#[test]
+fn a_sheet_is_chosen_and_the_others_that_have_products_are_named() -> Result<()> {
+    let mut workbook = Workbook::new();
+    workbook.add_worksheet().set_name("Guía")?.write_string(0, 0, "Lea esto")?;
+    for name in ["Enero", "Febrero"] {
+        let sheet = workbook.add_worksheet().set_name(name)?;
+        write_header(sheet, 0)?;
+        write_row(sheet, 1)?;
+        write_row(sheet, if name == "Enero" { 2 } else { 5 })?;
+    }
+    write_header(workbook.add_worksheet().set_name("Plantilla")?, 0)?;
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(&workbook.save_to_buffer()?)?;
+    let read = |sheet: Option<&str>| -> Result<(Option<String>, Vec<u32>, Vec<String>)> {
+        let mut reader = open_sheet(file.path(), FileKind::Xlsx, &Limits::default(), Keep::Template, sheet)?;
+        let rows = reader.next_batch(10)?.unwrap_or_default();
+        assert!(!reader.has_more()?);
+        let numbers = rows.iter().map(|row| row.number).collect();
+        Ok((reader.sheet().map(str::to_owned), numbers, reader.omitted_sheets().to_vec()))
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(read(None)?, (Some("Enero".into()), vec![2, 3], names(&["Febrero"])));
+    assert_eq!(read(Some(" febrero "))?, (Some("Febrero".into()), vec![2, 6], names(&["Enero"])));
+    let refused = read(Some("Marzo")).expect_err("there is no such sheet");
+    assert_eq!(
+        refused.to_string(),
+        "El libro no tiene una hoja «Marzo». Sus hojas son: Guía, Enero, Febrero, Plantilla"
+    );
     Ok(())
 }
 

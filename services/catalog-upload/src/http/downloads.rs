@@ -3,17 +3,16 @@
 use actix_web::{
     HttpResponse,
     http::header::{Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue},
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
 use bytes::Bytes;
 use chassis::{
     Problem,
     auth::Caller,
+    http::Query,
     s3::{self, DownloadError},
 };
-use contracts::catalog::v1::AnnotateImport;
 use futures::{Stream, stream};
-use jobs::NewJob;
 use sea_orm::sqlx::PgPool;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +21,6 @@ use uuid::Uuid;
 
 use super::{Resources, imports::READ, tasks, templates::XLSX};
 use crate::{
-    SERVICE,
     files::{
         FileKind,
         export::{CsvExport, CsvField, CsvStyle},
@@ -37,14 +35,6 @@ use crate::{
 
 /// Rows fetched at once for a download.
 const PAGE: i64 = 2_000;
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/bulk-upload/{task_id}/original", web::get().to(original))
-        .route("/bulk-upload/{task_id}/errors.csv", web::get().to(errors))
-        .route("/bulk-upload/{task_id}/changes.csv", web::get().to(changes))
-        .route("/bulk-upload/{task_id}/annotated.xlsx", web::get().to(annotated));
-}
 
 /// A file to save under a name (RFC 6266), whatever letters it has.
 pub(super) fn attachment(filename: &str) -> ContentDisposition {
@@ -73,13 +63,14 @@ fn stem(import: &Import) -> &str {
 
 /// The file as it was uploaded.
 #[utoipa::path(
+    operation_id = "imports_download_original", summary = "Descargar el archivo de una carga",
+    description = "El archivo como se recibió.",
     get, path = "/api/v1/catalog/bulk-upload/{task_id}/original", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
         (status = 200, description = "El archivo", content_type = "application/octet-stream"),
-        (status = 401), (status = 404), (status = 409, description = "Se eliminó por su antigüedad"),
-    ),
-    security(("bearer" = []))
+        (status = 409, description = "Se eliminó por su antigüedad"),
+    )
 )]
 pub(super) async fn original(
     api: Data<Resources>,
@@ -128,13 +119,14 @@ impl ExportQuery {
 
 /// Every rejected row and every warning.
 #[utoipa::path(
+    operation_id = "imports_download_errors", summary = "Descargar los errores de una carga",
+    description = "Cada fila rechazada y cada advertencia, en CSV.",
     get, path = "/api/v1/catalog/bulk-upload/{task_id}/errors.csv", tag = "catalog",
     params(("task_id" = String, Path), ExportQuery),
     responses(
         (status = 200, description = "CSV: fila, tipo, codigo, columna, valor, mensaje", content_type = "text/csv"),
-        (status = 401), (status = 404), (status = 409, description = "Se eliminó por su antigüedad"),
-    ),
-    security(("bearer" = []))
+        (status = 409, description = "Se eliminó por su antigüedad"),
+    )
 )]
 pub(super) async fn errors(
     api: Data<Resources>,
@@ -181,13 +173,14 @@ const VALUES: [&str; 12] = [
 
 /// Every product that the task changed, with what it was before; of a dry run, what it would change.
 #[utoipa::path(
+    operation_id = "imports_download_changes", summary = "Descargar los cambios de una carga",
+    description = "Cada producto que la tarea cambió, con lo que era antes; de una simulación, lo que cambiaría. En CSV.",
     get, path = "/api/v1/catalog/bulk-upload/{task_id}/changes.csv", tag = "catalog",
     params(("task_id" = String, Path), ExportQuery),
     responses(
         (status = 200, description = "CSV: fila, producto_id, accion, campos, y los valores anteriores", content_type = "text/csv"),
-        (status = 401), (status = 404), (status = 409, description = "Se eliminó por su antigüedad"),
-    ),
-    security(("bearer" = []))
+        (status = 409, description = "Se eliminó por su antigüedad"),
+    )
 )]
 pub(super) async fn changes(
     api: Data<Resources>,
@@ -283,15 +276,15 @@ pub(super) struct Preparing {
 /// The uploaded file as a workbook with its bad rows marked and explained. The first who asks starts its making:
 /// until it is there the answer is 202 with `Retry-After`.
 #[utoipa::path(
+    operation_id = "imports_download_annotated", summary = "Descargar el archivo con sus errores marcados",
+    description = "Un libro con las filas malas marcadas y explicadas. Se prepara la primera vez que se pide: hasta entonces la respuesta es 202 con Retry-After.",
     get, path = "/api/v1/catalog/bulk-upload/{task_id}/annotated.xlsx", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
         (status = 200, description = "Un libro de Excel", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
         (status = 202, body = Preparing, description = "Se está preparando; vuelva a pedirlo"),
-        (status = 401), (status = 404),
-        (status = 409, description = "La tarea no ha terminado, o el archivo se eliminó por su antigüedad"),
-    ),
-    security(("bearer" = []))
+        (status = 409, description = "La tarea no ha terminado, el libro no se pudo preparar (pedirlo de nuevo lo vuelve a intentar), o el archivo se eliminó por su antigüedad"),
+    )
 )]
 pub(super) async fn annotated(
     api: Data<Resources>,
@@ -309,7 +302,10 @@ pub(super) async fn annotated(
             return send(&api, object_key, XLSX, &name).await;
         }
         if report.state == "failed" {
+            // Told once: whoever asks again starts it again, for what was wrong may not be any more.
+            reports::forget(&mut *api.database.pool.acquire().await?, report.job_id).await?;
             let detail = report.error.unwrap_or_else(|| "El libro anotado no se pudo preparar".to_owned());
+            let detail = format!("{detail}. Pídalo de nuevo para volver a intentarlo");
             return Err(Problem::conflict("report_failed", detail));
         }
         return Ok(preparing());
@@ -328,14 +324,13 @@ fn preparing() -> HttpResponse {
 /// Of two who ask at once the second finds the first's row, and its own job is rolled back.
 async fn begin(api: &Resources, caller: &Caller, import: Uuid) -> Result<(), Problem> {
     caller.require_scope(READ)?;
-    let job = NewJob::plain(annotate_import::KIND, caller.id(), api.settings.max_attempts);
+    let kind = annotate_import::kind(&api.settings);
+    let job = kind.job(caller.id());
     let id = job.id;
     let mut transaction = api.database.pool.begin().await?;
-    jobs::create(&mut transaction, job).await.map_err(anyhow::Error::new)?;
+    let created = kind.create(&mut transaction, job, chassis::http::request_id()).await;
+    created.map_err(anyhow::Error::new)?;
     if reports::create(&mut transaction, import, id).await? {
-        let nudge = AnnotateImport { job_id: id.to_string() };
-        let meta = outbox::Meta::about(id).correlated(chassis::http::request_id());
-        outbox::publish(&mut transaction, SERVICE, &nudge, meta).await.map_err(anyhow::Error::new)?;
         transaction.commit().await?;
     }
     Ok(())

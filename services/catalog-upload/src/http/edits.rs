@@ -28,8 +28,46 @@ pub(super) struct NewProduct {
     /// Where the product may be kept: an empty lot each.
     #[serde(default)]
     pub bodegas_iniciales: Option<Vec<InitialLot>>,
-    #[serde(flatten)]
-    values: Values,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 255)]
+    nombre: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 64)]
+    codigo: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 64)]
+    categoria: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 128)]
+    presentacion: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<f64>, minimum = 0)]
+    precio_unitario: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 128)]
+    requisitos_almacenamiento: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 255)]
+    certificado_sanitario: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i32>, minimum = 1)]
+    tiempo_entrega_dias: Option<Value>,
+    /// 10 unless told.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i32>, minimum = 0)]
+    stock_minimo: Option<Value>,
+    /// 5 unless told.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i32>, minimum = 0)]
+    stock_critico: Option<Value>,
+    /// `false` unless told.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>)]
+    requiere_lote: Option<Value>,
+    /// `true` unless told.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>)]
+    requiere_vencimiento: Option<Value>,
 }
 
 /// Values of a product. In a new one, what is left out is empty or has its default; in a product that there is,
@@ -39,6 +77,10 @@ pub(super) struct NewProduct {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Values {
+    /// The product's own, for clients that send back what they read.
+    id: Option<String>,
+    /// The product's own, as `id`.
+    proveedor_id: Option<String>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 255)]
     nombre: Option<Value>,
@@ -101,10 +143,11 @@ impl NewProduct {
     /// # Errors
     /// 422 with the first field that breaks them, and all of them in the sentence.
     pub fn check(self) -> Result<ProductRow, Problem> {
-        let id = self.id.filter(|id| !id.is_empty()).unwrap_or_else(|| Uuid::new_v4().to_string());
+        let given = self.id.clone().filter(|id| !id.is_empty());
+        let id = given.unwrap_or_else(|| Uuid::new_v4().to_string());
         let mut row = RawRow::new(0);
         row.set(Column::Id, RawCell::text(&id, Limits::default().max_cell_chars));
-        self.values.fill(&mut row)?;
+        self.values().fill(&mut row)?;
         let row = validate_requiring(row, required).map_err(refused)?.row;
         // A file's row may have spaces around its id; an address may not mean two products.
         if row.id == id {
@@ -113,6 +156,44 @@ impl NewProduct {
             let detail = format!("id {id:?} inválido: no se esperan espacios alrededor");
             let details = json!({ "campo": "id", "valor": RowError::excerpt(&id) });
             Err(Problem::unprocessable("invalid_id", detail).with_details(details))
+        }
+    }
+}
+
+impl NewProduct {
+    fn values(self) -> Values {
+        let Self {
+            id,
+            proveedor_id,
+            bodegas_iniciales: _,
+            nombre,
+            codigo,
+            categoria,
+            presentacion,
+            precio_unitario,
+            requisitos_almacenamiento,
+            certificado_sanitario,
+            tiempo_entrega_dias,
+            stock_minimo,
+            stock_critico,
+            requiere_lote,
+            requiere_vencimiento,
+        } = self;
+        Values {
+            id,
+            proveedor_id,
+            nombre,
+            codigo,
+            categoria,
+            presentacion,
+            precio_unitario,
+            requisitos_almacenamiento,
+            certificado_sanitario,
+            tiempo_entrega_dias,
+            stock_minimo,
+            stock_critico,
+            requiere_lote,
+            requiere_vencimiento,
         }
     }
 }
@@ -161,6 +242,16 @@ impl Values {
     /// # Errors
     /// As [`NewProduct::check`].
     pub fn change(self, model: &Model) -> Result<ProductRow, Problem> {
+        for (name, given, own) in
+            [("id", &self.id, &model.id), ("proveedorId", &self.proveedor_id, &model.proveedor_id)]
+        {
+            if given.as_ref().is_some_and(|given| given != own) {
+                let detail = format!("{name} no se puede cambiar: es {own}");
+                return Err(
+                    Problem::unprocessable("not_changeable", detail).with_details(json!({ "campo": name }))
+                );
+            }
+        }
         let mut row = RawRow::new(0);
         let given = self.fill(&mut row)?;
         let wanted = |column: Column| given.contains(&column);

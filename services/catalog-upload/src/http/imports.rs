@@ -1,33 +1,29 @@
 //! Uploads and their statuses.
 
-use actix_multipart::{Field, MultipartError};
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    http::{
+        Query,
+        page::{Cursor, cut},
+        upload::{self, Bucket, Upload},
+    },
     idempotency::{IdempotencyKey, request_hash},
-    s3::{self, UploadError, Uploaded},
 };
-use chrono::{DateTime, Utc};
 use failpoints::Point;
-use futures::{StreamExt as _, TryStreamExt as _};
 use jobs::{Creation, NewJob};
 use sea_orm::sqlx::PgTransaction;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{
-    Resources,
-    form::{self, Form},
-    tasks,
-};
+use super::{Resources, tasks};
 use crate::{
     files::FileKind,
-    jobs::process_import::KIND,
     status::{State, Status},
     storage::imports::{self, Import, Kind, Options, Source},
 };
@@ -35,17 +31,10 @@ use crate::{
 pub(super) const READ: &str = "catalog:read";
 pub(super) const WRITE: &str = "catalog:write";
 
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/items/bulk-upload", web::post().to(upload))
-        .route("/bulk-upload/status/{task_id}", web::get().to(status))
-        .route("/bulk-upload", web::get().to(list));
-}
-
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct UploadQuery {
-    /// Whose products these are, as `PROV001`.
-    #[param(required = true)]
+    /// Whose products these are, as `PROV001`. A supplier's own where it is left out; nobody else may leave it out.
+    #[param(max_length = 64, example = "PROV001")]
     proveedor_id: Option<String>,
     /// Whether a row may update a product that is there already.
     #[serde(default)]
@@ -55,10 +44,15 @@ pub(super) struct UploadQuery {
     dry_run: bool,
     /// Whether a bad row is left out, or refuses the whole file.
     #[serde(default)]
+    #[param(inline)]
     error_policy: ErrorPolicy,
     /// The task of whose rejected rows this file has the corrections, under the same row numbers: only those
     /// rows are read.
     corrige: Option<String>,
+    /// The sheet of the workbook to read. Left out, the first that has a header and rows is read, and the result names
+    /// the others.
+    #[param(max_length = 31)]
+    hoja: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -109,27 +103,28 @@ impl Accepted {
 
 /// Takes a workbook and answers at once; its rows are processed behind a queue.
 #[utoipa::path(
+    operation_id = "imports_create", summary = "Cargar productos de un archivo",
+    description = "Recibe un libro .xlsx o un .csv y responde de inmediato; las filas se procesan después. El avance está en `status_url`.",
     post, path = "/api/v1/catalog/items/bulk-upload", tag = "catalog",
     params(UploadQuery, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera carga")),
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
         (status = 202, body = Accepted),
         (status = 400, description = "Sin archivo, sin proveedor_id, o formato no soportado"),
-        (status = 401), (status = 403), (status = 409, description = "Idempotency-Key ya usada con otra petición"),
+        (status = 409, description = "Idempotency-Key ya usada con otra petición"),
         (status = 413, description = "El archivo supera el máximo"),
-    ),
-    security(("bearer" = []))
+    )
 )]
-pub(super) async fn upload(
+pub(super) async fn create(
     api: Data<Resources>,
     caller: Caller,
     query: Query<UploadQuery>,
     key: IdempotencyKey,
-    form: Form,
+    form: Upload,
 ) -> Result<HttpResponse, Problem> {
     caller.require(&[Role::Admin, Role::Operator, Role::Supplier])?;
     caller.require_scope(WRITE)?;
-    let proveedor_id = supplier(query.proveedor_id.as_deref())?;
+    let proveedor_id = supplier(query.proveedor_id.as_deref().or(caller.proveedor_id()))?;
     if !caller.may_act_for(proveedor_id) {
         return Err(Problem::forbidden(format!("No puede cargar productos del proveedor {proveedor_id}")));
     }
@@ -145,16 +140,19 @@ pub(super) async fn upload(
         applies: None,
         corrects,
         undoes: None,
+        sheet: query.hoja.as_deref().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned),
     };
 
     let task_id = Uuid::now_v7();
     let object_key = format!("uploads/{task_id}");
-    let (filename, stored) = store_file(&api, form, &object_key).await?;
+    let bucket = bucket(&api);
+    let check = |filename: &str| is_a_catalog(filename, options.sheet.is_some());
+    let stored = form.store(bucket, &object_key, check).await?;
     failpoints::hit(Point::UploadStored);
 
     let source = Source {
         proveedor_id: proveedor_id.to_owned(),
-        filename,
+        filename: stored.filename,
         object_key: object_key.clone(),
         size_bytes: i64::try_from(stored.bytes).map_err(Problem::internal)?,
         sha256: stored.sha256,
@@ -168,11 +166,11 @@ pub(super) async fn upload(
         }
         // Clients know one answer to an upload, also to one that was sent twice.
         Ok(Acceptance::Known(first)) => {
-            discard(&api, &object_key).await;
+            upload::discard(bucket, &object_key).await;
             Accepted::new(ACCEPTED, first.id, State::Pending, &first.source)
         }
         Err(problem) => {
-            discard(&api, &object_key).await;
+            upload::discard(bucket, &object_key).await;
             return Err(problem);
         }
     };
@@ -181,6 +179,24 @@ pub(super) async fn upload(
 }
 
 const ACCEPTED: &str = "Archivo recibido y encolado para procesamiento";
+
+fn bucket(api: &Resources) -> Bucket<'_> {
+    Bucket { client: &api.s3, name: &api.bucket, limit: api.settings.limits.max_bytes }
+}
+
+/// Whether a file's name is one of a catalog's, and of one with sheets where one of them is asked for.
+fn is_a_catalog(filename: &str, with_sheets: bool) -> Result<(), Problem> {
+    if filename.is_empty() {
+        return Err(upload::no_file());
+    }
+    let kind = FileKind::of(filename)
+        .map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))?;
+    if with_sheets && kind == FileKind::Csv {
+        let detail = "hoja solo se usa con libros de Excel (.xlsx); un CSV no tiene hojas";
+        return Err(Problem::bad_request("no_sheets", detail));
+    }
+    Ok(())
+}
 
 /// The import whose rejected rows the caller sends again.
 async fn corrected(
@@ -210,99 +226,6 @@ pub(super) fn supplier(proveedor_id: Option<&str>) -> Result<&str, Problem> {
     }
 }
 
-/// Streams the form's `file` into the bucket; other parts are passed over. A form that doesn't end well leaves
-/// nothing there: nobody knows then where the file ended.
-async fn store_file(
-    api: &Resources,
-    Form(mut form): Form,
-    object_key: &str,
-) -> Result<(String, Uploaded), Problem> {
-    let mut stored = None;
-    let ended = loop {
-        let mut field = match form.try_next().await {
-            Ok(Some(field)) => field,
-            Ok(None) => break Ok(()),
-            Err(error) => {
-                let detail = format!("Formulario multipart inválido: {}", form::reason(&error));
-                break Err(Problem::bad_request("invalid_multipart", detail));
-            }
-        };
-        if stored.is_none() && field.name() == Some("file") {
-            stored = Some(store_field(api, field, object_key).await?);
-            continue;
-        }
-        // The parts of a form come one after another: what is not wanted has to be read over.
-        if let Some(error) = pass_over(&mut field).await {
-            break Err(interrupted(&form::reason(&error)));
-        }
-    };
-    if let (Err(_), Some(_)) = (&ended, &stored) {
-        discard(api, object_key).await;
-    }
-    ended?;
-    stored.ok_or_else(no_file)
-}
-
-/// Reads a part to its end; gives why that failed.
-async fn pass_over(field: &mut Field) -> Option<MultipartError> {
-    while let Some(read) = field.next().await {
-        if let Err(error) = read {
-            return Some(error);
-        }
-    }
-    None
-}
-
-async fn store_field(api: &Resources, field: Field, object_key: &str) -> Result<(String, Uploaded), Problem> {
-    let encoding = field.headers().get("content-transfer-encoding").and_then(|value| value.to_str().ok());
-    if let Some(encoding) = encoding.filter(|encoding| !is_plain_transfer(encoding)) {
-        let detail = format!(
-            "El archivo viene con Content-Transfer-Encoding: {encoding}, que los formularios ya no admiten (RFC 7578); envíelo tal cual"
-        );
-        return Err(Problem::bad_request("transfer_encoding", detail));
-    }
-    let filename = field.content_disposition().and_then(|disposition| disposition.get_filename());
-    let filename = plain_filename(filename.unwrap_or_default());
-    if filename.is_empty() {
-        return Err(no_file());
-    }
-    FileKind::of(&filename).map_err(|error| Problem::bad_request("unsupported_format", error.to_string()))?;
-    let limit = api.settings.limits.max_bytes;
-    let field = field.map_err(|error| form::reason(&error));
-    let stored = s3::upload_stream(&api.s3, &api.bucket, object_key, field, limit).await;
-    let stored = stored.map_err(|error| match error {
-        UploadError::TooLarge { limit } => {
-            Problem::too_large(format!("El archivo supera el máximo de {} MB", limit / (1024 * 1024)))
-        }
-        UploadError::Interrupted(reason) => interrupted(&reason),
-        UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
-    })?;
-    Ok((filename, stored))
-}
-
-/// Whether a part's bytes are the file's.
-fn is_plain_transfer(encoding: &str) -> bool {
-    ["binary", "8bit", "7bit"].iter().any(|plain| encoding.trim().eq_ignore_ascii_case(plain))
-}
-
-fn no_file() -> Problem {
-    Problem::bad_request("no_file", "No se envió ningún archivo")
-}
-
-fn interrupted(reason: &impl std::fmt::Display) -> Problem {
-    Problem::bad_request("upload_interrupted", format!("La carga se interrumpió: {reason}"))
-}
-
-/// The last part of a path, as some clients send one, without control characters, 255 characters at most.
-fn plain_filename(sent: &str) -> String {
-    let name = sent.rsplit(['/', '\\']).next().unwrap_or_default();
-    let clean: String = name.chars().filter(|c| !c.is_control()).collect();
-    let clean = clean.trim();
-    // The end is kept: it has the extension.
-    let surplus = clean.chars().count().saturating_sub(255);
-    clean.chars().skip(surplus).collect()
-}
-
 /// What an upload is.
 enum Acceptance {
     /// A new import, once the transaction is committed.
@@ -327,18 +250,20 @@ async fn accept(
         u8::from(options.kind == Kind::DryRun),
     ];
     let corrects = options.corrects.unwrap_or_default();
-    let parts: [&[u8]; 4] =
-        [source.proveedor_id.as_bytes(), &flags, corrects.as_bytes(), source.sha256.as_bytes()];
+    let mut parts: Vec<&[u8]> =
+        vec![source.proveedor_id.as_bytes(), &flags, corrects.as_bytes(), source.sha256.as_bytes()];
+    // Keys from before sheets could be chosen stay as they are.
+    parts.extend(options.sheet.as_deref().map(str::as_bytes));
     let job = NewJob {
         id,
-        kind: KIND,
-        params: serde_json::Value::Null,
-        user: Some(caller.id().to_owned()),
         idempotency_key: key.0,
         request_hash: Some(request_hash(&parts)),
-        max_attempts: api.settings.max_attempts,
+        ..tasks::job_kind(api, options).job(caller.id())
     };
     let mut transaction = api.database.pool.begin().await?;
+    if let Some(first) = options.corrects {
+        tasks::hold_base(&mut transaction, first).await?;
+    }
     if let Some(first) = imports::unfinished(&mut transaction, source, options).await? {
         return Ok(Acceptance::Known(Box::new(first)));
     }
@@ -353,19 +278,13 @@ async fn accept(
     }
 }
 
-/// An object that no row names. What stays behind if this fails is found by the clean-up of old objects.
-async fn discard(api: &Resources, object_key: &str) {
-    if let Err(error) = api.s3.delete_object().bucket(&api.bucket).key(object_key).send().await {
-        tracing::warn!(object_key, error = %error, "an upload without a row was not removed");
-    }
-}
-
 /// How far an import is.
 #[utoipa::path(
+    operation_id = "imports_get", summary = "Ver el avance de una carga",
+    description = "Cuánto se ha procesado y, al terminar, qué pasó con cada fila.",
     get, path = "/api/v1/catalog/bulk-upload/status/{task_id}", tag = "catalog",
     params(("task_id" = String, Path)),
-    responses((status = 200, body = Status), (status = 401), (status = 404, description = "Tarea {id} no encontrada")),
-    security(("bearer" = []))
+    responses((status = 200, body = Status), (status = 404, description = "Tarea {id} no encontrada"))
 )]
 pub(super) async fn status(
     api: Data<Resources>,
@@ -407,9 +326,10 @@ pub(super) struct ImportPage {
 
 /// The uploads that the caller may see, newest first, without their results.
 #[utoipa::path(
+    operation_id = "imports_list", summary = "Listar las cargas",
+    description = "Las que quien pregunta puede ver, de la más reciente a la más antigua, sin sus resultados.",
     get, path = "/api/v1/catalog/bulk-upload", tag = "catalog", params(ListQuery),
-    responses((status = 200, body = ImportPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = ImportPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -428,41 +348,10 @@ pub(super) async fn list(
     if !(1..=100).contains(&size) {
         return Err(Problem::bad_request("invalid_size", format!("size es {size}; se espera de 1 a 100")));
     }
-    let before = query.despues_de.as_deref().map(parse_cursor).transpose()?;
+    let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
+    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
     let mut page = imports::list(&api.database.pool, own.or(wanted), before, size + 1).await?;
-    let more = page.len() as i64 > size;
-    page.truncate(size as usize);
-    let siguiente = page
-        .last()
-        .filter(|_| more)
-        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.iter().map(|import| Status { result: None, ..Status::of(import) }).collect();
     Ok(HttpResponse::Ok().json(ImportPage { items, siguiente }))
-}
-
-fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
-    let parts = cursor.split_once('_').and_then(|(micros, id)| {
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
-    });
-    parts.ok_or_else(|| {
-        Problem::bad_request(
-            "invalid_cursor",
-            format!("despues_de {cursor:?} inválido; use el valor de «siguiente»"),
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain_filename;
-
-    #[test]
-    fn a_filename_is_a_name_and_no_path() {
-        assert_eq!(plain_filename("C:\\datos\\Productos 2024.XLSX"), "Productos 2024.XLSX");
-        assert_eq!(plain_filename("../../etc/passwd"), "passwd");
-        assert_eq!(plain_filename("a\r\nb\0.csv"), "ab.csv");
-        let long = format!("{}.xlsx", "x".repeat(400));
-        assert_eq!(plain_filename(&long).chars().count(), 255);
-        assert!(plain_filename(&long).ends_with(".xlsx"));
-    }
 }

@@ -4,9 +4,13 @@ use std::time::Instant;
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::in_range};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{Query, in_range},
+};
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -21,14 +25,6 @@ use crate::storage::{
     inventory::{self, Filter, Stock},
     products,
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config.route("/bodega/{bodega_id}/productos", web::get().to(of_bodega));
-}
-
-pub fn configure_product(config: &mut ServiceConfig) {
-    config.route("/items/{id}/inventario", web::get().to(of_product));
-}
 
 /// A lot.
 #[derive(Debug, Serialize, ToSchema)]
@@ -131,10 +127,11 @@ pub(super) struct StockPage {
 
 /// What is in a warehouse.
 #[utoipa::path(
+    operation_id = "bodegas_list_stock", summary = "Listar las existencias de una bodega",
+    description = "Lote por lote.",
     get, path = "/api/v1/inventory/bodega/{bodega_id}/productos", tag = "inventory",
     params(("bodega_id" = String, Path), StockQuery),
-    responses((status = 200, body = StockPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = StockPage))
 )]
 pub(super) async fn of_bodega(
     api: Data<Resources>,
@@ -150,10 +147,11 @@ pub(super) async fn of_bodega(
 
 /// Where a product is in stock.
 #[utoipa::path(
+    operation_id = "products_list_stock", summary = "Listar las existencias de un producto",
+    description = "Lote por lote, en todas las bodegas o en una.",
     get, path = "/api/v1/catalog/items/{id}/inventario", tag = "inventory",
     params(("id" = String, Path), StockQuery, InBodega),
-    responses((status = 200, body = StockPage), (status = 400), (status = 401), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = StockPage))
 )]
 pub(super) async fn of_product(
     api: Data<Resources>,

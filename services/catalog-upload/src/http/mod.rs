@@ -2,43 +2,23 @@
 
 mod downloads;
 mod edits;
-mod form;
 mod imports;
 mod inventory;
 mod products;
 mod tasks;
 mod templates;
 
-use actix_web::web::{self, ServiceConfig};
-use utoipa::OpenApi;
+use chassis::{http::Routes, parts::Api, routes};
 
-use crate::{Resources, SERVICE};
+use crate::Resources;
 
-/// The service's routes.
-pub fn configure(config: &mut ServiceConfig, api: &Resources) {
-    config.app_data(web::Data::new(api.clone()));
-    config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
-    // Both spellings are in use.
-    for base in ["/api/v1/catalog", "/api/catalog"] {
-        let scope = web::scope(base).configure(imports::configure).configure(tasks::configure);
-        let scope = scope.configure(downloads::configure).configure(templates::configure);
-        config.service(scope.configure(products::configure).configure(inventory::configure_product));
-    }
-    config.service(web::scope("/api/v1/inventory").configure(inventory::configure));
-}
+/// What the service serves.
+pub const API: Api = Api { routes, description: "Cargas masivas de productos y catálogo" };
 
-/// The service's part of the platform's OpenAPI document.
-fn document() -> utoipa::openapi::OpenApi {
-    let mut document = Document::openapi();
-    document.merge(chassis::admin::openapi(SERVICE));
-    document
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "catalog-upload", description = "Cargas masivas de productos y catálogo"),
-    paths(
-        imports::upload,
+/// Every operation, once: where it is served, what the document says, and so what the test of access asks.
+fn routes() -> Routes {
+    let catalog = routes![
+        imports::create,
         imports::status,
         imports::list,
         tasks::cancel,
@@ -57,6 +37,7 @@ fn document() -> utoipa::openapi::OpenApi {
         products::delete,
         inventory::of_bodega,
         inventory::of_product,
-    )
-)]
-struct Document;
+    ];
+    // Both spellings are in use.
+    catalog.also_under("/api/v1/catalog", "/api/catalog")
+}

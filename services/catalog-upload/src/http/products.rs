@@ -7,12 +7,12 @@ use std::{
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    http::{IfMatch, in_range},
+    http::{IfMatch, Json, Query, in_range},
 };
 use chrono::Utc;
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
@@ -31,15 +31,6 @@ use crate::{
         products::{self, By, Column, Filter, Model, Sort},
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/items", web::get().to(list))
-        .route("/items", web::post().to(create))
-        .route("/items/{id}", web::get().to(get))
-        .route("/items/{id}", web::put().to(replace))
-        .route("/items/{id}", web::delete().to(delete));
-}
 
 /// A product.
 #[derive(Debug, Serialize, ToSchema)]
@@ -163,6 +154,9 @@ pub(super) struct ListQuery {
     categoria_id: Option<String>,
     /// Another spelling of `categoriaId`.
     category: Option<String>,
+    /// Accepted and without effect: clients send it besides `categoriaId`.
+    #[serde(rename = "categoria")]
+    _categoria: Option<String>,
     codigo: Option<String>,
     /// Products with a lot in this country (`CO`, `PE`, …).
     pais: Option<String>,
@@ -206,9 +200,10 @@ impl Meta {
 
 /// A page of products.
 #[utoipa::path(
+    operation_id = "products_list", summary = "Listar productos",
+    description = "Con filtros, orden y páginas numeradas.",
     get, path = "/api/v1/catalog/items", tag = "catalog", params(ListQuery),
-    responses((status = 200, body = ProductPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = ProductPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -307,9 +302,10 @@ fn etag(model: &Model) -> (&'static str, String) {
 
 /// One product.
 #[utoipa::path(
+    operation_id = "products_get", summary = "Ver un producto",
+    description = "El ETag es su versión.",
     get, path = "/api/v1/catalog/items/{id}", tag = "catalog", params(("id" = String, Path)),
-    responses((status = 200, body = Product), (status = 401), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = Product))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -352,18 +348,18 @@ fn acts_for(caller: &Caller, proveedor_id: &str) -> Result<(), Problem> {
 /// A new product, as the product form sends it: under the rules of a workbook's row, but for
 /// `certificadoSanitario`, `requisitosAlmacenamiento` and `tiempoEntregaDias`, which may be left out.
 #[utoipa::path(
+    operation_id = "products_create", summary = "Crear un producto",
+    description = "Con las reglas de una fila del archivo, salvo que `certificadoSanitario`, `requisitosAlmacenamiento` y `tiempoEntregaDias` pueden faltar.",
     post, path = "/api/v1/catalog/items", tag = "catalog", request_body = NewProduct,
     responses(
-        (status = 201, body = Created), (status = 400), (status = 401), (status = 403),
-        (status = 409, description = "El ID o el Código ya existe"),
+        (status = 201, body = Created),         (status = 409, description = "El ID o el Código ya existe"),
         (status = 422, description = "Un valor no cumple las reglas"),
-    ),
-    security(("bearer" = []))
+    )
 )]
 pub(super) async fn create(
     api: Data<Resources>,
     caller: Caller,
-    body: web::Json<NewProduct>,
+    body: Json<NewProduct>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let body = body.into_inner();
@@ -387,22 +383,22 @@ pub(super) async fn create(
 /// Other values for a product: any of its fields. What is left out stays, as do its id and supplier; an explicit
 /// `null` empties a field that may be empty, and sets one that has a default to it.
 #[utoipa::path(
+    operation_id = "products_update", summary = "Cambiar un producto",
+    description = "Cualquiera de sus campos. Lo que falta queda como está; un `null` vacía un campo que puede estar vacío y devuelve a los demás su valor por defecto.",
     put, path = "/api/v1/catalog/items/{id}", tag = "catalog",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
     request_body = Values,
     responses(
-        (status = 200, body = Product), (status = 400), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "El Código ya existe"), (status = 412, description = "El producto cambió"),
+        (status = 200, body = Product),         (status = 409, description = "El Código ya existe"), (status = 412, description = "El producto cambió"),
         (status = 422, description = "Un valor no cumple las reglas"),
-    ),
-    security(("bearer" = []))
+    )
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-    body: web::Json<Values>,
+    body: Json<Values>,
 ) -> Result<HttpResponse, Problem> {
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
@@ -419,12 +415,13 @@ pub(super) async fn replace(
 
 /// Deletes a product with its inventory.
 #[utoipa::path(
+    operation_id = "products_delete", summary = "Eliminar un producto",
+    description = "Con su inventario.",
     delete, path = "/api/v1/catalog/items/{id}", tag = "catalog",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
     responses(
-        (status = 204), (status = 401), (status = 403), (status = 404), (status = 412, description = "El producto cambió"),
-    ),
-    security(("bearer" = []))
+        (status = 204), (status = 412, description = "El producto cambió"),
+    )
 )]
 pub(super) async fn delete(
     api: Data<Resources>,

@@ -2,14 +2,13 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, ServiceConfig},
+    web::{Data, Path},
 };
 use chassis::{
     Problem,
     auth::{Caller, Role},
 };
-use contracts::catalog::v1::{ProcessImport, UndoImport};
-use jobs::{Creation, NewJob};
+use jobs::{Creation, JobKind, NewJob};
 use sea_orm::sqlx::{PgConnection, PgTransaction};
 use uuid::Uuid;
 
@@ -18,22 +17,13 @@ use super::{
     imports::{Accepted, READ, WRITE},
 };
 use crate::{
-    SERVICE,
     jobs::{process_import, undo_import},
     status::Status,
     storage::{
         imports::{self, Import, Kind, Options, Source},
-        undo,
+        reports, undo,
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/bulk-upload/{task_id}/cancel", web::post().to(cancel))
-        .route("/bulk-upload/{task_id}/retry", web::post().to(retry))
-        .route("/bulk-upload/{task_id}/apply", web::post().to(apply))
-        .route("/bulk-upload/{task_id}/undo", web::post().to(undo_import));
-}
 
 fn not_found(task_id: &str) -> Problem {
     Problem::not_found(format!("Tarea {task_id} no encontrada"))
@@ -93,6 +83,17 @@ pub(super) fn unpurged(import: &Import) -> Result<(), Problem> {
     }
 }
 
+/// Holds the task that another one rests on until the transaction ends, so that nobody deletes what it needs.
+///
+/// # Errors
+/// 409 where that is deleted already.
+pub(super) async fn hold_base(conn: &mut PgConnection, base: Uuid) -> Result<(), Problem> {
+    match imports::lock(conn, base).await? {
+        Some(base) => unpurged(&base),
+        None => Err(not_found(&base.to_string())),
+    }
+}
+
 /// A task of an import's kind that begins now, in the caller's transaction.
 pub(super) async fn begin(
     conn: &mut PgConnection,
@@ -101,9 +102,9 @@ pub(super) async fn begin(
     source: &Source,
     options: &Options,
 ) -> Result<Creation, Problem> {
-    let max_attempts = api.settings.max_attempts;
     let user = job.user.clone().unwrap_or_default();
-    let created = jobs::create(conn, NewJob { max_attempts, ..job }).await.map_err(|error| match error {
+    let created = job_kind(api, options).create(&mut *conn, job, chassis::http::request_id()).await;
+    let created = created.map_err(|error| match error {
         jobs::Error::KeyReused(_) => {
             Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
         }
@@ -111,17 +112,16 @@ pub(super) async fn begin(
     })?;
     if let Creation::Created(job) = &created {
         imports::create(conn, job.id, source, options, &user).await?;
-        let task_id = job.id.to_string();
-        let meta = outbox::Meta::about(job.id).correlated(chassis::http::request_id());
-        let published = match options.kind {
-            Kind::Undo => outbox::publish(conn, SERVICE, &UndoImport { task_id }, meta).await,
-            Kind::Import | Kind::DryRun => {
-                outbox::publish(conn, SERVICE, &ProcessImport { task_id }, meta).await
-            }
-        };
-        published.map_err(anyhow::Error::new)?;
     }
     Ok(created)
+}
+
+/// What does such a task.
+pub(super) fn job_kind(api: &Resources, options: &Options) -> JobKind {
+    match options.kind {
+        Kind::Undo => undo_import::kind(&api.settings),
+        Kind::Import | Kind::DryRun => process_import::kind(&api.settings),
+    }
 }
 
 fn accepted(message: &'static str, import: &Import) -> HttpResponse {
@@ -132,13 +132,13 @@ fn accepted(message: &'static str, import: &Import) -> HttpResponse {
 /// Ends a task that waits or runs, at its next batch. What was applied until then stays, and its status says
 /// how much that is.
 #[utoipa::path(
+    operation_id = "imports_cancel", summary = "Cancelar una carga",
+    description = "Termina una tarea que espera o está en marcha, en su siguiente bloque. Lo aplicado hasta entonces queda.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/cancel", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "La tarea ya terminó"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Accepted),         (status = 409, description = "La tarea ya terminó"),
+    )
 )]
 pub(super) async fn cancel(
     api: Data<Resources>,
@@ -160,13 +160,13 @@ pub(super) async fn cancel(
 
 /// Lets a failed or cancelled task go on after the last row whose outcome is known.
 #[utoipa::path(
+    operation_id = "imports_retry", summary = "Reintentar una carga",
+    description = "Una tarea que falló o fue cancelada sigue después de la última fila cuyo resultado se conoce.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/retry", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "La tarea no falló, fue revertida o es demasiado antigua"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Accepted),         (status = 409, description = "La tarea no falló, fue revertida o es demasiado antigua"),
+    )
 )]
 pub(super) async fn retry(
     api: Data<Resources>,
@@ -183,6 +183,13 @@ pub(super) async fn retry(
         let detail = "Solo se puede reintentar una tarea que falló o fue cancelada";
         return Err(Problem::conflict("not_failed", detail));
     }
+    // What this one rests on may be past its days by now, and stays from here on: live tasks keep it.
+    for base in [import.options.applies, import.options.corrects, import.options.undoes].into_iter().flatten()
+    {
+        hold_base(&mut transaction, base).await?;
+    }
+    // What it says of the rows is no longer all.
+    reports::forget_of(&mut transaction, id).await?;
     imports::go_on(&mut transaction, id).await?;
     let import = imports::get(&mut *transaction, id).await?.ok_or_else(|| not_found(&task_id))?;
     transaction.commit().await?;
@@ -193,13 +200,13 @@ pub(super) async fn retry(
 
 /// Carries a dry run out: a task of its own, whose rows are judged by the catalog as it is by then.
 #[utoipa::path(
+    operation_id = "imports_apply", summary = "Aplicar una simulación",
+    description = "Crea una tarea nueva, cuyas filas se juzgan con el catálogo que haya entonces.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/apply", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "No es una simulación completada"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Accepted),         (status = 409, description = "No es una simulación completada"),
+    )
 )]
 pub(super) async fn apply(
     api: Data<Resources>,
@@ -217,8 +224,7 @@ pub(super) async fn apply(
     }
     unpurged(&plan)?;
     let options = Options { kind: Kind::Import, applies: Some(id), ..plan.options.clone() };
-    let import =
-        follow_up(&mut transaction, &api, &caller, process_import::KIND, &plan.source, &options).await?;
+    let import = follow_up(&mut transaction, &api, &caller, &plan.source, &options).await?;
     transaction.commit().await?;
     Ok(accepted("La simulación se aplicará", &import))
 }
@@ -226,13 +232,13 @@ pub(super) async fn apply(
 /// Takes back what an import did: what it created is removed and what it updated gets its values back, unless
 /// somebody changed it since.
 #[utoipa::path(
+    operation_id = "imports_undo", summary = "Revertir una carga",
+    description = "Elimina lo que creó y devuelve sus valores a lo que actualizó, salvo lo que alguien haya cambiado después.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/undo", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "No hay nada que revertir, o la tarea no ha terminado"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Accepted),         (status = 409, description = "No hay nada que revertir, o la tarea no ha terminado"),
+    )
 )]
 pub(super) async fn undo_import(
     api: Data<Resources>,
@@ -266,8 +272,7 @@ pub(super) async fn undo_import(
     }
     let options =
         Options { kind: Kind::Undo, undoes: Some(id), applies: None, corrects: None, ..import.options };
-    let import =
-        follow_up(&mut transaction, &api, &caller, undo_import::KIND, &import.source, &options).await?;
+    let import = follow_up(&mut transaction, &api, &caller, &import.source, &options).await?;
     transaction.commit().await?;
     Ok(accepted("La carga se revertirá", &import))
 }
@@ -277,11 +282,10 @@ async fn follow_up(
     conn: &mut PgConnection,
     api: &Resources,
     caller: &Caller,
-    kind: &'static str,
     source: &Source,
     options: &Options,
 ) -> Result<Import, Problem> {
-    let job = NewJob::plain(kind, caller.id(), api.settings.max_attempts);
+    let job = job_kind(api, options).job(caller.id());
     let id = job.id;
     begin(conn, api, job, source, options).await?;
     imports::get(conn, id).await?.ok_or_else(|| Problem::internal(anyhow::anyhow!("the task {id} is gone")))

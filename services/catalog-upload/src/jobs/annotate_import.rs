@@ -1,22 +1,22 @@
-//! `AnnotateImport`: makes the workbook in which a supplier finds what is wrong with their rows.
+//! Makes the workbook in which a supplier finds what is wrong with their rows.
 
 use std::collections::VecDeque;
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use chassis::s3;
-use contracts::catalog::v1::AnnotateImport;
-use jobs::{Job, JobRun, Lease, Outcome, Runner, State, Sweeper, Work};
-use messaging::{Context, Handler, JobError};
+use contracts::{Message as _, catalog::v1::AnnotateImport, queues::CATALOG_REPORTS};
+use jobs::{Job, JobKind, JobRun, Lease, Outcome, State, Work};
+use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
-use super::process_import::{file_error, job_id};
+use super::process_import::file_error;
 use crate::{
-    Resources, SERVICE,
+    Resources,
     config::ImportSettings,
     files::{
         Column, FileKind,
@@ -25,35 +25,18 @@ use crate::{
     storage::{imports, ledger, reports},
 };
 
-/// The kind of the job's row.
-pub const KIND: &str = "catalog.reports";
-
 /// Notes fetched at once.
 const PAGE: i64 = 5_000;
 
+/// Annotated workbooks: each job is one of `reports`.
+pub fn kind(settings: &ImportSettings) -> JobKind {
+    let kind = super::kind("catalog.reports", &CATALOG_REPORTS, settings);
+    JobKind { replaces: Some(AnnotateImport::TYPE), ..kind }
+}
+
 /// Makes annotated workbooks.
-#[derive(Clone)]
 pub struct AnnotateImports {
-    pub runner: Runner,
     pub resources: Resources,
-}
-
-/// Nudges reports that are due and that nobody works on.
-pub fn sweeper(
-    pool: PgPool,
-    settings: &ImportSettings,
-) -> Sweeper<AnnotateImport, fn(&Job) -> AnnotateImport> {
-    fn nudge(job: &Job) -> AnnotateImport {
-        AnnotateImport { job_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> AnnotateImport).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<AnnotateImport> for AnnotateImports {
-    async fn handle(&self, message: AnnotateImport, context: &Context) -> Result<(), JobError> {
-        self.runner.run(job_id(&message.job_id)?, &context.shutdown, self).await
-    }
 }
 
 #[async_trait]
@@ -74,9 +57,10 @@ impl Work for AnnotateImports {
 
         let (sender, notes) = mpsc::channel(1);
         tokio::spawn(feed(pool.clone(), import.id, sender));
-        let limits = self.resources.settings.limits.clone();
+        let (limits, sheet) = (self.resources.settings.limits.clone(), import.options.sheet);
         let making = tokio::task::spawn_blocking(move || {
-            annotate(&source, kind, &limits, Notes::new(notes), &target).map(|made| (made, target))
+            annotate(&source, kind, sheet.as_deref(), &limits, Notes::new(notes), &target)
+                .map(|made| (made, target))
         });
         let (made, target) = making.await.map_err(JobError::retry)?.map_err(|error| match error {
             AnnotateError::Source(error) => file_error(error),

@@ -21,12 +21,20 @@ pub struct Checkpoint {
     duplicates: u64,
     created: u64,
     updated: u64,
+    #[serde(default)]
+    unchanged: u64,
     /// Rows with errors that refused the whole file.
     #[serde(default)]
     pub errors: u64,
+    /// Of a correction, rows that the other import had rejected.
+    #[serde(default)]
+    pub corrected: u64,
     /// Columns of the file that mean nothing here.
     #[serde(default)]
     pub ignored: Vec<String>,
+    /// Other sheets that have products.
+    #[serde(default)]
+    pub omitted_sheets: Vec<String>,
 }
 
 /// What an import is about to do.
@@ -60,20 +68,21 @@ impl Checkpoint {
     }
 
     pub const fn summary(&self) -> Summary {
-        let Self { total, accepted, rejected, duplicates, created, updated, .. } = *self;
-        Summary { total, accepted, rejected, duplicates, created, updated }
+        let Self { total, accepted, rejected, duplicates, created, updated, unchanged, .. } = *self;
+        Summary { total, accepted, rejected, duplicates, created, updated, unchanged }
     }
 
     /// The same with other sums.
     #[must_use]
     pub fn with(mut self, summary: &Summary) -> Self {
-        let Summary { total, accepted, rejected, duplicates, created, updated } = *summary;
+        let Summary { total, accepted, rejected, duplicates, created, updated, unchanged } = *summary;
         self.total = total;
         self.accepted = accepted;
         self.rejected = rejected;
         self.duplicates = duplicates;
         self.created = created;
         self.updated = updated;
+        self.unchanged = unchanged;
         self
     }
 
@@ -122,6 +131,7 @@ mod tests {
             applies: None,
             corrects: None,
             undoes: None,
+            sheet: None,
         };
         let start = Checkpoint::start(&options);
         let at = |phase, last_row| Checkpoint { phase, last_row, ..start.clone() }.position();

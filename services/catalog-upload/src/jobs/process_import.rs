@@ -1,19 +1,24 @@
-//! `ProcessImport`: works one import off, from the file in S3 to the last row's outcome.
+//! Processes one import, from the file in S3 to the last row's outcome.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use chassis::s3::{self, DownloadError};
-use contracts::catalog::v1::{ImportCompleted, ImportFailed, ImportSummary, ProcessImport};
+use contracts::{
+    Message as _,
+    catalog::v1::{ImportCompleted, ImportFailed, ImportSummary, ProcessImport},
+    queues::CATALOG_IMPORTS,
+};
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
-use messaging::{Backoff, Context, Handler, JobError};
+use jobs::{Job, JobKind, JobRun, Outcome, Progress, State, Work};
+use messaging::JobError;
 use outbox::Meta;
-use sea_orm::sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sea_orm::sqlx::{PgConnection, Postgres, Transaction};
 use serde_json::Value;
 use tempfile::TempPath;
 use uuid::Uuid;
@@ -22,66 +27,37 @@ use super::{
     batches::{self, Batch, Batches},
     checkpoint::{Checkpoint, Phase},
     plan_batch::plan_batch,
-    write_batch::write_batch,
+    write_batch::{Written, is_conflict, write_batch},
 };
 use crate::{
     Resources, SERVICE,
     config::ImportSettings,
-    domain::{ImportContext, Summary},
+    domain::{Accepted, Claims, ImportContext, ProductRow, Summary},
     files::{FileError, FileKind},
     status::Status,
     storage::{
-        batch as table,
+        batch::{self as table, Met},
         imports::{self, Import, Kind, Options},
         ledger, plan,
         results::{self, Ending},
     },
 };
 
-/// The kind of an import's job row.
-pub const KIND: &str = "catalog.imports";
-
 /// How often a whole file is planned anew because the catalog changed under it, in one attempt.
 const PLANS: usize = 3;
 
-/// Works imports off.
-#[derive(Clone)]
+/// How often a batch is decided again because somebody was quicker, in one attempt.
+const TRIES: usize = 5;
+
+/// Imports and dry runs: each job is one of `imports`.
+pub fn kind(settings: &ImportSettings) -> JobKind {
+    let kind = super::kind("catalog.imports", &CATALOG_IMPORTS, settings);
+    JobKind { replaces: Some(ProcessImport::TYPE), ..kind }
+}
+
+/// Processes imports.
 pub struct ProcessImports {
-    pub runner: Runner,
     pub resources: Resources,
-}
-
-/// Runs the jobs of this process. A job that fails without progress comes back after 1 s, 5 s, 25 s, 2 min,
-/// and then every 5 min.
-pub fn runner(pool: PgPool, settings: &ImportSettings) -> Runner {
-    let steps = [1, 5, 25, 120, 300].map(Duration::from_secs).to_vec();
-    Runner::new(pool).lease(settings.lease).backoff(Backoff { steps })
-}
-
-/// Nudges imports that are due and that nobody works on.
-pub fn sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<ProcessImport, fn(&Job) -> ProcessImport> {
-    fn nudge(job: &Job) -> ProcessImport {
-        ProcessImport { task_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> ProcessImport).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<ProcessImport> for ProcessImports {
-    async fn handle(&self, message: ProcessImport, context: &Context) -> Result<(), JobError> {
-        let id = job_id(&message.task_id)?;
-        let done = self.runner.run(id, &context.shutdown, self).await;
-        self.resources.show(id).await;
-        done
-    }
-}
-
-/// The job that a message names.
-///
-/// # Errors
-/// No UUID: the message will never be understood.
-pub fn job_id(text: &str) -> Result<Uuid, JobError> {
-    Uuid::parse_str(text).with_context(|| format!("{text:?} is no UUID")).map_err(JobError::Fail)
 }
 
 #[async_trait]
@@ -105,6 +81,7 @@ impl Work for ProcessImports {
             pass.all_or_nothing(&mut checkpoint).await?;
         } else {
             pass.by_batches(&mut checkpoint).await?;
+            pass.corrects_some(&checkpoint)?;
         }
         Ok(Outcome::Done(Value::Null))
     }
@@ -115,10 +92,17 @@ impl Work for ProcessImports {
         let checkpoint = Checkpoint::of(job, &import.options)?;
         let summary = checkpoint.done(kind);
         let ending = if job.state == State::Completed { Ending::Complete } else { Ending::Partial };
+        let mut result = import.result.clone();
         if ending == Ending::Complete || checkpoint.summary().total > 0 {
-            let result =
+            let mut ended =
                 results::of(conn, job.id, kind, ending, &summary, checkpoint.ignored.clone()).await?;
-            imports::record_end(conn, job.id, kind, &summary, &result).await?;
+            ended.hojas_omitidas.clone_from(&checkpoint.omitted_sheets);
+            imports::record_end(conn, job.id, kind, &summary, &ended).await?;
+            result = Some(serde_json::to_value(ended)?);
+        }
+        if ending == Ending::Complete {
+            // No row of the file is to come.
+            table::forget_claims(conn, job.id).await?;
         }
         if kind != Kind::Import {
             return Ok(());
@@ -136,6 +120,7 @@ impl Work for ProcessImports {
                 state: job.state.name().to_owned(),
                 error: job.error.clone(),
                 successful: job.progress.successful,
+                result,
                 ..import
             });
             let reason = shown.error.unwrap_or_default();
@@ -144,6 +129,19 @@ impl Work for ProcessImports {
         }
         Ok(())
     }
+
+    async fn after(&self, job: Uuid) {
+        self.resources.show(job).await;
+    }
+}
+
+/// A file's rows that are still to be written.
+struct Rows {
+    /// Batches that were read already, and then how the reading ended, if badly.
+    read: VecDeque<Result<Arc<Batch>, JobError>>,
+    batches: Batches,
+    /// The last row of the batch before.
+    last_row: u32,
 }
 
 /// One claim's work on an import.
@@ -158,40 +156,115 @@ pub(super) struct Pass<'a> {
 impl Pass<'_> {
     /// Goes on after the checkpoint, each batch in a transaction of its own.
     async fn by_batches(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
-        let mut batches = self.read(checkpoint.last_row);
-        if checkpoint.phase == Phase::Write && checkpoint.last_row == 0 {
-            let left = self.write_ahead(&mut batches, checkpoint).await?;
-            for batch in left.read {
-                self.next(&batch, checkpoint).await?;
+        let mut claims = self.claims(checkpoint).await?;
+        let mut rows = Rows {
+            batches: self.read(checkpoint.last_row),
+            read: VecDeque::new(),
+            last_row: checkpoint.last_row,
+        };
+        if checkpoint.phase == Phase::Plan {
+            while let Some(batch) = self.next(&mut rows).await? {
+                let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+                let planned = plan_batch(&mut transaction, self.import, &batch, &claims).await;
+                let planned = planned.map_err(JobError::Retry)?;
+                *checkpoint = self.commit(transaction, &batch, checkpoint, &planned).await?;
+                claims.take(planned.accepted);
+                self.run.proceed()?;
             }
-            if let Some(end) = left.end {
-                return end;
+            return Ok(());
+        }
+        if checkpoint.last_row == 0 {
+            let left = self.write_ahead(&mut rows.batches, checkpoint, &mut claims).await?;
+            rows.last_row = left.read.last().map_or(checkpoint.last_row, |batch| batch.last_row);
+            rows.read = left.read.into_iter().map(Ok).collect();
+            match left.end {
+                Some(Ok(())) => rows.batches.close(),
+                // What was read before the error is written first.
+                Some(Err(error)) => rows.read.push_back(Err(error)),
+                None => {}
             }
         }
-        while let Some(batch) = batches.recv().await {
-            let batch = self.selected(batch.map_err(file_error)?, checkpoint.last_row).await?;
-            self.next(&batch, checkpoint).await?;
+        let mut next = self.next_met(&mut rows).await;
+        while let Some((batch, met)) = next? {
+            // What the next batch meets is looked up meanwhile.
+            let (written, following) =
+                tokio::join!(self.write(&batch, met, checkpoint, &claims), self.next_met(&mut rows));
+            let (after, accepted) = written?;
+            *checkpoint = after;
+            claims.take(accepted);
+            self.run.proceed()?;
+            next = following;
         }
         Ok(())
     }
 
-    async fn next(&self, batch: &Batch, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
-        *checkpoint = self.apply(batch, checkpoint).await?;
-        self.run.proceed()
+    /// Whether a correction has any row that it is to correct.
+    fn corrects_some(&self, checkpoint: &Checkpoint) -> Result<(), JobError> {
+        let corrected = checkpoint.corrected > 0 || checkpoint.summary().accepted > 0;
+        if corrected || self.import.options.corrects.is_none() {
+            return Ok(());
+        }
+        Err(JobError::fail(anyhow!(
+            "Ninguna fila del archivo es una de las rechazadas: conserve el número y el id de cada fila, o cargue el \
+             archivo sin la opción de corregir"
+        )))
     }
 
-    /// Writes a batch, its ledger and its checkpoint in one transaction.
-    async fn apply(&self, batch: &Batch, before: &Checkpoint) -> Result<Checkpoint, JobError> {
-        let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
-        let written = async {
-            if before.phase == Phase::Plan {
-                return plan_batch(&mut transaction, self.import, batch).await;
+    /// What the rows up to the checkpoint have claimed.
+    async fn claims(&self, checkpoint: &Checkpoint) -> Result<Claims, JobError> {
+        let claims = Claims::nothing(self.resources.settings.limits.max_rows);
+        if checkpoint.last_row == 0 {
+            return Ok(claims);
+        }
+        table::claimed(&self.resources.database.pool, self.import.id, claims).await.map_err(JobError::retry)
+    }
+
+    /// The next batch, of the rows that this import reads.
+    async fn next(&self, rows: &mut Rows) -> Result<Option<Arc<Batch>>, JobError> {
+        if let Some(read) = rows.read.pop_front() {
+            return read.map(Some);
+        }
+        let Some(batch) = rows.batches.recv().await else { return Ok(None) };
+        let batch = self.selected(batch.map_err(file_error)?, rows.last_row).await?;
+        rows.last_row = batch.last_row;
+        Ok(Some(Arc::new(batch)))
+    }
+
+    /// The same with the products that its rows meet now.
+    async fn next_met(&self, rows: &mut Rows) -> Result<Option<(Arc<Batch>, Met)>, JobError> {
+        let Some(batch) = self.next(rows).await? else { return Ok(None) };
+        let valid: Vec<&ProductRow> = batch.valid.iter().collect();
+        let mut conn = self.resources.database.pool.acquire().await.map_err(JobError::retry)?;
+        let met = table::look_up(&mut conn, self.import.id, &valid, &batch.absent).await;
+        drop(valid);
+        Ok(Some((batch, met.map_err(JobError::retry)?)))
+    }
+
+    /// Writes a batch, its ledger and its checkpoint in one transaction; gives what its rows claim, too.
+    async fn write(
+        &self,
+        batch: &Batch,
+        met: Met,
+        before: &Checkpoint,
+        claims: &Claims,
+    ) -> Result<(Checkpoint, Accepted), JobError> {
+        let mut met = Some(met);
+        for _ in 0..TRIES {
+            let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+            table::begin(&mut transaction).await.map_err(JobError::retry)?;
+            match write_batch(&mut transaction, self.import, batch, met.take(), claims).await {
+                Ok(Some(written)) => {
+                    let after = self.commit(transaction, batch, before, &written).await?;
+                    return Ok((after, written.accepted));
+                }
+                Ok(None) => {}
+                Err(error) if error.downcast_ref().is_some_and(is_conflict) => {}
+                Err(error) => return Err(JobError::Retry(error)),
             }
-            let version = table::begin(&mut transaction).await?;
-            write_batch(&mut transaction, self.import, version, batch).await
-        };
-        let written = written.await.map_err(JobError::Retry)?;
-        self.commit(transaction, batch, before, &written).await
+            // Somebody was quicker: see what becomes of the rows now.
+            transaction.rollback().await.map_err(JobError::retry)?;
+        }
+        Err(JobError::Retry(anyhow!("the catalog changed under a batch {TRIES} times")))
     }
 
     /// Commits a batch that is written, with its warnings and its checkpoint.
@@ -200,17 +273,22 @@ impl Pass<'_> {
         mut transaction: Transaction<'_, Postgres>,
         batch: &Batch,
         before: &Checkpoint,
-        written: &Summary,
+        written: &Written,
     ) -> Result<Checkpoint, JobError> {
         let import = self.import;
+        table::claim(&mut transaction, import.id, batch.last_row, &written.accepted)
+            .await
+            .map_err(JobError::retry)?;
         ledger::record_warnings(&mut transaction, import.id, &batch.warnings)
             .await
             .map_err(JobError::retry)?;
         let mut summary = before.summary();
-        summary.add(written);
+        summary.add(&written.summary);
         let mut checkpoint = before.clone().with(&summary);
         checkpoint.last_row = batch.last_row;
+        checkpoint.corrected += batch.corrected as u64;
         checkpoint.ignored.clone_from(&batch.ignored_columns);
+        checkpoint.omitted_sheets.clone_from(&batch.omitted_sheets);
         let total = batch.total_hint.filter(|_| import.options.corrects.is_none());
         let progress = checkpoint.progress(total);
         let version = self.checkpoint(&mut transaction, &checkpoint, &progress).await?;
@@ -238,6 +316,7 @@ impl Pass<'_> {
                 self.refuse(checkpoint).await?;
                 return Err(refused(checkpoint.errors));
             }
+            self.corrects_some(checkpoint)?;
             if self.write_whole(checkpoint).await? {
                 return Ok(());
             }
@@ -252,21 +331,25 @@ impl Pass<'_> {
     }
 
     /// Writes the whole file in one transaction, which keeps other imports waiting. False: a row was
-    /// refused, and nothing is written.
+    /// refused, or somebody was quicker, and nothing is written.
     async fn write_whole(&self, checkpoint: &mut Checkpoint) -> Result<bool, JobError> {
         let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
-        let version = table::begin(&mut transaction).await.map_err(JobError::retry)?;
+        table::begin(&mut transaction).await.map_err(JobError::retry)?;
         let mut summary = Summary::default();
-        let mut batches = self.read(0);
-        let mut last_row = 0;
-        while let Some(batch) = batches.recv().await {
-            let batch = self.selected(batch.map_err(file_error)?, last_row).await?;
-            last_row = batch.last_row;
-            let written = write_batch(&mut transaction, self.import, version, &batch).await;
-            summary.add(&written.map_err(JobError::Retry)?);
+        let mut claims = Claims::nothing(self.resources.settings.limits.max_rows);
+        let mut rows = Rows { batches: self.read(0), read: VecDeque::new(), last_row: 0 };
+        while let Some(batch) = self.next(&mut rows).await? {
+            let written = match write_batch(&mut transaction, self.import, &batch, None, &claims).await {
+                Ok(Some(written)) => written,
+                Ok(None) => return Ok(false),
+                Err(error) if error.downcast_ref().is_some_and(is_conflict) => return Ok(false),
+                Err(error) => return Err(JobError::Retry(error)),
+            };
+            summary.add(&written.summary);
             if summary.rejected > 0 {
                 return Ok(false);
             }
+            claims.take(written.accepted);
             self.run.proceed()?;
         }
         plan::carried_out(&mut transaction, self.import.id).await.map_err(JobError::retry)?;
@@ -300,7 +383,8 @@ impl Pass<'_> {
     fn read(&self, after_row: u32) -> Batches {
         let settings = &self.resources.settings;
         let path = PathBuf::from(self.file);
-        batches::read(path, self.kind, settings.limits.clone(), after_row, settings.batch_rows)
+        let sheet = self.import.options.sheet.clone();
+        batches::read(path, self.kind, sheet, settings.limits.clone(), after_row, settings.batch_rows)
     }
 
     /// Of a correction, the rows that the first import had rejected; else all.

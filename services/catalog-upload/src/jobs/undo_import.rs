@@ -1,22 +1,23 @@
-//! `UndoImport`: takes back what one import did, from its last row to its first. What somebody changed
+//! Takes back what one import did, from its last row to its first. What somebody changed
 //! since stays as it is, and is told.
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use contracts::catalog::v1::{ImportUndone, UndoImport};
+use contracts::{
+    Message as _,
+    catalog::v1::{ImportUndone, UndoImport},
+    queues::CATALOG_IMPORTS,
+};
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, Position, Progress, Runner, State, Sweeper, Work};
-use messaging::{Context, Handler, JobError};
+use jobs::{Job, JobKind, JobRun, Outcome, Position, Progress, State, Work};
+use messaging::JobError;
 use outbox::Meta;
-use sea_orm::sqlx::{PgConnection, PgPool};
+use sea_orm::sqlx::PgConnection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{
-    process_import::job_id,
-    write_batch::{self, publish_changes},
-};
+use super::write_batch::{self, publish_changes};
 use crate::{
     Resources, SERVICE,
     config::ImportSettings,
@@ -34,13 +35,14 @@ use crate::{
     },
 };
 
-/// The kind of an undo's job row.
-pub const KIND: &str = "catalog.undos";
+/// Undos: each job is one of `imports`, too.
+pub fn kind(settings: &ImportSettings) -> JobKind {
+    let kind = super::kind("catalog.undos", &CATALOG_IMPORTS, settings);
+    JobKind { replaces: Some(UndoImport::TYPE), ..kind }
+}
 
 /// Takes imports back.
-#[derive(Clone)]
 pub struct UndoImports {
-    pub runner: Runner,
     pub resources: Resources,
 }
 
@@ -82,25 +84,8 @@ impl Checkpoint {
             duplicates: self.restored,
             created: self.removed,
             updated: self.restored,
+            unchanged: 0,
         }
-    }
-}
-
-/// Nudges undos that are due and that nobody works on.
-pub fn sweeper(pool: PgPool, settings: &ImportSettings) -> Sweeper<UndoImport, fn(&Job) -> UndoImport> {
-    fn nudge(job: &Job) -> UndoImport {
-        UndoImport { task_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> UndoImport).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<UndoImport> for UndoImports {
-    async fn handle(&self, message: UndoImport, context: &Context) -> Result<(), JobError> {
-        let id = job_id(&message.task_id)?;
-        let done = self.runner.run(id, &context.shutdown, self).await;
-        self.resources.show(id).await;
-        done
     }
 }
 
@@ -125,9 +110,10 @@ impl Work for UndoImports {
         loop {
             let changes = undo::changes_before(pool, undone, checkpoint.before_row, size);
             let changes = changes.await.map_err(JobError::retry)?;
-            let Some(last) = changes.last() else { break };
-            checkpoint.before_row = last.row;
-            self.take_back(run, &this, undone, &changes, &mut checkpoint).await?;
+            let Some(last) = changes.last().map(|change| change.row) else { break };
+            let batch = Batch { undone, before_row: checkpoint.before_row, size, changes };
+            checkpoint.before_row = last;
+            self.take_back(run, &this, &batch, &mut checkpoint).await?;
             run.proceed()?;
         }
         Ok(Outcome::Done(Value::Null))
@@ -155,6 +141,10 @@ impl Work for UndoImports {
         }
         Ok(())
     }
+
+    async fn after(&self, job: Uuid) {
+        self.resources.show(job).await;
+    }
 }
 
 impl UndoImports {
@@ -163,12 +153,11 @@ impl UndoImports {
         &self,
         run: &JobRun,
         this: &Import,
-        undone: Uuid,
-        changes: &[Change],
+        batch: &Batch,
         checkpoint: &mut Checkpoint,
     ) -> Result<(), JobError> {
         let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
-        let written = write(&mut transaction, this, undone, changes).await.map_err(JobError::Retry)?;
+        let written = write(&mut transaction, this, batch).await.map_err(JobError::Retry)?;
         checkpoint.removed += written.removed;
         checkpoint.restored += written.restored;
         checkpoint.kept += written.kept;
@@ -189,6 +178,14 @@ impl UndoImports {
     }
 }
 
+/// Changes of an import that are taken back at once, and how they were read.
+struct Batch {
+    undone: Uuid,
+    before_row: u32,
+    size: usize,
+    changes: Vec<Change>,
+}
+
 /// What became of a batch.
 struct Written {
     removed: u64,
@@ -196,14 +193,12 @@ struct Written {
     kept: u64,
 }
 
-async fn write(
-    conn: &mut PgConnection,
-    this: &Import,
-    undone: Uuid,
-    changes: &[Change],
-) -> anyhow::Result<Written> {
-    let version = table::begin(conn).await?;
+async fn write(conn: &mut PgConnection, this: &Import, batch: &Batch) -> anyhow::Result<Written> {
+    let Batch { undone, before_row, size, ref changes } = *batch;
+    table::begin(conn).await?;
     let current = undo::current(conn, changes).await?;
+    // Above that of whoever had the products until now.
+    let version = table::next_version(conn).await?;
     let (mut removed, mut restored, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for (change, reversal) in changes.iter().zip(reverse(changes, &current)) {
         let id = change.product_id.as_str();
@@ -212,6 +207,7 @@ async fn write(
             Reversal::Restore => restored.push(change),
             Reversal::Keep(why) => kept.push(RowError {
                 row: change.row,
+                id: None,
                 code: why.code(),
                 column: Some(Column::Id),
                 value: Some(RowError::excerpt(id)),
@@ -220,7 +216,7 @@ async fn write(
         }
     }
     undo::remove(conn, this.id, &removed, version).await?;
-    undo::restore(conn, this.id, undone, &restored, version).await?;
+    undo::restore(conn, this.id, undone, (before_row, size), &restored, version).await?;
     ledger::record_rejections(conn, this.id, kept.iter()).await?;
     let deleted = removed.iter().map(|change| (change.product_id.as_str(), write_batch::Change::Deleted));
     let updated = restored.iter().map(|change| (change.product_id.as_str(), write_batch::Change::Updated));

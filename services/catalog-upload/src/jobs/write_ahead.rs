@@ -16,10 +16,10 @@ use super::{
     batches::{Batch, Batches},
     checkpoint::Checkpoint,
     process_import::{Pass, file_error},
-    write_batch::write_rest,
+    write_batch::{is_conflict, write_rest},
 };
 use crate::{
-    domain::{ProductRow, Seen},
+    domain::{Claims, ProductRow},
     storage::batch as table,
 };
 
@@ -54,8 +54,8 @@ impl Pass<'_> {
         &self,
         batches: &mut Batches,
         checkpoint: &mut Checkpoint,
+        claims: &mut Claims,
     ) -> Result<Left, JobError> {
-        let mut seen = Seen::nothing(self.resources.settings.limits.max_rows);
         let mut in_hand: VecDeque<InHand> = VecDeque::with_capacity(AHEAD);
         let (mut last_row, mut end, mut turn) = (0, None, None);
         while end.is_none() || !in_hand.is_empty() {
@@ -72,7 +72,7 @@ impl Pass<'_> {
                         Some(Ok(batch)) => {
                             let batch = self.selected(batch, last_row).await?;
                             last_row = batch.last_row;
-                            in_hand.push_back(self.copy(batch, &mut seen, &mut turn));
+                            in_hand.push_back(self.copy(batch, claims, &mut turn));
                         }
                         // What was read before the error is written first.
                         Some(Err(error)) => end = Some(Err(file_error(error))),
@@ -83,8 +83,7 @@ impl Pass<'_> {
                 copied = first_copied => copied.map_err(JobError::retry)?,
             };
             let Some(InHand { batch, apart, .. }) = in_hand.pop_front() else { continue };
-            if let Some(next) = self.finish(&batch, &apart, copied, checkpoint).await? {
-                *checkpoint = next;
+            if self.finish(&batch, &apart, copied, checkpoint, claims).await? {
                 self.run.proceed()?;
                 continue;
             }
@@ -102,10 +101,10 @@ impl Pass<'_> {
 
     /// Starts to create the products of the rows that are apart.
     /// `turn`: open until the batch before has begun its transaction, and then until this one has.
-    fn copy(&self, batch: Batch, seen: &mut Seen, turn: &mut Option<mpsc::Sender<()>>) -> InHand {
+    fn copy(&self, batch: Batch, claims: &mut Claims, turn: &mut Option<mpsc::Sender<()>>) -> InHand {
         let (open, begun) = mpsc::channel::<()>(1);
         let before = turn.replace(open);
-        let apart: Arc<[bool]> = seen.apart(&batch.valid).into();
+        let apart: Arc<[bool]> = claims.apart(&batch.valid).into();
         let batch = Arc::new(batch);
         let copying = tokio::spawn({
             let (batch, apart) = (Arc::clone(&batch), Arc::clone(&apart));
@@ -140,37 +139,31 @@ impl Pass<'_> {
         InHand { batch, apart, copying: AbortOnDropHandle::new(copying) }
     }
 
-    /// Decides the other rows and commits the batch. None: it meets products that are there, and nothing is written.
+    /// Decides the other rows and commits the batch. False: it meets products that are there, and nothing is written.
     async fn finish(
         &self,
         batch: &Batch,
         apart: &[bool],
         copied: sqlx::Result<Copied>,
-        before: &Checkpoint,
-    ) -> Result<Option<Checkpoint>, JobError> {
+        checkpoint: &mut Checkpoint,
+        claims: &mut Claims,
+    ) -> Result<bool, JobError> {
         let Copied { mut transaction, version } = match copied {
             Ok(copied) => copied,
-            Err(error) if is_conflict(&error) => return Ok(None),
+            Err(error) if is_conflict(&error) => return Ok(false),
             Err(error) => return Err(JobError::retry(error)),
         };
-        match write_rest(&mut transaction, self.import, version, batch, apart).await {
-            Ok(Some(written)) => return self.commit(transaction, batch, before, &written).await.map(Some),
+        match write_rest(&mut transaction, self.import, version, batch, apart, claims).await {
+            Ok(Some(written)) => {
+                *checkpoint = self.commit(transaction, batch, checkpoint, &written).await?;
+                claims.take(written.accepted);
+                return Ok(true);
+            }
             Ok(None) => {}
             Err(error) if error.downcast_ref().is_some_and(is_conflict) => {}
             Err(error) => return Err(JobError::Retry(error)),
         }
         transaction.rollback().await.map_err(JobError::retry)?;
-        Ok(None)
+        Ok(false)
     }
-}
-
-/// Whether somebody else has an id or a code, or writes them at this moment: a deadlock, or a wait for too long,
-/// which may be a deadlock that the server can't see.
-fn is_conflict(error: &sqlx::Error) -> bool {
-    const DEADLOCK_DETECTED: &str = "40P01";
-    const LOCK_NOT_AVAILABLE: &str = "55P03";
-    error.as_database_error().is_some_and(|error| {
-        error.is_unique_violation()
-            || error.code().is_some_and(|code| code == DEADLOCK_DETECTED || code == LOCK_NOT_AVAILABLE)
-    })
 }

@@ -1,49 +1,134 @@
 //! The writing half of an import: what becomes of each row of a batch, decided and written in the
 //! caller's transaction.
 
+use std::collections::{HashMap, HashSet};
+
 use contracts::catalog::v1::ProductsChanged;
 use outbox::Meta;
-use sea_orm::sqlx::PgConnection;
+use sea_orm::sqlx::{self, PgConnection};
 
 use super::batches::Batch;
 use crate::{
     SERVICE,
-    domain::{Decision, Outcome, ProductRow, RowError, Summary, classify},
-    storage::{batch as table, imports::Import, ledger},
+    domain::{
+        Accepted, Claims, Decision, ExistingProduct, Key, Outcome, ProductRow, RowError, Summary, classify,
+    },
+    storage::{
+        batch::{self as table, Met, Update},
+        imports::Import,
+        ledger,
+    },
 };
 
 /// Changes in one event.
 const EVENT_CHANGES: usize = 2_000;
 
-/// Writes the products and the ledger of a batch, and says so to who listens; gives its counts. Everything is
-/// looked up: the caller's transaction is the only one that imports. `version` is that of the transaction.
+/// How often products may change between a look at them and their being held.
+const LOOKS: usize = 5;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub summary: Summary,
+    /// The ids and codes that no later row of the file may have.
+    pub accepted: Accepted,
+}
+
+/// Writes the products and the ledger of a batch, and says so to who listens; gives its counts. The caller's
+/// transaction is the only one that imports. `met`: what its rows met, if that was looked up: what earlier batches have
+/// written since and what people have is looked up again. None: somebody was quicker, and the transaction is to be
+/// rolled back.
 pub async fn write_batch(
     conn: &mut PgConnection,
     import: &Import,
-    version: i64,
     batch: &Batch,
-) -> anyhow::Result<Summary> {
-    let (ids, codes) = keys(&batch.valid);
-    let existing = table::matching(conn, &ids, &codes, import.id).await?;
-    let sorted = Sorted::of(batch, classify(&batch.valid, &existing, import.into()));
-    write(conn, import, version, batch, &sorted, &sorted.created).await?;
-    Ok(sorted.summary)
+    met: Option<Met>,
+    claims: &Claims,
+) -> anyhow::Result<Option<Written>> {
+    let rows: Vec<&ProductRow> = batch.valid.iter().collect();
+    let mut met = match met {
+        Some(met) => renewed(conn, import, batch, met, claims).await?,
+        None => table::look_up(conn, import.id, &rows, &batch.absent).await?,
+    };
+    for _ in 0..LOOKS {
+        let decisions = classify(&batch.valid, &met.products, claims, import.into());
+        let accepted = Accepted::of(&batch.valid, &decisions);
+        let sorted = Sorted::of(batch, decisions, &met.same);
+        // Updates first: they may free codes that new products take.
+        let version = if sorted.updated.is_empty() {
+            table::next_version(conn).await?
+        } else {
+            match table::update(conn, import.id, &sorted.held(&met.products), &batch.absent).await? {
+                Some(version) => version,
+                None => {
+                    met = table::look_up(conn, import.id, &rows, &batch.absent).await?;
+                    continue;
+                }
+            }
+        };
+        let proveedor_id = &import.source.proveedor_id;
+        table::insert(conn, Some(import.id), &sorted.created, proveedor_id, version).await?;
+        if table::deleted_since(conn, version, &sorted.created).await? {
+            return Ok(None);
+        }
+        record(conn, import, version, batch, &sorted).await?;
+        return Ok(Some(Written { summary: sorted.summary, accepted }));
+    }
+    Ok(None)
+}
+
+/// What a batch met, once the batches before it are written. A row that met the product of its code may find that an
+/// earlier row of the file gave that product another code; all else that those wrote, they claim.
+async fn renewed(
+    conn: &mut PgConnection,
+    import: &Import,
+    batch: &Batch,
+    mut met: Met,
+    claims: &Claims,
+) -> sqlx::Result<Met> {
+    let moved: HashMap<&str, &str> = met
+        .products
+        .iter()
+        .filter(|product| claims.has(Key::id(&product.id)))
+        .map(|product| (product.codigo.as_str(), product.id.as_str()))
+        .collect();
+    let stale = |row: &&ProductRow| {
+        moved.contains_key(row.codigo.as_str())
+            && !claims.has(Key::id(&row.id))
+            && !claims.has(Key::code(&row.codigo))
+    };
+    let rows: Vec<&ProductRow> = batch.valid.iter().filter(stale).collect();
+    if rows.is_empty() {
+        return Ok(met);
+    }
+    let again = table::look_up(conn, import.id, &rows, &batch.absent).await?;
+    let mut replaced: HashSet<String> =
+        rows.iter().filter_map(|row| moved.get(row.codigo.as_str())).map(|id| (*id).to_owned()).collect();
+    replaced.extend(again.products.iter().map(|product| product.id.clone()));
+    met.products.retain(|product| !replaced.contains(&product.id));
+    met.products.extend(again.products);
+    for row in rows {
+        met.same.remove(&row.row);
+    }
+    met.same.extend(again.same);
+    Ok(met)
 }
 
 /// The same, where the rows that are `apart` were created by this transaction already, those of the batches before
-/// are committed, and other imports may be at work. None: a row would update a product, which is for who has the
-/// catalog alone, since the change log keeps what the product was before.
+/// are committed, and other imports may be at work. None: a row meets a product that is for who has the catalog alone,
+/// or somebody was quicker; the transaction is to be rolled back.
 pub async fn write_rest(
     conn: &mut PgConnection,
     import: &Import,
     version: i64,
     batch: &Batch,
     apart: &[bool],
-) -> anyhow::Result<Option<Summary>> {
-    let others = || batch.valid.iter().zip(apart).filter(|(_, apart)| !**apart).map(|(row, _)| row);
-    let (ids, codes) = keys(others());
-    let existing = table::matching(conn, &ids, &codes, import.id).await?;
-    let mut decisions = classify(others(), &existing, import.into()).into_iter();
+    claims: &Claims,
+) -> anyhow::Result<Option<Written>> {
+    let others: Vec<&ProductRow> =
+        batch.valid.iter().zip(apart).filter(|(_, apart)| !**apart).map(|(row, _)| row).collect();
+    let met = table::look_up(conn, import.id, &others, &batch.absent).await?;
+    let mut decisions = classify(others.iter().copied(), &met.products, claims, import.into()).into_iter();
     let decide = |apart: &bool| if *apart { Some(Decision::CREATE) } else { decisions.next() };
     let decisions: Vec<Decision> = apart.iter().map_while(decide).collect();
     let late: Vec<&ProductRow> = batch
@@ -53,34 +138,45 @@ pub async fn write_rest(
         .filter(|(_, (apart, decision))| !**apart && decision.outcome == Outcome::Create)
         .map(|(row, _)| row)
         .collect();
-    let sorted = Sorted::of(batch, decisions);
-    if !sorted.updated.is_empty() {
+    let accepted = Accepted::of(&batch.valid, &decisions);
+    let sorted = Sorted::of(batch, decisions, &met.same);
+    if sorted.summary.updated > 0 {
         return Ok(None);
     }
-    write(conn, import, version, batch, &sorted, &late).await?;
-    Ok(Some(sorted.summary))
+    table::insert(conn, Some(import.id), &late, &import.source.proveedor_id, version).await?;
+    if table::deleted_since(conn, version, &sorted.created).await? {
+        return Ok(None);
+    }
+    record(conn, import, version, batch, &sorted).await?;
+    Ok(Some(Written { summary: sorted.summary, accepted }))
 }
 
-/// Writes what was decided. `created`: the new products that are still to be inserted.
-async fn write(
+/// Records what was done, but for updates, which are recorded as they are made.
+async fn record(
     conn: &mut PgConnection,
     import: &Import,
     version: i64,
     batch: &Batch,
     sorted: &Sorted<'_>,
-    created: &[&ProductRow],
 ) -> anyhow::Result<()> {
-    let proveedor_id = &import.source.proveedor_id;
-    let updates = sorted.updates();
-    // Updates first: they may free codes that new products take.
-    table::update(conn, import.id, &updates, proveedor_id, version).await?;
-    table::insert(conn, Some(import.id), created, proveedor_id, version).await?;
     ledger::record_creations(conn, import.id, version, &sorted.created).await?;
     ledger::record_rejections(conn, import.id, batch.invalid.iter().chain(&sorted.rejected)).await?;
 
     let created = sorted.created.iter().map(|row| (row.id.as_str(), Change::Created));
-    let updated = updates.iter().map(|(id, _)| (*id, Change::Updated));
-    publish_changes(conn, proveedor_id, &import.id.to_string(), version, created.chain(updated)).await
+    let updated = sorted.updated.iter().map(|(id, _)| (id.as_str(), Change::Updated));
+    let (supplier, task) = (&import.source.proveedor_id, import.id.to_string());
+    publish_changes(conn, supplier, &task, version, created.chain(updated)).await
+}
+
+/// Whether somebody else has an id or a code, or writes them at this moment: a deadlock, or a wait for too long,
+/// which may be a deadlock that the server can't see.
+pub fn is_conflict(error: &sqlx::Error) -> bool {
+    const DEADLOCK_DETECTED: &str = "40P01";
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    error.as_database_error().is_some_and(|error| {
+        error.is_unique_violation()
+            || error.code().is_some_and(|code| code == DEADLOCK_DETECTED || code == LOCK_NOT_AVAILABLE)
+    })
 }
 
 /// The ids and codes of rows.
@@ -92,12 +188,14 @@ pub fn keys<'a>(rows: impl IntoIterator<Item = &'a ProductRow>) -> (Vec<&'a str>
 pub struct Sorted<'a> {
     pub summary: Summary,
     pub created: Vec<&'a ProductRow>,
+    /// Those that change their product, each with its id.
     pub updated: Vec<(String, &'a ProductRow)>,
     pub rejected: Vec<RowError>,
 }
 
 impl<'a> Sorted<'a> {
-    pub fn of(batch: &'a Batch, decisions: Vec<Decision>) -> Self {
+    /// `same`: the rows whose product is as they say already.
+    pub fn of(batch: &'a Batch, decisions: Vec<Decision>, same: &HashSet<u32>) -> Self {
         let mut sorted = Self {
             summary: Summary::default(),
             created: Vec::with_capacity(batch.valid.len()),
@@ -109,6 +207,7 @@ impl<'a> Sorted<'a> {
             sorted.summary.count(&decision);
             match decision.outcome {
                 Outcome::Create => sorted.created.push(row),
+                Outcome::Update { .. } if same.contains(&row.row) => sorted.summary.unchanged += 1,
                 Outcome::Update { id } => sorted.updated.push((id, row)),
                 Outcome::Reject(error) => sorted.rejected.push(error),
             }
@@ -119,6 +218,14 @@ impl<'a> Sorted<'a> {
     /// The updates, each with the product that it means.
     pub fn updates(&self) -> Vec<(&str, &'a ProductRow)> {
         self.updated.iter().map(|(id, row)| (id.as_str(), *row)).collect()
+    }
+
+    /// The same with the versions in which the products were seen.
+    fn held(&self, seen: &[ExistingProduct]) -> Vec<Update<'_>> {
+        let versions: HashMap<&str, i64> =
+            seen.iter().map(|product| (product.id.as_str(), product.version)).collect();
+        let version = |id: &str| versions.get(id).copied().unwrap_or_default();
+        self.updated.iter().map(|(id, row)| Update { target: id, version: version(id), row }).collect()
     }
 }
 

@@ -1,12 +1,15 @@
 //! What a batch of an import reads of the products and writes to them: few statements, whatever its size.
 
-use std::{fmt::Write as _, pin::pin, sync::LazyLock, task::Poll};
+use std::{collections::HashSet, fmt::Write as _, pin::pin, sync::LazyLock, task::Poll};
 
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, Postgres, postgres::PgArguments, query::Query};
+use futures::TryStreamExt as _;
+use sea_orm::sqlx::{
+    self, AssertSqlSafe, PgConnection, PgExecutor, Postgres, Row as _, postgres::PgArguments, query::Query,
+};
 use uuid::Uuid;
 
 use super::copy_text::CopyText;
-use crate::domain::{ExistingProduct, ProductRow};
+use crate::domain::{Accepted, Claims, Column, ExistingProduct, ProductRow};
 
 /// What a row of a file says of a product besides its id, with PostgreSQL's types.
 const VALUES: [(&str, &str); 12] = [
@@ -26,7 +29,14 @@ const VALUES: [(&str, &str); 12] = [
 
 /// The columns of [`VALUES`], each as `form` makes it of its name, joined.
 pub(super) fn values(form: impl Fn(&str) -> String, separator: &str) -> String {
-    VALUES.iter().map(|(name, _)| form(name)).collect::<Vec<_>>().join(separator)
+    values_but(&[], form, separator)
+}
+
+/// The same without those that a file lacks: what is there of them stays.
+fn values_but(absent: &[Column], form: impl Fn(&str) -> String, separator: &str) -> String {
+    let wanted = |name: &str| absent.iter().all(|column| column.name() != name);
+    let names = VALUES.iter().map(|(name, _)| *name).filter(|name| wanted(name));
+    names.map(form).collect::<Vec<_>>().join(separator)
 }
 
 /// `r`: the rows that [`bind`] binds, as a table. Parameters go on after [`BOUND`].
@@ -76,55 +86,96 @@ pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
 
 /// Makes this transaction the only one that imports into the catalog until it ends. Imports meet at two
 /// unique keys (id and code) in the order of their files: without one lock for all, two files with the
-/// same products in another order deadlock. Parsing and validating go on beside it. Gives the version of
-/// what the transaction writes.
-pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<i64> {
-    begin_with("pg_advisory_xact_lock", conn).await
+/// same products in another order deadlock. Parsing, validating and looking up go on beside it.
+pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(CATALOG_IMPORT).execute(conn).await.map(drop)
 }
 
 /// The same, beside others that begin so: who only creates products needs no look at what is there, and hears
-/// from the unique constraints where somebody else was quicker.
+/// from the unique constraints where somebody else was quicker. Gives the version of what the transaction writes.
 pub async fn begin_beside_others(conn: &mut PgConnection) -> sqlx::Result<i64> {
-    let version = begin_with("pg_advisory_xact_lock_shared", conn).await?;
+    let query = "select nextval('product_versions')
+        from (select pg_advisory_xact_lock_shared($1) as turn offset 0) mine where mine.turn is not null";
+    let version = sqlx::query_scalar(query).bind(CATALOG_IMPORT).fetch_one(&mut *conn).await?;
     // Batches of one file wait for each other, which the server doesn't know: where two imports write the same
     // products, it may not see that they wait for one another.
     sqlx::query("set local lock_timeout = '2s'").execute(conn).await?;
     Ok(version)
 }
 
-async fn begin_with(lock: &str, conn: &mut PgConnection) -> sqlx::Result<i64> {
-    let query = format!(
-        "select nextval('product_versions')
-        from (select {lock}($1) as turn offset 0) mine where mine.turn is not null"
-    );
-    sqlx::query_scalar(AssertSqlSafe(query)).bind(CATALOG_IMPORT).fetch_one(conn).await
+/// The products that the rows of a batch met.
+#[derive(Debug, Default)]
+pub struct Met {
+    pub products: Vec<ExistingProduct>,
+    /// Rows whose product, that of their id or else that of their code, is as they say already.
+    pub same: HashSet<u32>,
 }
 
-/// The products that have any of the ids or any of the codes, and whether `import` has written them.
+/// Looks up the products that have an id or a code of the rows, whether `import` has written them, and whether they are
+/// as the row says; of the `absent` columns a row says nothing.
 ///
 /// `offset 0` keeps each look-up apart, so that it is one in an index: of ten thousand keys in one condition
-/// the planner makes a scan of the whole table.
-pub async fn matching(
+/// the planner makes a scan of the whole table. The code isn't looked up where the product of the id has it.
+pub async fn look_up(
     conn: &mut PgConnection,
-    ids: &[&str],
-    codigos: &[&str],
     import: Uuid,
-) -> sqlx::Result<Vec<ExistingProduct>> {
-    if ids.is_empty() && codigos.is_empty() {
-        return Ok(Vec::new());
+    rows: &[&ProductRow],
+    absent: &[Column],
+) -> sqlx::Result<Met> {
+    if rows.is_empty() {
+        return Ok(Met::default());
     }
-    const QUERY: &str = "
-        select met.id, met.codigo, met.proveedor_id, met.import_id is not distinct from $3
-        from unnest($1::text[]) as wanted (id) cross join lateral (
-            select id, codigo, proveedor_id, import_id from products p where p.id = wanted.id offset 0) met
-        union
-        select met.id, met.codigo, met.proveedor_id, met.import_id is not distinct from $3
-        from unnest($2::text[]) as wanted (codigo) cross join lateral (
-            select id, codigo, proveedor_id, import_id from products p where p.codigo = wanted.codigo offset 0) met";
-    existing(conn, QUERY, ids, codigos, import, "").await
+    let same = |product: &str| {
+        let form = |name: &str| format!("{product}.{name} is not distinct from r.{name}");
+        values_but(absent, form, " and ")
+    };
+    let (from, writer, by_id, by_code) = (&*ROWS, BOUND + 1, same("i"), same("c"));
+    let query = format!(
+        "select r.row_number, i.codigo, i.proveedor_id, i.version, i.import_id is not distinct from ${writer},
+            c.id, c.proveedor_id, c.version, c.import_id is not distinct from ${writer},
+            case when i.id is not null then {by_id} else {by_code} end
+        from {from}
+            left join lateral (select * from products p where p.id = r.target offset 0) i on true
+            left join lateral (
+                select * from products p where p.codigo = r.codigo and i.codigo is distinct from r.codigo offset 0
+            ) c on true
+        where i.id is not null or c.id is not null"
+    );
+    let targets: Vec<(&str, &ProductRow)> = rows.iter().map(|row| (row.id.as_str(), *row)).collect();
+    let found = bind(query, &targets).bind(import).fetch_all(conn).await?;
+    let mut met = Met::default();
+    for line in found {
+        let number = line.try_get::<i32, _>(0)?.unsigned_abs();
+        let place = rows.binary_search_by_key(&number, |row| row.row);
+        let row =
+            rows[place.map_err(|_| sqlx::Error::Protocol(format!("row {number} was not asked for")))?];
+        if let Some(codigo) = line.try_get(1)? {
+            met.products.push(ExistingProduct {
+                id: row.id.clone(),
+                codigo,
+                proveedor_id: line.try_get(2)?,
+                version: line.try_get(3)?,
+                from_this_file: line.try_get(4)?,
+            });
+        }
+        if let Some(id) = line.try_get(5)? {
+            met.products.push(ExistingProduct {
+                id,
+                codigo: row.codigo.clone(),
+                proveedor_id: line.try_get(6)?,
+                version: line.try_get(7)?,
+                from_this_file: line.try_get(8)?,
+            });
+        }
+        if line.try_get(9)? {
+            met.same.insert(number);
+        }
+    }
+    Ok(met)
 }
 
-/// [`matching`] as the products would be after what the import has planned so far.
+/// The products that have any of the ids or any of the codes, as they would be after what the import has planned so
+/// far.
 pub async fn matching_planned(
     conn: &mut PgConnection,
     ids: &[&str],
@@ -154,24 +205,14 @@ pub async fn matching_planned(
             left join lateral (select * from products p where p.id = met.id offset 0) p on true
             left join lateral (
                 select * from import_plan l where l.import_id = $3 and l.product_id = met.id offset 0) plan on true";
-    existing(conn, QUERY, ids, codigos, import, proveedor_id).await
-}
-
-async fn existing(
-    conn: &mut PgConnection,
-    query: &'static str,
-    ids: &[&str],
-    codigos: &[&str],
-    import: Uuid,
-    proveedor_id: &str,
-) -> sqlx::Result<Vec<ExistingProduct>> {
-    let query = sqlx::query_as(query).bind(ids).bind(codigos).bind(import);
-    let query = if proveedor_id.is_empty() { query } else { query.bind(proveedor_id) };
-    let rows: Vec<(String, String, String, bool)> = query.fetch_all(conn).await?;
+    let rows: Vec<(String, String, String, bool)> =
+        sqlx::query_as(QUERY).bind(ids).bind(codigos).bind(import).bind(proveedor_id).fetch_all(conn).await?;
     let product = |(id, codigo, proveedor_id, from_this_file)| ExistingProduct {
         id,
         codigo,
         proveedor_id,
+        // No plan rests on it.
+        version: 0,
         from_this_file,
     };
     Ok(rows.into_iter().map(product).collect())
@@ -281,40 +322,136 @@ fn copied(common: &Common<'_>, products: &[&ProductRow]) -> Vec<u8> {
     rows.into_bytes()
 }
 
-/// Writes rows over existing products of the same supplier, and what they were into the import's change
-/// log. A product keeps its id, also where the row met it by its code.
+/// A row that updates a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<'a> {
+    /// The product. It keeps its id, also where the row met it by its code.
+    pub target: &'a str,
+    /// The version in which it was looked up.
+    pub version: i64,
+    pub row: &'a ProductRow,
+}
+
+/// Holds the products, notes in the import's change log what they are, and writes the rows over them; of the `absent`
+/// columns they keep what they have. Gives the version that they have now: it is taken once they are held, so that it is
+/// above that of whoever had them before. None: one of them has changed since it was looked up, and nothing is written.
+///
+/// They are found by the index, one by one, and then where they lie: of ten thousand the planner would read the whole table,
+/// twice.
 pub async fn update(
     conn: &mut PgConnection,
     import: Uuid,
-    updates: &[(&str, &ProductRow)],
-    proveedor_id: &str,
-    version: i64,
-) -> sqlx::Result<()> {
-    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
-        let (rows, set) = (&*ROWS, values(|name| format!("{name} = r.{name}"), ", "));
-        let (of, by, at) = (BOUND + 1, BOUND + 2, BOUND + 3);
-        format!(
-            "with r as materialized (select * from {rows}),
-            logged as (
-                insert into import_changes (import_id, row_number, product_id, action, version, before)
-                select ${of}, r.row_number, p.id, 'updated', ${at}, to_jsonb(p)
-                from r join products p on p.id = r.target and p.proveedor_id = ${by}
-            )
-            update products p set {set}, version = ${at}, import_id = ${of}, updated_at = now()
-            from r where p.id = r.target and p.proveedor_id = ${by}"
+    updates: &[Update<'_>],
+    absent: &[Column],
+) -> sqlx::Result<Option<i64>> {
+    let set = values_but(absent, |name| format!("{name} = r.{name}"), ", ");
+    let (rows, before, columns) =
+        (&*ROWS, values(|name| format!("p.{name}"), ", "), values(str::to_owned, ", "));
+    let log = values(|name| format!("array_agg({name})"), ", ");
+    let [seen, of, amount] = [1, 2, 3].map(|place| BOUND + place);
+    let statement = format!(
+        "with r as materialized (
+            select r.*, seen.version as seen from {rows}
+                join unnest($1::int[], ${seen}::bigint[]) as seen (row_number, version) using (row_number)
+        ), held as materialized (
+            select r.row_number, p.* from r cross join lateral (
+                select p.ctid as place, p.id, {CONTENT_VERSION} as version, {before}
+                from products p where p.id = r.target and p.version = r.seen offset 0 for update) p
+        ), logged as (
+            insert into import_updates (import_id, version, first_row, last_row, amount, row_numbers, product_ids,
+                versions, {columns})
+            select ${of}, nextval('product_versions'), min(row_number), max(row_number), count(*),
+                array_agg(row_number), array_agg(id), array_agg(version), {log}
+            from (select * from held order by row_number) in_order having count(*) = ${amount}
+            returning version
+        ), written as (
+            update products p set {set}, version = logged.version, import_id = ${of}, updated_at = now()
+            from r, logged where p.ctid = any (array(select place from held)) and p.id = r.target
+            returning 1
         )
-    });
-    if updates.is_empty() {
-        return Ok(());
+        select logged.version, (select count(*) from written) from logged"
+    );
+    let targets: Vec<(&str, &ProductRow)> =
+        updates.iter().map(|update| (update.target, update.row)).collect();
+    let written: Option<(i64, i64)> = {
+        let arguments = bind(statement, &targets)
+            .bind(updates.iter().map(|update| update.version).collect::<Vec<_>>())
+            .bind(import)
+            .bind(updates.len() as i64);
+        match arguments.fetch_optional(conn).await? {
+            Some(row) => Some((row.try_get(0)?, row.try_get(1)?)),
+            None => None,
+        }
+    };
+    match written {
+        Some((version, written)) if written == updates.len() as i64 => Ok(Some(version)),
+        Some((_, written)) => {
+            Err(sqlx::Error::Protocol(format!("{written} of {} products were updated", updates.len())))
+        }
+        None => Ok(None),
     }
-    let statement = bind(STATEMENT.clone(), updates).bind(import).bind(proveedor_id).bind(version);
-    let done = statement.execute(conn).await?;
-    if done.rows_affected() != updates.len() as u64 {
-        // A product was deleted or changed hands between the look-up and this statement: the batch is
-        // rolled back and classified anew.
-        return Err(sqlx::Error::RowNotFound);
+}
+
+/// Of a product `p`: the version whose content it has. Where an undo gave a product back, that is the one that it had
+/// before.
+pub(super) const CONTENT_VERSION: &str =
+    "case when p.restored_at = p.version then p.restored_version else p.version end";
+
+/// Whether somebody deleted one of the products after the version was taken, and before they were created: who reads
+/// versions would take the deletion for the later of the two.
+pub async fn deleted_since(
+    conn: &mut PgConnection,
+    version: i64,
+    created: &[&ProductRow],
+) -> sqlx::Result<bool> {
+    if created.is_empty() {
+        return Ok(false);
     }
-    Ok(())
+    let query = "select product_id from product_edits where version > $1 and action = 'deleted'";
+    let deleted: HashSet<String> =
+        sqlx::query_scalar(query).bind(version).fetch_all(conn).await?.into_iter().collect();
+    Ok(!deleted.is_empty() && created.iter().any(|row| deleted.contains(&row.id)))
+}
+
+/// Keeps the ids and codes of the rows of a batch that were accepted.
+pub async fn claim(
+    conn: &mut PgConnection,
+    import: Uuid,
+    last_row: u32,
+    accepted: &Accepted,
+) -> sqlx::Result<()> {
+    sqlx::query("insert into import_claims (import_id, last_row, keys) values ($1, $2, $3)")
+        .bind(import)
+        .bind(last_row as i32)
+        .bind(accepted.to_bytes())
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// The ids and codes of the rows of an import that were accepted so far.
+pub async fn claimed(
+    executor: impl PgExecutor<'_>,
+    import: Uuid,
+    mut claims: Claims,
+) -> sqlx::Result<Claims> {
+    let mut batches = sqlx::query_scalar::<_, Vec<u8>>(
+        "select keys from import_claims where import_id = $1 order by last_row",
+    )
+    .bind(import)
+    .fetch(executor);
+    while let Some(keys) = batches.try_next().await? {
+        claims.take(
+            Accepted::from_bytes(&keys)
+                .ok_or_else(|| sqlx::Error::Decode("keys of a batch are out of order".into()))?,
+        );
+    }
+    Ok(claims)
+}
+
+/// Forgets them: no row of the file is to come, or all come again.
+pub async fn forget_claims(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<()> {
+    sqlx::query("delete from import_claims where import_id = $1").bind(import).execute(conn).await.map(drop)
 }
 
 /// Writes a row over the product of its id.
@@ -331,31 +468,34 @@ pub async fn overwrite(conn: &mut PgConnection, product: &ProductRow, version: i
     bind(STATEMENT.clone(), &row).bind(version).execute(conn).await.map(drop)
 }
 
-/// Notes which columns the updates of a dry run would change.
+/// Notes which columns the updates of a dry run would change; gives how many would change none.
 pub async fn plan_updates(
     conn: &mut PgConnection,
     import: Uuid,
     updates: &[(&str, &ProductRow)],
-) -> sqlx::Result<()> {
-    static STATEMENT: LazyLock<String> = LazyLock::new(|| {
-        let changed = |name: &str| format!("case when p.{name} is distinct from r.{name} then '{name}' end");
-        let (rows, fields) = (&*ROWS, values(changed, ", "));
-        format!(
-            "insert into import_plan (import_id, row_number, product_id, codigo, action, fields)
-            select ${}, r.row_number, p.id, r.codigo, 'updated', array_remove(array[{fields}], null)
-            from {rows} join products p on p.id = r.target",
-            BOUND + 1
-        )
-    });
+    absent: &[Column],
+) -> sqlx::Result<u64> {
     if updates.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    let done = bind(STATEMENT.clone(), updates).bind(import).execute(conn).await?;
-    if done.rows_affected() != updates.len() as u64 {
-        // As above: a product is gone since the look-up.
+    let changed = |name: &str| format!("case when p.{name} is distinct from r.{name} then '{name}' end");
+    let (rows, fields, of) = (&*ROWS, values_but(absent, changed, ", "), BOUND + 1);
+    let statement = format!(
+        "with planned as (
+            insert into import_plan (import_id, row_number, product_id, codigo, action, fields)
+            select ${of}, r.row_number, p.id, r.codigo, 'updated', array_remove(array[{fields}], null)
+            from {rows} join products p on p.id = r.target
+            returning fields
+        )
+        select count(*), count(*) filter (where fields = '{{}}') from planned"
+    );
+    let planned = bind(statement, updates).bind(import).fetch_one(conn).await?;
+    let (planned, unchanged): (i64, i64) = (planned.try_get(0)?, planned.try_get(1)?);
+    if planned != updates.len() as i64 {
+        // A product is gone since the look-up: the batch is rolled back and decided again.
         return Err(sqlx::Error::RowNotFound);
     }
-    Ok(())
+    Ok(unchanged.unsigned_abs())
 }
 
 /// Notes the products that a dry run would create.

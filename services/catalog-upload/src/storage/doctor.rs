@@ -2,16 +2,16 @@
 
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 
-use super::retention::LEDGERS;
+use super::{retention::LEDGERS, search::WORDS};
 
 /// Each query yields one row a finding, as a sentence.
 const CHECKS: &[&str] = &[
-    "SELECT format('import %s: its summary says %s accepted and %s rejected, its ledger has %s and %s',
-            id, accepted, rejected, changes, rejections)
-     FROM (SELECT i.id, i.accepted, i.rejected,
+    "SELECT format('import %s: its summary says %s accepted (%s of them unchanged) and %s rejected, its ledger has %s and %s',
+            id, accepted, unchanged, rejected, changes, rejections)
+     FROM (SELECT i.id, i.accepted, i.rejected, i.unchanged,
                   CASE i.kind WHEN 'dry_run'
                       THEN (SELECT count(*) FROM import_plan p WHERE p.import_id = i.id)
-                      ELSE (SELECT count(*) FROM import_ledger c WHERE c.import_id = i.id) END AS changes,
+                      ELSE (SELECT count(*) + i.unchanged FROM import_ledger c WHERE c.import_id = i.id) END AS changes,
                   (SELECT count(*) FROM import_rejections r WHERE r.import_id = i.id) AS rejections
            FROM imports i JOIN jobs j ON j.id = i.id
            WHERE j.state = 'completed' AND i.purged_at IS NULL) AS counted
@@ -34,16 +34,20 @@ const CHECKS: &[&str] = &[
      WHERE j.kind IN ('catalog.imports', 'catalog.undos') AND i.id IS NULL LIMIT 20",
     "SELECT format('inventory of product %s, which does not exist', product_id)
      FROM inventory v WHERE NOT EXISTS (SELECT FROM products p WHERE p.id = v.product_id) LIMIT 20",
-    "SELECT format('product %s has had no words to search it by for %s s', p.id,
-            extract(epoch FROM now() - p.updated_at)::bigint)
-     FROM products p WHERE p.updated_at < now() - interval '5 minutes'
-         AND NOT EXISTS (SELECT FROM product_words w WHERE w.product_id = p.id AND w.version >= p.version) LIMIT 20",
+    "SELECT format('product %s is at version %s, below the %s of an edit of it (%s)', p.id, p.version, e.version, e.action)
+     FROM product_edits e JOIN products p ON p.id = e.product_id WHERE e.version > p.version LIMIT 20",
+    "SELECT format('task %s waits for the ledger of import %s, which is purged', i.id, base.id)
+     FROM imports i JOIN jobs j ON j.id = i.id JOIN imports base ON base.id IN (i.corrects, i.undoes)
+     WHERE j.finished_at IS NULL AND base.purged_at IS NOT NULL LIMIT 20",
+    "SELECT format('import %s has completed, and its claims are still there', i.id)
+     FROM imports i JOIN jobs j ON j.id = i.id
+     WHERE j.state = 'completed' AND EXISTS (SELECT FROM import_claims c WHERE c.import_id = i.id) LIMIT 20",
     "SELECT format('import %s: row %s stands in its change log %s times', import_id, row_number, count(*))
      FROM import_ledger GROUP BY import_id, row_number HAVING count(*) > 1 LIMIT 20",
 ];
 
-const ANALYZE: &str = "ANALYZE jobs, imports, import_changes, import_creations, import_rejections, import_plan, products, inventory, \
-    product_words";
+const ANALYZE: &str = "ANALYZE jobs, imports, import_changes, import_creations, import_updates, import_rejections, import_plan, \
+    products, product_edits, inventory, product_words";
 
 /// A sentence for each thing that does not hold.
 pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
@@ -53,6 +57,15 @@ pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
     for check in CHECKS {
         findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
     }
+    // Words that are older than their product are right where the change was of something else.
+    let unfound = format!(
+        "SELECT format('product %s has had no words to search it by for %s s', p.id,
+                extract(epoch FROM now() - p.updated_at)::bigint)
+         FROM products p WHERE p.updated_at < now() - interval '5 minutes'
+             AND NOT EXISTS (SELECT FROM product_words w
+                 WHERE w.product_id = p.id AND (w.version >= p.version OR w.words = {WORDS})) LIMIT 20"
+    );
+    findings.extend(sqlx::query_scalar::<_, String>(AssertSqlSafe(unfound)).fetch_all(pool).await?);
     for ledger in LEDGERS {
         // From one import's rows to the next one's along the index, not over every row.
         let strays = format!(

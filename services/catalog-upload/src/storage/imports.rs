@@ -55,6 +55,8 @@ pub struct Options {
     pub corrects: Option<Uuid>,
     /// The import that is taken back.
     pub undoes: Option<Uuid>,
+    /// The sheet that is read; none: the first that has rows.
+    pub sheet: Option<String>,
 }
 
 /// A stored file and whose it is.
@@ -129,6 +131,7 @@ impl FromRow<'_, PgRow> for Import {
                 applies: row.try_get("applies")?,
                 corrects: row.try_get("corrects")?,
                 undoes: row.try_get("undoes")?,
+                sheet: row.try_get("sheet")?,
             },
             state: row.try_get("state")?,
             total_rows: row.try_get("total")?,
@@ -148,7 +151,7 @@ impl FromRow<'_, PgRow> for Import {
 
 const SELECT: &str = "
     select i.id, i.proveedor_id, i.filename, i.object_key, i.size_bytes, i.sha256, i.kind, i.replace_duplicates,
-        i.all_or_nothing, i.applies, i.corrects, i.undoes, i.result, i.purged_at, j.state, j.total, j.processed,
+        i.all_or_nothing, i.applies, i.corrects, i.undoes, i.sheet, i.result, i.purged_at, j.state, j.total, j.processed,
         j.successful, j.failed, j.error, j.version, i.created_at, j.updated_at, j.finished_at
     from imports i join jobs j on j.id = i.id";
 
@@ -162,8 +165,8 @@ pub async fn create(
 ) -> sqlx::Result<()> {
     const STATEMENT: &str = "
         insert into imports (id, proveedor_id, filename, object_key, size_bytes, sha256, kind, replace_duplicates,
-            all_or_nothing, applies, corrects, undoes, uploaded_by)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+            all_or_nothing, applies, corrects, undoes, uploaded_by, sheet)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     sqlx::query(STATEMENT)
         .bind(id)
         .bind(&source.proveedor_id)
@@ -178,6 +181,7 @@ pub async fn create(
         .bind(options.corrects)
         .bind(options.undoes)
         .bind(uploaded_by)
+        .bind(&options.sheet)
         .execute(conn)
         .await
         .map(drop)
@@ -229,6 +233,7 @@ pub async fn unfinished(
             and i.all_or_nothing = $5 and i.corrects is not distinct from $6 and i.applies is null
             -- The same bytes may be read as a workbook or as text.
             and lower(right(i.filename, 4)) = lower(right($7, 4))
+            and i.sheet is not distinct from $8
             and j.state in ('pending', 'running') and j.cancel_requested_at is null
         order by i.created_at limit 1"
     );
@@ -240,6 +245,7 @@ pub async fn unfinished(
         .bind(options.all_or_nothing)
         .bind(options.corrects)
         .bind(&source.filename)
+        .bind(&options.sheet)
         .fetch_optional(conn)
         .await
 }
@@ -278,7 +284,7 @@ pub async fn record_end(
 ) -> sqlx::Result<()> {
     const STATEMENT: &str = "
         update imports set total = $2, accepted = $3, rejected = $4, duplicates = $5, created = $6, updated = $7,
-            result = $8
+            unchanged = $8, result = $9
         where id = $1";
     let of_import = |count: u64| (kind != Kind::Undo).then_some(count as i64);
     sqlx::query(STATEMENT)
@@ -289,6 +295,7 @@ pub async fn record_end(
         .bind(summary.duplicates as i64)
         .bind(of_import(summary.created))
         .bind(of_import(summary.updated))
+        .bind(summary.unchanged as i64)
         .bind(Json(result))
         .execute(conn)
         .await

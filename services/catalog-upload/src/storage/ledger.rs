@@ -1,5 +1,7 @@
 //! What became of every row of every file.
 
+use std::collections::HashMap;
+
 use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
@@ -60,8 +62,8 @@ pub async fn record_rejections<'a>(
     rejections: impl Iterator<Item = &'a RowError>,
 ) -> sqlx::Result<()> {
     const STATEMENT: &str = "
-        insert into import_rejections (import_id, row_number, code, \"column\", value, message)
-        select $1, * from unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[])";
+        insert into import_rejections (import_id, row_number, code, \"column\", value, message, product_id)
+        select $1, * from unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])";
     let errors: Vec<&RowError> = rejections.collect();
     if errors.is_empty() {
         return Ok(());
@@ -73,6 +75,7 @@ pub async fn record_rejections<'a>(
         .bind(errors.iter().map(|error| error.column.map(Column::name)).collect::<Vec<_>>())
         .bind(errors.iter().map(|error| error.value.as_deref()).collect::<Vec<_>>())
         .bind(errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>())
+        .bind(errors.iter().map(|error| error.id.as_deref()).collect::<Vec<_>>())
         .execute(conn)
         .await
         .map(drop)
@@ -188,7 +191,11 @@ pub(super) const CHANGES_AFTER: &str = "(
         (select r.row_number, r.product_id, 'created', c.version, null
             from import_creations c, unnest(c.row_numbers, c.product_ids) as r (row_number, product_id)
             where c.import_id = $1 and c.last_row > $2 and r.row_number > $2
-            order by c.first_row, r.row_number limit $3)) both_kinds
+            order by c.first_row, r.row_number limit $3)
+        union all
+        (select r.row_number, r.product_id, 'updated', u.version, r.before from import_updates u, update_lines(u) r
+            where u.import_id = $1 and u.last_row > $2 and r.row_number > $2
+            order by u.first_row, r.row_number limit $3)) all_kinds
     order by row_number limit $3)";
 
 /// The same before row $2, from the last to the first.
@@ -200,7 +207,11 @@ pub(super) const CHANGES_BEFORE: &str = "(
         (select r.row_number, r.product_id, 'created', c.version, null
             from import_creations c, unnest(c.row_numbers, c.product_ids) as r (row_number, product_id)
             where c.import_id = $1 and c.first_row < $2 and r.row_number < $2
-            order by c.first_row desc, r.row_number desc limit $3)) both_kinds
+            order by c.first_row desc, r.row_number desc limit $3)
+        union all
+        (select r.row_number, r.product_id, 'updated', u.version, r.before from import_updates u, update_lines(u) r
+            where u.import_id = $1 and u.first_row < $2 and r.row_number < $2
+            order by u.first_row desc, r.row_number desc limit $3)) all_kinds
     order by row_number desc limit $3)";
 
 /// The first products that an import changed so, in the order of the sheet.
@@ -209,22 +220,32 @@ pub async fn first_changes(
     import: Uuid,
     action: Action,
 ) -> sqlx::Result<Vec<String>> {
-    let query = match action {
-        Action::Created => {
-            // No more batches than it takes: the ids of a batch are unpacked all at once.
+    // No more batches than it takes: the ids of a batch are unpacked all at once.
+    let of_batches = |table: &str| {
+        format!(
             "with c as (
                 select first_row, row_numbers, product_ids, sum(amount) over (order by first_row) - amount as before
-                from import_creations where import_id = $1 and $2 = 'created'
+                from {table} where import_id = $1
             )
-            select r.product_id from c, unnest(c.row_numbers, c.product_ids) as r (row_number, product_id)
-            where c.before < $3 order by c.first_row, r.row_number limit $3"
-        }
-        Action::Updated | Action::Deleted | Action::Restored => {
-            "select product_id from import_changes where import_id = $1 and action = $2
-            order by row_number limit $3"
-        }
+            select r.row_number, r.product_id
+            from c, unnest(c.row_numbers, c.product_ids) as r (row_number, product_id)
+            where c.before < $3 and $2 in ('created', 'updated') order by c.first_row, r.row_number limit $3"
+        )
     };
-    sqlx::query_scalar(query).bind(import).bind(action.name()).bind(LISTED).fetch_all(conn).await
+    let lines = "select row_number, product_id from import_changes
+        where import_id = $1 and action = $2 order by row_number limit $3";
+    let query = match action {
+        Action::Created => of_batches("import_creations"),
+        Action::Updated => format!("({}) union all ({lines})", of_batches("import_updates")),
+        Action::Deleted | Action::Restored => lines.to_owned(),
+    };
+    let query = format!("select product_id from ({query}) changed order by row_number limit $3");
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .bind(import)
+        .bind(action.name())
+        .bind(LISTED)
+        .fetch_all(conn)
+        .await
 }
 
 /// A change of a product by an import, or one that a dry run would make.
@@ -251,7 +272,7 @@ impl FromRow<'_, PgRow> for ChangeLine {
     }
 }
 
-/// Changes after a row, in the order of the sheet: those made, or those planned where none was made.
+/// Changes after a row, in the order of the sheet: those made, or, of a dry run, those that it would make.
 pub async fn changes(
     executor: impl PgExecutor<'_>,
     import: Uuid,
@@ -262,28 +283,29 @@ pub async fn changes(
         "(select row_number, product_id, action, before, null::text[] as fields from {CHANGES_AFTER} made)
         union all
         (select row_number, product_id, action, null, fields from import_plan
-            where import_id = $1 and row_number > $2
-                and not exists (select from import_ledger where import_id = $1)
+            where import_id = $1 and row_number > $2 and fields is distinct from '{{}}'
+                and exists (select from imports where id = $1 and kind = 'dry_run')
             order by row_number limit $3)
         order by row_number"
     );
     sqlx::query_as(AssertSqlSafe(query)).bind(import).bind(after_row).bind(size).fetch_all(executor).await
 }
 
-/// Which rows of a part of the file the import rejected.
+/// Which rows of a part of the file the import rejected, each with the id that its correction must have, if it can't be
+/// another.
 pub async fn rejected_between(
     executor: impl PgExecutor<'_>,
     import: Uuid,
     first: u32,
     last: u32,
-) -> sqlx::Result<std::collections::HashSet<u32>> {
-    let rows: Vec<i32> = sqlx::query_scalar(
-        "select row_number from import_rejections where import_id = $1 and row_number between $2 and $3",
+) -> sqlx::Result<HashMap<u32, Option<String>>> {
+    let rows: Vec<(i32, Option<String>)> = sqlx::query_as(
+        "select row_number, product_id from import_rejections where import_id = $1 and row_number between $2 and $3",
     )
     .bind(import)
     .bind(i32::try_from(first).unwrap_or(i32::MAX))
     .bind(i32::try_from(last).unwrap_or(i32::MAX))
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(i32::unsigned_abs).collect())
+    Ok(rows.into_iter().map(|(row, id)| (row.unsigned_abs(), id)).collect())
 }

@@ -15,7 +15,7 @@ use crate::{
 pub async fn describe(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<Simulacion> {
     const CHANGES: &str = "
         select row_number, product_id, coalesce(fields, '{}') from import_plan
-        where import_id = $1 and action = 'updated' order by row_number limit $2";
+        where import_id = $1 and action = 'updated' and fields <> '{}' order by row_number limit $2";
     const COLUMNS: &str = "
         select field, count(*) from import_plan, unnest(fields) as field
         where import_id = $1 and action = 'updated' group by field";
@@ -41,7 +41,8 @@ pub async fn first_products(
     action: &str,
 ) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
-        "select product_id from import_plan where import_id = $1 and action = $2 order by row_number limit $3",
+        "select product_id from import_plan
+        where import_id = $1 and action = $2 and fields is distinct from '{}' order by row_number limit $3",
     )
     .bind(import)
     .bind(action)
@@ -53,10 +54,12 @@ pub async fn first_products(
 /// One bad row refuses them all: the rows that were planned are rejected too. Gives the sums after that.
 pub async fn refuse(conn: &mut PgConnection, import: Uuid, planned: &Summary) -> sqlx::Result<Summary> {
     const STATEMENT: &str = "
-        with planned as (delete from import_plan where import_id = $1 returning row_number, product_id)
-        insert into import_rejections (import_id, row_number, code, \"column\", value, message)
+        with planned as (delete from import_plan where import_id = $1 returning row_number, product_id, action)
+        insert into import_rejections (import_id, row_number, code, \"column\", value, message, product_id)
         select $1, row_number, $2, 'id', left(product_id, $3),
-            'No se aplicó: el archivo se rechaza completo si alguna de sus filas tiene errores'
+            'No se aplicó: el archivo se rechaza completo si alguna de sus filas tiene errores',
+            -- A row that met its product by its code has another id.
+            case when action = 'created' then product_id end
         from planned";
     sqlx::query(STATEMENT)
         .bind(import)
@@ -79,7 +82,7 @@ pub async fn carried_out(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<
 
 /// Forgets a plan and what was noted with it, so that it is made anew.
 pub async fn forget(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<()> {
-    for table in ["import_plan", "import_rejections", "import_warnings"] {
+    for table in ["import_plan", "import_rejections", "import_warnings", "import_claims"] {
         let statement = format!("delete from {table} where import_id = $1");
         sqlx::query(sqlx::AssertSqlSafe(statement)).bind(import).execute(&mut *conn).await?;
     }

@@ -59,6 +59,11 @@ pub async fn forget(conn: &mut PgConnection, job: Uuid) -> sqlx::Result<()> {
     sqlx::query("delete from import_reports where job_id = $1").bind(job).execute(conn).await.map(drop)
 }
 
+/// Forgets the report of an import whose rows go on. Its workbook goes with the objects that no row names.
+pub async fn forget_of(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<()> {
+    sqlx::query("delete from import_reports where import_id = $1").bind(import).execute(conn).await.map(drop)
+}
+
 /// Notes where the report is, in the transaction that ends its job.
 pub async fn record_object(
     conn: &mut PgConnection,

@@ -42,8 +42,9 @@ pub async fn of(
         errores: ledger::first_rejections(conn, import).await?.into_iter().map(problem).collect(),
         advertencias: warnings.into_iter().map(advice).collect(),
         columnas_ignoradas: ignored_columns,
+        hojas_omitidas: Vec::new(),
         simulacion: None,
-        truncado: [summary.created, summary.updated, summary.rejected, warned]
+        truncado: [summary.created, summary.updated - summary.unchanged, summary.rejected, warned]
             .iter()
             .any(|&count| count > LISTED as u64),
     };

@@ -6,8 +6,15 @@ use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgPool, Row as _
 use uuid::Uuid;
 
 /// What holds rows of files: tables without a foreign key to `imports`, for the sake of speed.
-pub(super) const LEDGERS: [&str; 5] =
-    ["import_changes", "import_creations", "import_rejections", "import_warnings", "import_plan"];
+pub(super) const LEDGERS: [&str; 7] = [
+    "import_changes",
+    "import_creations",
+    "import_updates",
+    "import_rejections",
+    "import_warnings",
+    "import_plan",
+    "import_claims",
+];
 
 /// Rows deleted in one statement.
 const CHUNK: i64 = 10_000;
@@ -39,7 +46,14 @@ const DUE: &str = "
         exists (select from imports o where o.object_key = i.object_key and o.id <> i.id
             and o.purged_at is null) as shared
     from imports i join jobs j on j.id = i.id left join import_reports r on r.import_id = i.id
-    where i.purged_at is null and j.finished_at < now() - make_interval(secs => $1)";
+    where i.purged_at is null and j.finished_at < now() - make_interval(secs => $1)
+        -- A task that goes on with this one needs what it has.
+        and not exists (
+            select from imports d join jobs dj on dj.id = d.id where d.applies = i.id and dj.finished_at is null)
+        and not exists (
+            select from imports d join jobs dj on dj.id = d.id where d.corrects = i.id and dj.finished_at is null)
+        and not exists (
+            select from imports d join jobs dj on dj.id = d.id where d.undoes = i.id and dj.finished_at is null)";
 
 /// The oldest imports that ended longer ago than `age`.
 pub async fn due(pool: &PgPool, age: Duration, size: i64) -> sqlx::Result<Vec<Uuid>> {
@@ -76,11 +90,11 @@ pub async fn purge(pool: &PgPool, holder: &mut PgConnection, import: Uuid) -> sq
         .map(drop)
 }
 
-/// Which of these objects no import names.
+/// Which of these objects no import names that still has its file.
 pub async fn unknown(pool: &PgPool, keys: &[String]) -> sqlx::Result<Vec<String>> {
     const QUERY: &str = "
         select key from unnest($1::text[]) as key
-        where not exists (select from imports i where i.object_key = key)
+        where not exists (select from imports i where i.object_key = key and i.purged_at is null)
             and not exists (select from import_reports r where r.object_key = key)";
     sqlx::query_scalar(QUERY).bind(keys).fetch_all(pool).await
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::ledger::CHANGES_AFTER;
 
 /// Lower case, without the accents of Spanish; [`super::products`] folds queries alike.
-const WORDS: &str =
+pub(super) const WORDS: &str =
     "to_tsvector('simple', translate(lower(nombre || ' ' || codigo || ' ' || id), 'áéíóúüñ', 'aeiouun'))";
 
 /// Writes the words of one product, in the transaction that changes it.
@@ -44,12 +44,15 @@ pub async fn index_next(pool: &PgPool, size: i64) -> sqlx::Result<bool> {
     let Some((import, after_row, ended)) = next else { return Ok(false) };
     let statement = format!(
         "with changed as materialized (
-            select row_number, product_id from {CHANGES_AFTER} made
+            select row_number, product_id, before from {CHANGES_AFTER} made
         ), written as (
             insert into product_words (product_id, version, words)
             select id, version, {WORDS} from (
                 select p.* from changed c cross join lateral (
                     select * from products p where p.id = c.product_id offset 0) p
+                -- Most changes are of a price, and words are dear.
+                where c.before is null or c.before->>'nombre' is distinct from p.nombre
+                    or c.before->>'codigo' is distinct from p.codigo
                 order by p.id) sorted
             on conflict (product_id) do update set version = excluded.version, words = excluded.words
             where product_words.version < excluded.version

@@ -47,12 +47,14 @@ pub async fn count(executor: impl PgExecutor<'_>, import: Uuid) -> sqlx::Result<
 
 /// The products of the changes and those that have their old codes now, held until the transaction ends.
 pub async fn current(conn: &mut PgConnection, changes: &[Change]) -> sqlx::Result<Vec<Current>> {
-    const QUERY: &str = "
-        select id, codigo, version from products where id = any($1) or codigo = any($2) order by id for update";
+    let query = format!(
+        "select p.id, p.codigo, {} from products p where p.id = any($1) or p.codigo = any($2) order by p.id for update",
+        batch::CONTENT_VERSION
+    );
     let ids: Vec<&str> = changes.iter().map(|change| change.product_id.as_str()).collect();
     let codes: Vec<&str> = changes.iter().filter_map(|change| change.old_codigo.as_deref()).collect();
     let rows: Vec<(String, String, i64)> =
-        sqlx::query_as(QUERY).bind(ids).bind(codes).fetch_all(conn).await?;
+        sqlx::query_as(AssertSqlSafe(query)).bind(ids).bind(codes).fetch_all(conn).await?;
     Ok(rows.into_iter().map(|(id, codigo, version)| Current { id, codigo, version }).collect())
 }
 
@@ -87,11 +89,13 @@ fn rows(changes: &[&Change]) -> Vec<i32> {
     changes.iter().map(|change| change.row as i32).collect()
 }
 
-/// Gives products that the import updated their values back, and notes it as the undo's change.
+/// Gives products that the import updated their values back, and notes it as the undo's change. `read` are the row before
+/// which [`changes_before`] read the changes, and how many it was asked for.
 pub async fn restore(
     conn: &mut PgConnection,
     undo: Uuid,
     import: Uuid,
+    (before_row, size): (u32, usize),
     changes: &[&Change],
     version: i64,
 ) -> sqlx::Result<()> {
@@ -99,25 +103,30 @@ pub async fn restore(
         let set = batch::values(|name| format!("{name} = r.{name}"), ", ");
         format!(
             "with r as materialized (
-                select c.row_number, was.* from import_changes c,
-                    jsonb_populate_record(null::products, c.before) was
-                where c.import_id = $2 and c.row_number = any($3)
+                select made.row_number, p.*, {} as content
+                from {CHANGES_BEFORE} made, jsonb_populate_record(null::products, made.before) p
+                where made.row_number = any($4)
             ),
             logged as (
                 insert into import_changes (import_id, row_number, product_id, action, version, before)
-                select $1, r.row_number, p.id, 'restored', $4, to_jsonb(p)
+                select $5, r.row_number, p.id, 'restored', $6, to_jsonb(p)
                 from r join products p on p.id = r.id
             )
-            update products p set {set}, version = $4, import_id = $1, updated_at = now() from r where p.id = r.id"
+            update products p set {set}, version = $6, import_id = $5, updated_at = now(),
+                restored_at = $6, restored_version = r.content
+            from r where p.id = r.id",
+            batch::CONTENT_VERSION
         )
     });
     if changes.is_empty() {
         return Ok(());
     }
     sqlx::query(AssertSqlSafe(STATEMENT.clone()))
-        .bind(undo)
         .bind(import)
+        .bind(i32::try_from(before_row).unwrap_or(i32::MAX))
+        .bind(size as i64)
         .bind(rows(changes))
+        .bind(undo)
         .bind(version)
         .execute(conn)
         .await

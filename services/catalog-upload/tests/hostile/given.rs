@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
 use catalog_upload::{
-    domain::{Column, ImportContext, Outcome, ProductRow, classify, validate},
+    domain::{Claims, Column, ImportContext, Outcome, ProductRow, classify, validate},
     files::{FileKind, Limits, open},
 };
 
@@ -55,7 +55,7 @@ fn check(given: &Given) -> Result<()> {
     }
     let context = ImportContext { proveedor_id: "PROV001", replace: false };
     let mut created = Vec::new();
-    for (decision, row) in classify(&valid, &[], context).into_iter().zip(&valid) {
+    for (decision, row) in classify(&valid, &[], &Claims::nothing(0), context).into_iter().zip(&valid) {
         match decision.outcome {
             Outcome::Reject(error) => rejected.push(error),
             _ => created.push(row),

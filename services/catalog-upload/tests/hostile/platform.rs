@@ -10,6 +10,7 @@ use reqwest::{
     multipart::{Form, Part},
 };
 use serde_json::Value;
+use stack::services::CATALOG_UPLOAD;
 use stack::{
     Namespace,
     platform::{Answer, Client, Options, Place, Platform, UPLOAD, answer, task_id},
@@ -54,7 +55,7 @@ async fn the_worker_survives_them_all() -> Result<()> {
         .env("SQS_WAIT_SECONDS", 2);
     let platform = Platform::start(place, &options).await?;
     let supplier = platform.supplier("PROV001").await?;
-    let worker = platform.workers[0].daemon();
+    let worker = platform.service(&CATALOG_UPLOAD).workers[0].daemon();
     let before = worker.peak_memory().context("the worker's memory")?;
 
     let mut wrong = Vec::new();

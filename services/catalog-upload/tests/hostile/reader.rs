@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::{Result, ensure};
 use catalog_upload::{
-    domain::{ImportContext, Outcome, classify, validate},
+    domain::{Claims, ImportContext, Outcome, classify, validate},
     files::{FileError, FileKind, Limits, open},
 };
 
@@ -50,7 +50,7 @@ fn read(path: &std::path::Path, kind: FileKind) -> Result<Expected, FileError> {
     }
     let context = ImportContext { proveedor_id: "PROV001", replace: false };
     let mut created = 0;
-    for decision in classify(&valid, &[], context) {
+    for decision in classify(&valid, &[], &Claims::nothing(0), context) {
         match decision.outcome {
             Outcome::Reject(error) => rejected.push((u64::from(error.row), error.code.to_owned())),
             _ => created += 1,

@@ -3,9 +3,9 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -18,15 +18,6 @@ use crate::{
     domain::run::{Mode, RunParams},
     target,
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/etl/run-full-sync", web::post().to(full))
-        .route("/etl/run-daily-sync", web::post().to(daily))
-        .route("/etl/sync/{entity}", web::post().to(sync))
-        .route("/api/v1/etl/sync/{entity}", web::post().to(sync_v1))
-        .route("/api/v1/etl/clean-and-reload", web::post().to(clean_and_reload));
-}
 
 /// What was begun.
 #[derive(Debug, Serialize, ToSchema)]
@@ -100,9 +91,10 @@ fn all() -> Vec<&'static str> {
 
 /// Reads everything of Bsale; days whose totals are the same are left alone.
 #[utoipa::path(
+    operation_id = "legacy_full_sync", summary = "Sincronizar todo Bsale",
+    description = "Responde en el acto; `run_id` permite seguir la sincronización.",
     post, path = "/etl/run-full-sync", tag = "etl",
     responses((status = 200, body = Started), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn full(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
@@ -113,9 +105,10 @@ pub(super) async fn full(api: Data<Resources>, caller: Caller) -> Result<HttpRes
 
 /// Reads what is new at Bsale.
 #[utoipa::path(
+    operation_id = "legacy_daily_sync", summary = "Sincronizar los últimos días de Bsale",
+    description = "Responde en el acto; `run_id` permite seguir la sincronización.",
     post, path = "/etl/run-daily-sync", tag = "etl",
     responses((status = 200, body = Started), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
@@ -163,12 +156,13 @@ async fn one(
 
 /// Reads clients, products, documents, or all.
 #[utoipa::path(
+    operation_id = "legacy_sync_entity", summary = "Sincronizar una entidad",
+    description = "clients, products, documents o all.",
     post, path = "/etl/sync/{entity}", tag = "etl", params(("entity" = String, Path), StartQuery),
     responses(
         (status = 200, body = Synced), (status = 401), (status = 403),
         (status = 404, description = "Entidad '…' no encontrada."),
     ),
-    security(("bearer" = []))
 )]
 pub(super) async fn sync(
     api: Data<Resources>,
@@ -181,12 +175,13 @@ pub(super) async fn sync(
 
 /// The same at its other path.
 #[utoipa::path(
+    operation_id = "sync_entity", summary = "Sincronizar una entidad",
+    description = "clients, products, documents o all.",
     post, path = "/api/v1/etl/sync/{entity}", tag = "etl", params(("entity" = String, Path), StartQuery),
     responses(
         (status = 200, body = Synced), (status = 401), (status = 403),
         (status = 404, description = "Entidad '…' no encontrada."),
     ),
-    security(("bearer" = []))
 )]
 pub(super) async fn sync_v1(
     api: Data<Resources>,
@@ -199,9 +194,10 @@ pub(super) async fn sync_v1(
 
 /// Reads everything again from the beginning. Readers keep the rows that there are until it ends.
 #[utoipa::path(
+    operation_id = "clean_and_reload", summary = "Volver a leer todo",
+    description = "Quienes consultan ven las filas de antes hasta el final.",
     post, path = "/api/v1/etl/clean-and-reload", tag = "etl",
     responses((status = 200, body = Reloaded), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn clean_and_reload(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;

@@ -8,15 +8,16 @@ mod schedules;
 mod status;
 mod webhooks;
 
-use actix_web::web::{self, ServiceConfig};
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    http::Routes,
+    parts::Api,
+    routes,
 };
-use utoipa::OpenApi;
 
 use crate::{
-    Resources, SERVICE,
+    Resources,
     bsale::Bsale,
     domain::stream::{self, Stream},
 };
@@ -25,18 +26,40 @@ use crate::{
 const READ: &str = "etl:read";
 const WRITE: &str = "etl:write";
 
-/// The service's routes.
-pub fn configure(config: &mut ServiceConfig, api: &Resources) {
-    config.app_data(web::Data::new(api.clone()));
-    config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
-    config
-        .configure(legacy::configure)
-        .configure(scheduler::configure)
-        .configure(webhooks::configure)
-        .configure(runs::configure)
-        .configure(status::configure)
-        .configure(refresh::configure)
-        .configure(schedules::configure);
+/// What the service serves.
+pub const API: Api = Api { routes, description: "Sincronización de ventas y cobranzas" };
+
+/// Every operation, once: where it is served, what the document says, and so what the test of access asks.
+fn routes() -> Routes {
+    routes![
+        legacy::full,
+        legacy::daily,
+        legacy::sync,
+        legacy::sync_v1,
+        legacy::clean_and_reload,
+        scheduler::daily,
+        scheduler::incremental,
+        scheduler::test,
+        scheduler::health,
+        webhooks::receive,
+        runs::list,
+        runs::get,
+        runs::quarantine,
+        status::all,
+        status::one,
+        status::tables,
+        refresh::dashboard,
+        refresh::table,
+        refresh::cancel,
+        refresh::cancel_table,
+        refresh::backfill,
+        refresh::reset,
+        schedules::list,
+        schedules::create,
+        schedules::get,
+        schedules::replace,
+        schedules::delete,
+    ]
 }
 
 /// Sales and collections are everybody's: whoever is bound to one supplier sees none.
@@ -64,45 +87,3 @@ fn stream_of(name: &str) -> Result<&'static Stream, Problem> {
         .find(|stream| stream.name == name || stream.table == name)
         .ok_or_else(|| Problem::not_found(format!("La tabla '{name}' no existe")))
 }
-
-/// The service's part of the platform's OpenAPI document.
-fn document() -> utoipa::openapi::OpenApi {
-    let mut document = Document::openapi();
-    document.merge(chassis::admin::openapi(SERVICE));
-    document
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "etl", description = "Sincronización de ventas y cobranzas"),
-    paths(
-        legacy::full,
-        legacy::daily,
-        legacy::sync,
-        legacy::sync_v1,
-        legacy::clean_and_reload,
-        scheduler::daily,
-        scheduler::incremental,
-        scheduler::health,
-        scheduler::test,
-        webhooks::receive,
-        runs::list,
-        runs::get,
-        runs::quarantine,
-        status::all,
-        status::one,
-        status::tables,
-        refresh::dashboard,
-        refresh::table,
-        refresh::cancel,
-        refresh::cancel_table,
-        refresh::backfill,
-        refresh::reset,
-        schedules::list,
-        schedules::create,
-        schedules::get,
-        schedules::replace,
-        schedules::delete,
-    )
-)]
-struct Document;

@@ -2,9 +2,13 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{Json, OptionalJson, Query},
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -23,16 +27,6 @@ use crate::{
     storage::runs,
     target,
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/etl/refresh/dashboard", web::post().to(dashboard))
-        .route("/api/v1/etl/refresh/table/{table}", web::post().to(table))
-        .route("/api/v1/etl/cancel", web::post().to(cancel))
-        .route("/api/v1/etl/cancel/table/{table}", web::post().to(cancel_table))
-        .route("/api/v1/etl/backfill", web::post().to(backfill))
-        .route("/api/v1/etl/reset", web::post().to(reset));
-}
 
 /// What to refresh.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -87,16 +81,17 @@ async fn refresh(
 
 /// Refreshes tables, or all of them.
 #[utoipa::path(
+    operation_id = "refresh_dashboard", summary = "Actualizar varias tablas",
+    description = "Todas si no se nombra ninguna.",
     post, path = "/api/v1/etl/refresh/dashboard", tag = "etl", request_body = RefreshForm,
     responses((status = 202, body = Refreshing), (status = 400), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
 )]
 pub(super) async fn dashboard(
     api: Data<Resources>,
     caller: Caller,
-    form: Option<Json<RefreshForm>>,
+    form: OptionalJson<RefreshForm>,
 ) -> Result<HttpResponse, Problem> {
-    let RefreshForm { force, tables, .. } = form.map(Json::into_inner).unwrap_or_default();
+    let RefreshForm { force, tables, .. } = form.0.unwrap_or_default();
     refresh(&api, &caller, &tables, force).await
 }
 
@@ -109,9 +104,10 @@ pub(super) struct Force {
 
 /// Refreshes one table.
 #[utoipa::path(
+    operation_id = "refresh_table", summary = "Actualizar una tabla",
+    description = "",
     post, path = "/api/v1/etl/refresh/table/{table}", tag = "etl", params(("table" = String, Path), Force),
     responses((status = 202, body = Refreshing), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
 )]
 pub(super) async fn table(
     api: Data<Resources>,
@@ -144,9 +140,10 @@ async fn end(api: &Resources, wanted: impl Fn(&str) -> bool) -> Result<HttpRespo
 
 /// Ends all runs at their next page. What they have read stays.
 #[utoipa::path(
+    operation_id = "cancel_all", summary = "Cancelar todas las ejecuciones",
+    description = "",
     post, path = "/api/v1/etl/cancel", tag = "etl",
     responses((status = 202, body = Cancelled), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn cancel(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
@@ -155,9 +152,10 @@ pub(super) async fn cancel(api: Data<Resources>, caller: Caller) -> Result<HttpR
 
 /// Ends the runs of one table, its backfill too.
 #[utoipa::path(
+    operation_id = "cancel_table", summary = "Cancelar la ejecución de una tabla",
+    description = "",
     post, path = "/api/v1/etl/cancel/table/{table}", tag = "etl", params(("table" = String, Path)),
     responses((status = 202, body = Cancelled), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
 )]
 pub(super) async fn cancel_table(
     api: Data<Resources>,
@@ -183,9 +181,10 @@ pub(super) struct BackfillForm {
 
 /// Reads days again, newest first, beside the live runs. It moves no watermark; cancelled, it can be asked for again.
 #[utoipa::path(
+    operation_id = "backfill_start", summary = "Volver a leer un período",
+    description = "Por días, del más reciente al más antiguo; no mueve la marca.",
     post, path = "/api/v1/etl/backfill", tag = "etl", request_body = BackfillForm,
     responses((status = 202, body = Begun), (status = 400), (status = 401), (status = 403), (status = 404), (status = 422)),
-    security(("bearer" = []))
 )]
 pub(super) async fn backfill(
     api: Data<Resources>,
@@ -223,9 +222,10 @@ pub(super) struct Reset {
 
 /// Forgets where a stream is: its next run begins at the beginning. Its rows stay.
 #[utoipa::path(
+    operation_id = "reset_table", summary = "Olvidar hasta dónde se leyó",
+    description = "La próxima ejecución lee todo.",
     post, path = "/api/v1/etl/reset", tag = "etl", request_body = ResetForm,
     responses((status = 200, body = Reset), (status = 400), (status = 401), (status = 403), (status = 404), (status = 409)),
-    security(("bearer" = []))
 )]
 pub(super) async fn reset(
     api: Data<Resources>,

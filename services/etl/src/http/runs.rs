@@ -2,9 +2,9 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::{DateTime, Utc};
 use jobs::{Filter, Job, Page, State};
 use serde::{Deserialize, Serialize};
@@ -19,13 +19,6 @@ use crate::{
     storage::runs,
     target::{self, Kept},
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/etl/runs", web::get().to(list))
-        .route("/api/v1/etl/runs/{id}", web::get().to(get))
-        .route("/api/v1/etl/quarantine", web::get().to(quarantine));
-}
 
 /// A run.
 #[derive(Debug, Serialize, ToSchema)]
@@ -102,9 +95,10 @@ pub(super) struct Runs {
 
 /// All runs, newest first.
 #[utoipa::path(
+    operation_id = "runs_list", summary = "Listar ejecuciones",
+    description = "Las más recientes primero.",
     get, path = "/api/v1/etl/runs", tag = "etl", params(ListQuery),
     responses((status = 200, body = Runs), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -129,9 +123,10 @@ pub(super) async fn list(
 
 /// A run, or all that were asked for together.
 #[utoipa::path(
+    operation_id = "runs_get", summary = "Ver una ejecución",
+    description = "También las de un grupo, con el `run_id` que las pidió juntas.",
     get, path = "/api/v1/etl/runs/{id}", tag = "etl", params(("id" = String, Path)),
     responses((status = 200, body = RunView), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -177,9 +172,10 @@ pub(super) struct Quarantine {
 
 /// Records that could not be read, as they came, with the rule that they break.
 #[utoipa::path(
+    operation_id = "quarantine_list", summary = "Listar registros en cuarentena",
+    description = "Con el registro recibido, la regla y la ejecución.",
     get, path = "/api/v1/etl/quarantine", tag = "etl", params(QuarantineQuery),
     responses((status = 200, body = Quarantine), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn quarantine(
     api: Data<Resources>,

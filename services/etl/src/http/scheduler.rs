@@ -1,10 +1,7 @@
 //! What the users' cloud scheduler calls.
 
-use actix_web::{
-    HttpResponse,
-    web::{self, Data, Query, ServiceConfig},
-};
-use chassis::{Problem, auth::Caller};
+use actix_web::{HttpResponse, web::Data};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -19,14 +16,6 @@ use crate::{
     domain::run::{Mode, RunParams},
     target,
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/scheduler/etl/daily", web::post().to(daily))
-        .route("/api/v1/scheduler/etl/incremental", web::post().to(incremental))
-        .route("/api/v1/scheduler/etl/test", web::get().to(test))
-        .route("/api/v1/scheduler/health", web::get().to(health));
-}
 
 /// As the users' scheduler reads it. The run goes on after `end_time`, which is when it was accepted.
 #[derive(Debug, Serialize, ToSchema)]
@@ -92,9 +81,10 @@ async fn run(
 
 /// The daily sync.
 #[utoipa::path(
+    operation_id = "scheduler_daily", summary = "Sincronizar los documentos de siete días",
+    description = "Para un programador externo.",
     post, path = "/api/v1/scheduler/etl/daily", tag = "etl",
     responses((status = 200, body = Executed), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     run(&api, &caller, "ETL diario iniciado".to_owned(), None).await
@@ -102,9 +92,10 @@ pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpRe
 
 /// A daily sync that reads documents of so many days.
 #[utoipa::path(
+    operation_id = "scheduler_incremental", summary = "Sincronizar los documentos de unos días",
+    description = "Para un programador externo.",
     post, path = "/api/v1/scheduler/etl/incremental", tag = "etl", params(Incremental),
     responses((status = 200, body = Executed), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn incremental(
     api: Data<Resources>,
@@ -127,9 +118,10 @@ pub(super) struct SchedulerHealth {
 
 /// What this installation is set up for.
 #[utoipa::path(
+    operation_id = "scheduler_health", summary = "Ver si hay fuentes configuradas",
+    description = "",
     get, path = "/api/v1/scheduler/health", tag = "etl",
     responses((status = 200, body = SchedulerHealth), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn health(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
@@ -167,9 +159,10 @@ pub(super) struct Tested {
 
 /// Whether the sales database answers, and how many rows an entity has there.
 #[utoipa::path(
+    operation_id = "scheduler_test", summary = "Probar la conexión con Bsale",
+    description = "Lee unos registros y no escribe nada.",
     get, path = "/api/v1/scheduler/etl/test", tag = "etl", params(TestQuery),
     responses((status = 200, body = Tested), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
 )]
 pub(super) async fn test(
     api: Data<Resources>,

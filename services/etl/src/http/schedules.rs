@@ -3,9 +3,9 @@
 use ::schedules::{BadSchedule, Missed, Schedule, Timetable};
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Json, Path, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,15 +16,6 @@ use crate::{
     domain::run::Mode,
     scheduler::{Overlap, ScheduledSync},
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/etl/schedules", web::get().to(list))
-        .route("/api/v1/etl/schedules", web::post().to(create))
-        .route("/api/v1/etl/schedules/{id}", web::get().to(get))
-        .route("/api/v1/etl/schedules/{id}", web::put().to(replace))
-        .route("/api/v1/etl/schedules/{id}", web::delete().to(delete));
-}
 
 /// When, and what.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -123,9 +114,10 @@ async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Re
         last_run: None,
         last_error: None,
         created_by: caller.id().to_owned(),
+        created_at: Utc::now(),
         version: 1,
     };
-    Ok(::schedules::put(&api.database.pool, &schedule).await?)
+    Ok(::schedules::put(&api.database.orm, schedule).await?)
 }
 
 fn not_found(id: &str) -> Problem {
@@ -134,27 +126,29 @@ fn not_found(id: &str) -> Problem {
 
 async fn named(api: &Resources, id: &str) -> Result<Schedule, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| not_found(id))?;
-    ::schedules::get(&api.database.pool, uuid).await?.ok_or_else(|| not_found(id))
+    ::schedules::get(&api.database.orm, uuid).await?.ok_or_else(|| not_found(id))
 }
 
 /// All schedules.
 #[utoipa::path(
+    operation_id = "schedules_list", summary = "Listar programaciones",
+    description = "Todas.",
     get, path = "/api/v1/etl/schedules", tag = "etl",
     responses((status = 200, body = Schedules), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    let items = ::schedules::list(&api.database.pool).await?;
+    let items = ::schedules::list(&api.database.orm).await?;
     let items = items.into_iter().map(ScheduleView::try_from).collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(Schedules { items }))
 }
 
 /// A new schedule.
 #[utoipa::path(
+    operation_id = "schedules_create", summary = "Crear una programación",
+    description = "",
     post, path = "/api/v1/etl/schedules", tag = "etl", request_body = NewSchedule,
     responses((status = 201, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 422)),
-    security(("bearer" = []))
 )]
 pub(super) async fn create(
     api: Data<Resources>,
@@ -169,9 +163,10 @@ pub(super) async fn create(
 
 /// A schedule.
 #[utoipa::path(
+    operation_id = "schedules_get", summary = "Ver una programación",
+    description = "",
     get, path = "/api/v1/etl/schedules/{id}", tag = "etl", params(("id" = String, Path)),
     responses((status = 200, body = ScheduleView), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -184,13 +179,14 @@ pub(super) async fn get(
 
 /// Other settings for a schedule. It does not fire for times that passed before.
 #[utoipa::path(
+    operation_id = "schedules_replace", summary = "Reemplazar una programación",
+    description = "Lo que falta toma su valor por defecto.",
     put, path = "/api/v1/etl/schedules/{id}", tag = "etl", params(("id" = String, Path)),
     request_body = NewSchedule,
     responses(
         (status = 200, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 404),
         (status = 422),
     ),
-    security(("bearer" = []))
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
@@ -205,9 +201,10 @@ pub(super) async fn replace(
 
 /// No more of its runs. Those that it began stay.
 #[utoipa::path(
+    operation_id = "schedules_delete", summary = "Eliminar una programación",
+    description = "",
     delete, path = "/api/v1/etl/schedules/{id}", tag = "etl", params(("id" = String, Path)),
     responses((status = 204), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
 )]
 pub(super) async fn delete(
     api: Data<Resources>,
@@ -216,7 +213,7 @@ pub(super) async fn delete(
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let uuid = Uuid::parse_str(&id).map_err(|_| not_found(&id))?;
-    if ::schedules::delete(&api.database.pool, uuid).await? {
+    if ::schedules::delete(&api.database.orm, uuid).await? {
         Ok(HttpResponse::NoContent().finish())
     } else {
         Err(not_found(&id))

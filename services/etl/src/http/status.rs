@@ -3,7 +3,7 @@
 use ::schedules::Schedule;
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, ServiceConfig},
+    web::{Data, Path},
 };
 use chassis::{Problem, auth::Caller};
 use chrono::{DateTime, Utc};
@@ -18,13 +18,6 @@ use crate::{
     storage::runs,
     target::{self, Lane},
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/api/v1/etl/status", web::get().to(all))
-        .route("/api/v1/etl/status/table/{table}", web::get().to(one))
-        .route("/api/v1/etl/config/tables", web::get().to(tables));
-}
 
 /// How fresh a table is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -66,7 +59,7 @@ async fn known(api: &Resources) -> Result<Known, Problem> {
         Some(bsale) => target::lanes(&bsale.target.db).await?,
         None => Vec::new(),
     };
-    Ok(Known { lanes, schedules: ::schedules::list(&api.database.pool).await? })
+    Ok(Known { lanes, schedules: ::schedules::list(&api.database.orm).await? })
 }
 
 async fn status_of(api: &Resources, known: &Known, stream: &'static Stream) -> Result<TableStatus, Problem> {
@@ -93,9 +86,10 @@ async fn status_of(api: &Resources, known: &Known, stream: &'static Stream) -> R
 
 /// The state of all tables, with the freshness of each.
 #[utoipa::path(
+    operation_id = "status_get", summary = "Ver el estado de todas las tablas",
+    description = "",
     get, path = "/api/v1/etl/status", tag = "etl",
     responses((status = 200, body = Status), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn all(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
@@ -120,9 +114,10 @@ pub(super) async fn all(api: Data<Resources>, caller: Caller) -> Result<HttpResp
 
 /// The state of one table, or of the stream of this name.
 #[utoipa::path(
+    operation_id = "status_table", summary = "Ver el estado de una tabla",
+    description = "",
     get, path = "/api/v1/etl/status/table/{table}", tag = "etl", params(("table" = String, Path)),
     responses((status = 200, body = TableStatus), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
 )]
 pub(super) async fn one(
     api: Data<Resources>,
@@ -154,9 +149,10 @@ pub(super) struct TableConfigs {
 
 /// The tables that are synced, and how.
 #[utoipa::path(
+    operation_id = "config_tables", summary = "Ver las tablas configuradas",
+    description = "",
     get, path = "/api/v1/etl/config/tables", tag = "etl",
     responses((status = 200, body = TableConfigs), (status = 401), (status = 403)),
-    security(("bearer" = []))
 )]
 pub(super) async fn tables(caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;

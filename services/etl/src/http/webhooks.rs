@@ -4,42 +4,33 @@
 use actix_web::{
     HttpResponse,
     http::StatusCode,
-    web::{self, Bytes, Data, Path, ServiceConfig},
+    web::{Bytes, Data, Path},
 };
 use chassis::Problem;
-use contracts::etl::v1::RefetchResource;
 use jobs::NewJob;
-use outbox::Meta;
 use sea_orm::sqlx;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use uuid::Uuid;
 
 use super::Resources;
 use crate::{
-    SERVICE,
     bsale::webhook::{Notice, Resource},
-    jobs::refetch_resource::KIND,
+    jobs::refetch_resource,
     metrics::WEBHOOKS,
 };
 
 /// The largest body, in bytes: Bsale's have some 200.
 const LARGEST: usize = 64 << 10;
 
-pub fn configure(config: &mut ServiceConfig) {
-    config.service(
-        web::resource("/webhooks/bsale/{secret}")
-            .app_data(web::PayloadConfig::new(LARGEST))
-            .route(web::post().to(receive)),
-    );
-}
-
 /// Something changed at Bsale.
 #[utoipa::path(
+    operation_id = "webhooks_bsale", summary = "Recibir un aviso de Bsale",
+    description = "El secreto de la ruta es lo que autoriza; el recurso avisado se vuelve a leer.",
     post, path = "/webhooks/bsale/{secret}", tag = "etl", params(("secret" = String, Path)),
     request_body(content = String, content_type = "application/json"),
     responses((status = 202), (status = 400), (status = 404), (status = 413)),
+    security(())
 )]
 pub(super) async fn receive(
     api: Data<Resources>,
@@ -57,6 +48,9 @@ pub(super) async fn receive(
         .is_some_and(|known| Sha256::digest(known.expose()).ct_eq(&Sha256::digest(secret.as_bytes())).into());
     if !matches {
         return Err(refused(Problem::of(StatusCode::NOT_FOUND)));
+    }
+    if body.len() > LARGEST {
+        return Err(refused(Problem::of(StatusCode::PAYLOAD_TOO_LARGE)));
     }
     let unread = |what: &str| {
         refused(Problem::bad_request("invalid_webhook", format!("La notificación no es válida: {what}")))
@@ -92,15 +86,9 @@ async fn enqueue(api: &Resources, resource: &Resource) -> Result<bool, Problem> 
     if waits {
         return Ok(false);
     }
-    let job = NewJob {
-        id: Uuid::now_v7(),
-        params: json!({ "resource": path }),
-        ..NewJob::plain(KIND, "bsale", api.settings.max_attempts)
-    };
-    let id = job.id;
-    jobs::create(conn, job).await.map_err(anyhow::Error::from)?;
-    let message = RefetchResource { job_id: id.to_string() };
-    outbox::publish(conn, SERVICE, &message, Meta::about(id)).await.map_err(anyhow::Error::from)?;
+    let kind = refetch_resource::kind(&api.settings);
+    let job = NewJob { params: json!({ "resource": path }), ..kind.job("bsale") };
+    kind.create(conn, job, None).await.map_err(anyhow::Error::from)?;
     transaction.commit().await?;
     Ok(true)
 }

@@ -1,13 +1,25 @@
-//! What this service's messages do, a file a message.
+//! One file a kind of job: its name, its queue and its work. How they are all run is decided here.
 
 pub mod refetch_resource;
 pub mod run_sync;
 
-use anyhow::Context as _;
-use messaging::JobError;
-use uuid::Uuid;
+use std::time::Duration;
 
-/// The id that a command names.
-pub fn job_id(text: &str) -> Result<Uuid, JobError> {
-    Uuid::parse_str(text).with_context(|| format!("{text:?} is not a UUID")).map_err(JobError::Fail)
+use ::jobs::JobKind;
+use contracts::Queue;
+use messaging::Backoff;
+
+use crate::{SERVICE, config::EtlSettings};
+
+/// A kind of job of this service. One that fails without progress comes back after 2 s, 10 s, 1 min, 5 min, and then
+/// every 15 min.
+fn kind(name: &'static str, queue: &'static Queue, settings: &EtlSettings) -> JobKind {
+    JobKind {
+        concurrency: settings.concurrency,
+        deadline: settings.deadline,
+        lease: settings.lease,
+        max_attempts: settings.max_attempts,
+        backoff: Backoff { steps: [2, 10, 60, 300, 900].map(Duration::from_secs).to_vec() },
+        ..JobKind::new(SERVICE, name, queue)
+    }
 }

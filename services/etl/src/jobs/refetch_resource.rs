@@ -1,42 +1,23 @@
-//! `RefetchResource`: fetches one resource again that a webhook named.
+//! Fetches one resource again that a webhook named.
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use contracts::etl::v1::RefetchResource;
-use jobs::{Job, JobRun, Outcome, Runner, Sweeper, Work};
-use messaging::{Context, Handler, JobError};
-use sea_orm::sqlx::{PgConnection, PgPool};
+use contracts::queues::ETL_WEBHOOKS;
+use jobs::{Job, JobKind, JobRun, Outcome, Work};
+use messaging::JobError;
+use sea_orm::sqlx::PgConnection;
 use serde_json::json;
 
-use super::job_id;
-use crate::{Resources, SERVICE, bsale::webhook, config::EtlSettings};
+use crate::{Resources, bsale::webhook, config::EtlSettings};
 
-/// The kind of the job's row.
-pub const KIND: &str = "etl.webhooks";
+/// Resources to fetch again.
+pub fn kind(settings: &EtlSettings) -> JobKind {
+    JobKind { concurrency: 2, ..super::kind("etl.webhooks", &ETL_WEBHOOKS, settings) }
+}
 
 /// Fetches resources.
-#[derive(Clone)]
 pub struct RefetchResources {
-    pub runner: Runner,
     pub resources: Resources,
-}
-
-/// Nudges those that are due and that nobody works on.
-pub fn sweeper(
-    pool: PgPool,
-    settings: &EtlSettings,
-) -> Sweeper<RefetchResource, fn(&Job) -> RefetchResource> {
-    fn nudge(job: &Job) -> RefetchResource {
-        RefetchResource { job_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> RefetchResource).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<RefetchResource> for RefetchResources {
-    async fn handle(&self, message: RefetchResource, context: &Context) -> Result<(), JobError> {
-        self.runner.run(job_id(&message.job_id)?, &context.shutdown, self).await
-    }
 }
 
 #[async_trait]

@@ -1,16 +1,16 @@
-//! `RunSync`: works on one run of a stream.
-
-use std::time::Duration;
+//! Works on one run of a stream.
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use contracts::etl::v1::{RunSync, SyncCompleted, SyncFailed};
-use jobs::{Job, JobRun, Outcome, Runner, State, Sweeper, Work};
-use messaging::{Backoff, Context, Handler, JobError};
+use contracts::{
+    etl::v1::{SyncCompleted, SyncFailed},
+    queues::ETL_RUNS,
+};
+use jobs::{Job, JobKind, JobRun, Outcome, State, Work};
+use messaging::JobError;
 use outbox::Meta;
-use sea_orm::sqlx::{PgConnection, PgPool};
+use sea_orm::sqlx::PgConnection;
 
-use super::job_id;
 use crate::{
     Resources, SERVICE, bsale,
     config::EtlSettings,
@@ -20,35 +20,17 @@ use crate::{
     },
 };
 
-/// The kind of the job's row.
+/// Runs of streams.
+pub fn kind(settings: &EtlSettings) -> JobKind {
+    super::kind(KIND, &ETL_RUNS, settings)
+}
+
+/// Its name in rows.
 pub const KIND: &str = "etl.runs";
 
 /// Runs streams.
-#[derive(Clone)]
 pub struct RunSyncs {
-    pub runner: Runner,
     pub resources: Resources,
-}
-
-/// Runs the jobs of this service in this process.
-pub fn runner(pool: PgPool, settings: &EtlSettings) -> Runner {
-    let steps = [2, 10, 60, 300, 900].map(Duration::from_secs).to_vec();
-    Runner::new(pool).lease(settings.lease).backoff(Backoff { steps })
-}
-
-/// Nudges runs that are due and that nobody works on.
-pub fn sweeper(pool: PgPool, settings: &EtlSettings) -> Sweeper<RunSync, fn(&Job) -> RunSync> {
-    fn nudge(job: &Job) -> RunSync {
-        RunSync { job_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> RunSync).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<RunSync> for RunSyncs {
-    async fn handle(&self, message: RunSync, context: &Context) -> Result<(), JobError> {
-        self.runner.run(job_id(&message.job_id)?, &context.shutdown, self).await
-    }
 }
 
 #[async_trait]

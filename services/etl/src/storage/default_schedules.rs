@@ -1,5 +1,6 @@
 //! The schedules that a new installation begins with. They are made once: who deletes one does not get it again.
 
+use chassis::db::Orm;
 use chrono::Utc;
 use schedules::{Missed, Schedule, Timetable};
 use sea_orm::sqlx;
@@ -45,9 +46,10 @@ pub async fn ensure(resources: &Resources) -> anyhow::Result<()> {
             last_run: None,
             last_error: None,
             created_by: "lote".to_owned(),
+            created_at: Utc::now(),
             version: 1,
         };
-        schedules::put(&mut *transaction, &schedule).await?;
+        schedules::put(&Orm::on(&mut transaction), schedule).await?;
         transaction.commit().await?;
     }
     Ok(())

@@ -95,8 +95,8 @@ async fn stale(label: &str, kind: Kind) -> Result<()> {
     let id = world.ask(&RunParams::new("bsale.clientes", Mode::Full)).await?.job().id;
     // The first worker waits for an answer that takes its time.
     world.bsale.fail_next([Fault::Slow(Duration::from_secs(3))]);
-    let runs = world.runs.clone();
-    let paused = tokio::spawn(async move { runs.runner.run(id, &CancellationToken::new(), &runs).await });
+    let (runner, runs) = (world.runner.clone(), world.runs.clone());
+    let paused = tokio::spawn(async move { runner.run(id, &CancellationToken::new(), &*runs).await });
     let pool = &world.resources.database.pool;
     wait::until("the first worker should have claimed the stream", Duration::from_secs(10), async || {
         target::lane(&target.db, "bsale.clientes")

@@ -12,7 +12,7 @@ use etl::{
     bsale::{Bsale, STREAMS, tables, views},
     config::EtlSettings,
     domain::run::{Mode, RunParams},
-    jobs::run_sync::{RunSyncs, runner},
+    jobs::run_sync::{self, RunSyncs},
     storage::migrations::Migrator,
 };
 use jobs::{Job, State};
@@ -31,7 +31,8 @@ pub enum Kind {
 pub struct World {
     pub resources: Resources,
     pub bsale: bsale::Bsale,
-    pub runs: RunSyncs,
+    pub runner: Runner,
+    pub runs: Arc<RunSyncs>,
     /// Goes last.
     _namespace: Namespace,
 }
@@ -84,9 +85,10 @@ impl World {
             settings: Arc::new(settings),
             bsale: Some(Arc::new(ours)),
         };
-        let runner = runner(database.pool.clone(), &resources.settings);
-        let runs = RunSyncs { runner, resources: resources.clone() };
-        Ok(Self { resources, bsale, runs, _namespace: namespace })
+        let kind = run_sync::kind(&resources.settings);
+        let runner = Runner::new(database.pool.clone()).lease(kind.lease).backoff(kind.backoff);
+        let runs = Arc::new(RunSyncs { resources: resources.clone() });
+        Ok(Self { resources, bsale, runner, runs, _namespace: namespace })
     }
 
     pub fn ours(&self) -> &Bsale {
@@ -104,7 +106,7 @@ impl World {
     /// One attempt at a run. Gives the job as it is afterwards.
     pub async fn attempt(&self, job: uuid::Uuid) -> Result<Job> {
         let shutdown = CancellationToken::new();
-        let ran = self.runs.runner.run(job, &shutdown, &self.runs).await;
+        let ran = self.runner.run(job, &shutdown, &*self.runs).await;
         ran.map_err(|error| anyhow::anyhow!("the run of {job}: {error:?}"))?;
         self.job(job).await
     }

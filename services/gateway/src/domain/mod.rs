@@ -1,5 +1,6 @@
 //! The rules of identity, without I/O: time and facts come in, decisions go out.
 
+pub mod network;
 pub mod password;
 pub mod refresh;
 pub mod roles;

@@ -1,11 +1,11 @@
 //! API keys, for machines. Everyone makes their own; administrators see and revoke all.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header,
-    web::{self, ServiceConfig},
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use chassis::{
+    Problem,
+    auth::Role,
+    http::{Json, Query},
 };
-use chassis::{Problem, auth::Role, http::ProblemBody};
 use chrono::{DateTime, Utc};
 use sea_orm::TransactionTrait as _;
 use serde::{Deserialize, Serialize};
@@ -32,12 +32,6 @@ const MOST: u64 = 20;
 const VISIBLE: usize = 8;
 /// What a key begins with.
 const PREFIX: &str = "lote_";
-
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(web::resource("/api/v1/api-keys").route(web::get().to(list)).route(web::post().to(create)))
-        .service(web::resource("/api/v1/api-keys/{id}").route(web::delete().to(revoke)));
-}
 
 /// A key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -101,16 +95,18 @@ pub(crate) struct ApiKeyPage {
 
 /// Listar claves de API
 #[utoipa::path(
+    operation_id = "api_keys_list",
+    security(("bearer" = []), ("cookie" = [])),
     get, path = "/api/v1/api-keys", tag = "api-keys", params(ListQuery),
-    responses((status = 200, body = ApiKeyPage), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
+    responses((status = 200, body = ApiKeyPage))
 )]
 pub(crate) async fn list(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    query: web::Query<ListQuery>,
-) -> Result<web::Json<ApiKeyPage>, Problem> {
+    query: Query<ListQuery>,
+) -> Result<Json<ApiKeyPage>, Problem> {
     let person = identity.person(&request).await?;
-    let whose = if person.user.role == Role::Admin.name() { query.user_id } else { Some(person.user.id) };
+    let whose = if person.user.role == Role::Admin { query.user_id } else { Some(person.user.id) };
     if query.user_id.is_some() && query.user_id != whose {
         return Err(Error::Forbidden.into());
     }
@@ -121,7 +117,7 @@ pub(crate) async fn list(
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next = if more { rows.last().map(|key| key.id) } else { None };
     let items = rows.into_iter().map(ApiKey::try_from).collect::<Result<_, _>>()?;
-    Ok(web::Json(ApiKeyPage { items, next }))
+    Ok(Json(ApiKeyPage { items, next }))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -156,18 +152,20 @@ pub(crate) struct CreatedApiKey {
 /// Se usa en `X-Api-Key` o en `Authorization: ApiKey …`. La clave completa solo aparece en esta respuesta. Caduca, y
 /// antes si su dueño pierde los derechos que ella da. Cada usuario tiene 20 como máximo.
 #[utoipa::path(
+    operation_id = "api_keys_create",
+    security(("bearer" = []), ("cookie" = [])),
     post, path = "/api/v1/api-keys", tag = "api-keys", request_body = NewApiKey,
     responses(
         (status = 201, body = CreatedApiKey),
-        (status = 403, description = "Permitiría más que el rol propio", body = ProblemBody),
-        (status = 409, description = "El usuario ya tiene 20", body = ProblemBody),
-        (status = 422, description = "Un campo no sirve", body = ProblemBody),
+        (status = 403, description = "Permitiría más que el rol propio"),
+        (status = 409, description = "El usuario ya tiene 20"),
+        (status = 422, description = "Un campo no sirve"),
     )
 )]
 pub(crate) async fn create(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    body: web::Json<NewApiKey>,
+    body: Json<NewApiKey>,
 ) -> Result<HttpResponse, Problem> {
     let person = identity.person(&request).await?;
     let NewApiKey { name, role, proveedor_id, scopes, expires_at } = body.into_inner();
@@ -198,7 +196,7 @@ pub(crate) async fn create(
         prefix,
         digest: Digest(secret.digest),
         scopes,
-        role: standing.role.name().to_owned(),
+        role: standing.role,
         proveedor_id: standing.proveedor_id,
         created_at: now,
         expires_at: Some(expires_at),
@@ -228,8 +226,10 @@ pub(crate) async fn create(
 ///
 /// Deja de servir en el acto.
 #[utoipa::path(
+    operation_id = "api_keys_revoke",
+    security(("bearer" = []), ("cookie" = [])),
     delete, path = "/api/v1/api-keys/{id}", tag = "api-keys", params(("id" = Uuid, Path)),
-    responses((status = 204, description = "Revocada, o ya lo estaba"), (status = 404, body = ProblemBody))
+    responses((status = 204, description = "Revocada, o ya lo estaba"))
 )]
 pub(crate) async fn revoke(
     request: HttpRequest,
@@ -242,7 +242,7 @@ pub(crate) async fn revoke(
     let key = api_keys::get_for_update(&transaction, *id)
         .await?
         // Somebody else's key does not exist for whoever is no administrator.
-        .filter(|key| key.user_id == person.user.id || person.user.role == Role::Admin.name())
+        .filter(|key| key.user_id == person.user.id || person.user.role == Role::Admin)
         .ok_or_else(|| Problem::not_found("Clave de API no encontrada"))?;
     if key.revoked_at.is_none() {
         api_keys::revoke(&transaction, key.id, now).await?;

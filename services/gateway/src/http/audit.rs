@@ -1,10 +1,10 @@
 //! Who did what, for administrators.
 
-use actix_web::{
-    HttpRequest,
-    web::{self, ServiceConfig},
+use actix_web::{HttpRequest, web};
+use chassis::{
+    Problem,
+    http::{Json, Query},
 };
-use chassis::{Problem, http::ProblemBody};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,10 +18,6 @@ use crate::{
 
 const PAGE: u64 = 50;
 const LARGEST_PAGE: u64 = 200;
-
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    config.service(web::resource("/api/v1/audit").route(web::get().to(list)));
-}
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(crate) struct ListQuery {
@@ -64,14 +60,15 @@ pub(crate) struct AuditPage {
 
 /// Registro de lo que se hizo con usuarios, claves y sesiones
 #[utoipa::path(
+    operation_id = "audit_list",
     get, path = "/api/v1/audit", tag = "users", params(ListQuery),
-    responses((status = 200, body = AuditPage), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
+    responses((status = 200, body = AuditPage))
 )]
 pub(crate) async fn list(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    query: web::Query<ListQuery>,
-) -> Result<web::Json<AuditPage>, Problem> {
+    query: Query<ListQuery>,
+) -> Result<Json<AuditPage>, Problem> {
     identity.admin(&request).await?;
     let ListQuery { actor_id, target, action, before, limit } = query.into_inner();
     let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
@@ -91,5 +88,5 @@ pub(crate) async fn list(
         address: row.address,
         details: row.details,
     });
-    Ok(web::Json(AuditPage { items: items.collect(), next }))
+    Ok(Json(AuditPage { items: items.collect(), next }))
 }

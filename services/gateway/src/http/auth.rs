@@ -5,18 +5,17 @@ use std::time::Duration;
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     cookie::{Cookie, SameSite},
-    guard,
     http::header,
-    web::{self, Bytes, ServiceConfig},
+    web,
 };
 use chassis::{
     Problem,
     auth::{Claims, Role},
     config::Secret,
-    http::ProblemBody,
+    http::{Form, Json, OptionalJson, Query},
 };
 use sea_orm::{ActiveValue::Set, EntityTrait as _, TransactionTrait as _};
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
@@ -29,29 +28,13 @@ use crate::{
     storage::{
         PasswordHash,
         audit::{self, Action},
-        families, users,
+        families::{self, EndReason},
+        users,
     },
 };
 
 /// More than that in a field is no name and no password.
 const LONGEST: usize = 1024;
-
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    for prefix in ["/api/v1/auth", "/auth"] {
-        let at = |path: &str| web::resource(format!("{prefix}/{path}"));
-        config
-            .service(
-                at("login")
-                    .route(web::post().guard(guard::fn_guard(is_form)).to(login_by_form))
-                    .route(web::post().to(login)),
-            )
-            .service(at("refresh").route(web::post().to(refresh)))
-            .service(at("logout").route(web::post().to(logout)))
-            .service(at("password").route(web::post().to(change_password)))
-            .service(at("me").route(web::get().to(me)));
-    }
-    config.service(web::resource("/api/v1/me").route(web::get().to(me)));
-}
 
 /// A text that no log shows.
 pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<String>, D::Error> {
@@ -114,20 +97,21 @@ pub(crate) struct SessionResponse {
 /// Con `session` deja una cookie httpOnly y responde solo el token CSRF. La respuesta es la misma para un
 /// usuario desconocido, una contraseña errada y una cuenta deshabilitada.
 #[utoipa::path(
+    operation_id = "auth_login",
     post, path = "/api/v1/auth/login", tag = "auth", security(()),
     params(LoginQuery),
     request_body(content((LoginRequest = "application/json"), (LoginForm = "application/x-www-form-urlencoded"))),
     responses(
         (status = 200, description = "Tokens, o `SessionResponse` si se pidió una sesión", body = TokenResponse),
-        (status = 401, description = "Credenciales incorrectas", body = ProblemBody),
-        (status = 429, description = "Demasiados intentos; ver Retry-After", body = ProblemBody),
+        (status = 401, description = "Credenciales incorrectas"),
+        (status = 429, description = "Demasiados intentos; ver Retry-After"),
     )
 )]
 pub(crate) async fn login(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    query: web::Query<LoginQuery>,
-    body: web::Json<LoginRequest>,
+    query: Query<LoginQuery>,
+    body: Json<LoginRequest>,
 ) -> Result<HttpResponse, Problem> {
     log_in(&request, &identity, &query, body.into_inner()).await
 }
@@ -144,18 +128,12 @@ pub(crate) struct LoginForm {
     grant_type: Option<String>,
 }
 
-fn is_form(context: &guard::GuardContext<'_>) -> bool {
-    let kind = context.head().headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default();
-    kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
 /// [`login`], for a form.
-async fn login_by_form(
+pub(crate) async fn login_by_form(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    query: web::Query<LoginQuery>,
-    form: web::Form<LoginForm>,
+    query: Query<LoginQuery>,
+    form: Form<LoginForm>,
 ) -> Result<HttpResponse, Problem> {
     let LoginForm { username, password, grant_type } = form.into_inner();
     if grant_type.as_deref().is_some_and(|kind| !kind.is_empty() && kind != "password") {
@@ -244,17 +222,18 @@ pub(crate) struct RefreshRequest {
 /// El token presentado deja de servir. Presentar uno ya usado cierra esa sesión, salvo el inmediatamente
 /// anterior durante unos segundos (respuestas perdidas, dos pestañas).
 #[utoipa::path(
+    operation_id = "auth_refresh",
     post, path = "/api/v1/auth/refresh", tag = "auth", security(()),
     request_body = RefreshRequest,
     responses(
         (status = 200, description = "Tokens nuevos", body = TokenResponse),
-        (status = 401, description = "Caducado, cerrado o ya usado", body = ProblemBody),
+        (status = 401, description = "Caducado, cerrado o ya usado"),
     )
 )]
 pub(crate) async fn refresh(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    body: web::Json<RefreshRequest>,
+    body: Json<RefreshRequest>,
 ) -> Result<HttpResponse, Problem> {
     let login = identity.refresh(&body.refresh_token, identity.address_of(&request)).await?;
     respond(&identity, login)
@@ -272,19 +251,21 @@ pub(crate) struct LogoutRequest {
 /// La del `refresh_token` del cuerpo o, sin él, la de la cookie. Sus tokens de acceso dejan de servir en el acto y
 /// sus conexiones de eventos se cierran.
 #[utoipa::path(
+    operation_id = "auth_logout",
+    security((), ("cookie" = [])),
     post, path = "/api/v1/auth/logout", tag = "auth",
     request_body = LogoutRequest,
     responses(
         (status = 204, description = "Cerrada, o ya lo estaba"),
-        (status = 403, description = "Cookie sin token CSRF", body = ProblemBody),
+        (status = 403, description = "Cookie sin token CSRF"),
     )
 )]
 pub(crate) async fn logout(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    body: Bytes,
+    body: OptionalJson<LogoutRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let body: LogoutRequest = optional_json(&body)?;
+    let body = body.0.unwrap_or_default();
     let address = identity.address_of(&request);
     if let Some(token) = &body.refresh_token {
         identity.logout(token, address).await?;
@@ -298,15 +279,6 @@ pub(crate) async fn logout(
     let mut response = HttpResponse::NoContent();
     set_cookies(&mut response, String::new(), "", Duration::ZERO, identity.settings().secure_cookies);
     Ok(response.finish())
-}
-
-/// A body that may be absent, as JSON.
-fn optional_json<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
-    if body.trim_ascii().is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request("invalid_json", format!("Cuerpo JSON inválido: {error}")))
 }
 
 /// The caller, by its credential.
@@ -328,8 +300,9 @@ pub(crate) struct Me {
 
 /// Quién soy
 #[utoipa::path(
+    operation_id = "auth_get_me",
     get, path = "/api/v1/auth/me", tag = "auth",
-    responses((status = 200, body = Me), (status = 401, body = ProblemBody))
+    responses((status = 200, body = Me))
 )]
 pub(crate) async fn me(request: HttpRequest, identity: web::Data<Identity>) -> Result<HttpResponse, Problem> {
     let caller = identity.caller_of(&request).await?.ok_or(Error::Anonymous)?;
@@ -363,19 +336,21 @@ pub(crate) struct PasswordRequest {
 ///
 /// Cierra todas las sesiones del usuario, también esta; sus tokens de acceso dejan de servir en el acto.
 #[utoipa::path(
+    operation_id = "auth_change_password",
+    security(("bearer" = []), ("cookie" = [])),
     post, path = "/api/v1/auth/password", tag = "auth",
     request_body = PasswordRequest,
     responses(
         (status = 204, description = "Cambiada; todas las sesiones quedan cerradas"),
-        (status = 401, description = "La contraseña actual no es correcta", body = ProblemBody),
-        (status = 422, description = "La nueva no sirve", body = ProblemBody),
-        (status = 429, description = "Demasiados intentos", body = ProblemBody),
+        (status = 401, description = "La contraseña actual no es correcta"),
+        (status = 422, description = "La nueva no sirve"),
+        (status = 429, description = "Demasiados intentos"),
     )
 )]
 pub(crate) async fn change_password(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    body: web::Json<PasswordRequest>,
+    body: Json<PasswordRequest>,
 ) -> Result<HttpResponse, Problem> {
     let person = identity.person(&request).await?;
     let PasswordRequest { current_password, new_password } = body.into_inner();
@@ -404,7 +379,7 @@ pub(crate) async fn change_password(
         ..Default::default()
     };
     users::Entity::update(change).exec(&transaction).await?;
-    families::revoke_all(&transaction, current.id, identity.ending("password", now)).await?;
+    families::revoke_all(&transaction, current.id, identity.ending(EndReason::Password, now)).await?;
     let target = Some(current.id.to_string());
     audit::record(&transaction, now, Action::PasswordChanged, &person.actor(), target, json!({})).await?;
     transaction.commit().await?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::HttpRequest;
 
-use crate::config::Network;
+use crate::domain::network::Network;
 
 /// The client's address. Behind trusted proxies it is the last one in `X-Forwarded-For` that is not
 /// itself a trusted proxy's: what stands before it, the client may have made up.

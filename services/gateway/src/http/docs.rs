@@ -8,18 +8,21 @@ use std::{
 };
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::{StatusCode, header},
     web,
 };
-use chassis::Problem;
+use chassis::{Problem, http::Document};
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use tracing::debug;
 
 use super::routes::{Backend, ROUTES, under};
-use crate::App;
+use crate::{
+    App,
+    identity::{CSRF_HEADER, SESSION_COOKIE},
+};
 
 /// How long a merged document is good for.
 const FRESH: Duration = Duration::from_secs(60);
@@ -37,6 +40,8 @@ pub struct Documents(Mutex<Known>);
 struct Known {
     asked: Option<Instant>,
     services: BTreeMap<Backend, Value>,
+    /// Of what was known then.
+    merged: Option<Document>,
 }
 
 /// `/docs/…`: Swagger UI.
@@ -62,8 +67,7 @@ pub async fn redirect() -> HttpResponse {
 }
 
 /// `/api-docs/openapi.json`. A service that is down stays as it was last seen.
-pub async fn document(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let own = serde_json::to_value(super::openapi()).map_err(Problem::internal)?;
+pub async fn document(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     // Held while asking, so that one asks for all.
     let mut known = app.documents.0.lock().await;
     if known.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
@@ -75,7 +79,9 @@ pub async fn document(app: web::Data<App>) -> Result<HttpResponse, Problem> {
         for (backend, answer) in answers {
             match answer {
                 Ok(document) => {
-                    known.services.insert(backend, document);
+                    if known.services.insert(backend, document.clone()).as_ref() != Some(&document) {
+                        known.merged = None;
+                    }
                 }
                 Err(error) => debug!(backend = backend.name(), %error, "no document of this service"),
             }
@@ -83,9 +89,85 @@ pub async fn document(app: web::Data<App>) -> Result<HttpResponse, Problem> {
         // What is missing is asked for again with the next request.
         known.asked = complete.then(Instant::now);
     }
-    let merged =
-        known.services.iter().fold(own, |merged, (backend, service)| merge(merged, *backend, service));
-    Ok(HttpResponse::Ok().json(merged))
+    let document = match known.merged.clone() {
+        Some(document) => document,
+        None => merged(&known.services)?,
+    };
+    known.merged = Some(document.clone());
+    Ok(document.respond(&request))
+}
+
+/// One document of the gateway's own and those of the services.
+fn merged(services: &BTreeMap<Backend, Value>) -> Result<Document, Problem> {
+    let own: Value = serde_json::from_slice(super::document().bytes()).map_err(Problem::internal)?;
+    let mut merged = services.iter().fold(own, |merged, (backend, service)| merge(merged, *backend, service));
+    through_the_gateway(&mut merged);
+    Ok(Document::new(serde_json::to_vec(&merged).map_err(Problem::internal)?))
+}
+
+/// The problems that a gateway adds: status, name, whether only of what it passes on, what it says.
+const PROBLEMS: &[(&str, &str, bool, &str)] = &[
+    ("408", "PeticionLenta", true, "El cuerpo dejó de llegar"),
+    ("413", "DemasiadoGrande", true, "El cuerpo supera el máximo"),
+    ("429", "DemasiadasPeticiones", false, "Demasiadas peticiones; Retry-After dice cuándo volver"),
+    ("502", "ServicioCortado", true, "El servicio cortó la conexión antes de responder"),
+    ("504", "ServicioSinRespuesta", true, "El servicio no respondió a tiempo"),
+];
+
+/// Methods that change nothing, and need no CSRF token with a cookie.
+const SAFE: &[&str] = &["get", "head", "options"];
+
+/// Adds to every operation what only callers of the gateway meet: three kinds of credentials, and its problems.
+fn through_the_gateway(document: &mut Value) {
+    for (path, item) in object(document, "paths") {
+        let is_passed_on = ROUTES.iter().any(|route| under(path, route.prefix));
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            add_credentials(operation, SAFE.contains(&method.as_str()));
+            let has_body = operation.get("requestBody").is_some();
+            let responses = object(operation, "responses");
+            for (status, name, only_passed_on, _) in PROBLEMS {
+                let of_bodies = matches!(*status, "408" | "413");
+                if (is_passed_on || !only_passed_on) && (has_body || !of_bodies) {
+                    let reference = json!({ "$ref": format!("#/components/responses/{name}") });
+                    responses.entry(*status).or_insert(reference);
+                }
+            }
+        }
+    }
+    let components = object(document, "components").entry("responses").or_insert_with(|| json!({}));
+    for (_, name, _, description) in PROBLEMS {
+        let schema = json!({ "$ref": "#/components/schemas/ProblemBody" });
+        components[*name] = json!({
+            "description": description,
+            "content": { "application/problem+json": { "schema": schema } },
+        });
+    }
+    let schemes = object(document, "components").entry("securitySchemes").or_insert_with(|| json!({}));
+    schemes["cookie"] = json!({
+        "type": "apiKey", "in": "cookie", "name": SESSION_COOKIE,
+        "description": "La sesión que abre POST /api/v1/auth/login?session=cookie",
+    });
+    schemes["csrf"] = json!({
+        "type": "apiKey", "in": "header", "name": CSRF_HEADER,
+        "description": "Con una cookie, en todo lo que cambia algo: el csrf_token de la sesión",
+    });
+    schemes["apiKey"] = json!({
+        "type": "apiKey", "in": "header", "name": "X-Api-Key",
+        "description": "Una clave de POST /api/v1/api-keys",
+    });
+}
+
+/// Where a token is taken, a cookie and a key are as well, unless the operation says which.
+fn add_credentials(operation: &mut Value, is_safe: bool) {
+    let Some(security) = operation.get_mut("security") else { return };
+    if *security == json!([{ "bearer": [] }]) {
+        *security = json!([{ "bearer": [] }, { "cookie": [] }, { "apiKey": [] }]);
+    }
+    for requirement in security.as_array_mut().into_iter().flatten() {
+        if !is_safe && requirement.get("cookie").is_some() {
+            requirement["csrf"] = json!([]);
+        }
+    }
 }
 
 /// Adds what of a service's document can be reached through the gateway.

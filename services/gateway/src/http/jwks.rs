@@ -1,24 +1,17 @@
 //! `/.well-known/jwks.json`: the keys with which everyone can check the gateway's tokens.
 
-use actix_web::{
-    HttpResponse,
-    http::header,
-    web::{self, ServiceConfig},
-};
+use actix_web::{HttpResponse, http::header, web};
 use chassis::Problem;
 
 use crate::identity::Identity;
-
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    config.service(web::resource("/.well-known/jwks.json").route(web::get().to(jwks)));
-}
 
 /// Claves públicas
 ///
 /// Un JWK Set (RFC 7517) con las claves Ed25519 que firman, firmaron hasta hace poco o firmarán pronto.
 #[utoipa::path(
+    operation_id = "signing_keys_list",
     get, path = "/.well-known/jwks.json", tag = "auth", security(()),
-    responses((status = 200, description = "JWK Set", content_type = "application/jwk-set+json"))
+    responses((status = 200, description = "JWK Set", body = Object, content_type = "application/jwk-set+json"))
 )]
 pub(crate) async fn jwks(identity: web::Data<Identity>) -> Result<HttpResponse, Problem> {
     let set = identity.jwks()?;

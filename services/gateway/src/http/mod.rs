@@ -26,8 +26,12 @@ use actix_web::{
     middleware::from_fn,
     web::{self, ServiceConfig},
 };
-use chassis::{Problem, admin::Admin};
-use utoipa::OpenApi;
+use chassis::{
+    Problem,
+    admin::Admin,
+    http::{Document, Routes, get_only},
+    routes,
+};
 
 pub use client_ip::client_ip;
 pub use docs::Documents;
@@ -35,54 +39,32 @@ pub use stream::Watchers;
 
 use crate::{App, SERVICE, config::Settings, identity};
 
-/// The gateway's own API. The services' are merged into it when it is asked for.
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Lote", description = "Todo lo que ofrece la plataforma, por una sola puerta"),
-    paths(stream::stream, workers::workers),
-    modifiers(&Bearer),
-)]
-struct Api;
-
-struct Bearer;
-
-impl utoipa::Modify for Bearer {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        openapi
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
-    }
+/// The gateway's own operations, once each. The services' are in `routes`, as prefixes.
+fn table() -> Routes {
+    routes![stream::stream, workers::workers].and(identity::routes()).and(chassis::admin::routes(SERVICE))
 }
 
-/// The gateway's own document.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut api = Api::openapi();
-    api.merge(identity::openapi());
-    api.merge(chassis::admin::openapi(SERVICE));
-    api
+/// The gateway's own document, before the services' are merged into it.
+fn document() -> Document {
+    table().document(SERVICE, "Lote", "Todo lo que ofrece la plataforma, por una sola puerta")
 }
 
 /// Adds everything the gateway serves, besides what every process does.
 pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>, admin: &Admin) {
     let mut scope = web::scope("")
         .app_data(app.clone())
-        .service(web::resource("/docs").route(web::get().to(docs::redirect)))
-        .service(web::resource("/docs/{path:.*}").route(web::get().to(docs::page)))
-        .service(web::resource("/api-docs/openapi.json").route(web::get().to(docs::document)))
-        .service(web::resource("/api/v1/stream").route(web::get().to(stream::stream)))
-        .service(web::resource("/api/v1/admin/workers").route(web::get().to(workers::workers)));
+        .service(get_only("/docs", docs::redirect))
+        .service(get_only("/docs/{path:.*}", docs::page))
+        .service(get_only("/api-docs/openapi.json", docs::document))
+        .configure(|config| app.identity.configure(config))
+        .configure(|config| admin.configure(config))
+        .configure(|config| table().configure(config));
     // One resource a row, so that metrics and logs name the row.
     for route in routes::ROUTES.iter().filter(|route| app.backends.get(route.backend).is_some()) {
         let below = format!("{}/{{tail:.*}}", route.prefix);
         scope = scope.service(web::resource([route.prefix.to_owned(), below]).to(proxy::proxy));
     }
-    scope = scope
-        .configure(|config| app.identity.configure(config))
-        .configure(|config| admin.configure(config))
-        .default_service(web::to(unknown));
+    scope = scope.default_service(web::to(unknown));
     // The last is the outermost: browsers see who may call even on refusals.
     config.service(scope.wrap(from_fn(access::guard)).wrap(cors(&app.settings)));
 }
@@ -99,6 +81,7 @@ fn cors(settings: &Settings) -> Cors {
         header::ETAG,
         header::LOCATION,
         header::HeaderName::from_static("x-request-id"),
+        header::HeaderName::from_static(identity::CSRF_HEADER),
         limits::RATE_LIMIT,
         limits::RATE_LIMIT_POLICY,
     ];

@@ -9,7 +9,7 @@ use std::{
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
-use chassis::{Clock, Problem, auth::Caller};
+use chassis::{Clock, Problem, auth::Caller, http::Query};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -75,6 +75,8 @@ pub struct From {
 /// Besides the domain's, there are the events `reset` (events were missed: read the current state) and
 /// `expired` (the token or its session ended, and with it the stream; `reason` is `token_expired` or `session_ended`).
 #[utoipa::path(
+    operation_id = "events_stream", summary = "Seguir los eventos en vivo",
+    description = "Avances y hechos, según ocurren (server-sent events). El `id` de cada evento se puede devolver como `Last-Event-ID`, a cualquier réplica. Además de los del dominio hay `reset` (se perdieron eventos: lea el estado actual) y `expired` (terminó el token o su sesión, y con ella la conexión; `reason` es `token_expired` o `session_ended`).",
     get, path = "/api/v1/stream", tag = "stream", params(From),
     responses(
         (status = 200, description = "Los eventos que el usuario puede ver", content_type = "text/event-stream"),
@@ -82,12 +84,11 @@ pub struct From {
         (status = 429, description = "Demasiadas conexiones abiertas de este usuario"),
         (status = 503, description = "El canal de eventos no está disponible"),
     ),
-    security(("bearer" = [])),
 )]
 pub async fn stream(
     request: HttpRequest,
     app: web::Data<App>,
-    from: web::Query<From>,
+    from: Query<From>,
 ) -> Result<HttpResponse, Problem> {
     let caller = access::caller(&request)?;
     caller.require_scope("stream:read")?;

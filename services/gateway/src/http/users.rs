@@ -2,12 +2,13 @@
 
 pub(crate) mod change;
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header,
-    web::{self, ServiceConfig},
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use chassis::{
+    Problem,
+    auth::Role,
+    config::Secret,
+    http::{Json, Query},
 };
-use chassis::{Problem, auth::Role, config::Secret, http::ProblemBody};
 use chrono::{DateTime, Utc};
 use sea_orm::{DatabaseTransaction, EntityTrait as _, TransactionTrait as _};
 use serde::{Deserialize, Serialize};
@@ -22,26 +23,13 @@ use crate::{
     storage::{
         PasswordHash,
         audit::{self, Action},
-        families,
+        families::{self, EndReason},
         users::{self, Filter},
     },
 };
 
 const PAGE: u64 = 50;
 const LARGEST_PAGE: u64 = 200;
-
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(web::resource("/api/v1/users").route(web::get().to(list)).route(web::post().to(create)))
-        .service(
-            web::resource("/api/v1/users/{id}")
-                .route(web::get().to(get))
-                .route(web::patch().to(change::update))
-                .route(web::delete().to(delete)),
-        )
-        .service(web::resource("/api/v1/users/{id}/disable").route(web::post().to(change::disable)))
-        .service(web::resource("/api/v1/users/{id}/enable").route(web::post().to(change::enable)));
-}
 
 /// A user, without anything secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -104,26 +92,28 @@ pub(crate) struct UserPage {
 
 /// Listar usuarios
 #[utoipa::path(
+    operation_id = "users_list",
+    security(("bearer" = []), ("cookie" = [])),
     get, path = "/api/v1/users", tag = "users", params(ListQuery),
-    responses((status = 200, body = UserPage), (status = 401, body = ProblemBody), (status = 403, body = ProblemBody))
+    responses((status = 200, body = UserPage))
 )]
 pub(crate) async fn list(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    query: web::Query<ListQuery>,
-) -> Result<web::Json<UserPage>, Problem> {
+    query: Query<ListQuery>,
+) -> Result<Json<UserPage>, Problem> {
     identity.admin(&request).await?;
     let ListQuery { q, role, disabled, after, limit } = query.into_inner();
     let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
     let text = q.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let filter = Filter { text, role: role.map(Role::name), disabled, after };
+    let filter = Filter { text, role, disabled, after };
     // One more than asked for tells whether there is a next page.
     let mut rows = users::list(identity.orm(), filter, limit + 1).await?;
     let more = rows.len() as u64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next = if more { rows.last().map(|user| user.username.clone()) } else { None };
     let items = rows.into_iter().map(User::try_from).collect::<Result<_, _>>()?;
-    Ok(web::Json(UserPage { items, next }))
+    Ok(Json(UserPage { items, next }))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -146,18 +136,19 @@ pub(crate) struct NewUser {
 
 /// Crear un usuario
 #[utoipa::path(
+    operation_id = "users_create",
+    security(("bearer" = []), ("cookie" = [])),
     post, path = "/api/v1/users", tag = "users", request_body = NewUser,
     responses(
         (status = 201, body = User),
-        (status = 403, body = ProblemBody),
-        (status = 409, description = "Nombre o correo ya en uso", body = ProblemBody),
-        (status = 422, description = "Un campo no sirve", body = ProblemBody),
+        (status = 409, description = "Nombre o correo ya en uso"),
+        (status = 422, description = "Un campo no sirve"),
     )
 )]
 pub(crate) async fn create(
     request: HttpRequest,
     identity: web::Data<Identity>,
-    body: web::Json<NewUser>,
+    body: Json<NewUser>,
 ) -> Result<HttpResponse, Problem> {
     let person = identity.admin(&request).await?;
     let NewUser { username, email, name, password, role, proveedor_id } = body.into_inner();
@@ -175,7 +166,7 @@ pub(crate) async fn create(
         email,
         name,
         password_hash: PasswordHash(hash),
-        role: standing.role.name().to_owned(),
+        role: standing.role,
         proveedor_id: standing.proveedor_id,
         disabled_at: None,
         last_login_at: None,
@@ -196,28 +187,31 @@ pub(crate) async fn create(
 
 /// Ver un usuario
 #[utoipa::path(
+    operation_id = "users_get",
+    security(("bearer" = []), ("cookie" = [])),
     get, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)),
-    responses((status = 200, body = User), (status = 403, body = ProblemBody), (status = 404, body = ProblemBody))
+    responses((status = 200, body = User))
 )]
 pub(crate) async fn get(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<web::Json<User>, Problem> {
+) -> Result<Json<User>, Problem> {
     identity.admin(&request).await?;
     let user = users::get(identity.orm(), *id).await?.ok_or(Error::NotFound("Usuario"))?;
-    Ok(web::Json(User::try_from(user)?))
+    Ok(Json(User::try_from(user)?))
 }
 
 /// Borrar un usuario
 ///
 /// Con sus sesiones y sus claves de API. Lo que hizo queda en la auditoría.
 #[utoipa::path(
+    operation_id = "users_delete",
+    security(("bearer" = []), ("cookie" = [])),
     delete, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)),
     responses(
         (status = 204, description = "Borrado"),
-        (status = 404, body = ProblemBody),
-        (status = 409, description = "Es el último administrador", body = ProblemBody),
+        (status = 409, description = "Es el último administrador"),
     )
 )]
 pub(crate) async fn delete(
@@ -231,10 +225,10 @@ pub(crate) async fn delete(
     let transaction = identity.orm().begin().await?;
     let alone = !users::another_admin(&transaction, id).await?;
     let user = users::get_for_update(&transaction, id).await?.ok_or(Error::NotFound("Usuario"))?;
-    if alone && user.role == Role::Admin.name() && user.disabled_at.is_none() {
+    if alone && user.role == Role::Admin && user.disabled_at.is_none() {
         return Err(Error::LastAdmin.into());
     }
-    families::revoke_all(&transaction, id, identity.ending("deleted", now)).await?;
+    families::revoke_all(&transaction, id, identity.ending(EndReason::Deleted, now)).await?;
     users::Entity::delete_by_id(id).exec(&transaction).await?;
     let details = json!({ "username": user.username, "role": user.role });
     record(&transaction, &person, now, Action::UserDeleted, id, details).await?;

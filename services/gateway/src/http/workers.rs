@@ -22,12 +22,13 @@ pub struct Workers {
 
 /// The workers of all services that are alive, and what each works on.
 #[utoipa::path(
+    operation_id = "workers_list_all", summary = "Listar los procesos vivos de todos los servicios",
+    description = "Y en qué trabaja cada uno.",
     get, path = "/api/v1/admin/workers", tag = "admin",
     responses(
         (status = 200, description = "Los procesos vivos de todos los servicios", body = Workers),
         (status = 403, description = "Solo para administradores y operadores"),
     ),
-    security(("bearer" = [])),
 )]
 pub async fn workers(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let (caller, token) = access::authorise(&request, &[Role::Admin, Role::Operator])?;

@@ -212,7 +212,7 @@ impl Identity {
         // The tokens that stand for API keys name the key, which is nobody's id.
         let id: Uuid = caller.claims.sub.parse().map_err(|_| Error::InvalidToken)?;
         let user = users::get(self.orm(), id).await?.ok_or(Error::InvalidToken)?;
-        if user.disabled_at.is_some() || user.role != caller.claims.role.name() {
+        if user.disabled_at.is_some() || user.role != caller.claims.role {
             return Err(Error::InvalidToken.into());
         }
         let address = self.address_of(request);
@@ -225,7 +225,7 @@ impl Identity {
     /// As there; 403 for another role.
     pub async fn admin(&self, request: &HttpRequest) -> Result<Person, Problem> {
         let person = self.person(request).await?;
-        if person.user.role == Role::Admin.name() { Ok(person) } else { Err(Error::Forbidden.into()) }
+        if person.user.role == Role::Admin { Ok(person) } else { Err(Error::Forbidden.into()) }
     }
 
     /// The client's address.

@@ -39,7 +39,7 @@ impl Identity {
             email,
             name: "Administrador".to_owned(),
             password_hash: PasswordHash(hash),
-            role: chassis::auth::Role::Admin.name().to_owned(),
+            role: chassis::auth::Role::Admin,
             proveedor_id: None,
             disabled_at: None,
             last_login_at: None,

@@ -32,7 +32,7 @@ pub use error::Error;
 pub use hasher::{Cost, Hasher};
 pub use keyring::Keyring;
 pub use login::{Credentials, Login, Tokens};
-pub use routes::openapi;
+pub use routes::routes;
 pub use settings::{FirstAdmin, IdentitySettings};
 pub use vault::{Opaque, Vault};
 
@@ -158,7 +158,7 @@ impl Identity {
     }
 
     /// What ends logins now, for a reason.
-    pub(crate) fn ending(&self, reason: &'static str, now: DateTime<Utc>) -> families::Ending {
+    pub(crate) fn ending(&self, reason: families::EndReason, now: DateTime<Utc>) -> families::Ending {
         // To spare: the verifiers' leeway, and uses that are noted to the minute.
         let tokens_live = span(self.settings().access_lifetime) + TimeDelta::minutes(2);
         families::Ending { reason, now, tokens_live }

@@ -10,7 +10,8 @@ use crate::{
     domain::refresh::{Decision, decide},
     storage::{
         audit::{self, Action, Actor},
-        families, refresh_tokens, users,
+        families::{self, EndReason},
+        refresh_tokens, users,
     },
 };
 
@@ -38,7 +39,7 @@ impl Identity {
             }
             Decision::Sibling => family.generation,
             Decision::Reused => {
-                families::revoke(&transaction, family.id, self.ending("reuse", now)).await?;
+                families::revoke(&transaction, family.id, self.ending(EndReason::Reuse, now)).await?;
                 let actor = Actor { user: None, address: Some(address.to_string()) };
                 let details = json!({ "family": family.id, "generation": token.generation });
                 let target = Some(user.id.to_string());
@@ -77,7 +78,7 @@ impl Identity {
         if family.revoked_at.is_some() {
             return Ok(());
         }
-        families::revoke(&transaction, family.id, self.ending("logout", now)).await?;
+        families::revoke(&transaction, family.id, self.ending(EndReason::Logout, now)).await?;
         let name = users::get(&transaction, family.user_id).await?.map(|user| user.username);
         let actor =
             Actor { user: name.map(|name| (family.user_id, name)), address: Some(address.to_string()) };

@@ -1,26 +1,12 @@
 use actix_web::web::{self, ServiceConfig};
-use utoipa::OpenApi;
+use chassis::{http::Routes, routes};
 
 use super::Identity;
 use crate::http::{api_keys, audit, auth, jwks, users};
 
-impl Identity {
-    /// Mounts `/api/v1/auth/…` (also `/auth/…`), `/api/v1/me`, `/api/v1/users`, `/api/v1/audit`, `/api/v1/api-keys` and
-    /// `/.well-known/jwks.json`.
-    pub fn configure(&self, config: &mut ServiceConfig) {
-        config
-            .app_data(web::Data::new(self.clone()))
-            .configure(auth::routes)
-            .configure(users::routes)
-            .configure(audit::routes)
-            .configure(api_keys::routes)
-            .configure(jwks::routes);
-    }
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    paths(
+/// Logins, users, keys and what was done with them; `/auth/…` is another spelling of `/api/v1/auth/…`.
+pub fn routes() -> Routes {
+    let routes = routes![
         auth::login,
         auth::refresh,
         auth::logout,
@@ -38,16 +24,16 @@ impl Identity {
         api_keys::create,
         api_keys::revoke,
         jwks::jwks,
-    ),
-    tags(
-        (name = "auth", description = "Inicio de sesión, renovación y cierre"),
-        (name = "users", description = "Usuarios (administradores)"),
-        (name = "api-keys", description = "Claves de API para máquinas"),
-    ),
-)]
-struct Api;
+    ];
+    routes
+        .taking("/api/v1/auth/login", "application/x-www-form-urlencoded", auth::login_by_form)
+        .also_under("/api/v1/auth", "/auth")
+        .also_under("/api/v1/auth/me", "/api/v1/me")
+}
 
-/// What is mounted by [`Identity::configure`], for the gateway's document.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    Api::openapi()
+impl Identity {
+    /// What the handlers of [`routes`] work with.
+    pub fn configure(&self, config: &mut ServiceConfig) {
+        config.app_data(web::Data::new(self.clone()));
+    }
 }

@@ -6,7 +6,7 @@ use chassis::{
 };
 
 use super::{hasher::Cost, vault::MIN_SECRET};
-use crate::{config::Network, domain::throttle::Policy};
+use crate::domain::{network::Network, throttle::Policy};
 
 /// How users are known. `IdentitySettings::read` fills it from the environment.
 #[derive(Clone, Debug)]

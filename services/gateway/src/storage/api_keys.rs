@@ -1,7 +1,8 @@
-//! API keys, as hashes.
+//! `api_keys`: API keys, as hashes.
 
 use std::time::Duration;
 
+use chassis::auth::Role;
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveModelTrait as _, Condition, IntoActiveModel as _, PaginatorTrait as _, QueryOrder as _,
@@ -23,7 +24,7 @@ pub struct Model {
     pub prefix: String,
     pub digest: Digest,
     pub scopes: Vec<String>,
-    pub role: String,
+    pub role: Role,
     pub proveedor_id: Option<String>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
@@ -52,7 +53,7 @@ impl Model {
     /// # Errors
     /// A row that the table's checks should have refused.
     pub fn standing(&self) -> Result<Standing, DbErr> {
-        super::users::standing(&self.role, self.proveedor_id.clone())
+        super::users::standing(self.role, self.proveedor_id.clone())
     }
 
     /// When it ends: one that was made before keys had to end, as late as a key may end at all.

@@ -1,4 +1,4 @@
-//! Who did what to whom, for as long as the database lives.
+//! `audit`: who did what to whom, for as long as the database lives.
 
 use std::sync::LazyLock;
 
@@ -21,6 +21,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     pub at: DateTime<Utc>,
+    /// A name of [`Action`], or of another version of the gateway: what was done outlives the code that did it.
     pub action: String,
     pub actor_id: Option<Uuid>,
     /// The actor's user name at that time.

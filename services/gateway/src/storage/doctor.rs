@@ -1,3 +1,5 @@
+//! The gateway's own invariants, for `doctor`. SQL by hand: they span tables, and each is one count.
+
 use sea_orm::sqlx::{self, PgPool};
 
 /// What must not be, and the sentence that says so. Each asks for a count that should be zero.

@@ -1,11 +1,14 @@
-//! Logins: each is a family of refresh tokens or one cookie session, and can be ended.
+//! `token_families`: logins. Each is a family of refresh tokens or one cookie session, and can be ended; by SQL, so that
+//! it goes with its tokens in one statement.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, IntoActiveModel as _, QuerySelect as _, entity::prelude::*,
 };
 
-use super::{Digest, sql};
+use chassis::db::sql;
+
+use super::Digest;
 use crate::domain::refresh;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -23,7 +26,7 @@ pub struct Model {
     pub created_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
-    pub revoked_for: Option<String>,
+    pub revoked_for: Option<EndReason>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -103,11 +106,33 @@ pub async fn touch(connection: &impl ConnectionTrait, id: Uuid, now: DateTime<Ut
     Ok(())
 }
 
+/// Why a login ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+pub enum EndReason {
+    /// A refresh token was used a second time.
+    #[sea_orm(string_value = "reuse")]
+    Reuse,
+    #[sea_orm(string_value = "logout")]
+    Logout,
+    /// The user has another password,
+    #[sea_orm(string_value = "password")]
+    Password,
+    /// another role,
+    #[sea_orm(string_value = "role")]
+    Role,
+    /// was disabled,
+    #[sea_orm(string_value = "disabled")]
+    Disabled,
+    /// or deleted.
+    #[sea_orm(string_value = "deleted")]
+    Deleted,
+}
+
 /// Why and when logins end.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
-    /// For the table.
-    pub reason: &'static str,
+    pub reason: EndReason,
     /// Now.
     pub now: DateTime<Utc>,
     /// How long an access token may be believed after it was made.
@@ -141,7 +166,7 @@ async fn end(
     );
     let values =
         [id.into(), now.into(), reason.into(), (now + tokens_live).into(), (now - tokens_live).into()];
-    connection.execute_raw(sql(&statement, values)).await?;
+    connection.execute_raw(sql(statement, values)).await?;
     Ok(())
 }
 

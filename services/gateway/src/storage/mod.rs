@@ -1,4 +1,4 @@
-//! The gateway's schema: users and what proves who they are.
+//! The gateway's schema: users and what proves who they are. SQL by hand for the advisory lock.
 
 pub mod api_keys;
 pub mod audit;
@@ -14,7 +14,8 @@ pub mod users;
 pub use doctor::doctor;
 pub use migrations::Migrator;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, DeriveValueType, Statement, Value};
+use chassis::db::sql;
+use sea_orm::{ConnectionTrait, DbErr, DeriveValueType};
 
 /// A stored password hash. Not printed.
 #[derive(Clone, PartialEq, Eq, DeriveValueType)]
@@ -34,10 +35,6 @@ impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[digest]")
     }
-}
-
-fn sql(text: &str, values: impl IntoIterator<Item = Value>) -> Statement {
-    Statement::from_sql_and_values(DbBackend::Postgres, text, values)
 }
 
 /// One writer at a time for a purpose, until the transaction ends. The lock belongs to this schema: two

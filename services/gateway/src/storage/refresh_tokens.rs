@@ -1,4 +1,4 @@
-//! Refresh tokens, as hashes.
+//! `refresh_tokens`: refresh tokens, as hashes.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, entity::prelude::*};

@@ -1,4 +1,4 @@
-//! Signing keys; the private part is sealed.
+//! `signing_keys`: the keys that sign tokens; the private part is sealed.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{QueryOrder as _, entity::prelude::*};
@@ -37,6 +37,6 @@ pub async fn all_in_turn(connection: &impl ConnectionTrait) -> Result<Vec<Model>
 
 /// Withdraws keys.
 pub async fn delete(connection: &impl ConnectionTrait, kids: &[String]) -> Result<(), DbErr> {
-    Entity::delete_many().filter(Column::Kid.is_in(kids)).exec(connection).await?;
+    Entity::delete_many().filter(Column::Kid.eq_any(kids)).exec(connection).await?;
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Who can log in.
+//! `users`: who can log in.
 
+use chassis::auth::Role;
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _, entity::prelude::*,
@@ -20,7 +21,7 @@ pub struct Model {
     pub email: Option<String>,
     pub name: String,
     pub password_hash: PasswordHash,
-    pub role: String,
+    pub role: Role,
     pub proveedor_id: Option<String>,
     pub disabled_at: Option<DateTime<Utc>>,
     pub last_login_at: Option<DateTime<Utc>>,
@@ -39,12 +40,11 @@ impl Model {
     /// # Errors
     /// A row that the table's checks should have refused.
     pub fn standing(&self) -> Result<Standing, DbErr> {
-        standing(&self.role, self.proveedor_id.clone())
+        standing(self.role, self.proveedor_id.clone())
     }
 }
 
-pub(super) fn standing(role: &str, proveedor_id: Option<String>) -> Result<Standing, DbErr> {
-    let role = role.parse().map_err(DbErr::Type)?;
+pub(super) fn standing(role: Role, proveedor_id: Option<String>) -> Result<Standing, DbErr> {
     Standing::new(role, proveedor_id).map_err(|error| DbErr::Type(error.to_string()))
 }
 
@@ -84,7 +84,7 @@ pub async fn find_by_login(connection: &impl ConnectionTrait, login: &str) -> Re
 pub struct Filter {
     /// Occurs in user name, address or name, in any case.
     pub text: Option<String>,
-    pub role: Option<&'static str>,
+    pub role: Option<Role>,
     pub disabled: Option<bool>,
     /// Only user names after this one.
     pub after: Option<String>,
@@ -124,7 +124,7 @@ pub async fn list(
 /// that two who remove each other at the same time don't both succeed.
 pub async fn another_admin(connection: &impl ConnectionTrait, id: Uuid) -> Result<bool, DbErr> {
     let admins = Entity::find()
-        .filter(Column::Role.eq("admin"))
+        .filter(Column::Role.eq(Role::Admin))
         .filter(Column::DisabledAt.is_null())
         .order_by_asc(Column::Id)
         .lock_exclusive()

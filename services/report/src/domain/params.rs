@@ -1,5 +1,6 @@
 //! What a report may be asked to be.
 
+use sea_orm::FromJsonQueryResult;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -82,7 +83,7 @@ impl MessageState {
 }
 
 /// All that two runs of one day can differ in. Its JSON form is what is stored and compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, FromJsonQueryResult)]
 pub struct Params {
     #[serde(rename = "tipo")]
     pub kind: Kind,

@@ -1,21 +1,55 @@
-//! Where a run and its files stand, as their clients know it.
+//! Where a run and its files stand, and as what their clients know it.
 
-/// The state in the clients' words. A cancelled one ended without its file.
-pub fn shown(state: &str) -> &'static str {
+use sea_orm::{DeriveActiveEnum, EnumIter};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The state of a run or a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+pub enum State {
+    #[sea_orm(string_value = "pending")]
+    Pending,
+    #[sea_orm(string_value = "running")]
+    Running,
+    #[sea_orm(string_value = "completed")]
+    Completed,
+    #[sea_orm(string_value = "failed")]
+    Failed,
+    #[sea_orm(string_value = "cancelled")]
+    Cancelled,
+}
+
+/// The state in the clients' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub enum Estado {
+    #[serde(rename = "PENDIENTE")]
+    Pendiente,
+    #[serde(rename = "EN PROCESO")]
+    EnProceso,
+    #[serde(rename = "COMPLETADO")]
+    Completado,
+    /// Terminó sin su archivo; también si se canceló.
+    #[serde(rename = "ERROR")]
+    Error,
+}
+
+/// What clients are shown for a state.
+pub fn shown(state: State) -> Estado {
     match state {
-        "pending" => "PENDIENTE",
-        "running" => "EN PROCESO",
-        "completed" => "COMPLETADO",
-        _ => "ERROR",
+        State::Pending => Estado::Pendiente,
+        State::Running => Estado::EnProceso,
+        State::Completed => Estado::Completado,
+        State::Failed | State::Cancelled => Estado::Error,
     }
 }
 
 /// What a run is when all its files have ended.
-pub fn ended(failed: i32, cancel_requested: bool) -> &'static str {
+pub fn ended(failed: i32, cancel_requested: bool) -> State {
     match (failed, cancel_requested) {
-        (0, _) => "completed",
-        (_, true) => "cancelled",
-        (_, false) => "failed",
+        (0, _) => State::Completed,
+        (_, true) => State::Cancelled,
+        (_, false) => State::Failed,
     }
 }
 
@@ -25,10 +59,10 @@ mod tests {
 
     #[test]
     fn a_run_is_complete_only_with_all_its_files() {
-        assert_eq!(ended(0, false), "completed");
-        assert_eq!(ended(0, true), "completed", "the wish came too late");
-        assert_eq!(ended(1, true), "cancelled");
-        assert_eq!(ended(1, false), "failed");
-        assert_eq!(shown("cancelled"), "ERROR");
+        assert_eq!(ended(0, false), State::Completed);
+        assert_eq!(ended(0, true), State::Completed, "the request came too late");
+        assert_eq!(ended(1, true), State::Cancelled);
+        assert_eq!(ended(1, false), State::Failed);
+        assert_eq!(shown(State::Cancelled), Estado::Error);
     }
 }

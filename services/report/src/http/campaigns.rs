@@ -1,10 +1,7 @@
 //! The campaigns there are.
 
-use actix_web::{
-    HttpResponse,
-    web::{self, Data, Query, ServiceConfig},
-};
-use chassis::{Problem, auth::Caller};
+use actix_web::{HttpResponse, web::Data};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,17 +9,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Resources, in_range, legacy::day, may_read};
 use crate::{
     domain::date,
-    storage::campaigns::{self, Campaign},
+    storage::{
+        campaigns::{self, Campaign},
+        days as campaign_days,
+    },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    for path in ["/campania/list", "/campania/list/"] {
-        config.route(path, web::get().to(list));
-    }
-    for path in ["/campania/fechas", "/campania/fechas/"] {
-        config.route(path, web::get().to(days));
-    }
-}
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ListQuery {
@@ -63,9 +54,10 @@ pub(super) struct CampaignPage {
 
 /// A page of campaigns.
 #[utoipa::path(
+    operation_id = "campaigns_list", summary = "Listar campañas",
+    description = "Las de una fecha, o todas, de la más reciente a la más antigua.",
     get, path = "/campania/list", tag = "report", params(ListQuery),
-    responses((status = 200, body = CampaignPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = CampaignPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -76,7 +68,7 @@ pub(super) async fn list(
     let fecha = query.fecha.as_deref().map(day).transpose()?;
     let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000_000)?;
     let page_size = in_range("page_size", query.page_size.unwrap_or(20), 1, 100)?;
-    let (items, total) = campaigns::page(&api.database.pool, fecha, page, page_size).await?;
+    let (items, total) = campaigns::page(&api.database.orm, fecha, page, page_size).await?;
     let items = items.into_iter().map(Item::from).collect();
     let total_pages = (total + page_size - 1) / page_size;
     Ok(HttpResponse::Ok().json(CampaignPage { items, total, page, page_size, total_pages }))
@@ -92,13 +84,14 @@ pub(super) struct Days {
 
 /// The days that have campaigns, newest first.
 #[utoipa::path(
+    operation_id = "campaigns_list_days", summary = "Listar las fechas con campañas",
+    description = "De la más reciente a la más antigua.",
     get, path = "/campania/fechas", tag = "report",
-    responses((status = 200, body = Days), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = Days))
 )]
 pub(super) async fn days(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    let days = campaigns::days(&api.database.pool).await?;
+    let days = campaign_days::list(&api.database.orm).await?;
     let fechas: Vec<_> = days.into_iter().map(date::show).collect();
     Ok(HttpResponse::Ok().json(Days { total: fechas.len(), fechas }))
 }

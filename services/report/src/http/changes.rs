@@ -2,9 +2,9 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, db::Orm};
 use sea_orm::sqlx::PgTransaction;
 use uuid::Uuid;
 
@@ -17,10 +17,6 @@ use crate::storage::{
     runs::{self, Run},
 };
 
-pub fn configure(config: &mut ServiceConfig) {
-    config.route("/{id}/cancel", web::post().to(cancel)).route("/{id}/retry", web::post().to(retry));
-}
-
 /// The run that the caller names and may change, which stays as it is until the transaction ends, with its files.
 async fn held(
     api: &Resources,
@@ -32,18 +28,18 @@ async fn held(
     let mut transaction = api.database.pool.begin().await?;
     let none = || Problem::not_found(format!("Reporte {id} no encontrado"));
     let run = runs::lock(&mut transaction, id).await?.ok_or_else(none)?;
-    let files = files::of_run(&mut *transaction, id).await?;
+    let files = files::of_run(&Orm::on(&mut transaction), id).await?;
     Ok((transaction, run, files))
 }
 
 /// Asks for a run's end. Files that are made stay; those under way end at their next piece.
 #[utoipa::path(
+    operation_id = "reports_cancel", summary = "Cancelar un reporte",
+    description = "Los archivos hechos quedan; los que están en marcha terminan en su siguiente bloque.",
     post, path = "/api/v1/reports/{id}/cancel", tag = "report", params(("id" = String, Path)),
     responses(
-        (status = 202, body = Report), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "Ya terminó"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Report),         (status = 409, description = "Ya terminó"),
+    )
 )]
 pub(super) async fn cancel(
     api: Data<Resources>,
@@ -66,12 +62,12 @@ pub(super) async fn cancel(
 
 /// Begins the failed files of a run anew; those that are made stay as they are.
 #[utoipa::path(
+    operation_id = "reports_retry", summary = "Reintentar un reporte",
+    description = "Vuelve a hacer los archivos que fallaron; los hechos quedan como están.",
     post, path = "/api/v1/reports/{id}/retry", tag = "report", params(("id" = String, Path)),
     responses(
-        (status = 202, body = Report), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "No terminó, o no tiene archivos fallidos"),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Report),         (status = 409, description = "No terminó, o no tiene archivos fallidos"),
+    )
 )]
 pub(super) async fn retry(
     api: Data<Resources>,

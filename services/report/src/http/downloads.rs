@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use actix_web::{
     HttpResponse,
     http::header::{ContentDisposition, DispositionParam, DispositionType},
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
 use anyhow::Context as _;
 use aws_sdk_s3::{error::DisplayErrorContext, presigning::PresigningConfig};
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use chassis::{
     Problem,
     auth::Caller,
+    http::Query,
     s3::{self, DownloadError},
 };
 use futures::stream;
@@ -23,7 +24,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::{Resources, may_read, reports::named};
 use crate::{
-    domain::params::Compression,
+    domain::{params::Compression, state::State},
     storage::{
         files::{self, File},
         runs::Run,
@@ -33,12 +34,6 @@ use crate::{
 /// What is gathered of an archive before it is sent, and pieces that wait for the client.
 const PIECE: usize = 64 << 10;
 const WAITING: usize = 4;
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/{id}/download", web::get().to(all))
-        .route("/{id}/files/{id_campana}/download", web::get().to(one));
-}
 
 fn attachment(filename: &str) -> ContentDisposition {
     // Names are of our own letters.
@@ -67,14 +62,14 @@ pub(super) struct OneQuery {
 
 /// A file: by a link that works for some minutes and is signed anew on each ask, or streamed.
 #[utoipa::path(
+    operation_id = "files_download", summary = "Descargar un archivo de un reporte",
+    description = "Por un enlace que vale unos minutos y se firma en cada petición, o por esta API.",
     get, path = "/api/v1/reports/{id}/files/{id_campana}/download", tag = "report",
     params(("id" = String, Path), ("id_campana" = i64, Path), OneQuery),
     responses(
         (status = 200, description = "El archivo", content_type = "application/octet-stream"),
-        (status = 307, description = "Dónde está"), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "No está listo, o se eliminó por su antigüedad"),
-    ),
-    security(("bearer" = []))
+        (status = 307, description = "Dónde está"),         (status = 409, description = "No está listo, o se eliminó por su antigüedad"),
+    )
 )]
 pub(super) async fn one(
     api: Data<Resources>,
@@ -87,7 +82,7 @@ pub(super) async fn one(
     let run = named(&api, &id).await?;
     let none = || Problem::not_found(format!("El reporte {id} no tiene la campaña {campaign}"));
     let number: i64 = campaign.parse().map_err(|_| none())?;
-    let file = files::get(&api.database.pool, run.id, number).await?.ok_or_else(none)?;
+    let file = files::get(&api.database.orm, run.id, number).await?.ok_or_else(none)?;
     kept(&run)?;
     let (Some(key), Some(name)) = (&file.object_key, file.name()) else {
         return Err(Problem::conflict("not_ready", "El archivo todavía no está listo"));
@@ -131,13 +126,13 @@ async fn send(api: &Resources, object_key: &str, name: &str) -> Result<HttpRespo
 
 /// All files of a completed run as one ZIP archive, made while it is sent.
 #[utoipa::path(
+    operation_id = "reports_download", summary = "Descargar todos los archivos de un reporte",
+    description = "En un ZIP que se arma mientras se descarga.",
     get, path = "/api/v1/reports/{id}/download", tag = "report", params(("id" = String, Path)),
     responses(
         (status = 200, description = "Un archivo ZIP", content_type = "application/zip"),
-        (status = 401), (status = 403), (status = 404),
         (status = 409, description = "No está completo, o se eliminó por su antigüedad"),
-    ),
-    security(("bearer" = []))
+    )
 )]
 pub(super) async fn all(
     api: Data<Resources>,
@@ -147,10 +142,10 @@ pub(super) async fn all(
     may_read(&caller)?;
     let run = named(&api, &id).await?;
     kept(&run)?;
-    if run.state != "completed" {
+    if run.state != State::Completed {
         return Err(Problem::conflict("not_ready", "El reporte todavía no está completo"));
     }
-    let files = files::of_run(&api.database.pool, run.id).await?;
+    let files = files::of_run(&api.database.orm, run.id).await?;
     // What is compressed already does not get smaller.
     let method = match run.params.compression {
         Compression::None => CompressionMethod::Deflated,

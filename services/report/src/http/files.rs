@@ -2,9 +2,9 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -15,10 +15,6 @@ use crate::{
     domain::state,
     storage::files::{self, File},
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config.route("/{id}/files", web::get().to(list)).route("/{id}/manifest", web::get().to(manifest));
-}
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct FilesQuery {
@@ -34,7 +30,7 @@ pub(super) struct FilesQuery {
 pub(super) struct FileItem {
     /// 0 for a summary's.
     id_campana: i64,
-    estado: &'static str,
+    estado: state::Estado,
     archivo: Option<String>,
     filas: Option<i64>,
     bytes: Option<i64>,
@@ -51,7 +47,7 @@ impl From<File> for FileItem {
         let url = || format!("/api/v1/reports/{}/files/{}/download", file.run_id, file.campaign_id);
         Self {
             id_campana: file.campaign_id,
-            estado: state::shown(&file.state),
+            estado: state::shown(file.state),
             archivo: file.name().map(str::to_owned),
             filas: file.rows,
             bytes: file.bytes,
@@ -73,9 +69,10 @@ pub(super) struct FilePage {
 
 /// The files of a run, by campaign.
 #[utoipa::path(
+    operation_id = "files_list", summary = "Listar los archivos de un reporte",
+    description = "Por campaña.",
     get, path = "/api/v1/reports/{id}/files", tag = "report", params(("id" = String, Path), FilesQuery),
-    responses((status = 200, body = FilePage), (status = 400), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = FilePage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -87,7 +84,7 @@ pub(super) async fn list(
     let size = in_range("size", query.size.unwrap_or(100), 1, 1_000)?;
     let run = named(&api, &id).await?;
     let after = query.despues_de.unwrap_or(-1);
-    let mut page = files::page(&api.database.pool, run.id, after, size + 1).await?;
+    let mut page = files::page(&api.database.orm, run.id, after, size + 1).await?;
     let more = page.len() as i64 > size;
     page.truncate(size as usize);
     let siguiente = page.last().filter(|_| more).map(|last| last.campaign_id);
@@ -111,7 +108,7 @@ pub(super) struct ManifestLine {
 pub(super) struct Manifest {
     id: Uuid,
     fecha: NaiveDate,
-    estado: &'static str,
+    estado: state::Estado,
     bucket: String,
     filas: i64,
     bytes: i64,
@@ -120,9 +117,10 @@ pub(super) struct Manifest {
 
 /// Every file that is made: rows, bytes, and SHA-256 of what is in the bucket.
 #[utoipa::path(
+    operation_id = "files_get_manifest", summary = "Ver el manifiesto de un reporte",
+    description = "Cada archivo hecho: filas, bytes y SHA-256 de lo que hay en el almacenamiento.",
     get, path = "/api/v1/reports/{id}/manifest", tag = "report", params(("id" = String, Path)),
-    responses((status = 200, body = Manifest), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = Manifest))
 )]
 pub(super) async fn manifest(
     api: Data<Resources>,
@@ -131,7 +129,7 @@ pub(super) async fn manifest(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let run = named(&api, &id).await?;
-    let lines = files::of_run(&api.database.pool, run.id).await?.into_iter().filter_map(|file| {
+    let lines = files::of_run(&api.database.orm, run.id).await?.into_iter().filter_map(|file| {
         Some(ManifestLine {
             id_campana: file.campaign_id,
             archivo: file.name()?.to_owned(),
@@ -145,7 +143,7 @@ pub(super) async fn manifest(
     Ok(HttpResponse::Ok().json(Manifest {
         id: run.id,
         fecha: run.fecha,
-        estado: state::shown(&run.state),
+        estado: state::shown(run.state),
         bucket: api.bucket.clone(),
         filas: archivos.iter().map(|line| line.filas).sum(),
         bytes: archivos.iter().map(|line| line.bytes).sum(),

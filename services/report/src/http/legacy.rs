@@ -4,27 +4,22 @@ use std::collections::HashMap;
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Resources, may_read, may_write, reports::begin};
 use crate::{
-    domain::{date, params::Params, state},
+    domain::{
+        date,
+        params::Params,
+        state::{self, State},
+    },
     storage::{campaigns, files},
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    for path in ["/reporte", "/reporte/"] {
-        config.route(path, web::get().to(generate));
-    }
-    for path in ["/reporte/status/{id_campana}", "/reporte/status/{id_campana}/"] {
-        config.route(path, web::get().to(status));
-    }
-}
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct DayQuery {
@@ -47,7 +42,7 @@ pub(super) fn no_campaigns(fecha: NaiveDate) -> Problem {
 pub(super) struct Begun {
     id: i64,
     nombre: String,
-    estado: &'static str,
+    estado: state::Estado,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,13 +54,13 @@ pub(super) struct Generation {
 /// Has the files of a day's campaigns made. Asked again, it begins no second time while the first is under way or
 /// what it made still holds.
 #[utoipa::path(
+    operation_id = "campaigns_generate", summary = "Generar los reportes de un día",
+    description = "Inicia los archivos de las campañas de la fecha. Si se pide otra vez, no empieza de nuevo mientras está en marcha o lo hecho sigue siendo válido.",
     get, path = "/reporte", tag = "report", params(DayQuery),
     responses(
         (status = 200, body = Generation),
-        (status = 400, description = "Formato de fecha inválido. Use 'YYYY/MM/DD'."), (status = 401), (status = 403),
-        (status = 404, description = "No se encontraron campañas para la fecha YYYY-MM-DD"),
-    ),
-    security(("bearer" = []))
+        (status = 400, description = "Formato de fecha inválido. Use 'YYYY/MM/DD'."),         (status = 404, description = "No se encontraron campañas para la fecha YYYY-MM-DD"),
+    )
 )]
 pub(super) async fn generate(
     api: Data<Resources>,
@@ -75,14 +70,14 @@ pub(super) async fn generate(
     may_write(&caller)?;
     let fecha = day(&query.fecha)?;
     let (run, _) = begin(&api, &caller, fecha, Params::default(), false).await?;
-    let pool = &api.database.pool;
-    let states: HashMap<i64, String> =
-        files::of_run(pool, run.id).await?.into_iter().map(|file| (file.campaign_id, file.state)).collect();
-    let campanias: Vec<_> = campaigns::of_day(pool, fecha)
+    let orm = &api.database.orm;
+    let states: HashMap<i64, State> =
+        files::of_run(orm, run.id).await?.into_iter().map(|file| (file.campaign_id, file.state)).collect();
+    let campanias: Vec<_> = campaigns::of_day(orm, fecha)
         .await?
         .into_iter()
         .filter_map(|campaign| {
-            let estado = state::shown(states.get(&campaign.id)?);
+            let estado = state::shown(*states.get(&campaign.id)?);
             Some(Begun { id: campaign.id, nombre: campaign.nombre, estado })
         })
         .collect();
@@ -94,7 +89,7 @@ pub(super) async fn generate(
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FileStatus {
     id_campana: i64,
-    estado: &'static str,
+    estado: state::Estado,
     /// The campaign's day, `YYYY-MM-DD`.
     fecha: NaiveDate,
     /// Once it is made.
@@ -103,12 +98,12 @@ pub(super) struct FileStatus {
 
 /// Where the file of a campaign stands that was asked for last.
 #[utoipa::path(
+    operation_id = "campaigns_get_status", summary = "Ver el reporte de una campaña",
+    description = "Dónde va el último archivo que se pidió de la campaña.",
     get, path = "/reporte/status/{id_campana}", tag = "report", params(("id_campana" = i64, Path)),
     responses(
-        (status = 200, body = FileStatus), (status = 401), (status = 403),
-        (status = 404, description = "No se encontró reporte para la campaña {id}"),
-    ),
-    security(("bearer" = []))
+        (status = 200, body = FileStatus),         (status = 404, description = "No se encontró reporte para la campaña {id}"),
+    )
 )]
 pub(super) async fn status(
     api: Data<Resources>,
@@ -119,11 +114,11 @@ pub(super) async fn status(
     let none = || Problem::not_found(format!("No se encontró reporte para la campaña {id_campana}"));
     // 0 is a summary's, which is no campaign.
     let id: i64 = id_campana.parse().ok().filter(|id| *id > 0).ok_or_else(none)?;
-    let (file, fecha) = files::latest(&api.database.pool, id).await?.ok_or_else(none)?;
+    let file = files::latest(&api.database.orm, id).await?.ok_or_else(none)?;
     let status = FileStatus {
         id_campana: id,
-        estado: state::shown(&file.state),
-        fecha,
+        estado: state::shown(file.state),
+        fecha: file.fecha,
         ruta_archivo: file.object_key.map(|key| format!("s3://{}/{key}", api.bucket)),
     };
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(status))

@@ -2,9 +2,16 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{
+        Json, Query,
+        page::{Cursor, cut},
+    },
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use failpoints::Point;
 use serde::{Deserialize, Serialize};
@@ -27,13 +34,6 @@ use crate::{
         runs::{self, Run},
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("", web::post().to(create))
-        .route("", web::get().to(list))
-        .route("/{id}", web::get().to(get));
-}
 
 /// How a report is to be. What is absent is as `GET /reporte` has it.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -84,8 +84,19 @@ pub(super) struct NewReport {
     /// A new run also where one is under way, or nothing has changed since the last.
     #[serde(default)]
     forzar: bool,
-    #[serde(flatten)]
-    form: Form,
+    #[serde(default)]
+    tipo: Kind,
+    #[serde(default)]
+    formato: Format,
+    /// One character: `,` in CSV and `|` in TXT unless told.
+    separador: Option<String>,
+    #[serde(default)]
+    codificacion: Encoding,
+    #[serde(default)]
+    comprimir: Compression,
+    /// Only messages in these states.
+    #[serde(default)]
+    estados: Vec<MessageState>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -100,7 +111,7 @@ pub(super) struct FileCounts {
 pub(super) struct Report {
     id: Uuid,
     fecha: NaiveDate,
-    estado: &'static str,
+    estado: state::Estado,
     /// Its end was asked for.
     cancelado: bool,
     parametros: Params,
@@ -125,7 +136,7 @@ impl Report {
             status_url: format!("/api/v1/reports/{}", run.id),
             id: run.id,
             fecha: run.fecha,
-            estado: state::shown(&run.state),
+            estado: state::shown(run.state),
             cancelado: run.cancel_requested_at.is_some(),
             parametros: run.params,
             archivos: FileCounts { total: run.files, completados: run.done, fallidos: run.failed },
@@ -171,17 +182,18 @@ pub(super) async fn begin(
 pub(super) async fn named(api: &Resources, id: &str) -> Result<Run, Problem> {
     let none = || Problem::not_found(format!("Reporte {id} no encontrado"));
     let uuid = Uuid::parse_str(id).map_err(|_| none())?;
-    runs::get(&api.database.pool, uuid).await?.ok_or_else(none)
+    runs::get(&api.database.orm, uuid).await?.ok_or_else(none)
 }
 
 /// Has a report made. Asked again with the same parameters, it gives the run that is under way, or the finished one
 /// while nothing of the day has changed since.
 #[utoipa::path(
+    operation_id = "reports_create", summary = "Pedir un reporte",
+    description = "Si se pide otra vez con los mismos parámetros, responde el que está en marcha, o el terminado mientras nada de ese día haya cambiado.",
     post, path = "/api/v1/reports", tag = "report", request_body = NewReport,
     responses(
-        (status = 202, body = Report), (status = 400), (status = 401), (status = 403), (status = 404), (status = 422),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = Report), (status = 422),
+    )
 )]
 pub(super) async fn create(
     api: Data<Resources>,
@@ -189,7 +201,9 @@ pub(super) async fn create(
     body: Json<NewReport>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let NewReport { fecha, forzar, form } = body.into_inner();
+    let NewReport { fecha, forzar, tipo, formato, separador, codificacion, comprimir, estados } =
+        body.into_inner();
+    let form = Form { tipo, formato, separador, codificacion, comprimir, estados };
     let (fecha, params) = (day(&fecha)?, form.params()?);
     let (run, _) = begin(&api, &caller, fecha, params, forzar).await?;
     let url = format!("/api/v1/reports/{}", run.id);
@@ -217,9 +231,10 @@ pub(super) struct ReportPage {
 
 /// The runs there are, newest first.
 #[utoipa::path(
+    operation_id = "reports_list", summary = "Listar reportes",
+    description = "Del más reciente al más antiguo.",
     get, path = "/api/v1/reports", tag = "report", params(ListQuery),
-    responses((status = 200, body = ReportPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = ReportPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -229,35 +244,20 @@ pub(super) async fn list(
     may_read(&caller)?;
     let fecha = query.fecha.as_deref().map(day).transpose()?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 100)?;
-    let before = query.despues_de.as_deref().map(parse_cursor).transpose()?;
-    let mut page = runs::list(&api.database.pool, fecha, before, size + 1).await?;
-    let more = page.len() as i64 > size;
-    page.truncate(size as usize);
-    let siguiente = page
-        .last()
-        .filter(|_| more)
-        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
+    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let mut page = runs::list(&api.database.orm, fecha, before, size.unsigned_abs() + 1).await?;
+    let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(|run| Report::of(run, None)).collect();
     Ok(HttpResponse::Ok().json(ReportPage { items, siguiente }))
 }
 
-fn bad_cursor(cursor: &str) -> Problem {
-    let detail = format!("despues_de {cursor:?} inválido; use el valor de «siguiente»");
-    Problem::bad_request("invalid_cursor", detail)
-}
-
-fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
-    let parts = cursor.split_once('_').and_then(|(micros, id)| {
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
-    });
-    parts.ok_or_else(|| bad_cursor(cursor))
-}
-
 /// A run, and how far it is.
 #[utoipa::path(
+    operation_id = "reports_get", summary = "Ver un reporte",
+    description = "Con su avance.",
     get, path = "/api/v1/reports/{id}", tag = "report", params(("id" = String, Path)),
-    responses((status = 200, body = Report), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = Report))
 )]
 pub(super) async fn get(
     api: Data<Resources>,

@@ -2,9 +2,9 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Json, Path, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Json};
 use chrono::{DateTime, Utc};
 use schedules::{BadSchedule, Missed, Schedule, Timetable};
 use serde::{Deserialize, Serialize};
@@ -13,15 +13,6 @@ use uuid::Uuid;
 
 use super::{Resources, may_read, may_write, reports::Form};
 use crate::domain::params::Params;
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/schedules", web::get().to(list))
-        .route("/schedules", web::post().to(create))
-        .route("/schedules/{id}", web::get().to(get))
-        .route("/schedules/{id}", web::put().to(replace))
-        .route("/schedules/{id}", web::delete().to(delete));
-}
 
 /// When, and what.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -94,9 +85,10 @@ fn refused(error: BadSchedule) -> Problem {
 async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Result<Schedule, Problem> {
     let zone = new.zona_horaria.unwrap_or_else(|| api.settings.zone.name().to_owned());
     let timetable = Timetable::parse(&new.cron, &zone).map_err(refused)?;
+    let now = Utc::now();
     let schedule = Schedule {
         id,
-        next_at: timetable.next(Utc::now()).map_err(refused)?,
+        next_at: timetable.next(now).map_err(refused)?,
         cron: new.cron,
         zone,
         missed: new.si_se_pierde,
@@ -106,9 +98,10 @@ async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Re
         last_run: None,
         last_error: None,
         created_by: caller.id().to_owned(),
+        created_at: now,
         version: 1,
     };
-    Ok(schedules::put(&api.database.pool, &schedule).await?)
+    Ok(schedules::put(&api.database.orm, schedule).await?)
 }
 
 fn not_found(id: &str) -> Problem {
@@ -117,14 +110,15 @@ fn not_found(id: &str) -> Problem {
 
 async fn named(api: &Resources, id: &str) -> Result<Schedule, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| not_found(id))?;
-    schedules::get(&api.database.pool, uuid).await?.ok_or_else(|| not_found(id))
+    schedules::get(&api.database.orm, uuid).await?.ok_or_else(|| not_found(id))
 }
 
 /// A new schedule.
 #[utoipa::path(
+    operation_id = "schedules_create", summary = "Crear una programación",
+    description = "",
     post, path = "/api/v1/reports/schedules", tag = "report", request_body = NewSchedule,
-    responses((status = 201, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 422)),
-    security(("bearer" = []))
+    responses((status = 201, body = ScheduleView), (status = 422))
 )]
 pub(super) async fn create(
     api: Data<Resources>,
@@ -139,22 +133,24 @@ pub(super) async fn create(
 
 /// All schedules.
 #[utoipa::path(
+    operation_id = "schedules_list", summary = "Listar programaciones",
+    description = "Todas.",
     get, path = "/api/v1/reports/schedules", tag = "report",
-    responses((status = 200, body = Schedules), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    responses((status = 200, body = Schedules))
 )]
 pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    let items = schedules::list(&api.database.pool).await?;
+    let items = schedules::list(&api.database.orm).await?;
     let items = items.into_iter().map(ScheduleView::try_from).collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(Schedules { items }))
 }
 
 /// A schedule.
 #[utoipa::path(
+    operation_id = "schedules_get", summary = "Ver una programación",
+    description = "",
     get, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
-    responses((status = 200, body = ScheduleView), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = ScheduleView))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -167,13 +163,13 @@ pub(super) async fn get(
 
 /// Other settings for a schedule.
 #[utoipa::path(
+    operation_id = "schedules_replace", summary = "Reemplazar una programación",
+    description = "Lo que falta toma su valor por defecto.",
     put, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
     request_body = NewSchedule,
     responses(
-        (status = 200, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 404),
-        (status = 422),
-    ),
-    security(("bearer" = []))
+        (status = 200, body = ScheduleView),         (status = 422),
+    )
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
@@ -188,9 +184,10 @@ pub(super) async fn replace(
 
 /// No more of its runs. Those that it began stay.
 #[utoipa::path(
+    operation_id = "schedules_delete", summary = "Eliminar una programación",
+    description = "Los reportes que inició quedan.",
     delete, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
-    responses((status = 204), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 204))
 )]
 pub(super) async fn delete(
     api: Data<Resources>,
@@ -199,7 +196,7 @@ pub(super) async fn delete(
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let uuid = Uuid::parse_str(&id).map_err(|_| not_found(&id))?;
-    if schedules::delete(&api.database.pool, uuid).await? {
+    if schedules::delete(&api.database.orm, uuid).await? {
         Ok(HttpResponse::NoContent().finish())
     } else {
         Err(not_found(&id))

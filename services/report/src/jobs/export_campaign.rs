@@ -1,23 +1,26 @@
-//! `ExportCampaign`: makes one file of a run.
+//! Makes one file of a run.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use chassis::s3::{self, UploadError};
-use contracts::report::v1::ExportCampaign;
+use chassis::{
+    db::Orm,
+    s3::{self, UploadError},
+};
+use contracts::{Message as _, queues::REPORT_CAMPAIGNS, report::v1::ExportCampaign};
 use failpoints::Point;
 use futures::stream;
-use jobs::{Job, JobRun, Outcome, Progress, Runner, State, Sweeper, Work};
-use messaging::{Backoff, Context, Handler, JobError};
-use sea_orm::sqlx::{PgConnection, PgPool};
+use jobs::{Job, JobKind, JobRun, Outcome, Progress, State, Work};
+use messaging::JobError;
+use sea_orm::sqlx::PgConnection;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
-use super::job_id;
 use crate::{
-    Resources, SERVICE,
+    Resources,
     config::ReportSettings,
     domain::{names, params::Kind},
     files::produce::{self, Counter, ProduceError, Produced, Subject},
@@ -34,52 +37,25 @@ pub const KIND: &str = "report.files";
 /// How often the row says how far a file is.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// Files of runs, one job each.
+pub fn kind(settings: &ReportSettings) -> JobKind {
+    JobKind { replaces: Some(ExportCampaign::TYPE), ..super::kind(KIND, &REPORT_CAMPAIGNS, settings) }
+}
+
 /// Makes files.
-#[derive(Clone)]
 pub struct ExportCampaigns {
-    pub runner: Runner,
     pub resources: Resources,
-}
-
-/// Runs the jobs of this service in this process.
-pub fn runner(pool: PgPool, settings: &ReportSettings) -> Runner {
-    let steps = [1, 5, 25, 120, 300].map(Duration::from_secs).to_vec();
-    Runner::new(pool).lease(settings.lease).backoff(Backoff { steps })
-}
-
-/// Nudges files that are due and that nobody makes.
-pub fn sweeper(
-    pool: PgPool,
-    settings: &ReportSettings,
-) -> Sweeper<ExportCampaign, fn(&Job) -> ExportCampaign> {
-    fn nudge(job: &Job) -> ExportCampaign {
-        ExportCampaign { job_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> ExportCampaign).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<ExportCampaign> for ExportCampaigns {
-    async fn handle(&self, message: ExportCampaign, context: &Context) -> Result<(), JobError> {
-        let id = job_id(&message.job_id)?;
-        self.runner.run(id, &context.shutdown, self).await?;
-        let pool = &self.resources.database.pool;
-        if let Ok(Some(file)) = files::of_job(pool, id).await {
-            self.resources.live.tell(pool, file.run_id).await;
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
 impl Work for ExportCampaigns {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let pool = &self.resources.database.pool;
-        let file = files::of_job(pool, run.job.id)
+        let orm = &self.resources.database.orm;
+        let file = files::of_job(orm, run.job.id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the job has no file")))?;
-        let report = runs::get(pool, file.run_id)
+        let report = runs::get(orm, file.run_id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the file has no run")))?;
@@ -101,7 +77,7 @@ impl Work for ExportCampaigns {
     }
 
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
-        let file = files::of_job(&mut *conn, job.id).await?.context("the job has a file")?;
+        let file = files::of_job(&Orm::on(conn), job.id).await?.context("the job has a file")?;
         let made = match job.state {
             State::Completed => Some(made(job.result.as_ref().context("a completed file has a result")?)?),
             _ => None,
@@ -111,6 +87,13 @@ impl Work for ExportCampaigns {
         }
         let run = runs::file_ended(conn, file.run_id, made.map(|made| (made.rows, made.bytes))).await?;
         run_end::write(conn, &run, job.error.as_deref()).await
+    }
+
+    async fn after(&self, job: Uuid) {
+        let orm = &self.resources.database.orm;
+        if let Ok(Some(file)) = files::of_job(orm, job).await {
+            self.resources.live.tell(orm, file.run_id).await;
+        }
     }
 }
 

@@ -1,29 +1,25 @@
-//! What this service's messages do, a file a message.
+//! One file a kind of job: its name, its queue and its work. How they are all run is decided here.
 
-pub mod campaign_told;
 pub mod export_campaign;
-pub mod messages_settled;
 pub mod start_run;
 
-use anyhow::Context as _;
-use messaging::JobError;
-use uuid::Uuid;
+use std::time::Duration;
 
-/// The id that a command names.
-pub fn job_id(text: &str) -> Result<Uuid, JobError> {
-    Uuid::parse_str(text).with_context(|| format!("{text:?} is no UUID")).map_err(JobError::Fail)
-}
+use ::jobs::JobKind;
+use contracts::Queue;
+use messaging::Backoff;
 
-/// The most rows of ours that a clock of theirs can ask for: a day outside makes no partition.
-fn sensible_day(text: &str) -> anyhow::Result<chrono::NaiveDate> {
-    let day = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d")
-        .with_context(|| format!("{text:?} is no day, expected YYYY-MM-DD"))?;
-    let year = chrono::Datelike::year(&day);
-    anyhow::ensure!((2000..2100).contains(&year), "{text} is not a day of this century");
-    Ok(day)
-}
+use crate::{SERVICE, config::ReportSettings};
 
-/// PostgreSQL's text holds no NUL.
-fn clean(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+/// A kind of job of this service. One that fails without progress comes back after 1 s, 5 s, 25 s, 2 min, and then every
+/// 5 min.
+fn kind(name: &'static str, queue: &'static Queue, settings: &ReportSettings) -> JobKind {
+    JobKind {
+        concurrency: settings.concurrency,
+        deadline: settings.deadline,
+        lease: settings.lease,
+        max_attempts: settings.max_attempts,
+        backoff: Backoff { steps: [1, 5, 25, 120, 300].map(Duration::from_secs).to_vec() },
+        ..JobKind::new(SERVICE, name, queue)
+    }
 }

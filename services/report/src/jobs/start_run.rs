@@ -1,50 +1,32 @@
-//! `StartRun`: gives each file of a run its job.
+//! Starts a run: gives each of its files a job.
 
 use anyhow::anyhow;
 use async_trait::async_trait;
-use contracts::report::v1::{ExportCampaign, StartRun};
+use contracts::{Message as _, queues::REPORT_RUNS, report::v1::StartRun};
 use failpoints::Point;
-use jobs::{Job, JobRun, Outcome, Runner, State, Sweeper, Work};
-use messaging::{Context, Handler, JobError};
-use outbox::Meta;
-use sea_orm::sqlx::{PgConnection, PgPool};
+use jobs::{Job, JobKind, JobRun, Outcome, State, Work};
+use messaging::JobError;
+use sea_orm::sqlx::PgConnection;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{export_campaign, job_id};
+use super::export_campaign;
 use crate::{
-    Resources, SERVICE,
+    Resources,
     config::ReportSettings,
     run_end,
     storage::{files, runs},
 };
 
-/// The kind of the job's row.
-pub const KIND: &str = "report.runs";
+/// Starts of runs: each job is one of `runs`. Short, and so not behind another run's files.
+pub fn kind(settings: &ReportSettings) -> JobKind {
+    let kind = super::kind("report.runs", &REPORT_RUNS, settings);
+    JobKind { concurrency: 2, replaces: Some(StartRun::TYPE), ..kind }
+}
 
-/// Begins runs.
-#[derive(Clone)]
+/// Starts runs.
 pub struct StartRuns {
-    pub runner: Runner,
     pub resources: Resources,
-}
-
-/// Nudges runs that are due and that nobody begins.
-pub fn sweeper(pool: PgPool, settings: &ReportSettings) -> Sweeper<StartRun, fn(&Job) -> StartRun> {
-    fn nudge(job: &Job) -> StartRun {
-        StartRun { run_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> StartRun).again_after(settings.lease)
-}
-
-#[async_trait]
-impl Handler<StartRun> for StartRuns {
-    async fn handle(&self, message: StartRun, context: &Context) -> Result<(), JobError> {
-        let id = job_id(&message.run_id)?;
-        self.runner.run(id, &context.shutdown, self).await?;
-        self.resources.live.tell(&self.resources.database.pool, id).await;
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -67,6 +49,10 @@ impl Work for StartRuns {
             run_end::write(conn, &run, job.error.as_deref()).await?;
         }
         Ok(())
+    }
+
+    async fn after(&self, job: Uuid) {
+        self.resources.live.tell(&self.resources.database.orm, job).await;
     }
 }
 
@@ -92,16 +78,9 @@ impl StartRuns {
         let campaigns = files::without_job(conn, id).await?;
         if !campaigns.is_empty() {
             let ids: Vec<Uuid> = campaigns.iter().map(|_| Uuid::now_v7()).collect();
-            let attempts = self.resources.settings.max_attempts;
-            jobs::create_all(conn, &ids, export_campaign::KIND, Some(&run.created_by), attempts).await?;
+            let kind = export_campaign::kind(&self.resources.settings);
+            kind.create_all(&mut *conn, &ids, Some(&run.created_by), Some(id.to_string())).await?;
             files::give_jobs(conn, id, &campaigns, &ids).await?;
-            let nudges = ids.iter().map(|job| {
-                (
-                    ExportCampaign { job_id: job.to_string() },
-                    Meta::about(job).correlated(Some(id.to_string())),
-                )
-            });
-            outbox::publish_all(conn, SERVICE, nudges.collect()).await?;
             runs::began(conn, id).await?;
         }
         failpoints::hit(Point::BatchWritten);

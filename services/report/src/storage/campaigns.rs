@@ -1,47 +1,61 @@
-//! `ta_sms_maestro`: the campaigns.
+//! `ta_sms_maestro`: the campaigns. SQL by hand for the stored procedures, which clients know, and to write many of
+//! them in one statement.
 
+use chassis::db::{Orm, sql};
 use chrono::NaiveDate;
-use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow};
+use sea_orm::{
+    ActiveValue::Set,
+    FromQueryResult, QuerySelect as _,
+    entity::prelude::*,
+    sqlx::{self, PgConnection},
+};
+
+use super::days;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "ta_sms_maestro")]
+pub struct Model {
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    pub fecha: NaiveDate,
+    pub nombre: String,
+    pub estado: String,
+    pub descripcion: String,
+    pub origen: Origin,
+    /// Its id there.
+    pub origen_id: String,
+    pub version: i64,
+    pub filas_esperadas: Option<i64>,
+    /// How many rows it has, and how often it or they changed.
+    pub filas: i64,
+    pub cambios: i64,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Where a campaign comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+pub enum Origin {
+    /// Events of sms-dispatch.
+    #[sea_orm(string_value = "sms")]
+    Sms,
+    /// The command `load`.
+    #[sea_orm(string_value = "carga")]
+    Load,
+}
 
 /// A campaign, as the stored procedures give it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
 pub struct Campaign {
     pub id: i64,
     pub fecha: NaiveDate,
     pub nombre: String,
     pub estado: String,
     pub descripcion: String,
-}
-
-impl FromRow<'_, PgRow> for Campaign {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            fecha: row.try_get("fecha")?,
-            nombre: row.try_get("nombre")?,
-            estado: row.try_get("estado")?,
-            descripcion: row.try_get("descripcion")?,
-        })
-    }
-}
-
-/// Where a campaign comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Events of sms-dispatch.
-    Sms,
-    /// The command `load`.
-    Load,
-}
-
-impl Origin {
-    /// The name in the table.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sms => "sms",
-            Self::Load => "carga",
-        }
-    }
 }
 
 /// What an event or a line says of a campaign.
@@ -57,42 +71,31 @@ pub struct Told {
 }
 
 /// The campaigns of a day.
-pub async fn of_day(executor: impl PgExecutor<'_>, fecha: NaiveDate) -> sqlx::Result<Vec<Campaign>> {
-    sqlx::query_as("select * from sp_obtener_campanas_por_fecha($1)").bind(fecha).fetch_all(executor).await
+pub async fn of_day(connection: &impl ConnectionTrait, fecha: NaiveDate) -> Result<Vec<Campaign>, DbErr> {
+    let call = sql("select * from sp_obtener_campanas_por_fecha($1)", [fecha.into()]);
+    Campaign::find_by_statement(call).all(connection).await
 }
 
 /// The campaigns of a day of which no file was made yet.
-pub async fn without_report(executor: impl PgExecutor<'_>, fecha: NaiveDate) -> sqlx::Result<Vec<Campaign>> {
-    sqlx::query_as("select * from obtener_maestros_sin_reporte($1)").bind(fecha).fetch_all(executor).await
+pub async fn without_report(
+    connection: &impl ConnectionTrait,
+    fecha: NaiveDate,
+) -> Result<Vec<Campaign>, DbErr> {
+    let call = sql("select * from obtener_maestros_sin_reporte($1)", [fecha.into()]);
+    Campaign::find_by_statement(call).all(connection).await
 }
 
 /// A page of campaigns, and how many there are. Pages count from 1.
 pub async fn page(
-    pool: &PgPool,
+    connection: &impl ConnectionTrait,
     fecha: Option<NaiveDate>,
     page: i64,
     size: i64,
-) -> sqlx::Result<(Vec<Campaign>, i64)> {
-    let campaigns = sqlx::query_as("select * from get_campanias_by_fecha($1, $2, $3)")
-        .bind(fecha)
-        .bind(page)
-        .bind(size)
-        .fetch_all(pool)
-        .await?;
-    let total = sqlx::query_scalar(
-        "select coalesce(sum(total), 0)::bigint from campaigns_per_day where $1::date is null or fecha = $1",
-    )
-    .bind(fecha)
-    .fetch_one(pool)
-    .await?;
-    Ok((campaigns, total))
-}
-
-/// The days that have campaigns, newest first.
-pub async fn days(pool: &PgPool) -> sqlx::Result<Vec<NaiveDate>> {
-    sqlx::query_scalar("select fecha from campaigns_per_day where total > 0 order by fecha desc")
-        .fetch_all(pool)
-        .await
+) -> Result<(Vec<Campaign>, i64), DbErr> {
+    let values = [fecha.into(), page.into(), size.into()];
+    let call = sql("select * from get_campanias_by_fecha($1, $2, $3)", values);
+    let campaigns = Campaign::find_by_statement(call).all(connection).await?;
+    Ok((campaigns, days::campaigns(connection, fecha).await?))
 }
 
 /// The campaign of this origin, made with nothing but its day if its own event has not come yet. Gives its id and
@@ -102,22 +105,34 @@ pub async fn known(
     origin: Origin,
     origin_id: &str,
     fecha: NaiveDate,
-) -> sqlx::Result<(i64, NaiveDate)> {
-    const FIND: &str = "select id, fecha from ta_sms_maestro where origen = $1 and origen_id = $2";
-    let find = || sqlx::query_as(FIND).bind(origin.name()).bind(origin_id);
-    if let Some(found) = find().fetch_optional(&mut *conn).await? {
+) -> Result<(i64, NaiveDate), DbErr> {
+    let orm = Orm::on(conn);
+    let find = || {
+        Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::Fecha])
+            .filter(Column::Origen.eq(origin))
+            .filter(Column::OrigenId.eq(origin_id))
+            .into_tuple()
+    };
+    if let Some(found) = find().one(&orm).await? {
         return Ok(found);
     }
-    sqlx::query(
-        "insert into ta_sms_maestro (fecha, nombre, estado, descripcion, origen, origen_id)
-         values ($1, '', 'PENDIENTE', '', $2, $3) on conflict (origen, origen_id) do nothing",
-    )
-    .bind(fecha)
-    .bind(origin.name())
-    .bind(origin_id)
-    .execute(&mut *conn)
-    .await?;
-    find().fetch_one(conn).await
+    let campaign = ActiveModel {
+        fecha: Set(fecha),
+        nombre: Set(String::new()),
+        estado: Set("PENDIENTE".to_owned()),
+        descripcion: Set(String::new()),
+        origen: Set(origin),
+        origen_id: Set(origin_id.to_owned()),
+        ..Default::default()
+    };
+    Entity::insert(campaign)
+        .on_conflict_do_nothing_on([Column::Origen, Column::OrigenId])
+        .exec_without_returning(&orm)
+        .await?;
+    let found = find().one(&orm).await?;
+    found.ok_or_else(|| DbErr::RecordNotFound(format!("campaign {origin_id} of {origin:?}")))
 }
 
 /// Writes what was told of campaigns, each of them once in `told`, unless something newer was. Gives how many were
@@ -140,7 +155,7 @@ pub async fn write(conn: &mut PgConnection, origin: Origin, told: &[Told]) -> sq
              version = excluded.version, cambios = m.cambios + 1
          where m.version < excluded.version",
     )
-    .bind(origin.name())
+    .bind(origin.to_value())
     .bind(texts(|told| &told.origin_id))
     .bind(days)
     .bind(texts(|told| &told.nombre))
@@ -158,12 +173,13 @@ pub async fn by_origin(
     conn: &mut PgConnection,
     origin: Origin,
     ids: &[String],
-) -> sqlx::Result<Vec<(String, i64, NaiveDate)>> {
-    sqlx::query_as(
-        "select origen_id, id, fecha from ta_sms_maestro where origen = $1 and origen_id = any($2)",
-    )
-    .bind(origin.name())
-    .bind(ids)
-    .fetch_all(conn)
-    .await
+) -> Result<Vec<(String, i64, NaiveDate)>, DbErr> {
+    Entity::find()
+        .select_only()
+        .columns([Column::OrigenId, Column::Id, Column::Fecha])
+        .filter(Column::Origen.eq(origin))
+        .filter(Column::OrigenId.eq_any(ids))
+        .into_tuple()
+        .all(&Orm::on(conn))
+        .await
 }

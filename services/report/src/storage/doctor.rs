@@ -1,4 +1,4 @@
-//! The service's own invariants, for `doctor`.
+//! The service's own invariants, for `doctor`. SQL by hand: what it compares spans all tables.
 
 use sea_orm::sqlx::{self, PgPool};
 

@@ -1,22 +1,56 @@
-//! The files of runs, and the jobs that make them.
+//! `run_files`: the files of runs. SQL by hand to show them with their runs and with their jobs, whose table is of
+//! another crate, and to give many of them their jobs in one statement.
 
+use chassis::db::{Orm, sql};
 use chrono::NaiveDate;
-use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Row as _, postgres::PgRow};
-use uuid::Uuid;
+use sea_orm::{
+    ActiveValue::Set,
+    FromQueryResult, QueryOrder as _, QuerySelect as _, Statement, Value,
+    entity::prelude::*,
+    sqlx::{self, PgConnection},
+};
 
-/// A file that was made, or is on its way.
-#[derive(Clone, Debug)]
+use crate::domain::state::State;
+
+/// One a campaign; with campaign 0, the one of a summary.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "run_files")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub run_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub campaign_id: i64,
+    /// The job that makes it, once the run has begun.
+    pub job_id: Option<Uuid>,
+    /// Once it is made, as all that follow.
+    pub object_key: Option<String>,
+    pub rows: Option<i64>,
+    pub bytes: Option<i64>,
+    pub sha256: Option<String>,
+    /// What the campaign's count of changes was in the snapshot that the file shows.
+    pub changes: Option<i64>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// A file that was made, or is on its way, with its job.
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct File {
     pub run_id: Uuid,
     /// 0 for a summary's.
     pub campaign_id: i64,
+    /// The run's day.
+    pub fecha: NaiveDate,
     pub job_id: Option<Uuid>,
     pub object_key: Option<String>,
     pub rows: Option<i64>,
     pub bytes: Option<i64>,
     pub sha256: Option<String>,
     /// Its job's state (`pending` before it has one), rows so far, all rows if that is known, and error.
-    pub state: String,
+    pub state: State,
     pub processed: i64,
     pub total: Option<i64>,
     pub error: Option<String>,
@@ -26,24 +60,6 @@ impl File {
     /// The name, without the folders.
     pub fn name(&self) -> Option<&str> {
         self.object_key.as_deref().and_then(|key| key.rsplit('/').next())
-    }
-}
-
-impl FromRow<'_, PgRow> for File {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            run_id: row.try_get("run_id")?,
-            campaign_id: row.try_get("campaign_id")?,
-            job_id: row.try_get("job_id")?,
-            object_key: row.try_get("object_key")?,
-            rows: row.try_get("rows")?,
-            bytes: row.try_get("bytes")?,
-            sha256: row.try_get("sha256")?,
-            state: row.try_get("state")?,
-            processed: row.try_get("processed")?,
-            total: row.try_get("total")?,
-            error: row.try_get("error")?,
-        })
     }
 }
 
@@ -64,55 +80,46 @@ const SELECT: &str = "
            coalesce(j.processed, 0) as processed, j.total, j.error, r.fecha
     from run_files f join runs r on r.id = f.run_id left join jobs j on j.id = f.job_id";
 
-fn query(rest: &str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!("{SELECT} {rest}"))
+fn query(rest: &str, values: impl IntoIterator<Item = Value>) -> Statement {
+    sql(format!("{SELECT} {rest}"), values)
 }
 
 /// The files of a run.
-pub async fn of_run(executor: impl PgExecutor<'_>, run: Uuid) -> sqlx::Result<Vec<File>> {
-    sqlx::query_as(query("where f.run_id = $1 order by f.campaign_id")).bind(run).fetch_all(executor).await
+pub async fn of_run(connection: &impl ConnectionTrait, run: Uuid) -> Result<Vec<File>, DbErr> {
+    let files = query("where f.run_id = $1 order by f.campaign_id", [run.into()]);
+    File::find_by_statement(files).all(connection).await
 }
 
 /// The files of a run after the one of this campaign, `size` of them.
 pub async fn page(
-    executor: impl PgExecutor<'_>,
+    connection: &impl ConnectionTrait,
     run: Uuid,
     after: i64,
     size: i64,
-) -> sqlx::Result<Vec<File>> {
-    sqlx::query_as(query("where f.run_id = $1 and f.campaign_id > $2 order by f.campaign_id limit $3"))
-        .bind(run)
-        .bind(after)
-        .bind(size)
-        .fetch_all(executor)
-        .await
+) -> Result<Vec<File>, DbErr> {
+    let rest = "where f.run_id = $1 and f.campaign_id > $2 order by f.campaign_id limit $3";
+    File::find_by_statement(query(rest, [run.into(), after.into(), size.into()])).all(connection).await
 }
 
 /// The file of a campaign in a run.
-pub async fn get(executor: impl PgExecutor<'_>, run: Uuid, campaign: i64) -> sqlx::Result<Option<File>> {
-    sqlx::query_as(query("where f.run_id = $1 and f.campaign_id = $2"))
-        .bind(run)
-        .bind(campaign)
-        .fetch_optional(executor)
-        .await
+pub async fn get(connection: &impl ConnectionTrait, run: Uuid, campaign: i64) -> Result<Option<File>, DbErr> {
+    let file = query("where f.run_id = $1 and f.campaign_id = $2", [run.into(), campaign.into()]);
+    File::find_by_statement(file).one(connection).await
 }
 
 /// The file that a job makes.
-pub async fn of_job(executor: impl PgExecutor<'_>, job: Uuid) -> sqlx::Result<Option<File>> {
-    sqlx::query_as(query("where f.job_id = $1")).bind(job).fetch_optional(executor).await
+pub async fn of_job(connection: &impl ConnectionTrait, job: Uuid) -> Result<Option<File>, DbErr> {
+    File::find_by_statement(query("where f.job_id = $1", [job.into()])).one(connection).await
 }
 
-/// The campaign's file in the run that was asked for last, and the campaign's day.
-pub async fn latest(executor: impl PgExecutor<'_>, campaign: i64) -> sqlx::Result<Option<(File, NaiveDate)>> {
-    let row = sqlx::query(query("where f.campaign_id = $1 order by r.created_at desc, r.id desc limit 1"))
-        .bind(campaign)
-        .fetch_optional(executor)
-        .await?;
-    row.map(|row| Ok((File::from_row(&row)?, row.try_get("fecha")?))).transpose()
+/// The campaign's file in the run that was asked for last.
+pub async fn latest(connection: &impl ConnectionTrait, campaign: i64) -> Result<Option<File>, DbErr> {
+    let rest = "where f.campaign_id = $1 order by r.created_at desc, r.id desc limit 1";
+    File::find_by_statement(query(rest, [campaign.into()])).one(connection).await
 }
 
 /// How many rows the files of a run have reached.
-pub async fn processed(executor: impl PgExecutor<'_>, run: Uuid) -> sqlx::Result<i64> {
+pub async fn processed(executor: impl sqlx::PgExecutor<'_>, run: Uuid) -> sqlx::Result<i64> {
     sqlx::query_scalar(
         "select coalesce(sum(j.processed), 0)::bigint from run_files f join jobs j on j.id = f.job_id
          where f.run_id = $1",
@@ -123,13 +130,16 @@ pub async fn processed(executor: impl PgExecutor<'_>, run: Uuid) -> sqlx::Result
 }
 
 /// The campaigns of a run whose files have no job yet.
-pub async fn without_job(conn: &mut PgConnection, run: Uuid) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar(
-        "select campaign_id from run_files where run_id = $1 and job_id is null order by campaign_id",
-    )
-    .bind(run)
-    .fetch_all(conn)
-    .await
+pub async fn without_job(conn: &mut PgConnection, run: Uuid) -> Result<Vec<i64>, DbErr> {
+    Entity::find()
+        .select_only()
+        .column(Column::CampaignId)
+        .filter(Column::RunId.eq(run))
+        .filter(Column::JobId.is_null())
+        .order_by_asc(Column::CampaignId)
+        .into_tuple()
+        .all(&Orm::on(conn))
+        .await
 }
 
 /// Notes the jobs of files.
@@ -152,17 +162,14 @@ pub async fn give_jobs(
 }
 
 /// Notes what a job has made, in the transaction that ends it.
-pub async fn record(conn: &mut PgConnection, job: Uuid, made: &Made) -> sqlx::Result<()> {
-    sqlx::query(
-        "update run_files set object_key = $2, rows = $3, bytes = $4, sha256 = $5, changes = $6 where job_id = $1",
-    )
-    .bind(job)
-    .bind(&made.object_key)
-    .bind(made.rows)
-    .bind(made.bytes)
-    .bind(&made.sha256)
-    .bind(made.changes)
-    .execute(conn)
-    .await
-    .map(drop)
+pub async fn record(conn: &mut PgConnection, job: Uuid, made: &Made) -> Result<(), DbErr> {
+    let made = ActiveModel {
+        object_key: Set(Some(made.object_key.clone())),
+        rows: Set(Some(made.rows)),
+        bytes: Set(Some(made.bytes)),
+        sha256: Set(Some(made.sha256.clone())),
+        changes: Set(Some(made.changes)),
+        ..Default::default()
+    };
+    Entity::update_many().set(made).filter(Column::JobId.eq(job)).exec(&Orm::on(conn)).await.map(drop)
 }

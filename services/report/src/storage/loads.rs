@@ -1,6 +1,31 @@
-//! How far the command `load` has come with its files.
+//! `loads`: how far the command `load` has come with its files.
 
-use sea_orm::sqlx::{self, PgConnection, PgExecutor};
+use chassis::db::Orm;
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    entity::prelude::*,
+    sea_query::OnConflict,
+    sqlx::PgConnection,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "loads")]
+pub struct Model {
+    /// SHA-256 of the file's beginning, its size and kind.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub fingerprint: String,
+    pub filename: String,
+    pub position_bytes: i64,
+    pub rows: i64,
+    pub finished: bool,
+    pub updated_at: DateTime<Utc>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
 
 /// How far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,13 +39,13 @@ pub struct Position {
 }
 
 /// How far this file is.
-pub async fn position(executor: impl PgExecutor<'_>, fingerprint: &str) -> sqlx::Result<Position> {
-    let found: Option<(i64, i64, bool)> =
-        sqlx::query_as("select position_bytes, rows, finished from loads where fingerprint = $1")
-            .bind(fingerprint)
-            .fetch_optional(executor)
-            .await?;
-    Ok(found.map_or_else(Position::default, |(bytes, rows, finished)| Position { bytes, rows, finished }))
+pub async fn position(connection: &impl ConnectionTrait, fingerprint: &str) -> Result<Position, DbErr> {
+    let found = Entity::find_by_id(fingerprint).one(connection).await?;
+    Ok(found.map_or_else(Position::default, |load| Position {
+        bytes: load.position_bytes,
+        rows: load.rows,
+        finished: load.finished,
+    }))
 }
 
 /// Notes it, in the transaction of the rows.
@@ -29,19 +54,18 @@ pub async fn advance(
     fingerprint: &str,
     filename: &str,
     position: Position,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into loads (fingerprint, filename, position_bytes, rows, finished) values ($1, $2, $3, $4, $5)
-         on conflict (fingerprint) do update
-         set position_bytes = excluded.position_bytes, rows = excluded.rows, finished = excluded.finished,
-             filename = excluded.filename, updated_at = now()",
-    )
-    .bind(fingerprint)
-    .bind(filename)
-    .bind(position.bytes)
-    .bind(position.rows)
-    .bind(position.finished)
-    .execute(conn)
-    .await
-    .map(drop)
+) -> Result<(), DbErr> {
+    let load = ActiveModel {
+        fingerprint: Set(fingerprint.to_owned()),
+        filename: Set(filename.to_owned()),
+        position_bytes: Set(position.bytes),
+        rows: Set(position.rows),
+        finished: Set(position.finished),
+        updated_at: NotSet,
+    };
+    let replace = OnConflict::column(Column::Fingerprint)
+        .update_columns([Column::Filename, Column::PositionBytes, Column::Rows, Column::Finished])
+        .value(Column::UpdatedAt, Expr::current_timestamp())
+        .to_owned();
+    Entity::insert(load).on_conflict(replace).exec_without_returning(&Orm::on(conn)).await.map(drop)
 }

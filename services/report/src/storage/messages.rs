@@ -1,4 +1,5 @@
-//! `ta_sms_detalle`: the messages, a partition a day.
+//! `ta_sms_detalle`: the messages, a partition a day. No entity: SQL by hand writes a batch with its counts in one
+//! statement, into the partition itself, and COPY reads them.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
@@ -29,7 +30,7 @@ pub enum Written {
 }
 
 /// The partition of a day.
-fn partition(fecha: NaiveDate) -> String {
+pub(super) fn partition(fecha: NaiveDate) -> String {
     format!("ta_sms_detalle_{}", fecha.format("%Y%m%d"))
 }
 

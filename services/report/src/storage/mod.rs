@@ -1,6 +1,7 @@
 //! The schema `report`, and no other.
 
 pub mod campaigns;
+pub mod days;
 pub mod doctor;
 pub mod files;
 pub mod loads;

@@ -1,44 +1,65 @@
-//! What is old enough to be deleted.
+//! What is old enough to be deleted. SQL by hand for the advisory lock, for partitions, which only the catalogue
+//! knows, and to compare a bucket's keys with the rows.
 
 use std::time::Duration;
 
+use chassis::db::Orm;
 use chrono::NaiveDate;
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
-use uuid::Uuid;
+use sea_orm::{
+    ExprTrait as _, PaginatorTrait as _, QueryOrder as _, QuerySelect as _,
+    entity::prelude::*,
+    sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
+};
+
+use super::{campaigns, days, runs};
+
+/// Lets one process at a time delete, until the transaction ends, however long S3 takes meanwhile. False: another one
+/// is at it.
+pub async fn try_turn(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    // Held by its connection: it ends with the process, however that ends.
+    let mine =
+        sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext('retention ' || current_schema()))")
+            .fetch_one(&mut *conn)
+            .await?;
+    wait_for_storage(conn).await?;
+    Ok(mine)
+}
+
+/// Lets the caller's transaction be idle while it waits for S3.
+pub async fn wait_for_storage(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("set local idle_in_transaction_session_timeout = 0").execute(conn).await.map(drop)
+}
 
 /// Runs that ended longer ago than `age` and whose files are still there.
-pub async fn due_runs(pool: &PgPool, age: Duration, most: i64) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar(
-        "select id from runs where purged_at is null and finished_at < now() - make_interval(secs => $1)
-         order by finished_at limit $2",
-    )
-    .bind(age.as_secs_f64())
-    .bind(most)
-    .fetch_all(pool)
-    .await
+fn due(age: Duration) -> Select<runs::Entity> {
+    let before = Expr::cust_with_values("now() - make_interval(secs => $1)", [age.as_secs_f64()]);
+    runs::Entity::find()
+        .filter(runs::Column::PurgedAt.is_null())
+        .filter(Expr::col(runs::Column::FinishedAt).lt(before))
+        .select_only()
+        .column(runs::Column::Id)
+}
+
+/// Runs that ended longer ago than `age` and whose files are still there, the oldest first.
+pub async fn due_runs(
+    connection: &impl ConnectionTrait,
+    age: Duration,
+    most: u64,
+) -> Result<Vec<Uuid>, DbErr> {
+    due(age).order_by_asc(runs::Column::FinishedAt).limit(most).into_tuple().all(connection).await
 }
 
 /// Holds a run of [`due_runs`] until the transaction ends, so that nobody begins its failed files again meanwhile. False:
 /// somebody just has, and it is not due any more.
-pub async fn hold_due(conn: &mut PgConnection, run: Uuid, age: Duration) -> sqlx::Result<bool> {
-    let held = sqlx::query(
-        "select from runs where id = $1 and purged_at is null and finished_at < now() - make_interval(secs => $2)
-         for update",
-    )
-    .bind(run)
-    .bind(age.as_secs_f64())
-    .fetch_optional(conn)
-    .await?;
-    Ok(held.is_some())
+pub async fn hold_due(conn: &mut PgConnection, run: Uuid, age: Duration) -> Result<bool, DbErr> {
+    let run = due(age).filter(runs::Column::Id.eq(run)).lock_exclusive();
+    Ok(run.into_tuple::<Uuid>().one(&Orm::on(conn)).await?.is_some())
 }
 
 /// Notes that a run's files are gone.
-pub async fn purged(conn: &mut PgConnection, run: Uuid) -> sqlx::Result<()> {
-    sqlx::query("update runs set purged_at = now(), version = version + 1 where id = $1")
-        .bind(run)
-        .execute(conn)
-        .await
-        .map(drop)
+pub async fn purged(conn: &mut PgConnection, run: Uuid) -> Result<(), DbErr> {
+    let purged = runs::change(run).col_expr(runs::Column::PurgedAt, Expr::cust("now()"));
+    purged.exec(&Orm::on(conn)).await.map(drop)
 }
 
 /// Those of the keys that no file has or will get: a run that goes on may be about to name one.
@@ -55,11 +76,9 @@ pub async fn unknown(pool: &PgPool, keys: &[String]) -> sqlx::Result<Vec<String>
 }
 
 /// Whether a run has ended; one that is not there has.
-pub async fn has_ended(pool: &PgPool, run: Uuid) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select not exists (select from runs where id = $1 and finished_at is null)")
-        .bind(run)
-        .fetch_one(pool)
-        .await
+pub async fn has_ended(connection: &impl ConnectionTrait, run: Uuid) -> Result<bool, DbErr> {
+    let goes_on = runs::Entity::find_by_id(run).filter(runs::Column::FinishedAt.is_null());
+    Ok(goes_on.count(connection).await? == 0)
 }
 
 /// The days before `first` that have campaigns or rows.
@@ -78,15 +97,14 @@ pub async fn old_days(pool: &PgPool, first: NaiveDate) -> sqlx::Result<Vec<Naive
 }
 
 /// Deletes a day: its campaigns and, as a whole, its rows.
-pub async fn drop_day(pool: &PgPool, fecha: NaiveDate) -> sqlx::Result<()> {
+pub async fn drop_day(pool: &PgPool, fecha: NaiveDate) -> anyhow::Result<()> {
     let mut transaction = pool.begin().await?;
+    let orm = Orm::on(&mut transaction);
     // The campaigns first: who writes rows finds that there is no campaign.
-    sqlx::query("delete from ta_sms_maestro where fecha = $1").bind(fecha).execute(&mut *transaction).await?;
-    sqlx::query("delete from campaigns_per_day where fecha = $1")
-        .bind(fecha)
-        .execute(&mut *transaction)
-        .await?;
-    let statement = format!("drop table if exists ta_sms_detalle_{}", fecha.format("%Y%m%d"));
+    campaigns::Entity::delete_many().filter(campaigns::Column::Fecha.eq(fecha)).exec(&orm).await?;
+    days::Entity::delete_by_id(fecha).exec(&orm).await?;
+    let statement = format!("drop table if exists {}", super::messages::partition(fecha));
     sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(())
 }

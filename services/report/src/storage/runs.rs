@@ -1,84 +1,83 @@
-//! Runs: what somebody asked for, one day's files.
+//! `runs`: what somebody asked for, one day's files. SQL by hand where one is planned from the day's campaigns or
+//! compared with them, and for the advisory lock.
 
+use chassis::db::{Orm, columns, sql};
 use chrono::{DateTime, NaiveDate, Utc};
-use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Row as _, postgres::PgRow};
-use uuid::Uuid;
+use sea_orm::{
+    ActiveValue::Set,
+    ExprTrait as _, FromQueryResult as _, QueryOrder as _, QuerySelect as _, UpdateMany,
+    entity::prelude::*,
+    sqlx::{self, PgConnection},
+};
 
-use crate::domain::params::{Kind, Params};
+use crate::domain::{
+    params::{Kind, Params},
+    state::State,
+};
 
-/// A run's row.
-#[derive(Clone, Debug)]
-pub struct Run {
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "runs")]
+pub struct Model {
+    /// That of the job that begins it.
+    #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     pub fecha: NaiveDate,
+    #[sea_orm(column_type = "JsonBinary")]
     pub params: Params,
-    pub state: String,
+    pub state: State,
     pub files: i32,
     pub done: i32,
     pub failed: i32,
+    /// Of the files that are done, as `bytes`.
     pub rows: i64,
     pub bytes: i64,
     pub created_by: String,
     pub created_at: DateTime<Utc>,
     pub cancel_requested_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// When its files were deleted for their age.
     pub purged_at: Option<DateTime<Utc>>,
     pub version: i64,
 }
 
-impl Run {
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// A run's row.
+pub type Run = Model;
+
+impl Model {
     /// Whether nothing more will happen to it by itself.
     pub fn is_final(&self) -> bool {
         self.finished_at.is_some()
     }
 }
 
-impl FromRow<'_, PgRow> for Run {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let params = serde_json::from_value(row.try_get("params")?);
-        Ok(Self {
-            id: row.try_get("id")?,
-            fecha: row.try_get("fecha")?,
-            params: params.map_err(|error| sqlx::Error::Decode(error.into()))?,
-            state: row.try_get("state")?,
-            files: row.try_get("files")?,
-            done: row.try_get("done")?,
-            failed: row.try_get("failed")?,
-            rows: row.try_get("rows")?,
-            bytes: row.try_get("bytes")?,
-            created_by: row.try_get("created_by")?,
-            created_at: row.try_get("created_at")?,
-            cancel_requested_at: row.try_get("cancel_requested_at")?,
-            finished_at: row.try_get("finished_at")?,
-            purged_at: row.try_get("purged_at")?,
-            version: row.try_get("version")?,
-        })
-    }
-}
-
-fn json(params: &Params) -> sqlx::Result<serde_json::Value> {
-    serde_json::to_value(params).map_err(|error| sqlx::Error::Encode(error.into()))
-}
-
 /// Lets one at a time ask for this, until the caller's transaction ends.
 pub async fn take_turn(conn: &mut PgConnection, fecha: NaiveDate, params: &Params) -> sqlx::Result<()> {
+    let params = serde_json::to_value(params).map_err(|error| sqlx::Error::Encode(error.into()))?;
     sqlx::query("select pg_advisory_xact_lock(hashtextextended(current_schema() || $1, 0))")
-        .bind(format!(" run {fecha} {}", json(params)?))
+        .bind(format!(" run {fecha} {params}"))
         .execute(conn)
         .await
         .map(drop)
 }
 
 /// The newest run of these parameters that has not ended.
-pub async fn active(conn: &mut PgConnection, fecha: NaiveDate, params: &Params) -> sqlx::Result<Option<Run>> {
-    sqlx::query_as(
-        "select * from runs where fecha = $1 and params = $2 and state in ('pending', 'running')
-         order by created_at desc limit 1",
-    )
-    .bind(fecha)
-    .bind(json(params)?)
-    .fetch_optional(conn)
-    .await
+pub async fn active(
+    conn: &mut PgConnection,
+    fecha: NaiveDate,
+    params: &Params,
+) -> Result<Option<Run>, DbErr> {
+    Entity::find()
+        .filter(Column::Fecha.eq(fecha))
+        .filter(Column::Params.eq(params.clone()))
+        .filter(Column::State.is_in([State::Pending, State::Running]))
+        .order_by_desc(Column::CreatedAt)
+        .one(&Orm::on(conn))
+        .await
 }
 
 /// The newest completed run of these parameters, if its files show the day as it is now: no campaign has come, and
@@ -87,7 +86,7 @@ pub async fn current(
     conn: &mut PgConnection,
     fecha: NaiveDate,
     params: &Params,
-) -> sqlx::Result<Option<Run>> {
+) -> Result<Option<Run>, DbErr> {
     let unchanged = match params.kind {
         Kind::Detalle => {
             "not exists (select from ta_sms_maestro m where m.fecha = r.fecha and not exists (
@@ -99,11 +98,12 @@ pub async fn current(
         }
     };
     let query = format!(
-        "select * from (select * from runs where fecha = $1 and params = $2 and state = 'completed'
+        "select {columns} from (select * from runs where fecha = $1 and params = $2 and state = 'completed'
              order by created_at desc limit 1) r
-         where r.purged_at is null and {unchanged}"
+         where r.purged_at is null and {unchanged}",
+        columns = columns::<Entity>("r")
     );
-    sqlx::query_as(AssertSqlSafe(query)).bind(fecha).bind(json(params)?).fetch_optional(conn).await
+    Run::find_by_statement(sql(query, [fecha.into(), params.clone().into()])).one(&Orm::on(conn)).await
 }
 
 /// Writes the row of a run whose job is there, and those of its files. None: the day has no campaign.
@@ -113,7 +113,7 @@ pub async fn create(
     fecha: NaiveDate,
     params: &Params,
     user: &str,
-) -> sqlx::Result<Option<Run>> {
+) -> Result<Option<Run>, DbErr> {
     let campaigns = match params.kind {
         Kind::Detalle => "select id from ta_sms_maestro where fecha = $2",
         Kind::Resumen => "select 0 where exists (select from ta_sms_maestro where fecha = $2)",
@@ -125,116 +125,101 @@ pub async fn create(
              select $1, $2, $3, count(*), $4 from campaigns having count(*) > 0 returning *),
          planned as (
              insert into run_files (run_id, campaign_id) select run.id, campaigns.id from run, campaigns)
-         select * from run"
+         select {columns} from run",
+        columns = columns::<Entity>("run")
     );
-    sqlx::query_as(AssertSqlSafe(statement))
-        .bind(id)
-        .bind(fecha)
-        .bind(json(params)?)
-        .bind(user)
-        .fetch_optional(conn)
-        .await
+    let values = [id.into(), fecha.into(), params.clone().into(), user.into()];
+    Run::find_by_statement(sql(statement, values)).one(&Orm::on(conn)).await
 }
 
 /// One run.
-pub async fn get(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Run>> {
-    sqlx::query_as("select * from runs where id = $1").bind(id).fetch_optional(executor).await
+pub async fn get(connection: &impl ConnectionTrait, id: Uuid) -> Result<Option<Run>, DbErr> {
+    Entity::find_by_id(id).one(connection).await
 }
 
 /// One run, which stays as it is until the caller's transaction ends.
-pub async fn lock(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Run>> {
-    sqlx::query_as("select * from runs where id = $1 for update").bind(id).fetch_optional(conn).await
+pub async fn lock(conn: &mut PgConnection, id: Uuid) -> Result<Option<Run>, DbErr> {
+    Entity::find_by_id(id).lock_exclusive().one(&Orm::on(conn)).await
 }
 
 /// Runs, newest first, before the one that `before` names, of a day or of all.
 pub async fn list(
-    executor: impl PgExecutor<'_>,
+    connection: &impl ConnectionTrait,
     fecha: Option<NaiveDate>,
     before: Option<(DateTime<Utc>, Uuid)>,
-    size: i64,
-) -> sqlx::Result<Vec<Run>> {
-    sqlx::query_as(
-        "select * from runs
-         where ($1::date is null or fecha = $1) and ($2::timestamptz is null or (created_at, id) < ($2, $3))
-         order by created_at desc, id desc limit $4",
-    )
-    .bind(fecha)
-    .bind(before.map(|(at, _)| at))
-    .bind(before.map(|(_, id)| id))
-    .bind(size)
-    .persistent(false)
-    .fetch_all(executor)
-    .await
+    size: u64,
+) -> Result<Vec<Run>, DbErr> {
+    let mut query = Entity::find();
+    if let Some(fecha) = fecha {
+        query = query.filter(Column::Fecha.eq(fecha));
+    }
+    if let Some((at, id)) = before {
+        let row = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
+        query = query.filter(row.lt(Expr::tuple([at.into(), id.into()])));
+    }
+    query.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id).limit(size).all(connection).await
+}
+
+/// A change of one run, with its version.
+pub(super) fn change(id: Uuid) -> UpdateMany<Entity> {
+    Entity::update_many()
+        .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+        .filter(Column::Id.eq(id))
+}
+
+async fn changed(conn: &mut PgConnection, id: Uuid, change: UpdateMany<Entity>) -> Result<Run, DbErr> {
+    let run = change.exec_with_returning(&Orm::on(conn)).await?.pop();
+    run.ok_or_else(|| DbErr::RecordNotFound(format!("run {id}")))
 }
 
 /// Its files have their jobs.
-pub async fn began(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query(
-        "update runs set state = 'running', version = version + 1 where id = $1 and state = 'pending'",
-    )
-    .bind(id)
-    .execute(conn)
-    .await
-    .map(drop)
+pub async fn began(conn: &mut PgConnection, id: Uuid) -> Result<(), DbErr> {
+    let running = ActiveModel { state: Set(State::Running), ..Default::default() };
+    let pending = change(id).set(running).filter(Column::State.eq(State::Pending));
+    pending.exec(&Orm::on(conn)).await.map(drop)
 }
 
 /// A file of the run has ended: done with these rows and bytes, or not. The row stays locked until the caller's
 /// transaction ends, so that one of the run's files is its last.
-pub async fn file_ended(conn: &mut PgConnection, id: Uuid, made: Option<(i64, i64)>) -> sqlx::Result<Run> {
-    let (rows, bytes) = made.unwrap_or_default();
-    sqlx::query_as(
-        "update runs set done = done + $2, failed = failed + 1 - $2, rows = rows + $3, bytes = bytes + $4,
-                version = version + 1
-         where id = $1 returning *",
-    )
-    .bind(id)
-    .bind(i32::from(made.is_some()))
-    .bind(rows)
-    .bind(bytes)
-    .fetch_one(conn)
-    .await
+pub async fn file_ended(conn: &mut PgConnection, id: Uuid, made: Option<(i64, i64)>) -> Result<Run, DbErr> {
+    let ended = match made {
+        Some((rows, bytes)) => change(id)
+            .col_expr(Column::Done, Expr::col(Column::Done).add(1))
+            .col_expr(Column::Rows, Expr::col(Column::Rows).add(rows))
+            .col_expr(Column::Bytes, Expr::col(Column::Bytes).add(bytes)),
+        None => change(id).col_expr(Column::Failed, Expr::col(Column::Failed).add(1)),
+    };
+    changed(conn, id, ended).await
 }
 
 /// It could not begin: all of its files that are not done have failed.
-pub async fn not_begun(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Run> {
-    sqlx::query_as("update runs set failed = files - done, version = version + 1 where id = $1 returning *")
-        .bind(id)
-        .fetch_one(conn)
-        .await
+pub async fn not_begun(conn: &mut PgConnection, id: Uuid) -> Result<Run, DbErr> {
+    let rest = Expr::col(Column::Files).sub(Expr::col(Column::Done));
+    changed(conn, id, change(id).col_expr(Column::Failed, rest)).await
 }
 
 /// All of its files have ended.
-pub async fn finish(conn: &mut PgConnection, id: Uuid, state: &str) -> sqlx::Result<Run> {
-    sqlx::query_as(
-        "update runs set state = $2, finished_at = clock_timestamp(), version = version + 1
-         where id = $1 returning *",
-    )
-    .bind(id)
-    .bind(state)
-    .fetch_one(conn)
-    .await
+pub async fn finish(conn: &mut PgConnection, id: Uuid, state: State) -> Result<Run, DbErr> {
+    let finished = change(id)
+        .set(ActiveModel { state: Set(state), ..Default::default() })
+        .col_expr(Column::FinishedAt, Expr::cust("clock_timestamp()"));
+    changed(conn, id, finished).await
 }
 
 /// Somebody asked for its end.
-pub async fn request_cancel(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query(
-        "update runs set cancel_requested_at = coalesce(cancel_requested_at, now()), version = version + 1
-         where id = $1",
-    )
-    .bind(id)
-    .execute(conn)
-    .await
-    .map(drop)
+pub async fn request_cancel(conn: &mut PgConnection, id: Uuid) -> Result<(), DbErr> {
+    let first = Expr::cust("coalesce(cancel_requested_at, now())");
+    change(id).col_expr(Column::CancelRequestedAt, first).exec(&Orm::on(conn)).await.map(drop)
 }
 
-/// Its failed files begin anew.
-pub async fn reopened(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Run> {
-    sqlx::query_as(
-        "update runs set state = 'running', failed = 0, cancel_requested_at = null, finished_at = null,
-                version = version + 1
-         where id = $1 returning *",
-    )
-    .bind(id)
-    .fetch_one(conn)
-    .await
+/// Its failed files begin again.
+pub async fn reopened(conn: &mut PgConnection, id: Uuid) -> Result<Run, DbErr> {
+    let running = ActiveModel {
+        state: Set(State::Running),
+        failed: Set(0),
+        cancel_requested_at: Set(None),
+        finished_at: Set(None),
+        ..Default::default()
+    };
+    changed(conn, id, change(id).set(running)).await
 }

@@ -1,4 +1,5 @@
-//! What a file shows: one transaction, one snapshot, streamed.
+//! What a file shows: one transaction, one snapshot, streamed. SQL by hand: COPY, on a connection with settings of its
+//! own.
 
 use bytes::Bytes;
 use chrono::NaiveDate;

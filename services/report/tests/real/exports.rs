@@ -24,6 +24,7 @@ use crate::{
 /// A file to be made, and the folder of its attempts.
 struct Case {
     world: World,
+    runner: Runner,
     work: ExportCampaigns,
     job: Uuid,
     folder: String,
@@ -47,12 +48,12 @@ impl Case {
         transaction.commit().await?;
         let backoff = Backoff { steps: vec![Duration::from_secs(3600)] };
         let runner = Runner::new(world.pool.clone()).backoff(backoff);
-        let work = ExportCampaigns { runner, resources: world.resources.clone() };
-        Ok(Self { world, work, job, folder: format!("campaign-reports/{run_id}/{campaign}/") })
+        let work = ExportCampaigns { resources: world.resources.clone() };
+        Ok(Self { world, runner, work, job, folder: format!("campaign-reports/{run_id}/{campaign}/") })
     }
 
     async fn run(&self, work: &dyn Work) -> Result<Job> {
-        let done = self.work.runner.run(self.job, &CancellationToken::new(), work).await;
+        let done = self.runner.run(self.job, &CancellationToken::new(), work).await;
         ensure!(done.is_ok(), "{done:?}");
         self.job().await
     }

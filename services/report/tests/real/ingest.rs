@@ -122,7 +122,7 @@ async fn of_a_campaign_too_and_origins_do_not_meet() -> Result<()> {
     // A day that changed would leave its rows in another partition.
     campaigns::write(&mut conn, Origin::Sms, &[told(4, "Cuatro", "2025-01-29")?]).await?;
     ensure!(campaigns::known(&mut conn, Origin::Sms, "7", day("2025-01-29")?).await? == first);
-    let names = campaigns::of_day(&world.pool, day("2025-01-27")?).await?;
+    let names = campaigns::of_day(&world.resources.database.orm, day("2025-01-27")?).await?;
     ensure!(names.len() == 1 && names[0].nombre == "Cuatro" && names[0].id == first.0, "{names:?}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use report::storage::{campaigns, messages};
+use report::storage::{campaigns, days, messages};
 use sea_orm::sqlx::{self, AssertSqlSafe};
 
 use crate::world::{World, day, message};
@@ -87,12 +87,12 @@ async fn campaigns_by_day_by_page_and_without_report() -> Result<()> {
     let names = |campaigns: Vec<campaigns::Campaign>| {
         campaigns.into_iter().map(|campaign| campaign.nombre).collect::<String>()
     };
-    ensure!(names(campaigns::of_day(&world.pool, late).await?) == "BCE");
+    ensure!(names(campaigns::of_day(&world.resources.database.orm, late).await?) == "BCE");
     // Newest day first, by id within it; pages of any size join to the whole.
     for size in 1..=6 {
         let mut all = String::new();
         for page in 1.. {
-            let (page, total) = campaigns::page(&world.pool, None, page, size).await?;
+            let (page, total) = campaigns::page(&world.resources.database.orm, None, page, size).await?;
             ensure!(total == 5, "{total}");
             if page.is_empty() {
                 break;
@@ -101,9 +101,9 @@ async fn campaigns_by_day_by_page_and_without_report() -> Result<()> {
         }
         ensure!(all == "BCEAD", "{size} a page: {all}");
     }
-    let (page, total) = campaigns::page(&world.pool, Some(early), 2, 1).await?;
+    let (page, total) = campaigns::page(&world.resources.database.orm, Some(early), 2, 1).await?;
     ensure!(names(page) == "D" && total == 2);
-    ensure!(campaigns::days(&world.pool).await? == [late, early]);
-    ensure!(names(campaigns::without_report(&world.pool, late).await?) == "BCE");
+    ensure!(days::list(&world.resources.database.orm).await? == [late, early]);
+    ensure!(names(campaigns::without_report(&world.resources.database.orm, late).await?) == "BCE");
     Ok(())
 }

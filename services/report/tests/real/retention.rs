@@ -75,7 +75,7 @@ fn set(keys: &[&str]) -> BTreeSet<String> {
 }
 
 async fn purged(world: &World, run: Uuid) -> Result<bool> {
-    Ok(runs::get(&world.pool, run).await?.context("a run")?.purged_at.is_some())
+    Ok(runs::get(&world.resources.database.orm, run).await?.context("a run")?.purged_at.is_some())
 }
 
 #[tokio::test]

@@ -32,9 +32,10 @@ async fn daily(world: &World, missed: Missed) -> Result<Uuid> {
         last_run: None,
         last_error: None,
         created_by: "ana".to_owned(),
+        created_at: Utc::now(),
         version: 1,
     };
-    Ok(schedules::put(&world.pool, &schedule).await?.id)
+    Ok(schedules::put(&world.resources.database.orm, schedule).await?.id)
 }
 
 /// The days of which runs were asked for.
@@ -56,7 +57,9 @@ async fn missed(label: &str, missed: Missed) -> Result<(World, Schedule, Vec<Nai
     let (one_had, other_had) = tokio::try_join!(one.turn(), other.turn())?;
     ensure!(one_had != other_had, "{one_had} and {other_had}");
     ensure!(!one.turn().await?, "it had its turn");
-    let schedule = schedules::get(&world.pool, id).await?.ok_or_else(|| anyhow::anyhow!("no schedule"))?;
+    let schedule = schedules::get(&world.resources.database.orm, id)
+        .await?
+        .ok_or_else(|| anyhow::anyhow!("no schedule"))?;
     ensure!(schedule.active && schedule.next_at == at("2025-01-29T11:00:00Z")?, "{schedule:?}");
     let days = days(&world).await?;
     Ok((world, schedule, days))

@@ -8,6 +8,8 @@ mod prefixes;
 pub mod reason;
 pub mod search;
 pub mod segment;
+pub mod set_aside;
+pub mod source;
 pub mod states;
 pub mod suppression;
 

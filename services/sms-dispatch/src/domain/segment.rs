@@ -1,6 +1,7 @@
 //! Segments: stored filters of contacts. Whoever opted out is in none.
 
 use chrono::{DateTime, Days, Utc};
+use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,12 +15,31 @@ const MOST_CHARS: usize = 200;
 const MOST_SAMPLED: i64 = 100_000_000;
 
 /// What a contact may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    EnumIter,
+    DeriveActiveEnum,
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Status {
+    #[sea_orm(string_value = "ACTIVE")]
     Active,
+    #[sea_orm(string_value = "INACTIVE")]
     Inactive,
+    #[sea_orm(string_value = "UNKNOWN")]
     Unknown,
+    #[sea_orm(string_value = "INVALID")]
     Invalid,
 }
 
@@ -38,7 +58,7 @@ impl Status {
 
 /// Which contacts. Conditions of different kinds must all hold; of the values of one kind, one must. What is empty or absent
 /// excludes nobody, but for the status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, FromJsonQueryResult)]
 #[serde(default, deny_unknown_fields)]
 pub struct Segment {
     /// Codes or names of states, as `BCS` or `Baja California Sur`.

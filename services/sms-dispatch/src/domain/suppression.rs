@@ -1,18 +1,36 @@
 //! Why a phone must not be written to, and from when.
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
+use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Why a phone must not be written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    EnumIter,
+    DeriveActiveEnum,
+)]
 #[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Cause {
     /// Its owner said so.
+    #[sea_orm(string_value = "opt_out")]
     OptOut,
     /// It is in Profeco's register of consumers who want no advertising.
+    #[sea_orm(string_value = "repep")]
     Repep,
     /// We decided so.
+    #[sea_orm(string_value = "manual")]
     Manual,
 }
 

@@ -3,9 +3,13 @@
 use actix_web::{
     HttpResponse,
     http::StatusCode,
-    web::{self, Data, Json, Path, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::IfMatch};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{IfMatch, Json, OptionalJson},
+};
 use sea_orm::sqlx::PgConnection;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
@@ -25,13 +29,6 @@ use crate::{
         suppressions::{self, New},
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("/{id}", web::patch().to(patch))
-        .route("/{id}/opt-out", web::post().to(opt_out))
-        .route("/{id}/opt-in", web::post().to(opt_in));
-}
 
 /// Other values. What is absent stays, what is null is emptied.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -93,7 +90,7 @@ impl Change {
             municipality: new("municipality", self.municipality, &values.municipality)?,
             state_code: new("state_code", state_code, &values.state_code)?,
             city: new("city", self.city, &values.city)?,
-            status: self.status.map_or_else(|| values.status.clone(), |status| status.name().to_owned()),
+            status: self.status.unwrap_or(values.status),
             consent,
         })
     }
@@ -145,14 +142,14 @@ async fn written(conn: &mut PgConnection, id: &str, number: i64) -> Result<Conta
 
 /// Other values for a contact; its phone stays, and what follows from it.
 #[utoipa::path(
-    patch, path = "/api/v1/contacts/{id}", tag = "contacts", operation_id = "contacts_patch",
+    operation_id = "contacts_update", summary = "Cambiar un contacto",
+    description = "El teléfono no cambia, ni lo que se deduce de él. Lo que falta queda como está; un `null` lo vacía.",
+    patch, path = "/api/v1/contacts/{id}", tag = "contacts",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el contacto cambió desde entonces, 412")),
     request_body = Change,
     responses(
-        (status = 200, body = super::view::ContactView), (status = 400), (status = 401), (status = 403), (status = 404),
-        (status = 412, description = "El contacto cambió"), (status = 422, description = "Un valor no cumple las reglas"),
-    ),
-    security(("bearer" = []))
+        (status = 200, body = super::view::ContactView),         (status = 412, description = "El contacto cambió"), (status = 422, description = "Un valor no cumple las reglas"),
+    )
 )]
 pub(super) async fn patch(
     api: Data<Resources>,
@@ -201,19 +198,20 @@ impl Wish {
 
 /// From now on nobody writes to this contact, whatever is imported or restored later.
 #[utoipa::path(
-    post, path = "/api/v1/contacts/{id}/opt-out", tag = "contacts", operation_id = "contacts_opt_out",
+    operation_id = "contacts_opt_out", summary = "Dar de baja un contacto",
+    description = "Desde ahora nadie le escribe, se importe o restaure lo que sea después.",
+    post, path = "/api/v1/contacts/{id}/opt-out", tag = "contacts",
     params(("id" = String, Path)), request_body = Option<Wish>,
-    responses((status = 200, body = super::view::ContactView), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = super::view::ContactView))
 )]
 pub(super) async fn opt_out(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    body: Option<Json<Wish>>,
+    body: OptionalJson<Wish>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let source = body.map(Json::into_inner).unwrap_or_default().source()?;
+    let source = body.0.unwrap_or_default().source()?;
     let mut transaction = api.database.pool.begin().await?;
     suppressions::turn(&mut transaction).await?;
     let contact = locked(&mut transaction, &id).await?;
@@ -231,27 +229,27 @@ pub(super) async fn opt_out(
 /// effect, 409), nor what we decided ourselves: with a suppression for the reason `manual` its `opt_out_at` stays, until that
 /// suppression is deleted.
 #[utoipa::path(
-    post, path = "/api/v1/contacts/{id}/opt-in", tag = "contacts", operation_id = "contacts_opt_in",
+    operation_id = "contacts_opt_in", summary = "Dar de alta otra vez un contacto",
+    description = "Quita su baja. No quita la entrada de un registro (con una vigente, 409) ni una supresión por el motivo `manual`.",
+    post, path = "/api/v1/contacts/{id}/opt-in", tag = "contacts",
     params(("id" = String, Path)), request_body = Option<Wish>,
     responses(
-        (status = 200, body = super::view::ContactView), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "El número está en el REPEP"),
-    ),
-    security(("bearer" = []))
+        (status = 200, body = super::view::ContactView),         (status = 409, description = "El número está en el REPEP"),
+    )
 )]
 pub(super) async fn opt_in(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    body: Option<Json<Wish>>,
+    body: OptionalJson<Wish>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let source = body.map(Json::into_inner).unwrap_or_default().source()?;
+    let source = body.0.unwrap_or_default().source()?;
     let mut transaction = api.database.pool.begin().await?;
     suppressions::turn(&mut transaction).await?;
     let contact = locked(&mut transaction, &id).await?;
     let now = suppressions::now(&mut transaction).await?;
-    let known = suppressions::of_phone(&mut *transaction, &contact.phone_e164).await?;
+    let known = suppressions::of_phone(&mut transaction, &contact.phone_e164).await?;
     if known.iter().any(|one| one.cause == Cause::Repep && one.effective_at <= now) {
         let detail = format!("El número del contacto {id} está en el REPEP: no se le puede escribir");
         return Err(Problem::conflict("in_repep", detail));

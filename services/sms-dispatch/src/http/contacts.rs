@@ -2,9 +2,13 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::in_range};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{Query, in_range},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -15,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::{
-        Lada, State,
+        Lada, Reason, State,
         search::{self, PhoneQuery},
         segment::Status,
     },
@@ -26,10 +30,6 @@ use crate::{
         search::{Filter, page},
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config.route("", web::get().to(list)).route("/{id}", web::get().to(get));
-}
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +48,7 @@ pub(super) struct ListQuery {
     /// As the contacts have it.
     municipio: Option<String>,
     /// ACTIVE, INACTIVE, UNKNOWN or INVALID.
+    #[param(value_type = Option<Status>)]
     status: Option<String>,
     /// Contacts a page, 1 to 200.
     #[param(minimum = 1, maximum = 200)]
@@ -66,9 +67,10 @@ pub(super) struct ContactPage {
 
 /// Contacts that match, by id, without a total: counting what a common name finds would take longer than showing it.
 #[utoipa::path(
-    get, path = "/api/v1/contacts", tag = "contacts", operation_id = "contacts_list", params(ListQuery),
-    responses((status = 200, body = ContactPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    operation_id = "contacts_list", summary = "Buscar contactos",
+    description = "Por id y sin total: contar lo que encuentra un nombre común tardaría más que mostrarlo.",
+    get, path = "/api/v1/contacts", tag = "contacts", params(ListQuery),
+    responses((status = 200, body = ContactPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -167,7 +169,15 @@ fn words(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
 }
 
 fn phone(text: &str) -> Result<PhoneQuery, Problem> {
-    search::phone(text).map_err(|reason| Problem::bad_request("invalid_phone", reason.message()))
+    search::phone(text).map_err(|reason| {
+        let detail = match reason {
+            Reason::TooShort => {
+                format!("telefono {text:?} es muy corto: bastan sus tres primeras cifras, como 551")
+            }
+            other => other.message().to_owned(),
+        };
+        Problem::bad_request("invalid_phone", detail)
+    })
 }
 
 /// No text of the table has a NUL, and PostgreSQL takes none.
@@ -200,9 +210,10 @@ fn etag(contact: &Contact) -> (&'static str, String) {
 
 /// One contact.
 #[utoipa::path(
-    get, path = "/api/v1/contacts/{id}", tag = "contacts", operation_id = "contacts_get", params(("id" = String, Path)),
-    responses((status = 200, body = ContactView), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    operation_id = "contacts_get", summary = "Ver un contacto",
+    description = "El ETag es su versión.",
+    get, path = "/api/v1/contacts/{id}", tag = "contacts", params(("id" = String, Path)),
+    responses((status = 200, body = ContactView))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -212,10 +223,10 @@ pub(super) async fn get(
     may_read(&caller)?;
     let number = id.parse().map_err(|_| no_contact(&id))?;
     let mut conn = api.database.pool.acquire().await?;
-    let contact = contacts::get(&mut *conn, number).await?.ok_or_else(|| no_contact(&id))?;
+    let contact = contacts::get(&mut conn, number).await?.ok_or_else(|| no_contact(&id))?;
     let details = json!({ "masked": sees_masked(&caller) });
     audit::record(&mut conn, caller.id(), "contact_read", Some(&id), &details).await?;
-    let lookup = lookups::of_phone(&mut *conn, &contact.phone_e164).await?;
+    let lookup = lookups::of_phone(&mut conn, &contact.phone_e164).await?;
     let (version, mut view) = (etag(&contact), ContactView::of(contact, sees_masked(&caller)));
     // A refusal's text may name the phone.
     view.lookup = lookup.filter(|_| !sees_masked(&caller)).map(LookupView::from);

@@ -1,21 +1,19 @@
 //! Imports of contacts: asked for, watched, reported, rolled back.
 
-use actix_multipart::Multipart;
 use actix_web::{
     HttpResponse,
-    guard::{self, GuardContext},
-    web::{self, Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    http::{
+        Json, Query, json_parameter, request_id,
+        upload::{self, Bucket, Upload},
+    },
     idempotency::{IdempotencyKey, request_hash},
-    s3::{self, UploadError},
 };
-use contracts::sms::v1::{ImportContacts, RollBackImport};
-use futures::{StreamExt as _, TryStreamExt as _};
 use jobs::{Creation, NewJob};
-use outbox::Meta;
 use sea_orm::sqlx::PgTransaction;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -27,8 +25,9 @@ use super::{
     import_view::{ImportPage, ImportView},
 };
 use crate::{
-    Resources, SERVICE,
-    import::{csv::Mapping, quality::Report, source::Kind},
+    Resources,
+    domain::source::{Kind, Mapping},
+    import::quality::Report,
     jobs::{import_contacts, roll_back_import},
     storage::{
         audit,
@@ -38,24 +37,6 @@ use crate::{
 
 /// Where uploaded files are, and where files that are there already must be.
 const PREFIX: &str = "contacts/";
-
-pub fn configure(config: &mut ServiceConfig) {
-    config.service(
-        web::scope("/imports")
-            .route("", web::post().guard(guard::fn_guard(is_form)).to(upload))
-            .route("", web::post().to(start))
-            .route("", web::get().to(list))
-            .route("/{id}", web::get().to(get))
-            .route("/{id}/report", web::get().to(report))
-            .route("/{id}/cancel", web::post().to(cancel))
-            .route("/{id}/rollback", web::post().to(roll_back)),
-    );
-}
-
-fn is_form(context: &GuardContext<'_>) -> bool {
-    let kind = context.head().headers().get("content-type").and_then(|kind| kind.to_str().ok());
-    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"))
-}
 
 /// How a file is imported.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams, ToSchema)]
@@ -77,8 +58,11 @@ pub(super) struct Choices {
 pub(super) struct Stored {
     /// Its key, which begins with `contacts/`.
     object_key: String,
-    #[serde(flatten)]
-    choices: Choices,
+    consent_basis: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    limit: Option<u64>,
+    mapping: Option<String>,
 }
 
 /// The file as a part of a form.
@@ -112,23 +96,12 @@ impl Accepted {
 const ACCEPTED: &str = "Importación recibida y encolada para procesamiento";
 
 /// Takes a file, and answers once it is stored.
-#[utoipa::path(
-    post, path = "/api/v1/contacts/imports", tag = "contacts",
-    params(Choices, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera importación")),
-    request_body(content((ImportForm = "multipart/form-data"), (Stored = "application/json")), description = "numeros.db o CSV como campo file; o, en JSON, un archivo que ya está en el bucket: sus opciones van entonces en el cuerpo"),
-    responses(
-        (status = 202, body = Accepted), (status = 400, description = "Sin archivo, o una opción inválida"),
-        (status = 401), (status = 403), (status = 409, description = "Idempotency-Key ya usada con otra petición"),
-        (status = 413, description = "El archivo supera el máximo"),
-    ),
-    security(("bearer" = []))
-)]
 pub(super) async fn upload(
     api: Data<Resources>,
     caller: Caller,
     choices: Query<Choices>,
     key: IdempotencyKey,
-    form: Multipart,
+    form: Upload,
 ) -> Result<HttpResponse, Problem> {
     may_import(&caller)?;
     let options = options(&choices)?;
@@ -137,10 +110,8 @@ pub(super) async fn upload(
     let file = store(&api, form, &object_key).await?;
     let hash = request_hash(&[file.sha256.as_bytes(), choices_bytes(&choices)?.as_slice()]);
     let accepted = accept(&api, &caller, id, &file, &options, &choices, (key, hash)).await;
-    if !matches!(accepted, Ok((accepted, _)) if accepted == id)
-        && let Err(error) = api.s3.delete_object().bucket(&api.bucket).key(&object_key).send().await
-    {
-        tracing::warn!(object_key, %error, "an upload without a row was not removed");
+    if !matches!(accepted, Ok((accepted, _)) if accepted == id) {
+        upload::discard(bucket(&api), &object_key).await;
     }
     let (accepted, transaction) = accepted?;
     // If this fails the object stays: the commit may have come through, with only its answer lost.
@@ -148,7 +119,19 @@ pub(super) async fn upload(
     Ok(Accepted::respond(ACCEPTED, accepted))
 }
 
-/// Imports a file that is in the bucket already.
+/// Imports a file that is in the bucket already; with the annotation of both.
+#[utoipa::path(
+    operation_id = "imports_create", summary = "Importar contactos",
+    description = "De un archivo que se envía o, en JSON, de uno que ya está en el almacenamiento. Responde cuando está guardado; las filas se procesan después.",
+    post, path = "/api/v1/contacts/imports", tag = "contacts",
+    params(Choices, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera importación")),
+    request_body(content((ImportForm = "multipart/form-data"), (Stored = "application/json")), description = "numeros.db o CSV como campo file; o, en JSON, un archivo que ya está en el bucket: sus opciones van entonces en el cuerpo"),
+    responses(
+        (status = 202, body = Accepted), (status = 400, description = "Sin archivo, o una opción inválida"),
+        (status = 409, description = "Idempotency-Key ya usada con otra petición"),
+        (status = 413, description = "El archivo supera el máximo"),
+    )
+)]
 pub(super) async fn start(
     api: Data<Resources>,
     caller: Caller,
@@ -156,8 +139,10 @@ pub(super) async fn start(
     wish: Json<Stored>,
 ) -> Result<HttpResponse, Problem> {
     may_import(&caller)?;
-    let options = options(&wish.choices)?;
-    let object_key = wish.object_key.as_str();
+    let Stored { object_key, consent_basis, dry_run, limit, mapping } = wish.into_inner();
+    let choices = Choices { consent_basis, dry_run, limit, mapping };
+    let options = options(&choices)?;
+    let object_key = object_key.as_str();
     if !object_key.starts_with(PREFIX) || object_key.len() > 512 {
         let detail = format!("object_key debe empezar con {PREFIX} y tener hasta 512 caracteres");
         return Err(Problem::bad_request("invalid_object_key", detail));
@@ -175,21 +160,21 @@ pub(super) async fn start(
     })?;
     let bytes =
         beginning.body.collect().await.map_err(|error| Problem::unavailable("storage_unavailable", error))?;
-    let file = Stow {
+    let file = StoredUpload {
         name: object_key.rsplit('/').next().unwrap_or(object_key).to_owned(),
         object_key: object_key.to_owned(),
         kind: Kind::detect(&bytes.into_bytes()),
         sha256: object_key.to_owned(),
     };
-    let hash = request_hash(&[object_key.as_bytes(), choices_bytes(&wish.choices)?.as_slice()]);
-    let accepted = accept(&api, &caller, Uuid::now_v7(), &file, &options, &wish.choices, (key, hash));
+    let hash = request_hash(&[object_key.as_bytes(), choices_bytes(&choices)?.as_slice()]);
+    let accepted = accept(&api, &caller, Uuid::now_v7(), &file, &options, &choices, (key, hash));
     let (id, transaction) = accepted.await?;
     transaction.commit().await?;
     Ok(Accepted::respond(ACCEPTED, id))
 }
 
 /// A stored file.
-struct Stow {
+struct StoredUpload {
     name: String,
     object_key: String,
     kind: Kind,
@@ -229,12 +214,8 @@ fn options(choices: &Choices) -> Result<Options, Problem> {
 /// Which column is what, as a parameter tells it.
 pub(super) fn mapping(text: Option<&str>) -> Result<Mapping, Problem> {
     let Some(text) = text else { return Ok(Mapping::default()) };
-    serde_json::from_str(text).map_err(|error| {
-        let detail = format!(
-            "mapping no es un objeto JSON de campo a columna, como {{\"phone\": \"Celular\"}}: {error}"
-        );
-        Problem::bad_request("invalid_mapping", detail)
-    })
+    let expected = "un objeto JSON de campo a columna, como {\"phone\": \"Celular\"}";
+    json_parameter("mapping", text, "invalid_mapping", expected)
 }
 
 fn choices_bytes(choices: &Choices) -> Result<Vec<u8>, Problem> {
@@ -243,37 +224,15 @@ fn choices_bytes(choices: &Choices) -> Result<Vec<u8>, Problem> {
 }
 
 /// Streams the form's file into the bucket.
-async fn store(api: &Resources, mut form: Multipart, object_key: &str) -> Result<Stow, Problem> {
-    let broken = |error: &dyn std::fmt::Display| {
-        Problem::bad_request("upload_interrupted", format!("La carga se interrumpió: {error}"))
-    };
-    while let Some(mut field) = form.try_next().await.map_err(|error| broken(&error))? {
-        if field.name() != Some("file") {
-            // The parts of a form come one after another: what is not wanted has to be read over.
-            while field.next().await.transpose().map_err(|error| broken(&error))?.is_some() {}
-            continue;
-        }
-        let name = field.content_disposition().and_then(|disposition| disposition.get_filename());
-        let name = name.unwrap_or("contactos").rsplit(['/', '\\']).next().unwrap_or_default();
-        let name: String = name.chars().filter(|c| !c.is_control()).take(255).collect();
-        let mut beginning = Vec::new();
-        let seen = field.inspect_ok(|chunk| {
-            let missing = 16_usize.saturating_sub(beginning.len());
-            beginning.extend_from_slice(&chunk[..missing.min(chunk.len())]);
-        });
-        let limit = api.settings.max_bytes;
-        let stored = s3::upload_stream(&api.s3, &api.bucket, object_key, seen, limit).await;
-        let stored = stored.map_err(|error| match error {
-            UploadError::TooLarge { limit } => {
-                Problem::too_large(format!("El archivo supera el máximo de {} MB", limit >> 20))
-            }
-            UploadError::Interrupted(reason) => broken(&reason),
-            UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
-        })?;
-        let kind = Kind::detect(&beginning);
-        return Ok(Stow { name, object_key: object_key.to_owned(), kind, sha256: stored.sha256 });
-    }
-    Err(Problem::bad_request("no_file", "No se envió ningún archivo"))
+async fn store(api: &Resources, form: Upload, object_key: &str) -> Result<StoredUpload, Problem> {
+    let stored = form.store(bucket(api), object_key, |_| Ok(())).await?;
+    let name = if stored.filename.is_empty() { "contactos".to_owned() } else { stored.filename };
+    let kind = Kind::detect(&stored.beginning);
+    Ok(StoredUpload { name, object_key: object_key.to_owned(), kind, sha256: stored.sha256 })
+}
+
+fn bucket(api: &Resources) -> Bucket<'_> {
+    Bucket { client: &api.s3, name: &api.bucket, limit: api.settings.max_bytes }
 }
 
 /// Job, import, audit and nudge: one transaction, which the caller commits. Gives the first import's id where the key was
@@ -282,17 +241,13 @@ async fn accept(
     api: &Resources,
     caller: &Caller,
     id: Uuid,
-    file: &Stow,
+    file: &StoredUpload,
     options: &Options,
     choices: &Choices,
     (key, hash): (IdempotencyKey, String),
 ) -> Result<(Uuid, PgTransaction<'static>), Problem> {
-    let job = NewJob {
-        id,
-        idempotency_key: key.0,
-        request_hash: Some(hash),
-        ..NewJob::plain(import_contacts::KIND, caller.id(), api.settings.max_attempts)
-    };
+    let job_kind = import_contacts::kind(&api.settings);
+    let job = NewJob { id, idempotency_key: key.0, request_hash: Some(hash), ..job_kind.job(caller.id()) };
     let import = NewImport {
         id,
         source: &file.name,
@@ -305,17 +260,13 @@ async fn accept(
         imported_by: caller.id(),
     };
     let mut transaction = api.database.pool.begin().await?;
-    match jobs::create(&mut transaction, job).await.map_err(of_job)? {
+    match job_kind.create(&mut transaction, job, request_id()).await.map_err(of_job)? {
         Creation::Existing(first) => Ok((first.id, transaction)),
         Creation::Created(_) => {
             imports::insert(&mut transaction, &import).await?;
             let details = json!({"source": import.source, "consent": import.consent, "options": options});
             audit::record(&mut transaction, caller.id(), "import_started", Some(&id.to_string()), &details)
                 .await?;
-            let command = ImportContacts { import_id: id.to_string() };
-            outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id))
-                .await
-                .map_err(anyhow::Error::new)?;
             Ok((id, transaction))
         }
     }
@@ -332,8 +283,10 @@ pub(super) struct PageQuery {
 
 /// Imports, the latest first.
 #[utoipa::path(
+    operation_id = "imports_list", summary = "Listar importaciones",
+    description = "De la más reciente a la más antigua.",
     get, path = "/api/v1/contacts/imports", tag = "contacts", params(PageQuery),
-    responses((status = 200, body = ImportPage), (status = 401), (status = 403)), security(("bearer" = []))
+    responses((status = 200, body = ImportPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -366,9 +319,10 @@ async fn found(api: &Resources, id: &str) -> Result<Import, Problem> {
 
 /// How far an import is, and what it came to.
 #[utoipa::path(
+    operation_id = "imports_get", summary = "Ver el avance de una importación",
+    description = "Y, al terminar, lo que resultó.",
     get, path = "/api/v1/contacts/imports/{id}", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 200, body = ImportView), (status = 401), (status = 403), (status = 404, description = "Importación {id} no encontrada")),
-    security(("bearer" = []))
+    responses((status = 200, body = ImportView), (status = 404, description = "Importación {id} no encontrada"))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -394,9 +348,10 @@ pub(super) struct ReportQuery {
 
 /// The quality report of an import that is complete.
 #[utoipa::path(
+    operation_id = "imports_get_report", summary = "Ver el reporte de calidad de una importación",
+    description = "De una importación completada, en JSON o en Markdown.",
     get, path = "/api/v1/contacts/imports/{id}/report", tag = "contacts", params(("id" = String, Path), ReportQuery),
-    responses((status = 200, description = "El informe, en JSON o Markdown"), (status = 400), (status = 401), (status = 403), (status = 404), (status = 409, description = "La importación no ha terminado")),
-    security(("bearer" = []))
+    responses((status = 200, description = "El informe, en JSON o Markdown", content((Object = "application/json"), (String = "text/markdown"))), (status = 409, description = "La importación no ha terminado"))
 )]
 pub(super) async fn report(
     api: Data<Resources>,
@@ -426,9 +381,10 @@ pub(super) async fn report(
 
 /// Stops an import at its next batch; what it brought in stays until it is rolled back.
 #[utoipa::path(
+    operation_id = "imports_cancel", summary = "Cancelar una importación",
+    description = "Se detiene en su siguiente bloque; lo que trajo queda hasta que se revierta.",
     post, path = "/api/v1/contacts/imports/{id}/cancel", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 202, body = ImportView), (status = 401), (status = 403), (status = 404), (status = 409, description = "La importación ya terminó")),
-    security(("bearer" = []))
+    responses((status = 202, body = ImportView), (status = 409, description = "La importación ya terminó"))
 )]
 pub(super) async fn cancel(
     api: Data<Resources>,
@@ -456,9 +412,10 @@ pub(super) async fn cancel(
 
 /// Takes out what an import brought in, as a job. Who opted out stays out.
 #[utoipa::path(
+    operation_id = "imports_roll_back", summary = "Revertir una importación",
+    description = "Una tarea saca lo que la importación trajo. Quien se dio de baja sigue de baja.",
     post, path = "/api/v1/contacts/imports/{id}/rollback", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 202, body = Accepted), (status = 401), (status = 403), (status = 404), (status = 409, description = "La importación no ha terminado, ya fue revertida, o hay una posterior")),
-    security(("bearer" = []))
+    responses((status = 202, body = Accepted), (status = 409, description = "La importación no ha terminado, ya fue revertida, o hay una posterior"))
 )]
 pub(super) async fn roll_back(
     api: Data<Resources>,
@@ -479,13 +436,8 @@ pub(super) async fn roll_back(
     if let Some(later) = later {
         return Err(Problem::conflict("later_import", later.to_string()));
     }
-    let job = roll_back_import::create(&mut transaction, import.id, caller.id(), api.settings.max_attempts);
-    let job = job.await.map_err(of_job)?;
-    if let Some(job) = job {
-        let command = RollBackImport { job_id: job.id.to_string() };
-        outbox::publish(&mut transaction, SERVICE, &command, Meta::about(job.id))
-            .await
-            .map_err(anyhow::Error::new)?;
+    let job = roll_back_import::create(&mut transaction, &api.settings, import.id, caller.id(), request_id());
+    if job.await.map_err(of_job)?.is_some() {
         let subject = import.id.to_string();
         audit::record(&mut transaction, caller.id(), "import_rollback_asked", Some(&subject), &Value::Null)
             .await?;

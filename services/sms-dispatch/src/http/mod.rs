@@ -11,64 +11,27 @@ mod suppressions;
 mod validations;
 mod view;
 
-use actix_web::web::{self, ServiceConfig};
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    http::Routes,
+    parts::Api,
+    routes,
 };
-use utoipa::OpenApi;
 
-use crate::{Resources, SERVICE};
+use crate::Resources;
 
 /// The scopes that a limited credential needs.
 const READ: &str = "contacts:read";
 const WRITE: &str = "contacts:write";
 
-/// The service's routes.
-pub fn configure(config: &mut ServiceConfig, api: &Resources) {
-    config.app_data(web::Data::new(api.clone()));
-    config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
-    let contacts = web::scope("/api/v1/contacts")
-        .configure(imports::configure)
-        .configure(validations::configure)
-        .configure(stats::configure);
-    config.service(contacts.configure(contacts::configure).configure(changes::configure));
-    let suppressions = web::scope("/api/v1/suppressions").configure(suppression_imports::configure);
-    config.service(suppressions.configure(suppressions::configure));
-    config.service(web::scope("/api/v1/segments").configure(segments::configure));
-}
+/// What the service serves.
+pub const API: Api = Api { routes, description: "Contactos, segmentos y campañas SMS" };
 
-/// Contacts are nobody's in particular: whoever is bound to one supplier sees none.
-fn may_read(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    if caller.proveedor_id().is_some() {
-        return Err(Problem::forbidden("La cuenta está limitada a un proveedor"));
-    }
-    caller.require_scope(READ)
-}
-
-fn may_write(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(WRITE)
-}
-
-/// Whether what a person could be reached by is hidden from the caller.
-fn sees_masked(caller: &Caller) -> bool {
-    caller.role() == Role::Viewer
-}
-
-/// The service's part of the platform's OpenAPI document.
-fn document() -> utoipa::openapi::OpenApi {
-    let mut document = Document::openapi();
-    document.merge(chassis::admin::openapi(SERVICE));
-    document
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "sms-dispatch", description = "Contactos, segmentos y campañas SMS"),
-    paths(
-        imports::upload,
+/// Every operation, once: where it is served, what the document says, and so what the test of access asks.
+fn routes() -> Routes {
+    let contacts = routes![
+        imports::start,
         imports::list,
         imports::get,
         imports::report,
@@ -94,6 +57,25 @@ fn document() -> utoipa::openapi::OpenApi {
         segments::replace,
         segments::delete,
         segments::preview,
-    )
-)]
-struct Document;
+    ];
+    contacts.taking("/api/v1/contacts/imports", "multipart/form-data", imports::upload)
+}
+
+/// Contacts are nobody's in particular: whoever is bound to one supplier sees none.
+fn may_read(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
+    if caller.proveedor_id().is_some() {
+        return Err(Problem::forbidden("La cuenta está limitada a un proveedor"));
+    }
+    caller.require_scope(READ)
+}
+
+fn may_write(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin, Role::Operator])?;
+    caller.require_scope(WRITE)
+}
+
+/// Whether what a person could be reached by is hidden from the caller.
+fn sees_masked(caller: &Caller) -> bool {
+    caller.role() == Role::Viewer
+}

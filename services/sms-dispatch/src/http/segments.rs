@@ -3,12 +3,15 @@
 use actix_web::{
     HttpResponse,
     http::StatusCode,
-    web::{self, Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    http::{IfMatch, in_range},
+    http::{
+        IfMatch, Json, Query, in_range,
+        page::{Cursor, Page, cut},
+    },
 };
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::PgConnection;
@@ -28,16 +31,6 @@ use crate::{
         segments::{self, Kept, Wish, WriteError},
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config
-        .route("", web::post().to(create))
-        .route("", web::get().to(list))
-        .route("/preview", web::post().to(preview))
-        .route("/{id}", web::get().to(get))
-        .route("/{id}", web::put().to(replace))
-        .route("/{id}", web::delete().to(delete));
-}
 
 /// A segment to keep.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -119,12 +112,12 @@ async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<
 
 /// Keeps a segment.
 #[utoipa::path(
-    post, path = "/api/v1/segments", tag = "segments", operation_id = "segments_create", request_body = NewSegment,
+    operation_id = "segments_create", summary = "Crear un segmento",
+    description = "",
+    post, path = "/api/v1/segments", tag = "segments", request_body = NewSegment,
     responses(
-        (status = 201, body = SegmentView), (status = 400), (status = 401), (status = 403),
-        (status = 409, description = "Otro segmento tiene ese nombre"), (status = 422),
-    ),
-    security(("bearer" = []))
+        (status = 201, body = SegmentView),         (status = 409, description = "Otro segmento tiene ese nombre"), (status = 422),
+    )
 )]
 pub(super) async fn create(
     api: Data<Resources>,
@@ -150,27 +143,12 @@ pub(super) struct ListQuery {
     cursor: Option<String>,
 }
 
-/// A page of segments, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SegmentPage {
-    items: Vec<SegmentView>,
-    /// Give it as `cursor` for the next page; null on the last.
-    next_cursor: Option<String>,
-}
-
-fn parse_cursor(cursor: &str) -> Result<(DateTime<Utc>, Uuid), Problem> {
-    let parts = cursor.split_once('_').and_then(|(micros, id)| {
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
-    });
-    let detail = || format!("cursor {cursor:?} inválido; use el valor de «next_cursor»");
-    parts.ok_or_else(|| Problem::bad_request("invalid_cursor", detail()))
-}
-
 /// The segments there are, newest first.
 #[utoipa::path(
-    get, path = "/api/v1/segments", tag = "segments", operation_id = "segments_list", params(ListQuery),
-    responses((status = 200, body = SegmentPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    operation_id = "segments_list", summary = "Listar segmentos",
+    description = "Del más reciente al más antiguo.",
+    get, path = "/api/v1/segments", tag = "segments", params(ListQuery),
+    responses((status = 200, body = Page<SegmentView>))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -179,23 +157,20 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
-    let before = query.cursor.as_deref().map(parse_cursor).transpose()?;
+    let before = query.cursor.as_deref().map(|text| Cursor::parse("cursor", text, "next_cursor"));
+    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
     let mut page = segments::list(&api.database.pool, before, limit + 1).await?;
-    let more = page.len() as i64 > limit;
-    page.truncate(limit as usize);
-    let next_cursor = page
-        .last()
-        .filter(|_| more)
-        .map(|last| format!("{}_{}", last.created_at.timestamp_micros(), last.id));
+    let next_cursor = cut(&mut page, limit, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(SegmentView::from).collect();
-    Ok(HttpResponse::Ok().json(SegmentPage { items, next_cursor }))
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
 /// A segment.
 #[utoipa::path(
-    get, path = "/api/v1/segments/{id}", tag = "segments", operation_id = "segments_get", params(("id" = String, Path)),
-    responses((status = 200, body = SegmentView), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    operation_id = "segments_get", summary = "Ver un segmento",
+    description = "El ETag es su versión.",
+    get, path = "/api/v1/segments/{id}", tag = "segments", params(("id" = String, Path)),
+    responses((status = 200, body = SegmentView))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -210,15 +185,15 @@ pub(super) async fn get(
 
 /// Another name, description or filter for a segment.
 #[utoipa::path(
-    put, path = "/api/v1/segments/{id}", tag = "segments", operation_id = "segments_replace",
+    operation_id = "segments_replace", summary = "Reemplazar un segmento",
+    description = "Su nombre, descripción y filtro.",
+    put, path = "/api/v1/segments/{id}", tag = "segments",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
     request_body = NewSegment,
     responses(
-        (status = 200, body = SegmentView), (status = 400), (status = 401), (status = 403), (status = 404),
-        (status = 409, description = "Otro segmento tiene ese nombre"), (status = 412, description = "El segmento cambió"),
+        (status = 200, body = SegmentView),         (status = 409, description = "Otro segmento tiene ese nombre"), (status = 412, description = "El segmento cambió"),
         (status = 422),
-    ),
-    security(("bearer" = []))
+    )
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
@@ -240,10 +215,11 @@ pub(super) async fn replace(
 
 /// Forgets a segment.
 #[utoipa::path(
-    delete, path = "/api/v1/segments/{id}", tag = "segments", operation_id = "segments_delete",
+    operation_id = "segments_delete", summary = "Eliminar un segmento",
+    description = "",
+    delete, path = "/api/v1/segments/{id}", tag = "segments",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
-    responses((status = 204), (status = 401), (status = 403), (status = 404), (status = 412)),
-    security(("bearer" = []))
+    responses((status = 204), (status = 412))
 )]
 pub(super) async fn delete(
     api: Data<Resources>,
@@ -286,9 +262,10 @@ pub(super) struct StateCount {
 
 /// How many contacts a filter has, where, and some of them. For who may use them: admins and operators.
 #[utoipa::path(
-    post, path = "/api/v1/segments/preview", tag = "segments", operation_id = "segments_preview", request_body = Segment,
-    responses((status = 200, body = PreviewView), (status = 400), (status = 401), (status = 403), (status = 422)),
-    security(("bearer" = []))
+    operation_id = "segments_preview", summary = "Calcular un segmento",
+    description = "Cuántos contactos tiene un filtro, dónde, y algunos de ellos.",
+    post, path = "/api/v1/segments/preview", tag = "segments", request_body = Segment,
+    responses((status = 200, body = PreviewView), (status = 422))
 )]
 pub(super) async fn preview(
     api: Data<Resources>,

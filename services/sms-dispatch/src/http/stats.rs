@@ -1,9 +1,6 @@
 //! How many contacts there are, and where.
 
-use actix_web::{
-    HttpResponse,
-    web::{self, Data, ServiceConfig},
-};
+use actix_web::{HttpResponse, web::Data};
 use chassis::{Problem, auth::Caller};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,10 +8,6 @@ use utoipa::ToSchema;
 
 use super::{Resources, may_read, view::state_name};
 use crate::storage::stats::{self, Counts};
-
-pub fn configure(config: &mut ServiceConfig) {
-    config.route("/stats", web::get().to(stats));
-}
 
 /// Counts as of the last refresh: after each import, and every quarter of an hour unless configured otherwise.
 #[derive(Debug, Serialize, ToSchema)]
@@ -96,9 +89,10 @@ impl From<Counts> for CityCounts {
 
 /// Counts of all contacts, by state, LADA and city.
 #[utoipa::path(
-    get, path = "/api/v1/contacts/stats", tag = "contacts", operation_id = "contacts_stats",
-    responses((status = 200, body = Stats), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    operation_id = "contacts_get_stats", summary = "Ver cuántos contactos hay",
+    description = "En total, por estado, por LADA y por ciudad.",
+    get, path = "/api/v1/contacts/stats", tag = "contacts",
+    responses((status = 200, body = Stats))
 )]
 pub(super) async fn stats(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;

@@ -5,18 +5,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix_multipart::{Field, Multipart};
-use actix_web::{
-    HttpResponse,
-    web::{self, Data, Query, ServiceConfig},
-};
+use actix_web::{HttpResponse, web::Data};
 use anyhow::Context as _;
-use chassis::{Problem, auth::Caller};
-use futures::{StreamExt as _, TryStreamExt as _};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{Query, upload::Upload},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::TempPath;
-use tokio::io::AsyncWriteExt as _;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Resources, imports::mapping, may_write};
@@ -32,10 +30,6 @@ const LARGEST_LIST: u64 = 1 << 30;
 const COPY: &str = "suppressions-";
 /// A copy that is older was left by a process that was killed.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
-
-pub fn configure(config: &mut ServiceConfig) {
-    config.route("/imports", web::post().to(import));
-}
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -100,20 +94,21 @@ impl From<Refused> for Rejection {
 /// Takes a list, read as the imports of contacts read theirs. A list in which no row is good is refused as a whole, and so is one
 /// whose columns are not known.
 #[utoipa::path(
-    post, path = "/api/v1/suppressions/imports", tag = "contacts", operation_id = "suppressions_import", params(ImportQuery),
+    operation_id = "suppressions_import", summary = "Importar una lista de supresiones",
+    description = "Se lee como las importaciones de contactos. Una lista en la que ninguna fila es válida, o cuyas columnas no se conocen, se rechaza entera.",
+    post, path = "/api/v1/suppressions/imports", tag = "contacts", params(ImportQuery),
     request_body(content = ListForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, body = Outcome), (status = 400, description = "Sin archivo, o no es una lista de teléfonos"),
-        (status = 401), (status = 403), (status = 413, description = "El archivo supera el máximo"),
+        (status = 413, description = "El archivo supera el máximo"),
         (status = 422, description = "Ninguna fila es válida"),
-    ),
-    security(("bearer" = []))
+    )
 )]
 pub(super) async fn import(
     api: Data<Resources>,
     caller: Caller,
     query: Query<ImportQuery>,
-    mut form: Multipart,
+    form: Upload,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let ImportQuery { reason, effective_at, source, mapping: columns } = query.into_inner();
@@ -122,25 +117,14 @@ pub(super) async fn import(
         parse_effect(&text).ok_or_else(|| Problem::bad_request("invalid_date", detail))
     });
     let (effective_at, mapping) = (effective_at.transpose()?, mapping(columns.as_deref())?);
-    while let Some(mut field) = form.try_next().await.map_err(|error| broken(&error))? {
-        if field.name() != Some("file") {
-            // The parts of a form come one after another: what is not wanted has to be read over.
-            while field.next().await.transpose().map_err(|error| broken(&error))?.is_some() {}
-            continue;
-        }
-        let named = field.content_disposition().and_then(|disposition| disposition.get_filename());
-        let source = source.as_deref().or(named).unwrap_or("api");
-        let source: String = source.chars().filter(|letter| !letter.is_control()).take(200).collect();
-        let wish = Wish { cause: reason, effective_at, source, mapping };
-        let copy = spool(&api.settings.spool, &mut field).await?;
-        let done = suppression_lists::import(&api.database.pool, &copy, &wish, caller.id()).await;
-        return Ok(HttpResponse::Ok().json(Outcome::from(done.map_err(refused)?)));
-    }
-    Err(Problem::bad_request("no_file", "No se envió ningún archivo"))
-}
-
-fn broken(error: &impl std::fmt::Display) -> Problem {
-    Problem::bad_request("upload_interrupted", format!("La carga se interrumpió: {error}"))
+    let copy = copy_in(&api.settings.spool).map_err(Problem::internal)?;
+    let filename = form.copy_to(&copy, LARGEST_LIST).await?;
+    let named = Some(filename).filter(|name| !name.is_empty());
+    let source = source.or(named).unwrap_or_else(|| "api".to_owned());
+    let source: String = source.chars().filter(|letter| !letter.is_control()).take(200).collect();
+    let wish = Wish { cause: reason, effective_at, source, mapping };
+    let done = suppression_lists::import(&api.database.pool, &copy, &wish, caller.id()).await;
+    Ok(HttpResponse::Ok().json(Outcome::from(done.map_err(refused)?)))
 }
 
 fn refused(error: ListError) -> Problem {
@@ -153,31 +137,13 @@ fn refused(error: ListError) -> Problem {
                 .with_details(json!({ "rows": rows, "rejected": rejected, "errors": errors }))
         }
         ListError::Database(error) => error.into(),
+        ListError::Entity(error) => error.into(),
         ListError::Internal(error) => Problem::internal(error),
     }
 }
 
-/// Copies the part of the form into a file that goes with what is returned: a list is read twice.
-async fn spool(dir: &Path, field: &mut Field) -> Result<TempPath, Problem> {
-    let (file, path) = copy_in(dir).map_err(Problem::internal)?;
-    let mut file = tokio::fs::File::from_std(file);
-    let mut size = 0;
-    while let Some(chunk) = field.next().await.transpose().map_err(|error| broken(&error))? {
-        size += chunk.len() as u64;
-        if size > LARGEST_LIST {
-            return Err(Problem::too_large(format!(
-                "La lista supera el máximo de {} MB",
-                LARGEST_LIST >> 20
-            )));
-        }
-        file.write_all(&chunk).await.context("copying a list").map_err(Problem::internal)?;
-    }
-    file.flush().await.context("copying a list").map_err(Problem::internal)?;
-    Ok(path)
-}
-
-/// An empty file in the spool directory, from which stale copies go.
-fn copy_in(dir: &Path) -> anyhow::Result<(std::fs::File, TempPath)> {
+/// An empty file in the spool directory, from which stale copies go. It goes with what is returned.
+fn copy_in(dir: &Path) -> anyhow::Result<TempPath> {
     let said = || format!("the spool directory {}", dir.display());
     std::fs::create_dir_all(dir).with_context(said)?;
     for entry in std::fs::read_dir(dir).with_context(said)? {
@@ -190,5 +156,5 @@ fn copy_in(dir: &Path) -> anyhow::Result<(std::fs::File, TempPath)> {
             let _: std::io::Result<()> = std::fs::remove_file(entry.path());
         }
     }
-    Ok(tempfile::Builder::new().prefix(COPY).tempfile_in(dir).with_context(said)?.into_parts())
+    Ok(tempfile::Builder::new().prefix(COPY).tempfile_in(dir).with_context(said)?.into_temp_path())
 }

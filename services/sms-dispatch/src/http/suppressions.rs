@@ -2,9 +2,9 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{Problem, auth::Caller, http::Query};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,10 +18,6 @@ use crate::{
         suppressions::{self, Suppression},
     },
 };
-
-pub fn configure(config: &mut ServiceConfig) {
-    config.route("/{phone}", web::get().to(get)).route("/{phone}", web::delete().to(delete));
-}
 
 /// A phone and what is known against writing to it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,7 +39,7 @@ pub(super) struct SuppressionView {
 
 impl From<Suppression> for SuppressionView {
     fn from(suppression: Suppression) -> Self {
-        let Suppression { cause, effective_at, source, created_by, created_at } = suppression;
+        let Suppression { cause, effective_at, source, created_by, created_at, .. } = suppression;
         Self { reason: cause, effective_at, source, created_by, created_at }
     }
 }
@@ -60,10 +56,11 @@ fn none() -> Problem {
 
 /// What is known against writing to a phone, in any spelling.
 #[utoipa::path(
-    get, path = "/api/v1/suppressions/{phone}", tag = "contacts", operation_id = "suppressions_get",
+    operation_id = "suppressions_get", summary = "Ver las supresiones de un teléfono",
+    description = "Escrito de cualquier forma.",
+    get, path = "/api/v1/suppressions/{phone}", tag = "contacts",
     params(("phone" = String, Path)),
-    responses((status = 200, body = Suppressions), (status = 400), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 200, body = Suppressions))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -74,7 +71,7 @@ pub(super) async fn get(
     let phone = phone(&text)?;
     let mut conn = api.database.pool.acquire().await?;
     let now = suppressions::now(&mut conn).await?;
-    let found = suppressions::of_phone(&mut *conn, &phone.to_string()).await?;
+    let found = suppressions::of_phone(&mut conn, &phone.to_string()).await?;
     let subject = phone.to_string();
     audit::record(&mut conn, caller.id(), "suppression_read", Some(&subject), &json!({})).await?;
     if found.is_empty() {
@@ -95,10 +92,11 @@ pub(super) struct DeleteQuery {
 
 /// A phone may be written to again, as far as these suppressions are concerned.
 #[utoipa::path(
-    delete, path = "/api/v1/suppressions/{phone}", tag = "contacts", operation_id = "suppressions_delete",
+    operation_id = "suppressions_delete", summary = "Quitar las supresiones de un teléfono",
+    description = "Todas, o las de un motivo.",
+    delete, path = "/api/v1/suppressions/{phone}", tag = "contacts",
     params(("phone" = String, Path), DeleteQuery),
-    responses((status = 204), (status = 400), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    responses((status = 204))
 )]
 pub(super) async fn delete(
     api: Data<Resources>,

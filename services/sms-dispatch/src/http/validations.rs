@@ -2,18 +2,16 @@
 
 use actix_web::{
     HttpResponse,
-    web::{self, Data, Json, Path, Query, ServiceConfig},
+    web::{Data, Path},
 };
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    http::in_range,
+    http::{Json, Query, in_range, request_id},
     idempotency::{IdempotencyKey, request_hash},
 };
 use chrono::{DateTime, Days, Utc};
-use contracts::sms::v1::ValidateContacts;
 use jobs::{Creation, Job, NewJob, State};
-use outbox::Meta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -21,9 +19,9 @@ use uuid::Uuid;
 
 use super::{READ, WRITE, imports::of_job};
 use crate::{
-    Resources, SERVICE,
+    Resources,
     domain::segment::Segment,
-    jobs::validate_contacts::{self, KIND},
+    jobs::validate_contacts,
     storage::{
         audit,
         validations::{self, Validation},
@@ -35,17 +33,6 @@ const MOST: i64 = 50_000_000;
 /// Days for which an answer stands, unless told.
 const STANDS: u32 = 90;
 const MOST_DAYS: u32 = 3_650;
-
-pub fn configure(config: &mut ServiceConfig) {
-    config.service(
-        web::scope("/validations")
-            .route("", web::post().to(start))
-            .route("", web::get().to(list))
-            .route("/{id}", web::get().to(get))
-            .route("/{id}/cancel", web::post().to(cancel))
-            .route("/{id}/retry", web::post().to(retry)),
-    );
-}
 
 /// Whose numbers to ask about, and how many at most.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -166,13 +153,13 @@ fn may_watch(caller: &Caller) -> Result<(), Problem> {
 
 /// Asks a provider about the numbers of contacts: whose they are, of which type, whether they can be.
 #[utoipa::path(
-    post, path = "/api/v1/contacts/validations", tag = "contacts", operation_id = "validations_start", request_body = Wish,
+    operation_id = "validations_create", summary = "Validar números con un proveedor",
+    description = "Pregunta a un proveedor por los números de contactos: de quién son, de qué tipo, si existen.",
+    post, path = "/api/v1/contacts/validations", tag = "contacts", request_body = Wish,
     params(("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera validación")),
     responses(
-        (status = 202, body = ValidationAccepted), (status = 400), (status = 401), (status = 403),
-        (status = 409, description = "Sin proveedor configurado, o Idempotency-Key ya usada con otra petición"), (status = 422),
-    ),
-    security(("bearer" = []))
+        (status = 202, body = ValidationAccepted),         (status = 409, description = "Sin proveedor configurado, o Idempotency-Key ya usada con otra petición"), (status = 422),
+    )
 )]
 pub(super) async fn start(
     api: Data<Resources>,
@@ -205,24 +192,17 @@ pub(super) async fn start(
     let now = Utc::now();
     let fresh_since = now.checked_sub_days(Days::new(u64::from(days))).unwrap_or(now);
     let id = Uuid::now_v7();
-    let job = NewJob {
-        id,
-        idempotency_key: key.0,
-        request_hash: Some(hash),
-        ..NewJob::plain(KIND, caller.id(), api.lookups.max_attempts)
-    };
+    let kind = validate_contacts::kind(&api.lookups);
+    let job = NewJob { id, idempotency_key: key.0, request_hash: Some(hash), ..kind.job(caller.id()) };
     let mut transaction = api.database.pool.begin().await?;
-    if let Creation::Existing(first) = jobs::create(&mut transaction, job).await.map_err(of_job)? {
+    let created = kind.create(&mut transaction, job, request_id()).await.map_err(of_job)?;
+    if let Creation::Existing(first) = created {
         return Ok(ValidationAccepted::respond(first.id));
     }
     validations::insert(&mut transaction, id, &filter, budget, fresh_since, caller.id()).await?;
     let details = json!({ "filter": filter, "budget": budget, "again_after_days": days });
     audit::record(&mut transaction, caller.id(), "validation_started", Some(&id.to_string()), &details)
         .await?;
-    let command = ValidateContacts { validation_id: id.to_string() };
-    outbox::publish(&mut transaction, SERVICE, &command, Meta::about(id))
-        .await
-        .map_err(anyhow::Error::new)?;
     transaction.commit().await?;
     Ok(ValidationAccepted::respond(id))
 }
@@ -238,9 +218,10 @@ pub(super) struct PageQuery {
 
 /// Validations, the latest first.
 #[utoipa::path(
-    get, path = "/api/v1/contacts/validations", tag = "contacts", operation_id = "validations_list", params(PageQuery),
-    responses((status = 200, body = ValidationPage), (status = 400), (status = 401), (status = 403)),
-    security(("bearer" = []))
+    operation_id = "validations_list", summary = "Listar validaciones",
+    description = "De la más reciente a la más antigua.",
+    get, path = "/api/v1/contacts/validations", tag = "contacts", params(PageQuery),
+    responses((status = 200, body = ValidationPage))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -274,9 +255,10 @@ async fn found(api: &Resources, id: &str) -> Result<(Validation, Job), Problem> 
 
 /// How far a validation is, and what it came to.
 #[utoipa::path(
-    get, path = "/api/v1/contacts/validations/{id}", tag = "contacts", operation_id = "validations_get", params(("id" = String, Path)),
-    responses((status = 200, body = ValidationView), (status = 401), (status = 403), (status = 404)),
-    security(("bearer" = []))
+    operation_id = "validations_get", summary = "Ver el avance de una validación",
+    description = "",
+    get, path = "/api/v1/contacts/validations/{id}", tag = "contacts", params(("id" = String, Path)),
+    responses((status = 200, body = ValidationView))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -290,9 +272,10 @@ pub(super) async fn get(
 
 /// Stops a validation at its next look-ups; what is known by then stays known.
 #[utoipa::path(
-    post, path = "/api/v1/contacts/validations/{id}/cancel", tag = "contacts", operation_id = "validations_cancel", params(("id" = String, Path)),
-    responses((status = 202, body = ValidationView), (status = 401), (status = 403), (status = 404), (status = 409, description = "La validación ya terminó")),
-    security(("bearer" = []))
+    operation_id = "validations_cancel", summary = "Cancelar una validación",
+    description = "Se detiene en sus siguientes consultas; lo que ya se sabe queda.",
+    post, path = "/api/v1/contacts/validations/{id}/cancel", tag = "contacts", params(("id" = String, Path)),
+    responses((status = 202, body = ValidationView), (status = 409, description = "La validación ya terminó"))
 )]
 pub(super) async fn cancel(
     api: Data<Resources>,
@@ -312,9 +295,10 @@ pub(super) async fn cancel(
 
 /// Lets a validation that failed or was cancelled go on where it was, within what is left of its budget.
 #[utoipa::path(
-    post, path = "/api/v1/contacts/validations/{id}/retry", tag = "contacts", operation_id = "validations_retry", params(("id" = String, Path)),
-    responses((status = 202, body = ValidationView), (status = 401), (status = 403), (status = 404), (status = 409, description = "La validación no falló ni fue cancelada")),
-    security(("bearer" = []))
+    operation_id = "validations_retry", summary = "Reintentar una validación",
+    description = "Sigue donde quedó, con lo que le queda de presupuesto.",
+    post, path = "/api/v1/contacts/validations/{id}/retry", tag = "contacts", params(("id" = String, Path)),
+    responses((status = 202, body = ValidationView), (status = 409, description = "La validación no falló ni fue cancelada"))
 )]
 pub(super) async fn retry(
     api: Data<Resources>,
@@ -327,9 +311,8 @@ pub(super) async fn retry(
     let job = jobs::reopen(&mut transaction, validation.id).await.map_err(of_job)?;
     let refused = || Problem::conflict("not_retryable", "La validación no falló ni fue cancelada");
     let job = job.ok_or_else(refused)?;
-    let command = ValidateContacts { validation_id: validation.id.to_string() };
-    let meta = Meta::about(validation.id);
-    outbox::publish(&mut transaction, SERVICE, &command, meta).await.map_err(anyhow::Error::new)?;
+    let kind = validate_contacts::kind(&api.lookups);
+    kind.nudge(&mut transaction, &[validation.id], request_id()).await.map_err(of_job)?;
     audit::record(&mut transaction, caller.id(), "validation_retried", Some(&id), &Value::Null).await?;
     transaction.commit().await?;
     Ok(HttpResponse::Accepted().json(ValidationView::of(validation, &job)))

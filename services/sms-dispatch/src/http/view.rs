@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::{Phone, State},
+    domain::{Phone, State, segment::Status},
     storage::{contacts::Contact, lookups::Known, preview::Example},
 };
 
@@ -30,6 +30,7 @@ pub(super) struct ContactView {
     /// Null where no numbering plan and no look-up says it.
     is_mobile: Option<bool>,
     operator: Option<String>,
+    #[schema(value_type = Status)]
     status: String,
     /// On what grounds it may be written to.
     consent: String,
@@ -61,7 +62,7 @@ pub(super) struct LookupView {
 
 impl From<Known> for LookupView {
     fn from(known: Known) -> Self {
-        let Known { provider, line_type, operator, is_valid, refusal, looked_up_at } = known;
+        let Known { provider, line_type, operator, is_valid, refusal, looked_up_at, .. } = known;
         Self { provider, line_type, operator, is_valid, refusal, looked_up_at }
     }
 }
@@ -97,7 +98,7 @@ impl ContactView {
             is_valid: contact.is_valid,
             is_mobile: contact.is_mobile,
             operator: contact.operator,
-            status: contact.values.status,
+            status: contact.values.status.name().to_owned(),
             consent: contact.values.consent,
             source: contact.source,
             last_sent_at: contact.last_sent_at,

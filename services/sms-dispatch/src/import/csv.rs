@@ -3,7 +3,6 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     fs::File,
     io::{self, BufRead as _, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -15,16 +14,10 @@ use encoding_rs::WINDOWS_1252;
 use serde::{Deserialize, Serialize};
 
 use super::raw::{Raw, RawRow};
-use crate::domain::normalise;
+use crate::domain::{normalise, source::Mapping};
 
 /// The longest row, in bytes. A quote that nobody closed makes one of all that follows.
 const LONGEST_ROW: usize = 1 << 20;
-
-/// Which column of the file holds which field: field → the column's name. What is not named here is found by its own
-/// name, as the database `numeros` or a contact has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Mapping(pub BTreeMap<String, String>);
 
 /// A field of a list, and the names of columns that hold it.
 pub type Field = (&'static str, &'static [&'static str]);

@@ -17,7 +17,10 @@ use super::{
     encode::{Common, Encoder, Pushed},
     source::{Batches, Source},
 };
-use crate::domain::{numbering_plan::NumberingPlan, phone::Phone};
+use crate::{
+    domain::{numbering_plan::NumberingPlan, phone::Phone},
+    storage::contacts,
+};
 
 /// Phones that one query looks up.
 const LOOKUP: usize = 10_000;
@@ -157,13 +160,7 @@ async fn known(pool: &PgPool, phones: &[Phone]) -> sqlx::Result<i64> {
     let mut known = 0;
     for some in phones.chunks(LOOKUP) {
         let some: Vec<String> = some.iter().map(Phone::to_string).collect();
-        known += sqlx::query_scalar::<_, i64>(
-            "select count(*) from unnest($1::text[]) p (phone)
-             cross join lateral (select from contacts c where c.phone_e164 = p.phone offset 0) c",
-        )
-        .bind(some)
-        .fetch_one(pool)
-        .await?;
+        known += contacts::count_by_phones(pool, some).await?;
     }
     Ok(known)
 }

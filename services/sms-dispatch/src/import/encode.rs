@@ -6,13 +6,13 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::{
     clean,
     raw::{Raw, RawRow},
-    set_aside::SetAside,
 };
 use crate::domain::{
     ladas::{self, LadaInfo},
     numbering_plan::NumberingPlan,
     phone::{self, Phone},
     reason::Reason,
+    set_aside::SetAside,
     states::State,
 };
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::numbering_plan::NumberingPlan,
-    storage::batches::{self, Done},
+    storage::batches::{self, BatchPhase, Done},
 };
 
 /// The encoder's stream is handed on in pieces of this many bytes.
@@ -119,7 +119,7 @@ impl Load<'_> {
             }
         }
         let done = Done {
-            phase: "load",
+            phase: BatchPhase::Load,
             batch: batch.number,
             rows,
             created: loaded,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::watch::{Phase, Watch};
 use crate::storage::{
-    batches::{self, Done},
+    batches::{self, BatchPhase, Done},
     merge,
 };
 
@@ -30,7 +30,7 @@ pub async fn run(pool: &PgPool, import: i32, consent: &str, watch: &Watch<'_>) -
             merge::merge(&mut transaction, import, &after, &to, consent).await.map_err(JobError::retry)?;
         batch += 1;
         let done = Done {
-            phase: "merge",
+            phase: BatchPhase::Merge,
             batch,
             rows: merged.rows,
             created: merged.created,

@@ -5,11 +5,17 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rusqlite::Connection;
-use sea_orm::sqlx::{self, FromRow, PgPool, Row as _, postgres::PgRow};
+use sea_orm::sqlx::PgPool;
 use serde::{Deserialize, Serialize};
 
 use super::{clean, sqlite, sqlite::Sqlite};
-use crate::domain::{phone, states::State};
+use crate::{
+    domain::{phone, states::State},
+    storage::{
+        contacts::{self, Model},
+        quality,
+    },
+};
 
 /// Rows of a sample.
 const ROWS: usize = 1_000;
@@ -37,32 +43,20 @@ struct Expected {
     migrated_at: Option<DateTime<Utc>>,
 }
 
-/// A contact as the table has it.
-struct Found {
-    phone_e164: String,
-    fields: [Option<String>; 7],
-    migrated_at: Option<DateTime<Utc>>,
-    same_import: bool,
-    source_id: i64,
-}
-
 const FIELDS: [&str; 7] =
     ["phone_original", "full_name", "address", "neighborhood", "municipality", "state_code", "city"];
 
-impl FromRow<'_, PgRow> for Found {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let mut fields = [const { None }; 7];
-        for (field, name) in fields.iter_mut().zip(FIELDS) {
-            *field = row.try_get(name)?;
-        }
-        Ok(Self {
-            phone_e164: row.try_get("phone_e164")?,
-            fields,
-            migrated_at: row.try_get("migrated_at")?,
-            same_import: row.try_get("same_import")?,
-            source_id: row.try_get("source_id")?,
-        })
-    }
+/// The same fields of a contact.
+fn fields(contact: &Model) -> [&Option<String>; 7] {
+    [
+        &contact.phone_original,
+        &contact.full_name,
+        &contact.address,
+        &contact.neighborhood,
+        &contact.municipality,
+        &contact.state_code,
+        &contact.city,
+    ]
 }
 
 /// Draws the rows and compares them. `seed` decides which.
@@ -76,17 +70,10 @@ pub async fn compare(pool: &PgPool, import: i32, source: &Sqlite, seed: u64) -> 
     })
     .await??;
     let ids: Vec<i64> = expected.iter().map(|row| row.source_id).collect();
-    let phones: Vec<&str> = expected.iter().filter_map(|row| row.phone.as_deref()).collect();
-    let found: Vec<Found> = sqlx::query_as(
-        "select c.*, c.import = $1 as same_import from unnest($2::text[]) p (phone)
-         cross join lateral (select * from contacts c where c.phone_e164 = p.phone offset 0) c",
-    )
-    .bind(import)
-    .bind(phones)
-    .fetch_all(pool)
-    .await?;
-    let rejected: BTreeSet<i64> = ids_in(pool, "contact_rejects", import, &ids).await?;
-    let merged: BTreeSet<i64> = ids_in(pool, "contact_merges", import, &ids).await?;
+    let phones = expected.iter().filter_map(|row| row.phone.clone()).collect();
+    let found = contacts::by_phones(pool, phones).await?;
+    let rejected = quality::rejected(pool, import, &ids).await?;
+    let merged = quality::merged(pool, import, &ids).await?;
 
     let mut sample = Sample { rows: i64::try_from(expected.len())?, ..Sample::default() };
     for row in &expected {
@@ -106,7 +93,7 @@ pub async fn compare(pool: &PgPool, import: i32, source: &Sqlite, seed: u64) -> 
             }
             (Some(_), Some(contact)) => {
                 sample.as_contact += 1;
-                row.differs(contact)
+                row.differs(contact, contact.import == import)
             }
         };
         if let Some(wrong) = wrong
@@ -118,26 +105,16 @@ pub async fn compare(pool: &PgPool, import: i32, source: &Sqlite, seed: u64) -> 
     Ok(sample)
 }
 
-async fn ids_in(pool: &PgPool, table: &str, import: i32, ids: &[i64]) -> sqlx::Result<BTreeSet<i64>> {
-    let select = format!(
-        "select i.id from unnest($2::bigint[]) i (id)
-         where exists (select from {table} t where t.import = $1 and t.source_id = i.id)"
-    );
-    let found: Vec<i64> =
-        sqlx::query_scalar(sqlx::AssertSqlSafe(select)).bind(import).bind(ids).fetch_all(pool).await?;
-    Ok(found.into_iter().collect())
-}
-
 impl Expected {
     /// In which field the contact is not what the row says. What the row leaves empty, others may have filled; and a
     /// contact of an earlier import keeps its row and its id.
-    fn differs(&self, contact: &Found) -> Option<String> {
-        if contact.same_import && contact.source_id != self.source_id {
+    fn differs(&self, contact: &Model, same_import: bool) -> Option<String> {
+        if same_import && contact.source_id != self.source_id {
             return Some(format!("is row {} in the table", contact.source_id));
         }
-        for ((name, expected), found) in self.fields.iter().zip(&contact.fields) {
+        for ((name, expected), found) in self.fields.iter().zip(fields(contact)) {
             // A contact of an earlier import keeps the spelling of its phone too.
-            let kept = *name == "phone_original" && !contact.same_import && found.is_some();
+            let kept = *name == "phone_original" && !same_import && found.is_some();
             if !kept && expected.is_some() && expected != found {
                 return Some(format!("has another {name} in the table"));
             }

@@ -2,29 +2,13 @@
 
 use anyhow::Context as _;
 use rusqlite::{Connection, types::ValueRef};
-use sea_orm::sqlx::{self, PgConnection};
+use sea_orm::{DbErr, sqlx::PgConnection};
 
 use super::{clean, raw::Raw, sqlite::Sqlite};
-
-/// A row of `ladas_faltantes`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct MissingLada {
-    pub lada: String,
-    pub rows: Option<i64>,
-    pub examples: Option<String>,
-    pub detected_at: Option<String>,
-}
-
-/// A row of `estadisticas_migracion`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Statistics {
-    pub id: i64,
-    /// processed, valid, duplicates, with a city, LADAs found, LADAs missing.
-    pub counts: [Option<i64>; 6],
-    pub seconds: Option<f64>,
-    pub origin: Option<String>,
-    pub migrated_at: Option<String>,
-}
+use crate::storage::{
+    missing_ladas::{self, MissingLada},
+    statistics::{self, Statistics},
+};
 
 /// Both tables; what is not there is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,46 +68,12 @@ pub fn read(source: &Sqlite) -> anyhow::Result<SideTables> {
 }
 
 /// Keeps them with their import, in the place of what an earlier attempt kept.
-pub async fn keep(conn: &mut PgConnection, import: i32, tables: &SideTables) -> sqlx::Result<()> {
-    sqlx::query("delete from source_missing_ladas where import = $1")
-        .bind(import)
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query("delete from source_statistics where import = $1").bind(import).execute(&mut *conn).await?;
-    for row in &tables.missing_ladas {
-        sqlx::query(
-            "insert into source_missing_ladas (import, lada, rows, examples, detected_at) values ($1, $2, $3, $4, $5)",
-        )
-        .bind(import)
-        .bind(&row.lada)
-        .bind(row.rows)
-        .bind(&row.examples)
-        .bind(&row.detected_at)
-        .execute(&mut *conn)
-        .await?;
-    }
-    for row in &tables.statistics {
-        let [processed, valid, duplicates, with_city, ladas_found, ladas_missing] = row.counts;
-        sqlx::query(
-            "insert into source_statistics (import, id, processed, valid, duplicates, with_city, ladas_found, ladas_missing,
-                                            seconds, origin, migrated_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        )
-        .bind(import)
-        .bind(row.id)
-        .bind(processed)
-        .bind(valid)
-        .bind(duplicates)
-        .bind(with_city)
-        .bind(ladas_found)
-        .bind(ladas_missing)
-        .bind(row.seconds)
-        .bind(&row.origin)
-        .bind(&row.migrated_at)
-        .execute(&mut *conn)
-        .await?;
-    }
-    Ok(())
+///
+/// # Errors
+/// The database.
+pub async fn keep(conn: &mut PgConnection, import: i32, tables: &SideTables) -> Result<(), DbErr> {
+    missing_ladas::replace(conn, import, &tables.missing_ladas).await?;
+    statistics::replace(conn, import, &tables.statistics).await
 }
 
 fn exists(conn: &Connection, table: &str) -> rusqlite::Result<bool> {

@@ -8,37 +8,15 @@ use std::{
 
 use anyhow::Context as _;
 use rusqlite::Connection;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    csv::{Csv, Mapping, Place},
+    csv::{Csv, Place},
     raw::RawRow,
     sqlite::{self, Sqlite},
 };
-
-/// What a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Sqlite,
-    Csv,
-}
-
-impl Kind {
-    /// What the first bytes say.
-    pub fn detect(beginning: &[u8]) -> Self {
-        if beginning.starts_with(b"SQLite format 3\0") { Self::Sqlite } else { Self::Csv }
-    }
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sqlite => "sqlite",
-            Self::Csv => "csv",
-        }
-    }
-}
+use crate::domain::source::{Kind, Mapping};
 
 /// An opened source.
 #[derive(Clone, Debug)]

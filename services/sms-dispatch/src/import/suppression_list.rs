@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 
 use super::{
     clean,
-    csv::{Csv, Field, Mapping, PHONE, Place, Values},
+    csv::{Csv, Field, PHONE, Place, Values},
     raw::Raw,
 };
 use crate::domain::{
     Phone, normalise,
+    source::Mapping,
     suppression::{Cause, parse_effect},
 };
 

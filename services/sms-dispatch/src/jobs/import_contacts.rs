@@ -1,41 +1,50 @@
 //! Imports of contacts: one at a time, resumed where they were, the same for a worker and for the command line.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
+use contracts::{Message as _, queues::SMS_IMPORTS, sms::v1::ImportContacts as Replaced};
 use failpoints::Point;
-use jobs::{Job, JobRun, Lease, Outcome, State, Work};
+use jobs::{Job, JobKind, JobRun, Outcome, State, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde_json::{Value, json};
 
-use super::turn::{self, Turn};
-
 use crate::{
+    Resources, SERVICE,
     config::ImportSettings,
+    domain::set_aside::SetAside,
     import::{
         dry_run,
         encode::Common,
-        index,
+        files::{Files, Spool},
         load::Load,
-        merge,
-        set_aside::SetAside,
-        settle, side_tables,
+        merge, settle, side_tables,
         source::{Source, fingerprint},
         watch::{Phase, Show, Watch},
     },
     storage::{
         audit, batches,
         imports::{self, Import, Mode},
-        indexes, numbering_plan, suppressions,
+        index_builds, indexes, numbering_plan, suppressions,
     },
+    turn::{self, Turn},
 };
 
-/// Jobs of files that workers fetch from S3.
-pub const KIND: &str = "sms.imports";
 /// Jobs of files on the machine of who runs the command line: no worker could read them.
 pub const LOCAL_KIND: &str = "sms.local_imports";
+
+/// Imports of files that workers fetch from S3. They take turns anyway: one writes many contacts at a time.
+pub fn kind(settings: &ImportSettings) -> JobKind {
+    JobKind {
+        deadline: settings.deadline,
+        lease: settings.lease,
+        max_attempts: settings.max_attempts,
+        replaces: Some(Replaced::TYPE),
+        ..JobKind::new(SERVICE, "sms.imports", &SMS_IMPORTS)
+    }
+}
 
 /// Brings contacts in.
 pub struct ImportContacts {
@@ -47,18 +56,18 @@ pub struct ImportContacts {
     pub files: Box<dyn Files>,
 }
 
-/// Where an import's file can be read, on this machine.
-#[async_trait]
-pub trait Files: Send + Sync {
-    /// A path that lasts as long as what is returned, for who holds the import by `lease`.
-    async fn fetch(&self, import: &Import, lease: &Lease) -> Result<Fetched, JobError>;
-}
-
-/// A file on this machine.
-pub struct Fetched {
-    pub path: PathBuf,
-    /// Removed when this is dropped.
-    pub _copy: Option<tempfile::TempPath>,
+impl ImportContacts {
+    /// As workers do it: from S3, and nobody watches.
+    pub(crate) fn from_s3(resources: &Resources) -> Self {
+        let Resources { database, s3, bucket, settings, .. } = resources;
+        let spool = Spool { client: s3.clone(), bucket: bucket.clone(), dir: settings.spool.clone() };
+        Self {
+            pool: database.pool.clone(),
+            settings: Arc::clone(settings),
+            show: Box::new(|_, _| {}),
+            files: Box::new(spool),
+        }
+    }
 }
 
 #[async_trait]
@@ -181,7 +190,7 @@ impl Steps<'_> {
             self.timed("index", index_step(&watch, pool, Phase::Indexes, indexes::ALL, builders)).await?;
             let vacuum = async {
                 begin_phase(&watch, pool, Phase::Vacuum, 0).await?;
-                index::vacuum(pool).await.map_err(JobError::retry)
+                index_builds::vacuum(pool).await.map_err(JobError::retry)
             };
             self.timed("vacuum", vacuum).await?;
         }
@@ -200,7 +209,7 @@ impl Steps<'_> {
         let mut transaction = self.work.pool.begin().await?;
         let mode = imports::begin(&mut transaction, self.import, fingerprint, batch).await?;
         if mode == Mode::Fast {
-            index::drop_all(&mut transaction, indexes::ALL).await?;
+            index_builds::drop_all(&mut transaction, indexes::ALL).await?;
         }
         transaction.commit().await?;
         failpoints::hit(Point::ImportBegun);
@@ -248,7 +257,7 @@ async fn index_step(
         return Ok(());
     }
     begin_phase(watch, pool, phase, i64::try_from(there).map_err(JobError::fail)?).await?;
-    index::build(pool, which, builders).await.map_err(JobError::Retry)
+    index_builds::build(pool, which, builders).await.map_err(JobError::Retry)
 }
 
 /// Writes that a phase begins, or goes on, before it does what it does in transactions of its own.
@@ -256,19 +265,4 @@ async fn begin_phase(watch: &Watch<'_>, pool: &PgPool, phase: Phase, step: i64) 
     let mut transaction = pool.begin().await.map_err(JobError::retry)?;
     watch.step(&mut transaction, phase, step).await?;
     transaction.commit().await.map_err(JobError::retry)
-}
-
-/// The file stays where it is.
-pub struct InPlace;
-
-#[async_trait]
-impl Files for InPlace {
-    async fn fetch(&self, import: &Import, _lease: &Lease) -> Result<Fetched, JobError> {
-        let found = || -> anyhow::Result<PathBuf> {
-            let path = PathBuf::from(import.path.as_deref().context("the import has no path")?);
-            ensure!(path.is_file(), "{} is no file on this machine", path.display());
-            Ok(path)
-        };
-        Ok(Fetched { path: found().map_err(JobError::Fail)?, _copy: None })
-    }
 }

@@ -1,8 +1,5 @@
-//! One file a kind of work.
+//! One file a kind of job: its name, its queue, how it is run, and its work.
 
 pub mod import_contacts;
-pub mod queue;
 pub mod roll_back_import;
-pub mod spool;
-pub mod turn;
 pub mod validate_contacts;

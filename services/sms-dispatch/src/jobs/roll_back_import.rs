@@ -5,28 +5,27 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
+use contracts::{Message as _, sms::v1::RollBackImport as Replaced};
 use failpoints::Point;
-use jobs::{Creation, Job, JobRun, NewJob, Outcome, Position, Progress, State, Work};
+use jobs::{Creation, Job, JobKind, JobRun, NewJob, Outcome, Position, Progress, State, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool, PgTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::turn::{self, Turn};
+use super::import_contacts;
 use crate::{
     config::ImportSettings,
-    import::index,
     storage::{
         audit, batches,
         imports::{self, Import},
-        indexes, rollback, views,
+        index_builds, indexes, rollback, views,
     },
+    turn::{self, Turn},
 };
 
-/// The kind of a rollback's job row.
-pub const KIND: &str = "sms.rollbacks";
-/// Of one that the command line works off itself.
+/// Jobs that the command line runs itself.
 pub const LOCAL_KIND: &str = "sms.local_rollbacks";
 
 /// Contacts a transaction.
@@ -60,32 +59,41 @@ pub struct Params {
     pub import_id: Uuid,
 }
 
-/// The job that rolls an import back, where it is to be nudged: a new one, or one that failed and goes on where it was. None
-/// where one works already: asked twice, it is done once.
+/// Rollbacks that workers do, in line with imports.
+pub fn kind(settings: &ImportSettings) -> JobKind {
+    JobKind { name: "sms.rollbacks", replaces: Some(Replaced::TYPE), ..import_contacts::kind(settings) }
+}
+
+/// Has workers roll an import back: with a new job, or with one that failed and goes on where it was. None where one is at
+/// it already: asked twice, it is done once.
 ///
 /// # Errors
 /// The database.
 pub async fn create(
     conn: &mut PgConnection,
+    settings: &ImportSettings,
     import_id: Uuid,
     actor: &str,
-    max_attempts: i32,
+    request_id: Option<String>,
 ) -> Result<Option<Job>, jobs::Error> {
+    let kind = kind(settings);
     let params = json!(Params { import_id });
     let mut key = format!("rollback:{import_id}");
     loop {
-        let job = NewJob {
-            params: params.clone(),
-            idempotency_key: Some(key),
-            ..NewJob::plain(KIND, actor, max_attempts)
-        };
-        match jobs::create(&mut *conn, job).await? {
+        let job = NewJob { params: params.clone(), idempotency_key: Some(key), ..kind.job(actor) };
+        match kind.create(&mut *conn, job, request_id.clone()).await? {
             Creation::Created(job) => return Ok(Some(job)),
             // It took the import out, and a restore brought it back.
             Creation::Existing(job) if job.state == State::Completed => {
                 key = format!("rollback:{import_id}:{}", job.id);
             }
-            Creation::Existing(job) => return jobs::reopen(conn, job.id).await,
+            Creation::Existing(job) => {
+                let reopened = jobs::reopen(&mut *conn, job.id).await?;
+                if reopened.is_some() {
+                    kind.nudge(conn, &[job.id], request_id).await?;
+                }
+                return Ok(reopened);
+            }
         }
     }
 }
@@ -112,7 +120,7 @@ impl Work for RollBackImports {
             self.finish(run, &import, done).await?;
         }
         self.index(run, Phase::Index, done).await?;
-        index::vacuum(&self.pool).await.map_err(JobError::retry)?;
+        index_builds::vacuum(&self.pool).await.map_err(JobError::retry)?;
         views::refresh(&self.pool).await.map_err(JobError::retry)?;
         Ok(Outcome::Done(json!({"import_id": import.id})))
     }
@@ -187,7 +195,9 @@ impl RollBackImports {
         let transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let there = i64::try_from(there).map_err(JobError::fail)?;
         self.commit_at(run, transaction, Position::new(phase as u32, there), phase, done).await?;
-        index::build(&self.pool, indexes::ALL, self.settings.index_builders).await.map_err(JobError::Retry)
+        index_builds::build(&self.pool, indexes::ALL, self.settings.index_builders)
+            .await
+            .map_err(JobError::Retry)
     }
 
     /// For statements that look at every contact, which takes longer than a statement may.

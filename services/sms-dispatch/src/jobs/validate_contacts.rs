@@ -5,20 +5,16 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use contracts::sms::v1::ValidateContacts as Validate;
+use contracts::{Message as _, queues::SMS_VALIDATIONS, sms::v1::ValidateContacts as Replaced};
 use failpoints::Point;
 use futures::{StreamExt as _, stream};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use jobs::{Job, JobRun, Outcome, Position, Progress, Runner, Sweeper, Work};
-use messaging::{Context, Handler, JobError};
+use jobs::{Job, JobKind, JobRun, Outcome, Position, Progress, Work};
+use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    queue::job_id,
-    turn::{Turn, VALIDATIONS},
-};
 use crate::{
     SERVICE,
     config::LookupSettings,
@@ -29,9 +25,10 @@ use crate::{
         lookups::{self, Asked},
         validations::{self, Validation},
     },
+    turn::{Turn, VALIDATIONS},
 };
 
-/// The kind of a validation's job row.
+/// The name of the kind.
 pub const KIND: &str = "sms.validations";
 /// What `phone_lookups` says of who was asked.
 const PROVIDER: &str = "telnyx";
@@ -41,6 +38,17 @@ const BATCH: i64 = 50;
 const ALL_CLOSED: usize = 10;
 /// How often a number is asked for again where the provider asks for a pause or says that it can't answer.
 const TRIES: u32 = 5;
+
+/// Validations, one at a time in each worker: they share an account, and its limit.
+pub fn kind(settings: &LookupSettings) -> JobKind {
+    JobKind {
+        deadline: settings.deadline,
+        lease: settings.lease,
+        max_attempts: settings.max_attempts,
+        replaces: Some(Replaced::TYPE),
+        ..JobKind::new(SERVICE, KIND, &SMS_VALIDATIONS)
+    }
+}
 
 /// Validates contacts. One at a time in all workers: the account's limit is one.
 pub struct ValidateContacts {
@@ -285,28 +293,6 @@ fn result(validation: &Validation, place: &Place) -> Value {
         "spent": validation.spent,
         "budget_used_up": validation.spent >= validation.budget,
     })
-}
-
-/// A worker's side of the queue.
-#[derive(Clone)]
-pub struct ValidationQueue {
-    pub runner: Runner,
-    pub validations: Arc<ValidateContacts>,
-}
-
-#[async_trait]
-impl Handler<Validate> for ValidationQueue {
-    async fn handle(&self, message: Validate, context: &Context) -> Result<(), JobError> {
-        self.runner.run(job_id(&message.validation_id)?, &context.shutdown, &*self.validations).await
-    }
-}
-
-/// Nudges validations that are due and that nobody works on.
-pub fn sweeper(pool: PgPool, settings: &LookupSettings) -> Sweeper<Validate, fn(&Job) -> Validate> {
-    fn nudge(job: &Job) -> Validate {
-        Validate { validation_id: job.id.to_string() }
-    }
-    Sweeper::new(pool, SERVICE, KIND, nudge as fn(&Job) -> Validate).again_after(settings.lease)
 }
 
 /// How many contacts changed by it, as its job says.

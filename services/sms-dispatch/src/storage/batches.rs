@@ -1,12 +1,58 @@
-//! What is done of an import.
+//! `import_batches`: what is done of an import. SQL by hand for its sums, and for the settings of a loader's transaction.
 
-use sea_orm::sqlx::{self, PgConnection, PgPool};
+use chassis::db::{Orm, orm};
+use sea_orm::{
+    ActiveValue::Set,
+    QueryOrder as _, QuerySelect as _, SelectExt as _,
+    entity::prelude::*,
+    sqlx::{self, PgConnection, PgPool},
+};
 use serde_json::Value;
+
+/// In the transaction of the rows themselves.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "import_batches")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub import: i32,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub phase: BatchPhase,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub batch: i64,
+    pub rows: i64,
+    pub created: i64,
+    pub updated: i64,
+    pub unchanged: i64,
+    pub merged: i64,
+    pub staged: i64,
+    pub rejected: i64,
+    /// Values that lost NUL bytes, bad UTF-8 or what was over their length; dates that made no sense.
+    pub repaired: i64,
+    /// Of a load, where the next batch begins; of merging, the phone that this one ended with.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub position: Option<Json>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// Which half of an import a batch belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+pub enum BatchPhase {
+    #[default]
+    #[sea_orm(string_value = "load")]
+    Load,
+    #[sea_orm(string_value = "merge")]
+    Merge,
+}
 
 /// What a batch did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Done {
-    pub phase: &'static str,
+    pub phase: BatchPhase,
     pub batch: i64,
     pub rows: i64,
     pub created: i64,
@@ -31,37 +77,36 @@ pub async fn relax(conn: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 /// Writes that a batch is done, in its transaction.
-pub async fn record(conn: &mut PgConnection, import: i32, done: &Done) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into import_batches (import, phase, batch, rows, created, updated, unchanged, merged, staged, rejected,
-                                     repaired, position)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-    )
-    .bind(import)
-    .bind(done.phase)
-    .bind(done.batch)
-    .bind(done.rows)
-    .bind(done.created)
-    .bind(done.updated)
-    .bind(done.unchanged)
-    .bind(done.merged)
-    .bind(done.staged)
-    .bind(done.rejected)
-    .bind(done.repaired)
-    .bind(&done.position)
-    .execute(conn)
-    .await
-    .map(drop)
+pub async fn record(conn: &mut PgConnection, import: i32, done: &Done) -> Result<(), DbErr> {
+    let batch = ActiveModel {
+        import: Set(import),
+        phase: Set(done.phase),
+        batch: Set(done.batch),
+        rows: Set(done.rows),
+        created: Set(done.created),
+        updated: Set(done.updated),
+        unchanged: Set(done.unchanged),
+        merged: Set(done.merged),
+        staged: Set(done.staged),
+        rejected: Set(done.rejected),
+        repaired: Set(done.repaired),
+        position: Set(done.position.clone()),
+    };
+    Entity::insert(batch).exec_without_returning(&Orm::on(conn)).await.map(drop)
+}
+
+fn of_phase(import: i32, phase: BatchPhase) -> Select<Entity> {
+    let columns = [Column::Batch, Column::Position];
+    Entity::find()
+        .select_only()
+        .columns(columns)
+        .filter(Column::Import.eq(import))
+        .filter(Column::Phase.eq(phase))
 }
 
 /// The batches that are loaded, with where the next one begins.
-pub async fn loaded(pool: &PgPool, import: i32) -> sqlx::Result<Vec<(i64, Option<Value>)>> {
-    sqlx::query_as(
-        "select batch, position from import_batches where import = $1 and phase = 'load' order by batch",
-    )
-    .bind(import)
-    .fetch_all(pool)
-    .await
+pub async fn loaded(pool: &PgPool, import: i32) -> Result<Vec<(i64, Option<Value>)>, DbErr> {
+    of_phase(import, BatchPhase::Load).order_by_asc(Column::Batch).into_tuple().all(&orm(pool)).await
 }
 
 /// The sums over an import's batches.
@@ -96,21 +141,14 @@ pub async fn sums(conn: &mut PgConnection, import: i32) -> sqlx::Result<Sums> {
 }
 
 /// Whether imports other than this one have brought contacts in that were not rolled back.
-pub async fn of_others(pool: &PgPool, import: i32) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select exists (select from import_batches where import <> $1 and created > 0)")
-        .bind(import)
-        .fetch_one(pool)
-        .await
+pub async fn of_others(pool: &PgPool, import: i32) -> Result<bool, DbErr> {
+    Entity::find().filter(Column::Import.ne(import)).filter(Column::Created.gt(0)).exists(&orm(pool)).await
 }
 
 /// The number of the last batch of merging, and the phone it ended with.
-pub async fn last_merge(pool: &PgPool, import: i32) -> sqlx::Result<(i64, String)> {
-    let last = sqlx::query_as(
-        "select batch, position #>> '{}' from import_batches where import = $1 and phase = 'merge'
-         order by batch desc limit 1",
-    )
-    .bind(import)
-    .fetch_optional(pool)
-    .await?;
-    Ok(last.unwrap_or_default())
+pub async fn last_merge(pool: &PgPool, import: i32) -> Result<(i64, String), DbErr> {
+    let last = of_phase(import, BatchPhase::Merge).order_by_desc(Column::Batch);
+    let last: Option<(i64, Option<Value>)> = last.into_tuple().one(&orm(pool)).await?;
+    let phone = |value: Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(last.map_or_else(Default::default, |(batch, to)| (batch, to.map(phone).unwrap_or_default())))
 }

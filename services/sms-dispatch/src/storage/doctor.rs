@@ -1,4 +1,4 @@
-//! The service's own invariants, for `doctor`.
+//! The service's own invariants, for `doctor`. SQL by hand: they span tables, and are looked for in samples.
 
 use sea_orm::sqlx::{self, PgPool};
 

@@ -1,18 +1,24 @@
-//! Imports: what was brought in, from where, on what grounds.
+//! `imports`: what was brought in, from where, on what grounds. SQL by hand to find one by its job, whose table is of
+//! another crate, to number it after all others in one statement, and for the advisory lock.
 
 use std::collections::BTreeMap;
 
+use chassis::db::{Orm, orm};
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow};
+use sea_orm::{
+    ActiveValue::Set,
+    FromJsonQueryResult, QueryOrder as _, QuerySelect as _, SelectExt as _, UpdateMany,
+    entity::prelude::*,
+    sqlx::{self, PgConnection, PgPool},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
 
-use super::batches::Sums;
-use crate::import::{csv::Mapping, source::Kind};
+use super::{batches::Sums, contacts};
+use crate::domain::source::{Kind, Mapping};
 
 /// What may be chosen of an import.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(default)]
 pub struct Options {
     /// Only count what would become of the rows.
@@ -25,17 +31,22 @@ pub struct Options {
 }
 
 /// How an import writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Mode {
     /// Into an empty table, without indexes meanwhile.
+    #[sea_orm(string_value = "fast")]
     Fast,
     /// Into a table that has contacts and goes on being used.
+    #[sea_orm(string_value = "merge")]
     Merge,
     /// Nowhere.
+    #[sea_orm(string_value = "dry_run")]
     DryRun,
 }
 
 impl Mode {
+    /// Its name in APIs and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fast => "fast",
@@ -43,22 +54,15 @@ impl Mode {
             Self::DryRun => "dry_run",
         }
     }
-
-    fn parse(name: &str) -> sqlx::Result<Self> {
-        Ok(match name {
-            "fast" => Self::Fast,
-            "merge" => Self::Merge,
-            "dry_run" => Self::DryRun,
-            other => return Err(sqlx::Error::Decode(format!("unknown mode {other:?}").into())),
-        })
-    }
 }
 
-/// An import's row.
-#[derive(Clone, Debug)]
-pub struct Import {
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "imports")]
+pub struct Model {
     /// Its job's id too.
+    #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
+    /// What contacts, rejects and merges carry of it; the database gives it.
     pub number: i32,
     /// The file's name.
     pub source: String,
@@ -67,6 +71,7 @@ pub struct Import {
     pub path: Option<String>,
     pub fingerprint: Option<String>,
     pub consent: String,
+    #[sea_orm(column_type = "JsonBinary")]
     pub options: Options,
     pub mode: Option<Mode>,
     pub imported_by: String,
@@ -78,38 +83,24 @@ pub struct Import {
     pub unchanged: Option<i64>,
     pub merged: Option<i64>,
     pub rejected: Option<i64>,
-    pub report: Option<Value>,
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub report: Option<Json>,
+    /// Seconds by step.
+    #[sea_orm(column_type = "JsonBinary")]
+    pub timings: Json,
     pub rolled_back_at: Option<DateTime<Utc>>,
+    /// Among the attempts of all imports, which take turns: its first and its last one.
+    pub first_turn: Option<i64>,
+    pub last_turn: Option<i64>,
 }
 
-impl FromRow<'_, PgRow> for Import {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let kind: String = row.try_get("kind")?;
-        let decode = |error: serde_json::Error| sqlx::Error::Decode(error.into());
-        Ok(Self {
-            id: row.try_get("id")?,
-            number: row.try_get("number")?,
-            source: row.try_get("source")?,
-            kind: serde_json::from_value(Value::String(kind)).map_err(decode)?,
-            object_key: row.try_get("object_key")?,
-            path: row.try_get("path")?,
-            fingerprint: row.try_get("fingerprint")?,
-            consent: row.try_get("consent")?,
-            options: serde_json::from_value(row.try_get("options")?).map_err(decode)?,
-            mode: row.try_get::<Option<&str>, _>("mode")?.map(Mode::parse).transpose()?,
-            imported_by: row.try_get("imported_by")?,
-            created_at: row.try_get("created_at")?,
-            source_rows: row.try_get("source_rows")?,
-            created: row.try_get("created")?,
-            updated: row.try_get("updated")?,
-            unchanged: row.try_get("unchanged")?,
-            merged: row.try_get("merged")?,
-            rejected: row.try_get("rejected")?,
-            report: row.try_get("report")?,
-            rolled_back_at: row.try_get("rolled_back_at")?,
-        })
-    }
-}
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// An import's row.
+pub type Import = Model;
 
 /// An import to be.
 #[derive(Clone, Debug)]
@@ -126,29 +117,25 @@ pub struct NewImport<'a> {
 }
 
 /// Writes an import's row, after its job's.
-pub async fn insert(conn: &mut PgConnection, import: &NewImport<'_>) -> sqlx::Result<()> {
-    let options = serde_json::to_value(import.options).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query(
-        "insert into imports (id, source, kind, object_key, path, fingerprint, consent, options, imported_by)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(import.id)
-    .bind(import.source)
-    .bind(import.kind.name())
-    .bind(import.object_key)
-    .bind(import.path)
-    .bind(import.fingerprint)
-    .bind(import.consent)
-    .bind(options)
-    .bind(import.imported_by)
-    .execute(conn)
-    .await
-    .map(drop)
+pub async fn insert(conn: &mut PgConnection, import: &NewImport<'_>) -> Result<(), DbErr> {
+    let row = ActiveModel {
+        id: Set(import.id),
+        source: Set(import.source.to_owned()),
+        kind: Set(import.kind),
+        object_key: Set(import.object_key.map(str::to_owned)),
+        path: Set(import.path.map(str::to_owned)),
+        fingerprint: Set(import.fingerprint.map(str::to_owned)),
+        consent: Set(import.consent.to_owned()),
+        options: Set(import.options.clone()),
+        imported_by: Set(import.imported_by.to_owned()),
+        ..Default::default()
+    };
+    Entity::insert(row).exec_without_returning(&Orm::on(conn)).await.map(drop)
 }
 
 /// One import.
-pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Import>> {
-    sqlx::query_as("select * from imports where id = $1").bind(id).fetch_optional(pool).await
+pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<Import>, DbErr> {
+    Entity::find_by_id(id).one(&orm(pool)).await
 }
 
 /// The latest import of a file with these options that has not ended: what another attempt goes on with.
@@ -171,19 +158,27 @@ pub async fn unfinished(
     .await
 }
 
+fn change(id: Uuid) -> UpdateMany<Entity> {
+    Entity::update_many().filter(Column::Id.eq(id))
+}
+
 /// Writes where an import's file is now.
-pub async fn set_path(pool: &PgPool, id: Uuid, path: Option<&str>) -> sqlx::Result<()> {
-    sqlx::query("update imports set path = $2 where id = $1")
-        .bind(id)
-        .bind(path)
-        .execute(pool)
-        .await
-        .map(drop)
+pub async fn set_path(pool: &PgPool, id: Uuid, path: Option<&str>) -> Result<(), DbErr> {
+    let path = ActiveModel { path: Set(path.map(str::to_owned)), ..Default::default() };
+    change(id).set(path).exec(&orm(pool)).await.map(drop)
 }
 
 /// Whether there is any contact.
-pub async fn has_contacts<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select exists (select from contacts)").fetch_one(executor).await
+pub async fn has_contacts(pool: &PgPool) -> Result<bool, DbErr> {
+    contacts::Entity::find().exists(&orm(pool)).await
+}
+
+/// Takes the turn of imports until the caller's transaction ends, however long that takes. False: somebody else has it.
+pub async fn try_turn(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query("set local idle_in_transaction_session_timeout = 0").execute(&mut *conn).await?;
+    sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext(current_schema() || '.contact imports'))")
+        .fetch_one(conn)
+        .await
 }
 
 /// Numbers an attempt that has the turn of imports: what it writes comes after all that attempts before it wrote.
@@ -207,24 +202,23 @@ pub async fn begin(
     import: &Import,
     fingerprint: &str,
     batch: i64,
-) -> sqlx::Result<Mode> {
+) -> Result<Mode, DbErr> {
+    let orm = Orm::on(conn);
     let mode = if import.options.dry_run {
         Mode::DryRun
-    } else if has_contacts(&mut *conn).await? {
+    } else if contacts::Entity::find().exists(&orm).await? {
         Mode::Merge
     } else {
         Mode::Fast
     };
-    sqlx::query(
-        "update imports set mode = $2, fingerprint = $3,
-                options = jsonb_set(options, '{batch_size}', to_jsonb($4::bigint)) where id = $1",
-    )
-    .bind(import.id)
-    .bind(mode.name())
-    .bind(fingerprint)
-    .bind(batch)
-    .execute(conn)
-    .await?;
+    let options = Options { batch_size: Some(batch), ..import.options.clone() };
+    let begun = ActiveModel {
+        mode: Set(Some(mode)),
+        fingerprint: Set(Some(fingerprint.to_owned())),
+        options: Set(options),
+        ..Default::default()
+    };
+    change(import.id).set(begun).exec(&orm).await?;
     Ok(mode)
 }
 
@@ -234,54 +228,46 @@ pub async fn record_end(
     id: Uuid,
     sums: Option<&Sums>,
     report: &Value,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "update imports set source_rows = $2, created = $3, updated = $4, unchanged = $5, merged = $6, rejected = $7,
-                report = $8 where id = $1",
-    )
-    .bind(id)
-    .bind(sums.map(|sums| sums.rows))
-    .bind(sums.map(|sums| sums.created))
-    .bind(sums.map(|sums| sums.updated))
-    .bind(sums.map(|sums| sums.unchanged))
-    .bind(sums.map(|sums| sums.merged))
-    .bind(sums.map(|sums| sums.rejected))
-    .bind(report)
-    .execute(conn)
-    .await
-    .map(drop)
+) -> Result<(), DbErr> {
+    let end = ActiveModel {
+        source_rows: Set(sums.map(|sums| sums.rows)),
+        created: Set(sums.map(|sums| sums.created)),
+        updated: Set(sums.map(|sums| sums.updated)),
+        unchanged: Set(sums.map(|sums| sums.unchanged)),
+        merged: Set(sums.map(|sums| sums.merged)),
+        rejected: Set(sums.map(|sums| sums.rejected)),
+        report: Set(Some(report.clone())),
+        ..Default::default()
+    };
+    change(id).set(end).exec(&Orm::on(conn)).await.map(drop)
 }
 
 /// What each step took so far, in seconds.
-pub async fn timings(pool: &PgPool, id: Uuid) -> sqlx::Result<BTreeMap<String, f64>> {
-    let timings: Value =
-        sqlx::query_scalar("select timings from imports where id = $1").bind(id).fetch_one(pool).await?;
-    serde_json::from_value(timings).map_err(|error| sqlx::Error::Decode(error.into()))
+pub async fn timings(pool: &PgPool, id: Uuid) -> Result<BTreeMap<String, f64>, DbErr> {
+    let import = get(pool, id).await?.ok_or_else(|| DbErr::RecordNotFound(format!("import {id}")))?;
+    serde_json::from_value(import.timings).map_err(|error| DbErr::Json(error.to_string()))
 }
 
 /// Adds `seconds` to what a step took.
-pub async fn add_time(pool: &PgPool, id: Uuid, step: &str, seconds: f64) -> sqlx::Result<()> {
-    sqlx::query(
-        "update imports set timings = timings || jsonb_build_object($2::text,
-             coalesce((timings ->> $2)::float8, 0) + $3::float8) where id = $1",
-    )
-    .bind(id)
-    .bind(step)
-    .bind(seconds)
-    .execute(pool)
-    .await
-    .map(drop)
+pub async fn add_time(pool: &PgPool, id: Uuid, step: &str, seconds: f64) -> Result<(), DbErr> {
+    let sum = Expr::cust_with_values(
+        "timings || jsonb_build_object($1::text, coalesce((timings ->> $1)::float8, 0) + $2::float8)",
+        [sea_orm::Value::from(step), sea_orm::Value::from(seconds)],
+    );
+    change(id).col_expr(Column::Timings, sum).exec(&orm(pool)).await.map(drop)
 }
 
 /// Imports, the latest first, after the one of the cursor.
-pub async fn list(pool: &PgPool, after: Option<Uuid>, limit: i64) -> sqlx::Result<Vec<Import>> {
-    sqlx::query_as(
-        "select * from imports where $1::uuid is null
-             or (created_at, id) < (select created_at, id from imports where id = $1)
-         order by created_at desc, id desc limit $2",
-    )
-    .bind(after)
-    .bind(limit)
-    .fetch_all(pool)
-    .await
+pub async fn list(pool: &PgPool, after: Option<Uuid>, limit: i64) -> Result<Vec<Import>, DbErr> {
+    let mut query = Entity::find();
+    if let Some(after) = after {
+        let place = "(created_at, id) < (select created_at, id from imports where id = $1)";
+        query = query.filter(Expr::cust_with_values(place, [after]));
+    }
+    query
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id)
+        .limit(limit.unsigned_abs())
+        .all(&orm(pool))
+        .await
 }

@@ -1,4 +1,5 @@
-//! The indexes of `contacts`, in one place: a load into an empty table drops them and builds them again.
+//! The indexes of `contacts`, in one place: a load into an empty table drops them and builds them again. SQL by hand: only
+//! the catalogue knows of indexes.
 
 use sea_orm::sqlx::{self, PgExecutor};
 

@@ -1,10 +1,12 @@
-//! What providers said of phones, and the contacts that follow from it.
+//! `phone_lookups`: what providers said of phones. It was paid for: it outlives contacts, imports and restores. SQL by hand
+//! where answers are kept and contacts follow, each batch in one statement.
 
+use chassis::db::Orm;
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{
-    self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow,
+use sea_orm::{
+    entity::prelude::*,
+    sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
 };
-use uuid::Uuid;
 
 use super::batches;
 use crate::domain::lookup::Lookup;
@@ -20,36 +22,35 @@ pub struct Asked {
     pub answer: Result<Lookup, String>,
 }
 
-/// What is known of a phone.
-#[derive(Clone, Debug)]
-pub struct Known {
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "phone_lookups")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub phone_e164: String,
     pub provider: String,
+    /// In the provider's words.
     pub line_type: Option<String>,
     pub operator: Option<String>,
+    pub is_mobile: Option<bool>,
     pub is_valid: Option<bool>,
+    /// Why the provider had no answer.
     pub refusal: Option<String>,
+    /// That in which it was asked.
+    pub validation: Uuid,
     pub looked_up_at: DateTime<Utc>,
 }
 
-impl FromRow<'_, PgRow> for Known {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            provider: row.try_get("provider")?,
-            line_type: row.try_get("line_type")?,
-            operator: row.try_get("operator")?,
-            is_valid: row.try_get("is_valid")?,
-            refusal: row.try_get("refusal")?,
-            looked_up_at: row.try_get("looked_up_at")?,
-        })
-    }
-}
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// What is known of a phone.
+pub type Known = Model;
 
 /// What is known of a phone; nothing where nobody asked.
-pub async fn of_phone(executor: impl PgExecutor<'_>, phone: &str) -> sqlx::Result<Option<Known>> {
-    sqlx::query_as("select * from phone_lookups where phone_e164 = $1")
-        .bind(phone)
-        .fetch_optional(executor)
-        .await
+pub async fn of_phone(conn: &mut PgConnection, phone: &str) -> Result<Option<Known>, DbErr> {
+    Entity::find_by_id(phone).one(&Orm::on(conn)).await
 }
 
 /// Keeps what came of some questions, and lets the contacts follow. A refusal leaves what was known before. Returns how many

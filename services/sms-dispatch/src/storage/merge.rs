@@ -1,4 +1,4 @@
-//! Staged rows become contacts, one contact a phone.
+//! Staged rows become contacts, one contact a phone. SQL by hand: a batch of any size is one statement.
 //!
 //! Rows of one import with one phone merge: the most complete one wins, the lowest source id among equals, and the
 //! others' filled fields complete it. A contact that an earlier import brought in takes what the new rows know, and

@@ -2,13 +2,16 @@
 
 pub mod audit;
 pub mod batches;
+pub mod consent_withdrawals;
 pub mod contacts;
 pub mod doctor;
 pub mod imports;
+pub mod index_builds;
 pub mod indexes;
 pub mod lookups;
 pub mod merge;
 pub mod migrations;
+pub mod missing_ladas;
 pub mod numbering_plan;
 pub mod preview;
 pub mod quality;
@@ -16,6 +19,7 @@ pub mod rollback;
 pub mod search;
 pub mod segment_sql;
 pub mod segments;
+pub mod statistics;
 pub mod stats;
 pub mod suppressions;
 pub mod validations;

@@ -1,32 +1,50 @@
-//! The regulator's numbering plan: tens of thousands of ranges, read whole.
+//! `numbering_plan`: the regulator's numbering plan, tens of thousands of ranges, read whole. SQL by hand to write all of
+//! them at once, and where contacts follow.
 
-use sea_orm::sqlx::{self, PgConnection, PgPool};
+use chassis::db::{Orm, orm};
+use sea_orm::{
+    QueryOrder as _,
+    entity::prelude::*,
+    sqlx::{self, PgConnection, PgPool},
+};
 
 use crate::domain::numbering_plan::{NumberingPlan, Range, Span};
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "numbering_plan")]
+pub struct Model {
+    /// Ten digits, as the last one.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub first_number: i64,
+    pub last_number: i64,
+    pub is_mobile: bool,
+    pub operator: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
 
 /// The plan; an empty one where none was imported.
 ///
 /// # Errors
 /// The database, or ranges that overlap.
 pub async fn read(pool: &PgPool) -> anyhow::Result<NumberingPlan> {
-    let rows: Vec<(i64, i64, bool, String)> = sqlx::query_as(
-        "select first_number, last_number, is_mobile, operator from numbering_plan order by first_number",
-    )
-    .fetch_all(pool)
-    .await?;
-    let range = |(first, last, is_mobile, operator): (i64, i64, bool, String)| Range {
-        first: first.unsigned_abs(),
-        last: last.unsigned_abs(),
-        is_mobile,
-        operator,
+    let rows = Entity::find().order_by_asc(Column::FirstNumber).all(&orm(pool)).await?;
+    let range = |row: Model| Range {
+        first: row.first_number.unsigned_abs(),
+        last: row.last_number.unsigned_abs(),
+        is_mobile: row.is_mobile,
+        operator: row.operator,
     };
     Ok(NumberingPlan::from_ranges(rows.into_iter().map(range).collect())?)
 }
 
 /// Puts a plan in the place of the one there is.
-pub async fn replace(conn: &mut PgConnection, plan: &NumberingPlan) -> sqlx::Result<()> {
+pub async fn replace(conn: &mut PgConnection, plan: &NumberingPlan) -> anyhow::Result<()> {
     let ranges = plan.ranges();
-    sqlx::query("delete from numbering_plan").execute(&mut *conn).await?;
+    Entity::delete_many().exec(&Orm::on(conn)).await?;
     sqlx::query(
         "insert into numbering_plan (first_number, last_number, is_mobile, operator)
          select * from unnest($1::bigint[], $2::bigint[], $3::boolean[], $4::text[])",
@@ -36,8 +54,8 @@ pub async fn replace(conn: &mut PgConnection, plan: &NumberingPlan) -> sqlx::Res
     .bind(ranges.iter().map(|range| range.is_mobile).collect::<Vec<_>>())
     .bind(ranges.iter().map(|range| range.operator.as_str()).collect::<Vec<_>>())
     .execute(conn)
-    .await
-    .map(drop)
+    .await?;
+    Ok(())
 }
 
 /// Brings contacts up to some of the plan's spans, a range or what lies between two: there nothing is known any more. What a

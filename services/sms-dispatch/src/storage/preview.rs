@@ -1,4 +1,5 @@
-//! What a segment comes to, told before anybody is written to.
+//! What a segment comes to, told before anybody is written to. SQL by hand: counts, samples of pages and the planner's
+//! estimates.
 //!
 //! State, LADA, city, type, status and consent are counted in the cube, as of its last refresh. Other conditions are counted
 //! in the contacts where the planner thinks that cheap, and else estimated: of what the cube counts, a state's share that

@@ -1,8 +1,8 @@
-//! The figures of a quality report, from the tables.
+//! The figures of a quality report. SQL by hand: counts over whole tables, and look-ups of many rows in the ledgers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 
 /// An import's contacts with one state and LADA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,4 +57,24 @@ pub async fn ledgers(pool: &PgPool, import: i32) -> sqlx::Result<(i64, i64)> {
     .bind(import)
     .fetch_one(pool)
     .await
+}
+
+/// Those of the source's rows that were rejected.
+pub async fn rejected(pool: &PgPool, import: i32, rows: &[i64]) -> sqlx::Result<BTreeSet<i64>> {
+    rows_in(pool, "contact_rejects", import, rows).await
+}
+
+/// Those of the source's rows that went into another row's contact.
+pub async fn merged(pool: &PgPool, import: i32, rows: &[i64]) -> sqlx::Result<BTreeSet<i64>> {
+    rows_in(pool, "contact_merges", import, rows).await
+}
+
+async fn rows_in(pool: &PgPool, ledger: &str, import: i32, rows: &[i64]) -> sqlx::Result<BTreeSet<i64>> {
+    let select = format!(
+        "select i.id from unnest($2::bigint[]) i (id)
+         where exists (select from {ledger} t where t.import = $1 and t.source_id = i.id)"
+    );
+    let found: Vec<i64> =
+        sqlx::query_scalar(AssertSqlSafe(select)).bind(import).bind(rows).fetch_all(pool).await?;
+    Ok(found.into_iter().collect())
 }

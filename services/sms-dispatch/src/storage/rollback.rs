@@ -1,4 +1,4 @@
-//! What an import brought in is taken out again.
+//! What an import brought in is taken out again. SQL by hand: ledgers of any size, a batch in one statement.
 
 use std::fmt;
 

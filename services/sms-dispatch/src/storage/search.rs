@@ -1,4 +1,4 @@
-//! Contacts that match, by id, a page at a time, among tens of millions.
+//! Contacts that match, by id, a page at a time, among tens of millions. SQL by hand: its plans are its point.
 //!
 //! What stands in the contacts' order of a place or a status is read from its index, in the order of the ids.
 //!
@@ -9,6 +9,7 @@
 //! of ids before it reads a single one. Where the estimate was too high (what matches lies together, as cities do), each
 //! further window is wider, and the last takes all that is left. What is so rare that all of it is little is read whole.
 
+use chassis::db::decode;
 use sea_orm::sqlx::{self, Acquire as _, PgConnection, Postgres, QueryBuilder, Row as _};
 use serde_json::Value;
 
@@ -170,7 +171,13 @@ async fn by_phone(
     query.push_bind(after).push("), '')");
     filter.push(&mut query);
     query.push(" order by c.phone_e164 limit ").push_bind(limit);
-    query.build_query_as().persistent(false).fetch_all(conn).await
+    read(&mut query, conn).await
+}
+
+/// The contacts that a query gives. It is planned for its values each time: a plan for any values knows of no common names.
+async fn read(query: &mut QueryBuilder<Postgres>, conn: &mut PgConnection) -> sqlx::Result<Vec<Contact>> {
+    let rows = query.build().persistent(false).fetch_all(conn).await?;
+    rows.into_iter().map(decode).collect()
 }
 
 /// What became of an attempt to read all that matches.
@@ -194,7 +201,7 @@ async fn few(
     query.push(COLUMNS).push(" from contacts c where c.id > ").push_bind(after);
     filter.push(&mut query);
     query.push(" limit ").push_bind(FEW as i64 + 1);
-    let mut found: Vec<Contact> = query.build_query_as().persistent(false).fetch_all(conn).await?;
+    let mut found = read(&mut query, conn).await?;
     found.sort_unstable_by_key(|contact| contact.id);
     if found.len() as f64 > FEW {
         // They came as they lie in the table: in the order of their ids, but for those that were changed since. So the ids
@@ -234,7 +241,7 @@ async fn by_place(
         query.push(" order by c.id limit ").push_bind(limit).push(")");
     }
     query.push(") found order by id limit ").push_bind(limit);
-    query.build_query_as().persistent(false).fetch_all(conn).await
+    read(&mut query, conn).await
 }
 
 /// How many contacts the planner thinks match.
@@ -262,6 +269,5 @@ async fn window(
     filter.push(&mut query);
     // No walk along the ids until the page is full: nothing says that it will be soon, and each row's words are looked at.
     query.push(" order by c.id + 0 limit ").push_bind(limit);
-    // Planned for these values each time: a plan for any values knows of no common names.
-    query.build_query_as().persistent(false).fetch_all(conn).await
+    read(&mut query, conn).await
 }

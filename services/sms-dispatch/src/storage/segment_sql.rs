@@ -1,4 +1,4 @@
-//! A segment as SQL, with its values as parameters. Nowhere else is one.
+//! A segment as SQL, with its values as parameters. Nowhere else is one. By hand, for it is a part of larger queries by hand.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{Postgres, QueryBuilder};

@@ -1,18 +1,24 @@
-//! Segments that are kept.
+//! `segments`: segments that are saved.
 
+use chassis::db::{Orm, orm};
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{self, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow};
-use serde_json::Value;
-use uuid::Uuid;
+use sea_orm::{
+    ActiveValue::Set,
+    ExprTrait as _, QueryOrder as _, QuerySelect as _,
+    entity::prelude::*,
+    sqlx::{PgConnection, PgPool},
+};
 
 use crate::domain::segment::Segment;
 
-/// A segment's row.
-#[derive(Clone, Debug)]
-pub struct Kept {
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "segments")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
     pub name: String,
     pub description: String,
+    #[sea_orm(column_type = "JsonBinary")]
     pub filter: Segment,
     pub created_by: String,
     pub version: i64,
@@ -20,21 +26,13 @@ pub struct Kept {
     pub updated_at: DateTime<Utc>,
 }
 
-impl FromRow<'_, PgRow> for Kept {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let filter: Value = row.try_get("filter")?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            name: row.try_get("name")?,
-            description: row.try_get("description")?,
-            filter: serde_json::from_value(filter).map_err(|error| sqlx::Error::Decode(error.into()))?,
-            created_by: row.try_get("created_by")?,
-            version: row.try_get("version")?,
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-        })
-    }
-}
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// A segment's row.
+pub type Kept = Model;
 
 /// What of a segment its users decide.
 #[derive(Clone, Debug)]
@@ -50,46 +48,54 @@ pub enum WriteError {
     #[error("another segment has this name")]
     NameTaken,
     #[error(transparent)]
-    Database(sqlx::Error),
+    Database(DbErr),
 }
 
-impl From<sqlx::Error> for WriteError {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(refused) if refused.is_unique_violation() => Self::NameTaken,
+impl From<DbErr> for WriteError {
+    fn from(error: DbErr) -> Self {
+        match error.sql_err() {
+            Some(SqlErr::UniqueConstraintViolation(_)) => Self::NameTaken,
             _ => Self::Database(error),
         }
     }
 }
 
-fn json(segment: &Segment) -> sqlx::Result<Value> {
-    serde_json::to_value(segment).map_err(|error| sqlx::Error::Encode(error.into()))
+fn row(wish: &Wish) -> ActiveModel {
+    ActiveModel {
+        name: Set(wish.name.clone()),
+        description: Set(wish.description.clone()),
+        filter: Set(wish.filter.clone()),
+        ..Default::default()
+    }
 }
 
 /// Writes a new one.
 pub async fn insert(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Kept, WriteError> {
-    let statement = "insert into segments (id, name, description, filter, created_by)
-                     values ($1, $2, $3, $4, $5) returning *";
-    let query = sqlx::query_as(statement).bind(Uuid::now_v7()).bind(&wish.name).bind(&wish.description);
-    Ok(query.bind(json(&wish.filter)?).bind(actor).fetch_one(conn).await?)
+    let new = ActiveModel { id: Set(Uuid::now_v7()), created_by: Set(actor.to_owned()), ..row(wish) };
+    Ok(Entity::insert(new).exec_with_returning(&Orm::on(conn)).await?)
 }
 
-/// Writes one anew.
+/// Writes one again.
 pub async fn update(conn: &mut PgConnection, id: Uuid, wish: &Wish) -> Result<Kept, WriteError> {
-    let statement = "update segments set name = $2, description = $3, filter = $4, version = version + 1,
-                            updated_at = now() where id = $1 returning *";
-    let query = sqlx::query_as(statement).bind(id).bind(&wish.name).bind(&wish.description);
-    Ok(query.bind(json(&wish.filter)?).fetch_one(conn).await?)
+    let written = Entity::update_many()
+        .set(row(wish))
+        .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+        .col_expr(Column::UpdatedAt, Expr::current_timestamp())
+        .filter(Column::Id.eq(id))
+        .exec_with_returning(&Orm::on(conn))
+        .await?
+        .pop();
+    Ok(written.ok_or_else(|| DbErr::RecordNotFound(format!("segment {id}")))?)
 }
 
 /// One of them.
-pub async fn get(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Kept>> {
-    sqlx::query_as("select * from segments where id = $1").bind(id).fetch_optional(executor).await
+pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<Kept>, DbErr> {
+    Entity::find_by_id(id).one(&orm(pool)).await
 }
 
 /// One of them, nobody else's to change until the transaction ends.
-pub async fn lock(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Kept>> {
-    sqlx::query_as("select * from segments where id = $1 for update").bind(id).fetch_optional(conn).await
+pub async fn lock(conn: &mut PgConnection, id: Uuid) -> Result<Option<Kept>, DbErr> {
+    Entity::find_by_id(id).lock_exclusive().one(&Orm::on(conn)).await
 }
 
 /// The newest, or those before one of them.
@@ -97,20 +103,21 @@ pub async fn list(
     pool: &PgPool,
     before: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
-) -> sqlx::Result<Vec<Kept>> {
-    let (at, id) = before.unzip();
-    sqlx::query_as(
-        "select * from segments where $1::timestamptz is null or (created_at, id) < ($1, $2)
-         order by created_at desc, id desc limit $3",
-    )
-    .bind(at)
-    .bind(id)
-    .bind(limit)
-    .fetch_all(pool)
-    .await
+) -> Result<Vec<Kept>, DbErr> {
+    let mut query = Entity::find();
+    if let Some((at, id)) = before {
+        let row = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
+        query = query.filter(row.lt(Expr::tuple([at.into(), id.into()])));
+    }
+    query
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id)
+        .limit(limit.unsigned_abs())
+        .all(&orm(pool))
+        .await
 }
 
 /// Forgets one.
-pub async fn delete(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query("delete from segments where id = $1").bind(id).execute(conn).await.map(drop)
+pub async fn delete(conn: &mut PgConnection, id: Uuid) -> Result<(), DbErr> {
+    Entity::delete_by_id(id).exec(&Orm::on(conn)).await.map(drop)
 }

@@ -1,7 +1,11 @@
-//! How many contacts there are, and where: from the views, as of their last refresh.
+//! How many contacts there are, and where. SQL by hand: sums over materialised views, as of their last refresh.
 
+use chassis::db::{orm, sql};
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{self, FromRow, PgPool, Row as _, postgres::PgRow};
+use sea_orm::{
+    DbErr, FromQueryResult,
+    sqlx::{self, PgPool},
+};
 
 /// All contacts.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +20,7 @@ pub struct Totals {
 }
 
 /// Those of one place that may be written to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct Counts {
     pub state_code: Option<String>,
     /// A LADA or a city; of a state nothing.
@@ -25,19 +29,6 @@ pub struct Counts {
     pub active: i64,
     pub mobile: i64,
     pub recently_contacted: i64,
-}
-
-impl FromRow<'_, PgRow> for Counts {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            state_code: row.try_get("state_code")?,
-            place: row.try_get("place")?,
-            total: row.try_get("total_contacts")?,
-            active: row.try_get("active_contacts")?,
-            mobile: row.try_get("mobile_contacts")?,
-            recently_contacted: row.try_get("recently_contacted")?,
-        })
-    }
 }
 
 /// Counts over the whole cube.
@@ -56,23 +47,34 @@ pub async fn totals(pool: &PgPool) -> sqlx::Result<Totals> {
 }
 
 /// By state, all of them.
-pub async fn by_state(pool: &PgPool) -> sqlx::Result<Vec<Counts>> {
-    rows(pool, "select state_code, null::text as place, total_contacts, active_contacts, mobile_contacts, recently_contacted
-                from contacts_by_state order by total_contacts desc, state_code").await
+pub async fn by_state(pool: &PgPool) -> Result<Vec<Counts>, DbErr> {
+    rows(
+        pool,
+        "select state_code, null::text as place, total_contacts as total, active_contacts as active,
+                       mobile_contacts as mobile, recently_contacted
+                from contacts_by_state order by total_contacts desc, state_code",
+    )
+    .await
 }
 
 /// By LADA, the largest first.
-pub async fn by_lada(pool: &PgPool) -> sqlx::Result<Vec<Counts>> {
-    rows(pool, "select null::text as state_code, lada as place, total_contacts, active_contacts, mobile_contacts, recently_contacted
-                from contacts_by_lada order by total_contacts desc, lada limit 400").await
+pub async fn by_lada(pool: &PgPool) -> Result<Vec<Counts>, DbErr> {
+    rows(
+        pool,
+        "select null::text as state_code, lada as place, total_contacts as total, active_contacts as active,
+                       mobile_contacts as mobile, recently_contacted
+                from contacts_by_lada order by total_contacts desc, lada limit 400",
+    )
+    .await
 }
 
 /// By city, the largest first.
-pub async fn by_city(pool: &PgPool) -> sqlx::Result<Vec<Counts>> {
-    rows(pool, "select state_code, city as place, total_contacts, active_contacts, mobile_contacts, recently_contacted
+pub async fn by_city(pool: &PgPool) -> Result<Vec<Counts>, DbErr> {
+    rows(pool, "select state_code, city as place, total_contacts as total, active_contacts as active,
+                       mobile_contacts as mobile, recently_contacted
                 from contacts_by_city where city is not null order by total_contacts desc, city, state_code limit 100").await
 }
 
-async fn rows(pool: &PgPool, statement: &'static str) -> sqlx::Result<Vec<Counts>> {
-    sqlx::query_as(statement).fetch_all(pool).await
+async fn rows(pool: &PgPool, statement: &'static str) -> Result<Vec<Counts>, DbErr> {
+    Counts::find_by_statement(sql(statement, [])).all(&orm(pool)).await
 }

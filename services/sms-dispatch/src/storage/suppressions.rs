@@ -1,16 +1,17 @@
-//! Who must not be written to, by phone.
+//! `suppressions`: who must not be written to, by phone. SQL by hand where contacts follow, each batch in one statement; and
+//! for the advisory lock.
 
+use chassis::db::{Orm, sql};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
-use sea_orm::sqlx::{
-    self, Connection as _, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow,
+use sea_orm::{
+    QueryOrder as _,
+    entity::prelude::*,
+    sqlx::{self, Connection as _, PgConnection, PgPool},
 };
 
 use super::indexes;
-use crate::{
-    domain::{Phone, suppression::Cause},
-    import::set_aside::SetAside,
-};
+use crate::domain::{Phone, set_aside::SetAside, suppression::Cause};
 
 /// Suppressions a transaction.
 const BATCH: i64 = 10_000;
@@ -123,9 +124,12 @@ pub async fn set_aside(pool: &PgPool) -> sqlx::Result<SetAside> {
     Ok(set)
 }
 
-/// One suppression.
-#[derive(Clone, Debug)]
-pub struct Suppression {
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "suppressions")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub phone_e164: String,
+    #[sea_orm(primary_key, auto_increment = false, column_name = "reason")]
     pub cause: Cause,
     pub effective_at: DateTime<Utc>,
     pub source: String,
@@ -133,19 +137,13 @@ pub struct Suppression {
     pub created_at: DateTime<Utc>,
 }
 
-impl FromRow<'_, PgRow> for Suppression {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let name: &str = row.try_get("reason")?;
-        let unknown = || sqlx::Error::Decode(format!("unknown reason {name:?}").into());
-        Ok(Self {
-            cause: Cause::parse(name).ok_or_else(unknown)?,
-            effective_at: row.try_get("effective_at")?,
-            source: row.try_get("source")?,
-            created_by: row.try_get("created_by")?,
-            created_at: row.try_get("created_at")?,
-        })
-    }
-}
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// One suppression.
+pub type Suppression = Model;
 
 /// The time that effective dates are judged by: PostgreSQL's, for one that a faster clock of ours calls past might still be to
 /// come there.
@@ -154,10 +152,12 @@ pub async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
 }
 
 /// All that is known against writing to a phone.
-pub async fn of_phone(executor: impl PgExecutor<'_>, phone: &str) -> sqlx::Result<Vec<Suppression>> {
-    sqlx::query_as("select * from suppressions where phone_e164 = $1 order by effective_at, reason")
-        .bind(phone)
-        .fetch_all(executor)
+pub async fn of_phone(conn: &mut PgConnection, phone: &str) -> Result<Vec<Suppression>, DbErr> {
+    Entity::find()
+        .filter(Column::PhoneE164.eq(phone))
+        .order_by_asc(Column::EffectiveAt)
+        .order_by_asc(Column::Cause)
+        .all(&Orm::on(conn))
         .await
 }
 
@@ -226,21 +226,20 @@ pub struct New {
 }
 
 /// Takes a phone's suppressions for these causes away, in the caller's turn, and lets its contact follow. Gives how many.
-pub async fn remove(conn: &mut PgConnection, phone: &str, causes: &[Cause]) -> sqlx::Result<u64> {
-    let names: Vec<&str> = causes.iter().map(|cause| cause.name()).collect();
-    let removed = sqlx::query("delete from suppressions where phone_e164 = $1 and reason = any($2)")
-        .bind(phone)
-        .bind(names)
-        .execute(&mut *conn)
+pub async fn remove(conn: &mut PgConnection, phone: &str, causes: &[Cause]) -> Result<u64, DbErr> {
+    let orm = Orm::on(conn);
+    let removed = Entity::delete_many()
+        .filter(Column::PhoneE164.eq(phone))
+        .filter(Column::Cause.is_in(causes.iter().copied()))
+        .exec(&orm)
         .await?
-        .rows_affected();
-    sqlx::query(
+        .rows_affected;
+    let follow = sql(
         "update contacts c set opt_out_at = s.since, updated_at = now()
          from (select min(effective_at) as since from suppressions where phone_e164 = $1 and effective_at <= now()) s
          where c.phone_e164 = $1 and c.opt_out_at is distinct from s.since",
-    )
-    .bind(phone)
-    .execute(conn)
-    .await?;
+        [phone.into()],
+    );
+    orm.execute_raw(follow).await?;
     Ok(removed)
 }

@@ -1,19 +1,25 @@
-//! Validations: which contacts' numbers a provider is asked about.
+//! `validations`: which contacts' numbers a provider is asked about. SQL by hand where contacts are chosen: a segment is
+//! many conditions, and those that are absent must not be in the statement.
 
+use chassis::db::{Orm, orm};
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{
-    self, FromRow, PgConnection, PgExecutor, PgPool, Postgres, QueryBuilder, Row as _, postgres::PgRow,
+use sea_orm::{
+    ActiveValue::Set,
+    ExprTrait as _, QueryOrder as _, QuerySelect as _,
+    entity::prelude::*,
+    sqlx::{self, PgConnection, PgPool, Postgres, QueryBuilder},
 };
-use serde_json::Value;
-use uuid::Uuid;
 
 use super::segment_sql::{Look, Over, push_not_suppressed, push_of_cube, push_rest};
 use crate::domain::segment::Segment;
 
-/// A validation's row.
-#[derive(Clone, Debug)]
-pub struct Validation {
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "validations")]
+pub struct Model {
+    /// That of its job.
+    #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
+    #[sea_orm(column_type = "JsonBinary")]
     pub filter: Segment,
     pub budget: i64,
     /// Look-ups that were billed, or may have been.
@@ -23,20 +29,13 @@ pub struct Validation {
     pub created_at: DateTime<Utc>,
 }
 
-impl FromRow<'_, PgRow> for Validation {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let filter: Value = row.try_get("filter")?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            filter: serde_json::from_value(filter).map_err(|error| sqlx::Error::Decode(error.into()))?,
-            budget: row.try_get("budget")?,
-            spent: row.try_get("spent")?,
-            fresh_since: row.try_get("fresh_since")?,
-            created_by: row.try_get("created_by")?,
-            created_at: row.try_get("created_at")?,
-        })
-    }
-}
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// A validation's row.
+pub type Validation = Model;
 
 /// Writes a new one.
 pub async fn insert(
@@ -46,46 +45,47 @@ pub async fn insert(
     budget: i64,
     fresh_since: DateTime<Utc>,
     actor: &str,
-) -> sqlx::Result<()> {
-    let filter = serde_json::to_value(filter).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query(
-        "insert into validations (id, filter, budget, fresh_since, created_by) values ($1, $2, $3, $4, $5)",
-    )
-    .bind(id)
-    .bind(filter)
-    .bind(budget)
-    .bind(fresh_since)
-    .bind(actor)
-    .execute(conn)
-    .await
-    .map(drop)
+) -> Result<(), DbErr> {
+    let validation = ActiveModel {
+        id: Set(id),
+        filter: Set(filter.clone()),
+        budget: Set(budget),
+        fresh_since: Set(fresh_since),
+        created_by: Set(actor.to_owned()),
+        ..Default::default()
+    };
+    Entity::insert(validation).exec_without_returning(&Orm::on(conn)).await.map(drop)
 }
 
 /// Counts look-ups that are about to be asked for, or, below zero, some that were not billed after all. Gives what is spent.
-pub async fn spend(conn: &mut PgConnection, id: Uuid, lookups: i64) -> sqlx::Result<i64> {
-    sqlx::query_scalar("update validations set spent = spent + $2 where id = $1 returning spent")
-        .bind(id)
-        .bind(lookups)
-        .fetch_one(conn)
-        .await
+pub async fn spend(conn: &mut PgConnection, id: Uuid, lookups: i64) -> Result<i64, DbErr> {
+    let spent = Entity::update_many()
+        .col_expr(Column::Spent, Expr::col(Column::Spent).add(lookups))
+        .filter(Column::Id.eq(id))
+        .exec_with_returning(&Orm::on(conn))
+        .await?
+        .pop();
+    spent.map(|validation| validation.spent).ok_or_else(|| DbErr::RecordNotFound(format!("validation {id}")))
 }
 
 /// One of them.
-pub async fn get(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Validation>> {
-    sqlx::query_as("select * from validations where id = $1").bind(id).fetch_optional(executor).await
+pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<Validation>, DbErr> {
+    Entity::find_by_id(id).one(&orm(pool)).await
 }
 
 /// The newest, or those before one of them.
-pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> sqlx::Result<Vec<Validation>> {
-    sqlx::query_as(
-        "select * from validations where $1::uuid is null
-             or (created_at, id) < (select created_at, id from validations where id = $1)
-         order by created_at desc, id desc limit $2",
-    )
-    .bind(before)
-    .bind(limit)
-    .fetch_all(pool)
-    .await
+pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> Result<Vec<Validation>, DbErr> {
+    let mut query = Entity::find();
+    if let Some(before) = before {
+        let place = "(created_at, id) < (select created_at, id from validations where id = $1)";
+        query = query.filter(Expr::cust_with_values(place, [before]));
+    }
+    query
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id)
+        .limit(limit.unsigned_abs())
+        .all(&orm(pool))
+        .await
 }
 
 /// How many contacts it has to ask about, up to its budget.

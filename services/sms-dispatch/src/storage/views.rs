@@ -1,4 +1,4 @@
-//! The counts by state, LADA and city, and the cube they are made of.
+//! The counts by state, LADA and city, and the cube they are made of. SQL by hand: it refreshes materialised views.
 
 use std::time::Duration;
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use sea_orm::sqlx;
 use sms_dispatch::{
+    domain::source::Mapping,
     domain::suppression::Cause,
-    import::csv::Mapping,
     suppression_lists::{self, ListError, Outcome, Wish},
 };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use sea_orm::sqlx;
-use sms_dispatch::{commands::import::Wish, import::csv::Mapping};
+use sms_dispatch::{cli::import::Wish, domain::source::Mapping};
 
 use crate::world::{World, report, wish};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use sms_dispatch::commands::import::Wish;
+use sms_dispatch::cli::import::Wish;
 use stack::contacts::{self, Dirt, Spec};
 
 use crate::{

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, types::Value};
 use sea_orm::sqlx;
-use sms_dispatch::commands::import::Wish;
+use sms_dispatch::cli::import::Wish;
 use stack::contacts::{self, Dirt, Spec};
 
 use crate::{

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use rusqlite::types::Value;
 use sea_orm::sqlx;
 use serde_json::json;
-use sms_dispatch::{commands::import::Wish, storage::contacts};
+use sms_dispatch::{cli::import::Wish, storage::contacts};
 
 use crate::{
     picture::{self, ALL},

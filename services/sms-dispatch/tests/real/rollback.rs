@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use jobs::NewJob;
 use sea_orm::sqlx;
 use sms_dispatch::{
-    import::source::{Kind, fingerprint},
+    domain::source::Kind,
+    import::source::fingerprint,
     jobs::{import_contacts::LOCAL_KIND, roll_back_import},
     storage::imports::{self, NewImport, Options},
 };
@@ -221,7 +222,7 @@ async fn after_a_restore_a_rollback_is_done_again() -> Result<()> {
     ensure!(status.success(), "{said}");
     let ask = async || -> Result<Option<jobs::Job>> {
         let mut transaction = world.pool.begin().await?;
-        let job = roll_back_import::create(&mut transaction, import.id, "ana", 3).await?;
+        let job = roll_back_import::create(&mut transaction, &settings(), import.id, "ana", None).await?;
         transaction.commit().await?;
         Ok(job)
     };

@@ -12,9 +12,10 @@ use chassis::{
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 use sms_dispatch::{
     SERVICE,
-    commands::{self, import::Wish},
+    cli::{self, import::Wish},
     config::ImportSettings,
-    import::{csv::Mapping, quality::Report},
+    domain::source::Mapping,
+    import::quality::Report,
     storage::{doctor, imports::Import, migrations::Migrator},
 };
 use stack::{Namespace, process::Service};
@@ -58,7 +59,7 @@ impl World {
     }
 
     pub async fn import_with(&self, settings: ImportSettings, wish: &Wish) -> Result<Import> {
-        commands::import::run(&self.database, settings, wish, &CancellationToken::new()).await
+        cli::import::run(&self.database, settings, wish, &CancellationToken::new()).await
     }
 
     /// Imports a file, and checks that the report's sums are those of the import's row and of the tables.
@@ -87,7 +88,7 @@ impl World {
 
     pub async fn roll_back(&self, import: &Import) -> Result<()> {
         let shutdown = CancellationToken::new();
-        commands::rollback::run(&self.database, settings(), import.id, "test", &shutdown).await
+        cli::rollback::run(&self.database, settings(), import.id, "test", &shutdown).await
     }
 
     /// The binary, as its users call it.

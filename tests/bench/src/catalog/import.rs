@@ -41,7 +41,7 @@ pub async fn measure(arena: &Arena) -> Result<()> {
 }
 
 /// Waits until the words of all products are written.
-async fn indexed(pool: &PgPool) -> Result<()> {
+pub async fn indexed(pool: &PgPool) -> Result<()> {
     let query = "SELECT NOT EXISTS (SELECT FROM imports WHERE NOT indexed)";
     until("the words of all products should be written", Duration::from_secs(60), || async {
         sqlx::query_scalar(query).fetch_one(pool).await.unwrap_or(false)

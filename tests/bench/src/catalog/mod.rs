@@ -3,6 +3,7 @@ mod import;
 mod peak;
 mod status;
 mod tasks;
+mod update;
 
 use anyhow::Result;
 use stack::platform::{Options, Place, Platform};
@@ -31,6 +32,11 @@ pub async fn measure(wanted: impl Fn(&str) -> bool) -> Result<()> {
         if wanted("status_latency") {
             status::measure(&arena).await?;
         }
+        arena.end().await?;
+    }
+    if ["resync_100k", "update_100k"].iter().any(|figure| wanted(figure)) {
+        let arena = Arena::start(&stack, &dir, "update").await?;
+        update::measure(&arena).await?;
         arena.end().await?;
     }
     if ["dry_run_100k", "undo_100k", "annotated_100k"].iter().any(|figure| wanted(figure)) {

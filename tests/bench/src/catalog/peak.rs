@@ -3,6 +3,7 @@ use crate::figure::Figure;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use stack::platform::{Upload, task_id};
+use stack::services::CATALOG_UPLOAD;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -21,7 +22,7 @@ pub async fn measure(arena: &mut Arena) -> Result<()> {
     write(&file)?;
     let bytes = file.metadata()?.len();
     eprintln!("workbook of {bytes} bytes");
-    let worker = arena.platform.workers.first_mut().context("a worker")?;
+    let worker = arena.platform.service_mut(&CATALOG_UPLOAD).workers.first_mut().context("a worker")?;
     worker.restart().await?;
     let idle = worker.daemon().peak_memory().context("VmHWM")?;
 
@@ -30,7 +31,7 @@ pub async fn measure(arena: &mut Arena) -> Result<()> {
     let task = task_id(&client.upload(&upload).await?)?;
     let status = client.finished(&task, Duration::from_secs(900)).await?;
     ensure!(status["result"]["resumen"]["exitosos"] == ROWS, "the import is wrong: {}", status["error"]);
-    let worker = arena.platform.workers.first().context("a worker")?;
+    let worker = arena.platform.service(&CATALOG_UPLOAD).workers.first().context("a worker")?;
     let peak = worker.daemon().peak_memory().context("VmHWM")?;
     Figure::new("catalog", "worker_peak_1m", peak as f64 / 1e6, "MB")
         .n(ROWS)

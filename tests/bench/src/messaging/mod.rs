@@ -5,7 +5,7 @@ mod rabbit_rate;
 mod sqs;
 
 use anyhow::Result;
-use contracts::{Message, Queue, Route, Transport};
+use contracts::{Message, Queue, Route, Routed, Transport};
 use lapin::options::QueuePurgeOptions;
 use lapin::{Connection, ConnectionProperties};
 use messaging::{Broker, BrokerConfig, Envelope, Outgoing, SqsConfig};
@@ -31,6 +31,9 @@ pub struct Tick {
 
 impl Message for Tick {
     const TYPE: &'static str = "lote.bench.v1.Tick";
+}
+
+impl Routed for Tick {
     const ROUTE: Route = Route::Command(&WORK);
 }
 
@@ -43,6 +46,9 @@ pub struct Tock {
 
 impl Message for Tock {
     const TYPE: &'static str = "lote.bench.v1.Tock";
+}
+
+impl Routed for Tock {
     const ROUTE: Route = Route::Command(&WORK_ON_SQS);
 }
 
@@ -108,7 +114,7 @@ pub async fn publish(broker: &Broker, messages: &[Outgoing]) -> Result<()> {
 }
 
 /// `count` messages in their envelopes.
-pub fn outgoing<M: Message>(count: usize, message: impl Fn(usize) -> M) -> Result<Vec<Outgoing>> {
+pub fn outgoing<M: Routed>(count: usize, message: impl Fn(usize) -> M) -> Result<Vec<Outgoing>> {
     (0..count).map(|number| Ok(Outgoing::new::<M>(&Envelope::new("bench", &message(number))?)?)).collect()
 }
 

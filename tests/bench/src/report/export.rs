@@ -3,6 +3,7 @@ use crate::figure::{Figure, median};
 use anyhow::{Context, Result, ensure};
 use chrono::Utc;
 use sea_orm::sqlx;
+use stack::services::REPORT;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use std::time::Instant;
 pub async fn one(arena: &mut Arena, rows: i64, peak: &str, wanted: &impl Fn(&str) -> bool) -> Result<()> {
     let day = Utc::now().date_naive();
     data::campaigns(&arena.pool, day, 1, rows).await?;
-    let worker = &mut arena.platform.report.as_mut().context("report")?.workers[0];
+    let worker = &mut arena.platform.service_mut(&REPORT).workers[0];
     worker.restart().await?;
     let rounds = if rows > 1_000_000 { 1 } else { 3 };
     let (mut times, mut floors) = (Vec::new(), Vec::new());
@@ -34,7 +35,7 @@ pub async fn one(arena: &mut Arena, rows: i64, peak: &str, wanted: &impl Fn(&str
             .print();
     }
     if wanted(peak) {
-        let worker = &arena.platform.report.as_ref().context("report")?.workers[0];
+        let worker = &arena.platform.service(&REPORT).workers[0];
         let bytes = worker.daemon().peak_memory().context("VmHWM")?;
         Figure::new("report", peak, bytes as f64 / 1e6, "MB").n(usize::try_from(rows)?).print();
     }
@@ -48,7 +49,7 @@ async fn floor(arena: &Arena) -> Result<f64> {
          from ta_sms_maestro m join ta_sms_detalle d on d.id_maestro = m.id order by d.id) to stdout (format csv)";
     let begin = Instant::now();
     let status = tokio::process::Command::new("psql")
-        .args(["--no-psqlrc", "--quiet", "--command", COPY, arena.platform.place.report_database()])
+        .args(["--no-psqlrc", "--quiet", "--command", COPY, arena.platform.place.database(&REPORT)])
         .stdout(Stdio::null())
         .status()
         .await

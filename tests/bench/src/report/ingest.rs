@@ -1,9 +1,10 @@
 use super::Arena;
 use crate::figure::Figure;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use chrono::Utc;
 use sea_orm::sqlx;
 use stack::platform::{Campaign, Publisher, Settled};
+use stack::services::REPORT;
 use std::time::{Duration, Instant};
 
 const CAMPAIGNS: usize = 8;
@@ -11,7 +12,7 @@ const ROWS: usize = 50_000;
 
 /// `ingest`: rows a second into `ta_sms_detalle`, of events of 500 rows that wait in the queue.
 pub async fn measure(arena: &mut Arena) -> Result<()> {
-    let worker = &mut arena.platform.report.as_mut().context("report")?.workers[0];
+    let worker = &mut arena.platform.service_mut(&REPORT).workers[0];
     worker.kill().await?;
     let publisher = Publisher::new(&arena.platform.place);
     let day = Utc::now().date_naive();
@@ -22,7 +23,7 @@ pub async fn measure(arena: &mut Arena) -> Result<()> {
         publisher.started(&campaign, ROWS).await?;
         publisher.settled(&campaign, &rows).await?;
     }
-    let worker = &mut arena.platform.report.as_mut().context("report")?.workers[0];
+    let worker = &mut arena.platform.service_mut(&REPORT).workers[0];
     worker.restart().await?;
     let all = i64::try_from(CAMPAIGNS * ROWS)?;
     let mut first: Option<(Instant, i64)> = None;

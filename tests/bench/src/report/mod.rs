@@ -8,6 +8,7 @@ use chrono::NaiveDate;
 use sea_orm::sqlx::PgPool;
 use serde_json::{Value, json};
 use stack::platform::{Client, Options, Place, Platform};
+use stack::services::REPORT;
 use stack::{Namespace, Stack};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ impl Arena {
         let namespace = Namespace::create_on(&stack.servers(), label).await?;
         let options = Options::new(dir.join(label))
             .workers(0)
-            .report(1)
+            .with(&REPORT, 1)
             .env("ACCESS_TOKEN_SECONDS", 86_400)
             .env("RUST_LOG", "warn");
         let platform = Platform::start(Place::of(&namespace).await?, &options).await?;

@@ -9,6 +9,7 @@ use sea_orm::sqlx::{self, PgPool};
 use serde_json::Value;
 use stack::platform::{Answer, Client, Options, Place, Platform};
 use stack::process::Service;
+use stack::services::SMS_DISPATCH;
 use stack::{Namespace, Stack};
 use std::path::Path;
 use std::time::Instant;
@@ -46,11 +47,11 @@ impl Arena {
         let namespace = Namespace::create_on(&stack.servers(), "segments").await?;
         let options = Options::new(dir.join("platform"))
             .workers(0)
-            .sms()
+            .with(&SMS_DISPATCH, 1)
             .env("ACCESS_TOKEN_SECONDS", 86_400)
             .env("RUST_LOG", "warn");
         let platform = Platform::start(Place::of(&namespace).await?, &options).await?;
-        let service = platform.sms.as_ref().context("sms-dispatch runs")?.api.service();
+        let service = platform.service(&SMS_DISPATCH).api.service();
         let began = Instant::now();
         let path = file.to_str().context("a path")?;
         let (status, said) = service.with_args(&["import", path]).run().await?;
@@ -58,7 +59,7 @@ impl Arena {
         let pool = platform.contacts().await?;
         let contacts: i64 = sqlx::query_scalar("select count(*) from contacts").fetch_one(&pool).await?;
         eprintln!("{contacts} contacts imported in {:.0} s", began.elapsed().as_secs_f64());
-        let client = platform.admin().await?.at(&platform.sms_url().context("sms-dispatch runs")?);
+        let client = platform.admin().await?.at(&platform.service(&SMS_DISPATCH).url());
         Ok(Self { namespace, platform, pool, client, contacts: usize::try_from(contacts)? })
     }
 
@@ -97,7 +98,7 @@ impl Arena {
     }
 
     fn service(&self) -> Result<&Service> {
-        Ok(self.platform.sms.as_ref().context("sms-dispatch runs")?.api.service())
+        Ok(self.platform.service(&SMS_DISPATCH).api.service())
     }
 
     /// The 95th percentile; beside it the middle and the worst.

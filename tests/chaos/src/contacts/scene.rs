@@ -1,6 +1,6 @@
 use anyhow::{Context, Result, ensure};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
-use sms_dispatch::import::index;
+use sms_dispatch::storage::index_builds;
 use sms_dispatch::storage::{doctor, indexes};
 use stack::contacts::{Dirt, Spec, generate};
 use stack::namespace::create_role;
@@ -137,7 +137,7 @@ impl Scene {
     /// Empties the tables, or puts the contacts in that are there before.
     pub async fn reset(&self, way: Way) -> Result<()> {
         self.execute(&format!("truncate {}; delete from jobs", TABLES.join(", "))).await?;
-        index::build(&self.pool, indexes::ALL, 2).await?;
+        index_builds::build(&self.pool, indexes::ALL, 2).await?;
         if way == Way::Merge {
             for table in TABLES {
                 let back = format!("insert into {table} overriding system value select * from base_{table}");

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use async_trait::async_trait;
-use contracts::{Message, Queue, Route, Transport};
+use contracts::{Message, Queue, Route, Routed, Transport};
 use messaging::{Backoff, Consumer, Context, Handler, JobError, Policy};
 use outbox::{Meta, inbox};
 use rand::RngExt;
@@ -48,6 +48,9 @@ pub struct ShipOrder(pub Order);
 
 impl Message for ShipOrder {
     const TYPE: &'static str = "lote.chaos.v1.ShipOrder";
+}
+
+impl Routed for ShipOrder {
     const ROUTE: Route = Route::Command(&SHIPMENTS);
 }
 
@@ -57,6 +60,9 @@ pub struct OrderPlaced(pub Order);
 
 impl Message for OrderPlaced {
     const TYPE: &'static str = "lote.chaos.v1.OrderPlaced";
+}
+
+impl Routed for OrderPlaced {
     const ROUTE: Route = Route::Event(PLACED);
 }
 

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use stack::platform::{Campaign, Client, Options, Place, Platform, Publisher, Settled, Verdict};
 use stack::process::Running;
 use stack::proxy::Proxy;
+use stack::services::REPORT;
 use stack::{Servers, Stack};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -48,7 +49,7 @@ impl Scene {
         let place = Place::whole(&servers).await?.through(Servers { aws_endpoint, ..servers });
         let options = Options::new(dir.join("services"))
             .workers(0)
-            .report(2)
+            .with(&REPORT, 2)
             // Dead holders are missed soon. One login for the whole case.
             .env("REPORT_LEASE_SECONDS", 3)
             .env("REPORT_CONCURRENCY", 1)
@@ -246,31 +247,18 @@ impl Scene {
         Ok(text.matches("<UploadId>").count())
     }
 
-    fn report(&self) -> Result<&stack::platform::Processes> {
-        self.platform.report.as_ref().context("report runs")
-    }
-
     pub async fn kill_workers(&self) -> Result<()> {
-        for worker in &self.report()?.workers {
-            worker.kill().await?;
-        }
-        Ok(())
+        self.platform.service(&REPORT).kill_workers().await
     }
 
     /// Starts those that do not run.
     pub async fn restart_workers(&mut self) -> Result<()> {
-        for worker in self.platform.report.iter_mut().flat_map(|report| &mut report.workers) {
-            if !worker.is_running() {
-                worker.restart().await?;
-            }
-        }
-        Ok(())
+        self.platform.service_mut(&REPORT).restart_workers().await
     }
 
     /// All of report's processes.
     pub fn processes(&mut self) -> Vec<&mut Running> {
-        let reports = self.platform.report.iter_mut();
-        reports.flat_map(|report| std::iter::once(&mut report.api).chain(&mut report.workers)).collect()
+        self.platform.service_mut(&REPORT).all_mut().collect()
     }
 
     /// What the doctors find once the dust has settled.

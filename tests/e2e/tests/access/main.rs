@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::Scene;
+use reqwest::Method;
 use serde_json::{Value, json};
 use stack::platform::{Client, Upload, task_id};
+use stack::services::{CATALOG_UPLOAD, ETL, REPORT, SMS_DISPATCH};
 use stack::workbook::Spec;
 
 use rules::{RULES, Who::*};
@@ -38,10 +40,10 @@ async fn operations(client: &Client) -> Result<Vec<(String, String)>> {
 #[tokio::test]
 async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
     let world = World::build().await?;
-    let catalog = world.scene.platform.api_url();
-    let report = world.scene.platform.report_url().context("report runs")?;
-    let sms = world.scene.platform.sms_url().context("sms-dispatch runs")?;
-    let etl = world.scene.platform.etl_url().context("etl runs")?;
+    let catalog = world.scene.platform.service(&CATALOG_UPLOAD).url();
+    let report = world.scene.platform.service(&REPORT).url();
+    let sms = world.scene.platform.service(&SMS_DISPATCH).url();
+    let etl = world.scene.platform.service(&ETL).url();
     let services = [
         ("/api/v1/catalog", &catalog),
         ("/api/v1/inventory", &catalog),
@@ -65,7 +67,9 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
 
     let (mut wrong, mut calls) = (Vec::new(), 0);
     for (method, path) in &operations {
-        let Some((_, _, rule)) = RULES.iter().find(|(of, at, _)| of == method && at == path) else {
+        // Another spelling of a path is the same operation.
+        let canonical = canonical(path);
+        let Some((_, _, rule)) = RULES.iter().find(|(of, at, _)| of == method && *at == canonical) else {
             wrong.push(format!("{method} {path} is not in the table"));
             continue;
         };
@@ -79,7 +83,7 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
             }
             for (way, client, expected) in ways {
                 calls += 1;
-                let (status, body) = world.call(&client, method, path).await?;
+                let (status, body) = world.call(&client, method, &canonical, path).await?;
                 if status != expected {
                     wrong.push(format!(
                         "{method} {path} by {who:?} at the {way}: {status}, not {expected}: {body}"
@@ -97,6 +101,46 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "{} of {calls} calls:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// The path of which `path` is another spelling, or itself.
+fn canonical(path: &str) -> String {
+    let spellings =
+        [("/api/catalog", "/api/v1/catalog"), ("/auth", "/api/v1/auth"), ("/api/v1/me", "/api/v1/auth/me")];
+    let found = spellings.iter().find_map(|(alias, own)| Some(format!("{own}{}", path.strip_prefix(alias)?)));
+    found.unwrap_or_else(|| path.to_owned())
+}
+
+#[tokio::test]
+async fn every_live_route_is_in_the_document_with_the_methods_that_it_says() -> Result<()> {
+    let scene =
+        Scene::start("routes", |options| options.workers(0).with(&REPORT, 1).with(&SMS_DISPATCH, 1)).await?;
+    let platform = &scene.platform;
+    let admin = platform.admin().await?;
+    let mut wrong = Vec::new();
+    let services = [&CATALOG_UPLOAD, &REPORT, &SMS_DISPATCH].map(|service| platform.service(service).url());
+    for base in services.into_iter().chain([platform.gateway_url()]) {
+        let client = admin.at(&base);
+        let mut documented = std::collections::BTreeMap::<String, Vec<String>>::new();
+        for (method, path) in operations(&client).await? {
+            documented.entry(path).or_default().push(method.to_uppercase());
+        }
+        ensure!(documented.len() > 8, "{base} has a document: {documented:?}");
+        for (path, mut methods) in documented {
+            if methods.contains(&"GET".to_owned()) {
+                methods.push("HEAD".to_owned());
+            }
+            methods.sort();
+            let target = path.replace(['{', '}'], "");
+            let refused = client.request(Method::from_bytes(b"BREW")?, &target).send().await?;
+            let allow = refused.headers().get("allow").and_then(|allow| allow.to_str().ok());
+            if refused.status() != 405 || allow != Some(&methods.join(", ")) {
+                wrong.push(format!("{base}{path}: {} {allow:?}, not {methods:?}", refused.status()));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
 

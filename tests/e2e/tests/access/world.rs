@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use stack::platform::{Campaign, Client, Platform, Publisher, Settled, UPLOAD, Upload, answer, task_id};
 use stack::process::Running;
+use stack::services::{ETL, REPORT, SMS_DISPATCH};
 use stack::workbook::Spec;
 
 use super::rules::{ALL, Who, Who::*};
@@ -71,7 +72,7 @@ impl World {
     pub async fn build() -> Result<Self> {
         let scene = Scene::start("access", |options| {
             // Without a source: who gets in is told that there is none.
-            options.report(1).sms().etl(1).env("ETL_BSALE", "false")
+            options.with(&REPORT, 1).with(&SMS_DISPATCH, 1).with(&ETL, 1).env("ETL_BSALE", "false")
         })
         .await?;
         let platform = &scene.platform;
@@ -309,8 +310,18 @@ impl World {
     }
 
     /// The answer's status, and its body where that ends.
-    pub async fn call(&self, client: &Client, method: &str, template: &str) -> Result<(u16, String)> {
+    pub async fn call(
+        &self,
+        client: &Client,
+        method: &str,
+        template: &str,
+        spelling: &str,
+    ) -> Result<(u16, String)> {
         let (path, body) = self.target(method, template).await?;
+        // What both spellings end in stays.
+        let common = template.bytes().rev().zip(spelling.bytes().rev()).take_while(|(a, b)| a == b).count();
+        let (own, alias) = (&template[..template.len() - common], &spelling[..spelling.len() - common]);
+        let path = format!("{alias}{}", path.strip_prefix(own).unwrap_or(&path));
         let request = client.request(Method::from_bytes(method.to_uppercase().as_bytes())?, &path);
         let request = match body {
             Body::Empty => request,

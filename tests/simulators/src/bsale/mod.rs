@@ -99,6 +99,7 @@ impl Bsale {
             App::new()
                 .app_data(data.clone())
                 .route("/truth.json", web::get().to(serve::truth))
+                .route("/health/ready", web::get().to(actix_web::HttpResponse::Ok))
                 .default_service(web::to(serve::serve))
         })
         .workers(1)

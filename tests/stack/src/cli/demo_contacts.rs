@@ -1,7 +1,7 @@
 //! Contacts in the demo: a dirty numeros.db becomes contacts, and a segment of them is previewed.
 
-use super::demo::body;
 use super::state::Demo;
+use super::upload::body;
 use anyhow::{Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Client;

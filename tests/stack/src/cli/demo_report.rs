@@ -1,7 +1,7 @@
 //! Reports in the demo: a day of campaigns told of as events, its files made, the manifest, and how one begins.
 
-use super::demo::body;
 use super::state::Demo;
+use super::upload::body;
 use anyhow::{Context, Result, ensure};
 use chrono::{Days, NaiveDate, Utc};
 use indicatif::{ProgressBar, ProgressStyle};

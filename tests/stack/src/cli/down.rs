@@ -1,4 +1,4 @@
-use super::state::{self, Demo, SERVICES};
+use super::state::{self, Demo};
 use super::up::drain;
 use anyhow::Result;
 use futures::future::join_all;
@@ -26,7 +26,7 @@ pub async fn clean() -> Result<()> {
 }
 
 async fn stop() -> Result<Demo> {
-    let running: Vec<_> = SERVICES.iter().filter_map(|name| state::running(name)).collect();
+    let running: Vec<_> = state::process_names().filter_map(|name| state::running(&name)).collect();
     for drained in join_all(running.iter().map(drain)).await {
         drained?;
     }

@@ -1,38 +1,31 @@
 use super::state::Demo;
 use anyhow::{Context, Result};
-use stack::{home, server::write_secret};
+use stack::{aws, home, server::write_secret, services::ALL};
 use std::fs;
 
 /// Writes `.stack/env`, to source. It holds passwords: only its owner may read it.
 pub fn write(demo: &Demo) -> Result<()> {
     let wiring = &demo.wiring;
     let servers = &wiring.servers;
-    let lines = [
-        ("GATEWAY_URL", wiring.gateway_url()),
-        ("CATALOG_UPLOAD_URL", wiring.api_url()),
-        ("REPORT_URL", wiring.report_api_url()),
-        ("SMS_DISPATCH_URL", wiring.sms_api_url()),
-        ("ETL_URL", wiring.etl_api_url()),
-        ("ADMIN_USER", wiring.admin_user.clone()),
-        ("ADMIN_PASSWORD", wiring.admin_password.clone()),
-        ("AMQP_URL", servers.amqp_url.clone()),
-        ("RABBITMQ_MANAGEMENT_URL", servers.management_url.clone()),
-        ("REDIS_URL", servers.redis_url.clone()),
-        ("AWS_ENDPOINT_URL", servers.aws_endpoint.clone()),
-        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-        ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
-        ("S3_BUCKET_NAME", wiring.bucket.clone()),
-        ("SQS_QUEUE_NAME", wiring.imports_queue.clone()),
-        ("GATEWAY_DATABASE_URL", wiring.gateway_database.clone()),
-        ("CATALOG_UPLOAD_DATABASE_URL", wiring.catalog_database.clone()),
-        ("REPORT_DATABASE_URL", wiring.report_database.clone()),
-        ("SMS_DISPATCH_DATABASE_URL", wiring.sms_database.clone()),
-        ("ETL_DATABASE_URL", wiring.etl_database.clone()),
-        ("SALES_DATABASE_URL", wiring.sales_database.clone()),
-        ("POSTGRES_URL", servers.postgres_url.clone()),
-        ("JWKS_URL", format!("{}/.well-known/jwks.json", wiring.gateway_url())),
+    let mut lines = vec![
+        ("ADMIN_USER".to_owned(), wiring.admin_user.clone()),
+        ("ADMIN_PASSWORD".to_owned(), wiring.admin_password.clone()),
+        ("AMQP_URL".to_owned(), servers.amqp_url.clone()),
+        ("RABBITMQ_MANAGEMENT_URL".to_owned(), servers.management_url.clone()),
+        ("REDIS_URL".to_owned(), servers.redis_url.clone()),
+        ("AWS_ENDPOINT_URL".to_owned(), servers.aws_endpoint.clone()),
+        ("S3_BUCKET_NAME".to_owned(), wiring.bucket.clone()),
+        ("SQS_QUEUE_NAME".to_owned(), wiring.imports_queue.clone()),
+        ("SALES_DATABASE_URL".to_owned(), wiring.sales_database.clone()),
+        ("POSTGRES_URL".to_owned(), servers.postgres_url.clone()),
+        ("JWKS_URL".to_owned(), format!("{}/.well-known/jwks.json", wiring.gateway_url())),
     ];
+    lines.extend(aws::CREDENTIALS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    for service in ALL {
+        let database = wiring.databases.get(service.name).cloned().unwrap_or_default();
+        lines.push((format!("{}_URL", service.variable()), wiring.api_url(service)));
+        lines.push((format!("{}_DATABASE_URL", service.variable()), database));
+    }
     let text: String = lines.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect();
     write_secret(&home().join("env"), &text)
 }

@@ -8,5 +8,7 @@ pub mod down;
 pub mod env;
 pub mod state;
 pub mod status;
+pub mod tools;
 pub mod up;
+pub mod upload;
 pub mod wiring;

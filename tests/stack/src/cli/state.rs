@@ -6,75 +6,32 @@ use serde::{Deserialize, Serialize};
 use stack::daemon::Daemon;
 use stack::process::Service;
 use stack::server::{Durability, write_secret};
+use stack::services::ALL;
 use stack::sets::{Ports, Stack};
 use stack::{home, ports, random_hex};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
+/// The process of Bsale's simulator.
+pub const BSALE: &str = "bsale";
+const BSALE_PORT: u16 = 26400;
+
 /// Chosen the first time, the same ever after.
 #[derive(Serialize, Deserialize)]
 struct Memory {
-    gateway_port: u16,
-    api_port: u16,
-    worker_port: u16,
-    gateway_password: String,
-    catalog_password: String,
     admin_password: String,
     key_secret: String,
-    // A stack that was made before there were reports lacks these.
-    #[serde(default = "report_api_port")]
-    report_api_port: u16,
-    #[serde(default = "report_worker_port")]
-    report_worker_port: u16,
-    #[serde(default = "new_password")]
-    report_password: String,
-    // And one that was made before there were contacts, these.
-    #[serde(default = "sms_api_port")]
-    sms_api_port: u16,
-    #[serde(default = "sms_worker_port")]
-    sms_worker_port: u16,
-    #[serde(default = "new_password")]
-    sms_password: String,
-    // And one that was made before there were syncs, these.
-    #[serde(default = "etl_api_port")]
-    etl_api_port: u16,
-    #[serde(default = "etl_worker_port")]
-    etl_worker_port: u16,
-    #[serde(default = "bsale_port")]
-    bsale_port: u16,
-    #[serde(default = "new_password")]
-    etl_password: String,
+    /// The password of each service's role in PostgreSQL. A service that is new to this demo gets one.
+    #[serde(default)]
+    passwords: BTreeMap<String, String>,
+    /// Each process's HTTP port.
+    #[serde(default)]
+    ports: BTreeMap<String, u16>,
+    /// The password of the sales database's user.
     #[serde(default = "new_password")]
     sales_password: String,
-}
-
-const fn etl_api_port() -> u16 {
-    26304
-}
-
-const fn etl_worker_port() -> u16 {
-    26314
-}
-
-const fn bsale_port() -> u16 {
-    26400
-}
-
-const fn report_api_port() -> u16 {
-    26302
-}
-
-const fn report_worker_port() -> u16 {
-    26312
-}
-
-const fn sms_api_port() -> u16 {
-    26303
-}
-
-const fn sms_worker_port() -> u16 {
-    26313
 }
 
 fn new_password() -> String {
@@ -84,25 +41,31 @@ fn new_password() -> String {
 impl Memory {
     fn new() -> Self {
         Self {
-            gateway_port: 26001,
-            api_port: 26301,
-            worker_port: 26311,
-            gateway_password: random_hex(16),
-            catalog_password: random_hex(16),
             admin_password: random_hex(8),
             key_secret: random_hex(32),
-            report_api_port: report_api_port(),
-            report_worker_port: report_worker_port(),
-            report_password: new_password(),
-            sms_api_port: sms_api_port(),
-            sms_worker_port: sms_worker_port(),
-            sms_password: new_password(),
-            etl_api_port: etl_api_port(),
-            etl_worker_port: etl_worker_port(),
-            bsale_port: bsale_port(),
-            etl_password: new_password(),
+            passwords: BTreeMap::new(),
+            ports: BTreeMap::new(),
             sales_password: new_password(),
         }
+    }
+
+    /// Adds what is not there yet. A port that somebody took while its process was down is replaced.
+    fn complete(&mut self) -> Result<()> {
+        let simulator = self.ports.entry(BSALE.to_owned()).or_insert(BSALE_PORT);
+        if running(BSALE).is_none() {
+            *simulator = ports::free_or(*simulator)?;
+        }
+        for service in ALL {
+            self.passwords.entry(service.name.to_owned()).or_insert_with(new_password);
+            for (_, process, port) in service.processes() {
+                let runs = running(&process).is_some();
+                let port = self.ports.entry(process).or_insert(port);
+                if !runs {
+                    *port = ports::free_or(*port)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -112,16 +75,8 @@ pub struct Demo {
     pub stack: Stack,
     /// The services' settings.
     pub wiring: Wiring,
-    /// The password of role `gateway`.
-    pub gateway_password: String,
-    /// The password of role `catalog_upload`.
-    pub catalog_password: String,
-    /// The password of role `report`.
-    pub report_password: String,
-    /// The password of role `sms_dispatch`.
-    pub sms_password: String,
-    /// The password of role `etl`.
-    pub etl_password: String,
+    /// The password of each service's role in PostgreSQL.
+    pub passwords: BTreeMap<String, String>,
     /// The password of the sales database's user.
     pub sales_password: String,
 }
@@ -149,79 +104,41 @@ impl Demo {
             Ok(text) => serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))?,
             Err(_) => Memory::new(),
         };
-        for (name, port) in [
-            ("gateway", &mut memory.gateway_port),
-            ("catalog-upload-api", &mut memory.api_port),
-            ("catalog-upload-worker", &mut memory.worker_port),
-            ("report-api", &mut memory.report_api_port),
-            ("report-worker", &mut memory.report_worker_port),
-            ("sms-dispatch-api", &mut memory.sms_api_port),
-            ("sms-dispatch-worker", &mut memory.sms_worker_port),
-            ("etl-api", &mut memory.etl_api_port),
-            ("etl-worker", &mut memory.etl_worker_port),
-            ("bsale", &mut memory.bsale_port),
-        ] {
-            if running(name).is_none() {
-                *port = ports::free_or(*port)?;
-            }
-        }
+        memory.complete()?;
         write_secret(&file, &serde_json::to_string_pretty(&memory)?)?;
 
+        let databases = ALL.into_iter().filter_map(|service| {
+            let password = memory.passwords.get(service.name)?;
+            Some((service.name, stack.postgres.url_of(&service.schema(), password)))
+        });
+        let databases = databases.collect();
         let wiring = Wiring {
             servers: stack.servers(),
-            gateway_database: stack.postgres.url_of("gateway", &memory.gateway_password),
-            catalog_database: stack.postgres.url_of("catalog_upload", &memory.catalog_password),
-            report_database: stack.postgres.url_of("report", &memory.report_password),
-            sms_database: stack.postgres.url_of("sms_dispatch", &memory.sms_password),
-            etl_database: stack.postgres.url_of("etl", &memory.etl_password),
+            databases,
             sales_database: stack.mariadb.url_of("sales", &memory.sales_password),
-            bsale_port: memory.bsale_port,
-            etl_api_port: memory.etl_api_port,
-            etl_worker_port: memory.etl_worker_port,
+            ports: memory.ports,
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
             imports_queue: "medisupply-bulk-upload-queue".to_owned(),
-            gateway_port: memory.gateway_port,
-            api_port: memory.api_port,
-            worker_port: memory.worker_port,
-            report_api_port: memory.report_api_port,
-            report_worker_port: memory.report_worker_port,
-            sms_api_port: memory.sms_api_port,
-            sms_worker_port: memory.sms_worker_port,
             admin_user: "admin".to_owned(),
-            admin_password: memory.admin_password.clone(),
-            key_secret: memory.key_secret.clone(),
+            admin_password: memory.admin_password,
+            key_secret: memory.key_secret,
             logs,
         };
-        let Memory { gateway_password, catalog_password, report_password, sms_password, .. } = memory;
-        let Memory { etl_password, sales_password, .. } = memory;
-        Ok(Self {
-            stack,
-            wiring,
-            gateway_password,
-            catalog_password,
-            report_password,
-            sms_password,
-            etl_password,
-            sales_password,
-        })
+        Ok(Self { stack, wiring, passwords: memory.passwords, sales_password: memory.sales_password })
     }
 
-    /// The services, in the order of the request's way, with where each serves.
-    pub fn services(&self) -> Result<[(&'static str, String, Service); 9]> {
-        let wiring = &self.wiring;
-        Ok([
-            ("gateway", wiring.gateway_url(), wiring.gateway()?),
-            ("catalog-upload-api", wiring.api_url(), wiring.catalog_api()?),
-            ("catalog-upload-worker", wiring.worker_url(), wiring.catalog_worker()?),
-            ("report-api", wiring.report_api_url(), wiring.report_api()?),
-            ("report-worker", wiring.report_worker_url(), wiring.report_worker()?),
-            ("sms-dispatch-api", wiring.sms_api_url(), wiring.sms_api()?),
-            ("sms-dispatch-worker", wiring.sms_worker_url(), wiring.sms_worker()?),
-            ("etl-api", wiring.etl_api_url(), wiring.etl_api()?),
-            ("etl-worker", wiring.etl_worker_url(), wiring.etl_worker()?),
-        ])
+    /// All processes, the simulators first and then the services in the order of a request's way, with where each
+    /// serves.
+    pub fn services(&self) -> Result<Vec<(String, String, Service)>> {
+        let roles = ALL.into_iter().flat_map(|service| service.processes().map(move |role| (service, role)));
+        let services = roles.map(|(service, (role, name, _))| {
+            let url = self.wiring.url(&name);
+            Ok((name, url, self.wiring.process(service, role)?))
+        });
+        let simulator = Ok((BSALE.to_owned(), self.wiring.url(BSALE), self.wiring.bsale()?));
+        std::iter::once(simulator).chain(services).collect()
     }
 
     /// The servers: name, address, whether its process runs, log.
@@ -238,18 +155,10 @@ impl Demo {
     }
 }
 
-/// The names of the services, without asking whether they are built.
-pub const SERVICES: [&str; 9] = [
-    "gateway",
-    "catalog-upload-api",
-    "catalog-upload-worker",
-    "report-api",
-    "report-worker",
-    "sms-dispatch-api",
-    "sms-dispatch-worker",
-    "etl-api",
-    "etl-worker",
-];
+/// The names of all processes.
+pub fn process_names() -> impl Iterator<Item = String> {
+    std::iter::once(BSALE.to_owned()).chain(stack::services::process_names())
+}
 
 /// Where a service's output goes.
 pub fn log_file(name: &str) -> PathBuf {

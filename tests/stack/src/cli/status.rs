@@ -1,4 +1,4 @@
-use super::state::{self, Demo, SERVICES};
+use super::state::{self, Demo};
 use anyhow::{Context, Result, bail};
 use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
@@ -22,17 +22,11 @@ pub async fn status() -> Result<()> {
         println!("{name:<24} {:<10} {:<9} 127.0.0.1:{port}", if runs { "running" } else { "down" }, "");
     }
     let client = stack::http();
-    let wiring = &demo.wiring;
-    for (name, url) in SERVICES.iter().zip([
-        wiring.gateway_url(),
-        wiring.api_url(),
-        wiring.worker_url(),
-        wiring.report_api_url(),
-        wiring.report_worker_url(),
-        wiring.sms_api_url(),
-        wiring.sms_worker_url(),
-    ]) {
-        let Some(daemon) = state::running(name) else {
+    let mut processes = 0;
+    for name in state::process_names() {
+        processes += 1;
+        let url = demo.wiring.url(&name);
+        let Some(daemon) = state::running(&name) else {
             down += 1;
             println!("{name:<24} {:<10} {:<9} {url}", "down", "");
             continue;
@@ -45,7 +39,7 @@ pub async fn status() -> Result<()> {
         println!("{name:<24} {state:<10} {:<9} {url}", daemon.pid());
     }
     if down > 0 {
-        bail!("{down} of {} are down: make up", demo.servers().len() + SERVICES.len());
+        bail!("{down} of {} are down: make up", demo.servers().len() + processes);
     }
     Ok(())
 }
@@ -53,7 +47,7 @@ pub async fn status() -> Result<()> {
 /// Shows the end of a log; on a terminal, follows it.
 pub fn logs(service: Option<&str>) -> Result<()> {
     let mut logs: Vec<(String, PathBuf)> =
-        SERVICES.iter().map(|name| ((*name).to_owned(), state::log_file(name))).collect();
+        state::process_names().map(|name| (name.clone(), state::log_file(&name))).collect();
     if Demo::exists() {
         logs.extend(Demo::open()?.servers().map(|(name, _, _, log)| (name.to_owned(), log)));
     }

@@ -1,12 +1,13 @@
 use super::env;
 use super::state::{self, Demo};
 use anyhow::{Context, Result};
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use rustix::process::Signal;
 use stack::daemon::Daemon;
 use stack::namespace::create_role;
 use stack::process::Service;
 use stack::server::create_database;
+use stack::services::ALL;
 use std::time::{Duration, Instant};
 
 /// How long a service may take until it is ready. Seconds, on a machine that does nothing else.
@@ -34,11 +35,10 @@ pub async fn up() -> Result<Demo> {
         ready("MariaDB", demo.stack.mariadb.port(), fresh, demo.stack.mariadb.start()),
     )?;
     let admin = demo.stack.postgres.url();
-    create_role(&admin, "gateway", &demo.gateway_password).await?;
-    create_role(&admin, "catalog_upload", &demo.catalog_password).await?;
-    create_role(&admin, "report", &demo.report_password).await?;
-    create_role(&admin, "sms_dispatch", &demo.sms_password).await?;
-    create_role(&admin, "etl", &demo.etl_password).await?;
+    for service in ALL {
+        let password = demo.passwords.get(service.name).context("each service has a password")?;
+        create_role(&admin, &service.schema(), password).await?;
+    }
     create_database(&demo.stack.mariadb.url(), "sales", &demo.sales_password).await?;
     start_services(&demo).await?;
     env::write(&demo)?;
@@ -71,14 +71,7 @@ async fn start_services(demo: &Demo) -> Result<()> {
         for drained in join_all(drains).await {
             drained?;
         }
-        let wiring = &demo.wiring;
-        tokio::try_join!(
-            wiring.migrate_gateway(),
-            wiring.migrate_catalog(),
-            wiring.migrate_report(),
-            wiring.migrate_sms(),
-            wiring.migrate_etl()
-        )?;
+        try_join_all(ALL.map(|service| demo.wiring.migrate(service))).await?;
     }
     let mut started = Vec::new();
     for ((name, url, spec), _) in &stale {

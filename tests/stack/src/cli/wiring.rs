@@ -1,32 +1,26 @@
 //! The demo's services, wired to its servers.
 
-use anyhow::{Result, ensure};
+use super::state::BSALE;
+use anyhow::{Context, Result, ensure};
 use stack::process::Service;
+use stack::services::{ALL, ETL, GATEWAY, Spec};
 use stack::{Servers, aws};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// The token that the demo's shop knows.
+const BSALE_TOKEN: &str = "demo";
 
 /// All that the services must be told.
 pub struct Wiring {
     /// Where the servers are.
     pub servers: Servers,
-    /// The gateway's database, as its role.
-    pub gateway_database: String,
-    /// catalog-upload's database, as its role.
-    pub catalog_database: String,
-    /// report's database, as its role.
-    pub report_database: String,
-    /// sms-dispatch's database, as its role.
-    pub sms_database: String,
-    /// etl's database, as its role.
-    pub etl_database: String,
+    /// Each service's database, as its role.
+    pub databases: BTreeMap<&'static str, String>,
     /// The sales database, as its user.
     pub sales_database: String,
-    /// The port of the simulator of Bsale.
-    pub bsale_port: u16,
-    /// The HTTP port of etl's api.
-    pub etl_api_port: u16,
-    /// The HTTP port of etl's worker (health and metrics).
-    pub etl_worker_port: u16,
+    /// Each process's HTTP port.
+    pub ports: BTreeMap<String, u16>,
     /// Before every RabbitMQ queue and exchange.
     pub queue_prefix: String,
     /// Before every Redis key.
@@ -35,20 +29,6 @@ pub struct Wiring {
     pub bucket: String,
     /// The physical name of `catalog.imports`.
     pub imports_queue: String,
-    /// The gateway's HTTP port.
-    pub gateway_port: u16,
-    /// The HTTP port of catalog-upload's api.
-    pub api_port: u16,
-    /// The HTTP port of catalog-upload's worker (health and metrics).
-    pub worker_port: u16,
-    /// The HTTP port of report's api.
-    pub report_api_port: u16,
-    /// The HTTP port of report's worker (health and metrics).
-    pub report_worker_port: u16,
-    /// The HTTP port of sms-dispatch's api.
-    pub sms_api_port: u16,
-    /// The HTTP port of sms-dispatch's worker (health and metrics).
-    pub sms_worker_port: u16,
     /// The first administrator.
     pub admin_user: String,
     /// Its password.
@@ -62,187 +42,107 @@ pub struct Wiring {
 impl Wiring {
     /// The gateway's base URL.
     pub fn gateway_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.gateway_port)
+        self.api_url(&GATEWAY)
     }
 
-    /// The base URL of catalog-upload's api.
-    pub fn api_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.api_port)
+    /// The base URL of a service's API.
+    pub fn api_url(&self, service: &Spec) -> String {
+        self.url(&service.process("api"))
     }
 
-    /// The base URL of catalog-upload's worker.
-    pub fn worker_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.worker_port)
+    /// Where a process serves HTTP.
+    pub fn url(&self, process: &str) -> String {
+        format!("http://127.0.0.1:{}", self.ports.get(process).copied().unwrap_or_default())
     }
 
-    /// The base URL of report's api.
-    pub fn report_api_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.report_api_port)
-    }
-
-    /// The base URL of report's worker.
-    pub fn report_worker_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.report_worker_port)
-    }
-
-    /// The base URL of sms-dispatch's api.
-    pub fn sms_api_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.sms_api_port)
-    }
-
-    /// The base URL of sms-dispatch's worker.
-    pub fn sms_worker_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.sms_worker_port)
-    }
-
-    /// The base URL of etl's api.
-    pub fn etl_api_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.etl_api_port)
-    }
-
-    /// The base URL of etl's worker.
-    pub fn etl_worker_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.etl_worker_port)
-    }
-
-    /// What the simulator of Bsale tells of itself, and its shop's truth.
-    pub fn bsale_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.bsale_port)
-    }
-
-    fn service(&self, name: &str, binary: &str, role: &str, database: &str, port: u16) -> Result<Service> {
-        let service = Service::new(binary, &[role], &self.logs.join(format!("{name}.log")))?
-            .env("DATABASE_URL", database)
-            .env("AMQP_URL", &self.servers.amqp_url)
-            .env("REDIS_URL", &self.servers.redis_url)
-            .env("REDIS_PREFIX", &self.redis_prefix)
-            .env("QUEUE_PREFIX", &self.queue_prefix)
-            .env("AWS_ENDPOINT_URL", &self.servers.aws_endpoint)
-            .envs(aws::CREDENTIALS)
+    /// What every process of a service is told.
+    pub fn environment(&self, service: &Spec) -> Result<Vec<(String, String)>> {
+        let database = self.databases.get(service.name);
+        let database = database.with_context(|| format!("no database of {}", service.name))?;
+        let mut variables: Vec<(String, String)> = [
+            ("DATABASE_URL", database.as_str()),
+            ("AMQP_URL", &self.servers.amqp_url),
+            ("REDIS_URL", &self.servers.redis_url),
+            ("REDIS_PREFIX", &self.redis_prefix),
+            ("QUEUE_PREFIX", &self.queue_prefix),
+            ("AWS_ENDPOINT_URL", &self.servers.aws_endpoint),
             // Not that a process without credentials went looking for them in the network.
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("S3_BUCKET_NAME", &self.bucket)
-            .env("SQS_QUEUE_NAME", &self.imports_queue)
-            .env("SQS_CREATE_QUEUES", "true")
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("S3_BUCKET_NAME", &self.bucket),
+            ("SQS_QUEUE_NAME", &self.imports_queue),
+            ("SQS_CREATE_QUEUES", "true"),
             // A drain waits for the last receive; here somebody watches.
-            .env("SQS_WAIT_SECONDS", "2")
-            .env("HTTP_HOST", "127.0.0.1")
-            .env("HTTP_PORT", port.to_string())
-            .env("JWKS_URL", format!("{}/.well-known/jwks.json", self.gateway_url()))
-            .env("LOG_FORMAT", "text")
+            ("SQS_WAIT_SECONDS", "2"),
+            ("HTTP_HOST", "127.0.0.1"),
+            ("JWKS_URL", &format!("{}/.well-known/jwks.json", self.gateway_url())),
+            ("LOG_FORMAT", "text"),
+        ]
+        .into_iter()
+        .chain(aws::CREDENTIALS)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+        if *service == GATEWAY {
+            let origins = std::env::var("CORS_ORIGINS").unwrap_or_else(|_| front_ends());
+            let others = ALL.into_iter().filter(|other| **other != GATEWAY);
+            variables.extend(others.map(|other| (format!("{}_URL", other.variable()), self.api_url(other))));
+            variables.extend(
+                [
+                    ("ADMIN_USER", self.admin_user.as_str()),
+                    ("ADMIN_PASSWORD", &self.admin_password),
+                    ("KEY_ENCRYPTION_SECRET", &self.key_secret),
+                    ("CORS_ORIGINS", &origins),
+                    // Plain HTTP on the loopback.
+                    ("SECURE_COOKIES", "false"),
+                ]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+            );
+        }
+        if *service == ETL {
+            variables.extend(
+                [
+                    ("SALES_DATABASE_URL", self.sales_database.as_str()),
+                    ("BSALE_API_URL", &format!("{}/v1", self.url(BSALE))),
+                    ("BSALE_API_TOKEN", BSALE_TOKEN),
+                    ("BSALE_WEBHOOK_SECRET", "demo-webhooks"),
+                ]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+            );
+        }
+        Ok(variables)
+    }
+
+    /// The simulator of Bsale.
+    pub fn bsale(&self) -> Result<Service> {
+        let port = self.ports.get(BSALE).copied().unwrap_or_default().to_string();
+        let process =
+            Service::new("lote-simulate", &["bsale", &port, BSALE_TOKEN], &self.logs.join("bsale.log"))?;
+        Ok(process.ready_when(&format!("{}/health/ready", self.url(BSALE))))
+    }
+
+    /// The process of a service in a role.
+    pub fn process(&self, service: &Spec, role: &str) -> Result<Service> {
+        let name = service.process(role);
+        let url = self.url(&name);
+        let process = Service::new(&service.binary(), &[role], &self.logs.join(format!("{name}.log")))?
+            .envs(self.environment(service)?)
+            .env("HTTP_PORT", self.ports.get(&name).copied().unwrap_or_default().to_string())
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
-            .ready_when(&format!("http://127.0.0.1:{port}/health/ready"));
-        Ok(service)
+            .ready_when(&format!("{url}/health/ready"));
+        Ok(process)
     }
 
-    /// The gateway.
-    pub fn gateway(&self) -> Result<Service> {
-        let service =
-            self.service("gateway", "lote-gateway", "api", &self.gateway_database, self.gateway_port)?;
-        Ok(service
-            .env("CATALOG_UPLOAD_URL", self.api_url())
-            .env("REPORT_URL", self.report_api_url())
-            .env("SMS_DISPATCH_URL", self.sms_api_url())
-            .env("ETL_URL", self.etl_api_url())
-            .env("ADMIN_USER", &self.admin_user)
-            .env("ADMIN_PASSWORD", &self.admin_password)
-            .env("KEY_ENCRYPTION_SECRET", &self.key_secret)
-            // Plain HTTP on the loopback.
-            .env("SECURE_COOKIES", "false"))
-    }
-
-    /// catalog-upload's api.
-    pub fn catalog_api(&self) -> Result<Service> {
-        self.service(
-            "catalog-upload-api",
-            "lote-catalog-upload",
-            "api",
-            &self.catalog_database,
-            self.api_port,
-        )
-    }
-
-    /// catalog-upload's worker.
-    pub fn catalog_worker(&self) -> Result<Service> {
-        self.service(
-            "catalog-upload-worker",
-            "lote-catalog-upload",
-            "worker",
-            &self.catalog_database,
-            self.worker_port,
-        )
-    }
-
-    /// report's api.
-    pub fn report_api(&self) -> Result<Service> {
-        self.service("report-api", "lote-report", "api", &self.report_database, self.report_api_port)
-    }
-
-    /// report's worker.
-    pub fn report_worker(&self) -> Result<Service> {
-        self.service("report-worker", "lote-report", "worker", &self.report_database, self.report_worker_port)
-    }
-
-    /// sms-dispatch's api.
-    pub fn sms_api(&self) -> Result<Service> {
-        self.service("sms-dispatch-api", "lote-sms-dispatch", "api", &self.sms_database, self.sms_api_port)
-    }
-
-    /// sms-dispatch's worker.
-    pub fn sms_worker(&self) -> Result<Service> {
-        let (name, port) = ("sms-dispatch-worker", self.sms_worker_port);
-        self.service(name, "lote-sms-dispatch", "worker", &self.sms_database, port)
-    }
-
-    /// etl's api.
-    pub fn etl_api(&self) -> Result<Service> {
-        Ok(self.etl(self.service("etl-api", "lote-etl", "api", &self.etl_database, self.etl_api_port)?))
-    }
-
-    /// etl's worker.
-    pub fn etl_worker(&self) -> Result<Service> {
-        let service =
-            self.service("etl-worker", "lote-etl", "worker", &self.etl_database, self.etl_worker_port)?;
-        Ok(self.etl(service))
-    }
-
-    fn etl(&self, service: Service) -> Service {
-        service
-            .env("SALES_DATABASE_URL", &self.sales_database)
-            .env("BSALE_API_URL", format!("{}/v1", self.bsale_url()))
-            .env("BSALE_API_TOKEN", "demo")
-            .env("BSALE_WEBHOOK_SECRET", "demo-webhooks")
-    }
-
-    /// Brings etl's schema and the sales database up to date.
-    pub async fn migrate_etl(&self) -> Result<()> {
-        migrate(&self.etl_api()?).await
-    }
-
-    /// Brings sms-dispatch's schema up to date.
-    pub async fn migrate_sms(&self) -> Result<()> {
-        migrate(&self.sms_api()?).await
-    }
-
-    /// Brings report's schema up to date.
-    pub async fn migrate_report(&self) -> Result<()> {
-        migrate(&self.report_api()?).await
-    }
-
-    /// Brings the gateway's schema up to date.
-    pub async fn migrate_gateway(&self) -> Result<()> {
-        migrate(&self.gateway()?).await
-    }
-
-    /// Brings catalog-upload's schema up to date.
-    pub async fn migrate_catalog(&self) -> Result<()> {
-        migrate(&self.catalog_api()?).await
+    /// Brings a service's schema up to date.
+    pub async fn migrate(&self, service: &Spec) -> Result<()> {
+        let process = self.process(service, "api")?;
+        let (status, said) = process.with_args(&["migrate"]).run().await?;
+        let log = process.log().display();
+        ensure!(status.success(), "{} migrate: {status}\n{said}\nlog: {log}", service.name);
+        Ok(())
     }
 }
 
-/// Runs a service's `migrate`.
-async fn migrate(service: &Service) -> Result<()> {
-    let (status, said) = service.with_args(&["migrate"]).run().await?;
-    ensure!(status.success(), "migrate: {status}\n{said}\nlog: {}", service.log().display());
-    Ok(())
+/// Where a front end under development usually is: React, Vite, Angular, and a server of its build.
+fn front_ends() -> String {
+    let at = |host: &str| [3000, 4200, 5173, 8080].map(|port| format!("http://{host}:{port}"));
+    [at("localhost"), at("127.0.0.1")].concat().join(",")
 }

@@ -15,12 +15,14 @@ pub use verify::{OBJECT_GONE, Verdict, compare, compare_failed, reached};
 
 use crate::ports;
 use crate::process::{Running, Service};
+use crate::services::{ALL, CATALOG_UPLOAD, ETL, GATEWAY, REPORT, SMS_DISPATCH, Spec};
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use reqwest::StatusCode;
 use sea_orm::sqlx::PgPool;
 use sea_orm::sqlx::postgres::PgPoolOptions;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The first administrator's name.
@@ -29,51 +31,31 @@ pub const ADMIN: &str = "admin";
 /// How to run a platform.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Worker processes of catalog-upload.
-    pub workers: usize,
-    /// Worker processes of report; without any, report does not run at all.
-    pub report_workers: usize,
-    /// Whether sms-dispatch runs: its API and a worker.
-    pub sms: bool,
-    /// Worker processes of etl; without any, etl does not run at all.
-    pub etl_workers: usize,
+    /// The services beside the gateway, and how many workers each has.
+    workers: BTreeMap<&'static str, usize>,
     /// Variables of every process, over the harness's own.
-    pub env: Vec<(String, String)>,
+    env: Vec<(String, String)>,
     /// Where the processes' logs and spooled files go.
     pub dir: PathBuf,
 }
 
 impl Options {
-    /// One worker, and the services' own settings.
+    /// catalog-upload with one worker, and the services' own settings.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { workers: 1, report_workers: 0, sms: false, etl_workers: 0, env: Vec::new(), dir: dir.into() }
+        let workers = BTreeMap::from([(CATALOG_UPLOAD.name, 1)]);
+        Self { workers, env: Vec::new(), dir: dir.into() }
     }
 
-    /// Other than one worker.
+    /// With so many workers of catalog-upload.
     #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
-        self
+    pub fn workers(self, workers: usize) -> Self {
+        self.with(&CATALOG_UPLOAD, workers)
     }
 
-    /// With report: its API and so many workers.
+    /// With a service: its API and so many workers.
     #[must_use]
-    pub fn report(mut self, workers: usize) -> Self {
-        self.report_workers = workers;
-        self
-    }
-
-    /// With sms-dispatch.
-    #[must_use]
-    pub fn sms(mut self) -> Self {
-        self.sms = true;
-        self
-    }
-
-    /// With etl: its API and so many workers. What it syncs is the test's to say, by [`Options::env`].
-    #[must_use]
-    pub fn etl(mut self, workers: usize) -> Self {
-        self.etl_workers = workers;
+    pub fn with(mut self, service: &'static Spec, workers: usize) -> Self {
+        self.workers.insert(service.name, workers);
         self
     }
 
@@ -92,22 +74,12 @@ pub struct Platform {
     pub place: Place,
     /// The gateway.
     pub gateway: Running,
-    /// catalog-upload's API.
-    pub api: Running,
-    /// catalog-upload's workers.
-    pub workers: Vec<Running>,
-    /// report, if it was asked for.
-    pub report: Option<Processes>,
-    /// sms-dispatch, if it was asked for.
-    pub sms: Option<Processes>,
-    /// etl, if it was asked for.
-    pub etl: Option<Processes>,
+    services: BTreeMap<&'static str, Processes>,
     gateway_port: u16,
-    api_port: u16,
     password: String,
 }
 
-/// The processes of a service that not every test needs.
+/// The processes of a service.
 #[derive(Debug)]
 pub struct Processes {
     /// Its API.
@@ -117,6 +89,47 @@ pub struct Processes {
     port: u16,
 }
 
+impl Processes {
+    /// The base URL of its API, which the platform's clients don't know.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// All of them, the API first.
+    pub fn all(&self) -> impl Iterator<Item = &Running> {
+        std::iter::once(&self.api).chain(&self.workers)
+    }
+
+    /// All of them, the API first.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Running> {
+        std::iter::once(&mut self.api).chain(&mut self.workers)
+    }
+
+    /// Kills the workers.
+    ///
+    /// # Errors
+    /// Where one won't go.
+    pub async fn kill_workers(&self) -> Result<()> {
+        for worker in &self.workers {
+            worker.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the workers that do not run.
+    ///
+    /// # Errors
+    /// Where one doesn't get ready.
+    pub async fn restart_workers(&mut self) -> Result<()> {
+        for worker in &mut self.workers {
+            if !worker.is_running() {
+                worker.restart().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Platform {
     /// Brings the schemas to this version, starts all processes at once and waits until they are ready.
     ///
@@ -124,66 +137,35 @@ impl Platform {
     /// Where a migration fails or a process doesn't get ready, with its log.
     pub async fn start(place: Place, options: &Options) -> Result<Self> {
         std::fs::create_dir_all(options.dir.join("spool"))?;
-        let (gateway_port, api_port) = (ports::free()?, ports::free()?);
+        let gateway_port = ports::free()?;
         let password = crate::random_hex(12);
-        let report_port = if options.report_workers > 0 { Some(ports::free()?) } else { None };
-        let sms_port = if options.sms { Some(ports::free()?) } else { None };
-        let etl_port = if options.etl_workers > 0 { Some(ports::free()?) } else { None };
-        let recipe = Recipe {
-            place: &place,
-            options,
-            gateway_port,
-            api_port,
-            report_port,
-            sms_port,
-            etl_port,
-            password: &password,
-        };
-        let report = report_port.map(|_| recipe.report("migrate", 0)).transpose()?;
-        let sms = sms_port.map(|_| recipe.sms("migrate", 0)).transpose()?;
-        let etl = etl_port.map(|_| recipe.etl("migrate", 0)).transpose()?;
-        let schemas = [recipe.gateway("migrate")?, recipe.catalog("migrate", 0)?];
-        try_join_all(schemas.into_iter().chain(report).chain(sms).chain(etl).map(migrate)).await?;
+        let mut apis = Vec::new();
+        for service in ALL {
+            if options.workers.contains_key(service.name) {
+                apis.push((service, ports::free()?));
+            }
+        }
+        let recipe = Recipe { place: &place, options, gateway_port, apis: &apis, password: &password };
+        let mut schemas = vec![recipe.process(&GATEWAY, "migrate", gateway_port)?];
+        for (service, port) in &apis {
+            schemas.push(recipe.process(service, "migrate", *port)?);
+        }
+        try_join_all(schemas.into_iter().map(migrate)).await?;
 
-        let gateway = recipe.gateway("api")?.start_unready()?;
-        let api = recipe.catalog("api", api_port)?.start_unready()?;
-        let workers = (0..options.workers)
-            .map(|_| recipe.catalog("worker", ports::free()?)?.start_unready())
-            .collect::<Result<Vec<_>>>()?;
-        let report = match report_port {
-            None => None,
-            Some(port) => Some(Processes {
-                api: recipe.report("api", port)?.start_unready()?,
-                workers: (0..options.report_workers)
-                    .map(|_| recipe.report("worker", ports::free()?)?.start_unready())
-                    .collect::<Result<Vec<_>>>()?,
-                port,
-            }),
-        };
-        let sms = match sms_port {
-            None => None,
-            Some(port) => Some(Processes {
-                api: recipe.sms("api", port)?.start_unready()?,
-                workers: vec![recipe.sms("worker", ports::free()?)?.start_unready()?],
-                port,
-            }),
-        };
-        let etl = match etl_port {
-            None => None,
-            Some(port) => Some(Processes {
-                api: recipe.etl("api", port)?.start_unready()?,
-                workers: (0..options.etl_workers)
-                    .map(|_| recipe.etl("worker", ports::free()?)?.start_unready())
-                    .collect::<Result<Vec<_>>>()?,
-                port,
-            }),
-        };
-        let others = report.iter().chain(&sms).chain(&etl);
-        let others = others.flat_map(|service| [&service.api].into_iter().chain(&service.workers));
-        for process in [&gateway, &api].into_iter().chain(&workers).chain(others) {
+        let gateway = recipe.process(&GATEWAY, "api", gateway_port)?.start_unready()?;
+        let mut services = BTreeMap::new();
+        for (service, port) in &apis {
+            let api = recipe.process(service, "api", *port)?.start_unready()?;
+            let workers = (0..options.workers.get(service.name).copied().unwrap_or_default())
+                .map(|_| recipe.process(service, "worker", ports::free()?)?.start_unready())
+                .collect::<Result<Vec<_>>>()?;
+            services.insert(service.name, Processes { api, workers, port: *port });
+        }
+        let processes = services.values().flat_map(Processes::all);
+        for process in std::iter::once(&gateway).chain(processes) {
             process.wait_ready().await?;
         }
-        Ok(Self { place, gateway, api, workers, report, sms, etl, gateway_port, api_port, password })
+        Ok(Self { place, gateway, services, gateway_port, password })
     }
 
     /// The gateway's base URL.
@@ -191,24 +173,20 @@ impl Platform {
         format!("http://127.0.0.1:{}", self.gateway_port)
     }
 
-    /// The base URL of catalog-upload's API, which its own clients don't know.
-    pub fn api_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.api_port)
+    /// The processes of a service.
+    ///
+    /// # Panics
+    /// Where the platform was started without it.
+    pub fn service(&self, service: &Spec) -> &Processes {
+        self.services.get(service.name).expect("the options name every service that a test asks for")
     }
 
-    /// The base URL of report's API, where it runs.
-    pub fn report_url(&self) -> Option<String> {
-        self.report.as_ref().map(|report| format!("http://127.0.0.1:{}", report.port))
-    }
-
-    /// The base URL of sms-dispatch's API, where it runs.
-    pub fn sms_url(&self) -> Option<String> {
-        self.sms.as_ref().map(|sms| format!("http://127.0.0.1:{}", sms.port))
-    }
-
-    /// The base URL of etl's API, where it runs.
-    pub fn etl_url(&self) -> Option<String> {
-        self.etl.as_ref().map(|etl| format!("http://127.0.0.1:{}", etl.port))
+    /// The processes of a service.
+    ///
+    /// # Panics
+    /// Where the platform was started without it.
+    pub fn service_mut(&mut self, service: &Spec) -> &mut Processes {
+        self.services.get_mut(service.name).expect("the options name every service that a test asks for")
     }
 
     /// The administrator's password.
@@ -248,36 +226,36 @@ impl Platform {
         self.user("supplier", Some(proveedor_id)).await
     }
 
-    /// catalog-upload's tables, for the test itself: not through a proxy.
+    /// catalog-upload's tables, for the test itself: not through a proxy. The next two are the same of others.
     ///
     /// # Errors
     /// Where PostgreSQL can't be reached.
     pub async fn catalog(&self) -> Result<PgPool> {
-        connect(self.place.catalog_database()).await
+        connect(self.place.database(&CATALOG_UPLOAD)).await
     }
 
-    /// report's tables, for the test itself: not through a proxy.
+    /// report's tables.
     ///
     /// # Errors
     /// Where PostgreSQL can't be reached.
     pub async fn reports(&self) -> Result<PgPool> {
-        connect(self.place.report_database()).await
+        connect(self.place.database(&REPORT)).await
     }
 
-    /// sms-dispatch's tables, for the test itself: not through a proxy.
+    /// sms-dispatch's tables.
     ///
     /// # Errors
     /// Where PostgreSQL can't be reached.
     pub async fn contacts(&self) -> Result<PgPool> {
-        connect(self.place.sms_database()).await
+        connect(self.place.database(&SMS_DISPATCH)).await
     }
 
-    /// etl's own tables, for the test itself: not through a proxy.
+    /// etl's own tables.
     ///
     /// # Errors
     /// Where PostgreSQL can't be reached.
     pub async fn syncs(&self) -> Result<PgPool> {
-        connect(self.place.etl_database()).await
+        connect(self.place.database(&ETL)).await
     }
 
     /// Everything that the services' doctors find wrong.
@@ -286,9 +264,8 @@ impl Platform {
     /// Where a doctor can't be run.
     pub async fn doctor(&self) -> Result<Vec<String>> {
         let mut findings = Vec::new();
-        let others =
-            self.report.iter().chain(&self.sms).chain(&self.etl).map(|service| service.api.service());
-        for service in [self.gateway.service(), self.api.service()].into_iter().chain(others) {
+        let apis = self.services.values().map(|service| service.api.service());
+        for service in std::iter::once(self.gateway.service()).chain(apis) {
             let (status, said) = service.with_args(&["doctor"]).run().await?;
             if !status.success() {
                 let log = service.log().display();
@@ -319,18 +296,40 @@ struct Recipe<'a> {
     place: &'a Place,
     options: &'a Options,
     gateway_port: u16,
-    api_port: u16,
-    report_port: Option<u16>,
-    sms_port: Option<u16>,
-    etl_port: Option<u16>,
+    /// The services that run, with the ports of their APIs.
+    apis: &'a [(&'static Spec, u16)],
     password: &'a str,
 }
 
 impl Recipe<'_> {
-    fn gateway(&self, role: &str) -> Result<Service> {
-        let service = Service::new("lote-gateway", &[role], &self.options.dir.join("gateway.log"))?
-            .envs(self.place.gateway_environment()?)
-            .env("CATALOG_UPLOAD_URL", format!("http://127.0.0.1:{}", self.api_port))
+    /// A service's binary with an argument: a role, or what else it can do.
+    fn process(&self, service: &Spec, argument: &str, port: u16) -> Result<Service> {
+        let name = if argument == "worker" {
+            format!("{}-{port}", service.process("worker"))
+        } else {
+            service.name.to_owned()
+        };
+        let log = self.options.dir.join(format!("{name}.log"));
+        let process = Service::new(&service.binary(), &[argument], &log)?
+            .envs(self.place.environment(service)?)
+            .env("SPOOL_DIR", self.options.dir.join("spool").display().to_string());
+        let process = if *service == GATEWAY { self.gateway(process) } else { process };
+        let process = process
+            .env("HTTP_PORT", port.to_string())
+            .env("HTTP_WORKERS", "2")
+            .env("JWKS_URL", format!("http://127.0.0.1:{}/.well-known/jwks.json", self.gateway_port))
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
+            .env("LOG_FORMAT", "text")
+            .ready_when(&format!("http://127.0.0.1:{port}/health/ready"));
+        Ok(process.envs(self.options.env.iter().map(|(name, value)| (name, value))))
+    }
+
+    fn gateway(&self, process: Service) -> Service {
+        let urls = self.apis.iter().map(|(service, port)| {
+            (format!("{}_URL", service.variable()), format!("http://127.0.0.1:{port}"))
+        });
+        process
+            .envs(urls)
             .env("ADMIN_USER", ADMIN)
             .env("ADMIN_PASSWORD", self.password)
             .env("KEY_ENCRYPTION_SECRET", "a secret of tests, the same over restarts")
@@ -341,55 +340,6 @@ impl Recipe<'_> {
             .env("RATE_LIMIT_UPLOAD", "100000/60")
             .env("RATE_LIMIT_DEFAULT", "1000000/60")
             .env("ARGON2_MEMORY_KIB", "1024")
-            .env("ARGON2_ITERATIONS", "1");
-        let others = [
-            ("REPORT_URL", self.report_port),
-            ("SMS_DISPATCH_URL", self.sms_port),
-            ("ETL_URL", self.etl_port),
-        ];
-        let urls =
-            others.into_iter().filter_map(|(name, port)| Some((name, format!("http://127.0.0.1:{}", port?))));
-        Ok(self.common(service.envs(urls), self.gateway_port))
-    }
-
-    fn catalog(&self, role: &str, port: u16) -> Result<Service> {
-        let name = if role == "worker" { format!("worker-{port}") } else { "catalog-upload".to_owned() };
-        let log = self.options.dir.join(format!("{name}.log"));
-        let service = Service::new("lote-catalog-upload", &[role], &log)?
-            .envs(self.place.catalog_environment()?)
-            .env("SPOOL_DIR", self.options.dir.join("spool").display().to_string());
-        Ok(self.common(service, port))
-    }
-
-    fn report(&self, role: &str, port: u16) -> Result<Service> {
-        let name = if role == "worker" { format!("report-worker-{port}") } else { "report".to_owned() };
-        let log = self.options.dir.join(format!("{name}.log"));
-        let service = Service::new("lote-report", &[role], &log)?.envs(self.place.report_environment()?);
-        Ok(self.common(service, port))
-    }
-
-    fn sms(&self, role: &str, port: u16) -> Result<Service> {
-        let name = if role == "worker" { format!("sms-worker-{port}") } else { "sms-dispatch".to_owned() };
-        let log = self.options.dir.join(format!("{name}.log"));
-        let service = Service::new("lote-sms-dispatch", &[role], &log)?.envs(self.place.sms_environment()?);
-        Ok(self.common(service, port))
-    }
-
-    fn etl(&self, role: &str, port: u16) -> Result<Service> {
-        let name = if role == "worker" { format!("etl-worker-{port}") } else { "etl".to_owned() };
-        let log = self.options.dir.join(format!("{name}.log"));
-        let service = Service::new("lote-etl", &[role], &log)?.envs(self.place.etl_environment()?);
-        Ok(self.common(service, port))
-    }
-
-    fn common(&self, service: Service, port: u16) -> Service {
-        let service = service
-            .env("HTTP_PORT", port.to_string())
-            .env("HTTP_WORKERS", "2")
-            .env("JWKS_URL", format!("http://127.0.0.1:{}/.well-known/jwks.json", self.gateway_port))
-            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
-            .env("LOG_FORMAT", "text")
-            .ready_when(&format!("http://127.0.0.1:{port}/health/ready"));
-        service.envs(self.options.env.iter().map(|(name, value)| (name, value)))
+            .env("ARGON2_ITERATIONS", "1")
     }
 }

@@ -1,7 +1,9 @@
 use crate::aws::CREDENTIALS;
 use crate::namespace::{Namespace, create_role, role_url};
 use crate::servers::Servers;
-use anyhow::{Context, Result, ensure};
+use crate::services::{ALL, Spec};
+use anyhow::{Result, ensure};
+use std::collections::BTreeMap;
 
 /// Where a platform lives on its servers: databases, names and prefixes.
 #[derive(Clone, Debug)]
@@ -9,11 +11,8 @@ pub struct Place {
     servers: Servers,
     /// The servers as the processes reach them: through fault proxies, if any.
     seen: Servers,
-    gateway_database: String,
-    catalog_database: String,
-    report_database: String,
-    sms_database: String,
-    etl_database: String,
+    /// Each service's, by its name.
+    databases: BTreeMap<&'static str, String>,
     queue_prefix: String,
     redis_prefix: String,
     bucket: String,
@@ -27,14 +26,14 @@ impl Place {
     /// # Errors
     /// Where PostgreSQL refuses the roles.
     pub async fn of(namespace: &Namespace) -> Result<Self> {
+        let mut databases = BTreeMap::new();
+        for service in ALL {
+            databases.insert(service.name, namespace.database_for(&service.schema()).await?);
+        }
         Ok(Self {
             servers: namespace.servers().clone(),
             seen: namespace.servers().clone(),
-            gateway_database: namespace.database_for("gateway").await?,
-            catalog_database: namespace.database_for("catalog_upload").await?,
-            report_database: namespace.database_for("report").await?,
-            sms_database: namespace.database_for("sms_dispatch").await?,
-            etl_database: namespace.database_for("etl").await?,
+            databases,
             queue_prefix: namespace.queue_prefix.clone(),
             redis_prefix: namespace.redis_prefix.clone(),
             bucket: namespace.bucket.clone(),
@@ -50,24 +49,16 @@ impl Place {
     /// Where PostgreSQL refuses the roles.
     pub async fn whole(servers: &Servers) -> Result<Self> {
         let password = crate::random_hex(12);
-        let mut urls = Vec::new();
-        for role in ["gateway", "catalog_upload", "report", "sms_dispatch", "etl"] {
-            create_role(&servers.postgres_url, role, &password).await?;
-            urls.push(role_url(&servers.postgres_url, role, &password)?);
+        let mut databases = BTreeMap::new();
+        for service in ALL {
+            let role = service.schema();
+            create_role(&servers.postgres_url, &role, &password).await?;
+            databases.insert(service.name, role_url(&servers.postgres_url, &role, &password)?);
         }
-        let etl_database = urls.pop().context("five roles")?;
-        let sms_database = urls.pop().context("five roles")?;
-        let report_database = urls.pop().context("five roles")?;
-        let catalog_database = urls.pop().context("five roles")?;
-        let gateway_database = urls.pop().context("five roles")?;
         Ok(Self {
             servers: servers.clone(),
             seen: servers.clone(),
-            gateway_database,
-            catalog_database,
-            report_database,
-            sms_database,
-            etl_database,
+            databases,
             queue_prefix: String::new(),
             redis_prefix: "lote:".to_owned(),
             bucket: "medisupply-bulk-uploads".to_owned(),
@@ -88,29 +79,9 @@ impl Place {
         &self.servers
     }
 
-    /// The gateway's database, not through a proxy.
-    pub fn gateway_database(&self) -> &str {
-        &self.gateway_database
-    }
-
-    /// catalog-upload's database, not through a proxy.
-    pub fn catalog_database(&self) -> &str {
-        &self.catalog_database
-    }
-
-    /// report's database, not through a proxy.
-    pub fn report_database(&self) -> &str {
-        &self.report_database
-    }
-
-    /// sms-dispatch's database, not through a proxy.
-    pub fn sms_database(&self) -> &str {
-        &self.sms_database
-    }
-
-    /// etl's database, not through a proxy.
-    pub fn etl_database(&self) -> &str {
-        &self.etl_database
+    /// A service's database, not through a proxy.
+    pub fn database(&self, service: &Spec) -> &str {
+        self.databases.get(service.name).map_or("", String::as_str)
     }
 
     /// The name of the exchange of events here.
@@ -133,40 +104,16 @@ impl Place {
         &self.bucket
     }
 
-    pub(super) fn gateway_environment(&self) -> Result<Vec<(String, String)>> {
-        self.environment(&self.gateway_database)
-    }
-
-    pub(super) fn catalog_environment(&self) -> Result<Vec<(String, String)>> {
-        let mut variables = self.environment(&self.catalog_database)?;
-        variables.push(("S3_BUCKET_NAME".to_owned(), self.bucket.clone()));
-        Ok(variables)
-    }
-
-    pub(super) fn report_environment(&self) -> Result<Vec<(String, String)>> {
-        let mut variables = self.environment(&self.report_database)?;
-        variables.push(("S3_BUCKET_NAME".to_owned(), self.bucket.clone()));
-        Ok(variables)
-    }
-
-    pub(super) fn sms_environment(&self) -> Result<Vec<(String, String)>> {
-        let mut variables = self.environment(&self.sms_database)?;
-        variables.push(("S3_BUCKET_NAME".to_owned(), self.bucket.clone()));
-        Ok(variables)
-    }
-
-    pub(super) fn etl_environment(&self) -> Result<Vec<(String, String)>> {
-        self.environment(&self.etl_database)
-    }
-
-    fn environment(&self, database: &str) -> Result<Vec<(String, String)>> {
+    /// What a service's processes are told of the servers.
+    pub(super) fn environment(&self, service: &Spec) -> Result<Vec<(String, String)>> {
         let variables = [
-            ("DATABASE_URL", with_port_of(database, &self.seen.postgres_url)?),
+            ("DATABASE_URL", with_port_of(self.database(service), &self.seen.postgres_url)?),
             ("AMQP_URL", self.seen.amqp_url.clone()),
             ("REDIS_URL", self.seen.redis_url.clone()),
             ("AWS_ENDPOINT_URL", self.seen.aws_endpoint.clone()),
             ("REDIS_PREFIX", self.redis_prefix.clone()),
             ("QUEUE_PREFIX", self.queue_prefix.clone()),
+            ("S3_BUCKET_NAME", self.bucket.clone()),
             ("SQS_QUEUE_NAME", self.imports_queue.clone()),
             ("SQS_CREATE_QUEUES", self.creates_queues.to_string()),
         ];

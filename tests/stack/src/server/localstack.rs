@@ -54,7 +54,7 @@ impl LocalStack {
     }
 
     fn spawn(&self) -> Result<crate::daemon::Daemon> {
-        let python = crate::home().join("venv/bin/python");
+        let python = crate::python();
         if !python.exists() {
             bail!("LocalStack is not installed: run deploy/native/install.sh");
         }
@@ -105,7 +105,7 @@ impl LocalStack {
             .collect();
         scripts.sort();
         for script in scripts {
-            let output = tokio::process::Command::new(crate::home().join("venv/bin/python"))
+            let output = tokio::process::Command::new(crate::python())
                 .arg(&script)
                 .env("AWS_ENDPOINT_URL", self.url())
                 .envs(aws::CREDENTIALS)

@@ -10,7 +10,7 @@ mod redis;
 pub use localstack::LocalStack;
 pub use mariadb::{MariaDb, create_database, drop_database};
 pub use postgres::{Durability, Postgres};
-pub use rabbit::{Ports as RabbitPorts, Rabbit};
+pub use rabbit::{Ports as RabbitPorts, RABBITMQCTL, Rabbit};
 pub use redis::Redis;
 
 use crate::daemon::Daemon;

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::process::Command;
 
+/// Not the wrapper in the path, which would become another user and not find the node's cookie.
+pub const RABBITMQCTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+
 /// The ports of one RabbitMQ node, all on 127.0.0.1.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Ports {
@@ -161,8 +164,7 @@ impl Rabbit {
     /// # Errors
     /// Where it fails, with what it said.
     pub async fn control(&self, args: &[&str]) -> Result<()> {
-        // Not the wrapper in the path, which would become another user and not find the node's cookie.
-        let mut command = tokio::process::Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
+        let mut command = tokio::process::Command::new(RABBITMQCTL);
         let output = command.args(args).envs(self.environment()).kill_on_drop(true).output().await?;
         let said = String::from_utf8_lossy(&output.stderr);
         anyhow::ensure!(output.status.success(), "rabbitmqctl {}: {}: {said}", args.join(" "), output.status);

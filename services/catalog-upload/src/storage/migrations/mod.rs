@@ -5,6 +5,7 @@ mod m0002_tasks;
 mod m0003_derived;
 mod m0004_form;
 mod m0005_stock_of_products;
+mod m0006_updates;
 
 use sea_orm_migration::prelude::*;
 
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0003_derived::Migration));
         all.push(Box::new(m0004_form::Migration));
         all.push(Box::new(m0005_stock_of_products::Migration));
+        all.push(Box::new(m0006_updates::Migration));
         all
     }
 }

@@ -1,7 +1,7 @@
 //! Changing a user, and what that ends.
 
 use actix_web::{HttpRequest, web};
-use chassis::{Problem, auth::Role, config::Secret, http::ProblemBody};
+use chassis::{Problem, auth::Role, config::Secret, http::Json};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     EntityTrait as _, TransactionTrait as _,
@@ -16,7 +16,12 @@ use crate::{
     domain::password,
     http::auth::optional_secret,
     identity::{Error, Identity, Person},
-    storage::{PasswordHash, audit::Action, families, users},
+    storage::{
+        PasswordHash,
+        audit::Action,
+        families::{self, EndReason},
+        users,
+    },
 };
 
 /// What to change. A field that is absent stays; `null` clears the two that can be empty.
@@ -49,44 +54,48 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 /// Otro rol, otro proveedor, otra contraseña o la deshabilitación cierran todas sus sesiones en el acto. El nombre de
 /// usuario no cambia.
 #[utoipa::path(
+    operation_id = "users_update",
+    security(("bearer" = []), ("cookie" = [])),
     patch, path = "/api/v1/users/{id}", tag = "users", params(("id" = Uuid, Path)), request_body = UserChange,
     responses(
         (status = 200, body = User),
-        (status = 403, body = ProblemBody),
-        (status = 404, body = ProblemBody),
-        (status = 409, description = "Correo en uso, o es el último administrador", body = ProblemBody),
-        (status = 422, description = "Un campo no sirve", body = ProblemBody),
+        (status = 409, description = "Correo en uso, o es el último administrador"),
+        (status = 422, description = "Un campo no sirve"),
     )
 )]
 pub(crate) async fn update(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-    body: web::Json<UserChange>,
-) -> Result<web::Json<User>, Problem> {
+    body: Json<UserChange>,
+) -> Result<Json<User>, Problem> {
     let person = identity.admin(&request).await?;
-    Ok(web::Json(apply(&identity, &person, *id, body.into_inner()).await?))
+    Ok(Json(apply(&identity, &person, *id, body.into_inner()).await?))
 }
 
 /// Deshabilitar un usuario
 ///
 /// Cierra sus sesiones y detiene sus claves de API.
 #[utoipa::path(
+    operation_id = "users_disable",
+    security(("bearer" = []), ("cookie" = [])),
     post, path = "/api/v1/users/{id}/disable", tag = "users", params(("id" = Uuid, Path)),
-    responses((status = 200, body = User), (status = 409, description = "Es el último administrador", body = ProblemBody))
+    responses((status = 200, body = User), (status = 409, description = "Es el último administrador"))
 )]
 pub(crate) async fn disable(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<web::Json<User>, Problem> {
+) -> Result<Json<User>, Problem> {
     let person = identity.admin(&request).await?;
     let wish = UserChange { disabled: Some(true), ..UserChange::default() };
-    Ok(web::Json(apply(&identity, &person, *id, wish).await?))
+    Ok(Json(apply(&identity, &person, *id, wish).await?))
 }
 
 /// Habilitar un usuario
 #[utoipa::path(
+    operation_id = "users_enable",
+    security(("bearer" = []), ("cookie" = [])),
     post, path = "/api/v1/users/{id}/enable", tag = "users", params(("id" = Uuid, Path)),
     responses((status = 200, body = User))
 )]
@@ -94,10 +103,10 @@ pub(crate) async fn enable(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<web::Json<User>, Problem> {
+) -> Result<Json<User>, Problem> {
     let person = identity.admin(&request).await?;
     let wish = UserChange { disabled: Some(false), ..UserChange::default() };
-    Ok(web::Json(apply(&identity, &person, *id, wish).await?))
+    Ok(Json(apply(&identity, &person, *id, wish).await?))
 }
 
 async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange) -> Result<User, Error> {
@@ -119,10 +128,10 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     let removes_admin = wish.disabled == Some(true) || wish.role.is_some_and(|role| role != Role::Admin);
     let alone = removes_admin && !users::another_admin(&transaction, id).await?;
     let current = users::get_for_update(&transaction, id).await?.ok_or(Error::NotFound("Usuario"))?;
-    if alone && current.role == Role::Admin.name() && current.disabled_at.is_none() {
+    if alone && current.role == Role::Admin && current.disabled_at.is_none() {
         return Err(Error::LastAdmin);
     }
-    let role = wish.role.map_or_else(|| current.standing().map(|standing| standing.role), Ok)?;
+    let role = wish.role.unwrap_or(current.role);
     // Whoever becomes an operator or an administrator is bound to nobody any more.
     let bound =
         if matches!(role, Role::Admin | Role::Operator) { None } else { current.proveedor_id.clone() };
@@ -135,7 +144,7 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     let user = users::Model {
         email: email.unwrap_or_else(|| current.email.clone()),
         name: name.unwrap_or_else(|| current.name.clone()),
-        role: standing.role.name().to_owned(),
+        role: standing.role,
         proveedor_id: standing.proveedor_id,
         disabled_at,
         updated_at: now,
@@ -145,7 +154,7 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
         id: Set(id),
         email: Set(user.email.clone()),
         name: Set(user.name.clone()),
-        role: Set(user.role.clone()),
+        role: Set(user.role),
         proveedor_id: Set(user.proveedor_id.clone()),
         disabled_at: Set(user.disabled_at),
         updated_at: Set(now),
@@ -155,7 +164,9 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     users::Entity::update(row).exec(&transaction).await.map_err(taken)?;
     let moved = user.role != current.role || user.proveedor_id != current.proveedor_id;
     let barred = user.disabled_at.is_some() && current.disabled_at.is_none();
-    for (ends, reason) in [(hash.is_some(), "password"), (moved, "role"), (barred, "disabled")] {
+    for (ends, reason) in
+        [(hash.is_some(), EndReason::Password), (moved, EndReason::Role), (barred, EndReason::Disabled)]
+    {
         if ends {
             families::revoke_all(&transaction, id, identity.ending(reason, now)).await?;
         }

@@ -1,0 +1,255 @@
+//! A file that comes as a part of a form (RFC 7578): read as it arrives, under a plain name, to its end, and no form is taken
+//! that is not whole.
+
+mod form;
+
+use std::{
+    future::{Ready, ready},
+    path::Path,
+};
+
+use actix_multipart::{Field, Multipart};
+use actix_web::{FromRequest, HttpRequest, dev::Payload};
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+use self::form::{form, reason};
+use super::Problem;
+use crate::s3::{self, UploadError};
+
+/// The part of the form that is the file.
+const FILE: &str = "file";
+/// The longest name that is kept, in characters.
+const LONGEST_NAME: usize = 255;
+/// Bytes of a file's beginning that tell what it is.
+const BEGINNING: usize = 16;
+
+/// A form with a file in its part `file`, and nothing else.
+pub struct Upload(Multipart);
+
+impl FromRequest for Upload {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        // What is wrong with the type of the request, the first part says.
+        ready(Ok(Self(form(request, payload))))
+    }
+}
+
+/// Where files go.
+#[derive(Clone, Copy)]
+pub struct Bucket<'a> {
+    /// S3.
+    pub client: &'a aws_sdk_s3::Client,
+    /// The bucket's name.
+    pub name: &'a str,
+    /// The most bytes that a file may have.
+    pub limit: u64,
+}
+
+/// A file that is stored.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its name without a path or control characters, 255 characters at most; empty where it was sent without one.
+    pub filename: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// Its first 16 bytes.
+    pub beginning: Vec<u8>,
+}
+
+impl Upload {
+    /// Streams the file into the bucket, under `key`. `check` sees its name before anything of it is read. Where this fails,
+    /// nothing stays in the bucket.
+    ///
+    /// # Errors
+    /// 400 for a form that is not whole, has no file, or has something else; 413 for a file that is too large; 503 where S3
+    /// does not answer; and what `check` says.
+    pub async fn store(
+        self,
+        bucket: Bucket<'_>,
+        key: &str,
+        check: impl Fn(&str) -> Result<(), Problem>,
+    ) -> Result<Stored, Problem> {
+        let mut form = Parts::of(self);
+        let (filename, field) = form.file().await?;
+        check(&filename)?;
+        let mut beginning = Vec::new();
+        let bytes = field.map_err(|error| reason(&error)).inspect_ok(|chunk| {
+            let missing = BEGINNING.saturating_sub(beginning.len());
+            beginning.extend_from_slice(&chunk[..missing.min(chunk.len())]);
+        });
+        let uploaded = s3::upload_stream(bucket.client, bucket.name, key, bytes, bucket.limit).await;
+        let uploaded = uploaded.map_err(|error| match error {
+            UploadError::TooLarge { limit } => too_large(limit),
+            UploadError::Interrupted(reason) => interrupted(&reason),
+            UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
+        })?;
+        if let Err(problem) = form.end().await {
+            discard(bucket, key).await;
+            return Err(problem);
+        }
+        Ok(Stored { filename, bytes: uploaded.bytes, sha256: uploaded.sha256, beginning })
+    }
+
+    /// Copies the file to a path that exists; gives its name, as [`Stored::filename`].
+    ///
+    /// # Errors
+    /// As [`Upload::store`]; 500 where the disk does not take it.
+    pub async fn copy_to(self, path: &Path, limit: u64) -> Result<String, Problem> {
+        let copying =
+            |result: std::io::Result<()>| result.context("copying an upload").map_err(Problem::internal);
+        let mut form = Parts::of(self);
+        let (filename, field) = form.file().await?;
+        let opened = tokio::fs::OpenOptions::new().write(true).truncate(true).open(path).await;
+        let mut file = opened.context("opening the copy of an upload").map_err(Problem::internal)?;
+        let mut bytes = std::pin::pin!(field.map_err(|error| reason(&error)));
+        let mut size = 0;
+        while let Some(chunk) = next(&mut bytes).await? {
+            size += chunk.len() as u64;
+            if size > limit {
+                return Err(too_large(limit));
+            }
+            copying(file.write_all(&chunk).await)?;
+        }
+        copying(file.flush().await)?;
+        form.end().await?;
+        Ok(filename)
+    }
+}
+
+async fn next(
+    bytes: &mut (impl Stream<Item = Result<Bytes, String>> + Unpin),
+) -> Result<Option<Bytes>, Problem> {
+    bytes.next().await.transpose().map_err(|reason| interrupted(&reason))
+}
+
+/// Removes an object that no row names. What stays behind if this fails is found by the clean-up of old objects.
+pub async fn discard(bucket: Bucket<'_>, key: &str) {
+    if let Err(error) = bucket.client.delete_object().bucket(bucket.name).key(key).send().await {
+        tracing::warn!(key, %error, "an upload without a row was not removed");
+    }
+}
+
+/// A form, part by part.
+struct Parts {
+    form: Multipart,
+    /// The first part that is not expected.
+    unexpected: Option<String>,
+}
+
+impl Parts {
+    fn of(Upload(form): Upload) -> Self {
+        Self { form, unexpected: None }
+    }
+
+    /// The next part, if there is one.
+    async fn next(&mut self) -> Result<Option<Field>, Problem> {
+        self.form.try_next().await.map_err(|error| {
+            let detail = format!("Formulario multipart inválido: {}", reason(&error));
+            Problem::bad_request("invalid_multipart", detail)
+        })
+    }
+
+    /// Goes to the file.
+    async fn file(&mut self) -> Result<(String, Field), Problem> {
+        while let Some(field) = self.next().await? {
+            if field.name() == Some(FILE) {
+                self.refuse_the_unexpected()?;
+                plain_transfer(&field)?;
+                let filename = field.content_disposition().and_then(|disposition| disposition.get_filename());
+                return Ok((plain_filename(filename.unwrap_or_default()), field));
+            }
+            self.pass_over(field).await?;
+        }
+        Err(no_file())
+    }
+
+    /// Reads the form to its end: nobody knows where a file ended whose form does not end well.
+    async fn end(&mut self) -> Result<(), Problem> {
+        while let Some(field) = self.next().await? {
+            self.pass_over(field).await?;
+        }
+        self.refuse_the_unexpected()
+    }
+
+    /// The parts of a form come one after another: what is not wanted has to be read over.
+    async fn pass_over(&mut self, mut field: Field) -> Result<(), Problem> {
+        self.unexpected.get_or_insert_with(|| field.name().unwrap_or_default().to_owned());
+        while let Some(read) = field.next().await {
+            read.map_err(|error| interrupted(&reason(&error)))?;
+        }
+        Ok(())
+    }
+
+    /// A part that is passed over was meant to do something: an option, or a second file.
+    fn refuse_the_unexpected(&self) -> Result<(), Problem> {
+        let Some(name) = &self.unexpected else { return Ok(()) };
+        let shown: String = name.chars().take(60).collect();
+        let detail = format!(
+            "No se espera la parte {shown:?} del formulario: solo un archivo, en la parte \"file\"; las opciones van en la dirección"
+        );
+        Err(Problem::bad_request("unknown_field", detail).with_details(json!({ "campo": shown })))
+    }
+}
+
+/// Refuses a part whose bytes are not the file's.
+fn plain_transfer(field: &Field) -> Result<(), Problem> {
+    let encoding = field.headers().get("content-transfer-encoding").and_then(|value| value.to_str().ok());
+    let is_plain = |encoding: &str| {
+        ["binary", "8bit", "7bit"].iter().any(|plain| encoding.trim().eq_ignore_ascii_case(plain))
+    };
+    match encoding {
+        Some(encoding) if !is_plain(encoding) => Err(Problem::bad_request(
+            "transfer_encoding",
+            format!(
+                "El archivo viene con Content-Transfer-Encoding: {encoding}, que los formularios ya no admiten (RFC 7578); envíelo tal cual"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// 400: the form has no file.
+pub fn no_file() -> Problem {
+    Problem::bad_request("no_file", "No se envió ningún archivo")
+}
+
+fn interrupted(reason: &str) -> Problem {
+    Problem::bad_request("upload_interrupted", format!("La carga se interrumpió: {reason}"))
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::too_large(format!("El archivo supera el máximo de {} MB", limit >> 20))
+}
+
+/// The last part of a path, as some clients send one, without control characters.
+fn plain_filename(sent: &str) -> String {
+    let name = sent.rsplit(['/', '\\']).next().unwrap_or_default();
+    let clean: String = name.chars().filter(|c| !c.is_control()).collect();
+    let clean = clean.trim();
+    // The end is kept: it has the extension.
+    let surplus = clean.chars().count().saturating_sub(LONGEST_NAME);
+    clean.chars().skip(surplus).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_filename;
+
+    #[test]
+    fn a_filename_is_a_name_and_no_path() {
+        assert_eq!(plain_filename("C:\\datos\\Productos 2024.XLSX"), "Productos 2024.XLSX");
+        assert_eq!(plain_filename("../../etc/passwd"), "passwd");
+        assert_eq!(plain_filename("a\r\nb\0.csv"), "ab.csv");
+        let long = format!("{}.xlsx", "x".repeat(400));
+        assert_eq!(plain_filename(&long).chars().count(), 255);
+        assert!(plain_filename(&long).ends_with(".xlsx"));
+    }
+}

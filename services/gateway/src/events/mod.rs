@@ -1,0 +1,3 @@
+//! What the gateway does with events: one file a handler.
+
+pub mod show_event;

@@ -1,3 +1,0 @@
-//! What the gateway does with messages.
-
-pub mod show_event;

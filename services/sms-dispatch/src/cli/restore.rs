@@ -1,0 +1,187 @@
+//! `sms-dispatch contacts restore FILE`: the contacts of a backup in the place of those there are. Suppressions are never
+//! replaced, only added to: who opted out after the backup stays out.
+
+use std::{path::Path, process::Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::BytesMut;
+use chassis::{config::DatabaseSettings, db};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::backup::{beside, checksum};
+use crate::{
+    config::ImportSettings,
+    storage::{audit, batches, index_builds, indexes, lookups, suppressions, views},
+    turn::{self, Turn},
+};
+
+/// What a restore replaces, in an order that foreign keys allow.
+const TABLES: [&str; 10] = [
+    "imports",
+    "import_batches",
+    "import_staged",
+    "contacts",
+    "contact_rejects",
+    "contact_merges",
+    "contact_changes",
+    "numbering_plan",
+    "source_missing_ladas",
+    "source_statistics",
+];
+
+/// What a restore only adds to: who opted out after the backup stays out, what was paid for since stays known, what people
+/// made since stays theirs.
+const ADDED_TO: [&str; 4] = ["suppressions", "phone_lookups", "segments", "consent_withdrawals"];
+
+/// Pieces of this many bytes go to the server.
+const PIECE: usize = 256 << 10;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    pub contacts: u64,
+    /// Suppressions that the backup has and that were gone.
+    pub suppressions: u64,
+}
+
+/// Restores `file`, in one transaction but for the indexes, which are built after it.
+///
+/// # Errors
+/// A checksum that is missing or wrong, a file of another program, an import that runs, the database.
+pub async fn run(
+    database: &DatabaseSettings,
+    settings: &ImportSettings,
+    file: &Path,
+    actor: &str,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Restored> {
+    let sums = beside(file, "sha256");
+    let expected =
+        std::fs::read_to_string(&sums).with_context(|| format!("{} can't be read", sums.display()))?;
+    let expected = expected.split_whitespace().next().unwrap_or_default();
+    let sum = checksum(file)?;
+    ensure!(sum == expected, "{} is damaged: its SHA-256 is {sum}, expected {expected}", file.display());
+
+    let pool = db::connect(database, "sms-dispatch restore", shutdown).await?.pool;
+    let Some(_turn) = Turn::try_take(&pool, turn::IMPORTS).await? else {
+        bail!("an import or a rollback runs; wait for its end")
+    };
+    let mut transaction = pool.begin().await?;
+    batches::relax(&mut transaction).await?;
+    // Whoever suppresses somebody meanwhile waits, and then finds the contacts that are restored.
+    suppressions::turn(&mut transaction).await?;
+    index_builds::drop_all(&mut transaction, indexes::ALL).await?;
+    let all = AssertSqlSafe(format!("truncate {}", TABLES.join(", ")));
+    sqlx::query(all).execute(&mut *transaction).await?;
+    let mut contacts = 0;
+    for table in TABLES {
+        let rows = copy(&mut transaction, file, table, table).await?;
+        if table == "contacts" {
+            contacts = rows;
+        }
+    }
+    let mut added = 0;
+    for table in ADDED_TO {
+        let rows = add(&mut transaction, file, table).await?;
+        if table == "suppressions" {
+            added = rows;
+        }
+    }
+    // Nobody sees a contact before its phone's suppressions count.
+    suppressions::apply_to_all(&mut transaction).await?;
+    sqlx::query(
+        "update contacts c set consent = 'unknown', updated_at = now() from consent_withdrawals w
+         where w.phone_e164 = c.phone_e164 and c.consent <> 'unknown'",
+    )
+    .execute(&mut *transaction)
+    .await?;
+    // Forward only: an id or number that was given since the backup stays with whom it was given to, in audits and logs
+    // and in sessions that hold some in reserve.
+    for (table, column) in [("contacts", "id"), ("imports", "number")] {
+        let sequence = format!("pg_get_serial_sequence('{table}', '{column}')");
+        let statement = format!(
+            "select setval({sequence}, greatest(coalesce(max({column}), 0) + 1, nextval({sequence})), false) from {table}"
+        );
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
+    }
+    let details = json!({"file": file.display().to_string(), "contacts": contacts, "suppressions": added});
+    audit::record(&mut transaction, actor, "contacts_restored", None, &details).await?;
+    transaction.commit().await?;
+
+    index_builds::build(&pool, indexes::ALL, settings.index_builders).await?;
+    index_builds::vacuum(&pool).await?;
+    lookups::apply(&pool, None).await?;
+    views::refresh(&pool).await?;
+    Ok(Restored { contacts, suppressions: added })
+}
+
+/// Adds the rows of the backup's `table` that are not there; gives how many.
+async fn add(conn: &mut PgConnection, file: &Path, table: &str) -> anyhow::Result<u64> {
+    let create = format!("create temp table restored as select * from {table} with no data");
+    sqlx::query(AssertSqlSafe(create)).execute(&mut *conn).await?;
+    copy(conn, file, table, "restored").await?;
+    let insert = format!("insert into {table} select * from restored on conflict do nothing");
+    let added = sqlx::query(AssertSqlSafe(insert)).execute(&mut *conn).await?.rows_affected();
+    sqlx::query("drop table restored").execute(conn).await?;
+    Ok(added)
+}
+
+/// Copies the rows of the backup's table `from` into `to`; gives how many.
+async fn copy(conn: &mut PgConnection, file: &Path, from: &str, to: &str) -> anyhow::Result<u64> {
+    let mut process = Command::new("pg_restore")
+        .args(["--data-only", "--table", from, "--file", "-"])
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("pg_restore can't be run; is postgresql-client installed?")?;
+    let output = process.stdout.take().context("pg_restore's output")?;
+    let mut lines = BufReader::with_capacity(PIECE, output);
+    let mut line = Vec::new();
+    let mut rows = 0;
+    while next(&mut lines, &mut line).await? {
+        // COPY sms.contacts (id, phone_e164, …) FROM stdin;
+        let Some(columns) = columns(&line) else { continue };
+        let statement = format!("copy {to} ({columns}) from stdin");
+        let mut copy = conn.copy_in_raw(&statement).await?;
+        let mut piece = BytesMut::with_capacity(PIECE * 2);
+        loop {
+            ensure!(next(&mut lines, &mut line).await?, "{} ends in the midst of {from}", file.display());
+            if line == b"\\.\n" {
+                break;
+            }
+            rows += 1;
+            piece.extend_from_slice(&line);
+            if piece.len() >= PIECE {
+                copy.send(piece.split().freeze()).await?;
+            }
+        }
+        copy.send(piece.freeze()).await?;
+        copy.finish().await.with_context(|| format!("restoring {from}"))?;
+    }
+    let status = process.wait().await?;
+    ensure!(status.success(), "pg_restore failed ({status}); what it said is above");
+    Ok(rows)
+}
+
+async fn next(
+    lines: &mut BufReader<tokio::process::ChildStdout>,
+    line: &mut Vec<u8>,
+) -> anyhow::Result<bool> {
+    line.clear();
+    Ok(lines.read_until(b'\n', line).await? > 0)
+}
+
+/// The columns that a line of pg_restore's announces.
+fn columns(line: &[u8]) -> Option<&str> {
+    let line =
+        std::str::from_utf8(line).ok()?.strip_prefix("COPY ")?.trim_end().strip_suffix(" FROM stdin;")?;
+    line.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'))
+}
