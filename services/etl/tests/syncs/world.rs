@@ -15,7 +15,7 @@ use etl::{
     jobs::run_sync::{self, RunSyncs},
     storage::migrations::Migrator,
 };
-use jobs::{Job, State};
+use jobs::{Job, Runner, State};
 use simulators::bsale::{self, Shop};
 use stack::Namespace;
 use tokio_util::sync::CancellationToken;
