@@ -155,7 +155,7 @@ async fn every_operation_refuses_unknown_parameters_and_what_is_no_text_and_answ
     let mut wrong = Vec::new();
     for (method, path, _) in operations(&document) {
         let method = Method::from_bytes(method.to_uppercase().as_bytes())?;
-        let target = path.replace('{', "").replace('}', "");
+        let target = path.replace(['{', '}'], "");
         let no_text = ["?x=%00ana", "?x=%FF%FE"].map(|query| format!("{target}{query}"));
         for target in
             no_text.into_iter().chain(path.contains('{').then(|| path.replace('{', "a%00").replace('}', "")))

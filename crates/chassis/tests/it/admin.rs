@@ -55,6 +55,7 @@ impl Service {
         let running = start(Health::new("catalog-upload"), move |config| {
             config.app_data(web::Data::new(verifier.clone()));
             admin.configure(config);
+            chassis::admin::routes("catalog-upload").configure(config);
         })?;
         Ok(Self { running, database, keys, _namespace: namespace })
     }

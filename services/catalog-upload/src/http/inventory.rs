@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Resources,
     imports::READ,
-    products::{Meta, as_number, no_product, without_nul},
+    products::{Meta, as_number, no_product},
 };
 use crate::storage::{
     inventory::{self, Filter, Stock},
@@ -113,10 +113,21 @@ pub(super) struct StockQuery {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
-pub(super) struct InBodega {
+pub(super) struct ProductStockQuery {
     /// Only lots in this warehouse.
     #[serde(rename = "bodegaId")]
     bodega_id: Option<String>,
+    /// `CO`, `PE`, …
+    pais: Option<String>,
+    /// Only lots of which something is left.
+    #[serde(default)]
+    con_stock: bool,
+    /// From 1.
+    #[param(minimum = 1)]
+    page: Option<u64>,
+    /// Lots a page, 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
+    size: Option<u64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -140,9 +151,14 @@ pub(super) async fn of_bodega(
     query: Query<StockQuery>,
 ) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
-    let filter =
-        Filter { bodega_id: Some(&bodega_id), proveedor_id: caller.sees_only()?, ..Filter::default() };
-    page(&api, filter, &query).await
+    let filter = Filter {
+        bodega_id: Some(&bodega_id),
+        proveedor_id: caller.sees_only()?,
+        pais: query.pais.as_deref(),
+        with_stock: query.con_stock,
+        ..Filter::default()
+    };
+    page(&api, filter, query.page, query.size).await
 }
 
 /// Where a product is in stock.
@@ -150,15 +166,14 @@ pub(super) async fn of_bodega(
     operation_id = "products_list_stock", summary = "Listar las existencias de un producto",
     description = "Lote por lote, en todas las bodegas o en una.",
     get, path = "/api/v1/catalog/items/{id}/inventario", tag = "inventory",
-    params(("id" = String, Path), StockQuery, InBodega),
+    params(("id" = String, Path), ProductStockQuery),
     responses((status = 200, body = StockPage))
 )]
 pub(super) async fn of_product(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    query: Query<StockQuery>,
-    place: Query<InBodega>,
+    query: Query<ProductStockQuery>,
 ) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
     if id.contains('\0') {
@@ -168,16 +183,25 @@ pub(super) async fn of_product(
     if !caller.may_see(&product.proveedor_id) {
         return Err(no_product(&id));
     }
-    let bodega_id = place.bodega_id.as_deref().filter(|bodega| !bodega.is_empty());
-    page(&api, Filter { producto_id: Some(&id), bodega_id, ..Filter::default() }, &query).await
+    let filter = Filter {
+        producto_id: Some(&id),
+        bodega_id: query.bodega_id.as_deref().filter(|bodega| !bodega.is_empty()),
+        pais: query.pais.as_deref(),
+        with_stock: query.con_stock,
+        ..Filter::default()
+    };
+    page(&api, filter, query.page, query.size).await
 }
 
-async fn page(api: &Resources, filter: Filter<'_>, query: &StockQuery) -> Result<HttpResponse, Problem> {
+async fn page(
+    api: &Resources,
+    filter: Filter<'_>,
+    page: Option<u64>,
+    size: Option<u64>,
+) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
-    let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000)?;
-    let size = in_range("size", query.size.unwrap_or(50), 1, 200)?;
-    without_nul([filter.bodega_id, query.pais.as_deref()])?;
-    let filter = Filter { pais: query.pais.as_deref(), with_stock: query.con_stock, ..filter };
+    let page = in_range("page", page.unwrap_or(1), 1, 1_000_000)?;
+    let size = in_range("size", size.unwrap_or(50), 1, 200)?;
     let (found, total) = inventory::list(&api.database.pool, filter, page - 1, size).await?;
     let items = found.into_iter().map(Lot::from).collect();
     Ok(HttpResponse::Ok().json(StockPage { items, meta: Meta::new(page, size, total, started) }))

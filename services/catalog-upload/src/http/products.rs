@@ -232,14 +232,6 @@ pub(super) async fn list(
         pais: filled(query.pais).map(|pais| pais.to_ascii_uppercase()),
         bodega_id: filled(query.bodega_id).or(filled(query.bodega)),
     };
-    without_nul([
-        filter.words.as_deref(),
-        filter.categoria.as_deref(),
-        filter.codigo.as_deref(),
-        filter.proveedor_id.as_deref(),
-        filter.pais.as_deref(),
-        filter.bodega_id.as_deref(),
-    ])?;
     let (found, total) = products::list(&api.database.orm, &filter, sort, page - 1, size).await?;
     let ids: Vec<&str> = found.iter().map(|model| model.id.as_str()).collect();
     let mut stock: HashMap<String, StockSummary> = HashMap::new();
@@ -275,15 +267,6 @@ fn parse_sort(text: &str) -> Result<Sort, Problem> {
         }
     };
     Ok(Sort { by, descending })
-}
-
-/// PostgreSQL can't hold it, so nothing has it.
-pub(super) fn without_nul<'a>(texts: impl IntoIterator<Item = Option<&'a str>>) -> Result<(), Problem> {
-    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
-        let detail = "El filtro contiene un carácter no permitido (NUL)";
-        return Err(Problem::bad_request("invalid_filter", detail));
-    }
-    Ok(())
 }
 
 /// There is none, or it is not the caller's to see.
