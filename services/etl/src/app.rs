@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Resources, SERVICE,
     bsale::Bsale,
+    collections::cache::Dashboards,
     config::{Config, Tools},
     http,
     jobs::{
@@ -113,6 +114,11 @@ fn resources(parts: &Parts, config: &Config) -> anyhow::Result<Resources> {
         redis: parts.redis.clone(),
         settings: Arc::new(config.etl.clone()),
         bsale,
+        dashboards: Dashboards::new(
+            parts.database.pool.clone(),
+            parts.redis.clone(),
+            config.etl.collections.clone(),
+        ),
     })
 }
 

@@ -7,6 +7,7 @@
 mod app;
 pub mod asking;
 pub mod bsale;
+pub mod collections;
 pub mod config;
 pub mod domain;
 mod http;

@@ -32,6 +32,18 @@ pub static WEBHOOKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
         .expect("registered once, with a valid name")
 });
 
+/// Answers that were there already, by dashboard.
+pub static CACHE_HITS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("cache_hits_total", "Answers that were there already", &["cache_type"])
+        .expect("registered once, with a valid name")
+});
+
+/// Answers that had to be computed, by dashboard.
+pub static CACHE_MISSES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("cache_misses_total", "Answers that had to be computed", &["cache_type"])
+        .expect("registered once, with a valid name")
+});
+
 /// Makes them known before anything happens.
 pub fn init() {
     for outcome in ["inserted", "updated", "same", "deleted", "quarantined"] {
@@ -41,6 +53,10 @@ pub fn init() {
     }
     for outcome in ["accepted", "repeated", "refused"] {
         WEBHOOKS.with_label_values(&[outcome]);
+    }
+    for dashboard in ["dashboard", "evolution", "assignment", "operation", "productivity"] {
+        CACHE_HITS.with_label_values(&[dashboard]);
+        CACHE_MISSES.with_label_values(&[dashboard]);
     }
     LazyLock::force(&REQUESTS);
     LazyLock::force(&REQUEST_SECONDS);

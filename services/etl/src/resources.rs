@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use chassis::{db::Database, redis::Redis};
 
-use crate::{bsale::Bsale, config::EtlSettings};
+use crate::{bsale::Bsale, collections::cache::Dashboards, config::EtlSettings};
 
 /// What requests and jobs share.
 #[derive(Clone)]
@@ -13,4 +13,6 @@ pub struct Resources {
     pub settings: Arc<EtlSettings>,
     /// None: this installation has no Bsale.
     pub bsale: Option<Arc<Bsale>>,
+    /// The collections dashboards.
+    pub dashboards: Dashboards,
 }

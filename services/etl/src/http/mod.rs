@@ -1,5 +1,7 @@
 //! The service's API. Paths, field names and messages are contracts with clients there are.
 
+mod collections;
+
 use actix_web::web::{self, ServiceConfig};
 use chassis::{
     Problem,
@@ -17,6 +19,7 @@ const WRITE: &str = "etl:write";
 pub fn configure(config: &mut ServiceConfig, api: &Resources) {
     config.app_data(web::Data::new(api.clone()));
     config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
+    config.configure(collections::configure);
 }
 
 /// Sales and collections are everybody's: whoever is bound to one supplier sees none.
@@ -41,5 +44,16 @@ fn document() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(title = "etl", description = "Sincronización de ventas y cobranzas"), paths())]
+#[openapi(info(title = "etl", description = "Sincronización de ventas y cobranzas"), paths(
+    collections::dashboard,
+    collections::dashboard_by_filters,
+    collections::evolution,
+    collections::evolution_by_filters,
+    collections::evolution_carteras,
+    collections::evolution_metrics,
+    collections::assignment,
+    collections::operation,
+    collections::productivity,
+    collections::filters,
+))]
 struct Document;
