@@ -10,7 +10,7 @@ pub mod bsale;
 pub mod collections;
 pub mod config;
 pub mod domain;
-mod http;
+pub mod http;
 pub mod jobs;
 mod metrics;
 mod resources;

@@ -31,6 +31,8 @@ use crate::metrics::{CACHE_HITS, CACHE_MISSES};
 const COMPUTING: Duration = Duration::from_secs(10);
 /// How often one that waits for another replica looks.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a process remembers an answer that Redis did not take.
+const WITHOUT_REDIS: Duration = Duration::from_secs(5);
 
 /// An answer, and what it is from.
 #[derive(Clone, Debug)]
@@ -114,8 +116,18 @@ impl Dashboards {
         }
         let (this, of) = (self.clone(), key.clone());
         let work = tokio::spawn(async move {
-            let answer = this.alone(&question, &of, &digest).await;
-            this.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&of);
+            let (answer, kept) = match this.alone(&question, &of, &digest).await {
+                Ok((answer, kept)) => (Ok(answer), kept),
+                Err(failed) => (Err(failed), true),
+            };
+            if kept {
+                this.land(&of);
+            } else {
+                tokio::spawn(async move {
+                    tokio::time::sleep(WITHOUT_REDIS).await;
+                    this.land(&of);
+                });
+            }
             answer
         });
         let flight = async move {
@@ -127,8 +139,12 @@ impl Dashboards {
         flight
     }
 
-    /// Computes the answer, unless another replica does: then waits for it.
-    async fn alone(&self, question: &Question, key: &str, digest: &str) -> Result<Answer, Failed> {
+    fn land(&self, key: &str) {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Computes the answer, unless another replica does: then waits for it. Also whether Redis has it.
+    async fn alone(&self, question: &Question, key: &str, digest: &str) -> Result<(Answer, bool), Failed> {
         let turn = format!("{key}:computing");
         let started = tokio::time::Instant::now();
         while started.elapsed() < COMPUTING {
@@ -138,7 +154,7 @@ impl Dashboards {
                 Ok(Some(_)) => {
                     // Who had the turn before may have kept it just now.
                     let answer = match self.kept(key).await {
-                        Ok(Some(answer)) => Ok(answer),
+                        Ok(Some(answer)) => Ok((answer, true)),
                         _ => self.compute(question, digest).await,
                     };
                     // Past its time the turn may be another's by now; then there is one computation more.
@@ -150,7 +166,7 @@ impl Dashboards {
                 Ok(None) => {
                     tokio::time::sleep(LOOK).await;
                     if let Ok(Some(answer)) = self.kept(key).await {
-                        return Ok(answer);
+                        return Ok((answer, true));
                     }
                 }
                 Err(_) => break,
@@ -159,14 +175,14 @@ impl Dashboards {
         self.compute(question, digest).await
     }
 
-    async fn compute(&self, question: &Question, digest: &str) -> Result<Answer, Failed> {
+    async fn compute(&self, question: &Question, digest: &str) -> Result<(Answer, bool), Failed> {
         CACHE_MISSES.with_label_values(&[question.endpoint()]).inc();
         let (version, body) = answers::answer(&self.pool, &self.settings, question).await?;
         let answer =
             Answer { body: body.into(), version: version.version, as_of: version.as_of, hit: false };
         // A refresh may have come between: it is kept under the version that it is from.
-        self.keep(question, &self.key(question, version.version, digest), &answer).await;
-        Ok(answer)
+        let kept = self.keep(question, &self.key(question, version.version, digest), &answer).await;
+        Ok((answer, kept))
     }
 
     async fn kept(&self, key: &str) -> Result<Option<Answer>, chassis::redis::Unanswered> {
@@ -175,7 +191,7 @@ impl Dashboards {
         Ok(bytes.and_then(|bytes| decode(bytes.into())))
     }
 
-    async fn keep(&self, question: &Question, key: &str, answer: &Answer) {
+    async fn keep(&self, question: &Question, key: &str, answer: &Answer) -> bool {
         let ttl = match question {
             Question::Dashboard { .. } | Question::Operation { .. } => self.settings.dashboard_ttl,
             Question::Evolution { .. } | Question::Productivity { .. } => self.settings.evolution_ttl,
@@ -184,9 +200,11 @@ impl Dashboards {
         // What was computed at one moment does not expire at one moment.
         let millis = (ttl.as_secs_f64() * 1_000.0 * rand::random_range(0.9..1.1)) as u64;
         let command = cmd("SET").arg(key).arg(encode(answer)).arg("PX").arg(millis.max(1)).to_owned();
-        if let Err(error) = self.redis.query::<String>(&command).await {
+        let kept = self.redis.query::<String>(&command).await;
+        if let Err(error) = &kept {
             tracing::debug!(%error, "the answer is not kept");
         }
+        kept.is_ok()
     }
 
     fn key(&self, question: &Question, version: i64, digest: &str) -> String {

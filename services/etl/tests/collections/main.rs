@@ -1,6 +1,7 @@
 //! The collections dashboards against the real servers, and against a computation that shares nothing with them.
 
 mod data;
+mod http;
 mod oracle;
 
 use std::{
@@ -20,13 +21,14 @@ use chassis::{
 use chrono::{NaiveDate, TimeDelta, Utc};
 use data::{Dice, Raw, START, day, lima};
 use etl::{
-    SERVICE,
+    Resources, SERVICE,
     collections::{
         CollectionsSettings, answers,
         cache::Dashboards,
         question::{self, CARTERAS, DIMENSIONS, Filters, Metric, RANGOS, SERVICIOS},
         refresh,
     },
+    config::EtlSettings,
     storage::migrations::Migrator,
 };
 use oracle::{Only, Oracle};
@@ -40,8 +42,10 @@ const TODAY: &str = "2025-07-20";
 /// The service's tables and Redis, and nobody at work on them.
 struct World {
     pool: PgPool,
+    database: db::Database,
     redis: RedisSettings,
     settings: CollectionsSettings,
+    etl: EtlSettings,
     /// Goes last.
     _namespace: Namespace,
 }
@@ -56,14 +60,26 @@ impl World {
             ("REDIS_URL", &servers.redis_url),
             ("REDIS_PREFIX", &namespace.redis_prefix),
             ("COLLECTIONS_HOLIDAYS", "2025-05-01,2025-06-06"),
+            ("ETL_BSALE", "false"),
         ]);
         let (database, redis) = (DatabaseSettings::read(&mut env), RedisSettings::read(&mut env));
-        let settings = CollectionsSettings::read(&mut env);
+        let etl = EtlSettings::read(&mut env);
         env.finish()?;
         let shutdown = CancellationToken::new();
         db::migrate::<Migrator>(&database, SERVICE, &shutdown).await?;
-        let pool = db::connect(&database, SERVICE, &shutdown).await?.pool;
-        Ok(Self { pool, redis, settings, _namespace: namespace })
+        let database = db::connect(&database, SERVICE, &shutdown).await?;
+        let (pool, settings) = (database.pool.clone(), etl.collections.clone());
+        Ok(Self { pool, database, redis, settings, etl, _namespace: namespace })
+    }
+
+    fn resources(&self) -> Result<Resources> {
+        Ok(Resources {
+            database: self.database.clone(),
+            redis: Redis::new(&self.redis)?,
+            settings: Arc::new(self.etl.clone()),
+            bsale: None,
+            dashboards: self.dashboards()?,
+        })
     }
 
     fn dashboards(&self) -> Result<Dashboards> {
