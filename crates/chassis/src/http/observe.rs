@@ -61,7 +61,7 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     let started = Instant::now();
     let id = inbound_id(request.headers()).unwrap_or_else(|| Uuid::now_v7().to_string());
     let method = request.method().clone();
-    let path = without_phones(request.path());
+    let path = shown(request.path());
     let span = tracing::info_span!(
         "http",
         request_id = id,
@@ -132,7 +132,15 @@ fn answer(error: Error) -> HttpResponse {
 
 const STANDARD: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// A path as a log may show it: of a segment that is a phone, in whatever spelling and however often encoded, the last
+/// A path as a log may show it: without phones, and without the secrets that are in paths of webhooks.
+fn shown(path: &str) -> String {
+    match path.strip_prefix("/webhooks/").map(|rest| rest.split('/').next().unwrap_or_default()) {
+        Some(vendor) => format!("/webhooks/{vendor}/***"),
+        None => without_phones(path),
+    }
+}
+
+/// A path without phones: of a segment that is a phone, in whatever spelling and however often encoded, the last
 /// four digits. No id of ours is so many digits and no letter.
 fn without_phones(path: &str) -> String {
     let shown = path.split('/').map(|segment| {
@@ -234,6 +242,13 @@ impl Extractor for Headers<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_in_paths_of_webhooks_are_masked() {
+        assert_eq!(shown("/webhooks/bsale/geheim"), "/webhooks/bsale/***");
+        assert_eq!(shown("/webhooks/bsale/geheim/more"), "/webhooks/bsale/***");
+        assert_eq!(shown("/api/v1/webhooks/x"), "/api/v1/webhooks/x");
+    }
 
     #[test]
     fn phones_in_paths_are_masked_and_ids_are_not() {

@@ -21,8 +21,10 @@ pub const PAGE: usize = 50;
 const LARGEST: usize = 32 << 20;
 /// How often a request is sent that met a failure of the moment.
 const TRIES: u32 = 5;
-/// How long nobody asks after a refusal that does not say.
-const COOLDOWN: Duration = Duration::from_secs(30);
+/// How long nobody asks after a first refusal that does not say, and twice as long after each further one: a second
+/// lets 8 requests go, and the window of 3,000 is 300 s long.
+const COOLDOWN: Duration = Duration::from_secs(2);
+const LONGEST_COOLDOWN: Duration = Duration::from_secs(300);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -131,12 +133,14 @@ impl Client {
         query: &[(&str, String)],
         priority: Priority,
     ) -> Result<Answer, ApiError> {
-        let mut failures = 0;
+        let (mut failures, mut refusals) = (0, 0);
         loop {
             self.bucket.take(priority).await?;
             let reason = match self.once(path, query).await {
                 Ok(Outcome::Answer(answer)) => return Ok(answer),
-                Ok(Outcome::Limited(pause)) => {
+                Ok(Outcome::Limited(told)) => {
+                    let pause = told.unwrap_or(COOLDOWN * 2_u32.pow(refusals)).min(LONGEST_COOLDOWN);
+                    refusals = (refusals + 1).min(8);
                     tracing::warn!(pause_s = pause.as_secs(), "Bsale limits us, all workers wait");
                     self.bucket.cool(pause).await?;
                     continue;
@@ -203,9 +207,7 @@ impl Client {
             429 => {
                 let after = headers.get(reqwest::header::RETRY_AFTER).and_then(|after| after.to_str().ok());
                 let after = after.and_then(|after| after.trim().parse().ok()).map(Duration::from_secs);
-                Ok(Outcome::Limited(
-                    after.unwrap_or(COOLDOWN).clamp(Duration::from_secs(1), Duration::from_secs(600)),
-                ))
+                Ok(Outcome::Limited(after))
             }
             400..=499 => Ok(Outcome::Final(refused())),
             _ => Err(format!("{status}: {}", text(&body))),
@@ -307,7 +309,7 @@ impl Client {
 /// What came of one request.
 enum Outcome {
     Answer(Answer),
-    /// 429: not for so long.
-    Limited(Duration),
+    /// 429: not for so long, if it says.
+    Limited(Option<Duration>),
     Final(ApiError),
 }

@@ -39,6 +39,17 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
         }
         return session.commit_with(Page::default(), 0, Some(days::midnight(today))).await;
     }
+    if session.params.mode == Mode::Daily {
+        // Variants that came since: nothing of theirs may have been received yet.
+        loop {
+            let variants = variants_without_cost(session.bsale, session.place.after).await;
+            let variants = variants.map_err(JobError::retry)?;
+            let Some(last) = variants.last().copied() else { break };
+            let page = fetch(session, &variants).await?;
+            session.place.after = last;
+            session.commit(page, variants.len() as u64).await?;
+        }
+    }
     let from = session.watermark.map_or(today, |mark| mark.date_naive()).min(today);
     let from = session.params.from.unwrap_or_else(|| days::before(from, settings.look_back));
     let last = session.params.to.unwrap_or(today).min(today);
@@ -133,6 +144,16 @@ async fn lines_of(session: &Session<'_>, reception: i64) -> Result<Vec<i64>, Job
 async fn variants_after(bsale: &Bsale, after: i64) -> Result<Vec<i64>, DbErr> {
     let query = format!(
         "SELECT id_bsale FROM variantes WHERE eliminado_en IS NULL AND id_bsale > ? ORDER BY id_bsale LIMIT {BATCH}"
+    );
+    let rows = Sql::new(query).bind(after).all(&bsale.target.db).await?;
+    rows.iter().map(|row| row.try_get("", "id_bsale")).collect()
+}
+
+async fn variants_without_cost(bsale: &Bsale, after: i64) -> Result<Vec<i64>, DbErr> {
+    let query = format!(
+        "SELECT id_bsale FROM variantes v WHERE eliminado_en IS NULL AND id_bsale > ?
+             AND NOT EXISTS (SELECT 1 FROM costos c WHERE c.id_variante = v.id_bsale)
+         ORDER BY id_bsale LIMIT {BATCH}"
     );
     let rows = Sql::new(query).bind(after).all(&bsale.target.db).await?;
     rows.iter().map(|row| row.try_get("", "id_bsale")).collect()

@@ -23,7 +23,6 @@ pub enum Bad {
 #[derive(Debug)]
 pub struct Record<'a> {
     what: &'static str,
-    raw: &'a RawValue,
     fields: BTreeMap<String, &'a RawValue>,
 }
 
@@ -42,12 +41,7 @@ impl<'a> Record<'a> {
     pub fn read(what: &'static str, raw: &'a RawValue) -> Result<Self, Bad> {
         let fields = serde_json::from_str(raw.get())
             .map_err(|_| Bad::Drift(format!("{what} is {:.60}, expected an object", raw.get())))?;
-        Ok(Self { what, raw, fields })
-    }
-
-    /// The record as it came.
-    pub fn raw(&self) -> &'a RawValue {
-        self.raw
+        Ok(Self { what, fields })
     }
 
     fn take(&mut self, name: &str) -> Option<&'a str> {

@@ -1,6 +1,6 @@
 //! One run of a stream of Bsale: what its walks share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -68,6 +68,9 @@ pub struct Session<'a> {
     pub counters: Counters,
     /// When the run began, by our clock, whatever workers it had since.
     pub began: DateTime<Utc>,
+    /// The keys that this pass over a slice has met, hashed: fewer than the source counts means that something was
+    /// missed. None: an earlier worker began the pass.
+    pub seen: Option<HashSet<u64>>,
     /// Where the stream was before.
     pub watermark: Option<DateTime<Utc>>,
     pool: PgPool,
@@ -107,6 +110,7 @@ pub async fn work(
         place: state.place,
         counters: state.counters,
         began: state.began,
+        seen: None,
         watermark: lane.watermark,
         pool: pool.clone(),
     };
@@ -241,11 +245,6 @@ impl Session<'_> {
     /// The stream stops, with the name of what is missing or of another type.
     pub fn drift(&self, what: &str) -> JobError {
         JobError::fail(anyhow!("{}: the source has changed: {what}", self.params.stream))
-    }
-
-    /// The service's own schema.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
     }
 }
 

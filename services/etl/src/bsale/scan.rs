@@ -3,6 +3,11 @@
 //! Lists are newest first, so records that come or go while it is read shift the pages. A slice whose count changed on
 //! the way is read again. What the table has and no page showed is asked for by its id before it is marked as deleted.
 
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
 use anyhow::anyhow;
 use chrono::NaiveDate;
 use messaging::JobError;
@@ -127,10 +132,22 @@ async fn slice(
         met.extend(bad.iter().map(|record| record.clave.clone()));
         let rows = rows.into_iter().map(|understood| understood.row).collect();
 
+        if offset == 0 {
+            session.seen = Some(HashSet::new());
+        }
+        if let Some(seen) = &mut session.seen {
+            seen.extend(met.iter().map(|key| {
+                let mut hasher = DefaultHasher::new();
+                key.hash(&mut hasher);
+                hasher.finish()
+            }));
+        }
         let before = *session.place.count.get_or_insert(page.count);
         session.place.offset += received;
         if !page.more {
-            let whole = page.count == before && session.place.offset >= page.count;
+            // One that came and one that went leave the count as it was, but not the number of those met.
+            let met_all = session.seen.as_ref().is_none_or(|seen| seen.len() as u64 >= page.count);
+            let whole = page.count == before && session.place.offset >= page.count && met_all;
             if !whole && session.place.pass + 1 >= PASSES {
                 return Err(JobError::retry(anyhow!(
                     "{}: the list changed {PASSES} times while it was read",

@@ -1,6 +1,13 @@
 //! The service's API. Paths, field names and messages are contracts with clients there are.
 
 mod collections;
+mod legacy;
+mod refresh;
+mod runs;
+mod scheduler;
+mod schedules;
+mod status;
+mod webhooks;
 
 use actix_web::web::{self, ServiceConfig};
 use chassis::{
@@ -9,7 +16,11 @@ use chassis::{
 };
 use utoipa::OpenApi;
 
-use crate::{Resources, SERVICE};
+use crate::{
+    Resources, SERVICE,
+    bsale::Bsale,
+    domain::stream::{self, Stream},
+};
 
 /// The scopes that a limited credential needs.
 const READ: &str = "etl:read";
@@ -19,7 +30,15 @@ const WRITE: &str = "etl:write";
 pub fn configure(config: &mut ServiceConfig, api: &Resources) {
     config.app_data(web::Data::new(api.clone()));
     config.route("/api-docs/openapi.json", web::get().to(async || web::Json(document())));
-    config.configure(collections::configure);
+    config
+        .configure(collections::configure)
+        .configure(legacy::configure)
+        .configure(scheduler::configure)
+        .configure(webhooks::configure)
+        .configure(runs::configure)
+        .configure(status::configure)
+        .configure(refresh::configure)
+        .configure(schedules::configure);
 }
 
 /// Sales and collections are everybody's: whoever is bound to one supplier sees none.
@@ -36,6 +55,18 @@ fn may_write(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope(WRITE)
 }
 
+/// Bsale, where this installation has it.
+fn bsale(api: &Resources) -> Result<&Bsale, Problem> {
+    api.bsale.as_deref().ok_or_else(|| Problem::not_found("Esta instalación no tiene Bsale"))
+}
+
+/// The stream of this name, or the one whose table it is.
+fn stream_of(name: &str) -> Result<&'static Stream, Problem> {
+    stream::all()
+        .find(|stream| stream.name == name || stream.table == name)
+        .ok_or_else(|| Problem::not_found(format!("La tabla '{name}' no existe")))
+}
+
 /// The service's part of the platform's OpenAPI document.
 fn document() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
@@ -44,16 +75,46 @@ fn document() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(title = "etl", description = "Sincronización de ventas y cobranzas"), paths(
-    collections::dashboard,
-    collections::dashboard_by_filters,
-    collections::evolution,
-    collections::evolution_by_filters,
-    collections::evolution_carteras,
-    collections::evolution_metrics,
-    collections::assignment,
-    collections::operation,
-    collections::productivity,
-    collections::filters,
-))]
+#[openapi(
+    info(title = "etl", description = "Sincronización de ventas y cobranzas"),
+    paths(
+        legacy::full,
+        legacy::daily,
+        legacy::sync,
+        legacy::sync_v1,
+        legacy::clean_and_reload,
+        scheduler::daily,
+        scheduler::incremental,
+        scheduler::health,
+        scheduler::test,
+        webhooks::receive,
+        runs::list,
+        runs::get,
+        runs::quarantine,
+        status::all,
+        status::one,
+        status::tables,
+        refresh::dashboard,
+        refresh::table,
+        refresh::cancel,
+        refresh::cancel_table,
+        refresh::backfill,
+        refresh::reset,
+        schedules::list,
+        schedules::create,
+        schedules::get,
+        schedules::replace,
+        schedules::delete,
+        collections::dashboard,
+        collections::dashboard_by_filters,
+        collections::evolution,
+        collections::evolution_by_filters,
+        collections::evolution_carteras,
+        collections::evolution_metrics,
+        collections::assignment,
+        collections::operation,
+        collections::productivity,
+        collections::filters,
+    )
+)]
 struct Document;

@@ -48,7 +48,13 @@ pub async fn guard<B: MessageBody + 'static>(
     let class = class(request.request());
     let address = address_key(client_ip(request.request(), &app.settings.trusted_proxies));
     // Logins carry no credentials yet; what they carry is checked by their own handlers.
-    let access = if class == Class::Auth { Access::Nobody } else { identify(&app, request.request()).await };
+    // Nor do webhooks: their secret is the service's to check.
+    let is_webhook = routes::find(request.method(), request.path()).is_some_and(|route| route.webhook);
+    let access = if class == Class::Auth || is_webhook {
+        Access::Nobody
+    } else {
+        identify(&app, request.request()).await
+    };
     let account = match request.extensions().get::<Authenticated>().and_then(|known| known.user) {
         Some(user) => format!("user:{user}"),
         None => address,

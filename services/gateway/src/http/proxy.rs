@@ -72,6 +72,9 @@ const DROPPED: &[&str] = &[
 /// Pieces of a body under way between the two connections; each is at most some tens of kilobytes.
 const IN_FLIGHT: usize = 4;
 
+/// The largest body of a webhook, in bytes: whoever sends it is not known yet.
+const WEBHOOK_LIMIT: u64 = 64 << 10;
+
 /// How long the rest of a body is read and thrown away after its answer.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -118,8 +121,12 @@ async fn forward(
     }
     let route = routes::find(method, path).ok_or_else(unknown)?;
     let target = app.backends.get(route.backend).ok_or_else(unknown)?;
-    let token = if route.anonymous { None } else { Some(access::authorise(request, route.roles(method))?.1) };
-    let body = Incoming::new(request, payload, &app.settings)?;
+    let token = if route.anonymous || route.webhook {
+        None
+    } else {
+        Some(access::authorise(request, route.roles(method))?.1)
+    };
+    let body = Incoming::new(request, payload, route, &app.settings)?;
     target.admit().map_err(|rest| problems::unreachable(route.backend, rest))?;
 
     let mut url = target.url(&route.rewrite(path));
@@ -303,9 +310,16 @@ impl<'a> Incoming<'a> {
     fn new(
         request: &HttpRequest,
         payload: &'a mut web::Payload,
+        route: &routes::Route,
         settings: &Settings,
     ) -> Result<Option<Self>, Problem> {
-        let limit = if is_upload(request) { settings.upload_limit } else { settings.body_limit };
+        let limit = if route.webhook {
+            WEBHOOK_LIMIT
+        } else if is_upload(request) {
+            settings.upload_limit
+        } else {
+            settings.body_limit
+        };
         let length = match request.headers().get(header::CONTENT_LENGTH) {
             Some(value) => Some(
                 value

@@ -56,6 +56,8 @@ pub struct Route {
     pub write: &'static [Role],
     /// Served without a token: health only, GET only, and only this very path.
     pub anonymous: bool,
+    /// Taken without a token, as the caller has none: a vendor's webhook, whose secret is in its path. POST only.
+    pub webhook: bool,
 }
 
 impl Route {
@@ -75,7 +77,7 @@ const WRITERS: &[Role] = &[Role::Admin, Role::Operator, Role::Supplier];
 const OPERATORS: &[Role] = &[Role::Admin, Role::Operator];
 
 const fn row(prefix: &'static str, backend: Backend, write: &'static [Role]) -> Route {
-    Route { prefix, target: prefix, backend, read: EVERYONE, write, anonymous: false }
+    Route { prefix, target: prefix, backend, read: EVERYONE, write, anonymous: false, webhook: false }
 }
 
 /// Paths that only ask: a POST there is a question too long for a query.
@@ -84,11 +86,23 @@ const fn questions(prefix: &'static str, backend: Backend) -> Route {
 }
 
 const fn health(prefix: &'static str, backend: Backend) -> Route {
-    Route { prefix, target: "/health", backend, read: &[], write: &[], anonymous: true }
+    Route { prefix, target: "/health", backend, read: &[], write: &[], anonymous: true, webhook: false }
 }
 
 const fn admin(prefix: &'static str, backend: Backend) -> Route {
-    Route { prefix, target: prefix, backend, read: OPERATORS, write: OPERATORS, anonymous: false }
+    Route {
+        prefix,
+        target: prefix,
+        backend,
+        read: OPERATORS,
+        write: OPERATORS,
+        anonymous: false,
+        webhook: false,
+    }
+}
+
+const fn webhook(prefix: &'static str, backend: Backend) -> Route {
+    Route { prefix, target: prefix, backend, read: &[], write: &[], anonymous: false, webhook: true }
 }
 
 /// All rows. The first that matches wins, so special cases stand before what they are an exception to.
@@ -104,6 +118,7 @@ pub const ROUTES: &[Route] = &[
         read: EVERYONE,
         write: WRITERS,
         anonymous: false,
+        webhook: false,
     },
     row("/api/v1/inventory", Backend::CatalogUpload, WRITERS),
     admin("/api/v1/admin/catalog-upload", Backend::CatalogUpload),
@@ -130,6 +145,7 @@ pub const ROUTES: &[Route] = &[
     row("/api/v1/scheduler", Backend::Etl, OPERATORS),
     // The path that the users' cloud scheduler has known for long.
     row("/etl", Backend::Etl, OPERATORS),
+    webhook("/webhooks/bsale", Backend::Etl),
     admin("/api/v1/admin/etl", Backend::Etl),
 ];
 
@@ -138,6 +154,8 @@ pub fn find(method: &Method, path: &str) -> Option<&'static Route> {
     ROUTES.iter().find(|route| {
         if route.anonymous {
             path == route.prefix && *method == Method::GET
+        } else if route.webhook {
+            *method == Method::POST && under(path, route.prefix)
         } else {
             under(path, route.prefix)
         }
@@ -191,6 +209,14 @@ mod tests {
         "/api/v1/productivity",
         "/api/v1/filters",
     ];
+
+    #[test]
+    fn webhooks_come_without_a_token_and_only_as_posts() {
+        assert!(find(&Method::POST, "/webhooks/bsale/secret").expect("a row").webhook);
+        assert!(find(&Method::GET, "/webhooks/bsale/secret").is_none());
+        assert!(find(&Method::POST, "/webhooks/other/secret").is_none());
+        assert_eq!(ROUTES.iter().filter(|route| route.webhook).count(), 1);
+    }
 
     #[test]
     fn a_viewer_writes_nowhere() {

@@ -5,6 +5,7 @@ use chassis::redis::Redis;
 use contracts::{
     Message,
     catalog::v1::{ImportCompleted, ImportFailed, ImportUndone},
+    etl::v1::{DashboardRefreshed, SyncCompleted, SyncFailed},
     live::{FIELD, KEEP, LiveEvent, STREAM},
     queues::GATEWAY_EVENTS,
     report::v1::{ReportFailed, ReportReady},
@@ -40,7 +41,10 @@ pub fn consumer(broker: &Broker, redis: &Redis) -> Consumer {
         .handle::<ImportFailed>(show.clone())
         .handle::<ImportUndone>(show.clone())
         .handle::<ReportReady>(show.clone())
-        .handle::<ReportFailed>(show)
+        .handle::<ReportFailed>(show.clone())
+        .handle::<SyncCompleted>(show.clone())
+        .handle::<SyncFailed>(show.clone())
+        .handle::<DashboardRefreshed>(show)
 }
 
 /// The handler of all events.
@@ -103,6 +107,59 @@ impl Handler<ReportFailed> for ShowEvent {
     async fn handle(&self, message: ReportFailed, context: &Context) -> Result<(), JobError> {
         self.show(context.id, &message.run_id, message.version, &not_ready(&message)).await.map(drop)
     }
+}
+
+#[async_trait]
+impl Handler<SyncCompleted> for ShowEvent {
+    async fn handle(&self, message: SyncCompleted, context: &Context) -> Result<(), JobError> {
+        let event = sync_event::<SyncCompleted>(json!({
+            "id": message.run_id,
+            "flujo": message.stream,
+            "modo": message.mode,
+            "estado": "completed",
+            "leidos": message.read,
+            "insertados": message.inserted,
+            "actualizados": message.updated,
+            "eliminados": message.deleted,
+            "en_cuarentena": message.quarantined,
+            "marca": message.watermark,
+            "version": message.version,
+        }));
+        self.show(context.id, &message.run_id, message.version, &event).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Handler<SyncFailed> for ShowEvent {
+    async fn handle(&self, message: SyncFailed, context: &Context) -> Result<(), JobError> {
+        let event = sync_event::<SyncFailed>(json!({
+            "id": message.run_id,
+            "flujo": message.stream,
+            "modo": message.mode,
+            "estado": "failed",
+            "error": message.reason,
+            "version": message.version,
+        }));
+        self.show(context.id, &message.run_id, message.version, &event).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Handler<DashboardRefreshed> for ShowEvent {
+    async fn handle(&self, message: DashboardRefreshed, context: &Context) -> Result<(), JobError> {
+        let event = sync_event::<DashboardRefreshed>(json!({
+            "data_version": message.data_version,
+            "as_of": message.as_of,
+            "id": message.run_id,
+        }));
+        // One subject: what dashboards read.
+        self.show(context.id, "dashboards", message.version, &event).await.map(drop)
+    }
+}
+
+/// Syncs belong to no supplier: whoever is bound to one does not see them.
+fn sync_event<M: Message>(data: Value) -> LiveEvent {
+    LiveEvent { kind: M::TYPE.to_owned(), service: "etl".to_owned(), proveedor_id: None, data }
 }
 
 /// The event with the field names of the reports' own API.

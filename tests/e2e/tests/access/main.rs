@@ -41,6 +41,7 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
     let catalog = world.scene.platform.api_url();
     let report = world.scene.platform.report_url().context("report runs")?;
     let sms = world.scene.platform.sms_url().context("sms-dispatch runs")?;
+    let etl = world.scene.platform.etl_url().context("etl runs")?;
     let services = [
         ("/api/v1/catalog", &catalog),
         ("/api/v1/inventory", &catalog),
@@ -53,6 +54,10 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
         ("/api/v1/suppressions", &sms),
         ("/api/v1/segments", &sms),
         ("/api/v1/admin/sms-dispatch", &sms),
+        ("/etl", &etl),
+        ("/api/v1/etl", &etl),
+        ("/api/v1/scheduler", &etl),
+        ("/api/v1/admin/etl", &etl),
     ];
     let operations = operations(&world.admin).await?;
     let of_services = operations.iter().filter(|(_, path)| path.starts_with("/api/v1/catalog")).count();

@@ -69,7 +69,11 @@ async fn report(platform: &Platform, admin: &Client) -> Result<(String, String)>
 
 impl World {
     pub async fn build() -> Result<Self> {
-        let scene = Scene::start("access", |options| options.report(1).sms()).await?;
+        let scene = Scene::start("access", |options| {
+            // Without a source: who gets in is told that there is none.
+            options.report(1).sms().etl(1).env("ETL_BSALE", "false")
+        })
+        .await?;
         let platform = &scene.platform;
         let base = platform.gateway_url();
         // First, because it has to grow old.
@@ -156,6 +160,12 @@ impl World {
     /// A schedule that nobody will miss.
     async fn fresh_schedule(&self) -> Result<String> {
         let answer = self.admin.post("/api/v1/reports/schedules", &json!({ "cron": "0 6 * * *" })).await?;
+        Ok(answer.body["id"].as_str().with_context(|| format!("create a schedule: {answer}"))?.to_owned())
+    }
+
+    /// A schedule of syncs that nobody will miss.
+    async fn fresh_sync(&self) -> Result<String> {
+        let answer = self.admin.post("/api/v1/etl/schedules", &sync_schedule()).await?;
         Ok(answer.body["id"].as_str().with_context(|| format!("create a schedule: {answer}"))?.to_owned())
     }
 
@@ -273,13 +283,27 @@ impl World {
                 Ok((path, Body::Json(json!({ "name": stack::random_hex(6) }))))
             }
             (_, "/api/v1/segments/{id}") => plain(&template.replace("{id}", &self.fresh_segment().await?)),
+            ("post" | "put", path) if path.starts_with("/api/v1/etl/schedules") => {
+                let path = path.replace("{id}", &self.fresh_sync().await?);
+                Ok((path, Body::Json(sync_schedule())))
+            }
+            (_, "/api/v1/etl/schedules/{id}") => plain(&template.replace("{id}", &self.fresh_sync().await?)),
+            ("post", "/api/v1/etl/backfill") => {
+                let days = json!({ "tabla": "documentos_venta", "desde": "2026-01-01" });
+                Ok((template.to_owned(), Body::Json(days)))
+            }
+            ("post", "/api/v1/etl/reset") => {
+                Ok((template.to_owned(), Body::Json(json!({ "tabla": "stock" }))))
+            }
             (_, path) if path.ends_with("/replay") || path.ends_with("/discard") => {
                 Ok((path.to_owned(), Body::Json(letters)))
             }
             (_, path) => {
                 let nothing = "0190b1a0-0000-7000-8000-000000000000";
                 let path = path.replace("{task_id}", &self.task).replace("{id}", nothing);
-                plain(&path.replace("{name}", "vacia").replace("{bodega_id}", "PRINCIPAL"))
+                let path = path.replace("{name}", "vacia").replace("{bodega_id}", "PRINCIPAL");
+                let path = path.replace("{table}", "clientes").replace("{entity}", "clients");
+                plain(&path.replace("{secret}", "guessed"))
             }
         }
     }
@@ -300,6 +324,11 @@ impl World {
         let answer = answer(request).await?;
         Ok((answer.status.as_u16(), answer.body.to_string()))
     }
+}
+
+/// A schedule that begins nothing.
+fn sync_schedule() -> Value {
+    json!({ "cron": "0 7 * * *", "fuente": "bsale", "modo": "daily", "activo": false })
 }
 
 /// Somebody in the table.

@@ -1,0 +1,223 @@
+//! The paths that the users' ETL had, as their clients know them. They answered at the end of a sync; these answer at
+//! once, with the run to look at.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Resources, may_write};
+use crate::{
+    asking::ask,
+    bsale::STREAMS,
+    domain::run::{Mode, RunParams},
+    target,
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/etl/run-full-sync", web::post().to(full))
+        .route("/etl/run-daily-sync", web::post().to(daily))
+        .route("/etl/sync/{entity}", web::post().to(sync))
+        .route("/api/v1/etl/sync/{entity}", web::post().to(sync_v1))
+        .route("/api/v1/etl/clean-and-reload", web::post().to(clean_and_reload));
+}
+
+/// What was begun.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Begun {
+    /// Of all its runs together: `GET /api/v1/etl/runs/{run_id}`.
+    pub run_id: Uuid,
+    /// One a stream.
+    pub runs: Vec<Uuid>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Started {
+    /// `Full sync started`, `Daily sync started`.
+    status: &'static str,
+    #[serde(flatten)]
+    begun: Begun,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Synced {
+    /// `sincronización completada`, as clients expect; the run says when it is.
+    status: &'static str,
+    entity: String,
+    #[serde(flatten)]
+    begun: Begun,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Reloaded {
+    status: &'static str,
+    message: &'static str,
+    #[serde(flatten)]
+    begun: Begun,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct StartQuery {
+    /// `YYYY-MM-DD`: documents from this day on.
+    start_date: Option<NaiveDate>,
+}
+
+/// Asks for a run of each stream, in one transaction. A stream that has a run keeps it, and it is named.
+///
+/// # Errors
+/// The database.
+pub(super) async fn begin(
+    api: &Resources,
+    caller: &Caller,
+    streams: &[&'static str],
+    params: impl Fn(&str) -> RunParams,
+) -> Result<Begun, Problem> {
+    let run_id = Uuid::now_v7();
+    let mut transaction = api.database.pool.begin().await?;
+    let mut runs = Vec::new();
+    for stream in streams {
+        let params = RunParams { group: Some(run_id), ..params(stream) };
+        let correlation = chassis::http::request_id();
+        let asked = ask(&mut transaction, &api.settings, &params, caller.id(), correlation).await?;
+        runs.push(asked.job().id);
+    }
+    transaction.commit().await?;
+    Ok(Begun { run_id, runs })
+}
+
+fn all() -> Vec<&'static str> {
+    STREAMS.iter().map(|stream| stream.name).collect()
+}
+
+/// Reads everything of Bsale; days whose totals are the same are left alone.
+#[utoipa::path(
+    post, path = "/etl/run-full-sync", tag = "etl",
+    responses((status = 200, body = Started), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn full(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    super::bsale(&api)?;
+    let begun = begin(&api, &caller, &all(), |stream| RunParams::new(stream, Mode::Full)).await?;
+    Ok(HttpResponse::Ok().json(Started { status: "Full sync started", begun }))
+}
+
+/// Reads what is new at Bsale.
+#[utoipa::path(
+    post, path = "/etl/run-daily-sync", tag = "etl",
+    responses((status = 200, body = Started), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    super::bsale(&api)?;
+    let begun = begin(&api, &caller, &all(), |stream| RunParams::new(stream, Mode::Daily)).await?;
+    Ok(HttpResponse::Ok().json(Started { status: "Daily sync started", begun }))
+}
+
+/// The streams of what the users call an entity.
+pub(super) fn entity(name: &str) -> Option<Vec<&'static str>> {
+    Some(match name {
+        "clients" => vec!["bsale.clientes"],
+        "products" => vec![
+            "bsale.tipos_producto",
+            "bsale.productos",
+            "bsale.variantes",
+            "bsale.listas_precio",
+            "bsale.costos",
+            "bsale.stock",
+        ],
+        "documents" => vec!["bsale.tipos_documento", "bsale.documentos"],
+        "all" => all(),
+        _ => return None,
+    })
+}
+
+async fn one(
+    api: &Resources,
+    caller: &Caller,
+    name: &str,
+    query: &StartQuery,
+) -> Result<HttpResponse, Problem> {
+    may_write(caller)?;
+    super::bsale(api)?;
+    let streams =
+        entity(name).ok_or_else(|| Problem::not_found(format!("Entidad '{name}' no encontrada.")))?;
+    let params = |stream: &str| {
+        let from = query.start_date.filter(|_| stream == "bsale.documentos");
+        RunParams { from, ..RunParams::new(stream, Mode::Daily) }
+    };
+    let begun = begin(api, caller, &streams, params).await?;
+    let synced = Synced { status: "sincronización completada", entity: name.to_owned(), begun };
+    Ok(HttpResponse::Ok().json(synced))
+}
+
+/// Reads clients, products, documents, or all.
+#[utoipa::path(
+    post, path = "/etl/sync/{entity}", tag = "etl", params(("entity" = String, Path), StartQuery),
+    responses(
+        (status = 200, body = Synced), (status = 401), (status = 403),
+        (status = 404, description = "Entidad '…' no encontrada."),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn sync(
+    api: Data<Resources>,
+    caller: Caller,
+    entity: Path<String>,
+    query: Query<StartQuery>,
+) -> Result<HttpResponse, Problem> {
+    one(&api, &caller, &entity, &query).await
+}
+
+/// The same at its other path.
+#[utoipa::path(
+    post, path = "/api/v1/etl/sync/{entity}", tag = "etl", params(("entity" = String, Path), StartQuery),
+    responses(
+        (status = 200, body = Synced), (status = 401), (status = 403),
+        (status = 404, description = "Entidad '…' no encontrada."),
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn sync_v1(
+    api: Data<Resources>,
+    caller: Caller,
+    entity: Path<String>,
+    query: Query<StartQuery>,
+) -> Result<HttpResponse, Problem> {
+    one(&api, &caller, &entity, &query).await
+}
+
+/// Reads everything again from the beginning. Readers keep the rows that there are until it ends.
+#[utoipa::path(
+    post, path = "/api/v1/etl/clean-and-reload", tag = "etl",
+    responses((status = 200, body = Reloaded), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn clean_and_reload(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let bsale = super::bsale(&api)?;
+    let streams = all();
+    let mut conn = api.database.pool.acquire().await?;
+    for stream in &streams {
+        if crate::storage::runs::active(&mut conn, stream).await.map_err(anyhow::Error::from)?.is_none() {
+            target::reset(&bsale.target.db, stream, chrono::Utc::now()).await?;
+        }
+    }
+    drop(conn);
+    let start = bsale.settings.start;
+    let begun = begin(&api, &caller, &streams, |stream| match stream {
+        // Every day, whatever its totals say.
+        "bsale.documentos" => RunParams { from: Some(start), ..RunParams::new(stream, Mode::Daily) },
+        _ => RunParams::new(stream, Mode::Full),
+    })
+    .await?;
+    let message = "Recarga completa iniciada; los datos actuales se conservan hasta que termine";
+    Ok(HttpResponse::Ok().json(Reloaded { status: "success", message, begun }))
+}

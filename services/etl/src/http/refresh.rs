@@ -1,0 +1,244 @@
+//! Runs that people begin, and end.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Json, Path, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    Resources,
+    legacy::{Begun, begin},
+    may_write, stream_of,
+};
+use crate::{
+    domain::{
+        run::{Mode, RunParams},
+        stream::{self, Walk},
+    },
+    storage::runs,
+    target,
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/etl/refresh/dashboard", web::post().to(dashboard))
+        .route("/api/v1/etl/refresh/table/{table}", web::post().to(table))
+        .route("/api/v1/etl/cancel", web::post().to(cancel))
+        .route("/api/v1/etl/cancel/table/{table}", web::post().to(cancel_table))
+        .route("/api/v1/etl/backfill", web::post().to(backfill))
+        .route("/api/v1/etl/reset", web::post().to(reset));
+}
+
+/// What to refresh.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub(super) struct RefreshForm {
+    /// Everything, whatever the source says has changed; and deletions beyond the fuse.
+    #[serde(default)]
+    force: bool,
+    /// Tables or streams; all where it is empty.
+    #[serde(default)]
+    tables: Vec<String>,
+    /// Accepted for those who send it: how many run at once is the workers' setting.
+    #[allow(dead_code, reason = "a field of existing clients")]
+    max_concurrent: Option<u32>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Refreshing {
+    /// `GET /api/v1/etl/runs/{pipeline_id}`.
+    pipeline_id: Uuid,
+    /// `started`.
+    status: &'static str,
+    tables_requested: Vec<&'static str>,
+    started_at: DateTime<Utc>,
+    #[serde(flatten)]
+    begun: Begun,
+}
+
+async fn refresh(
+    api: &Resources,
+    caller: &Caller,
+    names: &[String],
+    force: bool,
+) -> Result<HttpResponse, Problem> {
+    may_write(caller)?;
+    let streams = if names.is_empty() {
+        stream::all().collect()
+    } else {
+        names.iter().map(|name| stream_of(name)).collect::<Result<Vec<_>, _>>()?
+    };
+    let names: Vec<_> = streams.iter().map(|stream| stream.name).collect();
+    let mode = if force { Mode::Full } else { Mode::Daily };
+    let begun =
+        begin(api, caller, &names, |stream| RunParams { force, ..RunParams::new(stream, mode) }).await?;
+    Ok(HttpResponse::Accepted().json(Refreshing {
+        pipeline_id: begun.run_id,
+        status: "started",
+        tables_requested: streams.iter().map(|stream| stream.table).collect(),
+        started_at: Utc::now(),
+        begun,
+    }))
+}
+
+/// Refreshes tables, or all of them.
+#[utoipa::path(
+    post, path = "/api/v1/etl/refresh/dashboard", tag = "etl", request_body = RefreshForm,
+    responses((status = 202, body = Refreshing), (status = 400), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn dashboard(
+    api: Data<Resources>,
+    caller: Caller,
+    form: Option<Json<RefreshForm>>,
+) -> Result<HttpResponse, Problem> {
+    let RefreshForm { force, tables, .. } = form.map(Json::into_inner).unwrap_or_default();
+    refresh(&api, &caller, &tables, force).await
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct Force {
+    /// Everything, whatever the source says has changed; and deletions beyond the fuse.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Refreshes one table.
+#[utoipa::path(
+    post, path = "/api/v1/etl/refresh/table/{table}", tag = "etl", params(("table" = String, Path), Force),
+    responses((status = 202, body = Refreshing), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn table(
+    api: Data<Resources>,
+    caller: Caller,
+    table: Path<String>,
+    query: Query<Force>,
+) -> Result<HttpResponse, Problem> {
+    refresh(&api, &caller, &[table.into_inner()], query.force).await
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Cancelled {
+    /// `cancelling`.
+    status: &'static str,
+    /// The runs that end at their next page.
+    runs: Vec<Uuid>,
+}
+
+async fn end(api: &Resources, wanted: impl Fn(&str) -> bool) -> Result<HttpResponse, Problem> {
+    let mut ended = Vec::new();
+    for (lane, id) in runs::all_active(&api.database.pool).await? {
+        if wanted(&lane) {
+            let mut conn = api.database.pool.acquire().await?;
+            jobs::request_cancel(&mut conn, id).await.map_err(anyhow::Error::from)?;
+            ended.push(id);
+        }
+    }
+    Ok(HttpResponse::Accepted().json(Cancelled { status: "cancelling", runs: ended }))
+}
+
+/// Ends all runs at their next page. What they have read stays.
+#[utoipa::path(
+    post, path = "/api/v1/etl/cancel", tag = "etl",
+    responses((status = 202, body = Cancelled), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    end(&api, |_| true).await
+}
+
+/// Ends the runs of one table, its backfill too.
+#[utoipa::path(
+    post, path = "/api/v1/etl/cancel/table/{table}", tag = "etl", params(("table" = String, Path)),
+    responses((status = 202, body = Cancelled), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn cancel_table(
+    api: Data<Resources>,
+    caller: Caller,
+    table: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let name = stream_of(&table)?.name;
+    end(&api, |lane| lane.split('#').next() == Some(name)).await
+}
+
+/// Days to read again.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackfillForm {
+    /// A stream that goes by days, or its table.
+    tabla: String,
+    /// The first day.
+    desde: NaiveDate,
+    /// The last day; today where it is absent.
+    hasta: Option<NaiveDate>,
+}
+
+/// Reads days again, newest first, beside the live runs. It moves no watermark; cancelled, it can be asked for again.
+#[utoipa::path(
+    post, path = "/api/v1/etl/backfill", tag = "etl", request_body = BackfillForm,
+    responses((status = 202, body = Begun), (status = 400), (status = 401), (status = 403), (status = 404), (status = 422)),
+    security(("bearer" = []))
+)]
+pub(super) async fn backfill(
+    api: Data<Resources>,
+    caller: Caller,
+    form: Json<BackfillForm>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let BackfillForm { tabla, desde, hasta } = form.into_inner();
+    let stream = stream_of(&tabla)?;
+    if stream.walk != Walk::Days {
+        return Err(Problem::unprocessable("not_by_days", format!("{tabla} no se lee por días")));
+    }
+    if hasta.is_some_and(|hasta| hasta < desde) {
+        return Err(Problem::unprocessable("invalid_range", "hasta es anterior a desde"));
+    }
+    let params =
+        |stream: &str| RunParams { from: Some(desde), to: hasta, ..RunParams::new(stream, Mode::Backfill) };
+    Ok(HttpResponse::Accepted().json(begin(&api, &caller, &[stream.name], params).await?))
+}
+
+/// What to forget.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResetForm {
+    /// A stream, or its table.
+    tabla: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Reset {
+    /// `reset`.
+    status: &'static str,
+    stream: &'static str,
+}
+
+/// Forgets where a stream is: its next run begins at the beginning. Its rows stay.
+#[utoipa::path(
+    post, path = "/api/v1/etl/reset", tag = "etl", request_body = ResetForm,
+    responses((status = 200, body = Reset), (status = 400), (status = 401), (status = 403), (status = 404), (status = 409)),
+    security(("bearer" = []))
+)]
+pub(super) async fn reset(
+    api: Data<Resources>,
+    caller: Caller,
+    form: Json<ResetForm>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let stream = stream_of(&form.tabla)?;
+    let bsale = super::bsale(&api)?;
+    let mut conn = api.database.pool.acquire().await?;
+    if runs::active(&mut conn, stream.name).await.map_err(anyhow::Error::from)?.is_some() {
+        return Err(Problem::conflict("run_active", format!("{} tiene una ejecución en curso", stream.name)));
+    }
+    target::reset(&bsale.target.db, stream.name, Utc::now()).await?;
+    Ok(HttpResponse::Ok().json(Reset { status: "reset", stream: stream.name }))
+}

@@ -1,0 +1,196 @@
+//! Runs: listed, and looked at; and what they could not read.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::{DateTime, Utc};
+use jobs::{Filter, Job, Page, State};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Resources, may_read};
+use crate::{
+    domain::run::{Counters, Mode, RunParams},
+    jobs::run_sync::KIND,
+    storage::runs,
+    target::{self, Kept},
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/etl/runs", web::get().to(list))
+        .route("/api/v1/etl/runs/{id}", web::get().to(get))
+        .route("/api/v1/etl/quarantine", web::get().to(quarantine));
+}
+
+/// A run.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RunView {
+    pub id: Uuid,
+    /// As `bsale.documentos`.
+    pub flujo: String,
+    pub modo: Mode,
+    /// `pending`, `running`, `completed`, `failed`, `cancelled`.
+    pub estado: &'static str,
+    pub contadores: Counters,
+    /// Up to where the stream is whole, by the source's clock.
+    pub marca: Option<DateTime<Utc>>,
+    /// Days whose totals differ from the source's after they were read again.
+    pub dias_distintos: Value,
+    pub error: Option<String>,
+    pub intentos: i32,
+    pub creado_por: Option<String>,
+    pub creado_en: DateTime<Utc>,
+    pub iniciado_en: Option<DateTime<Utc>>,
+    pub terminado_en: Option<DateTime<Utc>>,
+    pub version: i64,
+}
+
+impl RunView {
+    pub fn new(job: Job) -> Result<Self, Problem> {
+        let params: RunParams = serde_json::from_value(job.params).map_err(Problem::internal)?;
+        let told = job.result.or(job.checkpoint).unwrap_or_default();
+        let counters = told.get("contadores").cloned().map(serde_json::from_value).transpose();
+        Ok(Self {
+            id: job.id,
+            flujo: params.stream,
+            modo: params.mode,
+            estado: job.state.name(),
+            contadores: counters.map_err(Problem::internal)?.unwrap_or_default(),
+            marca: told["marca"].as_str().and_then(|text| text.parse().ok()),
+            dias_distintos: told.get("dias_distintos").cloned().unwrap_or_else(|| Value::Array(Vec::new())),
+            error: job.error,
+            intentos: job.attempts,
+            creado_por: job.user,
+            creado_en: job.created_at,
+            iniciado_en: job.started_at,
+            terminado_en: job.finished_at,
+            version: job.version,
+        })
+    }
+}
+
+/// Runs that were asked for together.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct GroupView {
+    id: Uuid,
+    /// `running` while one of them has not ended; then `completed`, or `failed` where one is not.
+    estado: &'static str,
+    ejecuciones: Vec<RunView>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ListQuery {
+    /// `pending`, `running`, `completed`, `failed`, `cancelled`.
+    estado: Option<String>,
+    /// The `siguiente` of the page before.
+    cursor: Option<String>,
+    /// 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Runs {
+    items: Vec<RunView>,
+    siguiente: Option<String>,
+}
+
+/// All runs, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/etl/runs", tag = "etl", params(ListQuery),
+    responses((status = 200, body = Runs), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn list(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let ListQuery { estado, cursor, limit } = query.into_inner();
+    let state: Option<State> = match estado {
+        None => None,
+        Some(text) => Some(serde_json::from_value(Value::from(text.as_str())).map_err(|_| {
+            Problem::bad_request("invalid_state", format!("estado {text:?} no es un estado de ejecución"))
+        })?),
+    };
+    let size = chassis::http::in_range("limit", limit.unwrap_or(50), 1, 200)?;
+    let filter = Filter { kind: Some(KIND.to_owned()), state, user: None };
+    let page = Page { after: cursor, size };
+    let pages = jobs::list(&api.database.pool, &filter, &page).await.map_err(anyhow::Error::from)?;
+    let items = pages.items.into_iter().map(RunView::new).collect::<Result<_, _>>()?;
+    Ok(HttpResponse::Ok().json(Runs { items, siguiente: pages.next }))
+}
+
+/// A run, or all that were asked for together.
+#[utoipa::path(
+    get, path = "/api/v1/etl/runs/{id}", tag = "etl", params(("id" = String, Path)),
+    responses((status = 200, body = RunView), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let none = || Problem::not_found(format!("Ejecución {id} no encontrada"));
+    let uuid = Uuid::parse_str(&id).map_err(|_| none())?;
+    let mut conn = api.database.pool.acquire().await?;
+    let found = jobs::get(&mut conn, uuid).await.map_err(anyhow::Error::from)?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header(("Cache-Control", "no-store"));
+    if let Some(job) = found.filter(|job| job.kind == KIND) {
+        return Ok(response.json(RunView::new(job)?));
+    }
+    let group = runs::of_group(&mut conn, uuid).await.map_err(anyhow::Error::from)?;
+    if group.is_empty() {
+        return Err(none());
+    }
+    let estado = match group.iter().all(|job| job.state.is_final()) {
+        false => "running",
+        true if group.iter().all(|job| job.state == State::Completed) => "completed",
+        true => "failed",
+    };
+    let ejecuciones = group.into_iter().map(RunView::new).collect::<Result<_, _>>()?;
+    Ok(response.json(GroupView { id: uuid, estado, ejecuciones }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct QuarantineQuery {
+    /// Of one stream.
+    flujo: Option<String>,
+    /// 1 to 500.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Quarantine {
+    items: Vec<Kept>,
+}
+
+/// Records that could not be read, as they came, with the rule that they break.
+#[utoipa::path(
+    get, path = "/api/v1/etl/quarantine", tag = "etl", params(QuarantineQuery),
+    responses((status = 200, body = Quarantine), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn quarantine(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<QuarantineQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let size = chassis::http::in_range("limit", query.limit.unwrap_or(50), 1, 500)?;
+    let items = match &api.bsale {
+        Some(bsale) => target::quarantined(&bsale.target.db, query.flujo.as_deref(), size).await?,
+        None => Vec::new(),
+    };
+    Ok(HttpResponse::Ok().json(Quarantine { items }))
+}

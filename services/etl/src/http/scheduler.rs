@@ -1,0 +1,189 @@
+//! What the users' cloud scheduler calls.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Query, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Resources,
+    legacy::{Begun, begin, entity},
+    may_read, may_write,
+};
+use crate::{
+    bsale::STREAMS,
+    domain::run::{Mode, RunParams},
+    target,
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/scheduler/etl/daily", web::post().to(daily))
+        .route("/api/v1/scheduler/etl/incremental", web::post().to(incremental))
+        .route("/api/v1/scheduler/etl/test", web::get().to(test))
+        .route("/api/v1/scheduler/health", web::get().to(health));
+}
+
+/// As the users' scheduler reads it. The run goes on after `end_time`, which is when it was accepted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Executed {
+    /// `success`.
+    status: &'static str,
+    message: String,
+    start_time: DateTime<Utc>,
+    end_time: DateTime<Utc>,
+    duration_seconds: f64,
+    /// Who asked.
+    executed_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_processed: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_date: Option<NaiveDate>,
+    #[serde(flatten)]
+    begun: Begun,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct Incremental {
+    /// Days of documents, 1 to 365.
+    #[serde(default = "one_day")]
+    #[param(minimum = 1, maximum = 365)]
+    days: u32,
+}
+
+const fn one_day() -> u32 {
+    1
+}
+
+async fn run(
+    api: &Resources,
+    caller: &Caller,
+    message: String,
+    days: Option<u32>,
+) -> Result<HttpResponse, Problem> {
+    may_write(caller)?;
+    super::bsale(api)?;
+    let start_time = Utc::now();
+    let start_date = days.map(|days| start_time.date_naive() - chrono::Days::new(days.into()));
+    let streams: Vec<_> = STREAMS.iter().filter(|stream| stream.daily).map(|stream| stream.name).collect();
+    let begun = begin(api, caller, &streams, |stream| {
+        let from = start_date.filter(|_| stream == "bsale.documentos");
+        RunParams { from, ..RunParams::new(stream, Mode::Daily) }
+    })
+    .await?;
+    let end_time = Utc::now();
+    let duration_seconds = (end_time - start_time).as_seconds_f64();
+    Ok(HttpResponse::Ok().json(Executed {
+        status: "success",
+        message,
+        start_time,
+        end_time,
+        duration_seconds,
+        executed_by: caller.id().to_owned(),
+        days_processed: days,
+        start_date,
+        begun,
+    }))
+}
+
+/// The daily sync.
+#[utoipa::path(
+    post, path = "/api/v1/scheduler/etl/daily", tag = "etl",
+    responses((status = 200, body = Executed), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    run(&api, &caller, "ETL diario iniciado".to_owned(), None).await
+}
+
+/// A daily sync that reads documents of so many days.
+#[utoipa::path(
+    post, path = "/api/v1/scheduler/etl/incremental", tag = "etl", params(Incremental),
+    responses((status = 200, body = Executed), (status = 400), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn incremental(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<Incremental>,
+) -> Result<HttpResponse, Problem> {
+    let days = chassis::http::in_range("days", query.days, 1, 365)?;
+    run(&api, &caller, format!("ETL incremental de {days} días iniciado"), Some(days)).await
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SchedulerHealth {
+    /// `healthy`.
+    status: &'static str,
+    timestamp: DateTime<Utc>,
+    service: &'static str,
+    bigquery_configured: bool,
+    bsale_configured: bool,
+}
+
+/// What this installation is set up for.
+#[utoipa::path(
+    get, path = "/api/v1/scheduler/health", tag = "etl",
+    responses((status = 200, body = SchedulerHealth), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn health(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    Ok(HttpResponse::Ok().json(SchedulerHealth {
+        status: "healthy",
+        timestamp: Utc::now(),
+        service: crate::SERVICE,
+        bigquery_configured: false,
+        bsale_configured: api.bsale.is_some(),
+    }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct TestQuery {
+    /// clients, products, documents or all.
+    #[serde(default = "clients")]
+    entity: String,
+    /// Accepted for those who send it; counts are of whole tables.
+    limit: Option<u32>,
+}
+
+fn clients() -> String {
+    "clients".to_owned()
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Tested {
+    status: &'static str,
+    entity: String,
+    limit: Option<u32>,
+    /// Rows by table.
+    #[schema(value_type = std::collections::BTreeMap<String, u64>)]
+    records: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// Whether the sales database answers, and how many rows an entity has there.
+#[utoipa::path(
+    get, path = "/api/v1/scheduler/etl/test", tag = "etl", params(TestQuery),
+    responses((status = 200, body = Tested), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn test(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<TestQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let bsale = super::bsale(&api)?;
+    let TestQuery { entity: name, limit } = query.into_inner();
+    let streams =
+        entity(&name).ok_or_else(|| Problem::not_found(format!("Entidad '{name}' no encontrada.")))?;
+    let mut records = std::collections::BTreeMap::new();
+    for stream in STREAMS.iter().filter(|stream| streams.contains(&stream.name)) {
+        records.insert(stream.table, target::count_live(&bsale.target.db, stream.table).await?);
+    }
+    Ok(HttpResponse::Ok().json(Tested { status: "success", entity: name, limit, records }))
+}

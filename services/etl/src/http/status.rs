@@ -1,0 +1,173 @@
+//! How fresh each stream is.
+
+use ::schedules::Schedule;
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, Path, ServiceConfig},
+};
+use chassis::{Problem, auth::Caller};
+use chrono::{DateTime, Utc};
+use jobs::{Job, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Resources, may_read, stream_of};
+use crate::{
+    domain::stream::{self, Stream, Walk},
+    scheduler::ScheduledSync,
+    storage::runs,
+    target::{self, Lane},
+};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/api/v1/etl/status", web::get().to(all))
+        .route("/api/v1/etl/status/table/{table}", web::get().to(one))
+        .route("/api/v1/etl/config/tables", web::get().to(tables));
+}
+
+/// How fresh a table is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TableStatus {
+    table_name: &'static str,
+    stream: &'static str,
+    /// `pending`, `running`, `completed`, `failed`, `cancelled`, or `never`.
+    status: &'static str,
+    /// When its last run that ended well did.
+    last_extracted: Option<DateTime<Utc>>,
+    /// Up to where it is whole, by the source's clock.
+    watermark: Option<DateTime<Utc>>,
+    /// Asked of the table; null in the list of all.
+    records_count: Option<u64>,
+    extraction_duration_seconds: Option<f64>,
+    next_scheduled: Option<DateTime<Utc>>,
+    error_message: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Status {
+    /// `healthy`, or `degraded` where the last run of some table failed.
+    status: &'static str,
+    last_updated: Option<DateTime<Utc>>,
+    total_tables: usize,
+    successful_tables: usize,
+    failed_tables: usize,
+    running_extractions: usize,
+    tables: Vec<TableStatus>,
+}
+
+struct Known {
+    lanes: Vec<Lane>,
+    schedules: Vec<Schedule>,
+}
+
+async fn known(api: &Resources) -> Result<Known, Problem> {
+    let lanes = match &api.bsale {
+        Some(bsale) => target::lanes(&bsale.target.db).await?,
+        None => Vec::new(),
+    };
+    Ok(Known { lanes, schedules: ::schedules::list(&api.database.pool).await? })
+}
+
+async fn status_of(api: &Resources, known: &Known, stream: &'static Stream) -> Result<TableStatus, Problem> {
+    let mut conn = api.database.pool.acquire().await?;
+    let job = runs::latest(&mut conn, stream.name).await.map_err(anyhow::Error::from)?;
+    let lane = known.lanes.iter().find(|lane| lane.lane == stream.name);
+    let next = known.schedules.iter().filter(|schedule| schedule.active).filter(|schedule| {
+        let sync = serde_json::from_value::<ScheduledSync>(schedule.params.clone());
+        sync.is_ok_and(|sync| sync.streams().contains(&stream.name))
+    });
+    let duration = |job: &Job| Some((job.finished_at? - job.started_at?).as_seconds_f64());
+    Ok(TableStatus {
+        table_name: stream.table,
+        stream: stream.name,
+        status: job.as_ref().map_or("never", |job| job.state.name()),
+        last_extracted: lane.filter(|lane| lane.run.is_some()).map(|lane| lane.updated_at),
+        watermark: lane.and_then(|lane| lane.watermark),
+        records_count: None,
+        extraction_duration_seconds: job.as_ref().and_then(duration),
+        next_scheduled: next.map(|schedule| schedule.next_at).min(),
+        error_message: job.filter(|job| job.state == State::Failed).and_then(|job| job.error),
+    })
+}
+
+/// The state of all tables, with the freshness of each.
+#[utoipa::path(
+    get, path = "/api/v1/etl/status", tag = "etl",
+    responses((status = 200, body = Status), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn all(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let known = known(&api).await?;
+    let mut tables = Vec::new();
+    for stream in stream::all() {
+        tables.push(status_of(&api, &known, stream).await?);
+    }
+    let count = |status: &str| tables.iter().filter(|table| table.status == status).count();
+    let running = count("running") + count("pending");
+    let failed = count("failed");
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(Status {
+        status: if failed > 0 { "degraded" } else { "healthy" },
+        last_updated: tables.iter().filter_map(|table| table.last_extracted).max(),
+        total_tables: tables.len(),
+        successful_tables: count("completed"),
+        failed_tables: failed,
+        running_extractions: running,
+        tables,
+    }))
+}
+
+/// The state of one table, or of the stream of this name.
+#[utoipa::path(
+    get, path = "/api/v1/etl/status/table/{table}", tag = "etl", params(("table" = String, Path)),
+    responses((status = 200, body = TableStatus), (status = 401), (status = 403), (status = 404)),
+    security(("bearer" = []))
+)]
+pub(super) async fn one(
+    api: Data<Resources>,
+    caller: Caller,
+    table: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let stream = stream_of(&table)?;
+    let mut status = status_of(&api, &known(&api).await?, stream).await?;
+    if let Some(bsale) = &api.bsale {
+        status.records_count = Some(target::count_live(&bsale.target.db, stream.table).await?);
+    }
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(status))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TableConfig {
+    table_name: &'static str,
+    stream: &'static str,
+    /// `full_scan`, or `incremental` by days.
+    strategy: &'static str,
+    daily: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TableConfigs {
+    tables: Vec<TableConfig>,
+}
+
+/// The tables that are synced, and how.
+#[utoipa::path(
+    get, path = "/api/v1/etl/config/tables", tag = "etl",
+    responses((status = 200, body = TableConfigs), (status = 401), (status = 403)),
+    security(("bearer" = []))
+)]
+pub(super) async fn tables(caller: Caller) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let tables = stream::all().map(|stream| TableConfig {
+        table_name: stream.table,
+        stream: stream.name,
+        strategy: match stream.walk {
+            Walk::Scan => "full_scan",
+            Walk::Days => "incremental",
+        },
+        daily: stream.daily,
+    });
+    Ok(HttpResponse::Ok().json(TableConfigs { tables: tables.collect() }))
+}

@@ -1,0 +1,142 @@
+//! A source that fails, and what is not taken for an empty page.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use etl::{
+    domain::run::{Mode, RunParams},
+    target::{self, Sql},
+};
+use jobs::State;
+use simulators::bsale::{Fault, Shop, Size};
+
+use crate::{
+    truth,
+    world::{Kind, World},
+};
+
+#[tokio::test]
+async fn failures_of_the_moment_lose_nothing() -> Result<()> {
+    let world = World::new("etlflaky", Kind::MariaDb, Shop::new(11, Size::default())).await?;
+    world.bsale.fail_one_in(5);
+    world.sync_all(Mode::Full).await?;
+    truth::tables(&world.ours().target, &world.bsale.shop(|shop| shop.clone())).await
+}
+
+#[tokio::test]
+async fn a_page_that_stays_broken_is_no_empty_page() -> Result<()> {
+    let world = World::new("etlbroken", Kind::Postgres, Shop::new(11, Size::default())).await?;
+    world.sync_all(Mode::Full).await?;
+    for fault in [Fault::Empty, Fault::Broken, Fault::Status(500)] {
+        // More often than one attempt asks.
+        world.bsale.fail_next([fault; 5]);
+        let job = world.run(&RunParams::new("bsale.clientes", Mode::Daily)).await?;
+        ensure!(job.state == State::Pending && job.error.is_some(), "{fault:?}: {job:?}");
+        // Nothing was taken for gone.
+        truth::tables(&world.ours().target, &world.bsale.shop(|shop| shop.clone())).await?;
+        sea_orm::sqlx::query("update jobs set next_run_at = now()")
+            .execute(&world.resources.database.pool)
+            .await?;
+        world.bsale.fail_next([]);
+        let again = world.attempt(job.id).await;
+        let again = match again {
+            Ok(job) if job.state == State::Pending => {
+                sea_orm::sqlx::query("update jobs set next_run_at = now()")
+                    .execute(&world.resources.database.pool)
+                    .await?;
+                world.attempt(job.id).await?
+            }
+            other => other?,
+        };
+        ensure!(again.state == State::Completed, "{fault:?}: {:?}", again.error);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_retry_mends_fails_by_name() -> Result<()> {
+    let world = World::new("etlrefused", Kind::MariaDb, Shop::new(11, Size::default())).await?;
+    for (status, told) in [(402, "not paid"), (401, "401"), (403, "403")] {
+        world.bsale.fail_next([Fault::Status(status)]);
+        let job = world.run(&RunParams::new("bsale.clientes", Mode::Full)).await?;
+        let error = job.error.context("an error")?;
+        ensure!(job.state == State::Failed && error.contains(told), "{status}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sweep_that_would_empty_a_table_stops_and_asks() -> Result<()> {
+    let world = World::new("etlfuse", Kind::Postgres, Shop::new(11, Size::default())).await?;
+    world.sync_all(Mode::Full).await?;
+    let target = &world.ours().target;
+    let before = target::count_live(&target.db, "stock").await?;
+    world.bsale.shop(|shop| {
+        let kept: Vec<_> = shop.stock.keys().copied().take(3).collect();
+        shop.stock.retain(|key, _| kept.contains(key));
+    });
+    let job = world.run(&RunParams::new("bsale.stock", Mode::Daily)).await?;
+    let error = job.error.context("an error")?;
+    ensure!(job.state == State::Failed && error.contains("more than 5 %"), "{error}");
+    ensure!(target::count_live(&target.db, "stock").await? == before, "rows were marked");
+    // Somebody has looked, and says so.
+    let force = RunParams { force: true, ..RunParams::new("bsale.stock", Mode::Daily) };
+    let job = world.run(&force).await?;
+    ensure!(job.state == State::Completed, "{:?}", job.error);
+    ensure!(target::count_live(&target.db, "stock").await? == 3);
+    truth::tables(target, &world.bsale.shop(|shop| shop.clone())).await
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_kept_is_in_quarantine_and_the_others_are_there() -> Result<()> {
+    let world = World::new("etlquarantine", Kind::MariaDb, Shop::new(11, Size::default())).await?;
+    let id = world.bsale.shop(|shop| {
+        let client = shop.clients.values_mut().next().expect("a client");
+        client.first_name = Some("x".repeat(300));
+        client.id
+    });
+    let job = world.sync("bsale.clientes", Mode::Full).await?;
+    let result = job.result.context("a result")?;
+    ensure!(result["contadores"]["en_cuarentena"] == 1, "{result}");
+    let db = &world.ours().target.db;
+    let kept = target::quarantined(db, Some("bsale.clientes"), 10).await?;
+    let [kept] = kept.as_slice() else { anyhow::bail!("{kept:?}") };
+    ensure!(
+        kept.record.clave == id.to_string() && kept.record.regla.contains("client.firstName"),
+        "{kept:?}"
+    );
+    ensure!(
+        kept.record.registro.contains(&"x".repeat(300)) && kept.corrida == job.id.to_string(),
+        "{kept:?}"
+    );
+    let count = target::count_live(db, "clientes").await?;
+    ensure!(count as usize == world.bsale.shop(|shop| shop.clients.len()) - 1, "{count}");
+    // Again: it is one row still.
+    world.sync("bsale.clientes", Mode::Daily).await?;
+    ensure!(target::quarantined(db, None, 10).await?.len() == 1);
+    let rows = Sql::new("SELECT clave FROM lote_vistos").all(db).await?;
+    ensure!(rows.is_empty(), "what was met is forgotten at the end");
+    Ok(())
+}
+
+#[tokio::test]
+async fn limits_are_kept_over_all_workers_and_used_well() -> Result<()> {
+    let size = Size { products: 0, clients: 1, days: 0, documents_a_day: 0 };
+    let shop = Shop::new(1, size);
+    let world = World::with("etllimits", Kind::Postgres, shop, &[("BSALE_REQUESTS_PER_SECOND", "8")]).await?;
+    world.bsale.limit(true);
+    let client = &world.ours().client;
+    let begin = Instant::now();
+    let ask = async |_: usize| {
+        for _ in 0..10 {
+            client.page("clients.json", &[], 0, etl::bsale::Priority::Daily).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    futures::future::try_join_all((0..4).map(ask)).await?;
+    let took = begin.elapsed();
+    ensure!(world.bsale.refused() == 0, "{} were refused", world.bsale.refused());
+    // 40 at 8 a second take 39/8 s; 95 % of the quota is what must be used.
+    ensure!(took < Duration::from_secs_f64(39.0 / 8.0 / 0.95 + 0.3), "{took:?}");
+    Ok(())
+}

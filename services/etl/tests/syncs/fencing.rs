@@ -1,0 +1,149 @@
+//! Workers that die, and workers that only seem to.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use etl::{
+    asking::Asked,
+    domain::run::{Mode, RunParams},
+    target::{self, Sql},
+};
+use jobs::State;
+use simulators::bsale::{Fault, Shop, Size};
+use stack::wait;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    truth,
+    world::{Kind, World},
+};
+
+#[tokio::test]
+async fn a_stream_has_one_run_at_a_time() -> Result<()> {
+    let world = World::new("etlone", Kind::Postgres, Shop::new(2, Size::default())).await?;
+    let params = RunParams::new("bsale.clientes", Mode::Daily);
+    let (one, other) = tokio::try_join!(world.ask(&params), world.ask(&params))?;
+    ensure!(one.job().id == other.job().id, "{one:?} {other:?}");
+    ensure!([&one, &other].iter().filter(|asked| matches!(asked, Asked::New(_))).count() == 1);
+    // A backfill runs beside it, and the index holds where somebody forgets to ask.
+    let backfill = world.ask(&RunParams::new("bsale.clientes", Mode::Backfill)).await?;
+    ensure!(matches!(backfill, Asked::New(_)));
+    let second = sea_orm::sqlx::query(
+        "insert into jobs (id, kind, params, max_attempts)
+         select gen_random_uuid(), kind, params, max_attempts from jobs where id = $1",
+    );
+    let error = second.bind(one.job().id).execute(&world.resources.database.pool).await.err();
+    ensure!(error.is_some_and(|error| error.to_string().contains("jobs_one_run_a_stream")));
+    Ok(())
+}
+
+/// A worker is dropped in the middle of a scan, as by SIGKILL; the next one goes on from the committed page.
+async fn killed(label: &str, kind: Kind) -> Result<()> {
+    let size = Size { clients: 400, products: 40, days: 5, documents_a_day: 60 };
+    let world = World::new(label, kind, Shop::new(2, size)).await?;
+    for stream in ["bsale.clientes", "bsale.documentos"] {
+        let id = world.ask(&RunParams::new(stream, Mode::Full)).await?.job().id;
+        let mut kills = 0;
+        loop {
+            // Slow enough that it is struck in its middle.
+            world.bsale.fail_next([Fault::Slow(Duration::from_millis(5)); 40]);
+            let struck =
+                tokio::time::timeout(Duration::from_millis(150 + 60 * kills), world.attempt(id)).await;
+            match struck {
+                Err(_) => kills += 1,
+                Ok(job) => {
+                    let job = job?;
+                    ensure!(job.state == State::Completed, "{stream}: {:?}", job.error);
+                    break;
+                }
+            }
+            ensure!(kills < 60, "{stream} never ends");
+            // Its lease lapses.
+            let lapse = "update jobs set lease_until = now() - interval '1 second' where id = $1 and state = 'running'";
+            sea_orm::sqlx::query(lapse).bind(id).execute(&world.resources.database.pool).await?;
+        }
+        ensure!(kills > 0, "{stream} was not struck");
+    }
+    for stream in [
+        "bsale.tipos_documento",
+        "bsale.tipos_producto",
+        "bsale.productos",
+        "bsale.variantes",
+        "bsale.stock",
+        "bsale.listas_precio",
+        "bsale.costos",
+    ] {
+        world.sync(stream, Mode::Full).await?;
+    }
+    truth::tables(&world.ours().target, &world.bsale.shop(|shop| shop.clone())).await
+}
+
+#[tokio::test]
+async fn killed_workers_lose_and_double_nothing_in_mariadb() -> Result<()> {
+    killed("etlkillmaria", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn killed_workers_lose_and_double_nothing_in_postgresql() -> Result<()> {
+    killed("etlkillpg", Kind::Postgres).await
+}
+
+/// A worker that was paused past its lease wakes up after another has taken over: what it has read does not get in.
+async fn stale(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(2, Size { clients: 120, ..Size::default() })).await?;
+    let target = &world.ours().target;
+    let id = world.ask(&RunParams::new("bsale.clientes", Mode::Full)).await?.job().id;
+    // The first worker waits for an answer that takes its time.
+    world.bsale.fail_next([Fault::Slow(Duration::from_secs(3))]);
+    let runs = world.runs.clone();
+    let paused = tokio::spawn(async move { runs.runner.run(id, &CancellationToken::new(), &runs).await });
+    let pool = &world.resources.database.pool;
+    wait::until("the first worker should have claimed the stream", Duration::from_secs(10), async || {
+        target::lane(&target.db, "bsale.clientes")
+            .await
+            .is_ok_and(|lane| lane.is_some_and(|lane| lane.epoch > 0))
+    })
+    .await?;
+    let first = target::lane(&target.db, "bsale.clientes").await?.context("a lane")?.epoch;
+    // It is taken for dead. What it would write is not what the second one reads.
+    sea_orm::sqlx::query("update jobs set lease_until = now() - interval '1 second' where id = $1")
+        .bind(id)
+        .execute(pool)
+        .await?;
+    let job = world.attempt(id).await?;
+    ensure!(job.state == State::Completed, "{:?}", job.error);
+    let second = target::lane(&target.db, "bsale.clientes").await?.context("a lane")?;
+    ensure!(second.epoch > first, "{first} {second:?}");
+    drop(paused.await?);
+    let after = target::lane(&target.db, "bsale.clientes").await?.context("a lane")?;
+    ensure!(after == second, "the stale worker wrote: {second:?} {after:?}");
+    // And the job is not what it says either.
+    ensure!(world.job(id).await?.state == State::Completed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stale_workers_commit_fails_in_mariadb() -> Result<()> {
+    stale("etlstalemaria", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_stale_workers_commit_fails_in_postgresql() -> Result<()> {
+    stale("etlstalepg", Kind::Postgres).await
+}
+
+#[tokio::test]
+async fn an_epoch_above_all_of_ours_is_overtaken() -> Result<()> {
+    let world = World::new("etlepoch", Kind::MariaDb, Shop::new(2, Size::default())).await?;
+    // The sales database outlived a schema that was made anew.
+    let db = &world.ours().target.db;
+    let now = chrono::Utc::now();
+    let row = Sql::new(
+        "INSERT INTO lote_streams (stream, epoca, actualizado_en) VALUES ('bsale.clientes', 5000, ?)",
+    );
+    row.bind(now).run(db).await?;
+    world.sync("bsale.clientes", Mode::Full).await?;
+    let lane = target::lane(db, "bsale.clientes").await?.context("a lane")?;
+    ensure!(lane.epoch > 5_000, "{lane:?}");
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! Streams against real databases, and a Bsale that speaks its own protocol.
+
+mod failures;
+mod fencing;
+mod money;
+mod sales;
+mod truth;
+mod world;
