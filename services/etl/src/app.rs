@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Resources, SERVICE,
     bsale::Bsale,
-    collections::cache::Dashboards,
+    collections::{bigquery::Client, cache::Dashboards, refresher::Refresher},
     config::{Config, Tools},
     http,
     jobs::{
@@ -66,7 +66,9 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         .policy(policy(2))
         .handle(RefetchResources { runner, resources: resources.clone() });
     let scheduler = Scheduler::new(pool(), Clock::System, BeginSyncs { resources: resources.clone() });
+    let refresher = Refresher::new(pool(), resources.dashboards.clone());
     tasks
+        .spawn("refresher", refresher.run(shutdown.clone()))
         .spawn("consumer of runs", runs.run(shutdown.clone()))
         .spawn("consumer of webhooks", webhooks.run(shutdown.clone()))
         .spawn("scheduler", scheduler.run(shutdown.clone()))
@@ -114,6 +116,7 @@ fn resources(parts: &Parts, config: &Config) -> anyhow::Result<Resources> {
         redis: parts.redis.clone(),
         settings: Arc::new(config.etl.clone()),
         bsale,
+        bigquery: config.etl.bigquery.clone().map(Client::new),
         dashboards: Dashboards::new(
             parts.database.pool.clone(),
             parts.redis.clone(),

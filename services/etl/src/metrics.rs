@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{HistogramVec, IntCounterVec, register_histogram_vec, register_int_counter_vec};
+use prometheus::{
+    HistogramVec, IntCounter, IntCounterVec, register_histogram_vec, register_int_counter,
+    register_int_counter_vec,
+};
 
 /// Requests to sources, by source and status.
 pub static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -44,6 +47,12 @@ pub static CACHE_MISSES: LazyLock<IntCounterVec> = LazyLock::new(|| {
         .expect("registered once, with a valid name")
 });
 
+/// Queries that were begun at BigQuery.
+pub static BIGQUERY_QUERIES: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!("bigquery_queries_total", "Queries that were begun at BigQuery")
+        .expect("registered once, with a valid name")
+});
+
 /// Makes them known before anything happens.
 pub fn init() {
     for outcome in ["inserted", "updated", "same", "deleted", "quarantined"] {
@@ -58,6 +67,7 @@ pub fn init() {
         CACHE_HITS.with_label_values(&[dashboard]);
         CACHE_MISSES.with_label_values(&[dashboard]);
     }
+    LazyLock::force(&BIGQUERY_QUERIES);
     LazyLock::force(&REQUESTS);
     LazyLock::force(&REQUEST_SECONDS);
 }

@@ -131,7 +131,8 @@ impl Dashboards {
             answer
         });
         let flight = async move {
-            work.await.unwrap_or_else(|error| Err(anyhow::Error::from(error).context("computing an answer").into()))
+            work.await
+                .unwrap_or_else(|error| Err(anyhow::Error::from(error).context("computing an answer").into()))
         }
         .boxed()
         .shared();
@@ -178,8 +179,7 @@ impl Dashboards {
     async fn compute(&self, question: &Question, digest: &str) -> Result<(Answer, bool), Failed> {
         CACHE_MISSES.with_label_values(&[question.endpoint()]).inc();
         let (version, body) = answers::answer(&self.pool, &self.settings, question).await?;
-        let answer =
-            Answer { body: body.into(), version: version.version, as_of: version.as_of, hit: false };
+        let answer = Answer { body: body.into(), version: version.version, as_of: version.as_of, hit: false };
         // A refresh may have come between: it is kept under the version that it is from.
         let kept = self.keep(question, &self.key(question, version.version, digest), &answer).await;
         Ok((answer, kept))
@@ -230,7 +230,8 @@ fn decode(bytes: Bytes) -> Option<Answer> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let line = std::str::from_utf8(&bytes[..end]).ok()?;
     let (version, as_of) = line.split_once(' ')?;
-    let as_of = if as_of.is_empty() { None } else { Some(DateTime::parse_from_rfc3339(as_of).ok()?.to_utc()) };
+    let as_of =
+        if as_of.is_empty() { None } else { Some(DateTime::parse_from_rfc3339(as_of).ok()?.to_utc()) };
     Some(Answer { body: bytes.slice(end + 1..), version: version.parse().ok()?, as_of, hit: true })
 }
 

@@ -5,11 +5,18 @@
 //! answered from one version by [`answers::answer`]; [`cache`] keeps answers. Every figure is defined in docs/kpis.md.
 
 pub mod answers;
+pub mod bigquery;
 pub mod cache;
 pub mod numbers;
 pub mod question;
+mod raw;
 pub mod refresh;
+pub mod refresher;
+mod run;
 pub mod settings;
+pub mod streams;
 
 pub use refresh::refresh;
+pub use run::work;
 pub use settings::CollectionsSettings;
+pub use streams::STREAMS;

@@ -1,6 +1,7 @@
 //! Rates and amounts, as the dashboards show them. All arithmetic is decimal; a float is only how JSON spells the result.
 
-use chrono::{Datelike as _, NaiveDate, Weekday};
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, TimeZone as _, Utc, Weekday};
+use chrono_tz::America::Lima;
 use rust_decimal::{Decimal, RoundingStrategy, prelude::ToPrimitive as _};
 
 /// `part` of `whole` in percent, to one decimal, halves away from zero; 0 of nothing.
@@ -39,10 +40,18 @@ pub fn float(amount: Decimal) -> f64 {
     amount.to_f64().unwrap_or_default()
 }
 
+/// The first moment of a day in Lima.
+pub fn lima_midnight(day: NaiveDate) -> DateTime<Utc> {
+    let midnight = day.and_time(NaiveTime::MIN);
+    // Lima's clocks have not been changed since 1994; where they were, the hour that there was.
+    Lima.from_local_datetime(&midnight).earliest().map_or_else(|| midnight.and_utc(), |at| at.to_utc())
+}
+
 /// Mondays to Fridays of a span, its ends included, that are no holidays.
 pub fn working_days(from: NaiveDate, to: NaiveDate, holidays: &[NaiveDate]) -> i64 {
     let days = from.iter_days().take_while(|day| *day <= to);
-    let works = |day: &NaiveDate| !matches!(day.weekday(), Weekday::Sat | Weekday::Sun) && !holidays.contains(day);
+    let works =
+        |day: &NaiveDate| !matches!(day.weekday(), Weekday::Sat | Weekday::Sun) && !holidays.contains(day);
     i64::try_from(days.filter(works).count()).unwrap_or(i64::MAX)
 }
 

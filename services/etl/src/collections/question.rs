@@ -167,7 +167,9 @@ impl Filters {
         if tramo.len() > VALUES {
             return Err(unclear("tramo", format!("más de {VALUES} valores")));
         }
-        let tramo = tramo.into_iter().map(|tramo| if tramo == "SIN_TRAMO" { String::new() } else { tramo.trim().to_owned() });
+        let tramo = tramo
+            .into_iter()
+            .map(|tramo| if tramo == "SIN_TRAMO" { String::new() } else { tramo.trim().to_owned() });
         Ok(Cut {
             cartera: known("cartera", self.cartera, &CARTERAS, "TODAS")?,
             servicio: known("servicio", self.servicio, &SERVICIOS, "TODOS")?,
@@ -216,7 +218,9 @@ pub fn evolution(
 ) -> Result<Question, Unclear> {
     let (from, to) = span(from, to, today)?;
     let mut asked = BTreeSet::new();
-    for name in metrics.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
+    for name in
+        metrics.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty())
+    {
         let metric = Metric::ALL.into_iter().find(|metric| metric.name().eq_ignore_ascii_case(name));
         asked.insert(metric.ok_or_else(|| unclear("metrics", format!("{name:?} no es una métrica")))?);
     }
@@ -301,10 +305,9 @@ fn past(parameter: &'static str, day: NaiveDate, today: NaiveDate) -> Result<Nai
 }
 
 fn dimension(name: &str) -> Result<&'static str, Unclear> {
-    DIMENSIONS
-        .into_iter()
-        .find(|dimension| dimension.eq_ignore_ascii_case(name))
-        .ok_or_else(|| unclear("dimensions", format!("{name:?} no es una dimensión: {}", DIMENSIONS.join(", "))))
+    DIMENSIONS.into_iter().find(|dimension| dimension.eq_ignore_ascii_case(name)).ok_or_else(|| {
+        unclear("dimensions", format!("{name:?} no es una dimensión: {}", DIMENSIONS.join(", ")))
+    })
 }
 
 /// The values that were given, without the one that stands for all.
@@ -365,7 +368,8 @@ mod tests {
             ..Filters::default()
         };
         let one = dashboard(one, None, &[], today).expect("clear");
-        let other = dashboard(other, Some(today), &["CARTERA".into(), "servicio".into()], today).expect("clear");
+        let other =
+            dashboard(other, Some(today), &["CARTERA".into(), "servicio".into()], today).expect("clear");
         assert_eq!(serde_json::to_string(&one).expect("JSON"), serde_json::to_string(&other).expect("JSON"));
         let third = dashboard(Filters::default(), Some(today), &[], today).expect("clear");
         assert_ne!(one, third);
@@ -377,8 +381,13 @@ mod tests {
         let refused = |filters: Filters| dashboard(filters, None, &[], today).expect_err("unclear").parameter;
         assert_eq!(refused(Filters { cartera: texts(&["X"]), ..Filters::default() }), "cartera");
         assert_eq!(refused(Filters { vencimiento: Some(vec![32]), ..Filters::default() }), "vencimiento");
-        assert_eq!(dashboard(Filters::default(), Some(day("2025-06-21")), &[], today).expect_err("future").parameter, "fechaCorte");
-        assert!(evolution(Filters::default(), Some(day("2024-06-19")), Some(today), None, &[], today).is_err());
+        assert_eq!(
+            dashboard(Filters::default(), Some(day("2025-06-21")), &[], today).expect_err("future").parameter,
+            "fechaCorte"
+        );
+        assert!(
+            evolution(Filters::default(), Some(day("2024-06-19")), Some(today), None, &[], today).is_err()
+        );
         assert!(evolution(Filters::default(), None, None, None, &["cd,nada".into()], today).is_err());
     }
 

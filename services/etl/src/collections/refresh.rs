@@ -2,7 +2,11 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use contracts::etl::v1::DashboardRefreshed;
+use outbox::Meta;
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
+
+use crate::SERVICE;
 
 /// What runs in a refresh, in this order. Each file says what it makes of what the ones before have made.
 const STEPS: [(&str, &str); 6] = [
@@ -62,6 +66,15 @@ pub async fn refresh(pool: &PgPool, as_of: DateTime<Utc>) -> anyhow::Result<Refr
     .bind(as_of)
     .fetch_one(&mut *transaction)
     .await?;
+    if changed {
+        let event = DashboardRefreshed {
+            data_version: version.unsigned_abs(),
+            as_of: as_of.to_rfc3339(),
+            run_id: String::new(),
+            version: version.unsigned_abs(),
+        };
+        outbox::publish(&mut transaction, SERVICE, &event, Meta::about("dashboards")).await?;
+    }
     transaction.commit().await?;
     Ok(Refreshed { version, changed, campaigns })
 }

@@ -47,7 +47,8 @@ impl CollectionsSettings {
     /// `{"contacto": [{"from": 0, "status": "bad"}, {"from": 40, "status": "ok"}]}`), `DASHBOARD_TTL_SECONDS` (1,800),
     /// `EVOLUTION_TTL_SECONDS` (3,600), `ASSIGNMENT_TTL_SECONDS` (7,200).
     pub fn read(env: &mut Env) -> Self {
-        let holidays: String = env.default("COLLECTIONS_HOLIDAYS", String::new(), "days, as 2025-07-28,2025-07-29");
+        let holidays: String =
+            env.default("COLLECTIONS_HOLIDAYS", String::new(), "days, as 2025-07-28,2025-07-29");
         let mut days = Vec::new();
         for day in holidays.split(',').map(str::trim).filter(|day| !day.is_empty()) {
             match day.parse() {
@@ -71,7 +72,10 @@ impl CollectionsSettings {
 
     /// The mark of a field's value.
     pub fn status(&self, field: &str, value: f64) -> Status {
-        let reached = self.thresholds.get(field).into_iter().flatten().filter(|threshold| value >= threshold.from);
-        reached.max_by(|one, other| one.from.total_cmp(&other.from)).map_or(Status::None, |threshold| threshold.status)
+        let reached =
+            self.thresholds.get(field).into_iter().flatten().filter(|threshold| value >= threshold.from);
+        reached
+            .max_by(|one, other| one.from.total_cmp(&other.from))
+            .map_or(Status::None, |threshold| threshold.status)
     }
 }

@@ -162,8 +162,7 @@ pub(super) async fn evolution(
     let filters = Filters { cartera: query.cartera, servicio: query.servicio, ..Filters::default() };
     let metrics = query.metrics.unwrap_or_default();
     let today = question::today(Utc::now());
-    let question =
-        question::evolution(filters, query.fecha_inicio, query.fecha_fin, None, &metrics, today);
+    let question = question::evolution(filters, query.fecha_inicio, query.fecha_fin, None, &metrics, today);
     show(&api, &caller, &request, question).await
 }
 
@@ -197,7 +196,10 @@ pub(super) async fn evolution_by_filters(
     get, path = "/api/v1/evolution/carteras", tag = "cobranzas",
     responses((status = 200, body = [String]), (status = 401), (status = 403)), security(("bearer" = []))
 )]
-pub(super) async fn evolution_carteras(api: Data<Resources>, caller: Caller) -> Result<Json<Vec<String>>, Problem> {
+pub(super) async fn evolution_carteras(
+    api: Data<Resources>,
+    caller: Caller,
+) -> Result<Json<Vec<String>>, Problem> {
     may_read(&caller)?;
     Ok(Json(answers::carteras(&api.database.pool).await?))
 }
@@ -376,7 +378,11 @@ async fn show(
         question.map_err(|unclear| Problem::unprocessable("invalid_parameter", unclear.to_string()))?;
     let answer = api.dashboards.ask(question).await.map_err(|failed: Failed| {
         let cause = anyhow::anyhow!("{failed}");
-        if failed.unavailable { Problem::unavailable("database_unavailable", cause) } else { Problem::internal(cause) }
+        if failed.unavailable {
+            Problem::unavailable("database_unavailable", cause)
+        } else {
+            Problem::internal(cause)
+        }
     })?;
     Ok(response(request, &answer))
 }

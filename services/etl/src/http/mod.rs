@@ -14,12 +14,13 @@ use chassis::{
     Problem,
     auth::{Caller, Role},
 };
+use sea_orm::DatabaseConnection;
 use utoipa::OpenApi;
 
 use crate::{
     Resources, SERVICE,
     bsale::Bsale,
-    domain::stream::{self, Stream},
+    domain::stream::{self, Source, Stream},
 };
 
 /// The scopes that a limited credential needs.
@@ -58,6 +59,14 @@ fn may_write(caller: &Caller) -> Result<(), Problem> {
 /// Bsale, where this installation has it.
 fn bsale(api: &Resources) -> Result<&Bsale, Problem> {
     api.bsale.as_deref().ok_or_else(|| Problem::not_found("Esta instalación no tiene Bsale"))
+}
+
+/// The database that a stream's rows are in, where this installation has its source.
+fn database_of<'a>(api: &'a Resources, stream: &Stream) -> Option<&'a DatabaseConnection> {
+    match stream.source {
+        Source::Bsale => api.bsale.as_ref().map(|bsale| &bsale.target.db),
+        Source::BigQuery => api.bigquery.as_ref().map(|_| &api.database.orm),
+    }
 }
 
 /// The stream of this name, or the one whose table it is.

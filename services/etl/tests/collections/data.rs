@@ -168,7 +168,8 @@ impl Raw {
         again.fecha_apertura += TimeDelta::days(5);
         raw.calendario.push(again);
         raw.calendario[5].eliminado_en = Some(lima(day("2025-07-20"), 0));
-        let mut files: Vec<String> = raw.calendario.iter().map(|row| format!("{}.txt", row.archivo)).collect();
+        let mut files: Vec<String> =
+            raw.calendario.iter().map(|row| format!("{}.txt", row.archivo)).collect();
         files.push("Desconocida.txt".to_owned());
 
         let clients = accounts * 6 / 10;
@@ -188,7 +189,9 @@ impl Raw {
                         creado_el: made + TimeDelta::days(if dice.one_in(3) { 0 } else { version as i64 }),
                         tramo_gestion: dice.of(&[Some("3"), Some("5"), Some("30"), None]).map(str::to_owned),
                         min_vto: (!dice.one_in(9)).then(|| dice.day("2025-05-01", 40)),
-                        negocio: dice.of(&[Some("MOVIL"), Some("FIJA"), Some("movil "), None]).map(str::to_owned),
+                        negocio: dice
+                            .of(&[Some("MOVIL"), Some("FIJA"), Some("movil "), None])
+                            .map(str::to_owned),
                         fraccionamiento: dice.of(&[Some("SI"), Some("NO"), None]).map(str::to_owned),
                         eliminado_en: gone(&mut dice),
                     });
@@ -209,7 +212,8 @@ impl Raw {
             raw.add_payment(&mut dice, accounts);
         }
         let codes = ["A", "B", "C", ""];
-        for (number, voicebot) in (0..codes.len().pow(3)).flat_map(|number| [(number, true), (number, false)]) {
+        for (number, voicebot) in (0..codes.len().pow(3)).flat_map(|number| [(number, true), (number, false)])
+        {
             if dice.one_in(3) {
                 continue;
             }
@@ -219,7 +223,9 @@ impl Raw {
                 contactabilidad: dice
                     .of(&[Some("Contacto Efectivo"), Some("Contacto No Efectivo"), Some("No Contacto"), None])
                     .map(str::to_owned),
-                pdp: dice.of(&[Some("1"), Some("true"), Some("SI"), Some("0"), Some("NO"), None]).map(str::to_owned),
+                pdp: dice
+                    .of(&[Some("1"), Some("true"), Some("SI"), Some("0"), Some("NO"), None])
+                    .map(str::to_owned),
             });
         }
         for _ in 0..managements {
@@ -250,7 +256,8 @@ impl Raw {
                     archivo: format!("TRAN_{snapshot}"),
                     fecha_proceso: snapshot,
                     creado_el: lima(snapshot, 3_600 + dice.below(3) as i64),
-                    monto_exigible: dice.of(&[0, 50, 99, 100, 101, 9_999, 10_000, 50_000, 50_001, 123_457, -5]),
+                    monto_exigible: dice
+                        .of(&[0, 50, 99, 100, 101, 9_999, 10_000, 50_000, 50_001, 123_457, -5]),
                     motivo_rechazo: dice.one_in(15).then(|| "X".to_owned()),
                     eliminado_en: dice.one_in(40).then(|| lima(day("2025-07-20"), 0)),
                 };
@@ -283,7 +290,8 @@ impl Raw {
         let voicebot = dice.one_in(2);
         let at = dice.day(START, 70);
         // Some at half past eleven at night in Lima, which is the next day in UTC; some at midnight itself.
-        let seconds = dice.of(&[84_600, 0, 86_399, 32_400, 50_000]) + i64::from(dice.one_in(2)) * dice.below(3_600) as i64 % 60;
+        let seconds = dice.of(&[84_600, 0, 86_399, 32_400, 50_000])
+            + i64::from(dice.one_in(2)) * dice.below(3_600) as i64 % 60;
         let agent = dice.below(6);
         let uid = format!("G{}", self.gestiones.len());
         self.gestiones.push(Gestion {
@@ -301,7 +309,8 @@ impl Raw {
     /// Writes the rows that there are, in place of those with the same key.
     pub async fn write(&self, pool: &PgPool) -> Result<()> {
         let gestiones = |voicebot: bool| -> Vec<Value> {
-            let names = if voicebot { ["management", "sub_management", "compromiso"] } else { ["n1", "n2", "n3"] };
+            let names =
+                if voicebot { ["management", "sub_management", "compromiso"] } else { ["n1", "n2", "n3"] };
             let of = self.gestiones.iter().filter(|row| row.voicebot == voicebot);
             of.map(|row| {
                 let mut value = json!({
@@ -317,7 +326,8 @@ impl Raw {
             .collect()
         };
         let rules = |voicebot: bool| -> Vec<Value> {
-            let names = if voicebot { ["management", "sub_management", "compromiso"] } else { ["n1", "n2", "n3"] };
+            let names =
+                if voicebot { ["management", "sub_management", "compromiso"] } else { ["n1", "n2", "n3"] };
             let of = self.rules.iter().filter(|row| row.voicebot == voicebot);
             of.map(|row| {
                 json!({
@@ -350,7 +360,8 @@ async fn write(pool: &PgPool, table: &str, key: &str, rows: Vec<Value>) -> Resul
     let Some(Value::Object(first)) = rows.first().cloned() else { return Ok(()) };
     let columns: Vec<String> = first.keys().map(|name| format!("\"{name}\"")).collect();
     let names = columns.join(", ");
-    let others: Vec<&String> = columns.iter().filter(|name| !key.split(", ").any(|key| format!("\"{key}\"") == **name)).collect();
+    let others: Vec<&String> =
+        columns.iter().filter(|name| !key.split(", ").any(|key| format!("\"{key}\"") == **name)).collect();
     let set: Vec<String> = others.iter().map(|name| format!("{name} = excluded.{name}")).collect();
     let old: Vec<String> = others.iter().map(|name| format!("{table}.{name}")).collect();
     let new: Vec<String> = others.iter().map(|name| format!("excluded.{name}")).collect();

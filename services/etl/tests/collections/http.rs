@@ -19,15 +19,22 @@ async fn dashboards_are_served_with_and_without_a_slash_and_say_what_they_are_fr
     let (world, keys) = (world().await?, Keys::generate());
     let resources = world.resources()?;
     let verifier = Data::new(keys.verifier());
-    let app = App::new()
-        .app_data(verifier)
-        .configure(|config| etl::http::configure(config, &resources));
+    let app = App::new().app_data(verifier).configure(|config| etl::http::configure(config, &resources));
     let app = test::init_service(app).await;
     let viewer = keys.token_for(Role::Viewer);
     let get = |path: &str| {
         test::TestRequest::get().uri(path).insert_header(("authorization", format!("Bearer {viewer}")))
     };
-    for path in ["dashboard", "evolution", "assignment", "operation", "productivity", "filters", "evolution/carteras", "evolution/metrics"] {
+    for path in [
+        "dashboard",
+        "evolution",
+        "assignment",
+        "operation",
+        "productivity",
+        "filters",
+        "evolution/carteras",
+        "evolution/metrics",
+    ] {
         for slash in ["", "/"] {
             let path = format!("/api/v1/{path}{slash}");
             let answer = test::call_service(&app, get(&path).to_request()).await;
@@ -49,7 +56,8 @@ async fn dashboards_are_served_with_and_without_a_slash_and_say_what_they_are_fr
     assert!(body["segmentoData"].as_array().is_some_and(|rows| !rows.is_empty()));
     let answer = test::call_service(&app, get(second).to_request()).await;
     assert_eq!((header(&answer, "x-cache"), header(&answer, "etag")), ("HIT".to_owned(), tag.clone()));
-    let answer = test::call_service(&app, get(second).insert_header(("if-none-match", tag)).to_request()).await;
+    let answer =
+        test::call_service(&app, get(second).insert_header(("if-none-match", tag)).to_request()).await;
     assert_eq!(answer.status(), StatusCode::NOT_MODIFIED);
     // A POST asks the same.
     let filters = json!({ "filters": { "cartera": ["OTRAS", "TEMPRANA"] }, "fechaCorte": "2025-06-10", "dimensions": ["cartera"] });
@@ -89,12 +97,22 @@ async fn nobody_and_suppliers_see_no_dashboards() -> Result<()> {
         .app_data(Data::new(keys.verifier()))
         .configure(|config| etl::http::configure(config, &resources));
     let app = test::init_service(app).await;
-    for path in ["dashboard", "evolution", "assignment", "operation", "productivity", "filters", "evolution/carteras", "evolution/metrics"] {
+    for path in [
+        "dashboard",
+        "evolution",
+        "assignment",
+        "operation",
+        "productivity",
+        "filters",
+        "evolution/carteras",
+        "evolution/metrics",
+    ] {
         let request = || test::TestRequest::get().uri(&format!("/api/v1/{path}"));
         let answer = test::call_service(&app, request().to_request()).await;
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
         let supplier = format!("Bearer {}", keys.token_for(Role::Supplier));
-        let answer = test::call_service(&app, request().insert_header(("authorization", supplier)).to_request()).await;
+        let answer =
+            test::call_service(&app, request().insert_header(("authorization", supplier)).to_request()).await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
     }
     Ok(())

@@ -116,7 +116,9 @@ impl<'a> Oracle<'a> {
         for row in raw.calendario.iter().filter(|row| row.eliminado_en.is_none()) {
             // Of two periods of a file the later is it.
             let later = raw.calendario.iter().any(|other| {
-                other.eliminado_en.is_none() && other.archivo == row.archivo && other.periodo_date > row.periodo_date
+                other.eliminado_en.is_none()
+                    && other.archivo == row.archivo
+                    && other.periodo_date > row.periodo_date
             });
             if later {
                 continue;
@@ -133,7 +135,8 @@ impl<'a> Oracle<'a> {
             };
             let file = format!("{}.txt", row.archivo);
             let mut best: BTreeMap<&str, &Asignacion> = BTreeMap::new();
-            for row in raw.asignaciones.iter().filter(|row| row.archivo == file && row.eliminado_en.is_none()) {
+            for row in raw.asignaciones.iter().filter(|row| row.archivo == file && row.eliminado_en.is_none())
+            {
                 let known = best.entry(&row.cuenta).or_insert(row);
                 let rank = |row: &Asignacion| (row.creado_el, row.fecha_asignacion);
                 if rank(row) > rank(known) || (rank(row) == rank(known) && row.cod_luna < known.cod_luna) {
@@ -148,7 +151,8 @@ impl<'a> Oracle<'a> {
             let Some(client) = row.document.as_deref() else { continue };
             let codes: Vec<&str> = row.codes.iter().map(|code| code.as_deref().unwrap_or("")).collect();
             let rule = raw.rules.iter().find(|rule| {
-                rule.voicebot == row.voicebot && rule.codes.iter().map(String::as_str).eq(codes.iter().copied())
+                rule.voicebot == row.voicebot
+                    && rule.codes.iter().map(String::as_str).eq(codes.iter().copied())
             });
             let level = match rule.and_then(|rule| rule.contactabilidad.as_deref()) {
                 Some("Contacto Efectivo") => Level::Cd,
@@ -163,11 +167,14 @@ impl<'a> Oracle<'a> {
         let mut owner: HashMap<&str, (NaiveDate, DateTime<Utc>, &str)> = HashMap::new();
         for row in raw.trandeuda.iter().filter(|row| row.eliminado_en.is_none()) {
             if row.monto_exigible > 0 && row.motivo_rechazo.is_none() {
-                *debt.entry(row.fecha_proceso).or_default().entry(&row.cod_cuenta).or_default() += row.monto_exigible;
+                *debt.entry(row.fecha_proceso).or_default().entry(&row.cod_cuenta).or_default() +=
+                    row.monto_exigible;
             }
             let this = (row.fecha_proceso, row.creado_el, row.cod_cuenta.as_str());
             let known = owner.entry(&row.nro_documento).or_insert(this);
-            if (this.0, this.1) > (known.0, known.1) || ((this.0, this.1) == (known.0, known.1) && this.2 < known.2) {
+            if (this.0, this.1) > (known.0, known.1)
+                || ((this.0, this.1) == (known.0, known.1) && this.2 < known.2)
+            {
                 *known = this;
             }
         }
@@ -187,7 +194,8 @@ impl<'a> Oracle<'a> {
         }
         let mut payments: HashMap<String, Vec<Paid>> = HashMap::new();
         for paid in &valid {
-            let same = valid.iter().filter(|other| other.document == paid.document && other.day == paid.day).count();
+            let same =
+                valid.iter().filter(|other| other.document == paid.document && other.day == paid.day).count();
             if same <= 3 {
                 payments.entry(paid.account.clone()).or_default().push(paid.clone());
             }
@@ -201,8 +209,10 @@ impl<'a> Oracle<'a> {
 
     fn assigned_debt(&self, campaign: &Campaign, account: &str) -> i64 {
         let at = campaign.row.fecha_trandeuda.and_then(|day| self.debt_on(account, day));
-        at.or_else(|| self.debt.keys().filter(|day| campaign.holds(**day)).find_map(|day| self.debt_on(account, *day)))
-            .unwrap_or(0)
+        at.or_else(|| {
+            self.debt.keys().filter(|day| campaign.holds(**day)).find_map(|day| self.debt_on(account, *day))
+        })
+        .unwrap_or(0)
     }
 
     fn paid_in<'b>(&'b self, campaign: &'b Campaign, account: &str) -> impl Iterator<Item = &'b Paid> {
@@ -227,7 +237,10 @@ impl<'a> Oracle<'a> {
             ("cartera", campaign.cartera.to_owned()),
             ("servicio", if negocio == "MOVIL" { "MOVIL" } else { "FIJA" }.to_owned()),
             ("tramo", account.tramo_gestion.clone().unwrap_or_else(|| "SIN_TRAMO".to_owned())),
-            ("vencimiento", account.min_vto.map_or("SIN_VENCIMIENTO".to_owned(), |day| day.day().to_string())),
+            (
+                "vencimiento",
+                account.min_vto.map_or("SIN_VENCIMIENTO".to_owned(), |day| day.day().to_string()),
+            ),
             ("rangoDeuda", rango.to_owned()),
             ("archivo", campaign.file.clone()),
         ])
@@ -237,9 +250,13 @@ impl<'a> Oracle<'a> {
     fn sums(&self, corte: NaiveDate, only: &Only, dimensions: &[&str]) -> Vec<BTreeMap<String, Sums>> {
         let mut all = vec![BTreeMap::<String, Sums>::new(); dimensions.len()];
         let snapshot = self.debt.keys().filter(|day| **day <= corte).max().copied();
-        for (index, campaign) in self.campaigns.iter().enumerate().filter(|(_, campaign)| campaign.holds(corte)) {
+        for (index, campaign) in
+            self.campaigns.iter().enumerate().filter(|(_, campaign)| campaign.holds(corte))
+        {
             let opens = campaign.row.fecha_apertura;
-            if only.opened_from.is_some_and(|from| opens < from) || only.opened_to.is_some_and(|to| opens > to) {
+            if only.opened_from.is_some_and(|from| opens < from)
+                || only.opened_to.is_some_and(|to| opens > to)
+            {
                 continue;
             }
             for account in &campaign.accounts {
@@ -344,7 +361,14 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    pub fn evolution(&self, from: NaiveDate, to: NaiveDate, only: &Only, dimension: &str, metrics: &[&str]) -> Value {
+    pub fn evolution(
+        &self,
+        from: NaiveDate,
+        to: NaiveDate,
+        only: &Only,
+        dimension: &str,
+        metrics: &[&str],
+    ) -> Value {
         // By name ("" is all) and day.
         let mut standing: BTreeMap<String, BTreeMap<i64, Sums>> = BTreeMap::new();
         for number in 0..=(to - from).num_days() {
@@ -400,7 +424,9 @@ impl<'a> Oracle<'a> {
             (clients.len() as i128, accounts, debt)
         };
         // Hundredths, halves up.
-        let ticket = |accounts: i128, debt: i128| if accounts == 0 { 0 } else { (2 * debt + accounts) / (2 * accounts) };
+        let ticket = |accounts: i128, debt: i128| {
+            if accounts == 0 { 0 } else { (2 * debt + accounts) / (2 * accounts) }
+        };
         let kpi = |label: &str, kind: &str, now: i128, before: i128, cents: bool| {
             let variation = match (before, now) {
                 (0, 0) => 0.0,
@@ -563,7 +589,8 @@ impl<'a> Oracle<'a> {
         fn rank<'c>(call: &&'c Call) -> (DateTime<Utc>, bool, std::cmp::Reverse<&'c str>) {
             (call.row.date, !call.row.voicebot, std::cmp::Reverse(&call.row.uid))
         }
-        let (mut days, mut hours) = (BTreeMap::<i64, (i64, i64, i64)>::new(), BTreeMap::<String, (i64, i64)>::new());
+        let (mut days, mut hours) =
+            (BTreeMap::<i64, (i64, i64, i64)>::new(), BTreeMap::<String, (i64, i64)>::new());
         for (call, _) in once.values() {
             let day = days.entry(number(call.day)).or_default();
             day.0 += 1;

@@ -138,7 +138,11 @@ pub async fn dashboard(
         }
     }
     let Some(total) = total else {
-        return Ok(Dashboard { segmento_data: Vec::new(), negocio_data: Vec::new(), integral_chart_data: Vec::new() });
+        return Ok(Dashboard {
+            segmento_data: Vec::new(),
+            negocio_data: Vec::new(),
+            integral_chart_data: Vec::new(),
+        });
     };
     let [segments, businesses] = rows.map(|mut rows| {
         rows.sort_by(|(one, a), (other, b)| b.cuentas.cmp(&a.cuentas).then_with(|| one.cmp(other)));

@@ -25,7 +25,9 @@ pub async fn answer(
 ) -> anyhow::Result<(DataVersion, Vec<u8>)> {
     let mut transaction = pool.begin().await?;
     // One snapshot: a refresh that commits between two queries is not seen by the second.
-    sqlx::raw_sql("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
+    sqlx::raw_sql("set transaction isolation level repeatable read, read only")
+        .execute(&mut *transaction)
+        .await?;
     let version = data_version(&mut *transaction).await?;
     let conn = &mut *transaction;
     let body = match question {

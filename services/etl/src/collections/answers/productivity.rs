@@ -171,12 +171,20 @@ pub async fn productivity(
         sums.promises += row.promises;
         sums.kept += row.kept;
         sums.money += row.money;
-        let day = Performance { gestiones: row.calls, contactos_efectivos: row.contacts, compromisos: row.promises };
+        let day = Performance {
+            gestiones: row.calls,
+            contactos_efectivos: row.contacts,
+            compromisos: row.promises,
+        };
         sums.days.insert(row.day, day);
     }
     let mut agents: Vec<Sums> = agents.into_values().collect();
     agents.sort_by(|one, other| {
-        other.money.cmp(&one.money).then(other.promises.cmp(&one.promises)).then_with(|| one.id.cmp(&other.id))
+        other
+            .money
+            .cmp(&one.money)
+            .then(other.promises.cmp(&one.promises))
+            .then_with(|| one.id.cmp(&other.id))
     });
     let number = agents.len();
     let agent_ranking = agents
@@ -213,7 +221,8 @@ pub async fn productivity(
 fn quartile(index: usize, number: usize) -> i64 {
     let (size, larger) = (number / 4, number % 4);
     let in_larger = larger * (size + 1);
-    let part = if index < in_larger { index / (size + 1) } else { larger + (index - in_larger) / size.max(1) };
+    let part =
+        if index < in_larger { index / (size + 1) } else { larger + (index - in_larger) / size.max(1) };
     i64::try_from(part + 1).unwrap_or(4)
 }
 

@@ -331,3 +331,31 @@ create table mart_version (
     held_back text
 );
 insert into mart_version (version) values (0);
+
+-- Where each stream is: everything before the watermark is in its raw table, as the source had it at `read_at`.
+create table raw_streams (
+    stream text primary key,
+    watermark timestamptz,
+    read_at timestamptz,
+    run uuid
+);
+
+-- Keys (hashed) that a run has met in its present slice: the others of that slice are gone.
+create table raw_met (
+    run uuid not null,
+    key bigint not null,
+    primary key (run, key)
+);
+
+-- Records that could not be read, with why, as they came.
+create table raw_quarantine (
+    -- A hash: the same bad record is one row, however often it comes.
+    id text primary key,
+    stream text not null,
+    clave text not null,
+    regla text not null,
+    registro jsonb not null,
+    corrida uuid not null,
+    visto_en timestamptz not null
+);
+create index on raw_quarantine (stream, visto_en);
