@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod bigquery;
 pub mod cache;
+mod doctor;
 pub mod numbers;
 pub mod question;
 mod raw;
@@ -16,7 +17,9 @@ mod run;
 pub mod settings;
 pub mod streams;
 
+pub use doctor::doctor;
 pub use refresh::refresh;
+pub use raw::purge;
 pub use run::work;
 pub use settings::CollectionsSettings;
 pub use streams::STREAMS;

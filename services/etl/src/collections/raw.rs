@@ -1,7 +1,7 @@
 //! A page of BigQuery's into a raw table.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -279,4 +279,20 @@ pub async fn quarantine(
         .await?;
     }
     Ok(())
+}
+
+/// Deletes records in quarantine that no run has met since, and what runs that have ended had met. Gives how many
+/// records.
+///
+/// # Errors
+/// The database.
+pub async fn purge(pool: &PgPool, before: DateTime<Utc>) -> sqlx::Result<u64> {
+    sqlx::query(
+        "delete from raw_met m where not exists (
+             select from jobs j where j.id = m.run and j.state in ('pending', 'running'))",
+    )
+    .execute(pool)
+    .await?;
+    let gone = sqlx::query("delete from raw_quarantine where visto_en < $1").bind(before).execute(pool).await?;
+    Ok(gone.rows_affected())
 }

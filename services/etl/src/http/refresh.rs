@@ -69,7 +69,9 @@ async fn refresh(
 ) -> Result<HttpResponse, Problem> {
     may_write(caller)?;
     let streams = if names.is_empty() {
-        stream::all().filter(|stream| api.has(stream.source)).collect()
+        // The dashboards are the collections'; who has none of them has Bsale.
+        let source = if api.has(Source::BigQuery) { Source::BigQuery } else { Source::Bsale };
+        stream::all().filter(|stream| stream.source == source).collect()
     } else {
         names.iter().map(|name| stream_of(name)).collect::<Result<Vec<_>, _>>()?
     };

@@ -218,6 +218,7 @@ async fn dashboards_are_what_a_slow_computation_from_raw_rows_says() -> Result<(
     let refreshed = refresh(&world.pool, Utc::now()).await?;
     assert!(refreshed.changed && refreshed.version == 1);
     compare(&world, &raw, &mut Dice(70), 160).await?;
+    assert_eq!(etl::collections::doctor(&world.pool).await?, Vec::<String>::new());
     // Nothing new: no new version, and nothing is computed.
     let again = refresh(&world.pool, Utc::now()).await?;
     assert_eq!((again.version, again.changed, again.campaigns), (1, false, 0));

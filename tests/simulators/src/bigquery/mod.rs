@@ -4,6 +4,7 @@
 //!
 //! <https://cloud.google.com/bigquery/docs/reference/rest>
 
+pub mod demo;
 mod serve;
 
 use std::{
