@@ -9,13 +9,14 @@ use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 use crate::SERVICE;
 
 /// What runs in a refresh, in this order. Each file says what it makes of what the ones before have made.
-const STEPS: [(&str, &str); 6] = [
+const STEPS: [(&str, &str); 7] = [
     ("affected", include_str!("refresh/1_affected.sql")),
     ("debt", include_str!("refresh/2_debt.sql")),
     ("calls", include_str!("refresh/3_calls.sql")),
     ("payments", include_str!("refresh/4_payments.sql")),
     ("accounts", include_str!("refresh/5_accounts.sql")),
     ("days", include_str!("refresh/6_days.sql")),
+    ("calls by day", include_str!("refresh/7_calls_by_day.sql")),
 ];
 
 /// What a refresh came to.

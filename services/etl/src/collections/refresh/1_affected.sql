@@ -41,7 +41,7 @@ create temporary table affected on commit drop as
     from changed_snapshots s
     join raw_trandeuda t on t.fecha_proceso = s.dia
     join raw_pagos p on p.nro_documento = t.nro_documento
-    join aux_campaigns c on p.fecha_pago between c.opens and c.closes
+    join aux_campaigns c on p.fecha_pago between c.opens and c.closes and c.closes < s.dia
     union
     select c.archivo from aux_campaigns c join changed d on d.dia between c.opens and c.closes
     where d.source in ('raw_pagos', 'raw_voicebot_gestiones', 'raw_mibotair_gestiones');

@@ -14,6 +14,10 @@ create temporary table clients on commit drop as
 create index on clients (cod_luna);
 analyze clients;
 
+-- The days whose calls change: those that there were, and those that there will be.
+create temporary table touched on commit drop as
+    select distinct dia from aux_calls join affected using (archivo);
+
 delete from aux_calls where archivo in (select archivo from affected);
 insert into aux_calls (archivo, canal, uid, cod_luna, dia, hora, at, nivel, promise, agent, attempt)
 select c.archivo, m.canal, m.uid, c.cod_luna, m.dia, extract(hour from m.at at time zone 'America/Lima'), m.at,

@@ -275,7 +275,7 @@ create table aux_calls (
     paid_on date,
     primary key (archivo, canal, uid)
 );
-create index on aux_calls (dia) include (archivo, canal, uid, nivel, promise);
+create index on aux_calls (dia);
 
 -- A valid payment of an account in a campaign, and the last direct contact before it.
 create table aux_payments (
@@ -318,6 +318,31 @@ create table mart_days (
     deuda_asig numeric(24, 4) not null,
     deuda_act numeric(24, 4) not null,
     primary key (archivo, dia, servicio, tramo, vencimiento, rango_deuda)
+);
+
+-- The calls of a day: by channel, hour, attempt and queue (part), and the accounts that were managed (`calls`: how often,
+-- `cd`: how many).
+create table mart_calls (
+    dia date not null,
+    part text not null,
+    name text not null,
+    calls bigint not null,
+    cd bigint not null,
+    ci bigint not null,
+    promises bigint not null,
+    primary key (dia, part, name)
+);
+
+-- The calls of an agent on a day, by the first day on which a payment followed their promises.
+create table mart_agents (
+    dia date not null,
+    agent text not null,
+    -- 'infinity': none did.
+    paid_on date not null,
+    calls bigint not null,
+    contacts bigint not null,
+    promises bigint not null,
+    primary key (dia, agent, paid_on)
 );
 
 -- Which data the dashboards show. One row; it changes in the transaction that changes the marts.
