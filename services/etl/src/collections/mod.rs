@@ -18,8 +18,8 @@ pub mod settings;
 pub mod streams;
 
 pub use doctor::doctor;
-pub use refresh::refresh;
 pub use raw::purge;
+pub use refresh::refresh;
 pub use run::work;
 pub use settings::CollectionsSettings;
 pub use streams::STREAMS;

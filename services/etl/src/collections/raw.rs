@@ -293,6 +293,7 @@ pub async fn purge(pool: &PgPool, before: DateTime<Utc>) -> sqlx::Result<u64> {
     )
     .execute(pool)
     .await?;
-    let gone = sqlx::query("delete from raw_quarantine where visto_en < $1").bind(before).execute(pool).await?;
+    let gone =
+        sqlx::query("delete from raw_quarantine where visto_en < $1").bind(before).execute(pool).await?;
     Ok(gone.rows_affected())
 }

@@ -215,8 +215,14 @@ pub fn fill(source: &BigQuery, seed: u64, accounts: u64, today: NaiveDate) {
         }
     }
     for (code, level, pdp) in OUTCOMES {
-        add("homologacion_voicebot", json!({ "management": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }));
-        add("homologacion_mibotair", json!({ "n1": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }));
+        add(
+            "homologacion_voicebot",
+            json!({ "management": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }),
+        );
+        add(
+            "homologacion_mibotair",
+            json!({ "n1": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }),
+        );
     }
     for agent in 0..12 {
         add(

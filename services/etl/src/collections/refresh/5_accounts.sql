@@ -33,3 +33,10 @@ analyze aux_accounts;
 update aux_campaigns c set fecha_asignacion = a.first
 from (select archivo, min(fecha_asignacion) as first from aux_accounts group by archivo) as a
 where c.archivo = a.archivo;
+
+-- Clients by number: distinct ones are counted when it is asked, and numbers are counted faster than texts.
+insert into aux_clients (cod_luna)
+select distinct cod_luna from assigned where cod_luna not in (select cod_luna from aux_clients);
+delete from mart_clients where archivo in (select archivo from affected);
+insert into mart_clients (archivo, client)
+select distinct archivo, c.id from assigned join aux_clients c using (cod_luna);

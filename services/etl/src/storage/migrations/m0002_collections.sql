@@ -320,6 +320,19 @@ create table mart_days (
     primary key (archivo, dia, servicio, tramo, vencimiento, rango_deuda)
 );
 
+-- Clients, by number.
+create table aux_clients (
+    cod_luna text primary key,
+    id bigint not null generated always as identity
+);
+
+-- The clients of a campaign.
+create table mart_clients (
+    archivo text not null,
+    client bigint not null,
+    primary key (archivo, client)
+);
+
 -- The calls of a day: by channel, hour, attempt and queue (part), and the accounts that were managed (`calls`: how often,
 -- `cd`: how many).
 create table mart_calls (
