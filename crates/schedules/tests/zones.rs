@@ -40,15 +40,16 @@ fn every_day_has_its_run_once_in_lima_and_in_santiago() {
 }
 
 #[test]
-fn every_three_hours_is_never_twice_within_an_hour_and_never_more_than_four_apart() {
+fn every_three_hours_is_by_the_wall_clock_and_a_midnight_that_is_missing_is_left_out() {
     for zone in [chrono_tz::America::Lima, chrono_tz::America::Santiago] {
         let timetable = Timetable::parse("0 */3 * * *", zone.name()).expect("a timetable");
         let mut at: DateTime<Utc> = "2026-01-01T12:30:00Z".parse().expect("a time");
         at = timetable.next(at).expect("a next one");
         while at.year() == 2026 {
             let next = timetable.next(at).expect("a next one");
-            let hours = (next - at).num_minutes();
-            assert!((120..=240).contains(&hours), "{at} to {next} in {zone}");
+            let minutes = (next - at).num_minutes();
+            // Santiago's clock springs from midnight to one: from 21:00 to 03:00 are five hours then.
+            assert!((120..=300).contains(&minutes), "{at} to {next} in {zone}");
             at = next;
         }
     }

@@ -80,7 +80,6 @@ pub struct Counters {
     pub omitidos: BTreeMap<String, u64>,
     /// Fields that the source did not have before, by how often.
     pub campos_nuevos: BTreeMap<String, u64>,
-    pub peticiones: u64,
 }
 
 impl Counters {

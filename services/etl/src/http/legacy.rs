@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Resources, may_write};
 use crate::{
-    asking::ask,
+    asking::{Asked, ask},
     bsale::STREAMS,
     domain::run::{Mode, RunParams},
     target,
@@ -31,9 +31,9 @@ pub fn configure(config: &mut ServiceConfig) {
 /// What was begun.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Begun {
-    /// Of all its runs together: `GET /api/v1/etl/runs/{run_id}`.
+    /// Of all runs that this began, together: `GET /api/v1/etl/runs/{run_id}`.
     pub run_id: Uuid,
-    /// One a stream.
+    /// One a stream: a new one, or the one that it has already.
     pub runs: Vec<Uuid>,
 }
 
@@ -78,16 +78,19 @@ pub(super) async fn begin(
     streams: &[&'static str],
     params: impl Fn(&str) -> RunParams,
 ) -> Result<Begun, Problem> {
-    let run_id = Uuid::now_v7();
+    let group = Uuid::now_v7();
     let mut transaction = api.database.pool.begin().await?;
-    let mut runs = Vec::new();
+    let (mut runs, mut begun) = (Vec::new(), false);
     for stream in streams {
-        let params = RunParams { group: Some(run_id), ..params(stream) };
+        let params = RunParams { group: Some(group), ..params(stream) };
         let correlation = chassis::http::request_id();
         let asked = ask(&mut transaction, &api.settings, &params, caller.id(), correlation).await?;
+        begun |= matches!(asked, Asked::New(_));
         runs.push(asked.job().id);
     }
     transaction.commit().await?;
+    // Where nothing was begun there is no group to look at, but what is under way.
+    let run_id = runs.first().copied().filter(|_| !begun).unwrap_or(group);
     Ok(Begun { run_id, runs })
 }
 

@@ -97,7 +97,7 @@ fn next_fault(state: &mut State) -> Option<Fault> {
     if let Some(fault) = state.faults.pop_front() {
         return Some(fault);
     }
-    if state.one_in == 0 || state.requests % state.one_in != 0 {
+    if state.one_in == 0 || !state.requests.is_multiple_of(state.one_in) {
         return None;
     }
     let kinds = [
