@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Resources, SERVICE,
     bsale::Bsale,
+    collections::{bigquery::Client, cache::Dashboards, refresher::Refresher},
     config::{Config, Tools},
     http,
     jobs::{
@@ -63,8 +64,10 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let pool = || parts.database.pool.clone();
     let announcer = Announcer::new(pool(), SERVICE, env!("CARGO_PKG_VERSION"), QUEUES, jobs.activities());
     let scheduler = Scheduler::new(pool(), Clock::System, BeginSyncs { resources: resources.clone() });
+    let refresher = Refresher::new(pool(), resources.dashboards.clone());
     background(&parts, &resources, &jobs, &shutdown)
         .run_jobs(&jobs, &parts.broker)
+        .spawn("refresher", refresher.run(shutdown.clone()))
         .spawn("scheduler", scheduler.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
         .serve(server)
@@ -110,6 +113,12 @@ fn resources(parts: &Parts, config: &Config) -> anyhow::Result<Resources> {
         redis: parts.redis.clone(),
         settings: Arc::new(config.etl.clone()),
         bsale,
+        bigquery: config.etl.bigquery.clone().map(Client::new),
+        dashboards: Dashboards::new(
+            parts.database.pool.clone(),
+            parts.redis.clone(),
+            config.etl.collections.clone(),
+        ),
     })
 }
 

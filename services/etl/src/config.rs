@@ -6,7 +6,10 @@ use chrono::NaiveDate;
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
-use crate::SERVICE;
+use crate::{
+    SERVICE,
+    collections::{CollectionsSettings, bigquery::BigQuerySettings},
+};
 
 /// The service's settings.
 #[derive(Clone, Debug)]
@@ -40,6 +43,9 @@ pub struct EtlSettings {
     pub retention: Duration,
     /// None: this installation has no Bsale.
     pub bsale: Option<BsaleSettings>,
+    /// None: this installation has no BigQuery.
+    pub bigquery: Option<BigQuerySettings>,
+    pub collections: CollectionsSettings,
 }
 
 /// Bsale, and the sales database that it is read into.
@@ -104,7 +110,8 @@ impl Config {
 
 impl EtlSettings {
     /// `ETL_CONCURRENCY` (4), `ETL_LEASE_SECONDS` (30), `ETL_DEADLINE_SECONDS` (3,600), `ETL_MAX_ATTEMPTS` (10),
-    /// `ETL_TIME_ZONE` (America/Santiago), `ETL_RETENTION_DAYS` (90), and [`BsaleSettings::read`].
+    /// `ETL_TIME_ZONE` (America/Santiago), `ETL_RETENTION_DAYS` (90), [`BsaleSettings::read`],
+    /// [`BigQuerySettings::read`] and [`CollectionsSettings::read`].
     pub fn read(env: &mut Env) -> Self {
         let days: u32 = env.default("ETL_RETENTION_DAYS", 90, "a number of days");
         Self {
@@ -119,6 +126,8 @@ impl EtlSettings {
             ),
             retention: Duration::from_secs(u64::from(days) * 24 * 60 * 60),
             bsale: BsaleSettings::read(env),
+            bigquery: BigQuerySettings::read(env),
+            collections: CollectionsSettings::read(env),
         }
     }
 }

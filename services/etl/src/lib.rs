@@ -7,9 +7,10 @@
 mod app;
 pub mod asking;
 pub mod bsale;
+pub mod collections;
 pub mod config;
 pub mod domain;
-mod http;
+pub mod http;
 pub mod jobs;
 mod metrics;
 mod resources;

@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{HistogramVec, IntCounterVec, register_histogram_vec, register_int_counter_vec};
+use prometheus::{
+    HistogramVec, IntCounter, IntCounterVec, register_histogram_vec, register_int_counter,
+    register_int_counter_vec,
+};
 
 /// Requests to sources, by source and status.
 pub static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -32,6 +35,24 @@ pub static WEBHOOKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
         .expect("registered once, with a valid name")
 });
 
+/// Answers that were there already, by dashboard.
+pub static CACHE_HITS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("cache_hits_total", "Answers that were there already", &["cache_type"])
+        .expect("registered once, with a valid name")
+});
+
+/// Answers that had to be computed, by dashboard.
+pub static CACHE_MISSES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!("cache_misses_total", "Answers that had to be computed", &["cache_type"])
+        .expect("registered once, with a valid name")
+});
+
+/// Queries that were begun at BigQuery.
+pub static BIGQUERY_QUERIES: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!("bigquery_queries_total", "Queries that were begun at BigQuery")
+        .expect("registered once, with a valid name")
+});
+
 /// Makes them known before anything happens.
 pub fn init() {
     for outcome in ["inserted", "updated", "same", "deleted", "quarantined"] {
@@ -42,6 +63,11 @@ pub fn init() {
     for outcome in ["accepted", "repeated", "refused"] {
         WEBHOOKS.with_label_values(&[outcome]);
     }
+    for dashboard in ["dashboard", "evolution", "assignment", "operation", "productivity"] {
+        CACHE_HITS.with_label_values(&[dashboard]);
+        CACHE_MISSES.with_label_values(&[dashboard]);
+    }
+    LazyLock::force(&BIGQUERY_QUERIES);
     LazyLock::force(&REQUESTS);
     LazyLock::force(&REQUEST_SECONDS);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Resources, storage::runs, target};
+use crate::{Resources, collections, storage::runs, target};
 
 /// How often it looks.
 const PAUSE: Duration = Duration::from_secs(60 * 60);
@@ -51,6 +51,7 @@ impl Retention {
                 break;
             }
         }
+        deleted += collections::purge(&self.resources.database.pool, before).await?;
         if let Some(bsale) = &self.resources.bsale {
             deleted += target::purge_quarantine(&bsale.target.db, before).await?;
         }

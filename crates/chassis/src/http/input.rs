@@ -270,6 +270,24 @@ where
     next.call(request).await
 }
 
+/// The pairs of a query whose names may come several times, which no type of one value a name takes.
+///
+/// # Errors
+/// 400 for a name that is not among `known`, and for what is no text.
+pub fn repeated_parameters(
+    query: &str,
+    known: &'static [&'static str],
+) -> Result<Vec<(String, String)>, Problem> {
+    let pairs = pairs(query).map_err(|name| not_text("El parámetro", &name))?;
+    match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+        None => Ok(pairs),
+        Some((name, _)) => {
+            let refusal = Refusal::unknown(name, known);
+            Err(refusal.problem("unknown_parameter", "invalid_query", "parámetro"))
+        }
+    }
+}
+
 /// Refuses any query: for operations that take none. A middleware.
 pub(super) async fn refuse_a_query<B>(
     request: ServiceRequest,

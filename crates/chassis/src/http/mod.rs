@@ -14,7 +14,7 @@ pub mod upload;
 pub use document::Document;
 pub use given::{IfMatch, in_range};
 pub use health::{Health, Importance};
-pub use input::{Form, Json, OptionalJson, Query, json_parameter};
+pub use input::{Form, Json, OptionalJson, Query, json_parameter, repeated_parameters};
 pub use observe::request_id;
 pub use problem::{Problem, ProblemBody};
 pub use routes::{Routes, get_only};

@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Bsale,
+    BigQuery,
 }
 
 /// How a stream advances.
@@ -29,7 +30,7 @@ pub struct Stream {
 }
 
 /// Every stream of the service.
-pub const STREAMS: &[&[Stream]] = &[crate::bsale::STREAMS];
+pub const STREAMS: &[&[Stream]] = &[crate::bsale::STREAMS, crate::collections::STREAMS];
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Stream> {

@@ -1,5 +1,6 @@
 //! The service's API. Paths, field names and messages are contracts with clients there are.
 
+mod collections;
 mod legacy;
 mod refresh;
 mod runs;
@@ -15,11 +16,12 @@ use chassis::{
     parts::Api,
     routes,
 };
+use sea_orm::DatabaseConnection;
 
 use crate::{
     Resources,
     bsale::Bsale,
-    domain::stream::{self, Stream},
+    domain::stream::{self, Source, Stream},
 };
 
 /// The scopes that a limited credential needs.
@@ -31,7 +33,19 @@ pub const API: Api = Api { routes, description: "Sincronización de ventas y cob
 
 /// Every operation, once: where it is served, what the document says, and so what the test of access asks.
 fn routes() -> Routes {
-    routes![
+    let dashboards = routes![
+        collections::dashboard,
+        collections::dashboard_by_filters,
+        collections::evolution,
+        collections::evolution_by_filters,
+        collections::evolution_carteras,
+        collections::evolution_metrics,
+        collections::assignment,
+        collections::operation,
+        collections::productivity,
+        collections::filters,
+    ];
+    let syncs = routes![
         legacy::full,
         legacy::daily,
         legacy::sync,
@@ -59,7 +73,16 @@ fn routes() -> Routes {
         schedules::get,
         schedules::replace,
         schedules::delete,
-    ]
+    ];
+    let slashed = [
+        "/api/v1/dashboard",
+        "/api/v1/evolution",
+        "/api/v1/assignment",
+        "/api/v1/operation",
+        "/api/v1/productivity",
+        "/api/v1/filters",
+    ];
+    slashed.into_iter().fold(dashboards, |table, path| table.also_with_slash(path)).and(syncs)
 }
 
 /// Sales and collections are everybody's: whoever is bound to one supplier sees none.
@@ -79,6 +102,14 @@ fn may_write(caller: &Caller) -> Result<(), Problem> {
 /// Bsale, where this installation has it.
 fn bsale(api: &Resources) -> Result<&Bsale, Problem> {
     api.bsale.as_deref().ok_or_else(|| Problem::not_found("Esta instalación no tiene Bsale"))
+}
+
+/// The database that a stream's rows are in, where this installation has its source.
+fn database_of<'a>(api: &'a Resources, stream: &Stream) -> Option<&'a DatabaseConnection> {
+    match stream.source {
+        Source::Bsale => api.bsale.as_ref().map(|bsale| &bsale.target.db),
+        Source::BigQuery => api.bigquery.as_ref().map(|_| &api.database.orm),
+    }
 }
 
 /// The stream of this name, or the one whose table it is.

@@ -20,9 +20,10 @@ use super::{
     may_write, stream_of,
 };
 use crate::{
+    collections::streams,
     domain::{
         run::{Mode, RunParams},
-        stream::{self, Walk},
+        stream::{self, Source, Walk},
     },
     storage::runs,
     target,
@@ -62,7 +63,9 @@ async fn refresh(
 ) -> Result<HttpResponse, Problem> {
     may_write(caller)?;
     let streams = if names.is_empty() {
-        stream::all().collect()
+        // The dashboards are the collections'; who has none of them has Bsale.
+        let source = if api.has(Source::BigQuery) { Source::BigQuery } else { Source::Bsale };
+        stream::all().filter(|stream| stream.source == source).collect()
     } else {
         names.iter().map(|name| stream_of(name)).collect::<Result<Vec<_>, _>>()?
     };
@@ -234,11 +237,13 @@ pub(super) async fn reset(
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let stream = stream_of(&form.tabla)?;
-    let bsale = super::bsale(&api)?;
     let mut conn = api.database.pool.acquire().await?;
     if runs::active(&mut conn, stream.name).await.map_err(anyhow::Error::from)?.is_some() {
         return Err(Problem::conflict("run_active", format!("{} tiene una ejecución en curso", stream.name)));
     }
-    target::reset(&bsale.target.db, stream.name, Utc::now()).await?;
+    match stream.source {
+        Source::Bsale => drop(target::reset(&super::bsale(&api)?.target.db, stream.name, Utc::now()).await?),
+        Source::BigQuery => streams::reset(&mut conn, stream.name).await?,
+    }
     Ok(HttpResponse::Ok().json(Reset { status: "reset", stream: stream.name }))
 }

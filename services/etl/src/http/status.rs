@@ -11,8 +11,9 @@ use jobs::{Job, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Resources, may_read, stream_of};
+use super::{Resources, database_of, may_read, stream_of};
 use crate::{
+    collections::streams,
     domain::stream::{self, Stream, Walk},
     scheduler::ScheduledSync,
     storage::runs,
@@ -55,10 +56,11 @@ struct Known {
 }
 
 async fn known(api: &Resources) -> Result<Known, Problem> {
-    let lanes = match &api.bsale {
+    let mut lanes = match &api.bsale {
         Some(bsale) => target::lanes(&bsale.target.db).await?,
         None => Vec::new(),
     };
+    lanes.extend(streams::lanes(&api.database.pool).await?);
     Ok(Known { lanes, schedules: ::schedules::list(&api.database.orm).await? })
 }
 
@@ -95,7 +97,7 @@ pub(super) async fn all(api: Data<Resources>, caller: Caller) -> Result<HttpResp
     may_read(&caller)?;
     let known = known(&api).await?;
     let mut tables = Vec::new();
-    for stream in stream::all() {
+    for stream in stream::all().filter(|stream| api.has(stream.source)) {
         tables.push(status_of(&api, &known, stream).await?);
     }
     let count = |status: &str| tables.iter().filter(|table| table.status == status).count();
@@ -127,8 +129,8 @@ pub(super) async fn one(
     may_read(&caller)?;
     let stream = stream_of(&table)?;
     let mut status = status_of(&api, &known(&api).await?, stream).await?;
-    if let Some(bsale) = &api.bsale {
-        status.records_count = Some(target::count_live(&bsale.target.db, stream.table).await?);
+    if let Some(conn) = database_of(&api, stream) {
+        status.records_count = Some(target::count_live(conn, stream.table).await?);
     }
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(status))
 }

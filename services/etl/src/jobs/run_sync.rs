@@ -12,7 +12,7 @@ use outbox::Meta;
 use sea_orm::sqlx::PgConnection;
 
 use crate::{
-    Resources, SERVICE, bsale,
+    Resources, SERVICE, bsale, collections,
     config::EtlSettings,
     domain::{
         run::{Counters, RunParams},
@@ -44,6 +44,11 @@ impl Work for RunSyncs {
                 let bsale = self.resources.bsale.as_ref().context("this installation has no Bsale");
                 let bsale = bsale.map_err(JobError::Fail)?;
                 bsale::work(bsale, &self.resources.database.pool, run, stream, params).await
+            }
+            Source::BigQuery => {
+                let bigquery = self.resources.bigquery.as_ref().context("this installation has no BigQuery");
+                let bigquery = bigquery.map_err(JobError::Fail)?;
+                collections::work(bigquery, &self.resources.database.pool, run, params).await
             }
         }
     }

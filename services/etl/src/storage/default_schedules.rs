@@ -7,13 +7,14 @@ use sea_orm::sqlx;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::Resources;
+use crate::{Resources, domain::stream::Source};
 
 /// Fixed ids, so that all workers mean the same ones: what, cron.
-const DEFAULTS: [(u128, &str, &str, &str); 2] = [
-    (0x0190_b5a4_0000_7000_8000_0000_0000_0001, "bsale", "daily", "0 6 * * 1-6"),
+const DEFAULTS: [(u128, Source, &str, &str, &str); 3] = [
+    (0x0190_b5a4_0000_7000_8000_0000_0000_0001, Source::Bsale, "bsale", "daily", "0 6 * * 1-6"),
     // Sundays: all there is.
-    (0x0190_b5a4_0000_7000_8000_0000_0000_0002, "bsale", "full", "0 6 * * 0"),
+    (0x0190_b5a4_0000_7000_8000_0000_0000_0002, Source::Bsale, "bsale", "full", "0 6 * * 0"),
+    (0x0190_b5a4_0000_7000_8000_0000_0000_0003, Source::BigQuery, "bigquery", "daily", "0 */3 * * *"),
 ];
 
 /// Makes those that this installation's sources need, unless it ever had schedules.
@@ -21,11 +22,14 @@ const DEFAULTS: [(u128, &str, &str, &str); 2] = [
 /// # Errors
 /// The database.
 pub async fn ensure(resources: &Resources) -> anyhow::Result<()> {
-    if resources.bsale.is_none() {
-        return Ok(());
-    }
-    let zone = resources.settings.zone.name();
-    for (id, source, mode, cron) in DEFAULTS {
+    for (id, of, source, mode, cron) in DEFAULTS {
+        if !resources.has(of) {
+            continue;
+        }
+        let zone = match of {
+            Source::Bsale => resources.settings.zone.name(),
+            Source::BigQuery => chrono_tz::America::Lima.name(),
+        };
         let mut transaction = resources.database.pool.begin().await?;
         let first = sqlx::query("insert into seeded_schedules (id) values ($1) on conflict do nothing")
             .bind(Uuid::from_u128(id))

@@ -17,5 +17,6 @@ pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
     for check in CHECKS {
         findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
     }
+    findings.extend(crate::collections::doctor(pool).await?);
     Ok(findings)
 }

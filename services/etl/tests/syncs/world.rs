@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use chassis::{
+    collections::cache::Dashboards,
     config::{DatabaseSettings, Env, RedisSettings},
     db,
     redis::Redis,
@@ -79,11 +80,14 @@ impl World {
         for _ in 0..2 {
             ours.target.migrate(tables::ALL, &views::all(&source, ours.target.backend())).await?;
         }
+        let dashboards = Dashboards::new(database.pool.clone(), redis.clone(), settings.collections.clone());
         let resources = Resources {
             database: database.clone(),
             redis,
             settings: Arc::new(settings),
             bsale: Some(Arc::new(ours)),
+            bigquery: None,
+            dashboards,
         };
         let kind = run_sync::kind(&resources.settings);
         let runner = Runner::new(database.pool.clone()).lease(kind.lease).backoff(kind.backoff);

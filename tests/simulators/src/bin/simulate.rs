@@ -1,7 +1,10 @@
-//! A vendor as a process, for the demo: `lote-simulate bsale <port> <token> [seed]`.
+//! A vendor as a process, for the demo: `lote-simulate bsale <port> <token> [seed]`, `lote-simulate bigquery <port> [seed]`.
 
 use anyhow::{Context, Result, bail};
-use simulators::bsale::{Bsale, Shop, Size};
+use simulators::{
+    bigquery::{BigQuery, demo},
+    bsale::{Bsale, Shop, Size},
+};
 
 #[actix_web::main]
 async fn main() -> Result<()> {
@@ -16,6 +19,14 @@ async fn main() -> Result<()> {
             std::future::pending::<()>().await;
             Ok(())
         }
-        _ => bail!("expected: bsale <port> <token> [seed]"),
+        ["bigquery", port, seed @ ..] => {
+            let seed = seed.first().map_or(Ok(1), |seed| seed.parse()).context("the seed is not a number")?;
+            let bigquery = BigQuery::start_at(port.parse().context("the port")?)?;
+            demo::fill(&bigquery, seed, 2_000, chrono::Utc::now().date_naive());
+            println!("BigQuery at {}; its truth at /truth.json", bigquery.url());
+            std::future::pending::<()>().await;
+            Ok(())
+        }
+        _ => bail!("expected: bsale <port> <token> [seed], or bigquery <port> [seed]"),
     }
 }

@@ -1,6 +1,7 @@
 //! The schema `etl`. The tables of outbox, jobs, schedules and chassis come first.
 
 mod m0001_runs;
+mod m0002_collections;
 
 use sea_orm_migration::prelude::*;
 
@@ -14,6 +15,7 @@ impl MigratorTrait for Migrator {
         all.extend(schedules::migrations());
         all.extend(chassis::migrations());
         all.push(Box::new(m0001_runs::Migration));
+        all.push(Box::new(m0002_collections::Migration));
         all
     }
 }

@@ -1,0 +1,12 @@
+//! BigQuery over its REST API (<https://cloud.google.com/bigquery/docs/reference/rest>): jobs under ids of ours, pages of
+//! their results, cells.
+
+mod auth;
+mod cells;
+mod client;
+mod settings;
+
+pub use auth::ServiceAccount;
+pub use cells::{Drift, Field, decode};
+pub use client::{BigQueryError, Client, Page, Parameter};
+pub use settings::{BigQuerySettings, SourceTable};

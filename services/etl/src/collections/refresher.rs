@@ -1,0 +1,118 @@
+//! Brings the marts up to date when all streams are whole, and holds them back, and says so, while one is not.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sqlx::{self, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    cache::Dashboards,
+    question::{self, Filters},
+    refresh::{self, Refreshed},
+    streams::TABLES,
+};
+
+/// How often it looks.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// What a look came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// A stream is being read, or never was, or nothing is new.
+    Nothing,
+    /// The marts stay as they are: why.
+    HeldBack(String),
+    Refreshed(Refreshed),
+}
+
+/// The background task. Any number may run at once: they take turns, and the second finds nothing new.
+pub struct Refresher {
+    pool: PgPool,
+    dashboards: Dashboards,
+}
+
+impl Refresher {
+    pub fn new(pool: PgPool, dashboards: Dashboards) -> Self {
+        Self { pool, dashboards }
+    }
+
+    /// Looks again and again until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        loop {
+            match shutdown.run_until_cancelled(self.look()).await {
+                None => return,
+                Some(Ok(Looked::Nothing)) => {}
+                Some(Ok(Looked::HeldBack(reason))) => tracing::debug!(reason, "the marts are held back"),
+                Some(Ok(Looked::Refreshed(Refreshed { version, campaigns, .. }))) => {
+                    tracing::info!(version, campaigns, "the dashboards show new data");
+                    self.warm().await;
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(error = format!("{error:#}"), "the marts were not refreshed")
+                }
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Refreshes the marts where all streams are whole and something is new.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn look(&self) -> anyhow::Result<Looked> {
+        let names: Vec<&str> = TABLES.iter().map(|table| table.stream).collect();
+        let latest: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            "select distinct on (params ->> 'lane') params ->> 'lane', state::text, error from jobs
+             where kind = 'etl.runs' and params ->> 'lane' = any ($1)
+             order by params ->> 'lane', created_at desc, id desc",
+        )
+        .bind(&names)
+        .fetch_all(&self.pool)
+        .await?;
+        if latest.iter().any(|(_, state, _)| matches!(state.as_str(), "pending" | "running")) {
+            return Ok(Looked::Nothing);
+        }
+        let new: bool = sqlx::query_scalar(
+            "select exists (select from raw_changes)
+                 or (select min(read_at) from raw_streams) is distinct from (select as_of from mart_version)",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        if !new {
+            return Ok(Looked::Nothing);
+        }
+        if let Some((lane, state, error)) = latest.iter().find(|(_, state, _)| state != "completed") {
+            let reason = format!("{lane} {state}: {}", error.as_deref().unwrap_or_default());
+            refresh::hold_back(&self.pool, &reason).await?;
+            return Ok(Looked::HeldBack(reason));
+        }
+        // Ended runs are deleted some day; where a stream is, stays.
+        let whole: Vec<(String, Option<DateTime<Utc>>)> =
+            sqlx::query_as("select stream, read_at from raw_streams").fetch_all(&self.pool).await?;
+        let read =
+            names.iter().map(|name| whole.iter().find(|(stream, _)| stream == name).and_then(|(_, at)| *at));
+        let Some(as_of) = read.min().flatten() else { return Ok(Looked::Nothing) };
+        let refreshed = refresh::refresh(&self.pool, as_of).await?;
+        Ok(if refreshed.changed { Looked::Refreshed(refreshed) } else { Looked::Nothing })
+    }
+
+    /// Computes what most will ask first.
+    async fn warm(&self) {
+        let today = question::today(Utc::now());
+        let first = [
+            question::dashboard(Filters::default(), None, &[], today),
+            question::evolution(Filters::default(), None, None, None, &[], today),
+            question::assignment(None, None, None, today),
+            question::operation(None, today),
+            question::productivity(None, None, today),
+        ];
+        for question in first.into_iter().flatten() {
+            if let Err(error) = self.dashboards.ask(question).await {
+                tracing::warn!(%error, "a dashboard was not computed ahead");
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! One run of a stream of BigQuery's.
+//!
+//! Each slice is a query under an id of ours, made from the run's id, so that a worker which takes over reads on in the
+//! snapshot that the dead one began: the checkpoint names the query and its next page. Rows, counters, watermark and
+//! checkpoint commit in one transaction, the job's own lease decides whether it may.
+
+use anyhow::anyhow;
+use chrono::{DateTime, Duration, TimeDelta, Utc};
+use failpoints::Point;
+use jobs::{JobRun, Outcome, Position, Progress};
+use messaging::JobError;
+use sea_orm::sqlx::{self, PgConnection, PgPool};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    bigquery::{BigQueryError, BigQuerySettings, Client, Page, decode},
+    numbers::lima_midnight,
+    question::today,
+    raw::{self, BadRecord},
+    streams::{RawTable, Slice, table_of},
+};
+use crate::{
+    domain::run::{Counters, Mode, RunParams},
+    metrics::ROWS,
+};
+
+/// The longest slice of daily and full runs. Backfills go by days.
+const SLICE_DAYS: i64 = 31;
+/// How often a slice is begun whose results expire before they are read.
+const BEGINNINGS: u32 = 5;
+
+impl From<BigQueryError> for JobError {
+    fn from(error: BigQueryError) -> Self {
+        match error {
+            BigQueryError::Unavailable(_)
+            | BigQueryError::RateLimited(_)
+            | BigQueryError::QuotaExceeded(_)
+            | BigQueryError::JobFailed { .. }
+            | BigQueryError::Malformed(_) => Self::retry(error),
+            BigQueryError::Unauthorized(_) | BigQueryError::NotFound(_) | BigQueryError::Refused { .. } => {
+                Self::fail(error)
+            }
+        }
+    }
+}
+
+/// Where a run is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Place {
+    /// What the run is about: fixed when it begins.
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    slice: usize,
+    /// How often the slice was begun: a part of its query's id.
+    beginning: u32,
+    /// When the slice's query was begun: its snapshot is not older.
+    snapshot: Option<DateTime<Utc>>,
+    /// The next page of its results; none: the first.
+    page: Option<String>,
+    /// Pages, over all slices.
+    step: i64,
+    counters: Counters,
+}
+
+struct Session<'a> {
+    client: &'a Client,
+    pool: &'a PgPool,
+    run: &'a JobRun,
+    table: &'static RawTable,
+    params: RunParams,
+    slices: Vec<Slice>,
+    place: Place,
+}
+
+/// Works on a run until its end.
+///
+/// # Errors
+/// What the runner makes of it: a retry, a failure, or a release.
+pub async fn work(
+    client: &Client,
+    pool: &PgPool,
+    run: &JobRun,
+    params: RunParams,
+) -> Result<Outcome, JobError> {
+    let table = table_of(&params.stream)
+        .ok_or_else(|| JobError::fail(anyhow!("{} is not a stream of BigQuery", params.stream)))?;
+    let known = run.job.checkpoint.clone().map(serde_json::from_value::<Place>);
+    let place = match known.transpose().map_err(|error| JobError::fail(anyhow!("the checkpoint: {error}")))? {
+        Some(place) => place,
+        None => begin(client, pool, &params).await?,
+    };
+    let slices = plan(table, &params, &place);
+    let mut session = Session { client, pool, run, table, params, slices, place };
+    while let Some(slice) = session.slices.get(session.place.slice).copied() {
+        session.read(slice).await?;
+    }
+    let watermark: Option<DateTime<Utc>> =
+        sqlx::query_scalar("select watermark from raw_streams where stream = $1")
+            .bind(table.stream)
+            .fetch_optional(pool)
+            .await
+            .map_err(JobError::retry)?
+            .flatten();
+    Ok(Outcome::Done(json!({ "contadores": session.place.counters, "marca": watermark })))
+}
+
+/// What a new run is about.
+async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Place, JobError> {
+    let settings: &BigQuerySettings = client.settings();
+    let lag = TimeDelta::from_std(settings.lag).map_err(JobError::fail)?;
+    let now = client.clock().await? - lag;
+    let start = lima_midnight(settings.start);
+    let (from, to) = match params.mode {
+        Mode::Full => (start, now),
+        Mode::Daily => {
+            let watermark: Option<DateTime<Utc>> =
+                sqlx::query_scalar("select watermark from raw_streams where stream = $1")
+                    .bind(&params.stream)
+                    .fetch_optional(pool)
+                    .await
+                    .map_err(JobError::retry)?
+                    .flatten();
+            let again =
+                watermark.map(|at| lima_midnight(today(at - Duration::days(settings.look_back.into()))));
+            (again.unwrap_or(start).max(start), now)
+        }
+        Mode::Backfill => {
+            let from = params.from.map_or(start, lima_midnight);
+            let to = params.to.map_or(now, |day| lima_midnight(day + Duration::days(1)));
+            (from, to.min(now))
+        }
+    };
+    let counters = Counters::default();
+    Ok(Place { from, to, slice: 0, beginning: 0, snapshot: None, page: None, step: 0, counters })
+}
+
+/// The slices of a run, in the order in which they are read.
+fn plan(table: &RawTable, params: &RunParams, place: &Place) -> Vec<Slice> {
+    if table.cursor.is_none() {
+        return vec![None];
+    }
+    let length = if params.mode == Mode::Backfill { 1 } else { SLICE_DAYS };
+    let mut slices = Vec::new();
+    let mut from = place.from;
+    while from < place.to {
+        let to = lima_midnight(today(from) + Duration::days(length)).min(place.to);
+        slices.push(Some((from, to)));
+        from = to;
+    }
+    if params.mode == Mode::Backfill {
+        slices.reverse();
+    }
+    slices
+}
+
+impl Session<'_> {
+    /// Reads a slice from where it is to its end.
+    async fn read(&mut self, slice: Slice) -> Result<(), JobError> {
+        let snapshot = match self.place.snapshot {
+            Some(snapshot) => snapshot,
+            None => {
+                // Noted before the query is begun: rows that are read otherwise meanwhile are newer than its snapshot.
+                let snapshot = Utc::now();
+                self.place.snapshot = Some(snapshot);
+                self.note().await?;
+                snapshot
+            }
+        };
+        let id = format!("lote_{}_{}_{}", self.run.job.id.simple(), self.place.slice, self.place.beginning);
+        let (sql, parameters) = self.table.query(self.client.settings(), slice);
+        if self.place.page.is_none() {
+            self.client.insert(&id, &sql, &parameters).await?;
+        }
+        let page = self.client.page(&id, self.place.page.as_deref()).await;
+        match page {
+            Ok(page) => self.take(slice, snapshot, page).await,
+            Err(error @ (BigQueryError::NotFound(_) | BigQueryError::JobFailed { .. })) => {
+                // The results have expired, or there will be none: the slice again, under another id.
+                self.place.beginning += 1;
+                self.place.snapshot = None;
+                self.place.page = None;
+                if self.place.beginning % BEGINNINGS == 0 {
+                    self.note().await?;
+                    return Err(JobError::retry(error));
+                }
+                tracing::info!(stream = self.table.stream, %error, "the slice is begun again");
+                self.note().await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Commits a page.
+    async fn take(&mut self, slice: Slice, snapshot: DateTime<Utc>, page: Page) -> Result<(), JobError> {
+        let drift =
+            |what: String| JobError::fail(anyhow!("{}: the source has changed: {what}", self.table.stream));
+        raw::check(self.table, &page.fields).map_err(drift)?;
+        let read = page.rows.len() as u64;
+        let (mut rows, mut bad): (Vec<_>, Vec<BadRecord>) = (Vec::with_capacity(page.rows.len()), Vec::new());
+        for row in &page.rows {
+            let row = decode(&page.fields, row).map_err(|error| drift(error.to_string()))?;
+            match raw::record(self.table, &page.fields, row, snapshot) {
+                Ok(row) => rows.push(row),
+                Err(record) => bad.push(record),
+            }
+        }
+        let run = self.run.job.id;
+        let mut next = self.place.clone();
+        let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
+        let merged = raw::merge(&mut transaction, self.table, run, rows).await.map_err(told)?;
+        raw::quarantine(&mut transaction, self.table.stream, run, &bad).await.map_err(told)?;
+        let counters = &mut next.counters;
+        counters.leidos += read;
+        counters.insertados += merged.inserted;
+        counters.actualizados += merged.updated;
+        counters.sin_cambios += merged.rest;
+        counters.en_cuarentena += bad.len() as u64;
+        for field in &page.fields {
+            let name = field.name.to_lowercase();
+            if self.table.kind(&name).is_none() && counters.campos_nuevos.len() < 100 {
+                *counters.campos_nuevos.entry(name).or_default() += read;
+            }
+        }
+        let mut deleted = 0;
+        if page.next.is_none() {
+            if next.counters.too_many_bad() {
+                let Counters { leidos, en_cuarentena, .. } = next.counters;
+                // What is bad is kept, for who looks into it; the slice is not whole.
+                drop(transaction);
+                let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
+                raw::quarantine(&mut conn, self.table.stream, run, &bad).await.map_err(told)?;
+                return Err(JobError::fail(anyhow!(
+                    "{en_cuarentena} of {leidos} records are in quarantine: more than 1 %"
+                )));
+            }
+            deleted = self.end(&mut transaction, slice, snapshot).await?;
+            next.counters.eliminados += deleted;
+            next.slice += 1;
+            next.beginning = 0;
+            next.snapshot = None;
+        }
+        next.page = page.next;
+        next.step += 1;
+        self.checkpoint(&mut transaction, &next).await?;
+        failpoints::hit(Point::BatchWritten);
+        transaction.commit().await.map_err(JobError::retry)?;
+        failpoints::hit(Point::BatchCommitted);
+        self.place = next;
+        for (outcome, number) in [
+            ("inserted", merged.inserted),
+            ("updated", merged.updated),
+            ("same", merged.rest),
+            ("deleted", deleted),
+            ("quarantined", bad.len() as u64),
+        ] {
+            ROWS.with_label_values(&[self.table.stream, outcome]).inc_by(number);
+        }
+        self.run.proceed()
+    }
+
+    /// A slice is whole: what it did not have is gone, and the watermark is its end.
+    async fn end(
+        &self,
+        conn: &mut PgConnection,
+        slice: Slice,
+        snapshot: DateTime<Utc>,
+    ) -> Result<u64, JobError> {
+        let run = self.run.job.id;
+        let fuse = (!self.params.force).then_some(self.client.settings().fuse_percent);
+        let gone = raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(told)?;
+        let gone = gone.map_err(|reason| JobError::fail(anyhow!("{}: {reason}", self.table.name)))?;
+        sqlx::query("delete from raw_met where run = $1")
+            .bind(run)
+            .execute(&mut *conn)
+            .await
+            .map_err(told)?;
+        if self.params.mode != Mode::Backfill {
+            let watermark = slice.map_or(self.place.to, |(_, to)| to);
+            sqlx::query(
+                "insert into raw_streams as s (stream, watermark, read_at, run) values ($1, $2, $3, $4)
+                 on conflict (stream) do update set run = excluded.run, read_at = excluded.read_at,
+                     watermark = greatest(s.watermark, excluded.watermark)",
+            )
+            .bind(self.table.stream)
+            .bind(watermark)
+            .bind(snapshot)
+            .bind(run)
+            .execute(conn)
+            .await
+            .map_err(told)?;
+        }
+        Ok(gone)
+    }
+
+    /// Notes where the run is, without rows: the slice begins.
+    async fn note(&mut self) -> Result<(), JobError> {
+        let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
+        // What an earlier beginning has met says nothing of this one's snapshot.
+        sqlx::query("delete from raw_met where run = $1")
+            .bind(self.run.job.id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(told)?;
+        let place = self.place.clone();
+        self.checkpoint(&mut transaction, &place).await?;
+        transaction.commit().await.map_err(JobError::retry)?;
+        self.run.proceed()
+    }
+
+    async fn checkpoint(&self, conn: &mut PgConnection, place: &Place) -> Result<(), JobError> {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let (read, bad) = (count(place.counters.leidos), count(place.counters.en_cuarentena));
+        let progress = Progress { total: None, processed: read, successful: read - bad, failed: bad };
+        let value = serde_json::to_value(place).map_err(JobError::fail)?;
+        let slice = u32::try_from(place.slice).unwrap_or(u32::MAX);
+        self.run.checkpoint(conn, &value, Position::new(slice, place.step), &progress).await.map(drop)
+    }
+}
+
+fn told(error: sqlx::Error) -> JobError {
+    if chassis::db::unavailable(&error) { JobError::retry(error) } else { JobError::fail(error) }
+}

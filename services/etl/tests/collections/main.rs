@@ -1,0 +1,418 @@
+//! The collections dashboards against the real servers, and against a computation that shares nothing with them.
+
+mod data;
+mod http;
+mod oracle;
+mod sync;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result};
+use chassis::{
+    config::{DatabaseSettings, Env, RedisSettings, Secret},
+    db,
+    redis::Redis,
+};
+use chrono::{NaiveDate, TimeDelta, Utc};
+use data::{Dice, Raw, START, day, lima};
+use etl::{
+    Resources, SERVICE,
+    collections::{
+        CollectionsSettings, answers,
+        cache::Dashboards,
+        question::{self, CARTERAS, DIMENSIONS, Filters, Metric, RANGOS, SERVICIOS},
+        refresh,
+    },
+    config::EtlSettings,
+    storage::migrations::Migrator,
+};
+use oracle::{Only, Oracle};
+use sea_orm::sqlx::PgPool;
+use serde_json::Value;
+use stack::Namespace;
+use tokio_util::sync::CancellationToken;
+
+const TODAY: &str = "2025-07-20";
+
+/// The service's tables and Redis, and nobody at work on them.
+struct World {
+    pool: PgPool,
+    database: db::Database,
+    redis: RedisSettings,
+    settings: CollectionsSettings,
+    etl: EtlSettings,
+    /// Goes last.
+    _namespace: Namespace,
+}
+
+impl World {
+    async fn new(label: &str) -> Result<Self> {
+        stack::install_tls();
+        let namespace = Namespace::create(label).await?;
+        let servers = namespace.servers();
+        let mut env = Env::from_map([
+            ("DATABASE_URL", namespace.database_url.as_str()),
+            ("REDIS_URL", &servers.redis_url),
+            ("REDIS_PREFIX", &namespace.redis_prefix),
+            ("COLLECTIONS_HOLIDAYS", "2025-05-01,2025-06-06"),
+            ("ETL_BSALE", "false"),
+        ]);
+        let (database, redis) = (DatabaseSettings::read(&mut env), RedisSettings::read(&mut env));
+        let etl = EtlSettings::read(&mut env);
+        env.finish()?;
+        let shutdown = CancellationToken::new();
+        db::migrate::<Migrator>(&database, SERVICE, &shutdown).await?;
+        let database = db::connect(&database, SERVICE, &shutdown).await?;
+        let (pool, settings) = (database.pool.clone(), etl.collections.clone());
+        Ok(Self { pool, database, redis, settings, etl, _namespace: namespace })
+    }
+
+    fn resources(&self) -> Result<Resources> {
+        Ok(Resources {
+            database: self.database.clone(),
+            redis: Redis::new(&self.redis)?,
+            settings: Arc::new(self.etl.clone()),
+            bsale: None,
+            bigquery: None,
+            dashboards: self.dashboards()?,
+        })
+    }
+
+    fn dashboards(&self) -> Result<Dashboards> {
+        Ok(Dashboards::new(self.pool.clone(), Redis::new(&self.redis)?, self.settings.clone()))
+    }
+
+    async fn answer(&self, question: &question::Question) -> Result<Value> {
+        let (_, body) = answers::answer(&self.pool, &self.settings, question).await?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+}
+
+/// A filter as a caller gives it and as the oracle takes it.
+fn filters(dice: &mut Dice) -> (Filters, Only) {
+    let mut some = |values: &[&str]| -> BTreeSet<String> {
+        if !dice.one_in(3) {
+            return BTreeSet::new();
+        }
+        (0..1 + dice.below(2)).map(|_| dice.of(values).to_owned()).collect()
+    };
+    let (cartera, servicio) = (some(&CARTERAS), some(&SERVICIOS));
+    let (tramo, rango) = (some(&["3", "5", "SIN_TRAMO"]), some(&RANGOS));
+    let vencimiento: BTreeSet<i16> = if dice.one_in(4) { (0..20).collect() } else { BTreeSet::new() };
+    let opened_from = dice.one_in(5).then(|| dice.day(START, 20));
+    let opened_to = dice.one_in(5).then(|| dice.day("2025-06-01", 30));
+    let given = |set: &BTreeSet<String>| (!set.is_empty()).then(|| set.iter().cloned().collect::<Vec<_>>());
+    let filters = Filters {
+        cartera: given(&cartera),
+        servicio: given(&servicio),
+        tramo: given(&tramo),
+        rango_deuda: given(&rango),
+        vencimiento: (!vencimiento.is_empty()).then(|| vencimiento.iter().copied().collect()),
+        periodo: None,
+        fecha_inicio: opened_from,
+        fecha_fin: opened_to,
+    };
+    (filters, Only { cartera, servicio, tramo, vencimiento, rango, opened_from, opened_to })
+}
+
+/// Asks `number` random questions of each kind, and the oracle too.
+async fn compare(world: &World, raw: &Raw, dice: &mut Dice, number: u64) -> Result<()> {
+    let oracle = Oracle::new(raw, world.settings.holidays.clone());
+    let today = day(TODAY);
+    let mut rows = 0;
+    for _ in 0..number {
+        let (given, only) = filters(dice);
+        let corte = dice.day("2025-05-01", 80);
+        let dimensions = [dice.of(&DIMENSIONS), dice.of(&DIMENSIONS)];
+        let question = question::dashboard(given, Some(corte), &dimensions.map(str::to_owned), today)?;
+        let (found, expected) = (world.answer(&question).await?, oracle.dashboard(corte, &only, dimensions));
+        same(&found, &expected).with_context(|| format!("{question:?}"))?;
+        rows += found["segmentoData"].as_array().map_or(0, Vec::len);
+    }
+    assert!(rows > number as usize, "the questions have answers: {rows} rows");
+    for _ in 0..number / 8 + 1 {
+        let (given, only) = filters(dice);
+        let from = dice.day("2025-05-01", 60);
+        let to = from + TimeDelta::days(dice.below(20) as i64);
+        let dimension = dice.of(&DIMENSIONS);
+        let metrics: BTreeSet<Metric> = Metric::ALL.into_iter().filter(|_| !dice.one_in(2)).collect();
+        let mut names: Vec<&str> = metrics.iter().map(|metric| metric.name()).collect();
+        if names.is_empty() {
+            names = vec!["cobertura", "contacto", "cd", "ci", "cierre", "recupero"];
+        }
+        let asked: Vec<String> = metrics.iter().map(|metric| metric.name().to_owned()).collect();
+        let question = question::evolution(given, Some(from), Some(to), Some(dimension), &asked, today)?;
+        let found = world.answer(&question).await?;
+        same(&found, &oracle.evolution(from, to, &only, dimension, &names))
+            .with_context(|| format!("{question:?}"))?;
+    }
+    for _ in 0..number / 4 + 1 {
+        let (now, before) = (dice.day("2025-05-01", 80), dice.day("2025-05-01", 80));
+        let (given, only) = filters(dice);
+        let question = question::assignment(Some(now), Some(before), given.cartera, today)?;
+        let mut found = world.answer(&question).await?;
+        let expected = oracle.assignment(now, before, &only.cartera);
+        only_these(&mut found, &expected);
+        same(&found, &expected).with_context(|| format!("{question:?}"))?;
+    }
+    for _ in 0..number / 8 + 1 {
+        let asked = dice.day("2025-05-01", 80);
+        let question = question::operation(Some(asked), today)?;
+        let mut found = world.answer(&question).await?;
+        for kpi in found["kpis"].as_array_mut().into_iter().flatten() {
+            kpi["value"] = kpi["value"].as_str().unwrap_or_default().replace(',', "").into();
+        }
+        same(&found, &oracle.operation(asked)).with_context(|| format!("{question:?}"))?;
+        let to = asked + TimeDelta::days(dice.below(15) as i64);
+        let to = to.min(today);
+        let question = question::productivity(Some(asked), Some(to), today)?;
+        let mut found = world.answer(&question).await?;
+        let expected = oracle.productivity(asked, to);
+        only_these(&mut found, &expected);
+        same(&found, &expected).with_context(|| format!("{question:?}"))?;
+    }
+    Ok(())
+}
+
+/// Leaves out what the oracle does not say.
+fn only_these(found: &mut Value, expected: &Value) {
+    let names: Vec<String> =
+        expected.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
+    if let Some(map) = found.as_object_mut() {
+        map.retain(|name, _| names.contains(name));
+    }
+}
+
+/// Fails with the first place that differs.
+fn same(found: &Value, expected: &Value) -> Result<()> {
+    fn differ(path: &str, found: &Value, expected: &Value) -> Option<String> {
+        match (found, expected) {
+            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+                a.iter().zip(b).enumerate().find_map(|(n, (a, b))| differ(&format!("{path}[{n}]"), a, b))
+            }
+            (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
+                a.iter().find_map(|(name, a)| differ(&format!("{path}.{name}"), a, &b[name]))
+            }
+            (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64() => None,
+            (a, b) if a == b => None,
+            (a, b) => Some(format!("{path}: found {a}, expected {b}")),
+        }
+    }
+    match differ("", found, expected) {
+        None => Ok(()),
+        Some(difference) => anyhow::bail!(difference),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dashboards_are_what_a_slow_computation_from_raw_rows_says() -> Result<()> {
+    let world = World::new("kpis").await?;
+    let raw = Raw::generate(7, 2_500, 12_000);
+    raw.write(&world.pool).await?;
+    let refreshed = refresh(&world.pool, Utc::now()).await?;
+    assert!(refreshed.changed && refreshed.version == 1);
+    compare(&world, &raw, &mut Dice(70), 160).await?;
+    assert_eq!(etl::collections::doctor(&world.pool).await?, Vec::<String>::new());
+    // Nothing new: no new version, and nothing is computed.
+    let again = refresh(&world.pool, Utc::now()).await?;
+    assert_eq!((again.version, again.changed, again.campaigns), (1, false, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_alone_is_computed_again_and_comes_to_the_same() -> Result<()> {
+    changes(Raw::generate(8, ACCOUNTS, 2_500)).await
+}
+
+/// Payments hide what a snapshot bears on: they make campaigns affected by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_alone_make_campaigns_affected() -> Result<()> {
+    let mut raw = Raw::generate(9, ACCOUNTS, 500);
+    raw.pagos.clear();
+    changes(raw).await
+}
+
+const ACCOUNTS: u64 = 400;
+
+async fn changes(mut raw: Raw) -> Result<()> {
+    let world = World::new("changes").await?;
+    let (accounts, with_payments) = (ACCOUNTS, !raw.pagos.is_empty());
+    raw.write(&world.pool).await?;
+    refresh(&world.pool, Utc::now()).await?;
+    let mut dice = Dice(80);
+    for round in 0..14 {
+        match round % 7 {
+            0 => (0..20).for_each(|_| raw.add_management(&mut dice, accounts * 6 / 10)),
+            1 if with_payments => (0..20).for_each(|_| raw.add_payment(&mut dice, accounts)),
+            // A snapshot that comes late, one that changes, rows that go.
+            1 | 2 => raw.add_snapshot(&mut dice, day("2025-07-13") + TimeDelta::days(round), accounts),
+            3 => {
+                let late = raw.trandeuda[raw.trandeuda.len() / 2].fecha_proceso;
+                for row in raw.trandeuda.iter_mut().filter(|row| row.fecha_proceso == late) {
+                    row.monto_exigible += 7;
+                    row.eliminado_en = row.cod_cuenta.ends_with('3').then(|| lima(day(TODAY), 0));
+                }
+            }
+            4 => {
+                // A campaign closes, one begins earlier, one is taken back and one comes again.
+                let last = raw.calendario.len() - 2;
+                raw.calendario[0].fecha_cierre =
+                    Some(raw.calendario[0].fecha_apertura + TimeDelta::days(9 + round));
+                raw.calendario[1].fecha_apertura -= TimeDelta::days(3);
+                for index in [5, last] {
+                    let row = &mut raw.calendario[index];
+                    row.eliminado_en = row.eliminado_en.is_none().then(|| lima(day(TODAY), 0));
+                }
+            }
+            5 => {
+                for index in 0..10 {
+                    let row = &mut raw.asignaciones[index * 7];
+                    row.negocio = Some("FIJA".to_owned());
+                    row.eliminado_en = row.eliminado_en.is_none().then(|| lima(day(TODAY), 0));
+                }
+                for index in 0..10 {
+                    // A management moves to another day, and another client.
+                    let row = &mut raw.gestiones[index * 11];
+                    row.date += TimeDelta::days(2);
+                    row.document = Some(format!("L{index}"));
+                }
+            }
+            _ => {
+                for row in raw.rules.iter_mut().step_by(3) {
+                    row.contactabilidad = Some("Contacto No Efectivo".to_owned());
+                    row.pdp = if round > 7 { None } else { Some("SI".to_owned()) };
+                }
+            }
+        }
+        raw.write(&world.pool).await?;
+        let refreshed = refresh(&world.pool, Utc::now()).await?;
+        assert!(refreshed.changed, "round {round}");
+        assert!(refreshed.campaigns > 0, "round {round}");
+        compare(&world, &raw, &mut dice, 24).await.with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_during_refreshes_never_sees_two_versions_in_one_answer() -> Result<()> {
+    let world = World::new("readers").await?;
+    let accounts = 300;
+    let mut raw = Raw::generate(9, accounts, 1_500);
+    raw.write(&world.pool).await?;
+    refresh(&world.pool, Utc::now()).await?;
+    let corte = day("2025-06-10");
+    let questions = [
+        question::dashboard(Filters::default(), Some(corte), &[], day(TODAY))?,
+        question::evolution(Filters::default(), Some(day("2025-05-20")), Some(corte), None, &[], day(TODAY))?,
+        question::operation(Some(corte), day(TODAY))?,
+    ];
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..4)
+        .map(|reader| {
+            let (pool, settings, done) = (world.pool.clone(), world.settings.clone(), done.clone());
+            let question = questions[reader % questions.len()].clone();
+            tokio::spawn(async move {
+                let mut seen: BTreeMap<i64, BTreeSet<Vec<u8>>> = BTreeMap::new();
+                while !done.load(Ordering::Relaxed) {
+                    let (version, body) = answers::answer(&pool, &settings, &question).await?;
+                    seen.entry(version.version).or_default().insert(body);
+                }
+                anyhow::Ok((question, seen))
+            })
+        })
+        .collect();
+    let mut dice = Dice(90);
+    for _ in 0..25 {
+        for row in raw.asignaciones.iter_mut().skip(dice.below(7) as usize).step_by(7) {
+            row.eliminado_en = row.eliminado_en.is_none().then(|| lima(day(TODAY), 0));
+        }
+        raw.add_management(&mut dice, accounts * 6 / 10);
+        raw.write(&world.pool).await?;
+        refresh(&world.pool, Utc::now()).await?;
+    }
+    done.store(true, Ordering::Relaxed);
+    let mut all: HashMap<String, BTreeMap<i64, BTreeSet<Vec<u8>>>> = HashMap::new();
+    for reader in readers {
+        let (question, seen) = reader.await??;
+        for (version, bodies) in seen {
+            all.entry(format!("{question:?}")).or_default().entry(version).or_default().extend(bodies);
+        }
+    }
+    for (question, versions) in all {
+        assert!(versions.len() > 3, "it was read while versions came: {} of {question}", versions.len());
+        for (version, bodies) in &versions {
+            assert_eq!(bodies.len(), 1, "version {version} of {question} has one answer");
+        }
+        let distinct: BTreeSet<_> = versions.values().flatten().collect();
+        assert!(distinct.len() > 1 || question.contains("Operation"), "versions differ: {question}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_200_cold_callers_at_two_replicas_one_computes() -> Result<()> {
+    let world = World::new("callers").await?;
+    let raw = Raw::generate(10, 300, 1_500);
+    raw.write(&world.pool).await?;
+    refresh(&world.pool, Utc::now()).await?;
+    let replicas = [world.dashboards()?, world.dashboards()?];
+    let ask = async |now: NaiveDate, replicas: &[Dashboards]| -> Result<BTreeSet<Vec<u8>>> {
+        let callers: Vec<_> = (0..200)
+            .map(|caller| {
+                let replica = replicas[caller % replicas.len()].clone();
+                // However they say it, it is one question.
+                let cartera = match caller % 3 {
+                    0 => vec!["OTRAS".to_owned(), "TEMPRANA".to_owned()],
+                    1 => vec!["TEMPRANA".to_owned(), "OTRAS".to_owned()],
+                    _ => vec!["temprana".to_owned(), "OTRAS".to_owned(), "TEMPRANA".to_owned()],
+                };
+                let before = if caller % 2 == 0 { None } else { Some(now - TimeDelta::days(30)) };
+                let question = question::assignment(Some(now), before, Some(cartera), day(TODAY));
+                tokio::spawn(async move { anyhow::Ok(replica.ask(question?).await?.body.to_vec()) })
+            })
+            .collect();
+        let mut bodies = BTreeSet::new();
+        for caller in callers {
+            bodies.insert(caller.await??);
+        }
+        Ok(bodies)
+    };
+    // An answer says when it was computed, so as many differ as were.
+    let first = ask(day("2025-06-10"), &replicas).await?;
+    assert_eq!(first.len(), 1, "one computation");
+    let again = ask(day("2025-06-10"), &replicas).await?;
+    assert_eq!(again, first, "and it is kept");
+    // New data is another key.
+    let mut changed = raw.clone();
+    changed.asignaciones[0].eliminado_en = Some(Utc::now());
+    changed.asignaciones[1].tramo_gestion = Some("99".to_owned());
+    changed.write(&world.pool).await?;
+    assert!(refresh(&world.pool, Utc::now()).await?.changed);
+    let newer = ask(day("2025-06-10"), &replicas).await?;
+    assert_eq!(newer.len(), 1);
+    assert_ne!(newer, first);
+    // Without Redis, one a process.
+    let nowhere = RedisSettings { url: Secret::new("redis://127.0.0.1:1".to_owned()), ..world.redis.clone() };
+    let alone = Dashboards::new(world.pool.clone(), Redis::new(&nowhere)?, world.settings.clone());
+    assert_eq!(ask(day("2025-06-11"), &[alone]).await?.len(), 1, "one computation without Redis too");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_data_is_empty_and_has_its_shape() -> Result<()> {
+    let world = World::new("empty").await?;
+    let question = question::dashboard(Filters::default(), None, &[], day(TODAY))?;
+    let found = world.answer(&question).await?;
+    same(&found, &serde_json::json!({ "segmentoData": [], "negocioData": [], "integralChartData": [] }))?;
+    refresh(&world.pool, Utc::now()).await?;
+    let question = question::productivity(None, None, day(TODAY))?;
+    let found = world.answer(&question).await?;
+    assert_eq!(found["agentRanking"], serde_json::json!([]));
+    Ok(())
+}

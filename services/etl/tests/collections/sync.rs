@@ -1,0 +1,474 @@
+//! BigQuery into the raw tables, against a simulator that knows the truth.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, Utc};
+use etl::{
+    Resources,
+    asking::ask,
+    collections::{
+        bigquery::{BigQuerySettings, Client, ServiceAccount},
+        refresher::{Looked, Refresher},
+        streams::TABLES,
+    },
+    domain::run::{Mode, RunParams},
+    jobs::run_sync::{self, RunSyncs},
+};
+use jobs::{Job, Runner, State};
+use sea_orm::sqlx::{self, AssertSqlSafe};
+use serde_json::{Value, json};
+use simulators::bigquery::{BigQuery, Fault, Field, Row, Table};
+use tokio_util::sync::CancellationToken;
+
+use crate::{World, data::Dice};
+
+/// The start of the source: rows have moments after it.
+const START: &str = "2026-09-01";
+
+fn micros(day: &str, seconds: i64) -> i64 {
+    let day: DateTime<Utc> = format!("{day}T00:00:00Z").parse().expect("a day");
+    day.timestamp_micros() + seconds * 1_000_000
+}
+
+fn row(value: Value) -> Row {
+    value.as_object().cloned().expect("an object")
+}
+
+fn table(fields: &[(&'static str, &'static str)], rows: Vec<Value>) -> Table {
+    Table {
+        fields: fields.iter().map(|(name, kind)| Field::new(name, kind)).collect(),
+        rows: rows.into_iter().map(row).collect(),
+    }
+}
+
+/// Nine tables with a few hundred rows.
+fn fill(source: &BigQuery, dice: &mut Dice) {
+    source.set(
+        "calendario",
+        table(
+            &[("archivo", "STRING"), ("periodo_date", "DATE"), ("fecha_apertura", "DATE"), ("fecha_trandeuda", "DATE"),
+              ("fecha_cierre", "DATE"), ("TIPO_CARTERA", "STRING"), ("DURACION_CAMPANA_DIAS_HABILES", "INTEGER")],
+            (0..5).map(|n| json!({ "archivo": format!("Temprana_{n}"), "periodo_date": "2026-09-01", "fecha_apertura": "2026-09-02",
+                "DURACION_CAMPANA_DIAS_HABILES": 20 + n })).collect(),
+        ),
+    );
+    let at = |dice: &mut Dice| micros(START, dice.below(60 * 86_400) as i64);
+    // All assignments of a file were made at one moment: one cursor.
+    source.set(
+        "asignaciones",
+        table(
+            &[("cod_luna", "INTEGER"), ("cuenta", "STRING"), ("archivo", "STRING"), ("fecha_asignacion", "DATE"),
+              ("creado_el", "TIMESTAMP"), ("tramo_gestion", "INTEGER"), ("min_vto", "DATE"), ("negocio", "STRING"), ("zona", "STRING")],
+            (0..150).map(|n| json!({ "cod_luna": n / 2, "cuenta": format!("C{n}"), "archivo": format!("Temprana_{}.txt", n % 5),
+                "fecha_asignacion": "2026-09-02", "creado_el": micros("2026-09-02", 3_600), "tramo_gestion": 5, "negocio": "MOVIL" })).collect(),
+        ),
+    );
+    source.set(
+        "trandeuda",
+        table(
+            &[("cod_cuenta", "STRING"), ("nro_documento", "STRING"), ("archivo", "STRING"), ("fecha_proceso", "DATE"),
+              ("creado_el", "TIMESTAMP"), ("monto_exigible", "NUMERIC"), ("motivo_rechazo", "STRING")],
+            (0..150).map(|n| json!({ "cod_cuenta": format!("C{n}"), "nro_documento": format!("D{n}"), "archivo": "TRAN",
+                "fecha_proceso": "2026-09-03", "creado_el": micros("2026-09-03", n), "monto_exigible": format!("{n}.25") })).collect(),
+        ),
+    );
+    let payments = Table {
+        fields: [("nro_documento", "STRING"), ("fecha_pago", "DATE"), ("monto_cancelado", "FLOAT"), ("creado_el", "TIMESTAMP"), ("motivo_rechazo", "STRING")]
+            .map(|(name, kind)| Field::new(name, kind)).into(),
+        rows: (0..200).map(|n| row(json!({ "nro_documento": format!("D{}", n % 90), "fecha_pago": "2026-09-10",
+            "monto_cancelado": if n % 7 == 0 { "1.4E3".to_owned() } else { format!("{n}.5") }, "creado_el": at(dice) }))).collect(),
+    };
+    source.set("pagos", payments);
+    let mut managements = table(
+        &[("uid", "STRING"), ("date", "TIMESTAMP"), ("document", "STRING"), ("management", "STRING"), ("sub_management", "STRING"), ("compromiso", "STRING")],
+        (0..400).map(|n| json!({ "uid": format!("V{n}"), "date": at(dice), "document": (n % 75).to_string(), "management": "A" })).collect(),
+    );
+    managements.fields.push(Field { repeated: true, ..Field::new("etiquetas", "STRING") });
+    managements.fields.push(Field {
+        fields: vec![Field::new("a", "STRING"), Field::new("b", "INTEGER")],
+        ..Field::new("detalle", "RECORD")
+    });
+    for row in &mut managements.rows {
+        row.insert("etiquetas".into(), json!(["x", "y"]));
+        row.insert("detalle".into(), json!({ "a": "z", "b": 5 }));
+    }
+    source.set("voicebot_gestiones", managements);
+    source.set(
+        "mibotair_gestiones",
+        table(
+            &[("uid", "STRING"), ("date", "TIMESTAMP"), ("document", "STRING"), ("n1", "STRING"), ("n2", "STRING"), ("n3", "STRING"),
+              ("nombre_agente", "STRING"), ("correo_agente", "STRING"), ("monto_compromiso", "NUMERIC")],
+            (0..300).map(|n| json!({ "uid": format!("M{n}"), "date": at(dice), "document": (n % 75).to_string(), "n1": "A", "correo_agente": "a@x" })).collect(),
+        ),
+    );
+    let rules = |names: [&'static str; 3]| {
+        table(
+            &[
+                (names[0], "STRING"),
+                (names[1], "STRING"),
+                (names[2], "STRING"),
+                ("contactabilidad", "STRING"),
+                ("pdp", "STRING"),
+                ("peso", "NUMERIC"),
+            ],
+            vec![json!({ names[0]: "A", "contactabilidad": "Contacto Efectivo", "pdp": "SI", "peso": "1" })],
+        )
+    };
+    source.set("homologacion_voicebot", rules(["management", "sub_management", "compromiso"]));
+    source.set("homologacion_mibotair", rules(["n1", "n2", "n3"]));
+    source.set(
+        "ejecutivos",
+        table(
+            &[("correo_name", "STRING"), ("nombre", "STRING"), ("document", "STRING")],
+            vec![json!({ "correo_name": "a@x", "nombre": "Ana" })],
+        ),
+    );
+}
+
+fn client(source: &BigQuery, account: Option<ServiceAccount>) -> Result<Client> {
+    let mut env = chassis::config::Env::from_map([
+        ("BIGQUERY_URL", source.url()),
+        ("BIGQUERY_PROJECT_ID", "proyecto"),
+        ("BIGQUERY_DATASET", "cobranzas"),
+        ("BIGQUERY_ANONYMOUS", "true"),
+        ("BIGQUERY_PAGE_ROWS", "37"),
+        ("COLLECTIONS_START_DATE", "2026-08-31"),
+        ("COLLECTIONS_LAG_SECONDS", "1"),
+    ]);
+    let settings = BigQuerySettings::read(&mut env).context("the project is given")?;
+    env.finish()?;
+    Ok(Client::new(BigQuerySettings { account, ..settings }))
+}
+
+async fn resources(world: &World, source: &BigQuery) -> Result<Resources> {
+    Ok(Resources { bigquery: Some(client(source, None)?), ..world.resources()? })
+}
+
+async fn ask_for(resources: &Resources, params: &RunParams) -> Result<Job> {
+    let mut conn = resources.database.pool.acquire().await?;
+    Ok(ask(&mut conn, &resources.settings, params, "test", None).await?.job().clone())
+}
+
+/// Works on a run until it ends or `stop` is cancelled.
+async fn work(resources: &Resources, job: &Job, stop: &CancellationToken) -> Result<Job> {
+    let pool = resources.database.pool.clone();
+    let kind = run_sync::kind(&resources.settings);
+    let runner = Runner::new(pool.clone()).lease(kind.lease).backoff(kind.backoff);
+    let syncs = RunSyncs { resources: resources.clone() };
+    // What the runner defers or releases is for its message; the row says what became of it.
+    let _outcome = runner.run(job.id, stop, &syncs).await;
+    let mut conn = pool.acquire().await?;
+    Ok(jobs::get(&mut *conn, job.id).await?.context("the job's row")?)
+}
+
+async fn sync(resources: &Resources, mode: Mode) -> Result<Vec<Job>> {
+    let mut ended = Vec::new();
+    for table in TABLES {
+        let job = ask_for(resources, &RunParams::new(table.stream, mode)).await?;
+        ended.push(work(resources, &job, &CancellationToken::new()).await?);
+    }
+    Ok(ended)
+}
+
+/// What the raw tables must have, from the source's rows: the newest of a key.
+fn truth(
+    source: &BigQuery,
+    name: &str,
+    key: &[&str],
+    moment: Option<&str>,
+    shown: &str,
+) -> BTreeMap<String, String> {
+    let mut rows = Vec::new();
+    source.change(name, |table| rows = table.rows.clone());
+    rows.sort_by_key(|row| moment.and_then(|moment| row.get(moment)?.as_i64()));
+    let text = |row: &Row, name: &str| match row.get(name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) if name == "monto_cancelado" => {
+            let amount = text.parse::<f64>().expect("a number");
+            format!("{amount:.4}")
+        }
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    rows.iter()
+        .map(|row| {
+            let key = key.iter().map(|name| text(row, name)).collect::<Vec<_>>().join("|");
+            let at = moment.map(|moment| text(row, moment)).unwrap_or_default();
+            (key, format!("{at} {}", text(row, shown)))
+        })
+        .collect()
+}
+
+async fn same(world: &World, source: &BigQuery) -> Result<()> {
+    for (name, key, moment, shown) in [
+        ("calendario", &["archivo", "periodo_date"][..], None, "fecha_cierre"),
+        (
+            "asignaciones",
+            &["archivo", "cuenta", "cod_luna", "fecha_asignacion"],
+            Some("creado_el"),
+            "negocio",
+        ),
+        (
+            "trandeuda",
+            &["fecha_proceso", "cod_cuenta", "nro_documento", "archivo"],
+            Some("creado_el"),
+            "motivo_rechazo",
+        ),
+        ("pagos", &["nro_documento", "fecha_pago", "monto_cancelado"], Some("creado_el"), "motivo_rechazo"),
+        ("voicebot_gestiones", &["uid"], Some("date"), "document"),
+        ("mibotair_gestiones", &["uid"], Some("date"), "document"),
+        ("homologacion_voicebot", &["management", "sub_management", "compromiso"], None, "contactabilidad"),
+        ("ejecutivos", &["correo_name"], None, "nombre"),
+    ] {
+        let at = moment.map_or("''".to_owned(), |moment| {
+            format!("(extract(epoch from \"{moment}\") * 1000000)::bigint::text")
+        });
+        let columns = key
+            .iter()
+            .map(|name| format!("coalesce(\"{name}\"::text, '')"))
+            .collect::<Vec<_>>()
+            .join(" || '|' || ");
+        let sql = format!(
+            "select {columns}, {at} || ' ' || coalesce(\"{shown}\"::text, '') from raw_{name} where eliminado_en is null"
+        );
+        let found: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&world.pool).await?;
+        let found: BTreeMap<String, String> = found.into_iter().collect();
+        assert_eq!(found, truth(source, name, key, moment, shown), "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_tables_are_the_sources_truth_after_faults_and_changes() -> Result<()> {
+    let world = World::new("bigquery").await?;
+    let source = BigQuery::start()?;
+    let mut dice = Dice(1);
+    fill(&source, &mut dice);
+    let resources = resources(&world, &source).await?;
+    source.fail([
+        Fault::Forbidden("rateLimitExceeded"),
+        Fault::Incomplete(2),
+        Fault::Unavailable,
+        Fault::Cut,
+        Fault::Empty,
+        Fault::JobError("backendError"),
+        Fault::Expired,
+        Fault::Unavailable,
+    ]);
+    for job in sync(&resources, Mode::Daily).await? {
+        assert_eq!(job.state, State::Completed, "{} {:?}", job.params, job.error);
+    }
+    assert_eq!(source.faults_left(), 0, "all faults have struck");
+    same(&world, &source).await?;
+    let extra: Value =
+        sqlx::query_scalar("select extra from raw_voicebot_gestiones limit 1").fetch_one(&world.pool).await?;
+    assert_eq!(extra, json!({ "etiquetas": ["x", "y"], "detalle": { "a": "z", "b": 5 } }));
+    let refresher = Refresher::new(world.pool.clone(), resources.dashboards.clone());
+    assert!(matches!(refresher.look().await?, Looked::Refreshed(_)));
+    assert_eq!(refresher.look().await?, Looked::Nothing);
+
+    // Read again as it is: nothing is written.
+    for job in sync(&resources, Mode::Full).await? {
+        let counters = &job.result.as_ref().context("a result")?["contadores"];
+        assert_eq!(
+            (&counters["insertados"], &counters["actualizados"], &counters["eliminados"]),
+            (&json!(0), &json!(0), &json!(0))
+        );
+    }
+    // Late rows, changed ones, a payment that comes again with a later moment, a new column, and few that go.
+    let recent = (Utc::now() - chrono::TimeDelta::days(3)).timestamp_micros();
+    source.change("voicebot_gestiones", |table| {
+        table.fields.push(Field::new("nueva", "STRING"));
+        table.rows.extend((0..40).map(|n| {
+            row(json!({ "uid": format!("late{n}"), "date": recent, "document": "1", "nueva": "n" }))
+        }));
+        table.rows[3]["document"] = json!("otro");
+        table.rows.remove(7);
+    });
+    source.change("pagos", |table| {
+        let mut again = table.rows[5].clone();
+        again.insert("creado_el".into(), json!(recent));
+        again.insert("motivo_rechazo".into(), json!("ANULADO"));
+        table.rows.push(again);
+        table.rows.remove(20);
+    });
+    source.change("calendario", |table| {
+        table.rows[2].insert("fecha_cierre".into(), json!("2026-10-01"));
+    });
+    for job in sync(&resources, Mode::Full).await? {
+        assert_eq!(job.state, State::Completed, "{} {:?}", job.params, job.error);
+    }
+    same(&world, &source).await?;
+    assert!(matches!(refresher.look().await?, Looked::Refreshed(_)));
+    // A daily run reads the look-back again.
+    source.change("voicebot_gestiones", |table| {
+        let last = table.rows.len() - 1;
+        table.rows[last]["document"] = json!("7");
+        table.rows.remove(last - 1);
+    });
+    let job = ask_for(&resources, &RunParams::new("bigquery.voicebot_gestiones", Mode::Daily)).await?;
+    let job = work(&resources, &job, &CancellationToken::new()).await?;
+    let counters = &job.result.as_ref().context("a result")?["contadores"];
+    assert_eq!(counters["leidos"], json!(39), "the look-back alone");
+    assert_eq!((&counters["actualizados"], &counters["eliminados"]), (&json!(1), &json!(1)));
+    same(&world, &source).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_takes_over_reads_on_in_the_same_snapshot() -> Result<()> {
+    let world = World::new("takeover").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(2));
+    let resources = resources(&world, &source).await?;
+    let job = ask_for(&resources, &RunParams::new("bigquery.homologacion_voicebot", Mode::Daily)).await?;
+    work(&resources, &job, &CancellationToken::new()).await?;
+    // A table that is read in one slice of many pages.
+    source.change("ejecutivos", |table| {
+        table.rows = (0..1_000)
+            .map(|n| row(json!({ "correo_name": format!("{n}@x"), "nombre": format!("N{n}") })))
+            .collect();
+    });
+    let snapshot = truth(&source, "ejecutivos", &["correo_name"], None, "nombre");
+    let job = ask_for(&resources, &RunParams::new("bigquery.ejecutivos", Mode::Daily)).await?;
+    let stop = CancellationToken::new();
+    let before = source.asked();
+    let watch = async {
+        while source.asked().1 < before.1 + 5 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+    };
+    let (job, ()) = tokio::join!(work(&resources, &job, &stop), watch);
+    let job = job?;
+    assert_eq!(job.state, State::Pending, "it was stopped on the way");
+    let rows: i64 = sqlx::query_scalar("select count(*) from raw_ejecutivos").fetch_one(&world.pool).await?;
+    assert!(rows > 0 && rows < 1_000, "{rows}");
+    // What changes meanwhile is for the next run.
+    source.change("ejecutivos", |table| {
+        table.rows.iter_mut().for_each(|row| drop(row.insert("nombre".into(), json!("otro"))))
+    });
+    let job = work(&resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    assert_eq!(source.asked().0, before.0 + 1, "no query but the first");
+    let found: Vec<(String, String)> =
+        sqlx::query_as("select correo_name, ' ' || nombre from raw_ejecutivos where eliminado_en is null")
+            .fetch_all(&world.pool)
+            .await?;
+    assert_eq!(found.into_iter().collect::<BTreeMap<_, _>>(), snapshot);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_fails_holds_the_marts_back_and_says_so() -> Result<()> {
+    let world = World::new("heldback").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(3));
+    let resources = resources(&world, &source).await?;
+    let refresher = Refresher::new(world.pool.clone(), resources.dashboards.clone());
+    let mut fields = Vec::new();
+    source.change("pagos", |table| {
+        fields = table.fields.clone();
+        table.fields.retain(|field| field.name != "monto_cancelado");
+    });
+    let ended = sync(&resources, Mode::Daily).await?;
+    let failed: Vec<&Job> = ended.iter().filter(|job| job.state != State::Completed).collect();
+    assert_eq!(failed.len(), 1, "one stream's failure stops no other");
+    let error = failed[0].error.clone().unwrap_or_default();
+    assert!(error.contains("monto_cancelado"), "{error}");
+    let Looked::HeldBack(reason) = refresher.look().await? else { anyhow::bail!("not held back") };
+    assert!(reason.contains("bigquery.pagos"), "{reason}");
+    let version = etl::collections::refresh::data_version(&world.pool).await?;
+    assert_eq!((version.version, version.held_back), (0, Some(reason)));
+    // A day that loses most of its rows is not believed either.
+    source.change("pagos", |table| table.fields = fields);
+    sync(&resources, Mode::Daily).await?;
+    assert!(matches!(refresher.look().await?, Looked::Refreshed(_)));
+    source.change("mibotair_gestiones", |table| table.rows.truncate(100));
+    let params = RunParams::new("bigquery.mibotair_gestiones", Mode::Full);
+    let job = ask_for(&resources, &params).await?;
+    let job = work(&resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(job.state, State::Failed);
+    assert!(job.error.unwrap_or_default().contains("5 %"));
+    assert!(
+        matches!(refresher.look().await?, Looked::HeldBack(_))
+            || matches!(refresher.look().await?, Looked::Nothing)
+    );
+    let job = ask_for(&resources, &RunParams { force: true, ..params }).await?;
+    let job = work(&resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    assert!(matches!(refresher.look().await?, Looked::Refreshed(_)));
+    assert_eq!(etl::collections::refresh::data_version(&world.pool).await?.held_back, None);
+    same(&world, &source).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_records_go_to_quarantine_as_they_came() -> Result<()> {
+    let world = World::new("quarantine").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(4));
+    let resources = resources(&world, &source).await?;
+    source.change("trandeuda", |table| table.rows[3]["monto_exigible"] = json!("mucho"));
+    source.change("voicebot_gestiones", |table| table.rows[3]["uid"] = Value::Null);
+    for job in sync(&resources, Mode::Daily).await? {
+        assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    }
+    let kept: Vec<(String, String)> =
+        sqlx::query_as("select stream, regla from raw_quarantine order by stream")
+            .fetch_all(&world.pool)
+            .await?;
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(kept[0].1.contains("monto_exigible"), "{kept:?}");
+    assert!(kept[1].1.contains("uid is null"), "{kept:?}");
+    // Where it is not one in a hundred, the run fails.
+    source.change("trandeuda", |table| {
+        table.rows.iter_mut().take(20).for_each(|row| row["monto_exigible"] = json!("mucho"))
+    });
+    let job = ask_for(&resources, &RunParams::new("bigquery.trandeuda", Mode::Full)).await?;
+    let job = work(&resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(job.state, State::Failed);
+    assert!(job.error.unwrap_or_default().contains("quarantine"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_account_signs_for_its_tokens_and_gets_a_new_one_when_one_lapses() -> Result<()> {
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(5));
+    source.require_tokens();
+    let dir = std::env::temp_dir().join(format!("lote-rsa-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let key = dir.join("key.pem");
+    let made = std::process::Command::new("openssl")
+        .args(["genpkey", "-algorithm", "RSA", "-out"])
+        .arg(&key)
+        .output()?;
+    anyhow::ensure!(made.status.success(), "openssl makes a key");
+    let file = dir.join("account.json");
+    std::fs::write(
+        &file,
+        json!({ "client_email": "etl@proyecto.iam", "private_key_id": "1",
+        "private_key": std::fs::read_to_string(&key)?, "token_uri": format!("{}/token", source.url()) })
+        .to_string(),
+    )?;
+    let account = ServiceAccount::read(file.to_str().context("a path")?)?;
+    let client = client(&source, Some(account))?;
+    assert!(client.insert("one", "SELECT * FROM `proyecto.cobranzas.ejecutivos`", &[]).await?);
+    assert!(
+        !client.insert("one", "SELECT * FROM `proyecto.cobranzas.ejecutivos`", &[]).await?,
+        "it is ours already"
+    );
+    source.expire_tokens();
+    assert_eq!(client.page("one", None).await?.rows.len(), 1);
+    assert_eq!(source.assertions().len(), 2);
+    let public =
+        std::process::Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key).output()?.stdout;
+    let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::RS256);
+    validation.set_audience(&[format!("{}/token", source.url())]);
+    let key = jsonwebtoken::DecodingKey::from_rsa_pem(&public)?;
+    let claims = jsonwebtoken::decode::<Value>(&source.assertions()[0], &key, &validation)?.claims;
+    assert_eq!(claims["iss"], "etl@proyecto.iam");
+    assert_eq!(claims["scope"], "https://www.googleapis.com/auth/bigquery.readonly");
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}

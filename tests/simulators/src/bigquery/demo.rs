@@ -1,0 +1,241 @@
+//! A collections business of some weeks, for the demo: campaigns that are open today, their accounts, managements and
+//! payments. The same for the same seed and day.
+
+use chrono::{Duration, NaiveDate};
+use serde_json::{Value, json};
+
+use super::{BigQuery, Field, Table};
+
+/// The tables and their columns, as the configuration without changes expects them.
+const COLUMNS: [(&str, &[(&str, &str)]); 9] = [
+    (
+        "calendario",
+        &[
+            ("archivo", "STRING"),
+            ("periodo_date", "DATE"),
+            ("fecha_apertura", "DATE"),
+            ("fecha_trandeuda", "DATE"),
+            ("fecha_cierre", "DATE"),
+            ("tipo_cartera", "STRING"),
+            ("duracion_campana_dias_habiles", "INTEGER"),
+        ],
+    ),
+    (
+        "asignaciones",
+        &[
+            ("cod_luna", "STRING"),
+            ("cuenta", "STRING"),
+            ("archivo", "STRING"),
+            ("fecha_asignacion", "DATE"),
+            ("creado_el", "TIMESTAMP"),
+            ("telefono", "STRING"),
+            ("tramo_gestion", "STRING"),
+            ("min_vto", "DATE"),
+            ("negocio", "STRING"),
+            ("fraccionamiento", "STRING"),
+            ("zona", "STRING"),
+        ],
+    ),
+    (
+        "trandeuda",
+        &[
+            ("cod_cuenta", "STRING"),
+            ("nro_documento", "STRING"),
+            ("archivo", "STRING"),
+            ("fecha_proceso", "DATE"),
+            ("creado_el", "TIMESTAMP"),
+            ("fecha_vencimiento", "DATE"),
+            ("monto_exigible", "NUMERIC"),
+            ("motivo_rechazo", "STRING"),
+        ],
+    ),
+    (
+        "pagos",
+        &[
+            ("nro_documento", "STRING"),
+            ("fecha_pago", "DATE"),
+            ("monto_cancelado", "NUMERIC"),
+            ("creado_el", "TIMESTAMP"),
+            ("cod_sistema", "STRING"),
+            ("archivo", "STRING"),
+            ("motivo_rechazo", "STRING"),
+        ],
+    ),
+    (
+        "voicebot_gestiones",
+        &[
+            ("uid", "STRING"),
+            ("date", "TIMESTAMP"),
+            ("document", "STRING"),
+            ("phone", "STRING"),
+            ("management", "STRING"),
+            ("sub_management", "STRING"),
+            ("compromiso", "STRING"),
+            ("fecha_compromiso", "DATE"),
+        ],
+    ),
+    (
+        "mibotair_gestiones",
+        &[
+            ("uid", "STRING"),
+            ("date", "TIMESTAMP"),
+            ("document", "STRING"),
+            ("phone", "STRING"),
+            ("n1", "STRING"),
+            ("n2", "STRING"),
+            ("n3", "STRING"),
+            ("nombre_agente", "STRING"),
+            ("correo_agente", "STRING"),
+            ("monto_compromiso", "NUMERIC"),
+            ("fecha_compromiso", "DATE"),
+        ],
+    ),
+    (
+        "homologacion_voicebot",
+        &[
+            ("management", "STRING"),
+            ("sub_management", "STRING"),
+            ("compromiso", "STRING"),
+            ("contactabilidad", "STRING"),
+            ("pdp", "STRING"),
+            ("peso", "NUMERIC"),
+        ],
+    ),
+    (
+        "homologacion_mibotair",
+        &[
+            ("n1", "STRING"),
+            ("n2", "STRING"),
+            ("n3", "STRING"),
+            ("contactabilidad", "STRING"),
+            ("pdp", "STRING"),
+            ("peso", "NUMERIC"),
+        ],
+    ),
+    ("ejecutivos", &[("correo_name", "STRING"), ("nombre", "STRING"), ("document", "STRING")]),
+];
+
+const CAMPAIGNS: [&str; 4] = ["Cartera_Temprana", "Cartera_AN", "CF_ANN", "Cobros"];
+const OUTCOMES: [(&str, &str, &str); 4] = [
+    ("CONTACTO", "Contacto Efectivo", "NO"),
+    ("PROMESA", "Contacto Efectivo", "SI"),
+    ("TERCERO", "Contacto No Efectivo", "NO"),
+    ("NO CONTESTA", "No Contacto", "NO"),
+];
+
+/// Fills the source with `accounts` accounts, as of `today`.
+pub fn fill(source: &BigQuery, seed: u64, accounts: u64, today: NaiveDate) {
+    let mut state = seed;
+    // SplitMix64.
+    let mut below = |bound: u64| {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    };
+    let days = |number: u64| Duration::days(i64::try_from(number).unwrap_or_default());
+    let opened = today - days(25);
+    // Ten in the morning in Lima.
+    let at = |day: NaiveDate, seconds: u64| {
+        let morning = day.and_hms_opt(15, 0, 0).unwrap_or_default().and_utc();
+        json!(morning.timestamp_micros() + i64::try_from(seconds).unwrap_or_default() * 1_000_000)
+    };
+    let file = |account: u64| CAMPAIGNS[usize::try_from(account % 4).unwrap_or_default()];
+    let mut rows: Vec<(&str, Vec<Value>)> = COLUMNS.iter().map(|(name, _)| (*name, Vec::new())).collect();
+    let mut add = |name: &str, row: Value| {
+        if let Some((_, rows)) = rows.iter_mut().find(|(known, _)| *known == name) {
+            rows.push(row);
+        }
+    };
+    for campaign in CAMPAIGNS {
+        add(
+            "calendario",
+            json!({
+                "archivo": campaign, "periodo_date": opened, "fecha_apertura": opened, "fecha_trandeuda": opened,
+                "fecha_cierre": today + days(10), "tipo_cartera": campaign, "duracion_campana_dias_habiles": 25,
+            }),
+        );
+    }
+    for account in 0..accounts {
+        add(
+            "asignaciones",
+            json!({
+                "cod_luna": format!("L{}", account * 2 / 3), "cuenta": format!("C{account}"),
+                "archivo": format!("{}.txt", file(account)), "fecha_asignacion": opened, "creado_el": at(opened, 0),
+                "tramo_gestion": (3 + account % 3 * 2).to_string(), "min_vto": opened - days(account % 28),
+                "negocio": if account % 3 == 0 { "MOVIL" } else { "FIJA" },
+                "fraccionamiento": if account % 9 == 0 { "SI" } else { "NO" },
+            }),
+        );
+        let amount = 20 + below(900);
+        for snapshot in [0, 8, 16, 24] {
+            // Some have paid, and are not in the later ones.
+            if snapshot == 0 || below(8) > 0 {
+                add(
+                    "trandeuda",
+                    json!({
+                        "cod_cuenta": format!("C{account}"), "nro_documento": format!("D{account}"),
+                        "archivo": "TRANDEUDA", "fecha_proceso": opened + days(snapshot),
+                        "creado_el": at(opened + days(snapshot), account % 3_600),
+                        "monto_exigible": format!("{amount}.{:02}", account % 100),
+                    }),
+                );
+            }
+        }
+        if below(6) == 0 {
+            let paid = opened + days(2 + below(23));
+            add(
+                "pagos",
+                json!({
+                    "nro_documento": format!("D{account}"), "fecha_pago": paid, "creado_el": at(paid, 30_000),
+                    "monto_cancelado": format!("{}.00", 10 + below(amount)),
+                }),
+            );
+        }
+        for call in 0..below(7) {
+            let (day, seconds) = (opened + days(below(26)), below(30_000));
+            let (code, _, _) = OUTCOMES[usize::try_from(below(4)).unwrap_or_default()];
+            let (uid, document) = (format!("{account}-{call}"), format!("L{}", account * 2 / 3));
+            if below(3) == 0 {
+                add(
+                    "voicebot_gestiones",
+                    json!({ "uid": uid, "date": at(day, seconds), "document": document, "management": code }),
+                );
+            } else {
+                let agent = below(12);
+                add(
+                    "mibotair_gestiones",
+                    json!({
+                        "uid": uid, "date": at(day, seconds), "document": document, "n1": code,
+                        "nombre_agente": format!("Agente {agent}"), "correo_agente": format!("agente{agent}@ejemplo.pe"),
+                    }),
+                );
+            }
+        }
+    }
+    for (code, level, pdp) in OUTCOMES {
+        add(
+            "homologacion_voicebot",
+            json!({ "management": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }),
+        );
+        add(
+            "homologacion_mibotair",
+            json!({ "n1": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }),
+        );
+    }
+    for agent in 0..12 {
+        add(
+            "ejecutivos",
+            json!({
+                "correo_name": format!("agente{agent}@ejemplo.pe"), "nombre": format!("Agente {agent}"),
+                "document": format!("4000{agent:04}"),
+            }),
+        );
+    }
+    for ((name, rows), (_, columns)) in rows.into_iter().zip(COLUMNS) {
+        let fields = columns.iter().map(|(name, kind)| Field::new(name, kind)).collect();
+        let rows = rows.into_iter().filter_map(|row| row.as_object().cloned()).collect();
+        source.set(name, Table { fields, rows });
+    }
+}

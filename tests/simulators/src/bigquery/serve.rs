@@ -1,0 +1,316 @@
+//! The requests.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{self, Bytes, Data, Json, Path, Query, ServiceConfig},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Fault, Job, Row, State, cell, schema};
+
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .route("/token", web::post().to(token))
+        .route("/bigquery/v2/projects/{project}/jobs", web::post().to(insert))
+        .route("/bigquery/v2/projects/{project}/jobs/{job}", web::get().to(job))
+        .route("/bigquery/v2/projects/{project}/queries", web::post().to(query))
+        .route("/bigquery/v2/projects/{project}/queries/{job}", web::get().to(results))
+        .route("/truth.json", web::get().to(truth));
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refusal(status: u16, reason: &str, message: &str) -> HttpResponse {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    HttpResponse::build(status).json(json!({ "error": {
+        "code": status.as_u16(), "message": message,
+        "errors": [{ "message": message, "domain": "global", "reason": reason }],
+        "status": status.canonical_reason().unwrap_or_default().to_uppercase().replace(' ', "_"),
+    } }))
+}
+
+/// What every request may meet.
+fn met(state: &mut State, request: &HttpRequest, of_results: bool) -> Option<HttpResponse> {
+    if let Some(tokens) = &state.tokens {
+        let given = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        if !tokens.iter().any(|token| token == given) {
+            return Some(refusal(401, "authError", "Request had invalid authentication credentials."));
+        }
+    }
+    let next = state.faults.front()?;
+    if matches!(next, Fault::JobError(_)) || (next.of_results() && !of_results) {
+        return None;
+    }
+    match next {
+        Fault::Forbidden(reason) => {
+            let reason = *reason;
+            state.faults.pop_front();
+            Some(refusal(403, reason, "Exceeded rate limits, or not allowed"))
+        }
+        Fault::Unavailable => {
+            state.faults.pop_front();
+            Some(HttpResponse::ServiceUnavailable().content_type("text/html").body("<html>503</html>"))
+        }
+        Fault::Empty => {
+            state.faults.pop_front();
+            Some(HttpResponse::Ok().finish())
+        }
+        Fault::Unauthorized => {
+            state.faults.pop_front();
+            if let Some(tokens) = &mut state.tokens {
+                tokens.clear();
+            }
+            Some(refusal(401, "authError", "Request had invalid authentication credentials."))
+        }
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenForm {
+    grant_type: String,
+    assertion: String,
+}
+
+async fn token(state: Data<Mutex<State>>, form: web::Form<TokenForm>) -> HttpResponse {
+    let mut state = lock(&state);
+    if form.grant_type != "urn:ietf:params:oauth:grant-type:jwt-bearer"
+        || form.assertion.split('.').count() != 3
+    {
+        return HttpResponse::BadRequest().json(json!({ "error": "invalid_grant" }));
+    }
+    state.assertions.push(form.assertion.clone());
+    let token = format!("token-{}", state.assertions.len());
+    state.tokens.get_or_insert_default().push(token.clone());
+    HttpResponse::Ok().json(json!({ "access_token": token, "expires_in": 3600, "token_type": "Bearer" }))
+}
+
+/// The rows that a query asks for: of the table that it names in backticks, and of those the ones whose column is
+/// within the parameters.
+fn answer(state: &State, configuration: &Value) -> Result<(Vec<super::Field>, Vec<Row>), String> {
+    let text = configuration["query"].as_str().unwrap_or_default();
+    let named = text.split('`').nth(1).ok_or("the query names no table in backticks")?;
+    let name = named.rsplit('.').next().unwrap_or_default();
+    let table = state.tables.get(name).ok_or_else(|| format!("Not found: Table {named}"))?;
+    let parameter = |name: &str| {
+        let all = configuration["queryParameters"].as_array()?;
+        let found = all.iter().find(|parameter| parameter["name"] == name)?;
+        found["parameterValue"]["value"].as_str().map(str::to_owned)
+    };
+    let bound = text.split("WHERE ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let column = bound.map(|column| column.trim_matches('`').to_owned());
+    let (from, to) = (parameter("desde"), parameter("hasta"));
+    let within = |row: &Row| {
+        let Some(column) = &column else { return true };
+        let value = match row.get(column) {
+            Some(Value::Number(micros)) => micros.as_i64(),
+            Some(Value::String(text)) => micros_of(text),
+            _ => None,
+        };
+        let after =
+            from.as_deref().and_then(micros_of).is_none_or(|from| value.is_some_and(|value| value >= from));
+        let before = to.as_deref().and_then(micros_of).is_none_or(|to| value.is_some_and(|value| value < to));
+        after && before
+    };
+    Ok((table.fields.clone(), table.rows.iter().filter(|row| within(row)).cloned().collect()))
+}
+
+/// A day, or a moment in UTC.
+fn micros_of(text: &str) -> Option<i64> {
+    let day = text.get(..10)?.parse::<chrono::NaiveDate>().ok()?;
+    let time = match text.get(11..) {
+        None | Some("") => chrono::NaiveTime::MIN,
+        Some(time) => time.trim_end_matches(['Z']).trim_end_matches("+00:00").parse().ok()?,
+    };
+    Some(day.and_time(time).and_utc().timestamp_micros())
+}
+
+fn begin(state: &mut State, id: &str, configuration: &Value) -> Result<(), String> {
+    let (fields, rows) = answer(state, configuration)?;
+    let error = match state.faults.front() {
+        Some(Fault::JobError(reason)) => Some(*reason),
+        _ => None,
+    };
+    if error.is_some() {
+        state.faults.pop_front();
+    }
+    state.inserted += 1;
+    state.jobs.insert(id.to_owned(), Job { fields, rows, error, incomplete: 0, expired: false });
+    Ok(())
+}
+
+async fn insert(
+    state: Data<Mutex<State>>,
+    request: HttpRequest,
+    project: Path<String>,
+    body: Json<Value>,
+) -> HttpResponse {
+    let mut state = lock(&state);
+    if let Some(met) = met(&mut state, &request, false) {
+        return met;
+    }
+    let id = body["jobReference"]["jobId"].as_str().unwrap_or_default().to_owned();
+    if id.is_empty() {
+        return refusal(400, "invalid", "jobReference.jobId is missing");
+    }
+    if state.jobs.contains_key(&id) {
+        return refusal(409, "duplicate", &format!("Already Exists: Job {project}:{id}"));
+    }
+    match begin(&mut state, &id, &body["configuration"]["query"]) {
+        Ok(()) => HttpResponse::Ok().json(status(&state, &project, &id)),
+        Err(message) => refusal(404, "notFound", &message),
+    }
+}
+
+fn status(state: &State, project: &str, id: &str) -> Value {
+    let job = &state.jobs[id];
+    let mut status = json!({ "state": if job.incomplete > 0 { "RUNNING" } else { "DONE" } });
+    if let Some(reason) = job.error {
+        status["errorResult"] = json!({ "reason": reason, "message": "the job failed" });
+    }
+    json!({
+        "jobReference": { "projectId": project, "jobId": id, "location": "US" },
+        "status": status,
+        "statistics": { "totalBytesProcessed": (job.rows.len() * 100).to_string() },
+    })
+}
+
+async fn job(state: Data<Mutex<State>>, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
+    let mut state = lock(&state);
+    if let Some(met) = met(&mut state, &request, false) {
+        return met;
+    }
+    let (project, id) = path.into_inner();
+    if !state.jobs.contains_key(&id) {
+        return refusal(404, "notFound", &format!("Not found: Job {project}:{id}"));
+    }
+    HttpResponse::Ok().json(status(&state, &project, &id))
+}
+
+async fn query(
+    state: Data<Mutex<State>>,
+    request: HttpRequest,
+    project: Path<String>,
+    body: Json<Value>,
+) -> HttpResponse {
+    let mut state = lock(&state);
+    if let Some(met) = met(&mut state, &request, false) {
+        return met;
+    }
+    let id = format!("job_{}", state.jobs.len());
+    match begin(&mut state, &id, &body) {
+        Ok(()) => page(&mut state, &project, &id, &PageQuery::default()),
+        Err(message) => refusal(404, "notFound", &message),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageQuery {
+    page_token: Option<String>,
+    max_results: Option<usize>,
+    #[serde(rename = "formatOptions.useInt64Timestamp")]
+    micros: Option<bool>,
+}
+
+async fn results(
+    state: Data<Mutex<State>>,
+    request: HttpRequest,
+    path: Path<(String, String)>,
+    asked: Query<PageQuery>,
+) -> HttpResponse {
+    let mut state = lock(&state);
+    if let Some(met) = met(&mut state, &request, true) {
+        return met;
+    }
+    let (project, id) = path.into_inner();
+    if !state.jobs.contains_key(&id) {
+        return refusal(404, "notFound", &format!("Not found: Job {project}:{id}"));
+    }
+    page(&mut state, &project, &id, &asked)
+}
+
+fn page(state: &mut State, project: &str, id: &str, asked: &PageQuery) -> HttpResponse {
+    state.pages += 1;
+    let mut cut = false;
+    match state.faults.front().cloned() {
+        Some(Fault::Incomplete(times)) => {
+            state.faults.pop_front();
+            if let Some(job) = state.jobs.get_mut(id) {
+                job.incomplete = times;
+            }
+        }
+        Some(Fault::Expired) => {
+            state.faults.pop_front();
+            if let Some(job) = state.jobs.get_mut(id) {
+                job.expired = true;
+            }
+        }
+        Some(Fault::Cut) => {
+            state.faults.pop_front();
+            cut = true;
+        }
+        _ => {}
+    }
+    let size = asked.max_results.unwrap_or(usize::MAX).min(state.page);
+    let Some(job) = state.jobs.get_mut(id) else { return refusal(404, "notFound", "no such job") };
+    if job.expired {
+        return refusal(404, "notFound", "Not found: the results have expired");
+    }
+    let reference = json!({ "projectId": project, "jobId": id, "location": "US" });
+    if job.incomplete > 0 {
+        job.incomplete -= 1;
+        return HttpResponse::Ok().json(json!({ "jobReference": reference, "jobComplete": false }));
+    }
+    if let Some(reason) = job.error {
+        return refusal(400, reason, "the job failed");
+    }
+    let start: usize =
+        asked.page_token.as_deref().and_then(|token| token.strip_prefix("at-")?.parse().ok()).unwrap_or(0);
+    let end = job.rows.len().min(start + size);
+    let micros = asked.micros.unwrap_or(false);
+    let rows: Vec<Value> = job.rows[start.min(end)..end]
+        .iter()
+        .map(|row| {
+            let cells = job.fields.iter().map(
+                |field| json!({ "v": cell(field, row.get(field.name).unwrap_or(&Value::Null), micros) }),
+            );
+            json!({ "f": cells.collect::<Vec<_>>() })
+        })
+        .collect();
+    let mut body = json!({
+        "kind": "bigquery#getQueryResultsResponse",
+        "schema": { "fields": job.fields.iter().map(schema).collect::<Vec<_>>() },
+        "jobReference": reference,
+        "jobComplete": true,
+        "totalRows": job.rows.len().to_string(),
+    });
+    // An empty result has no rows at all.
+    if !rows.is_empty() {
+        body["rows"] = rows.into();
+    }
+    if end < job.rows.len() {
+        body["pageToken"] = format!("at-{end}").into();
+    }
+    if cut {
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        return HttpResponse::Ok()
+            .content_type("application/json")
+            .body(Bytes::copy_from_slice(&bytes[..bytes.len() / 2]));
+    }
+    HttpResponse::Ok().json(body)
+}
+
+async fn truth(state: Data<Mutex<State>>) -> HttpResponse {
+    let state = lock(&state);
+    let tables: serde_json::Map<String, Value> =
+        state.tables.iter().map(|(name, table)| (name.clone(), json!(table.rows))).collect();
+    HttpResponse::Ok().json(tables)
+}
