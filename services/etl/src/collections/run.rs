@@ -180,7 +180,7 @@ impl Session<'_> {
                 self.place.beginning += 1;
                 self.place.snapshot = None;
                 self.place.page = None;
-                if self.place.beginning % BEGINNINGS == 0 {
+                if self.place.beginning.is_multiple_of(BEGINNINGS) {
                     self.note().await?;
                     return Err(JobError::retry(error));
                 }
@@ -216,7 +216,6 @@ impl Session<'_> {
         counters.actualizados += merged.updated;
         counters.sin_cambios += merged.rest;
         counters.en_cuarentena += bad.len() as u64;
-        counters.peticiones += 1;
         for field in &page.fields {
             let name = field.name.to_lowercase();
             if self.table.kind(&name).is_none() && counters.campos_nuevos.len() < 100 {

@@ -10,6 +10,7 @@ use etl::{
     Resources, SERVICE,
     asking::{Asked, ask},
     bsale::{Bsale, STREAMS, tables, views},
+    collections::cache::Dashboards,
     config::EtlSettings,
     domain::run::{Mode, RunParams},
     jobs::run_sync::{RunSyncs, runner},
@@ -78,11 +79,14 @@ impl World {
         for _ in 0..2 {
             ours.target.migrate(tables::ALL, &views::all(&source, ours.target.backend())).await?;
         }
+        let dashboards = Dashboards::new(database.pool.clone(), redis.clone(), settings.collections.clone());
         let resources = Resources {
             database: database.clone(),
             redis,
             settings: Arc::new(settings),
             bsale: Some(Arc::new(ours)),
+            bigquery: None,
+            dashboards,
         };
         let runner = runner(database.pool.clone(), &resources.settings);
         let runs = RunSyncs { runner, resources: resources.clone() };
