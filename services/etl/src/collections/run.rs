@@ -180,7 +180,7 @@ impl Session<'_> {
                 self.place.beginning += 1;
                 self.place.snapshot = None;
                 self.place.page = None;
-                if self.place.beginning % BEGINNINGS == 0 {
+                if self.place.beginning.is_multiple_of(BEGINNINGS) {
                     self.note().await?;
                     return Err(JobError::retry(error));
                 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Duration, NaiveTime, Utc};
 use chrono_tz::America::Lima;
-use sea_orm::sqlx::{self, PgConnection, PgPool};
+use sea_orm::sqlx::{self, PgConnection, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::bigquery::{BigQuerySettings, Parameter};
@@ -226,18 +226,24 @@ pub fn table_of(stream: &str) -> Option<&'static RawTable> {
 ///
 /// # Errors
 /// The database.
-pub async fn lanes(pool: &PgPool) -> anyhow::Result<Vec<Lane>> {
-    let found: Vec<(String, Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<Uuid>)> =
-        sqlx::query_as("select stream, watermark, read_at, run from raw_streams").fetch_all(pool).await?;
-    let lane = |(lane, watermark, read_at, run): (String, _, Option<DateTime<Utc>>, Option<Uuid>)| Lane {
-        lane,
+pub async fn lanes(pool: &PgPool) -> sqlx::Result<Vec<Lane>> {
+    let found =
+        sqlx::query("select stream, watermark, read_at, run from raw_streams").fetch_all(pool).await?;
+    found.iter().map(lane).collect()
+}
+
+fn lane(row: &PgRow) -> sqlx::Result<Lane> {
+    let (read_at, run): (Option<DateTime<Utc>>, Option<Uuid>) =
+        (row.try_get("read_at")?, row.try_get("run")?);
+    Ok(Lane {
+        lane: row.try_get("stream")?,
+        // The job's lease is the fence here: rows and job are in one database.
         epoch: 0,
         run: run.map(|run| run.to_string()),
-        watermark,
+        watermark: row.try_get("watermark")?,
         state: None,
         updated_at: read_at.unwrap_or_default(),
-    };
-    Ok(found.into_iter().map(lane).collect())
+    })
 }
 
 /// Forgets where a stream is: its next run begins at the beginning. Its rows stay.

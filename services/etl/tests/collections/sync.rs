@@ -159,7 +159,7 @@ async fn work(resources: &Resources, job: &Job, stop: &CancellationToken) -> Res
     // What the runner defers or releases is for its message; the row says what became of it.
     let _outcome = runner.run(job.id, stop, &syncs).await;
     let mut conn = pool.acquire().await?;
-    Ok(jobs::get(&mut *conn, job.id).await?.context("the job's row")?)
+    jobs::get(&mut conn, job.id).await?.context("the job's row")
 }
 
 async fn sync(resources: &Resources, mode: Mode) -> Result<Vec<Job>> {

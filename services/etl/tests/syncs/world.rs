@@ -11,6 +11,7 @@ use etl::{
     Resources, SERVICE,
     asking::{Asked, ask},
     bsale::{Bsale, STREAMS, tables, views},
+    collections::cache::Dashboards,
     config::EtlSettings,
     domain::run::{Mode, RunParams},
     jobs::run_sync::{self, RunSyncs},

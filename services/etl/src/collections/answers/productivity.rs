@@ -81,6 +81,19 @@ pub struct Metadata {
     pub last_refresh: Option<DateTime<Utc>>,
 }
 
+impl Trend {
+    fn read(row: &PgRow) -> sqlx::Result<Self> {
+        let (hour, money): (Option<i16>, Option<Decimal>) = (row.try_get("hour")?, row.try_get("money")?);
+        Ok(Self {
+            day: row.try_get("day")?,
+            hour: hour.map(|hour| format!("{hour:02}:00")),
+            llamadas: row.try_get("calls")?,
+            compromisos: row.try_get("promises")?,
+            recupero: money.map(float),
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Worked {
     agent: String,
@@ -133,22 +146,12 @@ pub async fn productivity(
     from: NaiveDate,
     to: NaiveDate,
 ) -> sqlx::Result<Productivity> {
-    let trends: Vec<(Option<i32>, Option<i16>, i64, i64, Option<Decimal>)> =
-        sqlx::query_as(include_str!("../queries/productivity_trends.sql"))
-            .bind(from)
-            .bind(to)
-            .fetch_all(&mut *conn)
-            .await?;
-    let mut trends: Vec<Trend> = trends
-        .into_iter()
-        .map(|(day, hour, llamadas, compromisos, money)| Trend {
-            day,
-            hour: hour.map(|hour| format!("{hour:02}:00")),
-            llamadas,
-            compromisos,
-            recupero: money.map(float),
-        })
-        .collect();
+    let found = sqlx::query(include_str!("../queries/productivity_trends.sql"))
+        .bind(from)
+        .bind(to)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut trends = found.iter().map(Trend::read).collect::<sqlx::Result<Vec<_>>>()?;
     trends.sort_by(|one, other| (one.day, &one.hour).cmp(&(other.day, &other.hour)));
     let (daily_trend, hourly_trend) = trends.into_iter().partition(|trend| trend.day.is_some());
 

@@ -68,8 +68,11 @@ struct Granted {
 /// The token that requests carry. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Token {
-    held: Arc<Mutex<Option<(Secret<String>, Instant)>>>,
+    held: Arc<Mutex<Option<Held>>>,
 }
+
+/// A token, and until when it is used.
+type Held = (Secret<String>, Instant);
 
 impl Token {
     /// A token that is valid for a while yet. Who comes while one is asked for waits for that one.
