@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use chassis::{
-    collections::cache::Dashboards,
     config::{DatabaseSettings, Env, RedisSettings},
     db,
     redis::Redis,
 };
 use etl::{
+    collections::cache::Dashboards,
     Resources, SERVICE,
     asking::{Asked, ask},
     bsale::{Bsale, STREAMS, tables, views},
