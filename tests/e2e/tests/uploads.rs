@@ -258,12 +258,18 @@ async fn refusals(scene: &Scene, supplier: &Client) -> Result<()> {
     let form = Form::new().part("otro", Part::text("no es el archivo"));
     refused(&answer(no_file.multipart(form)).await?, 400, "No se envió ningún archivo")?;
 
-    for query in ["", "?proveedor_id=", "?reemplazar_duplicados=true"] {
+    // A supplier is its own; who acts for any says for whom.
+    let operator = scene.platform.user("operator", None).await?;
+    let upload = async |client: &Client, query: &str| {
         let form = Form::new().part("file", Part::bytes(std::fs::read(&good)?).file_name("a.xlsx"));
-        let answered =
-            answer(supplier.request(Method::POST, &format!("{path}{query}")).multipart(form)).await?;
-        refused(&answered, 400, "proveedor_id es requerido")?;
+        answer(client.request(Method::POST, &format!("{path}{query}")).multipart(form)).await
+    };
+    for query in ["", "?proveedor_id=", "?reemplazar_duplicados=true"] {
+        refused(&upload(&operator, query).await?, 400, "proveedor_id es requerido")?;
     }
+    refused(&upload(supplier, "?proveedor_id=").await?, 400, "proveedor_id es requerido")?;
+    let own = upload(supplier, "").await?;
+    ensure!(own.status == 202 && own.body["proveedor_id"] == "PROV001", "{own}");
 
     for id in ["0190b1a0-0000-7000-8000-000000000000", "no-es-uuid"] {
         let answered = supplier.get(&format!("/api/v1/catalog/bulk-upload/status/{id}")).await?;

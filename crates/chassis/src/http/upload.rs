@@ -109,7 +109,7 @@ impl Upload {
         let (filename, field) = form.file().await?;
         let opened = tokio::fs::OpenOptions::new().write(true).truncate(true).open(path).await;
         let mut file = opened.context("opening the copy of an upload").map_err(Problem::internal)?;
-        let mut bytes = std::pin::pin!(field.map_err(|error| reason(&error)));
+        let mut bytes = Box::pin(field.map_err(|error| reason(&error)));
         let mut size = 0;
         while let Some(chunk) = next(&mut bytes).await? {
             size += chunk.len() as u64;
@@ -119,6 +119,8 @@ impl Upload {
             copying(file.write_all(&chunk).await)?;
         }
         copying(file.flush().await)?;
+        // The form gives no other part while this one is held.
+        drop(bytes);
         form.end().await?;
         Ok(filename)
     }
