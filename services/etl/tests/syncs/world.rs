@@ -7,7 +7,6 @@ use chassis::{
     redis::Redis,
 };
 use etl::{
-    collections::cache::Dashboards,
     Resources, SERVICE,
     asking::{Asked, ask},
     bsale::{Bsale, STREAMS, tables, views},
