@@ -120,7 +120,10 @@ impl Door {
         let identity = Identity::open(&database, settings.clone()).await?;
         let http = HttpSettings::read(&mut Env::from_map([("HTTP_PORT", "0"), ("HTTP_WORKERS", "1")]), 0);
         let mounted = identity.clone();
-        let server = Server::bind(&http, Health::new("gateway"), move |config| mounted.configure(config))?;
+        let server = Server::bind(&http, Health::new("gateway"), move |config| {
+            mounted.configure(config);
+            gateway::identity::routes().configure(config);
+        })?;
         let base = format!("http://{}", server.address());
         tokio::spawn(server.run(shutdown.clone()));
         Ok(Self {
