@@ -82,7 +82,15 @@ const fn row(prefix: &'static str, backend: Backend, write: &'static [Role]) -> 
 
 /// Paths that only ask: a POST there is a question too long for a query.
 const fn questions(prefix: &'static str, backend: Backend) -> Route {
-    Route { prefix, target: prefix, backend, read: EVERYONE, write: EVERYONE, anonymous: false }
+    Route {
+        prefix,
+        target: prefix,
+        backend,
+        read: EVERYONE,
+        write: EVERYONE,
+        anonymous: false,
+        webhook: false,
+    }
 }
 
 const fn health(prefix: &'static str, backend: Backend) -> Route {
