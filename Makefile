@@ -18,7 +18,7 @@ FUZZ_SECONDS ?= 30
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: ## What is missing: PostgreSQL, RabbitMQ, Redis, LocalStack
+install: ## What is missing: PostgreSQL, MariaDB, RabbitMQ, Redis, LocalStack
 	@deploy/native/install.sh
 
 build: install
@@ -45,8 +45,9 @@ logs: | $(BIN)/stack ## One log: make logs SERVICE=gateway
 
 # On servers of its own, so that it may run beside a demo, and beside tests run by hand.
 test: export LOTE_TEST_STACK := $(CURDIR)/.stack/make-test
-test: install ## Format, lints and all tests, against real servers of its own
-	@trap '[ ! -x $(BIN)/stack ] || $(BIN)/stack test-down' EXIT
+test: ## Format, lints and all tests, against real servers of its own
+	@deploy/native/install.sh tests
+	trap '[ ! -x $(BIN)/stack ] || $(BIN)/stack test-down' EXIT
 	echo '- format'; cargo fmt --all --check
 	echo '- lints'; cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	echo '- build'; cargo build --workspace $(FEATURES)

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Installs what Lote's native stack needs on Debian or Ubuntu: RabbitMQ, Redis, PostgreSQL and MariaDB from apt,
 # LocalStack from a pinned list into a Python environment of its own (.stack/venv).
+# With the argument `tests`, also what checks the API's document (.stack/api).
 # Running it again costs a fraction of a second. It starts nothing: tests/stack runs private instances.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+for_tests=no
+[ "${1:-}" != tests ] || for_tests=yes
 say() { printf '  %s\n' "$*" >&2; }
 die() { printf 'install: %s\n' "$*" >&2; exit 1; }
 
@@ -26,7 +29,7 @@ find_missing() {
     have cc || missing+=(gcc libc6-dev)
     have python3 || missing+=(python3)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    have npm || missing+=(nodejs npm)
+    [ "$for_tests" = no ] || have npm || missing+=(nodejs npm)
 }
 
 install_with_apt() {
@@ -100,7 +103,7 @@ fi
 api="$root/.stack/api"
 stamp="$api/.installed"
 wanted="$(python3 --version 2>&1) $(cat "$root/tests/e2e/api/requirements.txt" "$root/tests/e2e/api/package.json" | cksum) $root"
-if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+if [ "$for_tests" = yes ] && [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     say "installing what checks the API's document into .stack/api"
     rm -rf "$api"
     python3 -m venv "$api"
