@@ -59,6 +59,12 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
         ("/etl", &etl),
         ("/api/v1/etl", &etl),
         ("/api/v1/scheduler", &etl),
+        ("/api/v1/dashboard", &etl),
+        ("/api/v1/evolution", &etl),
+        ("/api/v1/assignment", &etl),
+        ("/api/v1/operation", &etl),
+        ("/api/v1/productivity", &etl),
+        ("/api/v1/filters", &etl),
         ("/api/v1/admin/etl", &etl),
     ];
     let operations = operations(&world.admin).await?;
