@@ -278,7 +278,9 @@ impl World {
             (_, path) if path.starts_with("/api/v1/contacts/{id}") => {
                 plain(&path.replace("{id}", &self.contact.to_string()))
             }
-            ("post", "/api/v1/segments/preview") => Ok((template.to_owned(), Body::Json(json!({})))),
+            ("post", "/api/v1/segments/preview" | "/api/v1/dashboard" | "/api/v1/evolution") => {
+                Ok((template.to_owned(), Body::Json(json!({}))))
+            }
             ("post" | "put", path) if path.starts_with("/api/v1/segments") => {
                 let path = path.replace("{id}", &self.fresh_segment().await?);
                 Ok((path, Body::Json(json!({ "name": stack::random_hex(6) }))))
