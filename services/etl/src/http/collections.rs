@@ -23,6 +23,7 @@ use crate::collections::{
 };
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct DashboardQuery {
     /// `TODAS`, or carteras; may be repeated.
     #[param(value_type = Vec<String>)]
@@ -92,6 +93,7 @@ pub(super) async fn dashboard_by_filters(
 }
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct EvolutionQuery {
     #[param(value_type = Vec<String>)]
     cartera: Option<Vec<String>>,
@@ -212,6 +214,7 @@ pub(super) async fn evolution_metrics(caller: Caller) -> Result<Json<Vec<MetricI
 }
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct AssignmentQuery {
     /// Today where it is missing.
     fecha_actual: Option<NaiveDate>,
@@ -245,6 +248,7 @@ pub(super) async fn assignment(
 }
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct OperationQuery {
     /// Today where it is missing.
     fecha_analisis: Option<NaiveDate>,
@@ -269,6 +273,7 @@ pub(super) async fn operation(
 }
 
 #[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ProductivityQuery {
     /// 30 days until `fecha_fin` where it is missing.
     fecha_inicio: Option<NaiveDate>,
