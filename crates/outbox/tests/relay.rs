@@ -93,6 +93,26 @@ async fn two_relays_share_the_work() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_that_fill_a_batch_by_their_bytes_all_go_out() -> Result<()> {
+    let world = World::new("outbox_large").await?;
+    let broker = world.broker().await?;
+    let recorder = Recorder::default();
+    // Small ones, some of which a batch has room for one of, and one that is larger than a batch may be.
+    let sizes = [1, 5 << 20, 5 << 20, 9 << 20, 1, 5 << 20, 1];
+    let mut transaction = world.pool.begin().await?;
+    let messages = sizes.map(|size| (nudge(&"x".repeat(size)), Meta::default())).into();
+    let expected = outbox::publish_all(&mut transaction, "test", messages).await?;
+    transaction.commit().await?;
+    tokio::spawn(Relay::new(world.pool.clone(), broker.clone()).run(world.shutdown.clone()));
+    world.until_count(WAITING, 0).await?;
+    world.consume(&broker, recorder.clone());
+    recorder.until_delivered(sizes.len()).await?;
+    assert_eq!(recorder.ids().len(), sizes.len(), "each once");
+    assert_eq!(recorder.ids().into_iter().collect::<BTreeSet<_>>(), expected.into_iter().collect());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_outlast_a_broker_that_is_away() -> Result<()> {
     let world = World::new("outbox_away").await?;
     let (proxy, url) = Proxy::before(&world.namespace.servers().amqp_url).await?;
