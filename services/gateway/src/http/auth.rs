@@ -126,6 +126,13 @@ pub(crate) struct LoginForm {
     password: Secret<String>,
     /// `password`, si se indica.
     grant_type: Option<String>,
+    /// Como los dos que siguen: los clientes de OAuth lo envían, y no tiene efecto.
+    #[serde(rename = "scope")]
+    _scope: Option<String>,
+    #[serde(rename = "client_id")]
+    _client_id: Option<String>,
+    #[serde(rename = "client_secret")]
+    _client_secret: Option<String>,
 }
 
 /// [`login`], for a form.
