@@ -142,7 +142,7 @@ pub(crate) async fn login_by_form(
     query: Query<LoginQuery>,
     form: Form<LoginForm>,
 ) -> Result<HttpResponse, Problem> {
-    let LoginForm { username, password, grant_type } = form.into_inner();
+    let LoginForm { username, password, grant_type, .. } = form.into_inner();
     if grant_type.as_deref().is_some_and(|kind| !kind.is_empty() && kind != "password") {
         return Err(Error::invalid("grant_type", "grant_type solo admite el valor password").into());
     }
