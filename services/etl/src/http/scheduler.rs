@@ -129,7 +129,7 @@ pub(super) async fn health(api: Data<Resources>, caller: Caller) -> Result<HttpR
         status: "healthy",
         timestamp: Utc::now(),
         service: crate::SERVICE,
-        bigquery_configured: false,
+        bigquery_configured: api.bigquery.is_some(),
         bsale_configured: api.bsale.is_some(),
     }))
 }
