@@ -52,7 +52,7 @@ const BOOKS: &[Table] = &[
 ];
 
 impl Target {
-    /// Makes the tables that are missing, with their indexes, and the views anew.
+    /// Makes the tables that are missing, with their indexes, and brings the views up to date. Views that others have on them stay.
     ///
     /// # Errors
     /// The database.
@@ -65,14 +65,17 @@ impl Target {
             self.make(table, &OWN).await?;
         }
         for (name, query) in views {
-            let statement = match backend {
-                // CREATE OR REPLACE can't change what columns a view of PostgreSQL has.
-                DbBackend::Postgres => {
-                    format!("DROP VIEW IF EXISTS {name} CASCADE; CREATE VIEW {name} AS {query}")
+            let replaced =
+                self.db.execute_unprepared(&format!("CREATE OR REPLACE VIEW {name} AS {query}")).await;
+            if let Err(error) = replaced {
+                if backend != DbBackend::Postgres {
+                    return Err(error);
                 }
-                _ => format!("CREATE OR REPLACE VIEW {name} AS {query}"),
-            };
-            self.db.execute_unprepared(&statement).await?;
+                // PostgreSQL can't change a view's columns in place. Where people have views of their own on it, this
+                // fails and names them: they are not ours to drop.
+                let statement = format!("DROP VIEW {name}; CREATE VIEW {name} AS {query}");
+                self.db.execute_unprepared(&statement).await?;
+            }
         }
         Ok(())
     }
