@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use etl::{
     asking::Asked,
+    bsale::{tables, views},
     domain::run::{Mode, RunParams},
     target::{self, Sql},
 };
 use jobs::State;
+use sea_orm::ConnectionTrait as _;
 use simulators::bsale::{Fault, Shop, Size};
 use stack::wait;
 use tokio_util::sync::CancellationToken;
@@ -146,4 +148,20 @@ async fn an_epoch_above_all_of_ours_is_overtaken() -> Result<()> {
     let lane = target::lane(db, "bsale.clientes").await?.context("a lane")?;
     ensure!(lane.epoch > 5_000, "{lane:?}");
     Ok(())
+}
+
+/// People build on our views; a new version of the service must not take that away.
+async fn views_stay(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(3, Size { clients: 3, ..Size::default() })).await?;
+    let ours = world.ours();
+    ours.target.db.execute_unprepared("CREATE VIEW nombres AS SELECT nombre FROM cliente").await?;
+    ours.target.migrate(tables::ALL, &views::all(&ours.settings, ours.target.backend())).await?;
+    ours.target.db.execute_unprepared("SELECT nombre FROM nombres").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn views_that_people_have_on_ours_outlast_a_migration() -> Result<()> {
+    views_stay("etlviewspg", Kind::Postgres).await?;
+    views_stay("etlviewsmy", Kind::MariaDb).await
 }
