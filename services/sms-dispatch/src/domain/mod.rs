@@ -2,12 +2,17 @@
 
 pub mod ladas;
 pub mod lookup;
+pub mod message_state;
+pub mod money;
 pub mod numbering_plan;
+pub mod outcomes;
+pub mod parts;
 pub mod phone;
 mod prefixes;
 pub mod reason;
 pub mod search;
 pub mod segment;
+pub mod sender;
 pub mod set_aside;
 pub mod source;
 pub mod states;

@@ -1,3 +1,4 @@
 //! Carriers' APIs on the internet.
 
+pub mod messaging;
 pub mod telnyx;
