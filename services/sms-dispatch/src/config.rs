@@ -3,7 +3,9 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 pub use chassis::config::Role;
 use chassis::config::{DatabaseSettings, Env, ServiceSettings};
 
-use crate::{SERVICE, providers::telnyx::TelnyxSettings};
+use crate::{SERVICE, domain::sender::ProviderName, places, providers::telnyx::TelnyxSettings};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 /// The service's settings.
 #[derive(Clone, Debug)]
@@ -12,6 +14,7 @@ pub struct Config {
     pub common: ServiceSettings,
     pub imports: ImportSettings,
     pub lookups: LookupSettings,
+    pub sms: SmsSettings,
     /// How old counts by state, LADA and city get, and how late a suppression whose date has come is applied.
     pub refresh: Duration,
 }
@@ -31,6 +34,7 @@ impl Config {
             common: ServiceSettings::read(&mut env, SERVICE, port),
             imports: ImportSettings::read(&mut env),
             lookups: LookupSettings::read(&mut env),
+            sms: SmsSettings::read(&mut env),
             refresh: env.seconds("CONTACTS_REFRESH_SECONDS", Duration::from_secs(900)),
         };
         env.finish()?;
@@ -129,6 +133,72 @@ impl LookupSettings {
             max_attempts: env.default("LOOKUP_MAX_ATTEMPTS", 10, "a number of attempts"),
             deadline: env.seconds("LOOKUP_DEADLINE_SECONDS", Duration::from_secs(24 * 60 * 60)),
         }
+    }
+}
+
+/// How campaigns are sent.
+#[derive(Clone, Debug)]
+pub struct SmsSettings {
+    /// Requests in flight for one slice.
+    pub in_flight: i64,
+    /// Slices that one worker sends at once.
+    pub slices_at_once: usize,
+    /// How long a slice's lease lasts without a sign of life.
+    pub lease: Duration,
+    /// Where providers reach our webhooks: scheme, host, and what stands before `/webhooks`.
+    pub public_url: String,
+    /// Whether recipients are written to only in their hours. Only tests send at night.
+    pub quiet_hours: bool,
+    /// Whether messages may go to the log in a provider's place.
+    pub log: bool,
+    /// Parts a second that an account may send.
+    pub log_per_second: f64,
+    /// Recipients above which somebody else than the last editor approves.
+    pub approve_above: i64,
+}
+
+impl SmsSettings {
+    /// `SMS_IN_FLIGHT` (64), `SMS_SLICES_AT_ONCE` (4), `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (http://localhost:8080),
+    /// `SMS_QUIET_HOURS` (true), `SMS_LOG_PROVIDER` (false), `SMS_LOG_PARTS_PER_SECOND` (1000), `SMS_APPROVE_ABOVE` (10,000).
+    pub fn read(env: &mut Env) -> Self {
+        let in_flight = env.default("SMS_IN_FLIGHT", 64, "a number of requests");
+        if !(1..=500).contains(&in_flight) {
+            env.reject("SMS_IN_FLIGHT", "is out of range, expected 1 to 500");
+        }
+        let slices_at_once: usize = env.default("SMS_SLICES_AT_ONCE", 4, "a number from 1");
+        if slices_at_once == 0 {
+            env.reject("SMS_SLICES_AT_ONCE", "is 0, expected 1 or more");
+        }
+        let url = env.optional_url("SMS_PUBLIC_URL", &["http", "https"]);
+        let url = url.map_or_else(|| "http://localhost:8080".to_owned(), |url| url.expose().clone());
+        Self {
+            in_flight,
+            slices_at_once,
+            lease: env.seconds("SMS_LEASE_SECONDS", Duration::from_secs(15)),
+            public_url: url.trim_end_matches('/').to_owned(),
+            quiet_hours: env.flag("SMS_QUIET_HOURS", true),
+            log: env.flag("SMS_LOG_PROVIDER", false),
+            log_per_second: env.default("SMS_LOG_PARTS_PER_SECOND", 1_000.0, "parts a second"),
+            approve_above: env.default("SMS_APPROVE_ABOVE", 10_000, "a number of recipients"),
+        }
+    }
+
+    /// Parts a second that the account at a provider may send.
+    pub fn per_second(&self, provider: ProviderName) -> f64 {
+        match provider {
+            ProviderName::Log => self.log_per_second,
+            ProviderName::Telnyx | ProviderName::Twilio => 50.0,
+        }
+    }
+
+    /// Where a provider reports an attempt to.
+    pub fn callback(&self, provider: ProviderName, message: Uuid, attempt: i16) -> String {
+        format!("{}/webhooks/{}/{message}/{attempt}", self.public_url, provider.name())
+    }
+
+    /// When recipients of a zone may be written to next: `now` where they may.
+    pub fn opens_at(&self, zone: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.quiet_hours { places::opens_at(zone, now) } else { Some(now) }
     }
 }
 

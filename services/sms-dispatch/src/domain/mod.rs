@@ -1,11 +1,14 @@
 //! The rules, with no I/O.
 
+pub mod campaign;
 pub mod ladas;
 pub mod lookup;
+pub mod message_id;
 pub mod message_state;
 pub mod money;
 pub mod numbering_plan;
 pub mod outcomes;
+pub mod pace;
 pub mod parts;
 pub mod phone;
 mod prefixes;

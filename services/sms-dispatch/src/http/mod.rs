@@ -1,10 +1,14 @@
 //! The service's API.
 
+mod campaign_actions;
+mod campaign_view;
+mod campaigns;
 mod changes;
 mod contacts;
 mod import_view;
 mod imports;
 mod segments;
+mod senders;
 mod stats;
 mod suppression_imports;
 mod suppressions;
@@ -57,6 +61,23 @@ fn routes() -> Routes {
         segments::replace,
         segments::delete,
         segments::preview,
+        campaigns::create,
+        campaigns::list,
+        campaigns::get,
+        campaigns::replace,
+        campaigns::delete,
+        campaigns::progress,
+        campaigns::messages,
+        campaign_actions::start,
+        campaign_actions::schedule,
+        campaign_actions::approve,
+        campaign_actions::pause,
+        campaign_actions::resume,
+        campaign_actions::cancel,
+        senders::list,
+        senders::put,
+        senders::list_providers,
+        senders::open_provider,
     ];
     contacts.taking("/api/v1/contacts/imports", "multipart/form-data", imports::upload)
 }

@@ -4,7 +4,7 @@ use chassis::db::{Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    Condition, QueryOrder as _,
+    Condition, ExprTrait as _, QueryOrder as _,
     entity::prelude::*,
     sqlx::{PgConnection, PgPool},
 };

@@ -4,7 +4,7 @@ use chassis::db::{Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    QueryOrder as _,
+    ExprTrait as _, QueryOrder as _,
     entity::prelude::*,
     sqlx::{PgConnection, PgPool},
 };

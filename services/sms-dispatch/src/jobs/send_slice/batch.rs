@@ -1,10 +1,11 @@
 //! A micro-batch: as many messages as requests may be in flight, from the peek at their rows to what became of them.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{TimeDelta, Utc};
-use futures::{StreamExt as _, stream};
+use futures::future::join_all;
 use messaging::JobError;
+use sea_orm::{DbErr, sqlx::PgConnection};
 use tokio::time::Instant;
 
 use super::{
@@ -25,6 +26,7 @@ use crate::{
         ledger::{self, Row},
         phone_sends, providers,
         providers::Provider,
+        senders,
     },
 };
 
@@ -89,7 +91,8 @@ impl SendSlices {
             return Ok(Batch::Nothing);
         }
         let states = providers::list(&chassis::db::Orm::on(&mut conn)).await.map_err(JobError::retry)?;
-        let senders = self.senders(sending, &states);
+        let rates = self.rates(&mut conn, sending).await.map_err(JobError::retry)?;
+        let senders = self.senders(sending, &states, &rates);
         if senders.is_empty() {
             let left = Left { due: Utc::now() + CLOSED, wait: Some(Waits::Provider) };
             return Ok(Batch::Waits(left));
@@ -108,7 +111,7 @@ impl SendSlices {
                 Some(Letter { row, phone, sender, text, encoding, parts })
             })
             .collect();
-        let (buckets, asks) = self.asks(sending, &states, &letters);
+        let (buckets, asks) = self.asks(sending, &states, &rates, &letters);
         let reserved = self.buckets.reserve(&buckets, &asks).await;
         if reserved.starts_us.is_empty() {
             let pause = tokio::time::sleep(Duration::from_micros(reserved.wait_us).min(PATIENCE));
@@ -125,24 +128,46 @@ impl SendSlices {
             Claim::Waits(left) => return Ok(Batch::Waits(left)),
         };
         let taken = letters.len() as i64;
-        let requests = claimed.iter().map(|claimed| {
+        let mut requests = Vec::with_capacity(claimed.len());
+        for claimed in &claimed {
             let start = starts.get(claimed.place).copied().unwrap_or(began);
-            self.request(sending, claimed, start, began + UNDER_WAY)
-        });
-        let answers: Vec<Answer> = stream::iter(requests).buffer_unordered(letters.len()).collect().await;
+            requests.push(self.request(sending, claimed, start, began + UNDER_WAY));
+        }
+        let answers = join_all(requests).await;
         let held = self.record(sending, &answers, sent + taken).await?;
         Ok(held.map_or(Batch::Sent(taken), Batch::Waits))
     }
 
-    /// The campaign's senders whose provider is here and open.
-    fn senders<'a>(&self, sending: &'a Sending<'_>, states: &[Provider]) -> Vec<&'a FrozenSender> {
+    /// Parts a second of those of the campaign's senders that are in use.
+    async fn rates(
+        &self,
+        conn: &mut PgConnection,
+        sending: &Sending<'_>,
+    ) -> Result<HashMap<String, f64>, DbErr> {
+        let frozen = sending.campaign.frozen.as_ref();
+        let all = frozen.map(|frozen| frozen.senders.as_slice()).unwrap_or_default();
+        let addresses: Vec<String> = all.iter().map(|sender| sender.address.clone()).collect();
+        let known = senders::of(conn, &addresses).await?;
+        let used = known.into_iter().filter(|sender| sender.enabled);
+        Ok(used.map(|sender| (sender.address, sender.per_second)).collect())
+    }
+
+    /// The campaign's senders that are in use and whose provider is here and open.
+    fn senders<'a>(
+        &self,
+        sending: &'a Sending<'_>,
+        states: &[Provider],
+        rates: &HashMap<String, f64>,
+    ) -> Vec<&'a FrozenSender> {
         let frozen = sending.campaign.frozen.as_ref();
         let all = frozen.map(|frozen| frozen.senders.as_slice()).unwrap_or_default();
         let opens = |name: ProviderName| {
             self.providers.contains_key(&name)
                 && states.iter().any(|state| state.name == name && state.closed_at.is_none())
         };
-        all.iter().filter(|sender| opens(sender.provider)).collect()
+        all.iter()
+            .filter(|sender| opens(sender.provider) && rates.contains_key(&sender.address))
+            .collect()
     }
 
     /// Which buckets each message takes its parts from: the account's, the sender's, the campaign's.
@@ -150,6 +175,7 @@ impl SendSlices {
         &self,
         sending: &Sending<'_>,
         states: &[Provider],
+        rates: &HashMap<String, f64>,
         letters: &[Letter],
     ) -> (Vec<Bucket>, Vec<Ask>) {
         let mut buckets: Vec<Bucket> = Vec::new();
@@ -167,7 +193,9 @@ impl SendSlices {
                 let account = states.iter().find(|state| state.name == provider);
                 let rate = account.map_or(1.0, |state| state.per_second);
                 let mut of = vec![place(format!("account:{}", provider.name()), rate)];
-                of.push(place(format!("sender:{}", letter.sender.address), letter.sender.per_second()));
+                let address = &letter.sender.address;
+                let rate = rates.get(address).copied().unwrap_or(1.0);
+                of.push(place(format!("sender:{address}"), rate));
                 if let Some(rate) = sending.campaign.plan.per_minute {
                     of.push(place(format!("campaign:{}", sending.open.number), f64::from(rate) / 60.0));
                 }

@@ -14,7 +14,6 @@ use crate::{
         campaign::{Kind, State},
         message_state::MessageState,
     },
-    places,
     settle::{self, Open},
     storage::{
         ledger::{self, Row},
@@ -83,7 +82,7 @@ impl SendSlices {
             .execute(&mut *transaction)
             .await
             .map_err(JobError::retry)?;
-        if let Some(left) = may_not(&mut transaction, sending).await? {
+        if let Some(left) = self.may_not(&mut transaction, sending).await? {
             return Ok(Claim::Waits(left));
         }
         let positions: Vec<i32> = letters.iter().map(|letter| letter.row.position).collect();
@@ -127,6 +126,29 @@ impl SendSlices {
         failpoints::hit(Point::BatchCommitted);
         Ok(Claim::Claimed(claimed))
     }
+
+    /// Why nothing of the slice may be sent now.
+    async fn may_not(&self, conn: &mut PgConnection, sending: &Sending<'_>) -> Result<Option<Left>, JobError> {
+        let state: String = sqlx::query_scalar("select state from campaigns where number = $1")
+            .bind(sending.open.number)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(JobError::retry)?;
+        if state != State::Running.name() {
+            return Ok(Some(Left::now()));
+        }
+        let zone: Option<String> = sqlx::query_scalar(
+            "select zone from slices where campaign = $1 and first_position = $2",
+        )
+        .bind(sending.grant.campaign)
+        .bind(sending.grant.first)
+        .fetch_optional(conn)
+        .await
+        .map_err(JobError::retry)?;
+        let now = Utc::now();
+        let opens = zone.and_then(|zone| self.settings.opens_at(&zone, now)).filter(|opens| *opens > now);
+        Ok(opens.map(|due| Left { due, wait: Some(Waits::Hours) }))
+    }
 }
 
 pub(super) fn progress(sending: &Sending<'_>, sent: i64) -> Progress {
@@ -143,29 +165,6 @@ pub(super) async fn run_checkpoint(
     progress: &Progress,
 ) -> Result<(), JobError> {
     sending.run.checkpoint(conn, checkpoint, Position::new(0, sent), progress).await.map(drop)
-}
-
-/// Why nothing of the slice may be sent now.
-async fn may_not(conn: &mut PgConnection, sending: &Sending<'_>) -> Result<Option<Left>, JobError> {
-    let state: String = sqlx::query_scalar("select state from campaigns where number = $1")
-        .bind(sending.open.number)
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(JobError::retry)?;
-    if state != State::Running.name() {
-        return Ok(Some(Left::now()));
-    }
-    let zone: Option<String> = sqlx::query_scalar(
-        "select zone from slices where campaign = $1 and first_position = $2",
-    )
-    .bind(sending.grant.campaign)
-    .bind(sending.grant.first)
-    .fetch_optional(conn)
-    .await
-    .map_err(JobError::retry)?;
-    let now = Utc::now();
-    let opens = zone.and_then(|zone| places::opens_at(&zone, now)).filter(|opens| *opens > now);
-    Ok(opens.map(|due| Left { due, wait: Some(Waits::Hours) }))
 }
 
 /// Which phones must not be written to, and why. Marketing takes the phones' turns: two campaigns can't both have one.
