@@ -25,6 +25,7 @@ use crate::{
     },
     orphans::Orphans,
     providers::{self, Providers},
+    reports::{Lane, Reports},
     storage,
     upkeep::Upkeep,
 };
@@ -80,6 +81,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let announcer = Announcer::new(pool(), SERVICE, version, QUEUES, jobs.activities());
     let orphans = Orphans::new(pool(), &resources.settings);
     let upkeep = Upkeep::new(pool(), config.refresh);
+    let reports = Reports::new(pool());
     let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));
     parts
         .background(&shutdown)
@@ -89,6 +91,8 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         .spawn("announcer", announcer.run(shutdown.clone()))
         .spawn("upkeep", upkeep.run(shutdown.clone()))
         .spawn("feeder", feeder.run(shutdown.clone()))
+        .spawn("reports of providers", reports.clone().run(Lane::Statuses, shutdown.clone()))
+        .spawn("messages to us", reports.run(Lane::Inbound, shutdown.clone()))
         .serve(server)
         .await
 }

@@ -7,7 +7,7 @@ use chrono::Utc;
 use jobs::NewJob;
 use sea_orm::{
     ActiveValue::Set,
-    sqlx::{Connection as _, PgConnection, PgPool},
+    sqlx::{PgConnection, PgPool},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -109,7 +109,7 @@ impl Feeder {
         if !slices::all_done(conn, campaign.number).await? {
             return Ok(false);
         }
-        let mut transaction = conn.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         let Some(campaign) = rows::lock(&mut transaction, campaign.id).await? else { return Ok(true) };
         // A retry may have come between.
         if campaign.state != State::Running || !slices::all_done(&mut transaction, campaign.number).await? {
@@ -128,7 +128,7 @@ impl Feeder {
         if campaign.date.is_some() {
             let open = Open::of(campaign)?;
             for _ in 0..MOST_SETTLED {
-                let mut transaction = conn.begin().await?;
+                let mut transaction = self.pool.begin().await?;
                 let Some(slice) = slices::next_open(&mut transaction, open.number).await? else { break };
                 settle_slice(&mut transaction, &open, &slice).await?;
                 transaction.commit().await?;
@@ -138,7 +138,7 @@ impl Feeder {
                 return Ok(());
             }
         }
-        let mut transaction = conn.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         let change = ActiveModel { finished_at: Set(Some(Utc::now())), ..Default::default() };
         let ended = rows::change(&mut transaction, campaign.id, change).await?;
         if campaign.date.is_some() {
@@ -181,7 +181,7 @@ impl Feeder {
                 if most < 1.0 || fed >= MOST_FED {
                     continue;
                 }
-                if let Some(granted) = self.feed_one(conn, campaign, &zones, most).await? {
+                if let Some(granted) = self.feed_one(campaign, &zones, most).await? {
                     room -= granted;
                     fed += 1;
                     rest.push((campaign, zones, may - granted));
@@ -215,11 +215,11 @@ impl Feeder {
     }
 
     /// The zones of a campaign whose window is open; the slices of the others wait for it.
-    async fn open_zones(&self, conn: &mut PgConnection, campaign: i32) -> anyhow::Result<Vec<String>> {
+    async fn open_zones(&self, conn: &mut PgConnection, campaign: i32) -> anyhow::Result<Vec<i16>> {
         let now = Utc::now();
         let mut open = Vec::new();
         for zone in slices::zones(conn, campaign).await? {
-            match self.settings.opens_at(&zone, now) {
+            match self.settings.opens_at(zone, now) {
                 Some(at) if at <= now => open.push(zone),
                 Some(at) => slices::wait(conn, campaign, &[zone], at, Wait::Hours).await?,
                 None => {}
@@ -231,12 +231,11 @@ impl Feeder {
     /// Gives the next slice to a job. Gives how many messages that may send; none where there is no slice.
     async fn feed_one(
         &self,
-        conn: &mut PgConnection,
         campaign: i32,
-        zones: &[String],
+        zones: &[i16],
         most: f64,
     ) -> anyhow::Result<Option<f64>> {
-        let mut transaction = conn.begin().await?;
+        let mut transaction = self.pool.begin().await?;
         let Some(slice) = slices::next(&mut transaction, campaign, zones).await? else { return Ok(None) };
         let all = f64::from(slice.last_position - slice.first_position + 1);
         let messages = all.min(most.floor());

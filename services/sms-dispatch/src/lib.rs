@@ -13,6 +13,7 @@ pub mod jobs;
 mod orphans;
 mod places;
 pub mod providers;
+pub mod reports;
 mod resources;
 pub mod settle;
 pub mod storage;

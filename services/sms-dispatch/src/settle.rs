@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     SERVICE,
     domain::{
-        campaign::{Kind, State},
+        campaign::{FrozenSender, Kind, State},
         message_state::{MessageState, Observed},
     },
     storage::{
@@ -32,6 +32,7 @@ pub struct Open {
     pub date: NaiveDate,
     pub kind: Kind,
     pub texts: Texts,
+    senders: Vec<FrozenSender>,
 }
 
 impl Open {
@@ -40,7 +41,14 @@ impl Open {
     pub fn of(campaign: &Campaign) -> anyhow::Result<Self> {
         let date = campaign.date.ok_or_else(|| anyhow::anyhow!("campaign {} never started", campaign.id))?;
         let texts = Texts::of(&campaign.plan)?;
-        Ok(Self { id: campaign.id, number: campaign.number, date, kind: campaign.kind, texts })
+        let senders = campaign.frozen.as_ref().map(|frozen| frozen.senders.clone()).unwrap_or_default();
+        Ok(Self { id: campaign.id, number: campaign.number, date, kind: campaign.kind, texts, senders })
+    }
+
+    /// What a message says, as its sender sent it.
+    pub fn text(&self, row: &Row) -> String {
+        let sender = self.senders.iter().find(|sender| Some(&sender.address) == row.sender.as_ref());
+        self.texts.render(row, sender.map(|sender| (sender.provider, sender.kind)))
     }
 }
 
@@ -236,7 +244,7 @@ fn told(campaign: &Open, before: &Row, after: &Row) -> Option<SettledMessage> {
         version: u64::from(after.version.unsigned_abs()),
         contact_id: after.contact_id.map(|id| id.to_string()).unwrap_or_default(),
         phone: after.phone_e164.clone(),
-        text: campaign.texts.render(after),
+        text: campaign.text(after),
         sent_at: after.sent_at.map(Into::into),
         state: state.into(),
         error: match state {

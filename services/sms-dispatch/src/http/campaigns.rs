@@ -35,6 +35,7 @@ use crate::{
         campaigns::{self, Campaign, Wish},
         ledger, slices, totals,
     },
+    settle::Open,
     texts::Texts,
 };
 
@@ -322,10 +323,10 @@ pub(super) async fn messages(
     }
     let mut page = ledger::page(pool, date, number, state, query.cursor.unwrap_or(0), limit + 1).await?;
     let next_cursor = cut(&mut page, limit, |last| last.position);
-    let texts = Texts::of(&campaign.plan).map_err(Problem::internal)?;
+    let open = Open::of(&campaign)?;
     let masked = sees_masked(&caller);
     let item = |row| {
-        let text = texts.render(&row);
+        let text = open.text(&row);
         MessageView::of(row, date, number, Some(text), masked)
     };
     let items = page.into_iter().map(item).collect();

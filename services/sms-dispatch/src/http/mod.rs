@@ -14,6 +14,7 @@ mod suppression_imports;
 mod suppressions;
 mod validations;
 mod view;
+mod webhooks;
 
 use chassis::{
     Problem,
@@ -78,6 +79,8 @@ fn routes() -> Routes {
         senders::put,
         senders::list_providers,
         senders::open_provider,
+        webhooks::telnyx_webhook,
+        webhooks::twilio_webhook,
     ];
     contacts.taking("/api/v1/contacts/imports", "multipart/form-data", imports::upload)
 }

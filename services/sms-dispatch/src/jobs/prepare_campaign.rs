@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 
 use crate::{
     SERVICE, campaigns,
-    domain::campaign::{Action, State},
+    domain::{
+        campaign::{Action, State},
+        windows::Clocks,
+    },
     places,
     storage::{
         audiences::{self, Audience},
@@ -132,7 +135,7 @@ impl PrepareCampaigns {
             names: texts.names(),
             weights: &weights,
             zones: places::zones(),
-            other_zone: places::NARROWEST,
+            other_zone: Clocks::Anywhere.code(),
             cap_days: CAP_DAYS,
         };
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;

@@ -23,9 +23,9 @@ pub struct Audience<'a> {
     /// The weights of the texts.
     pub weights: &'a [u32],
     /// By state, or by LADA where a contact has no state: what its windows are known by.
-    pub zones: &'a [(String, String)],
+    pub zones: &'a [(String, i16)],
     /// Of contacts that are in neither.
-    pub other_zone: &'a str,
+    pub other_zone: i16,
     /// Days between two messages of marketing to a phone.
     pub cap_days: i32,
 }
@@ -40,7 +40,7 @@ pub struct Name {
 /// The names that a contact has a value for, and where it stands.
 pub const OF_CONTACTS: [(&str, &str); 3] = [
     ("nombre", "full_name"),
-    ("primer_nombre", "split_part(btrim(full_name), ' ', 1)"),
+    ("primer_nombre", "full_name"),
     ("ciudad", "city"),
 ];
 
@@ -107,11 +107,11 @@ pub async fn window(
         };
         query.push(" limit ").push_bind(sample.size);
     }
-    query.push("), zoned as (select d.*, coalesce(z.zone, ").push_bind(audience.other_zone.to_owned());
+    query.push("), zoned as (select d.*, coalesce(z.zone, ").push_bind(audience.other_zone);
     query.push(") as zone from drawn d left join unnest(");
     query.push_bind(audience.zones.iter().map(|(place, _)| place.clone()).collect::<Vec<_>>()).push("::text[], ");
-    query.push_bind(audience.zones.iter().map(|(_, zone)| zone.clone()).collect::<Vec<_>>());
-    query.push("::text[]) z (place, zone) on z.place = coalesce(d.state_code, d.lada)), numbered as (select z.*, ");
+    query.push_bind(audience.zones.iter().map(|(_, zone)| *zone).collect::<Vec<_>>());
+    query.push("::smallint[]) z (place, zone) on z.place = coalesce(d.state_code, d.lada)), numbered as (select z.*, ");
     query.push_bind(base);
     query.push(
         " + row_number() over (order by zone, id) as position, (row_number() over (partition by zone order by id) - 1) / ",
@@ -162,7 +162,7 @@ fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
         query.push_bind(audience.cap_days).push(") then 'cap'");
     }
     for name in audience.names.iter().filter(|name| name.required) {
-        query.push(format!(" when coalesce({}, '') = '' then 'no_value'", expression(&name.name)));
+        query.push(format!(" when coalesce(btrim({}), '') = '' then 'no_value'", expression(&name.name)));
     }
     query.push(" end");
 }

@@ -16,8 +16,8 @@ use chassis::db::decode;
 pub struct Slice {
     pub first_position: i32,
     pub last_position: i32,
-    /// What the windows of its recipients are known by.
-    pub zone: String,
+    /// The clocks that its recipients live by.
+    pub zone: i16,
 }
 
 /// What a job that sends is told, in its row's `params`.
@@ -52,7 +52,7 @@ impl Wait {
 }
 
 /// The zones of a campaign in which something may be fed now.
-pub async fn zones(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<Vec<String>> {
+pub async fn zones(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<Vec<i16>> {
     sqlx::query_scalar(
         "select distinct zone from slices where campaign = $1 and state = 'waiting' and due_at <= now()",
     )
@@ -75,7 +75,7 @@ pub async fn fed(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<i64> {
 pub async fn next(
     conn: &mut PgConnection,
     campaign: i32,
-    zones: &[String],
+    zones: &[i16],
 ) -> sqlx::Result<Option<Slice>> {
     let row = sqlx::query(
         "select first_position, last_position, zone from slices
@@ -130,7 +130,7 @@ pub async fn give_back(
 pub async fn wait(
     conn: &mut PgConnection,
     campaign: i32,
-    zones: &[String],
+    zones: &[i16],
     until: DateTime<Utc>,
     why: Wait,
 ) -> sqlx::Result<()> {

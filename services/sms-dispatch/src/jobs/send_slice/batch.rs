@@ -15,6 +15,7 @@ use super::{
 use crate::{
     domain::{
         Phone,
+        callback::Callback,
         campaign::FrozenSender,
         message_state::{MessageState, Observed},
         pace::{Ask, Bucket},
@@ -239,7 +240,7 @@ impl SendSlices {
             text: letter.text.clone(),
             encoding: letter.encoding,
             validity: None,
-            callback_url: self.settings.callback(provider, id, attempt),
+            callback_url: Callback { message: id, attempt }.url(&self.settings.public_url, provider),
         };
         read(client.send(&message).await, letter, answer)
     }

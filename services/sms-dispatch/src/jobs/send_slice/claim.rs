@@ -137,7 +137,7 @@ impl SendSlices {
         if state != State::Running.name() {
             return Ok(Some(Left::now()));
         }
-        let zone: Option<String> = sqlx::query_scalar(
+        let zone: Option<i16> = sqlx::query_scalar(
             "select zone from slices where campaign = $1 and first_position = $2",
         )
         .bind(sending.grant.campaign)
@@ -146,7 +146,7 @@ impl SendSlices {
         .await
         .map_err(JobError::retry)?;
         let now = Utc::now();
-        let opens = zone.and_then(|zone| self.settings.opens_at(&zone, now)).filter(|opens| *opens > now);
+        let opens = zone.and_then(|zone| self.settings.opens_at(zone, now)).filter(|opens| *opens > now);
         Ok(opens.map(|due| Left { due, wait: Some(Waits::Hours) }))
     }
 }

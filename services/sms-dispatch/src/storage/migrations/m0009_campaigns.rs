@@ -151,7 +151,8 @@ create table slices (
     campaign integer not null references campaigns (number),
     first_position integer not null,
     last_position integer not null check (last_position >= first_position),
-    zone text not null,
+    -- The clocks that its recipients live by.
+    zone smallint not null,
     state text not null default 'waiting' check (state in ('waiting', 'fed', 'done')),
     -- Not fed before, and why it waits.
     due_at timestamptz not null default now(),
@@ -203,11 +204,13 @@ create table campaign_totals (
     primary key (campaign, state_code, hour, status, code, variant)
 ) with (fillfactor = 70);
 
--- What providers told us, kept before they are answered and applied in batches.
+-- What providers told us of messages, kept as it was signed before they are answered, and applied in batches.
 create table provider_reports (
     id bigint generated always as identity primary key,
     provider text not null,
-    body jsonb not null,
+    -- The address that it was sent to, where the signature covers that.
+    url text not null,
+    body text not null,
     received_at timestamptz not null default now()
 );
 
