@@ -12,7 +12,7 @@ use sea_orm::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    campaigns,
+    campaigns::{self, Refused},
     config::SmsSettings,
     domain::{
         campaign::{Action, State},
@@ -96,12 +96,46 @@ impl Feeder {
         let mut running = Vec::new();
         for campaign in rows::live(&mut conn).await? {
             match campaign.state {
+                State::Scheduled => self.start(&campaign).await?,
                 State::Cancelled | State::Failed => self.settle_rest(&mut conn, &campaign).await?,
                 State::Running if !self.ends(&mut conn, &campaign).await? => running.push(campaign),
                 _ => {}
             }
         }
         self.feed(&mut conn, &running).await
+    }
+
+    /// Starts a scheduled campaign whose time has come. One that comes too late, or that can't start any more, is cancelled
+    /// with the reason.
+    async fn start(&self, campaign: &Campaign) -> anyhow::Result<()> {
+        let now = Utc::now();
+        if campaign.start_at.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let late = campaign.expires_at.is_some_and(|expires| expires <= now);
+        let reason = if late {
+            "Su hora pasó sin que pudiera iniciar".to_owned()
+        } else {
+            let mut transaction = self.pool.begin().await?;
+            let Some(locked) = rows::lock(&mut transaction, campaign.id).await? else { return Ok(()) };
+            // Somebody may have taken it back, or put it off.
+            if locked.state != State::Scheduled || locked.start_at != campaign.start_at {
+                return Ok(());
+            }
+            match campaigns::start(&mut transaction, &locked, "schedule", None).await {
+                Ok(_) => return Ok(transaction.commit().await?),
+                Err(Refused::Other(error)) => return Err(error),
+                Err(refused) => format!("No pudo iniciar: {refused}"),
+            }
+        };
+        let mut transaction = self.pool.begin().await?;
+        let Some(locked) = rows::lock(&mut transaction, campaign.id).await? else { return Ok(()) };
+        if locked.state != State::Scheduled || locked.start_at != campaign.start_at {
+            return Ok(());
+        }
+        let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
+        campaigns::act(&mut transaction, &locked, Action::Cancel, "schedule", change).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Ends a campaign of which nothing is left to send.

@@ -13,6 +13,7 @@ use chassis::{
         page::{Cursor, Page, cut},
     },
 };
+use chrono::{DateTime, Utc};
 use sea_orm::sqlx::PgConnection;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -33,7 +34,7 @@ use crate::{
     storage::{
         audiences, audit,
         campaigns::{self, Campaign, Wish},
-        ledger, slices, totals,
+        ledger, reports, slices, totals,
     },
     settle::Open,
     texts::Texts,
@@ -331,4 +332,58 @@ pub(super) async fn messages(
     };
     let items = page.into_iter().map(item).collect();
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(MessagePage { items, next_cursor }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct RepliesQuery {
+    /// Replies a page, 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<DateTime<Utc>>,
+}
+
+/// What somebody answered to a campaign.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReplyView {
+    phone: String,
+    /// Which of our numbers it was sent to.
+    sender: String,
+    text: String,
+    received_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReplyPage {
+    items: Vec<ReplyView>,
+    next_cursor: Option<DateTime<Utc>>,
+}
+
+/// What people answered to a campaign, newest first. For who may see phones: admins and operators.
+#[utoipa::path(
+    operation_id = "campaigns_replies", summary = "Listar las respuestas a una campaña",
+    description = "Lo que no es una palabra clave, de la más reciente a la más antigua.",
+    get, path = "/api/v1/campaigns/{id}/replies", tag = "campaigns", params(("id" = String, Path), RepliesQuery),
+    responses((status = 200, body = ReplyPage))
+)]
+pub(super) async fn replies(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    query: Query<RepliesQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(&[Role::Admin, Role::Operator])?;
+    may_read(&caller)?;
+    let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
+    let campaign = found(&api, &id).await?;
+    let mut page = reports::replies(&api.database.pool, campaign.number, query.cursor, limit + 1).await?;
+    let next_cursor = cut(&mut page, limit, |last| last.received_at);
+    let view = |reply: reports::Inbound| ReplyView {
+        phone: reply.phone_e164,
+        sender: reply.sender,
+        text: reply.text,
+        received_at: reply.received_at,
+    };
+    let items = page.into_iter().map(view).collect();
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(ReplyPage { items, next_cursor }))
 }

@@ -69,6 +69,7 @@ fn routes() -> Routes {
         campaigns::delete,
         campaigns::progress,
         campaigns::messages,
+        campaigns::replies,
         campaign_actions::start,
         campaign_actions::schedule,
         campaign_actions::approve,

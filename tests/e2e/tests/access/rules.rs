@@ -240,6 +240,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("delete", "/api/v1/campaigns/{id}", Rule::Operators(404)),
     ("get", "/api/v1/campaigns/{id}/progress", Rule::Contacts(404)),
     ("get", "/api/v1/campaigns/{id}/messages", Rule::Contacts(404)),
+    ("get", "/api/v1/campaigns/{id}/replies", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/start", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/schedule", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/approve", Rule::Operators(404)),
