@@ -1,5 +1,6 @@
 //! Contacts, clean and unique; segments of them; campaigns to them.
 
+pub mod again;
 mod app;
 pub mod buckets;
 pub mod campaigns;

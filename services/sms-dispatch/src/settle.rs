@@ -67,6 +67,8 @@ pub struct Fact {
     /// The provider's code, and why, for people.
     pub code: Option<String>,
     pub reason: Option<String>,
+    /// Whether sending it once more can make sense, where it failed.
+    pub repeatable: bool,
     pub at: DateTime<Utc>,
 }
 
@@ -83,6 +85,7 @@ impl Fact {
             cost_micros: None,
             code: None,
             reason: None,
+            repeatable: false,
             at,
         }
     }
@@ -142,15 +145,24 @@ fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool) -> Row {
     if state == MessageState::Pending {
         (next.parts, next.cost_micros, next.provider_id) = (0, 0, None);
     }
+    if was_refused(&next) {
+        next.cost_micros = 0;
+    }
     next.parts = fact.parts.unwrap_or(next.parts);
     next.cost_micros = fact.cost_micros.unwrap_or(next.cost_micros);
     next.code.clone_from(&fact.code);
     next.reason.clone_from(&fact.reason);
+    next.repeatable = gives_up || fact.repeatable;
     if fact.observed != Observed::NotAccepted && fact.observed != Observed::Unknown {
         let accepted = state.reached_provider() || next.provider_id.is_some();
         next.sent_at = next.sent_at.or(accepted.then_some(fact.at));
     }
     next
+}
+
+/// Whether no provider ever had it.
+fn was_refused(row: &Row) -> bool {
+    row.state() == MessageState::Failed && row.provider_id.is_none()
 }
 
 /// The transaction's time, which all of its changes carry.
@@ -177,19 +189,17 @@ pub async fn apply(
     ledger::write(conn, campaign.date, campaign.number, &rows).await?;
     totals::append(conn, campaign.number, changes).await?;
 
-    let unsent: Vec<&(Row, Row)> = changes
-        .iter()
-        .filter(|(before, after)| {
-            before.state() != MessageState::Pending && after.state() == MessageState::Pending
-        })
-        .collect();
-    if !unsent.is_empty() {
-        let phones: Vec<&str> = unsent.iter().map(|(_, after)| after.phone_e164.as_str()).collect();
-        if campaign.kind == Kind::Marketing {
-            phone_sends::give_back(conn, campaign.number, &phones).await?;
-        }
-        let positions: Vec<i32> = unsent.iter().map(|(_, after)| after.position).collect();
+    let again = |(before, after): &&(Row, Row)| {
+        before.state() != MessageState::Pending && after.state() == MessageState::Pending
+    };
+    let positions: Vec<i32> = changes.iter().filter(again).map(|(_, after)| after.position).collect();
+    if !positions.is_empty() {
         slices::open_again(conn, campaign.number, &positions).await?;
+    }
+    if campaign.kind == Kind::Marketing {
+        let unsent = changes.iter().filter(|change| again(change) || was_refused(&change.1));
+        let phones: Vec<&str> = unsent.map(|(_, after)| after.phone_e164.as_str()).collect();
+        phone_sends::give_back(conn, campaign.number, &phones).await?;
     }
     let sent: Vec<_> = changes
         .iter()

@@ -1,6 +1,7 @@
 //! The service's API.
 
 mod campaign_actions;
+mod campaign_again;
 mod campaign_view;
 mod campaigns;
 mod changes;
@@ -76,6 +77,8 @@ fn routes() -> Routes {
         campaign_actions::pause,
         campaign_actions::resume,
         campaign_actions::cancel,
+        campaign_again::resolve,
+        campaign_again::retry_failed,
         senders::list,
         senders::put,
         senders::list_providers,

@@ -156,9 +156,10 @@ impl PrepareCampaigns {
                 campaign.plan.most_recipients.unwrap_or_default()
             )));
         }
-        audiences::add_to_campaign(&mut transaction, campaign.number, window)
-            .await
-            .map_err(JobError::retry)?;
+        let added = audiences::add_to_campaign(&mut transaction, campaign.number, window).await;
+        if !added.map_err(JobError::retry)? {
+            return Ok(false);
+        }
         let progress = Progress {
             total: None,
             processed: place.matched,

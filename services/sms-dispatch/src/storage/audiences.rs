@@ -194,18 +194,19 @@ fn push_variant(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
     query.push(")::smallint");
 }
 
-/// What an audience came to so far, on its campaign's row.
-pub async fn add_to_campaign(conn: &mut PgConnection, number: i32, window: Window) -> sqlx::Result<()> {
+/// Adds a window to its campaign's row. False where the campaign was cancelled: then nothing of the window may be committed, for
+/// what is left of such a campaign is being settled.
+pub async fn add_to_campaign(conn: &mut PgConnection, number: i32, window: Window) -> sqlx::Result<bool> {
     sqlx::query(
         "update campaigns set matched = matched + $2, recipients = recipients + $3, excluded = excluded + $2 - $3,
-             version = version + 1, updated_at = now() where number = $1",
+             version = version + 1, updated_at = now() where number = $1 and state = 'preparing'",
     )
     .bind(number)
     .bind(window.matched)
     .bind(window.recipients)
     .execute(conn)
     .await
-    .map(drop)
+    .map(|done| done.rows_affected() > 0)
 }
 
 /// Who fell out of an audience, by reason.

@@ -16,7 +16,7 @@ use chassis::db::decode;
 
 /// What of a row is read.
 const COLUMNS: &str = "position, phone_e164, contact_id, state_code, vars, variant, state, attempt, version, changed_at, deadline,
-    sender, parts, cost_micros, provider_id, sent_at, code, reason";
+    sender, parts, cost_micros, provider_id, sent_at, code, reason, repeatable";
 
 /// A message's row.
 #[derive(Clone, Debug, PartialEq, FromQueryResult)]
@@ -48,6 +48,8 @@ pub struct Row {
     pub code: Option<String>,
     /// Why, for people.
     pub reason: Option<String>,
+    /// Of one that failed: whether sending it once more can make sense.
+    pub repeatable: bool,
 }
 
 impl Row {
@@ -192,6 +194,34 @@ pub async fn open(
         .await
 }
 
+/// Rows behind a position that a person may decide about: of which nobody knows since `before`, or that failed and are
+/// repeatable. Locked, in the order of their positions.
+pub async fn undecided(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    states: &[MessageState],
+    before: DateTime<Utc>,
+    after: i32,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    let query = format!(
+        "select {COLUMNS} from {} where campaign = $1 and position > $2 and state = any($3) and changed_at <= $4
+             and (state = $5 or repeatable) order by position limit $6 for update",
+        partition(date)
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .bind(campaign)
+        .bind(after)
+        .bind(states.iter().map(|state| state.code()).collect::<Vec<_>>())
+        .bind(before)
+        .bind(MessageState::Unknown.code())
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(decode).collect()
+}
+
 /// Writes rows that the caller has locked.
 pub async fn write(
     conn: &mut PgConnection,
@@ -202,11 +232,11 @@ pub async fn write(
     let statement = format!(
         "update {} m set state = t.state, attempt = t.attempt, version = t.version, changed_at = t.changed_at,
              deadline = t.deadline, sender = t.sender, parts = t.parts, cost_micros = t.cost_micros,
-             provider_id = t.provider_id, sent_at = t.sent_at, code = t.code, reason = t.reason
+             provider_id = t.provider_id, sent_at = t.sent_at, code = t.code, reason = t.reason, repeatable = t.repeatable
          from unnest($2::int[], $3::smallint[], $4::smallint[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::text[],
-                     $9::smallint[], $10::bigint[], $11::uuid[], $12::timestamptz[], $13::text[], $14::text[])
+                     $9::smallint[], $10::bigint[], $11::uuid[], $12::timestamptz[], $13::text[], $14::text[], $15::boolean[])
              as t (position, state, attempt, version, changed_at, deadline, sender, parts, cost_micros, provider_id, sent_at,
-                   code, reason)
+                   code, reason, repeatable)
          where m.campaign = $1 and m.position = t.position",
         partition(date)
     );
@@ -228,6 +258,7 @@ pub async fn write(
         .bind(column(rows, |row| row.sent_at))
         .bind(column(rows, |row| row.code.as_deref()))
         .bind(column(rows, |row| row.reason.as_deref()))
+        .bind(column(rows, |row| row.repeatable))
         .execute(conn)
         .await
         .map(drop)

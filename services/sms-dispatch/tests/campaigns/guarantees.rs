@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use chrono::TimeDelta;
 use jobs::Runner;
 use sea_orm::sqlx;
 use sms_dispatch::{
+    again::{Order, Which, decide},
     domain::{
         campaign::{Kind, State},
         message_state::MessageState,
@@ -57,6 +59,18 @@ async fn requests_of_a_worker_that_died_are_unknown_and_never_made_again() -> Re
     ensure!(unknown == in_flight, "{unknown} unknown of {in_flight} in flight");
     let accepted = world.provider.accepted();
     ensure!(accepted.len() == 120 && accepted.values().all(|messages| messages.len() == 1));
+    world.is_sound().await?;
+
+    // A person looks how many they are, and then gives them up.
+    let since = TimeDelta::zero();
+    let mut transaction = world.pool.begin().await?;
+    for dry_run in [true, false] {
+        let decided =
+            decide(&mut transaction, &ended, Which::Unknown { since }, Order::GiveUp, dry_run, "ana").await?;
+        ensure!(decided.messages as i64 == in_flight && !decided.more, "{decided:?}");
+    }
+    transaction.commit().await?;
+    ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == in_flight);
     world.is_sound().await
 }
 
@@ -177,5 +191,57 @@ async fn an_opt_out_at_the_provider_suppresses_here_too() -> Result<()> {
         .fetch_one(&world.pool)
         .await?;
     ensure!(cause == "opt_out");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_can_not_be_sent_is_skipped_with_its_reason_and_stops_nobody() -> Result<()> {
+    let world = World::new("unsendable").await?;
+    world.contacts(20).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    // As ledgers of another version may have them.
+    world.execute("update messages set vars = array[''] where position <= 3").await?;
+    world.execute("update messages set vars = array[repeat('x', 1600)] where position = 4").await?;
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 16);
+    ensure!(world.count("select count(*) from messages where state = 9 and code = 'no_value'").await? == 3);
+    ensure!(world.count("select count(*) from messages where state = 9 and code = 'too_long'").await? == 1);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn a_refused_message_costs_nothing_and_gives_the_phones_turn_back() -> Result<()> {
+    let world = World::new("refused").await?;
+    world.contacts(10).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    world.provider.answer_next([refusal(Outcome::Failed, None)]);
+    world.finish(campaign.id).await?;
+    ensure!(world.count("select count(*) from messages where state = 6 and cost_micros = 0").await? == 1);
+    ensure!(world.count("select sum(cost_micros) from messages").await? == 9 * 5_100);
+    ensure!(world.count("select count(*) from phone_sends where marketing_campaign is not null").await? == 9);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_failed_for_a_reason_that_may_pass_is_sent_again_when_a_person_says_so() -> Result<()> {
+    let world = World::new("retry").await?;
+    world.contacts(30).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    let Submission::NotAccepted(mut passing) = refusal(Outcome::Failed, None) else { unreachable!() };
+    passing.verdict.repeatable = true;
+    world.provider.answer_next([
+        Submission::NotAccepted(passing.clone()),
+        Submission::NotAccepted(passing),
+        refusal(Outcome::Failed, None),
+    ]);
+    let ended = world.finish(campaign.id).await?;
+    let mut transaction = world.pool.begin().await?;
+    let decided = decide(&mut transaction, &ended, Which::Failed, Order::Resend, false, "ana").await?;
+    transaction.commit().await?;
+    ensure!(decided.messages == 2, "{decided:?}");
+    ensure!(world.campaign(campaign.id).await?.state == State::Running);
+    world.finish(campaign.id).await?;
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 29);
+    ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 1);
     world.is_sound().await
 }

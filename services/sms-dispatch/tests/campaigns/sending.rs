@@ -65,3 +65,43 @@ async fn a_cancelled_campaign_sends_nothing_more_and_its_rest_is_settled() -> Re
     ensure!(world.count(told).await? == 1);
     world.is_sound().await
 }
+
+#[tokio::test]
+async fn a_scheduled_campaign_begins_at_its_time_and_a_late_one_does_not() -> Result<()> {
+    let world = World::new("schedule").await?;
+    world.contacts(30).await?;
+    let due = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    let late = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    for (id, past) in [(due.id, "null"), (late.id, "now() - interval '1 second'")] {
+        world.act(id, Action::Schedule).await?;
+        world
+            .execute(&format!(
+                "update campaigns set start_at = now() - interval '1 minute', expires_at = {past} where id = '{id}'"
+            ))
+            .await?;
+    }
+    world.round().await?;
+    world.prepare().await?;
+    let ended = world.finish(due.id).await?;
+    ensure!(ended.state == State::Completed && world.provider.accepted().len() == 30, "{ended:?}");
+    let late = world.campaign(late.id).await?;
+    ensure!(late.state == State::Cancelled && late.date.is_none() && late.reason.is_some(), "{late:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_campaign_that_is_cancelled_while_its_ledger_is_written_has_no_row_left_to_send() -> Result<()> {
+    let world = World::new("cancelearly").await?;
+    world.contacts(200).await?;
+    let draft = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    let mut transaction = world.pool.begin().await?;
+    sms_dispatch::campaigns::start(&mut transaction, &draft, "ana", None).await?;
+    transaction.commit().await?;
+    world.act(draft.id, Action::Cancel).await?;
+    let ended = world.finish(draft.id).await?;
+    ensure!(ended.state == State::Cancelled);
+    // The job comes late: what it would write is not committed.
+    world.prepare().await?;
+    ensure!(world.count("select count(*) from messages").await? == 0);
+    world.is_sound().await
+}

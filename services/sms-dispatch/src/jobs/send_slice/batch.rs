@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Left, SendSlices, Sending, UNDER_WAY, Waits,
-    claim::{Claim, Claimed},
+    claim::{Claim, Claimed, Skip},
 };
 use crate::{
     domain::{
@@ -19,6 +19,7 @@ use crate::{
         campaign::FrozenSender,
         message_state::{MessageState, Observed},
         pace::{Ask, Bucket},
+        parts::MAX_PARTS,
         sender::{ProviderName, Sender},
     },
     providers::messaging::{Encoding, OutgoingMessage, Outcome, SEND_TIMEOUT, Submission},
@@ -101,20 +102,25 @@ impl SendSlices {
         let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
         let known = phone_sends::senders(&mut conn, &phones).await.map_err(JobError::retry)?;
         drop(conn);
-        let letters: Vec<Letter> = rows
-            .into_iter()
-            .filter_map(|row| {
-                let had = known.iter().find(|(phone, _)| *phone == row.phone_e164);
-                let sender = choose(&senders, &row, had.map(|(_, sender)| sender.as_str()))?.clone();
-                let (text, encoding, parts) = open.texts.write(&row, sender.provider, sender.kind);
-                // The ledger has only phones that contacts may have.
-                let phone = Phone::from_e164(&row.phone_e164)?;
-                Some(Letter { row, phone, sender, text, encoding, parts })
-            })
-            .collect();
+        let (mut letters, mut unsendable) = (Vec::new(), HashMap::new());
+        for row in rows {
+            let had = known.iter().find(|(phone, _)| *phone == row.phone_e164);
+            let Some(sender) = choose(&senders, &row, had.map(|(_, sender)| sender.as_str())) else { continue };
+            let (text, encoding, parts) = open.texts.write(&row, sender.provider, sender.kind);
+            let skip = match Phone::from_e164(&row.phone_e164) {
+                None => Skip::Invalid,
+                Some(_) if text.is_empty() => Skip::NoValue,
+                Some(_) if parts > MAX_PARTS => Skip::TooLong,
+                Some(phone) => {
+                    letters.push(Letter { row, phone, sender: sender.clone(), text, encoding, parts });
+                    continue;
+                }
+            };
+            unsendable.insert(row.position, skip);
+        }
         let (buckets, asks) = self.asks(sending, &states, &rates, &letters);
         let reserved = self.buckets.reserve(&buckets, &asks).await;
-        if reserved.starts_us.is_empty() {
+        if reserved.starts_us.is_empty() && unsendable.is_empty() {
             let pause = tokio::time::sleep(Duration::from_micros(reserved.wait_us).min(PATIENCE));
             let stopping = sending.run.stopping();
             stopping.run_until_cancelled(pause).await.ok_or(JobError::Release)?;
@@ -124,11 +130,11 @@ impl SendSlices {
         let starts: Vec<_> =
             reserved.starts_us.iter().map(|start| began + Duration::from_micros(*start)).collect();
         let letters = &letters[..starts.len().min(letters.len())];
-        let claimed = match self.claim(sending, letters, sent).await? {
+        let claimed = match self.claim(sending, letters, &unsendable, sent).await? {
             Claim::Claimed(claimed) => claimed,
             Claim::Waits(left) => return Ok(Batch::Waits(left)),
         };
-        let taken = letters.len() as i64;
+        let taken = (letters.len() + unsendable.len()) as i64;
         let mut requests = Vec::with_capacity(claimed.len());
         for claimed in &claimed {
             let start = starts.get(claimed.place).copied().unwrap_or(began);
@@ -269,6 +275,7 @@ fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> An
             answer.pause = refusal.pause.or((verdict.outcome == Outcome::Later).then_some(PATIENCE));
             answer.opted_out = verdict.suppresses.then(|| letter.row.phone_e164.clone());
             answer.fact.code = verdict.code.map(|code| code.to_string());
+            answer.fact.repeatable = verdict.repeatable;
             answer.fact.reason = Some(verdict.reason);
             answer
         }

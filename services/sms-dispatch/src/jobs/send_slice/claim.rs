@@ -39,7 +39,13 @@ pub(super) struct Claimed {
 
 /// Why a message is not sent after all.
 #[derive(Clone, Copy)]
-enum Skip {
+pub(super) enum Skip {
+    /// The phone is none by today's numbering plan.
+    Invalid,
+    /// A value that its text needs is not there.
+    NoValue,
+    /// More parts than a provider takes.
+    TooLong,
     OptedOut,
     Manual,
     Register,
@@ -49,6 +55,9 @@ enum Skip {
 impl Skip {
     const fn code(self) -> &'static str {
         match self {
+            Self::Invalid => "invalid",
+            Self::NoValue => "no_value",
+            Self::TooLong => "too_long",
             Self::OptedOut => "opt_out",
             Self::Manual => "manual",
             Self::Register => "repep",
@@ -59,6 +68,9 @@ impl Skip {
     /// For people.
     const fn reason(self) -> &'static str {
         match self {
+            Self::Invalid => "El número no es válido",
+            Self::NoValue => "Falta un dato que el texto necesita",
+            Self::TooLong => "El texto pasa de 10 partes",
             Self::OptedOut => "El destinatario se dio de baja",
             Self::Manual => "El número está en la lista de supresión",
             Self::Register => "El número está inscrito en REPEP",
@@ -73,6 +85,7 @@ impl SendSlices {
         &self,
         sending: &Sending<'_>,
         letters: &[Letter],
+        unsendable: &HashMap<i32, Skip>,
         sent: i64,
     ) -> Result<Claim, JobError> {
         let open = &sending.open;
@@ -85,21 +98,24 @@ impl SendSlices {
         if let Some(left) = self.may_not(&mut transaction, sending).await? {
             return Ok(Claim::Waits(left));
         }
-        let positions: Vec<i32> = letters.iter().map(|letter| letter.row.position).collect();
+        let positions = letters.iter().map(|letter| letter.row.position);
+        let positions: Vec<i32> = positions.chain(unsendable.keys().copied()).collect();
         let rows = ledger::lock(&mut transaction, open.date, open.number, &positions).await;
         let rows: Vec<Row> = rows
             .map_err(JobError::retry)?
             .into_iter()
             .filter(|row| row.state() == MessageState::Pending)
             .collect();
-        let skips = skips(&mut transaction, open, &rows).await.map_err(JobError::retry)?;
+        let sendable: Vec<&Row> = rows.iter().filter(|row| !unsendable.contains_key(&row.position)).collect();
+        let skips = skips(&mut transaction, open, &sendable).await.map_err(JobError::retry)?;
         let now = settle::now(&mut transaction).await.map_err(JobError::retry)?;
         let mut claimed = Vec::new();
         let mut changes = Vec::new();
         for before in rows {
             let mut after = before.clone();
             (after.version, after.changed_at) = (before.version + 1, now);
-            if let Some(skip) = skips.get(&before.phone_e164) {
+            let skip = unsendable.get(&before.position).or_else(|| skips.get(&before.phone_e164));
+            if let Some(skip) = skip {
                 after.set_state(MessageState::Skipped);
                 (after.code, after.reason) = (Some(skip.code().to_owned()), Some(skip.reason().to_owned()));
                 changes.push((before, after));
@@ -171,7 +187,7 @@ pub(super) async fn run_checkpoint(
 async fn skips(
     conn: &mut PgConnection,
     open: &Open,
-    rows: &[Row],
+    rows: &[&Row],
 ) -> sqlx::Result<HashMap<String, Skip>> {
     let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
     let suppressed: Vec<(String, String)> = sqlx::query_as(

@@ -126,6 +126,8 @@ create table messages (
     -- The provider's code, or ours; and why, for people.
     code text,
     reason text,
+    -- Of one that failed: whether sending it once more can make sense.
+    repeatable boolean not null default false,
     primary key (campaign, position, date)
 ) partition by range (date);
 create unique index messages_phone on messages (phone_e164, campaign, single, date);
