@@ -1,5 +1,7 @@
 //! The rules, with no I/O.
 
+pub mod callback;
+pub mod keywords;
 pub mod ladas;
 pub mod lookup;
 pub mod message_state;
@@ -10,6 +12,7 @@ pub mod parts;
 pub mod phone;
 mod prefixes;
 pub mod reason;
+pub mod report;
 pub mod search;
 pub mod segment;
 pub mod sender;
@@ -17,6 +20,9 @@ pub mod set_aside;
 pub mod source;
 pub mod states;
 pub mod suppression;
+pub mod template;
+pub mod webhooks;
+pub mod windows;
 
 #[cfg(test)]
 mod phone_tests;

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use reqwest::{RequestBuilder, StatusCode, header::HeaderMap};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::domain::Phone;
+use crate::domain::{Phone, outcomes};
 pub use crate::domain::{
     message_state::Observed,
     money::Money,
     outcomes::{Outcome, Verdict},
     parts::Encoding,
+    report::Report,
     sender::{ProviderName, Sender, SenderKind},
 };
 
@@ -103,21 +106,6 @@ pub struct Refusal {
     pub pause: Option<Duration>,
 }
 
-/// What a provider says of one message: in a webhook, or in its records.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    pub provider_id: Uuid,
-    pub observed: Observed,
-    /// Why it didn't arrive; none where it did, or may yet.
-    pub verdict: Option<Verdict>,
-    /// None where the provider doesn't know yet.
-    pub parts: Option<u16>,
-    /// None where the provider doesn't know yet.
-    pub cost: Option<Money>,
-    /// When it happened, by the provider's clock.
-    pub at: Option<DateTime<Utc>>,
-}
-
 /// A submission whose outcome nobody knows, as the provider's records are searched for it.
 #[derive(Clone, Debug)]
 pub struct Sought {
@@ -202,6 +190,75 @@ pub trait Messaging: fmt::Debug + Send + Sync {
     /// accept it once; none where it promises nothing, so that an unknown must be found instead.
     fn repeats_safely_within(&self) -> Option<Duration> {
         None
+    }
+}
+
+/// The longest pause that is taken from a header.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// How long the provider wants to be left alone, by the headers of its answer.
+pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = ["retry-after", "x-ratelimit-reset"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse().ok())?;
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+}
+
+/// What a request means that had no answer. Where there was no connection, nothing was sent.
+pub(super) fn unanswered(error: &reqwest::Error) -> Submission {
+    if error.is_connect() {
+        let verdict = Verdict {
+            outcome: Outcome::Later,
+            code: None,
+            reason: "No hay conexión con el proveedor.".to_owned(),
+            suppresses: false,
+            landline: false,
+            billed: false,
+            repeatable: true,
+        };
+        return Submission::NotAccepted(Refusal { verdict, pause: None });
+    }
+    let reason = match error.is_timeout() {
+        true => "El proveedor no respondió a tiempo.",
+        false => "La conexión se cortó antes de la respuesta del proveedor.",
+    };
+    Submission::Unknown { reason: reason.to_owned() }
+}
+
+/// The answer of a submission that was refused, or that says nothing.
+pub(super) fn refused(
+    provider: ProviderName,
+    status: StatusCode,
+    headers: &HeaderMap,
+    code: Option<u32>,
+) -> Submission {
+    let verdict = outcomes::refusal(provider, status.as_u16(), code);
+    match verdict.outcome {
+        Outcome::Unknown => Submission::Unknown { reason: verdict.reason },
+        _ => Submission::NotAccepted(Refusal { verdict, pause: pause(headers) }),
+    }
+}
+
+/// Success, but not a receipt: the message was taken, or perhaps something on the way answered.
+pub(super) fn illegible() -> Submission {
+    Submission::Unknown { reason: "El proveedor respondió algo que no se entiende.".to_owned() }
+}
+
+/// Asks a question that changes nothing, and reads the answer; none where there is nothing of that name.
+pub(super) async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> Result<Option<T>, AskError> {
+    // An error's own text has the URL, and with it the phone.
+    let unavailable = |error: reqwest::Error| AskError::Unavailable(error.without_url().to_string());
+    let response = request.timeout(ASK_TIMEOUT).send().await.map_err(unavailable)?;
+    match response.status() {
+        status if status.is_success() => response.json().await.map(Some).map_err(unavailable),
+        StatusCode::NOT_FOUND => Ok(None),
+        StatusCode::TOO_MANY_REQUESTS => {
+            Err(AskError::Throttled(pause(response.headers()).unwrap_or(Duration::from_secs(1))))
+        }
+        status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
+            Err(AskError::Denied(status.to_string()))
+        }
+        status => Err(AskError::Unavailable(status.to_string())),
     }
 }
 
