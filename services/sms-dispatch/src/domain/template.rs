@@ -77,10 +77,7 @@ impl Template {
     ///
     /// # Errors
     /// The first mistake, with its place or its name.
-    pub fn parse<'a>(
-        text: &str,
-        columns: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Self, TemplateError> {
+    pub fn parse<'a>(text: &str, columns: impl IntoIterator<Item = &'a str>) -> Result<Self, TemplateError> {
         let mut known: Vec<String> = BUILT_IN.map(str::to_owned).to_vec();
         for column in columns.into_iter().map(field_name) {
             if !known.contains(&column) {
@@ -241,8 +238,12 @@ mod tests {
         let columns: BTreeMap<String, String> =
             columns.iter().map(|(name, value)| (field_name(name), (*value).to_owned())).collect();
         let template = Template::parse(template, columns.keys().map(String::as_str)).expect("a template");
-        let values =
-            Values { name, city: Some("La Paz"), opt_out_link: Some("https://lote.mx/b/1"), columns: &columns };
+        let values = Values {
+            name,
+            city: Some("La Paz"),
+            opt_out_link: Some("https://lote.mx/b/1"),
+            columns: &columns,
+        };
         template.render(&values, None)
     }
 
@@ -295,7 +296,10 @@ mod tests {
         for (text, error) in [
             ("", "la plantilla está vacía"),
             ("  \n", "la plantilla está vacía"),
-            ("Hola {apellido}", "no existe el campo {apellido}; hay: nombre, primer_nombre, ciudad, baja, saldo"),
+            (
+                "Hola {apellido}",
+                "no existe el campo {apellido}; hay: nombre, primer_nombre, ciudad, baja, saldo",
+            ),
             ("Hola {", "la llave de la posición 6 no se cierra; una llave literal se escribe {{"),
             ("Hola {nombre", "la llave de la posición 6 no se cierra; una llave literal se escribe {{"),
             ("{nombre {ciudad}}", "la llave de la posición 1 no se cierra; una llave literal se escribe {{"),
@@ -340,7 +344,7 @@ mod tests {
         assert_eq!(variant(campaign, phone(0), &[0, 3]), Some(1));
     }
 
-    const FROZEN: [usize; 12] = [0; 12];
+    const FROZEN: [usize; 12] = [0, 2, 2, 2, 2, 1, 1, 0, 2, 0, 0, 2];
 
     #[test]
     fn variants_come_in_their_weights_and_differ_between_campaigns() {

@@ -195,9 +195,8 @@ fn shown(zone: Tz, date: NaiveDate, minute: u16) -> Vec<DateTime<Utc>> {
     let found = zone.from_local_datetime(&local);
     let moments = [found.earliest(), found.latest()];
     if let [None, None] = moments {
-        let landed = (1..=180).find_map(|later| {
-            zone.from_local_datetime(&(local + TimeDelta::minutes(later))).earliest()
-        });
+        let landed = (1..=180)
+            .find_map(|later| zone.from_local_datetime(&(local + TimeDelta::minutes(later))).earliest());
         return landed.map(|moment| moment.to_utc()).into_iter().collect();
     }
     moments.into_iter().flatten().map(|moment| moment.to_utc()).collect()

@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::messaging::{
-    AskError, Balance, Messaging, Observed, OptOutPage, OutgoingMessage, ProviderName, Receipt, Report, Sought,
-    Submission,
+    AskError, Balance, Messaging, Observed, OptOutPage, OutgoingMessage, ProviderName, Receipt, Report,
+    Sought, Submission,
 };
 use crate::domain::parts::Alphabet;
 

@@ -119,7 +119,8 @@ impl TelnyxMessages {
 
     fn until_midnight(&self) -> Duration {
         let now = self.clock.now();
-        let midnight = now.date_naive().checked_add_days(Days::new(1)).and_then(|day| day.and_hms_opt(0, 0, 0));
+        let midnight =
+            now.date_naive().checked_add_days(Days::new(1)).and_then(|day| day.and_hms_opt(0, 0, 0));
         midnight.and_then(|midnight| (midnight.and_utc() - now).to_std().ok()).unwrap_or_default()
     }
 }
@@ -271,4 +272,3 @@ impl Messaging for TelnyxMessages {
 fn nothing_there() -> AskError {
     AskError::Denied(StatusCode::NOT_FOUND.to_string())
 }
-

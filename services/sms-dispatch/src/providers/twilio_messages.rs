@@ -85,7 +85,11 @@ impl Message {
             provider_id: provider_id(&self.sid)?,
             observed,
             verdict,
-            parts: self.num_segments.as_deref().and_then(|parts| parts.parse().ok()).filter(|parts| *parts > 0),
+            parts: self
+                .num_segments
+                .as_deref()
+                .and_then(|parts| parts.parse().ok())
+                .filter(|parts| *parts > 0),
             cost: cost.map(|cost| Money { micros: cost.micros.saturating_abs(), ..cost }),
             at: self.date_updated.as_deref().and_then(time),
         })
@@ -98,11 +102,12 @@ impl Message {
     /// Whether it may be the one that is sought. Twilio keeps nothing of ours but the text.
     fn is(&self, sought: &Sought) -> bool {
         let message = &sought.message;
-        let sender = message.from.kind == SenderKind::Pool || self.from.as_deref() == Some(&message.from.value);
+        let sender =
+            message.from.kind == SenderKind::Pool || self.from.as_deref() == Some(&message.from.value);
         let from_us = self.direction.as_deref().is_none_or(|direction| direction != "inbound");
-        let in_time = self.created().is_none_or(|created| {
-            (sought.from - CLOCKS..=sought.until + CLOCKS).contains(&created)
-        });
+        let in_time = self
+            .created()
+            .is_none_or(|created| (sought.from - CLOCKS..=sought.until + CLOCKS).contains(&created));
         let to = self.to.as_deref() == Some(&message.to.to_string());
         sender && from_us && in_time && to && self.body.as_deref() == Some(&message.text)
     }
@@ -155,7 +160,8 @@ impl Messaging for TwilioMessages {
             // Otherwise it may rewrite the text, and with it the count.
             ("SmartEncoded", "false"),
         ];
-        let validity = message.validity.map(|validity| validity.as_secs().clamp(1, LONGEST_VALIDITY).to_string());
+        let validity =
+            message.validity.map(|validity| validity.as_secs().clamp(1, LONGEST_VALIDITY).to_string());
         if let Some(validity) = &validity {
             form.push(("ValidityPeriod", validity));
         }
@@ -199,7 +205,9 @@ impl Messaging for TwilioMessages {
         let mut found: Vec<Report> = Vec::new();
         for _ in 0..MOST_PAGES {
             let page: Page = ask(request).await?.ok_or_else(nothing_there)?;
-            found.extend(page.messages.iter().filter(|message| message.is(sought)).filter_map(Message::report));
+            found.extend(
+                page.messages.iter().filter(|message| message.is(sought)).filter_map(Message::report),
+            );
             let older = page.messages.last().and_then(Message::created);
             let exhausted = older.is_some_and(|created| created < sought.from - CLOCKS);
             let Some(next) = page.next_page_uri.filter(|_| !exhausted) else { break };
@@ -235,4 +243,3 @@ impl Messaging for TwilioMessages {
 fn nothing_there() -> AskError {
     AskError::Denied(StatusCode::NOT_FOUND.to_string())
 }
-

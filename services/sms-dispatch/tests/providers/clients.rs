@@ -10,8 +10,8 @@ use sms_dispatch::domain::{normalise, parts::Alphabet};
 use sms_dispatch::providers::{
     log_messages::LogMessages,
     messaging::{
-        AskError, Encoding, Messaging, Observed, Outcome, OutgoingMessage, ProviderName, Receipt, Refusal, Sender,
-        SenderKind, Submission,
+        AskError, Encoding, Messaging, Observed, Outcome, OutgoingMessage, ProviderName, Receipt, Refusal,
+        Sender, SenderKind, Submission,
     },
     telnyx::TelnyxSettings,
     telnyx_messages::TelnyxMessages,
@@ -19,7 +19,9 @@ use sms_dispatch::providers::{
 };
 use uuid::Uuid;
 
-use crate::receiver::{ACCOUNT, KEY, Provider, SENDER, TOKEN, both, instant, message, sought, telnyx, twilio};
+use crate::receiver::{
+    ACCOUNT, KEY, Provider, SENDER, TOKEN, both, instant, message, sought, telnyx, twilio,
+};
 
 const BASE: &str = "https://lote.example";
 
@@ -41,7 +43,8 @@ fn refused(submission: Submission) -> Result<Refusal> {
 async fn a_message_is_accepted_found_and_fetched_as_it_was_sent() -> Result<()> {
     for Provider { name, simulator, client } in both()? {
         simulator.set_faults(instant());
-        let message = OutgoingMessage { validity: Some(Duration::from_secs(3_600)), ..message(name, BASE, 7000) };
+        let message =
+            OutgoingMessage { validity: Some(Duration::from_secs(3_600)), ..message(name, BASE, 7000) };
         let receipt = accepted(client.send(&message).await)?;
         ensure!(receipt.observed == Observed::Accepted && receipt.parts == Some(1), "{receipt:?}");
         let truth = simulator.accepted();
@@ -158,11 +161,17 @@ async fn telnyx_says_how_long_to_wait() -> Result<()> {
     let client = TelnyxMessages::new(settings, None, Clock::fixed(now));
     simulator.set_faults(Faults { spend_limit: true, ..instant() });
     let refusal = refused(client.send(&message(name, BASE, 7300)).await)?;
-    ensure!(refusal.verdict.code == Some(40333) && refusal.pause == Some(Duration::from_secs(60)), "{refusal:?}");
+    ensure!(
+        refusal.verdict.code == Some(40333) && refusal.pause == Some(Duration::from_secs(60)),
+        "{refusal:?}"
+    );
     simulator.set_faults(Faults { per_second: 1, ..instant() });
     accepted(client.send(&message(name, BASE, 7301)).await)?;
     let refusal = refused(client.send(&message(name, BASE, 7302)).await)?;
-    ensure!(refusal.verdict.code == Some(10011) && refusal.pause == Some(Duration::from_secs(1)), "{refusal:?}");
+    ensure!(
+        refusal.verdict.code == Some(10011) && refusal.pause == Some(Duration::from_secs(1)),
+        "{refusal:?}"
+    );
     Ok(())
 }
 
@@ -293,8 +302,14 @@ async fn every_kind_of_sender_and_text_is_counted_as_the_provider_counts_it() ->
         (SenderKind::Alphanumeric, "Lote MX"),
         (SenderKind::Pool, "MG0123456789abcdef0123456789abcdef"),
     ];
-    let long = ["ñ".repeat(161), "a[".repeat(77) + "aa€", "á".repeat(71), format!("{}😀{}", "a".repeat(66), "a".repeat(66))];
-    let texts = ["Hola", "Mañana ¿sí?", "5 €", "Ω y Ç y §", "`", "{[]}"].map(str::to_owned).into_iter().chain(long);
+    let long = [
+        "ñ".repeat(161),
+        "a[".repeat(77) + "aa€",
+        "á".repeat(71),
+        format!("{}😀{}", "a".repeat(66), "a".repeat(66)),
+    ];
+    let texts =
+        ["Hola", "Mañana ¿sí?", "5 €", "Ω y Ç y §", "`", "{[]}"].map(str::to_owned).into_iter().chain(long);
     let texts: Vec<String> = texts.collect();
     for Provider { name, simulator, client } in both()? {
         simulator.set_faults(instant());
@@ -307,7 +322,8 @@ async fn every_kind_of_sender_and_text_is_counted_as_the_provider_counts_it() ->
                     encoding: count.encoding,
                     ..message(name, BASE, 7900)
                 };
-                let receipt = accepted(client.send(&message).await).with_context(|| format!("{name:?} {kind:?} {text}"))?;
+                let receipt = accepted(client.send(&message).await)
+                    .with_context(|| format!("{name:?} {kind:?} {text}"))?;
                 let truth = simulator.accepted().pop().context("it was accepted")?;
                 let counted = (u16::from(truth.parts), truth.ucs2);
                 let expected = (count.parts, count.encoding == Encoding::Ucs2);
@@ -403,7 +419,8 @@ async fn who_writes_stop_is_listed_by_telnyx_and_refused_by_both() -> Result<()>
             ensure!(listed.is_empty());
         }
         let phone = normalise(phones[0].as_bytes()).map_err(|reason| anyhow::anyhow!("{reason:?}"))?.phone;
-        let refusal = refused(client.send(&OutgoingMessage { to: phone, ..message(name, BASE, 1000) }).await)?;
+        let refusal =
+            refused(client.send(&OutgoingMessage { to: phone, ..message(name, BASE, 1000) }).await)?;
         ensure!(refusal.verdict.suppresses, "{refusal:?}");
     }
     Ok(())
@@ -413,7 +430,11 @@ async fn who_writes_stop_is_listed_by_telnyx_and_refused_by_both() -> Result<()>
 async fn the_log_delivers_everything_to_nobody() -> Result<()> {
     let message = message(ProviderName::Log, BASE, 8400);
     let receipt = accepted(LogMessages.send(&message).await)?;
-    ensure!(receipt.observed == Observed::Delivered && receipt.parts == Some(1) && receipt.provider_id == message.id);
+    ensure!(
+        receipt.observed == Observed::Delivered
+            && receipt.parts == Some(1)
+            && receipt.provider_id == message.id
+    );
     ensure!(LogMessages.find(&sought(&message)).await?.len() == 1);
     ensure!(LogMessages.balance().await?.is_none());
     Ok(())

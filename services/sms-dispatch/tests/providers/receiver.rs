@@ -109,10 +109,11 @@ impl Receiver {
     pub fn start(refusing: usize) -> Result<Self> {
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
         let data = web::Data::new((Arc::clone(&received), refusing));
-        let server = HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(take)))
-            .workers(1)
-            .disable_signals()
-            .bind(("127.0.0.1", 0))?;
+        let server =
+            HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(take)))
+                .workers(1)
+                .disable_signals()
+                .bind(("127.0.0.1", 0))?;
         let address = server.addrs().first().copied().context("an address")?;
         let server = server.run();
         let handle = server.handle();
@@ -141,7 +142,8 @@ type Taken = (Arc<Mutex<Vec<Received>>>, usize);
 
 async fn take(request: HttpRequest, body: web::Bytes, data: web::Data<Taken>) -> HttpResponse {
     let (received, refusing) = data.as_ref();
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header =
+        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
     received.push(Received {
         path: request.uri().to_string(),
@@ -149,5 +151,9 @@ async fn take(request: HttpRequest, body: web::Bytes, data: web::Data<Taken>) ->
         timestamp: header(webhooks::telnyx::TIMESTAMP),
         body: body.to_vec(),
     });
-    if received.len() <= *refusing { HttpResponse::ServiceUnavailable().finish() } else { HttpResponse::Ok().finish() }
+    if received.len() <= *refusing {
+        HttpResponse::ServiceUnavailable().finish()
+    } else {
+        HttpResponse::Ok().finish()
+    }
 }

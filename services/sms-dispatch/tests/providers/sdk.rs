@@ -10,7 +10,8 @@ use crate::receiver::{ACCOUNT, KEY, Received, Receiver, SENDER, TOKEN};
 async fn python(script: &str, input: &Value) -> Result<Value> {
     let python = stack::home().join("api/bin/python");
     ensure!(python.exists(), "{} is missing: deploy/native/install.sh tests", python.display());
-    let output = tokio::process::Command::new(python).args(["-c", script]).arg(input.to_string()).output().await?;
+    let output =
+        tokio::process::Command::new(python).args(["-c", script]).arg(input.to_string()).output().await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).context("no JSON")
 }
@@ -27,7 +28,8 @@ fn webhook(receiver: &Receiver, received: &Received) -> Result<Value> {
 async fn telnyxs_own_client_accepts_the_simulator() -> Result<()> {
     let (simulator, receiver) = (Messages::telnyx(KEY, 0)?, Receiver::start(0)?);
     let url = format!("{}/webhooks/telnyx", receiver.url);
-    let input = json!({ "base": simulator.url(), "key": KEY, "from": SENDER, "to": "+526121004768", "url": url });
+    let input =
+        json!({ "base": simulator.url(), "key": KEY, "from": SENDER, "to": "+526121004768", "url": url });
     let said = python(include_str!("telnyx_client.py"), &input).await?;
     let truth = simulator.accepted();
     ensure!(truth.len() == 1 && said["sent"]["id"] == json!(truth[0].id), "{said}");
@@ -66,7 +68,8 @@ async fn twilios_own_client_accepts_the_simulator() -> Result<()> {
     simulator.write("+526121004768", SENDER, "¿Cuánto debo?", &url, uuid::Uuid::new_v4());
     let received = receiver.wait_for(3).await?;
     let webhooks: Result<Vec<_>> = received.iter().map(|one| webhook(&receiver, one)).collect();
-    let said = python(include_str!("twilio_webhooks.py"), &json!({ "token": TOKEN, "webhooks": webhooks? })).await?;
+    let said =
+        python(include_str!("twilio_webhooks.py"), &json!({ "token": TOKEN, "webhooks": webhooks? })).await?;
     ensure!(said["valid"] == json!([true, true, true]) && said["forged"] == false, "{said}");
     Ok(())
 }

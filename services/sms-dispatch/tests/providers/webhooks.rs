@@ -47,7 +47,9 @@ async fn reports_name_their_message_and_attempt_under_the_signature() -> Result<
     for provider in both()? {
         let receiver = Receiver::start(0)?;
         let message = message(provider.name, &receiver.url, 3000);
-        let Submission::Accepted(receipt) = provider.client.send(&message).await else { bail!("not accepted") };
+        let Submission::Accepted(receipt) = provider.client.send(&message).await else {
+            bail!("not accepted")
+        };
         receiver.wait_for(2).await?;
         let reports = statuses(&provider, &receiver)?;
         let callback = Callback { message: message.id, attempt: 1 };
@@ -105,7 +107,11 @@ async fn doubled_reordered_and_early_reports_end_in_the_same_state() -> Result<(
                 .filter(|status| status.callback.is_some_and(|callback| callback.message == *id))
                 .map(|status| status.report.observed)
                 .collect();
-            if answer_first { observed.insert(0, answer) } else { observed.push(answer) }
+            if answer_first {
+                observed.insert(0, answer)
+            } else {
+                observed.push(answer)
+            }
             for observed in observed {
                 at.state = at.after(1, observed).unwrap_or(at.state);
             }
@@ -119,7 +125,8 @@ async fn doubled_reordered_and_early_reports_end_in_the_same_state() -> Result<(
             all.then_some(())
         })
         .await?;
-        let events: Vec<_> = statuses(&provider, &receiver)?.into_iter().filter_map(|status| status.event_id).collect();
+        let events: Vec<_> =
+            statuses(&provider, &receiver)?.into_iter().filter_map(|status| status.event_id).collect();
         if provider.name == ProviderName::Telnyx {
             let distinct: std::collections::BTreeSet<_> = events.iter().collect();
             ensure!(distinct.len() < events.len(), "nothing was doubled");
@@ -138,7 +145,10 @@ async fn a_report_that_is_not_taken_comes_again() -> Result<()> {
         receiver.wait_for(4).await?;
         let reports = statuses(&provider, &receiver)?;
         let observed: Vec<_> = reports.iter().map(|status| status.report.observed).collect();
-        ensure!(observed == [Observed::Sent, Observed::Sent, Observed::Sent, Observed::Delivered], "{observed:?}");
+        ensure!(
+            observed == [Observed::Sent, Observed::Sent, Observed::Sent, Observed::Delivered],
+            "{observed:?}"
+        );
     }
     Ok(())
 }
@@ -153,9 +163,14 @@ async fn what_people_write_is_read_once_by_its_id() -> Result<()> {
             provider.simulator.write("+526121003300", SENDER, "¡Baja, por favor!", &url, id);
         }
         for received in receiver.wait_for(2).await? {
-            let Ok(Webhook::Inbound(inbound)) = read(&provider, &receiver, &received) else { bail!("{received:?}") };
+            let Ok(Webhook::Inbound(inbound)) = read(&provider, &receiver, &received) else {
+                bail!("{received:?}")
+            };
             ensure!(inbound.provider_id == id && inbound.to == SENDER, "{inbound:?}");
-            ensure!(inbound.from.map(|from| from.to_string()).as_deref() == Some("+526121003300"), "{inbound:?}");
+            ensure!(
+                inbound.from.map(|from| from.to_string()).as_deref() == Some("+526121003300"),
+                "{inbound:?}"
+            );
             ensure!(keyword(&inbound.text) == Some(Keyword::Stop), "{inbound:?}");
         }
     }

@@ -28,7 +28,10 @@ pub(super) async fn order(answers: web::Json<Vec<(u16, u32)>>, shared: web::Data
 }
 
 /// What becomes of messages to phones: `{"+52…": "landline"}`.
-pub(super) async fn fates(fates: web::Json<HashMap<String, Fate>>, shared: web::Data<Shared>) -> HttpResponse {
+pub(super) async fn fates(
+    fates: web::Json<HashMap<String, Fate>>,
+    shared: web::Data<Shared>,
+) -> HttpResponse {
     let fates = fates.into_inner().into_iter().filter_map(|(phone, fate)| Some((digits(&phone)?, fate)));
     shared.state().fates.extend(fates);
     HttpResponse::NoContent().finish()

@@ -107,7 +107,12 @@ impl Messages {
                     .route("/v2/balance", web::get().to(telnyx::balance))
                     .route("/v2/messaging_optouts", web::get().to(telnyx::opt_outs))
                     .default_service(web::to(async || {
-                        telnyx::refusal(404, 10005, "Resource not found", "The requested resource or URL could not be found.")
+                        telnyx::refusal(
+                            404,
+                            10005,
+                            "Resource not found",
+                            "The requested resource or URL could not be found.",
+                        )
                     })),
                 None => app
                     .route("/2010-04-01/Accounts/{account}/Messages.json", web::post().to(twilio::send))
@@ -121,7 +126,8 @@ impl Messages {
         })
         .on_connect(|connection, extensions: &mut Extensions| {
             let stream = connection.downcast_ref::<rt::net::TcpStream>();
-            let twin = stream.and_then(|stream| stream.as_fd().try_clone_to_owned().ok()).map(TcpStream::from);
+            let twin =
+                stream.and_then(|stream| stream.as_fd().try_clone_to_owned().ok()).map(TcpStream::from);
             extensions.insert(Connection(twin));
         })
         .workers(1)
@@ -212,7 +218,9 @@ fn inbound(shared: &Arc<Shared>, from: String, to: String, text: String, url: St
         }
     }
     let shared = Arc::clone(shared);
-    tokio::spawn(async move { webhooks::deliver(&shared, Notice::Inbound { from, to, text, url, id }).await });
+    tokio::spawn(
+        async move { webhooks::deliver(&shared, Notice::Inbound { from, to, text, url, id }).await },
+    );
 }
 
 /// How a vendor says what became of a submission.

@@ -367,9 +367,13 @@ impl State {
         let cost = i64::from(wanted.parts) * PART_MICROS;
         match fate {
             _ if self.faults.spend_limit => return Err(Refused::SpendLimit),
-            _ if self.faults.credit_micros.is_some_and(|credit| credit < cost) => return Err(Refused::NoCredit),
+            _ if self.faults.credit_micros.is_some_and(|credit| credit < cost) => {
+                return Err(Refused::NoCredit);
+            }
             _ if self.faults.queue_full => return Err(Refused::QueueFull),
-            _ if self.faults.bad_senders.iter().any(|bad| bad == wanted.from) => return Err(Refused::BadSender),
+            _ if self.faults.bad_senders.iter().any(|bad| bad == wanted.from) => {
+                return Err(Refused::BadSender);
+            }
             Fate::Landline if landlines_refused => return Err(Refused::Landline),
             Fate::Invalid => return Err(Refused::Invalid),
             Fate::OptedOut => return Err(Refused::OptedOut),
@@ -511,7 +515,9 @@ impl State {
     /// Numbers of a phone's messages, newest first.
     pub fn to(&self, phone: Option<u64>) -> impl Iterator<Item = usize> {
         let found = self.messages.iter().enumerate().rev();
-        found.filter(move |(_, message)| phone.is_none_or(|phone| phone == message.to)).map(|(number, _)| number)
+        found
+            .filter(move |(_, message)| phone.is_none_or(|phone| phone == message.to))
+            .map(|(number, _)| number)
     }
 
     /// Someone wrote STOP to a sender.
@@ -562,14 +568,18 @@ impl State {
         let mut parts = 0;
         for (last, message) in self.messages.iter().enumerate() {
             parts += usize::from(message.parts);
-            while let Some(oldest) = self.messages.get(first).filter(|oldest| message.at - oldest.at >= 1_000_000) {
+            while let Some(oldest) =
+                self.messages.get(first).filter(|oldest| message.at - oldest.at >= 1_000_000)
+            {
                 parts -= usize::from(oldest.parts);
                 first += 1;
             }
             summary.worst_second = summary.worst_second.max(last + 1 - first);
             summary.worst_second_parts = summary.worst_second_parts.max(parts);
         }
-        let at = |message: Option<&Message>| message.and_then(|message| DateTime::from_timestamp_micros(message.at));
+        let at = |message: Option<&Message>| {
+            message.and_then(|message| DateTime::from_timestamp_micros(message.at))
+        };
         (summary.first_at, summary.last_at) = (at(self.messages.first()), at(self.messages.last()));
         summary
     }

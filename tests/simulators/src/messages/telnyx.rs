@@ -42,7 +42,14 @@ fn stranger(request: &HttpRequest, shared: &Shared) -> Option<HttpResponse> {
     let Vendor::Telnyx { key, .. } = &shared.vendor else { return None };
     let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
     let known = authorization.and_then(|value| value.strip_prefix("Bearer ")) == Some(key);
-    (!known).then(|| refusal(401, 10009, "Authentication failed", "The required authentication headers were either invalid or not included in the request."))
+    (!known).then(|| {
+        refusal(
+            401,
+            10009,
+            "Authentication failed",
+            "The required authentication headers were either invalid or not included in the request.",
+        )
+    })
 }
 
 pub(super) async fn send(request: HttpRequest, body: web::Bytes, shared: web::Data<Shared>) -> HttpResponse {
@@ -62,9 +69,10 @@ pub(super) async fn send(request: HttpRequest, body: web::Bytes, shared: web::Da
         return refusal(400, 40316, "No content provided", "The message has no content.");
     }
     let profile = wanted.messaging_profile_id.as_deref();
-    let short = wanted.from.as_deref().is_some_and(|from| {
-        (3..=8).contains(&from.len()) && from.bytes().all(|byte| byte.is_ascii_digit())
-    });
+    let short = wanted
+        .from
+        .as_deref()
+        .is_some_and(|from| (3..=8).contains(&from.len()) && from.bytes().all(|byte| byte.is_ascii_digit()));
     let from = match (wanted.from.as_deref(), profile) {
         (None, Some(_)) => POOL,
         (Some(from), _) if digits(from).is_some() || short => from,
@@ -74,7 +82,12 @@ pub(super) async fn send(request: HttpRequest, body: web::Bytes, shared: web::Da
     let set = if short { Set::Ascii } else { Set::Narrow };
     let coding = match wanted.encoding.as_str() {
         "gsm7" if !parts::fits(set, &text) => {
-            return refusal(400, 10015, "Bad Request", "The text contains characters that cannot be encoded in GSM-7.");
+            return refusal(
+                400,
+                10015,
+                "Bad Request",
+                "The text contains characters that cannot be encoded in GSM-7.",
+            );
         }
         "gsm7" => Coding::Seven,
         "ucs2" => Coding::Sixteen,
@@ -130,7 +143,12 @@ impl Answered for Telnyx {
     fn refusal(&self, refused: Refused) -> HttpResponse {
         match refused {
             Refused::Throttled => {
-                let mut response = refusal(429, 10011, "Too many requests", "You have exceeded the maximum number of allowed requests.");
+                let mut response = refusal(
+                    429,
+                    10011,
+                    "Too many requests",
+                    "You have exceeded the maximum number of allowed requests.",
+                );
                 let headers = response.headers_mut();
                 for (name, value) in [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")] {
                     let name = actix_web::http::header::HeaderName::from_static(name);
@@ -138,14 +156,42 @@ impl Answered for Telnyx {
                 }
                 response
             }
-            Refused::NoCredit => refusal(402, 20100, "Insufficient Funds", "You have insufficient funds to perform this action."),
-            Refused::SpendLimit => refusal(429, 40333, "Messaging profile spend limit reached", "The daily spend limit configured on this messaging profile has been reached"),
-            Refused::QueueFull => refusal(400, 40318, "Message queue full", "The sending queue of the 'from' address is full."),
-            Refused::BadSender => refusal(400, 40305, "Invalid 'from' address", "The 'from' address is not usable."),
-            Refused::Landline => refusal(400, 40001, "Not routable", "The destination is a landline or non-routable number."),
-            Refused::Invalid => refusal(400, 40310, "Invalid 'to' address", "The 'to' address is not a valid number."),
-            Refused::OptedOut => refusal(400, 40300, "Blocked due to STOP message", "Messages cannot be sent from this address to this recipient."),
-            Refused::OtherBody => refusal(422, 10027, "Unprocessable entity", "The Idempotency-Key was used with another request."),
+            Refused::NoCredit => refusal(
+                402,
+                20100,
+                "Insufficient Funds",
+                "You have insufficient funds to perform this action.",
+            ),
+            Refused::SpendLimit => refusal(
+                429,
+                40333,
+                "Messaging profile spend limit reached",
+                "The daily spend limit configured on this messaging profile has been reached",
+            ),
+            Refused::QueueFull => {
+                refusal(400, 40318, "Message queue full", "The sending queue of the 'from' address is full.")
+            }
+            Refused::BadSender => {
+                refusal(400, 40305, "Invalid 'from' address", "The 'from' address is not usable.")
+            }
+            Refused::Landline => {
+                refusal(400, 40001, "Not routable", "The destination is a landline or non-routable number.")
+            }
+            Refused::Invalid => {
+                refusal(400, 40310, "Invalid 'to' address", "The 'to' address is not a valid number.")
+            }
+            Refused::OptedOut => refusal(
+                400,
+                40300,
+                "Blocked due to STOP message",
+                "Messages cannot be sent from this address to this recipient.",
+            ),
+            Refused::OtherBody => refusal(
+                422,
+                10027,
+                "Unprocessable entity",
+                "The Idempotency-Key was used with another request.",
+            ),
         }
     }
 
@@ -178,7 +224,10 @@ fn cost(message: &Accepted) -> String {
 /// A message as answers and webhooks have it.
 pub(super) fn message_json(message: &Accepted) -> Value {
     let (status, code) = status(message);
-    let errors: Vec<Value> = code.into_iter().map(|code| json!({ "code": code.to_string(), "title": "Failed", "detail": "It was not delivered." })).collect();
+    let errors: Vec<Value> = code
+        .into_iter()
+        .map(|code| json!({ "code": code.to_string(), "title": "Failed", "detail": "It was not delivered." }))
+        .collect();
     json!({
         "record_type": "message", "direction": "outbound", "id": message.id, "type": "SMS",
         "messaging_profile_id": message.service,
@@ -193,14 +242,20 @@ pub(super) fn message_json(message: &Accepted) -> Value {
     })
 }
 
-pub(super) async fn one(request: HttpRequest, id: web::Path<String>, shared: web::Data<Shared>) -> HttpResponse {
+pub(super) async fn one(
+    request: HttpRequest,
+    id: web::Path<String>,
+    shared: web::Data<Shared>,
+) -> HttpResponse {
     if let Some(refusal) = stranger(&request, &shared) {
         return refusal;
     }
     let found = Uuid::try_parse(&id).ok().and_then(|id| shared.state().find(id));
     match found {
         Some(message) => HttpResponse::Ok().json(json!({ "data": message_json(&message) })),
-        None => refusal(404, 10005, "Resource not found", "The requested resource or URL could not be found."),
+        None => {
+            refusal(404, 10005, "Resource not found", "The requested resource or URL could not be found.")
+        }
     }
 }
 
@@ -214,7 +269,15 @@ pub(super) async fn records(request: HttpRequest, query: Query, shared: web::Dat
     if query.get("filter[record_type]").map(String::as_str) != Some("messaging") {
         return refusal(400, 10004, "Missing required parameter", "filter[record_type]");
     }
-    let known = ["filter[record_type]", "filter[cld]", "filter[created_at][gte]", "filter[created_at][lte]", "page[size]", "page[number]", "sort"];
+    let known = [
+        "filter[record_type]",
+        "filter[cld]",
+        "filter[created_at][gte]",
+        "filter[created_at][lte]",
+        "page[size]",
+        "page[number]",
+        "sort",
+    ];
     if let Some(unknown) = query.keys().find(|key| !known.contains(&key.as_str())) {
         return refusal(400, 10015, "Bad Request", &format!("unknown filter: {unknown}"));
     }
@@ -252,7 +315,8 @@ pub(super) async fn records(request: HttpRequest, query: Query, shared: web::Dat
 }
 
 fn page<T>(query: &HashMap<String, String>, found: &[T], write: impl Fn(&T) -> Value) -> Value {
-    let number = |name: &str, default: usize| query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number =
+        |name: &str, default: usize| query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let size = number("page[size]", 20).clamp(1, 250);
     let page = number("page[number]", 1).max(1);
     let data: Vec<Value> = found.iter().skip((page - 1) * size).take(size).map(write).collect();
@@ -279,10 +343,18 @@ pub(super) async fn opt_outs(request: HttpRequest, query: Query, shared: web::Da
         return refusal;
     }
     let since = query.get("created_at[gte]").and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    let found: Vec<_> = shared.state().opt_outs.iter().filter(|(_, _, _, at)| since.is_none_or(|since| *at >= since)).cloned().collect();
-    let page = page(&query, &found, |(phone, sender, word, at)| json!({
-        "to": format!("+{phone}"), "from": sender, "keyword": word, "messaging_profile_id": PROFILE,
-        "created_at": time(Some(*at)),
-    }));
+    let found: Vec<_> = shared
+        .state()
+        .opt_outs
+        .iter()
+        .filter(|(_, _, _, at)| since.is_none_or(|since| *at >= since))
+        .cloned()
+        .collect();
+    let page = page(&query, &found, |(phone, sender, word, at)| {
+        json!({
+            "to": format!("+{phone}"), "from": sender, "keyword": word, "messaging_profile_id": PROFILE,
+            "created_at": time(Some(*at)),
+        })
+    });
     HttpResponse::Ok().json(page)
 }

@@ -71,8 +71,16 @@ pub(super) async fn send(
     }
     let coding = if parts::fits(Set::Standard, text) { Coding::Seven } else { Coding::Sixteen };
     let parts = u8::try_from(parts::parts(Set::Standard, coding, text)).unwrap_or(u8::MAX);
-    let wanted =
-        Wanted { to: phone, from, service: service.unwrap_or_default(), url, text, parts, coding, repetition: None };
+    let wanted = Wanted {
+        to: phone,
+        from,
+        service: service.unwrap_or_default(),
+        url,
+        text,
+        parts,
+        coding,
+        repetition: None,
+    };
     submit(&request, &shared, &wanted, &Twilio { account: &account }).await
 }
 
@@ -80,7 +88,8 @@ pub(super) async fn send(
 fn is_sender(from: &str) -> bool {
     let short = (3..=8).contains(&from.len()) && from.bytes().all(|byte| byte.is_ascii_digit());
     let letters = from.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' ');
-    let name = (1..=11).contains(&from.len()) && letters && from.bytes().any(|byte| byte.is_ascii_alphabetic());
+    let name =
+        (1..=11).contains(&from.len()) && letters && from.bytes().any(|byte| byte.is_ascii_alphabetic());
     digits(from).is_some() || short || name
 }
 
@@ -103,8 +112,14 @@ impl Answered for Twilio<'_> {
             Refused::Throttled => refusal(429, 20429, "Too Many Requests"),
             Refused::NoCredit => refusal(403, 20005, "Account not active"),
             Refused::SpendLimit => refusal(429, 63038, "Account exceeded the daily messages limit"),
-            Refused::QueueFull => refusal(429, 21611, "This 'From' number has exceeded the maximum number of queued messages"),
-            Refused::BadSender => refusal(400, 21606, "The 'From' phone number provided is not a valid message-capable Twilio phone number"),
+            Refused::QueueFull => {
+                refusal(429, 21611, "This 'From' number has exceeded the maximum number of queued messages")
+            }
+            Refused::BadSender => refusal(
+                400,
+                21606,
+                "The 'From' phone number provided is not a valid message-capable Twilio phone number",
+            ),
             Refused::Landline => refusal(400, 21614, "'To' number is not a valid mobile number"),
             Refused::Invalid => refusal(400, 21211, "Invalid 'To' Phone Number"),
             Refused::OptedOut => refusal(400, 21610, "Attempt to send to unsubscribed recipient"),
@@ -145,7 +160,8 @@ fn message_json(message: &Accepted, account: &str) -> Value {
     // The price comes later, and a service's message has no sender, and so no parts, at first.
     let queued = matches!(message.stage, Some(Stage::Queued) | None);
     let unassigned = queued && !message.service.is_empty();
-    let price = message.final_at.map(|_| format!("-{:.5}", f64::from(message.parts) * PART_MICROS as f64 / 1e6));
+    let price =
+        message.final_at.map(|_| format!("-{:.5}", f64::from(message.parts) * PART_MICROS as f64 / 1e6));
     json!({
         "sid": sid, "account_sid": account, "api_version": "2010-04-01", "direction": "outbound-api",
         "to": message.to, "from": if unassigned { None } else { Some(&message.from) }, "body": message.text,
@@ -186,9 +202,12 @@ pub(super) async fn list(
         return refusal;
     }
     let phone = query.get("To").map(|phone| digits(phone).unwrap_or_default());
-    let day = |name: &str| query.get(name).and_then(|day| NaiveDate::parse_from_str(day.get(..10)?, "%Y-%m-%d").ok());
+    let day = |name: &str| {
+        query.get(name).and_then(|day| NaiveDate::parse_from_str(day.get(..10)?, "%Y-%m-%d").ok())
+    };
     let (on, from, until) = (day("DateSent"), day("DateSent>"), day("DateSent<"));
-    let number = |name: &str, default: usize| query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number =
+        |name: &str, default: usize| query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     let (size, page) = (number("PageSize", 50).clamp(1, 1_000), number("Page", 0));
     let found: Vec<Value> = {
         let state = shared.state();
@@ -205,10 +224,13 @@ pub(super) async fn list(
     let path = format!("/2010-04-01/Accounts/{account}/Messages.json");
     let address = |page: usize| {
         let mut pairs = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in query.iter().filter(|(name, _)| !matches!(name.as_str(), "Page" | "PageSize" | "PageToken")) {
+        for (name, value) in
+            query.iter().filter(|(name, _)| !matches!(name.as_str(), "Page" | "PageSize" | "PageToken"))
+        {
             pairs.append_pair(name, value);
         }
-        let pairs = pairs.append_pair("PageSize", &size.to_string()).append_pair("Page", &page.to_string()).finish();
+        let pairs =
+            pairs.append_pair("PageSize", &size.to_string()).append_pair("Page", &page.to_string()).finish();
         format!("{path}?{pairs}")
     };
     let more = found.len() > size;

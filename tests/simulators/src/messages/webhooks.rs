@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{Shared, Vendor};
 use super::state::{Accepted, Fate, Stage};
+use super::{Shared, Vendor};
 
 /// Sends webhooks, so many at once.
 pub(super) struct Dispatcher {
@@ -59,7 +59,8 @@ pub(super) async fn deliver(shared: &Shared, notice: Notice) {
         Vendor::Telnyx { .. } => (3, Duration::from_secs(2), true),
         Vendor::Twilio { .. } => {
             let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
-            let option = |name: &str| fragment.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            let option =
+                |name: &str| fragment.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
             let retries = option("rc").and_then(|count| count.parse().ok()).unwrap_or(1_u32).min(5);
             (retries + 1, Duration::from_secs(15), option("rp") == Some("all"))
         }
@@ -104,15 +105,18 @@ fn written(shared: &Shared, notice: &Notice) -> Option<(String, Body)> {
         }
         (Notice::Inbound { from, to, text, url, id }, Vendor::Telnyx { .. }) => {
             let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-            let body = event("message.received", json!({
-                "record_type": "message", "id": id, "direction": "inbound", "type": "SMS",
-                "messaging_profile_id": super::telnyx::PROFILE,
-                "from": { "phone_number": from, "carrier": "RADIOMOVIL DIPSA SA DE CV", "line_type": "Wireless" },
-                "to": [{ "phone_number": to, "status": "webhook_delivered", "carrier": "Telnyx", "line_type": "Wireless" }],
-                "cc": [], "text": text, "media": [], "encoding": "GSM-7", "parts": 1, "tags": [], "cost": null,
-                "errors": [], "received_at": now, "sent_at": null, "completed_at": null, "valid_until": null,
-                "webhook_url": url, "webhook_failover_url": null,
-            }));
+            let body = event(
+                "message.received",
+                json!({
+                    "record_type": "message", "id": id, "direction": "inbound", "type": "SMS",
+                    "messaging_profile_id": super::telnyx::PROFILE,
+                    "from": { "phone_number": from, "carrier": "RADIOMOVIL DIPSA SA DE CV", "line_type": "Wireless" },
+                    "to": [{ "phone_number": to, "status": "webhook_delivered", "carrier": "Telnyx", "line_type": "Wireless" }],
+                    "cc": [], "text": text, "media": [], "encoding": "GSM-7", "parts": 1, "tags": [], "cost": null,
+                    "errors": [], "received_at": now, "sent_at": null, "completed_at": null, "valid_until": null,
+                    "webhook_url": url, "webhook_failover_url": null,
+                }),
+            );
             Some((url.clone(), Body::Json(body)))
         }
         (Notice::Inbound { from, to, text, url, id }, Vendor::Twilio { account_sid, .. }) => {
@@ -219,7 +223,8 @@ fn telnyx_signature(key_pair: &Ed25519KeyPair, timestamp: &str, body: &str) -> S
 fn twilio_signature(auth_token: &str, url: &str, form: &[(&str, String)]) -> String {
     let mut sorted: Vec<_> = form.iter().collect();
     sorted.sort();
-    let signed: String = sorted.into_iter().fold(url.to_owned(), |signed, (name, value)| signed + name + value);
+    let signed: String =
+        sorted.into_iter().fold(url.to_owned(), |signed, (name, value)| signed + name + value);
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth_token.as_bytes());
     STANDARD.encode(hmac::sign(&key, signed.as_bytes()))
 }

@@ -44,8 +44,7 @@ pub fn verify(
     body: &[u8],
     now: DateTime<Utc>,
 ) -> Result<(), WebhookError> {
-    let (signature, timestamp) =
-        signature.zip(timestamp).ok_or(WebhookError::Signature)?;
+    let (signature, timestamp) = signature.zip(timestamp).ok_or(WebhookError::Signature)?;
     let signature = STANDARD.decode(signature).map_err(|_| WebhookError::Signature)?;
     let seconds: i64 = timestamp.parse().map_err(|_| WebhookError::Signature)?;
     let signed = [timestamp.as_bytes(), b"|", body].concat();
@@ -151,9 +150,10 @@ impl Message {
         let errors = self.errors.as_deref().unwrap_or_default();
         let code = errors.iter().find_map(|error| error.code.number());
         let (observed, verdict) = outcomes::report(ProviderName::Telnyx, status, code);
-        let cost = self.cost.as_ref().and_then(|Cost { amount, currency }| {
-            Money::parse(amount.as_deref()?, currency.as_deref()?)
-        });
+        let cost = self
+            .cost
+            .as_ref()
+            .and_then(|Cost { amount, currency }| Money::parse(amount.as_deref()?, currency.as_deref()?));
         Some(Report {
             provider_id: provider_id(&self.id)?,
             observed,

@@ -48,7 +48,8 @@ fn telnyx_signs_the_time_and_the_raw_body() {
     assert_eq!(telnyx::PublicKey::parse("c2hvcnQ="), None);
 }
 
-const MESSAGE: &str = "https://lote.mx/webhooks/telnyx?message=00000000-0000-8000-8000-000000000001&attempt=2";
+const MESSAGE: &str =
+    "https://lote.mx/webhooks/telnyx?message=00000000-0000-8000-8000-000000000001&attempt=2";
 
 fn callback() -> Callback {
     Callback::parse(MESSAGE).expect("a callback")
@@ -83,13 +84,20 @@ fn telnyx_reports_are_read_with_the_id_from_the_signed_payload() {
     assert_eq!(sent.report.observed, Observed::Sent);
     assert_eq!((sent.report.parts, sent.report.cost.map(|cost| cost.micros)), (Some(1), Some(5_100)));
     assert_eq!(sent.report.at.map(|at| at.timestamp()), Some(NOW));
-    let failed = status(&event("message.finalized", "delivery_failed", json!([{ "code": "40001", "title": "Not routable" }])));
+    let failed = status(&event(
+        "message.finalized",
+        "delivery_failed",
+        json!([{ "code": "40001", "title": "Not routable" }]),
+    ));
     assert_eq!(failed.report.observed, Observed::Failed);
     assert!(failed.report.verdict.is_some_and(|verdict| verdict.landline));
     // A number for a code is understood as well, and no list at all.
     let failed = status(&event("message.finalized", "delivery_failed", json!([{ "code": 40300 }])));
     assert!(failed.report.verdict.is_some_and(|verdict| verdict.suppresses));
-    assert_eq!(status(&event("message.finalized", "delivered", json!(null))).report.observed, Observed::Delivered);
+    assert_eq!(
+        status(&event("message.finalized", "delivered", json!(null))).report.observed,
+        Observed::Delivered
+    );
 }
 
 #[test]
@@ -103,7 +111,9 @@ fn telnyx_inbound_messages_and_other_events() {
             "received_at": "2026-09-21T14:13:19Z", "webhook_url": null, "parts": 1,
         },
     } });
-    let Ok(Webhook::Inbound(inbound)) = telnyx::parse(body.to_string().as_bytes()) else { panic!("no message") };
+    let Ok(Webhook::Inbound(inbound)) = telnyx::parse(body.to_string().as_bytes()) else {
+        panic!("no message")
+    };
     assert_eq!(inbound.from.map(|from| from.to_string()).as_deref(), Some("+526121004768"));
     assert_eq!((inbound.to.as_str(), inbound.text.as_str()), ("+525550001234", "BAJA"));
     assert_eq!(inbound.at.map(|at| at.timestamp()), Some(NOW - 1));
@@ -119,7 +129,8 @@ fn telnyx_inbound_messages_and_other_events() {
 #[test]
 fn twilio_signs_the_address_and_the_sorted_form() {
     let url = "https://example.com/myapp.php?foo=1&bar=2";
-    let body = b"Digits=1234&To=%2B18005551212&From=%2B14158675310&Caller=%2B14158675310&CallSid=CA1234567890ABCDE";
+    let body =
+        b"Digits=1234&To=%2B18005551212&From=%2B14158675310&Caller=%2B14158675310&CallSid=CA1234567890ABCDE";
     let signature = "L/OH5YylLD5NRKLltdqwSvS0BnU=";
     let verify = |signature, url: &str, body: &[u8]| twilio::verify("12345", signature, url, body);
     assert_eq!(verify(Some(signature), url, body), Ok(()));

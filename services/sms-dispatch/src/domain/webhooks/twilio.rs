@@ -28,12 +28,7 @@ pub fn form(body: &[u8]) -> Form {
 ///
 /// # Errors
 /// It didn't.
-pub fn verify(
-    auth_token: &str,
-    signature: Option<&str>,
-    url: &str,
-    body: &[u8],
-) -> Result<(), WebhookError> {
+pub fn verify(auth_token: &str, signature: Option<&str>, url: &str, body: &[u8]) -> Result<(), WebhookError> {
     let signature = signature.and_then(|text| STANDARD.decode(text).ok()).ok_or(WebhookError::Signature)?;
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth_token.as_bytes());
     let fields: String = form(body).into_iter().flat_map(|(name, value)| [name, value]).collect();
