@@ -88,18 +88,14 @@ pub async fn decide(
         let change = ActiveModel { finished_at: Set(None), ..Default::default() };
         campaigns::act(conn, campaign, Action::Retry, actor, change).await?;
     }
-    let details = json!({ "which": format!("{which:?}"), "order": format!("{order:?}"), "messages": decided.messages });
+    let details =
+        json!({ "which": format!("{which:?}"), "order": format!("{order:?}"), "messages": decided.messages });
     let id = campaign.id.to_string();
     audit::record(conn, actor, "messages_decided", Some(&id), &details).await?;
     Ok(decided)
 }
 
-async fn change(
-    conn: &mut PgConnection,
-    open: &Open,
-    which: Which,
-    order: Order,
-) -> anyhow::Result<Decided> {
+async fn change(conn: &mut PgConnection, open: &Open, which: Which, order: Order) -> anyhow::Result<Decided> {
     let now = settle::now(conn).await?;
     let (states, before): (&[MessageState], DateTime<Utc>) = match which {
         Which::Unknown { since } => (&[MessageState::Unknown], now - since),
@@ -114,8 +110,10 @@ async fn change(
             return Ok(Decided { more: true, ..decided });
         }
         after = last.position;
-        let changes: Vec<(Row, Row)> =
-            rows.into_iter().filter_map(|before| Some((before.clone(), decided_row(before, order, now)?))).collect();
+        let changes: Vec<(Row, Row)> = rows
+            .into_iter()
+            .filter_map(|before| Some((before.clone(), decided_row(before, order, now)?)))
+            .collect();
         settle::apply(conn, open, &changes).await?;
         decided.messages += changes.len();
     }

@@ -67,8 +67,7 @@ pub async fn act(
     change: ActiveModel,
 ) -> Result<Campaign, Refused> {
     let state = campaign.state.after(action).ok_or(Refused::State(campaign.state))?;
-    let changed =
-        campaigns::change(conn, campaign.id, ActiveModel { state: Set(state), ..change }).await?;
+    let changed = campaigns::change(conn, campaign.id, ActiveModel { state: Set(state), ..change }).await?;
     let details = json!({ "from": campaign.state.name(), "to": state.name(), "reason": changed.reason });
     audit::record(conn, actor, action.audited(), Some(&campaign.id.to_string()), &details).await?;
     Ok(changed)
@@ -110,11 +109,7 @@ pub async fn start(
 }
 
 /// What a campaign depends on, as it is now.
-async fn freeze(
-    conn: &mut PgConnection,
-    campaign: &Campaign,
-    at: DateTime<Utc>,
-) -> Result<Frozen, Refused> {
+async fn freeze(conn: &mut PgConnection, campaign: &Campaign, at: DateTime<Utc>) -> Result<Frozen, Refused> {
     let plan = &campaign.plan;
     let filter = match (&plan.audience.filter, plan.audience.segment_id) {
         (Some(filter), _) => filter.clone(),

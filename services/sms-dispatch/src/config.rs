@@ -248,8 +248,7 @@ impl TelnyxMessaging {
 fn twilio(env: &mut Env) -> Option<TwilioSettings> {
     let account_sid: String = env.optional("TWILIO_ACCOUNT_SID", "the account's SID")?;
     let url = env.optional_url("TWILIO_URL", &["http", "https"]);
-    let url =
-        url.map_or_else(|| "https://api.twilio.com/2010-04-01".to_owned(), |url| url.expose().clone());
+    let url = url.map_or_else(|| "https://api.twilio.com/2010-04-01".to_owned(), |url| url.expose().clone());
     let auth_token = env.secret("TWILIO_AUTH_TOKEN", "the account's token");
     Some(TwilioSettings { url, account_sid, auth_token })
 }

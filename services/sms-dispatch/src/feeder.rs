@@ -263,12 +263,7 @@ impl Feeder {
     }
 
     /// Gives the next slice to a job. Gives how many messages that may send; none where there is no slice.
-    async fn feed_one(
-        &self,
-        campaign: i32,
-        zones: &[i16],
-        most: f64,
-    ) -> anyhow::Result<Option<f64>> {
+    async fn feed_one(&self, campaign: i32, zones: &[i16], most: f64) -> anyhow::Result<Option<f64>> {
         let mut transaction = self.pool.begin().await?;
         let Some(slice) = slices::next(&mut transaction, campaign, zones).await? else { return Ok(None) };
         let all = f64::from(slice.last_position - slice.first_position + 1);
@@ -297,8 +292,7 @@ async fn settle_slice(conn: &mut PgConnection, open: &Open, slice: &Slice) -> an
         .map(|row| Fact::plain(row.position, row.attempt, Observed::Unknown, now))
         .collect();
     settle::observe(conn, open, &lapsed).await?;
-    let pending =
-        ledger::in_state(conn, open.date, open.number, range, MessageState::Pending, SLICE).await?;
+    let pending = ledger::in_state(conn, open.date, open.number, range, MessageState::Pending, SLICE).await?;
     let positions: Vec<i32> = pending.iter().map(|row| row.position).collect();
     let changes: Vec<(Row, Row)> = ledger::lock(conn, open.date, open.number, &positions)
         .await?

@@ -174,7 +174,12 @@ async fn apply(
                 code: verdict.and_then(|verdict| verdict.code).map(|code| code.to_string()),
                 reason: verdict.map(|verdict| verdict.reason.clone()),
                 repeatable: verdict.is_some_and(|verdict| verdict.repeatable),
-                ..Fact::plain(id.position, status.callback?.attempt, report.observed, report.at.unwrap_or(now))
+                ..Fact::plain(
+                    id.position,
+                    status.callback?.attempt,
+                    report.observed,
+                    report.at.unwrap_or(now),
+                )
             })
         })
         .collect();

@@ -177,11 +177,7 @@ pub async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
 ///
 /// # Errors
 /// The database; an event that has no JSON form.
-pub async fn apply(
-    conn: &mut PgConnection,
-    campaign: &Open,
-    changes: &[(Row, Row)],
-) -> anyhow::Result<()> {
+pub async fn apply(conn: &mut PgConnection, campaign: &Open, changes: &[(Row, Row)]) -> anyhow::Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -233,14 +229,12 @@ fn told_state(state: MessageState) -> Option<Told> {
     match state {
         MessageState::Pending | MessageState::Submitting => None,
         MessageState::Unknown => Some(Told::Pending),
-        MessageState::Accepted
-        | MessageState::Sent
-        | MessageState::Delivered
-        | MessageState::Unconfirmed => Some(Told::Sent),
-        MessageState::Failed
-        | MessageState::Expired
-        | MessageState::Skipped
-        | MessageState::Cancelled => Some(Told::Failed),
+        MessageState::Accepted | MessageState::Sent | MessageState::Delivered | MessageState::Unconfirmed => {
+            Some(Told::Sent)
+        }
+        MessageState::Failed | MessageState::Expired | MessageState::Skipped | MessageState::Cancelled => {
+            Some(Told::Failed)
+        }
     }
 }
 

@@ -75,9 +75,8 @@ impl Texts {
             opt_out_link: None,
             columns: &columns,
         };
-        let alphabet = sender
-            .filter(|_| self.transliterate)
-            .map(|(provider, kind)| Alphabet::of(provider, kind));
+        let alphabet =
+            sender.filter(|_| self.transliterate).map(|(provider, kind)| Alphabet::of(provider, kind));
         let text = usize::try_from(row.variant).ok().and_then(|variant| self.texts.get(variant));
         text.and_then(|text| text.render(&values, alphabet).ok()).unwrap_or_default()
     }

@@ -151,10 +151,11 @@ impl World {
             .await?
             .into_iter()
             .collect();
-            let state: Option<String> = sqlx::query_scalar("select estado from ta_sms_maestro where origen_id = $1")
-                .bind(id)
-                .fetch_optional(&self.reports)
-                .await?;
+            let state: Option<String> =
+                sqlx::query_scalar("select estado from ta_sms_maestro where origen_id = $1")
+                    .bind(id)
+                    .fetch_optional(&self.reports)
+                    .await?;
             if told == ledger && state.as_deref() == Some("COMPLETADA") {
                 break;
             }
@@ -245,7 +246,8 @@ async fn what_nobody_signed_is_refused_and_what_no_field_has_is_named() -> Resul
     let forged = nobody.post("/webhooks/telnyx", &json!({ "data": {} })).await?;
     ensure!(forged.status == 403 && forged.body["code"] == "invalid_signature", "{forged}");
     let plan = json!({ "texts": [{ "text": "Hola {apodo}" }], "audience": { "filter": {} }, "senders": [{ "address": SENDER }] });
-    let unknown = world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plan": plan })).await?;
+    let unknown =
+        world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plan": plan })).await?;
     ensure!(unknown.status == 422 && unknown.to_string().contains("apodo"), "{unknown}");
     let odd = world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plna": {} })).await?;
     ensure!((400..=422).contains(&odd.status) && odd.to_string().contains("plna"), "{odd}");

@@ -351,11 +351,7 @@ pub fn is_upload(request: &HttpRequest) -> bool {
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
 }
 
-fn headers(
-    request: &HttpRequest,
-    route: &routes::Route,
-    settings: &Settings,
-) -> reqwest::header::HeaderMap {
+fn headers(request: &HttpRequest, route: &routes::Route, settings: &Settings) -> reqwest::header::HeaderMap {
     let mut headers = reqwest::header::HeaderMap::new();
     let signatures = if route.webhook { SIGNATURES } else { &[] };
     for name in FORWARDED.iter().chain(signatures) {

@@ -281,10 +281,9 @@ impl Plan {
         if audience.filter.is_some() == audience.segment_id.is_some() {
             return Err(BadPlan::Audience);
         }
-        for (name, less) in [
-            ("less_segments", &mut audience.less_segments),
-            ("less_campaigns", &mut audience.less_campaigns),
-        ] {
+        for (name, less) in
+            [("less_segments", &mut audience.less_segments), ("less_campaigns", &mut audience.less_campaigns)]
+        {
             less.sort_unstable();
             less.dedup();
             if less.len() > MOST_LESS {

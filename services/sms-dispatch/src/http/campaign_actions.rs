@@ -52,11 +52,7 @@ async fn act(
 }
 
 /// Refuses a large campaign that nobody but its last editor has looked at.
-async fn approved(
-    api: &Resources,
-    conn: &mut PgConnection,
-    campaign: &Campaign,
-) -> Result<(), Problem> {
+async fn approved(api: &Resources, conn: &mut PgConnection, campaign: &Campaign) -> Result<(), Problem> {
     if campaign.approved_by.as_ref().is_some_and(|by| *by != campaign.edited_by) {
         return Ok(());
     }
@@ -133,8 +129,7 @@ pub(super) async fn schedule(
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let Schedule { start_at, expires_at } = body.into_inner();
-    let change =
-        ActiveModel { start_at: Set(start_at), expires_at: Set(expires_at), ..Default::default() };
+    let change = ActiveModel { start_at: Set(start_at), expires_at: Set(expires_at), ..Default::default() };
     let Some(at) = start_at else {
         return act(&api, &caller, &id, expected, Action::Unschedule, change).await;
     };
@@ -145,8 +140,7 @@ pub(super) async fn schedule(
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, &id, expected).await?;
     approved(&api, &mut transaction, &campaign).await?;
-    let changed =
-        campaigns::act(&mut transaction, &campaign, Action::Schedule, caller.id(), change).await;
+    let changed = campaigns::act(&mut transaction, &campaign, Action::Schedule, caller.id(), change).await;
     let changed = changed.map_err(refused)?;
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, changed))
@@ -244,8 +238,7 @@ pub(super) async fn cancel(
     let campaign = locked(&mut transaction, &id, expected).await?;
     let reason = format!("Cancelada por {}", caller.id());
     let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
-    let cancelled =
-        campaigns::act(&mut transaction, &campaign, Action::Cancel, caller.id(), change).await;
+    let cancelled = campaigns::act(&mut transaction, &campaign, Action::Cancel, caller.id(), change).await;
     let cancelled = cancelled.map_err(refused)?;
     // Its ledger is not written any further.
     if let Some(job) = campaign.preparation {

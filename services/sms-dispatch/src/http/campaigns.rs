@@ -31,12 +31,12 @@ use crate::{
         campaign::{Kind, Plan, State},
         message_state::MessageState,
     },
+    settle::Open,
     storage::{
         audiences, audit,
         campaigns::{self, Campaign, Wish},
         ledger, reports, slices, totals,
     },
-    settle::Open,
     texts::Texts,
 };
 
@@ -331,7 +331,9 @@ pub(super) async fn messages(
         MessageView::of(row, date, number, Some(text), masked)
     };
     let items = page.into_iter().map(item).collect();
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(MessagePage { items, next_cursor }))
+    Ok(HttpResponse::Ok()
+        .insert_header(("Cache-Control", "no-store"))
+        .json(MessagePage { items, next_cursor }))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -128,7 +128,8 @@ pub(super) async fn put(
     }
     let wish = Wish { address, provider, kind, per_second, price, enabled };
     let kept = senders::put(&mut transaction, &wish, caller.id()).await?;
-    let details = json!({ "provider": provider, "kind": kind, "price_micros": kept.price_micros, "enabled": enabled });
+    let details =
+        json!({ "provider": provider, "kind": kind, "price_micros": kept.price_micros, "enabled": enabled });
     audit::record(&mut transaction, caller.id(), "sms_sender_kept", Some(&kept.address), &details).await?;
     transaction.commit().await?;
     Ok(HttpResponse::Ok().json(SenderView::from(kept)))

@@ -82,8 +82,7 @@ pub(super) async fn telnyx_webhook(
 ) -> Result<HttpResponse, Problem> {
     let settings = api.sms.telnyx.as_ref().ok_or_else(|| Problem::of(StatusCode::NOT_FOUND))?;
     let text = within_bounds(&body)?;
-    let (signature, timestamp) =
-        (header(&request, telnyx::SIGNATURE), header(&request, telnyx::TIMESTAMP));
+    let (signature, timestamp) = (header(&request, telnyx::SIGNATURE), header(&request, telnyx::TIMESTAMP));
     telnyx::verify(settings.public_key, signature, timestamp, &body, Utc::now()).map_err(refused)?;
     // The message's id comes from the payload, which is signed; the address is not.
     let webhook = telnyx::parse(&body).map_err(refused)?;

@@ -115,12 +115,7 @@ impl PrepareCampaigns {
     }
 
     /// Writes the next window; false after the last one.
-    async fn window(
-        &self,
-        run: &JobRun,
-        campaign: &Campaign,
-        place: &mut Place,
-    ) -> Result<bool, JobError> {
+    async fn window(&self, run: &JobRun, campaign: &Campaign, place: &mut Place) -> Result<bool, JobError> {
         let frozen = campaign.frozen.as_ref();
         let (frozen, date) = frozen
             .zip(campaign.date)

@@ -38,11 +38,8 @@ pub struct Name {
 }
 
 /// The names that a contact has a value for, and where it stands.
-pub const OF_CONTACTS: [(&str, &str); 3] = [
-    ("nombre", "full_name"),
-    ("primer_nombre", "full_name"),
-    ("ciudad", "city"),
-];
+pub const OF_CONTACTS: [(&str, &str); 3] =
+    [("nombre", "full_name"), ("primer_nombre", "full_name"), ("ciudad", "city")];
 
 /// Messages of a slice.
 const SLICE: i32 = 500;
@@ -109,7 +106,9 @@ pub async fn window(
     }
     query.push("), zoned as (select d.*, coalesce(z.zone, ").push_bind(audience.other_zone);
     query.push(") as zone from drawn d left join unnest(");
-    query.push_bind(audience.zones.iter().map(|(place, _)| place.clone()).collect::<Vec<_>>()).push("::text[], ");
+    query
+        .push_bind(audience.zones.iter().map(|(place, _)| place.clone()).collect::<Vec<_>>())
+        .push("::text[], ");
     query.push_bind(audience.zones.iter().map(|(_, zone)| *zone).collect::<Vec<_>>());
     query.push("::smallint[]) z (place, zone) on z.place = coalesce(d.state_code, d.lada)), numbered as (select z.*, ");
     query.push_bind(base);
@@ -119,7 +118,8 @@ pub async fn window(
     query.push(SLICE).push(" as cut, ");
     push_variant(&mut query, audience);
     query.push(" as variant from zoned z), written as (insert into ").push(partition(audience.date));
-    query.push(" (campaign, position, date, phone_e164, contact_id, state_code, lada, vars, variant) select ");
+    query
+        .push(" (campaign, position, date, phone_e164, contact_id, state_code, lada, vars, variant) select ");
     query.push_bind(campaign).push(", position, ").push_bind(audience.date);
     query.push(", phone_e164, id, state_code, lada, ");
     push_vars(&mut query, audience.names);
@@ -211,8 +211,10 @@ pub async fn add_to_campaign(conn: &mut PgConnection, number: i32, window: Windo
 
 /// Who fell out of an audience, by reason.
 pub async fn exclusions(pool: &sqlx::PgPool, campaign: i32) -> sqlx::Result<Vec<(String, i64)>> {
-    sqlx::query_as("select reason, contacts from campaign_exclusions where campaign = $1 order by contacts desc, reason")
-        .bind(campaign)
-        .fetch_all(pool)
-        .await
+    sqlx::query_as(
+        "select reason, contacts from campaign_exclusions where campaign = $1 order by contacts desc, reason",
+    )
+    .bind(campaign)
+    .fetch_all(pool)
+    .await
 }

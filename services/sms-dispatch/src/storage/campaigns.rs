@@ -81,18 +81,12 @@ fn row(wish: &Wish, actor: &str) -> ActiveModel {
 
 /// Writes a new draft.
 pub async fn insert(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Campaign, DbErr> {
-    let new =
-        ActiveModel { id: Set(Uuid::now_v7()), created_by: Set(actor.to_owned()), ..row(wish, actor) };
+    let new = ActiveModel { id: Set(Uuid::now_v7()), created_by: Set(actor.to_owned()), ..row(wish, actor) };
     Entity::insert(new).exec_with_returning(&Orm::on(conn)).await
 }
 
 /// Writes a draft again. Whoever approved it approved something else.
-pub async fn replace(
-    conn: &mut PgConnection,
-    id: Uuid,
-    wish: &Wish,
-    actor: &str,
-) -> Result<Campaign, DbErr> {
+pub async fn replace(conn: &mut PgConnection, id: Uuid, wish: &Wish, actor: &str) -> Result<Campaign, DbErr> {
     change(conn, id, ActiveModel { approved_by: Set(None), approved_at: Set(None), ..row(wish, actor) }).await
 }
 

@@ -102,8 +102,7 @@ pub async fn lock(
         "select {COLUMNS} from {} where campaign = $1 and position = any($2) order by position for update",
         partition(date)
     );
-    let rows =
-        sqlx::query(AssertSqlSafe(query)).bind(campaign).bind(positions).fetch_all(conn).await?;
+    let rows = sqlx::query(AssertSqlSafe(query)).bind(campaign).bind(positions).fetch_all(conn).await?;
     rows.into_iter().map(decode).collect()
 }
 
@@ -138,8 +137,7 @@ pub async fn get(pool: &PgPool, id: MessageId) -> sqlx::Result<Option<Row>> {
     if !has_day(&mut conn, id.date).await? {
         return Ok(None);
     }
-    let query =
-        format!("select {COLUMNS} from {} where campaign = $1 and position = $2", partition(id.date));
+    let query = format!("select {COLUMNS} from {} where campaign = $1 and position = $2", partition(id.date));
     let row = sqlx::query(AssertSqlSafe(query))
         .bind(id.campaign)
         .bind(id.position)

@@ -72,11 +72,7 @@ pub async fn fed(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<i64> {
 }
 
 /// The next slice of these zones that is due, locked.
-pub async fn next(
-    conn: &mut PgConnection,
-    campaign: i32,
-    zones: &[i16],
-) -> sqlx::Result<Option<Slice>> {
+pub async fn next(conn: &mut PgConnection, campaign: i32, zones: &[i16]) -> sqlx::Result<Option<Slice>> {
     let row = sqlx::query(
         "select first_position, last_position, zone from slices
          where campaign = $1 and state = 'waiting' and zone = any($2) and due_at <= now()

@@ -31,11 +31,7 @@ fn key(row: &Row) -> Key<'_> {
 }
 
 /// Appends what a change of rows, each as it was and as it is, comes to.
-pub async fn append(
-    conn: &mut PgConnection,
-    campaign: i32,
-    changes: &[(Row, Row)],
-) -> sqlx::Result<()> {
+pub async fn append(conn: &mut PgConnection, campaign: i32, changes: &[(Row, Row)]) -> sqlx::Result<()> {
     let mut sums: BTreeMap<Key<'_>, (i64, i64, i64)> = BTreeMap::new();
     for (before, after) in changes {
         for (row, sign) in [(before, -1), (after, 1)] {

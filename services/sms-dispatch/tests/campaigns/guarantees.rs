@@ -39,9 +39,10 @@ async fn requests_of_a_worker_that_died_are_unknown_and_never_made_again() -> Re
     let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
     world.provider.fall_silent(true);
     world.round().await?;
-    let job: Uuid = sqlx::query_scalar("select id from jobs where kind = 'sms.slices' order by created_at limit 1")
-        .fetch_one(&world.pool)
-        .await?;
+    let job: Uuid =
+        sqlx::query_scalar("select id from jobs where kind = 'sms.slices' order by created_at limit 1")
+            .fetch_one(&world.pool)
+            .await?;
     let runner = Runner::new(world.pool.clone()).lease(Duration::from_secs(1));
     let (work, token) = (world.sender(), CancellationToken::new());
     // Dropped in the midst of its requests, as by SIGKILL.
@@ -145,7 +146,10 @@ async fn what_was_surely_not_accepted_is_sent_again_and_keeps_its_turn() -> Resu
     world.finish(campaign.id).await?;
     ensure!(world.provider.accepted().len() == 40);
     ensure!(world.count("select count(*) from messages where attempt = 2 and state = 3").await? == 15);
-    ensure!(world.count("select count(*) from phone_sends where sends = 1 and marketing_at is not null").await? == 40);
+    ensure!(
+        world.count("select count(*) from phone_sends where sends = 1 and marketing_at is not null").await?
+            == 40
+    );
     world.is_sound().await
 }
 

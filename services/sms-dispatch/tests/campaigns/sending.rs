@@ -24,7 +24,8 @@ async fn each_recipient_has_one_message_and_report_is_told_of_each() -> Result<(
     ensure!(one.text.starts_with("Hola "), "{}", one.text);
     world.is_sound().await?;
 
-    let told: Vec<String> = sqlx::query_scalar("select kind from outbox order by id").fetch_all(&world.pool).await?;
+    let told: Vec<String> =
+        sqlx::query_scalar("select kind from outbox order by id").fetch_all(&world.pool).await?;
     let of = |kind: &str| told.iter().filter(|one| one.ends_with(kind)).count();
     ensure!(of("CampaignStarted") == 1 && of("CampaignCompleted") == 1, "{told:?}");
     let rows = "select sum(jsonb_array_length(body::jsonb -> 'data' -> 'rows')) from outbox where kind like '%MessagesSettled'";

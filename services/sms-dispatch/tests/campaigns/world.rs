@@ -209,8 +209,7 @@ impl World {
     pub async fn act(&self, id: Uuid, action: Action) -> Result<Campaign> {
         let mut transaction = self.pool.begin().await?;
         let campaign = campaigns::lock(&mut transaction, id).await?.context("the campaign")?;
-        let changed =
-            acts::act(&mut transaction, &campaign, action, "ana", ActiveModel::default()).await?;
+        let changed = acts::act(&mut transaction, &campaign, action, "ana", ActiveModel::default()).await?;
         transaction.commit().await?;
         Ok(changed)
     }
@@ -293,8 +292,7 @@ impl World {
             findings.into_iter().filter(|finding| finding.starts_with("campaign")).collect();
         ensure!(of_campaigns.is_empty(), "{of_campaigns:#?}");
         for (phone, messages) in self.provider.accepted() {
-            let mut attempts: Vec<_> =
-                messages.iter().map(|message| (message.id, message.attempt)).collect();
+            let mut attempts: Vec<_> = messages.iter().map(|message| (message.id, message.attempt)).collect();
             attempts.sort_unstable();
             attempts.dedup();
             ensure!(attempts.len() == messages.len(), "an attempt at {phone} went out twice");

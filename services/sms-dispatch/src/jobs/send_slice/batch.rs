@@ -22,7 +22,7 @@ use crate::{
         parts::MAX_PARTS,
         sender::{ProviderName, Sender},
     },
-    providers::messaging::{Encoding, OutgoingMessage, Outcome, SEND_TIMEOUT, Submission},
+    providers::messaging::{Encoding, Outcome, OutgoingMessage, SEND_TIMEOUT, Submission},
     settle::Fact,
     storage::{
         ledger::{self, Row},
@@ -77,12 +77,7 @@ pub(super) enum Closes {
 }
 
 impl SendSlices {
-    pub(super) async fn batch(
-        &self,
-        sending: &Sending<'_>,
-        rest: i64,
-        sent: i64,
-    ) -> Result<Batch, JobError> {
+    pub(super) async fn batch(&self, sending: &Sending<'_>, rest: i64, sent: i64) -> Result<Batch, JobError> {
         let open = &sending.open;
         let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
         let (range, limit) = ((sending.grant.first, sending.grant.last), rest.min(self.settings.in_flight));
@@ -105,7 +100,9 @@ impl SendSlices {
         let (mut letters, mut unsendable) = (Vec::new(), HashMap::new());
         for row in rows {
             let had = known.iter().find(|(phone, _)| *phone == row.phone_e164);
-            let Some(sender) = choose(&senders, &row, had.map(|(_, sender)| sender.as_str())) else { continue };
+            let Some(sender) = choose(&senders, &row, had.map(|(_, sender)| sender.as_str())) else {
+                continue;
+            };
             let (text, encoding, parts) = open.texts.write(&row, sender.provider, sender.kind);
             let skip = match Phone::from_e164(&row.phone_e164) {
                 None => Skip::Invalid,
@@ -172,9 +169,7 @@ impl SendSlices {
             self.providers.contains_key(&name)
                 && states.iter().any(|state| state.name == name && state.closed_at.is_none())
         };
-        all.iter()
-            .filter(|sender| opens(sender.provider) && rates.contains_key(&sender.address))
-            .collect()
+        all.iter().filter(|sender| opens(sender.provider) && rates.contains_key(&sender.address)).collect()
     }
 
     /// Which buckets each message takes its parts from: the account's, the sender's, the campaign's.
@@ -258,7 +253,8 @@ fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> An
         Submission::Accepted(receipt) => {
             let mut answer = answer(receipt.observed);
             answer.fact.provider_id = Some(receipt.provider_id);
-            answer.fact.parts = receipt.parts.filter(|parts| *parts > 0).and_then(|parts| parts.try_into().ok());
+            answer.fact.parts =
+                receipt.parts.filter(|parts| *parts > 0).and_then(|parts| parts.try_into().ok());
             answer.fact.cost_micros = receipt.cost.map(|cost| cost.micros);
             answer
         }
@@ -293,9 +289,10 @@ fn choose<'a>(senders: &[&'a FrozenSender], row: &Row, had: Option<&str>) -> Opt
         return Some(same);
     }
     let all: u64 = senders.iter().map(|sender| u64::from(sender.weight)).sum();
-    let digits: u64 = row.phone_e164.bytes().filter(u8::is_ascii_digit).fold(0xcbf2_9ce4_8422_2325, |hash, digit| {
-        (hash ^ u64::from(digit)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let digits: u64 =
+        row.phone_e164.bytes().filter(u8::is_ascii_digit).fold(0xcbf2_9ce4_8422_2325, |hash, digit| {
+            (hash ^ u64::from(digit)).wrapping_mul(0x0100_0000_01b3)
+        });
     let mut drawn = (digits >> 16) % all.max(1);
     senders.iter().copied().find(|sender| {
         let weight = u64::from(sender.weight);

@@ -144,7 +144,11 @@ impl SendSlices {
     }
 
     /// Why nothing of the slice may be sent now.
-    async fn may_not(&self, conn: &mut PgConnection, sending: &Sending<'_>) -> Result<Option<Left>, JobError> {
+    async fn may_not(
+        &self,
+        conn: &mut PgConnection,
+        sending: &Sending<'_>,
+    ) -> Result<Option<Left>, JobError> {
         let state: String = sqlx::query_scalar("select state from campaigns where number = $1")
             .bind(sending.open.number)
             .fetch_one(&mut *conn)
@@ -153,14 +157,13 @@ impl SendSlices {
         if state != State::Running.name() {
             return Ok(Some(Left::now()));
         }
-        let zone: Option<i16> = sqlx::query_scalar(
-            "select zone from slices where campaign = $1 and first_position = $2",
-        )
-        .bind(sending.grant.campaign)
-        .bind(sending.grant.first)
-        .fetch_optional(conn)
-        .await
-        .map_err(JobError::retry)?;
+        let zone: Option<i16> =
+            sqlx::query_scalar("select zone from slices where campaign = $1 and first_position = $2")
+                .bind(sending.grant.campaign)
+                .bind(sending.grant.first)
+                .fetch_optional(conn)
+                .await
+                .map_err(JobError::retry)?;
         let now = Utc::now();
         let opens = zone.and_then(|zone| self.settings.opens_at(zone, now)).filter(|opens| *opens > now);
         Ok(opens.map(|due| Left { due, wait: Some(Waits::Hours) }))
@@ -184,11 +187,7 @@ pub(super) async fn run_checkpoint(
 }
 
 /// Which phones must not be written to, and why. Marketing takes the phones' turns: two campaigns can't both have one.
-async fn skips(
-    conn: &mut PgConnection,
-    open: &Open,
-    rows: &[&Row],
-) -> sqlx::Result<HashMap<String, Skip>> {
+async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Result<HashMap<String, Skip>> {
     let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
     let suppressed: Vec<(String, String)> = sqlx::query_as(
         "select phone_e164, reason from suppressions where phone_e164 = any($1) and effective_at <= now()",

@@ -109,7 +109,8 @@ async fn close(conn: &mut PgConnection, answer: &Answer) -> anyhow::Result<()> {
     match &answer.closes {
         None => {}
         Some(Closes::Provider(reason, pause)) => {
-            let opens_at = pause.and_then(|pause| TimeDelta::from_std(pause).ok()).map(|pause| Utc::now() + pause);
+            let opens_at =
+                pause.and_then(|pause| TimeDelta::from_std(pause).ok()).map(|pause| Utc::now() + pause);
             if providers::close(conn, answer.provider, reason, opens_at).await? {
                 tracing::error!(provider = answer.provider.name(), reason, "the provider takes no messages");
                 let details = serde_json::json!({ "reason": reason, "opens_at": opens_at });
