@@ -75,6 +75,8 @@ const CHECKS: &[&str] = &[
          from (select campaign, state_code, hour, status, code, variant, messages, parts, cost_micros from campaign_totals
                union all
                select campaign, state_code, hour, status, code, variant, messages, parts, cost_micros from campaign_deltas) b
+         where exists (select from campaigns c where c.number = b.campaign
+                       and to_regclass('messages_' || to_char(c.date, 'YYYYMMDD')) is not null)
          group by 1, 2, 3, 4, 5, 6 having sum(messages) <> 0 or sum(parts) <> 0 or sum(cost_micros) <> 0)
      select format('campaign %s: %s messages of state %s are %s in the totals', campaign, coalesce(l.messages, 0), status,
                    coalesce(t.messages, 0))
@@ -82,7 +84,7 @@ const CHECKS: &[&str] = &[
      where (l.messages, l.parts, l.cost) is distinct from (t.messages, t.parts, t.cost) limit 20",
     "select format('campaign %s says it has %s recipients, the ledger has %s', c.number, c.recipients, m.rows)
      from campaigns c cross join lateral (select count(*) as rows from messages m where m.campaign = c.number) m
-     where c.recipients <> m.rows limit 20",
+     where c.recipients <> m.rows and to_regclass('messages_' || to_char(c.date, 'YYYYMMDD')) is not null limit 20",
     "select format('campaign %s says it excluded %s, its reasons say %s', c.number, c.excluded, e.contacts)
      from campaigns c cross join lateral (
          select coalesce(sum(contacts), 0)::bigint as contacts from campaign_exclusions e where e.campaign = c.number) e

@@ -90,6 +90,21 @@ pub async fn has_day(conn: &mut PgConnection, date: NaiveDate) -> sqlx::Result<b
         .await
 }
 
+/// Drops the partitions of days before `day`. Gives how many.
+pub async fn drop_before(pool: &PgPool, day: NaiveDate) -> sqlx::Result<usize> {
+    let old: Vec<String> = sqlx::query_scalar(
+        "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid
+         where i.inhparent = to_regclass('messages') and c.relname < $1 order by 1",
+    )
+    .bind(partition(day))
+    .fetch_all(pool)
+    .await?;
+    for name in &old {
+        sqlx::query(AssertSqlSafe(format!("drop table if exists {name}"))).execute(pool).await?;
+    }
+    Ok(old.len())
+}
+
 /// Rows of a campaign by their positions, nobody else's to change until the transaction ends, in the order in which everybody
 /// locks them.
 pub async fn lock(

@@ -1,9 +1,13 @@
 //! Who becomes a recipient, and why others don't.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use chrono::Days;
 use sea_orm::sqlx;
 use serde_json::json;
-use sms_dispatch::domain::campaign::{Kind, State};
+use sms_dispatch::{
+    domain::campaign::{Kind, State},
+    storage::{ledger, totals},
+};
 
 use crate::world::World;
 
@@ -117,4 +121,17 @@ async fn an_audience_above_its_limit_fails_and_sends_nothing() -> Result<()> {
     let ended = world.finish(campaign.id).await?;
     ensure!(ended.state == State::Failed && world.provider.accepted().is_empty());
     Ok(())
+}
+
+#[tokio::test]
+async fn ledgers_past_retention_are_dropped_and_their_totals_stay() -> Result<()> {
+    let world = World::new("retention").await?;
+    world.contacts(20).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let day = campaign.date.context("a started campaign has its day")?;
+    ensure!(ledger::drop_before(&world.pool, day).await? == 0, "its own day stays");
+    ensure!(ledger::drop_before(&world.pool, day + Days::new(1)).await? == 1);
+    ensure!(world.count("select count(*) from messages").await? == 0);
+    ensure!(totals::of(&world.pool, campaign.number).await?.iter().map(|total| total.messages).sum::<i64>() == 20);
+    world.is_sound().await
 }
