@@ -90,7 +90,7 @@ impl Feeder {
     /// # Errors
     /// The database.
     pub async fn round(&self) -> anyhow::Result<()> {
-        while totals::fold(&self.pool).await? > 0 {}
+        while totals::fold(&self.pool).await? {}
         let mut conn = self.pool.acquire().await?;
         providers::open(&mut conn, None).await?;
         let mut running = Vec::new();

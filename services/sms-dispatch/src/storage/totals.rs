@@ -64,8 +64,8 @@ pub async fn append(conn: &mut PgConnection, campaign: i32, changes: &[(Row, Row
     .map(drop)
 }
 
-/// Folds deltas into the totals; gives how many. Whoever folds at the same time waits and finds the rest.
-pub async fn fold(pool: &PgPool) -> sqlx::Result<i64> {
+/// Folds deltas into the totals; gives whether there may be more. Whoever folds at the same time waits and finds the rest.
+pub async fn fold(pool: &PgPool) -> sqlx::Result<bool> {
     let mut transaction = pool.begin().await?;
     sqlx::query("select pg_advisory_xact_lock(hashtext(current_schema() || '.totals'))")
         .execute(&mut *transaction)
@@ -89,7 +89,7 @@ pub async fn fold(pool: &PgPool) -> sqlx::Result<i64> {
     .fetch_one(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(folded)
+    Ok(folded == BATCH)
 }
 
 /// What a campaign's messages come to, by state of the message and code.
