@@ -12,7 +12,7 @@ use sea_orm::sqlx::{self, PgPool};
 use serde_json::{Value, json};
 use simulators::messages::{Faults, Messages, PROFILE};
 use stack::{
-    platform::{Client, Options},
+    platform::Client,
     services::{REPORT, SMS_DISPATCH},
 };
 
@@ -45,6 +45,8 @@ impl World {
             .env("TELNYX_PUBLIC_KEY", key)
             .env("TELNYX_PROFILE_ID", PROFILE)
             .env("TELNYX_PARTS_PER_SECOND", per_second)
+            // All webhooks of a simulator come from one address.
+            .env("RATE_LIMIT_DEFAULT", "1000000/60")
             .env("SMS_QUIET_HOURS", false)
             .env("SMS_LEASE_SECONDS", 3);
         let mut scene = Scene::on(namespace, place, &options).await?;
@@ -250,6 +252,6 @@ async fn what_nobody_signed_is_refused_and_what_no_field_has_is_named() -> Resul
         world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plan": plan })).await?;
     ensure!(unknown.status == 422 && unknown.to_string().contains("apodo"), "{unknown}");
     let odd = world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plna": {} })).await?;
-    ensure!((400..=422).contains(&odd.status) && odd.to_string().contains("plna"), "{odd}");
+    ensure!(odd.status.is_client_error() && odd.to_string().contains("plna"), "{odd}");
     Ok(())
 }

@@ -240,10 +240,7 @@ pub(super) async fn cancel(
     let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
     let cancelled = campaigns::act(&mut transaction, &campaign, Action::Cancel, caller.id(), change).await;
     let cancelled = cancelled.map_err(refused)?;
-    // Its ledger is not written any further.
-    if let Some(job) = campaign.preparation {
-        jobs::request_cancel(&mut transaction, job).await.map_err(anyhow::Error::from)?;
-    }
+    // A job that writes its ledger finds at its next window that it is cancelled.
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, cancelled))
 }

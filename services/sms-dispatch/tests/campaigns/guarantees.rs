@@ -158,7 +158,7 @@ async fn without_credit_no_row_is_burnt_and_an_operator_opens_the_provider() -> 
     let world = World::new("credit").await?;
     world.contacts(80).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
-    world.provider.answer_next((0..50).map(|_| refusal(Outcome::ProviderClosed, None)));
+    world.provider.refuse(Some(refusal(Outcome::ProviderClosed, None)));
     world.round().await?;
     world.send().await?;
     ensure!(world.count("select count(*) from sms_providers where closed_at is not null").await? == 1);
@@ -167,6 +167,7 @@ async fn without_credit_no_row_is_burnt_and_an_operator_opens_the_provider() -> 
     ensure!(world.send().await? == 0, "nothing is fed");
     let waits = "select count(*) from slices where reason = 'proveedor'";
     ensure!(world.count(waits).await? > 0);
+    world.provider.refuse(None);
     let mut conn = world.pool.acquire().await?;
     let name = sms_dispatch::domain::sender::ProviderName::Telnyx;
     sms_dispatch::storage::providers::open(&mut conn, Some(name)).await?;

@@ -64,6 +64,8 @@ struct State {
     accepted: Vec<OutgoingMessage>,
     /// What the next submissions come to, in place of being accepted.
     answers: VecDeque<Submission>,
+    /// What all submissions come to, where that is said.
+    refused: Option<Submission>,
     /// Requests that are never answered, though they are accepted.
     silent: bool,
 }
@@ -86,6 +88,10 @@ impl Truth {
         self.state().answers.extend(answers);
     }
 
+    pub fn refuse(&self, all: Option<Submission>) {
+        self.state().refused = all;
+    }
+
     pub fn fall_silent(&self, silent: bool) {
         self.state().silent = silent;
     }
@@ -100,7 +106,8 @@ impl Messaging for Truth {
     async fn send(&self, message: &OutgoingMessage) -> Submission {
         let silent = {
             let mut state = self.state();
-            if let Some(answer) = state.answers.pop_front() {
+            let refused = state.refused.clone();
+            if let Some(answer) = refused.or_else(|| state.answers.pop_front()) {
                 return answer;
             }
             state.accepted.push(message.clone());
