@@ -54,8 +54,26 @@ pub struct Env {
 
 /// What is in the environment of a process and no setting of ours: the system's, and what libraries read.
 const OTHERS: &[&str] = &[
-    "FAILPOINTS", "HOME", "HOSTNAME", "LANG", "LOGNAME", "LOG_FORMAT", "OLDPWD", "PATH", "PWD", "RUST_BACKTRACE",
-    "RUST_LOG", "SHELL", "SHLVL", "SSL_CERT_DIR", "SSL_CERT_FILE", "TERM", "TMPDIR", "TZ", "USER", "_",
+    "FAILPOINTS",
+    "HOME",
+    "HOSTNAME",
+    "LANG",
+    "LOGNAME",
+    "LOG_FORMAT",
+    "OLDPWD",
+    "PATH",
+    "PWD",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "SHELL",
+    "SHLVL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "_",
 ];
 
 /// How the names of such begin.
@@ -293,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_variable_that_nobody_reads_is_named_where_that_matters() {
-        let env = || Env::from_map([("PORT", "80"), ("HTPP_PORT", "81"), ("PATH", "/bin"), ("AWS_REGION", "x")]);
+        let env =
+            || Env::from_map([("PORT", "80"), ("HTPP_PORT", "81"), ("PATH", "/bin"), ("AWS_REGION", "x")]);
         let read = |env: &mut Env| (env.default("PORT", 1, "a number"), env.flag("CREATE", false));
         assert_eq!(check(env(), false, read), Ok(()));
         let told = ConfigError(vec!["HTPP_PORT is no setting of this process".to_owned()]);

@@ -46,7 +46,11 @@ impl Server {
                 .wrap(from_fn(close_when_draining))
                 .app_data(health.clone())
                 .configure(move |config| configure(config, &health, body_limit))
-                .configure(move |config| if with_metrics { serve_metrics(config) })
+                .configure(move |config| {
+                    if with_metrics {
+                        serve_metrics(config)
+                    }
+                })
                 .configure(configure_service)
                 .default_service(web::to(no_such_route))
         })
@@ -90,7 +94,10 @@ impl Server {
         }
         self.health.drain();
         if !self.lame_duck.is_zero() {
-            tracing::info!(lame_duck_s = self.lame_duck.as_secs(), "not ready any more, requests are still taken");
+            tracing::info!(
+                lame_duck_s = self.lame_duck.as_secs(),
+                "not ready any more, requests are still taken"
+            );
             tokio::select! {
                 ended = &mut server => return ended.context("the HTTP server stopped"),
                 () = tokio::time::sleep(self.lame_duck) => {}
@@ -107,7 +114,11 @@ impl Server {
 }
 
 /// The listener of those who operate the process, which strangers don't reach.
-fn bind_metrics(host: &str, port: u16, health: &Health) -> anyhow::Result<(actix_web::dev::Server, SocketAddr)> {
+fn bind_metrics(
+    host: &str,
+    port: u16,
+    health: &Health,
+) -> anyhow::Result<(actix_web::dev::Server, SocketAddr)> {
     let health = health.clone();
     let server = HttpServer::new(move || {
         App::new()

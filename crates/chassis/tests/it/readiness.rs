@@ -88,8 +88,7 @@ async fn readiness_names_what_is_down_and_does_not_hang_with_it() -> anyhow::Res
 /// A load balancer learns late that a process ends: until it has, requests are taken, and connections are not kept.
 #[tokio::test]
 async fn a_process_that_ends_is_not_ready_before_it_stops_listening() -> anyhow::Result<()> {
-    let settings =
-        HttpSettings { lame_duck: Duration::from_secs(2), metrics_port: Some(0), ..settings() };
+    let settings = HttpSettings { lame_duck: Duration::from_secs(2), metrics_port: Some(0), ..settings() };
     let server = start_with(&settings, Health::new("test"), |config| {
         config.route("/work", web::get().to(async || HttpResponse::Ok().body("done")));
     })?;
