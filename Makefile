@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help install build demo up down status logs test validate bench chaos fuzz fmt clean
+.PHONY: help install build demo up down status logs test validate images bench chaos fuzz fmt clean
 
 # Demo, tests and chaos share one profile and one set of features, and always build the whole workspace:
 # a build of a part would compile dependencies again with other features.
@@ -63,6 +63,10 @@ VALIDATE = .stack/deploy/bin/python -m pytest --quiet --no-header -W ignore::Dep
 validate: ## Compose, images, Kubernetes manifests, Traefik, AWS set-up: by the real tools, without an engine or a cluster
 	@deploy/native/install.sh validate
 	$(VALIDATE)
+
+images: build ## Each binary as its image runs it: another user, a read-only root made from Debian's mirror (as root)
+	@deploy/native/install.sh images
+	LOTE_BINARIES=$(BIN) .stack/deploy/bin/python -m pytest --quiet --no-header -p no:cacheprovider --capture=no tests/deploy/images.py
 
 # These two leave nothing but JSON on standard output.
 bench: install ## One JSON line a figure: make bench BENCH=catalog

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Installs what Lote's native stack needs on Debian or Ubuntu: RabbitMQ, Redis, PostgreSQL and MariaDB from apt,
 # LocalStack from a pinned list into a Python environment of its own (.stack/venv).
-# With the argument `validate`, also what checks manifests and images (.stack/deploy); with `tests`, that and what checks the
-# API's document (.stack/api).
+# With the argument `validate`, also what checks manifests and images (.stack/deploy); with `images`, that and the
+# root of an image (.stack/image); with `tests`, manifests and what checks the API's document (.stack/api).
 # Running it again costs a fraction of a second. It starts nothing: tests/stack runs private instances.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-for_tests=no for_manifests=no
+for_tests=no for_manifests=no for_images=no
 case ${1:-} in
     tests) for_tests=yes for_manifests=yes ;;
     validate) for_manifests=yes ;;
+    images) for_manifests=yes for_images=yes ;;
 esac
 say() { printf '  %s\n' "$*" >&2; }
 die() { printf 'install: %s\n' "$*" >&2; exit 1; }
@@ -36,6 +37,7 @@ find_missing() {
     [ "$for_manifests" = no ] || have npm || missing+=(nodejs npm)
     [ "$for_manifests" = no ] || have shellcheck || missing+=(shellcheck)
     [ "$for_manifests" = no ] || have promtool || missing+=(prometheus)
+    [ "$for_images" = no ] || have mmdebstrap || missing+=(mmdebstrap)
 }
 
 install_with_apt() {
@@ -144,4 +146,15 @@ if [ "$for_manifests" = yes ] && [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ];
     } >"$root/.stack/deploy.log" 2>&1 </dev/null || { tail -n 20 "$root/.stack/deploy.log" >&2; die "see .stack/deploy.log"; }
     rm -rf "$deploy/packages"
     printf '%s' "$wanted" >"$stamp"
+fi
+
+# What debian:bookworm-slim is with the CA bundle, near enough: the packages that are essential. Devices come from the machine.
+image="$root/.stack/image"
+if [ "$for_images" = yes ] && [ ! -e "$image/etc/ssl/certs/ca-certificates.crt" ]; then
+    [ "$(id -u)" = 0 ] || die "a root of another user's is made and entered as root"
+    say "making an image's root in .stack/image (a minute)"
+    rm -rf "$image"
+    mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$image" >"$root/.stack/image.log" 2>&1 </dev/null ||
+        { tail -n 20 "$root/.stack/image.log" >&2; die "mmdebstrap failed, see .stack/image.log"; }
+    chmod 755 "$image"
 fi

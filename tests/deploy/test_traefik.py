@@ -75,7 +75,7 @@ def gateway():
 
 
 @contextlib.contextmanager
-def traefik(gateway, folder, **changes):
+def traefik(gateway, folder, files="", **changes):
     """Traefik as the native stack runs it: other addresses, all else as it is. Gives its port."""
     port, ping = free_port(), free_port()
     config = sources.text("deploy/traefik/traefik.yml")
@@ -87,6 +87,7 @@ def traefik(gateway, folder, **changes):
     config = config.replace("graceTimeOut: 90s", "graceTimeOut: 0s").replace("requestAcceptGraceTimeout: 5s", "")
     (folder / "traefik.yml").write_text(config)
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "GATEWAY_URL": f"http://127.0.0.1:{gateway}"}
+    environment |= {"S3_URL": files, "S3_BUCKET_NAME": "bucket"} if files else {}
     command = [BIN / "traefik", f"--configFile={folder}/traefik.yml"]
     with running(command, folder / "log", lambda: call(port, "GET", "/")[0] == 200, env=environment):
         yield port
@@ -135,6 +136,18 @@ def test_reads_alone_are_tried_again(proxy, method, status, times):
     Gateway.seen.clear()
     answered, _, _ = call(proxy, method, "/drop", b"x" if method in ("POST", "PUT") else None)
     assert (answered, Gateway.seen.count((method, "/drop"))) == (status, times)
+
+
+def test_signed_links_alone_lead_to_files(gateway, tmp_path):
+    # The files' server is played by the same program here: what tells them apart is who takes what is written.
+    with traefik(gateway, tmp_path, files=f"http://127.0.0.1:{gateway}") as port:
+        for path, taken in (("/bucket/a?X-Amz-Signature=1", "files"), ("/bucket/a", "gateway"), ("/bucket/?list-type=2", "gateway"),
+                            ("/other/a?X-Amz-Signature=1", "gateway")):
+            for method in ("GET", "POST"):
+                _, headers, _ = call(port, method, path)
+                # The gateway's answers alone have what browsers are told about it.
+                found = "gateway" if "strict-transport-security" in headers else "files"
+                assert found == (taken if method == "GET" else "gateway"), (method, path)
 
 
 def test_plain_http_and_old_tls_are_refused(proxy):
