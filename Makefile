@@ -59,7 +59,8 @@ test: ## Format, lints and all tests, against real servers of its own
 		cargo test --workspace $(FEATURES) --no-fail-fast
 	fi
 
-VALIDATE = .stack/deploy/bin/python -m pytest --quiet --no-header -W ignore::DeprecationWarning -p no:cacheprovider tests/deploy
+VALIDATE = .stack/deploy/bin/python -m pytest --quiet --no-header -W ignore::DeprecationWarning -p no:cacheprovider \
+	--numprocesses 2 --dist loadfile tests/deploy
 validate: ## Compose, images, Kubernetes manifests, Traefik, AWS set-up: by the real tools, without an engine or a cluster
 	@deploy/native/install.sh validate
 	$(VALIDATE)
