@@ -290,6 +290,9 @@ def references_resolve(objects):
                 wrong.append(f"{title(item)} needs Secret/{target['name']}, which there is not")
             elif target["key"] not in secret_keys(objects, target["name"]):
                 wrong.append(f"{title(item)}: Secret/{target['name']} has no {target['key']}")
+    for item in kind(objects, "RabbitmqCluster"):
+        if ("Secret", item["spec"]["secretBackend"]["externalSecret"]["name"]) not in there:
+            wrong.append(f"{title(item)} has no first user")
     for item in kind(objects, "ExternalSecret"):
         if ("SecretStore", item["spec"]["secretStoreRef"]["name"]) not in there:
             wrong.append(f"{title(item)} has no store")

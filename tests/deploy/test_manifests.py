@@ -153,6 +153,7 @@ BROKEN = [
     (checks.selectors_match, "prod", changed(
         lambda o: one(o, "Ingress", "lote")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"], name="web")),
     (checks.references_resolve, "prod", without("ExternalSecret", "report")),
+    (checks.references_resolve, "prod", without("ExternalSecret", "rabbitmq-default-user")),
     (checks.references_resolve, "prod", without("ServiceAccount", "report")),
     (checks.references_resolve, "prod", without("TriggerAuthentication", "sqs")),
     (checks.references_resolve, "prod", without("SecretStore", "lote")),
