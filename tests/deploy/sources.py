@@ -80,10 +80,8 @@ def part(kind):
     return names(found[1])
 
 
-# What every binary reads beside its configuration: chassis's telemetry. What the lame duck and the listener of metrics are
-# called is agreed with the code.
+# What every binary reads beside its configuration: chassis's telemetry.
 ALWAYS = {"RUST_LOG", "LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT"}
-SERVERS = {"HTTP_LAME_DUCK_SECONDS", "METRICS_PORT"}
 # The AWS SDK's own.
 SDK = {"AWS_EC2_METADATA_DISABLED"}
 
@@ -98,7 +96,7 @@ def settings(service, role):
             return ALWAYS | database
         bsale = re.search(r"\nimpl BsaleSettings \{(.*?)\n\}", own, re.S)
         return ALWAYS | database | names(bsale[1])
-    common = database | part("HttpSettings") | part("RedisSettings") | ALWAYS | SERVERS
+    common = database | part("HttpSettings") | part("RedisSettings") | ALWAYS
     broker = names(text("crates/chassis/src/config/broker.rs"))
     if service == "gateway":
         backends = set(re.findall(r'"(\w+_URL)"', text("services/gateway/src/http/routes.rs")))
