@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help install build demo up down status logs test bench chaos fuzz fmt clean
+.PHONY: help install build demo up down status logs test validate images bench chaos fuzz fmt clean
 
 # Demo, tests and chaos share one profile and one set of features, and always build the whole workspace:
 # a build of a part would compile dependencies again with other features.
@@ -48,6 +48,7 @@ test: export LOTE_TEST_STACK := $(CURDIR)/.stack/make-test
 test: ## Format, lints and all tests, against real servers of its own
 	@deploy/native/install.sh tests
 	trap '[ ! -x $(BIN)/stack ] || $(BIN)/stack test-down' EXIT
+	echo '- manifests'; $(VALIDATE)
 	echo '- format'; cargo fmt --all --check
 	echo '- lints'; cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	echo '- build'; cargo build --workspace $(FEATURES)
@@ -57,6 +58,16 @@ test: ## Format, lints and all tests, against real servers of its own
 	else
 		cargo test --workspace $(FEATURES) --no-fail-fast
 	fi
+
+VALIDATE = .stack/deploy/bin/python -m pytest --quiet --no-header -W ignore::DeprecationWarning -p no:cacheprovider \
+	--numprocesses 2 --dist loadfile tests/deploy
+validate: ## Compose, images, Kubernetes manifests, Traefik, AWS set-up: by the real tools, without an engine or a cluster
+	@deploy/native/install.sh validate
+	$(VALIDATE)
+
+images: build ## Each binary as its image runs it: another user, a read-only root made from Debian's mirror (as root)
+	@deploy/native/install.sh images
+	LOTE_BINARIES=$(BIN) .stack/deploy/bin/python -m pytest --quiet --no-header -p no:cacheprovider --capture=no tests/deploy/images.py
 
 # These two leave nothing but JSON on standard output.
 bench: install ## One JSON line a figure: make bench BENCH=catalog

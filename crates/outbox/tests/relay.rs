@@ -5,6 +5,7 @@ mod common;
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use common::{Recorder, World, nudge};
 use messaging::{Destination, Envelope, Outgoing};
 use outbox::{Meta, Relay};
@@ -168,6 +169,9 @@ async fn rows_that_nobody_takes_stay_with_their_error_and_block_none() -> Result
     outbox::enqueue(&mut transaction, &unroutable).await?;
     transaction.commit().await?;
     world.publish("routable").await?;
+    let rows = "SELECT id, message_id, kind, body, created_at FROM outbox WHERE kind = 'test' ORDER BY id";
+    let before: Vec<(i64, Uuid, String, String, DateTime<Utc>)> =
+        sqlx::query_as(rows).fetch_all(&world.pool).await?;
     tokio::spawn(Relay::new(world.pool.clone(), broker).run(world.shutdown.clone()));
 
     recorder.until_delivered(1).await?;
@@ -177,6 +181,8 @@ async fn rows_that_nobody_takes_stay_with_their_error_and_block_none() -> Result
     assert!(error.contains("queue:nowhere.at_all"), "{error}");
     // And it is tried again, later each time.
     world.until_count("SELECT count(*) FROM outbox WHERE attempts > 1", 600).await?;
+    // But for that, the rows are what they were.
+    assert_eq!(before, sqlx::query_as(rows).fetch_all(&world.pool).await?);
     Ok(())
 }
 

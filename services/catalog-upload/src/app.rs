@@ -93,7 +93,7 @@ fn background(parts: &Parts, resources: &Resources, jobs: &Jobs, shutdown: &Canc
     let retention = Retention::new(resources.clone());
     parts
         .background(shutdown)
-        .sweep_jobs(jobs)
+        .sweep_jobs(jobs, &parts.broker)
         .spawn("indexer", indexer.run(shutdown.clone()))
         .spawn("retention", retention.run(shutdown.clone()))
 }

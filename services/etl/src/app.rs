@@ -125,5 +125,8 @@ fn resources(parts: &Parts, config: &Config) -> anyhow::Result<Resources> {
 /// What either role does.
 fn background(parts: &Parts, resources: &Resources, jobs: &Jobs, shutdown: &CancellationToken) -> Background {
     let retention = Retention::new(resources.clone());
-    parts.background(shutdown).sweep_jobs(jobs).spawn("retention", retention.run(shutdown.clone()))
+    parts
+        .background(shutdown)
+        .sweep_jobs(jobs, &parts.broker)
+        .spawn("retention", retention.run(shutdown.clone()))
 }

@@ -118,7 +118,7 @@ fn background(parts: &Parts, resources: &Resources, jobs: &Jobs, shutdown: &Canc
     let retention = Retention::new(resources.clone());
     parts
         .background(shutdown)
-        .sweep_jobs(jobs)
+        .sweep_jobs(jobs, &parts.broker)
         .spawn("scheduler", scheduler.run(shutdown.clone()))
         .spawn("retention", retention.run(shutdown.clone()))
 }

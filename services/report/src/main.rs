@@ -40,6 +40,9 @@ enum Command {
         /// `ta_sms_detalle`: id, id_maestro, telefono, mensaje, fecha_envio, estado, error.
         #[arg(long)]
         detalle: Option<PathBuf>,
+        /// Rejected rows a file after which it stops; they are in `<file>.rejected.csv`. With any, it exits with 2.
+        #[arg(long, default_value_t = 1_000)]
+        max_rejects: usize,
     },
     /// Check the invariants in the database; exits with 1 where one is broken.
     Doctor,
@@ -58,12 +61,14 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Migrate => {
             db::migrate::<Migrator>(&DatabaseSettings::from_process()?, report::SERVICE, &shutdown).await?
         }
-        Command::Load { maestro, detalle } => {
+        Command::Load { maestro, detalle, max_rejects } => {
             let mut env = Env::from_process();
             let (settings, reports) = (DatabaseSettings::read(&mut env), ReportSettings::read(&mut env));
             env.finish()?;
-            let files = Files { maestro, detalle, zone: reports.zone };
-            load(&settings, &files, &shutdown).await?;
+            let files = Files { maestro, detalle, zone: reports.zone, max_rejects };
+            if load(&settings, &files, &shutdown).await? > 0 {
+                return Ok(ExitCode::from(2));
+            }
         }
         Command::Doctor => {
             let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;

@@ -59,7 +59,8 @@ fn jobs(resources: &Resources, parts: &Parts, providers: &Providers) -> Jobs {
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config);
-    let tasks = parts.background(&shutdown).sweep_jobs(&jobs(&resources, &parts, &Providers::default()));
+    let jobs = jobs(&resources, &parts, &Providers::default());
+    let tasks = parts.background(&shutdown).sweep_jobs(&jobs, &parts.broker);
     tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
 }
 
@@ -85,7 +86,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));
     parts
         .background(&shutdown)
-        .sweep_jobs(&jobs)
+        .sweep_jobs(&jobs, &parts.broker)
         .run_jobs(&jobs, &parts.broker)
         .spawn("end of orphans", orphans.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))

@@ -13,6 +13,7 @@ mod publishing;
 mod rabbit;
 mod retries;
 mod settling;
+mod slow_open;
 mod sqs;
 mod topology;
 

@@ -108,14 +108,14 @@ impl BigQuery {
     /// # Errors
     /// No port.
     pub fn start() -> Result<Self> {
-        Self::start_at(0)
+        Self::start_at("127.0.0.1", 0)
     }
 
-    /// Starts one on a port.
+    /// Starts one at an address and a port.
     ///
     /// # Errors
     /// The port is taken.
-    pub fn start_at(port: u16) -> Result<Self> {
+    pub fn start_at(host: &str, port: u16) -> Result<Self> {
         let state = Arc::new(Mutex::new(State {
             tables: HashMap::new(),
             jobs: HashMap::new(),
@@ -126,7 +126,7 @@ impl BigQuery {
             inserted: 0,
             pages: 0,
         }));
-        let listener = TcpListener::bind(("127.0.0.1", port))?;
+        let listener = TcpListener::bind((host, port))?;
         let url = format!("http://{}", listener.local_addr()?);
         let data = web::Data::from(state.clone());
         let server = HttpServer::new(move || {

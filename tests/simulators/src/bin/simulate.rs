@@ -1,5 +1,6 @@
 //! A vendor as a process, for the demo: `lote-simulate bsale <port> <token> [seed]`, `lote-simulate bigquery <port> [seed]`,
 //! `lote-simulate telnyx <port> <key>`, `lote-simulate twilio <port> <account sid> <auth token>`.
+//! `LOTE_SIMULATE_HOST` is the address to listen at: this machine only, unless it says otherwise.
 
 use anyhow::{Context, Result, bail};
 use simulators::{
@@ -10,12 +11,13 @@ use simulators::{
 
 #[actix_web::main]
 async fn main() -> Result<()> {
+    let host = std::env::var("LOTE_SIMULATE_HOST").unwrap_or_else(|_| "127.0.0.1".to_owned());
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["bsale", port, token, seed @ ..] => {
             let seed = seed.first().map_or(Ok(1), |seed| seed.parse()).context("the seed is not a number")?;
-            let bsale =
-                Bsale::start_at(Shop::new(seed, Size::default()), token, port.parse().context("the port")?)?;
+            let shop = Shop::new(seed, Size::default());
+            let bsale = Bsale::start_at(shop, token, &host, port.parse().context("the port")?)?;
             bsale.limit(true);
             println!("Bsale at {}; its truth at /truth.json", bsale.url());
             std::future::pending::<()>().await;
@@ -23,7 +25,7 @@ async fn main() -> Result<()> {
         }
         ["bigquery", port, seed @ ..] => {
             let seed = seed.first().map_or(Ok(1), |seed| seed.parse()).context("the seed is not a number")?;
-            let bigquery = BigQuery::start_at(port.parse().context("the port")?)?;
+            let bigquery = BigQuery::start_at(&host, port.parse().context("the port")?)?;
             demo::fill(&bigquery, seed, 2_000, chrono::Utc::now().date_naive());
             println!("BigQuery at {}; its truth at /truth.json", bigquery.url());
             std::future::pending::<()>().await;

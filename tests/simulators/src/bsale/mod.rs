@@ -73,14 +73,14 @@ impl Bsale {
     /// # Errors
     /// No port.
     pub fn start(shop: Shop, token: &str) -> Result<Self> {
-        Self::start_at(shop, token, 0)
+        Self::start_at(shop, token, "127.0.0.1", 0)
     }
 
-    /// The same on a port of one's own.
+    /// The same at an address and a port of one's own.
     ///
     /// # Errors
     /// The port is taken.
-    pub fn start_at(shop: Shop, token: &str, port: u16) -> Result<Self> {
+    pub fn start_at(shop: Shop, token: &str, host: &str, port: u16) -> Result<Self> {
         let state = State {
             shop,
             faults: VecDeque::new(),
@@ -104,7 +104,7 @@ impl Bsale {
         })
         .workers(1)
         .disable_signals()
-        .bind(("127.0.0.1", port))?;
+        .bind((host, port))?;
         let address = server.addrs().first().copied().context("an address")?;
         let url = format!("http://{address}/v1");
         shared.base.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&url);

@@ -9,6 +9,9 @@ use std::process::Command;
 /// Not the wrapper in the path, which would become another user and not find the node's cookie.
 pub const RABBITMQCTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
+/// What every RabbitMQ of Lote is told, compose's and a cluster's too.
+const SHARED: &str = include_str!("../../../../deploy/rabbitmq/lote.conf");
+
 /// The ports of one RabbitMQ node, all on 127.0.0.1.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Ports {
@@ -112,9 +115,7 @@ impl Rabbit {
                  default_permissions.configure = .*\n\
                  default_permissions.read = .*\ndefault_permissions.write = .*\n\
                  default_user_tags.administrator = true\n\
-                 # In milliseconds, 25 h: above the longest deadline of a handler (LOOKUP_DEADLINE_SECONDS, 24 h). By default,\n\
-                 # the channel of a consumer that works on a message for half an hour is closed.\n\
-                 consumer_timeout = 90000000\n\
+                 {SHARED}\
                  # The write-ahead log of quorum queues is held in memory too; half a gigabyte is for servers.\n\
                  raft.wal_max_size_bytes = 67108864\n"
             ),
