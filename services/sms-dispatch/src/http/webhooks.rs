@@ -71,7 +71,9 @@ async fn keep(
 #[utoipa::path(
     operation_id = "webhooks_telnyx", summary = "Recibir un aviso de Telnyx",
     description = "Autoriza la firma Ed25519 sobre el cuerpo tal como llega; se responde cuando está guardado.",
-    post, path = "/webhooks/telnyx", tag = "campaigns", request_body(content = String, content_type = "application/json"),
+    post, path = "/webhooks/telnyx", tag = "campaigns",
+    params(("message" = Option<String>, Query), ("attempt" = Option<String>, Query)),
+    request_body(content = String, content_type = "application/json"),
     responses((status = 200), (status = 400), (status = 403, description = "La firma no es válida"), (status = 404), (status = 413)),
     security(())
 )]
