@@ -110,6 +110,13 @@ pub mod queues {
     /// Imports of contacts, millions of rows each.
     pub const SMS_IMPORTS: Queue = Queue { name: "sms.imports", transport: Transport::Amqp, events: &[] };
 
+    /// Ledgers of campaigns: their recipients, millions each.
+    pub const SMS_AUDIENCES: Queue =
+        Queue { name: "sms.audiences", transport: Transport::Amqp, events: &[] };
+
+    /// Slices of campaigns that may be sent now, some hundred messages each.
+    pub const SMS_BULK: Queue = Queue { name: "sms.bulk", transport: Transport::Amqp, events: &[] };
+
     /// Look-ups of contacts' numbers at a provider, thousands each, at the provider's pace.
     pub const SMS_VALIDATIONS: Queue =
         Queue { name: "sms.validations", transport: Transport::Amqp, events: &[] };
@@ -125,6 +132,8 @@ pub const QUEUES: &[&Queue] = &[
     &queues::REPORT_CAMPAIGNS,
     &queues::ETL_RUNS,
     &queues::ETL_WEBHOOKS,
+    &queues::SMS_AUDIENCES,
+    &queues::SMS_BULK,
     &queues::SMS_IMPORTS,
     &queues::SMS_VALIDATIONS,
 ];

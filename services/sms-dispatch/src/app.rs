@@ -6,36 +6,50 @@ use ::jobs::{Jobs, workers::Announcer};
 use chassis::{config::DatabaseSettings, parts::Parts};
 use contracts::{
     Queue,
-    queues::{SMS_IMPORTS, SMS_VALIDATIONS},
+    queues::{SMS_AUDIENCES, SMS_BULK, SMS_IMPORTS, SMS_VALIDATIONS},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Resources, SERVICE,
+    buckets::Buckets,
     config::Config,
+    feeder::Feeder,
     http,
     jobs::{
         import_contacts::{self, ImportContacts},
+        prepare_campaign::{self, PrepareCampaigns},
         roll_back_import::{self, RollBackImports},
+        send_slice::{self, SendSlices},
         validate_contacts::{self, ValidateContacts},
     },
     orphans::Orphans,
+    providers::{self, Providers},
+    reports::{Lane, Reports},
     storage,
     upkeep::Upkeep,
 };
 
 /// The queues this service consumes.
-const QUEUES: &[&Queue] = &[&SMS_IMPORTS, &SMS_VALIDATIONS];
+const QUEUES: &[&Queue] = &[&SMS_IMPORTS, &SMS_VALIDATIONS, &SMS_AUDIENCES, &SMS_BULK];
 
 /// Every kind of job, each with what its jobs do.
-fn jobs(resources: &Resources) -> Jobs {
-    let Resources { database, settings, lookups, .. } = resources;
+fn jobs(resources: &Resources, parts: &Parts, providers: &Providers) -> Jobs {
+    let Resources { database, settings, lookups, sms, .. } = resources;
     let pool = || database.pool.clone();
     let rollbacks = RollBackImports { pool: pool(), settings: Arc::clone(settings) };
+    let slices = SendSlices {
+        pool: pool(),
+        buckets: Arc::new(Buckets::new(parts.redis.clone(), pool())),
+        providers: Arc::clone(providers),
+        settings: Arc::clone(sms),
+    };
     Jobs::new(pool())
         .register(import_contacts::kind(settings), ImportContacts::from_s3(resources))
         .register(roll_back_import::kind(settings), rollbacks)
         .register(validate_contacts::kind(lookups), ValidateContacts::new(pool(), Arc::clone(lookups)))
+        .register(prepare_campaign::kind(), PrepareCampaigns { pool: pool() })
+        .register(send_slice::kind(sms), slices)
 }
 
 /// Answers requests.
@@ -45,7 +59,8 @@ fn jobs(resources: &Resources) -> Jobs {
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config);
-    let tasks = parts.background(&shutdown).sweep_jobs(&jobs(&resources), &parts.broker);
+    let jobs = jobs(&resources, &parts, &Providers::default());
+    let tasks = parts.background(&shutdown).sweep_jobs(&jobs, &parts.broker);
     tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
 }
 
@@ -57,11 +72,18 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let server = parts.worker()?;
     let resources = resources(&parts, &config);
-    let jobs = jobs(&resources);
+    let providers = providers::messaging(&resources.sms);
+    for name in providers.keys() {
+        let rate = resources.sms.per_second(*name);
+        storage::providers::configure(&parts.database.pool, *name, rate).await?;
+    }
+    let jobs = jobs(&resources, &parts, &providers);
     let (pool, version) = (|| parts.database.pool.clone(), env!("CARGO_PKG_VERSION"));
     let announcer = Announcer::new(pool(), SERVICE, version, QUEUES, jobs.activities());
     let orphans = Orphans::new(pool(), &resources.settings);
     let upkeep = Upkeep::new(pool(), config.refresh);
+    let reports = Reports::new(pool());
+    let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));
     parts
         .background(&shutdown)
         .sweep_jobs(&jobs, &parts.broker)
@@ -69,6 +91,9 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         .spawn("end of orphans", orphans.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
         .spawn("upkeep", upkeep.run(shutdown.clone()))
+        .spawn("feeder", feeder.run(shutdown.clone()))
+        .spawn("reports of providers", reports.clone().run(Lane::Statuses, shutdown.clone()))
+        .spawn("messages to us", reports.run(Lane::Inbound, shutdown.clone()))
         .serve(server)
         .await
 }
@@ -80,6 +105,7 @@ fn resources(parts: &Parts, config: &Config) -> Resources {
         bucket: config.common.s3.bucket.clone(),
         settings: Arc::new(config.imports.clone()),
         lookups: Arc::new(config.lookups.clone()),
+        sms: Arc::new(config.sms.clone()),
     }
 }
 

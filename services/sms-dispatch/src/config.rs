@@ -3,7 +3,17 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 pub use chassis::config::Role;
 use chassis::config::{DatabaseSettings, Env, ServiceSettings};
 
-use crate::{SERVICE, providers::telnyx::TelnyxSettings};
+use chrono::{DateTime, Utc};
+
+use crate::{
+    SERVICE,
+    domain::{
+        sender::ProviderName,
+        webhooks::telnyx::PublicKey,
+        windows::{Clocks, Hours},
+    },
+    providers::{telnyx::TelnyxSettings, twilio_messages::TwilioSettings},
+};
 
 /// The service's settings.
 #[derive(Clone, Debug)]
@@ -12,6 +22,7 @@ pub struct Config {
     pub common: ServiceSettings,
     pub imports: ImportSettings,
     pub lookups: LookupSettings,
+    pub sms: SmsSettings,
     /// How old counts by state, LADA and city get, and how late a suppression whose date has come is applied.
     pub refresh: Duration,
 }
@@ -31,6 +42,7 @@ impl Config {
             common: ServiceSettings::read(&mut env, SERVICE, port),
             imports: ImportSettings::read(&mut env),
             lookups: LookupSettings::read(&mut env),
+            sms: SmsSettings::read(&mut env),
             refresh: env.seconds("CONTACTS_REFRESH_SECONDS", Duration::from_secs(900)),
         };
         env.finish()?;
@@ -130,6 +142,115 @@ impl LookupSettings {
             deadline: env.seconds("LOOKUP_DEADLINE_SECONDS", Duration::from_secs(24 * 60 * 60)),
         }
     }
+}
+
+/// How campaigns are sent.
+#[derive(Clone, Debug)]
+pub struct SmsSettings {
+    /// Requests in flight for one slice.
+    pub in_flight: i64,
+    /// Slices that one worker sends at once.
+    pub slices_at_once: usize,
+    /// How long a slice's lease lasts without a sign of life.
+    pub lease: Duration,
+    /// Where providers reach our webhooks: scheme, host, and what stands before `/webhooks`.
+    pub public_url: String,
+    /// Whether recipients are written to only in their hours. Only tests send at night.
+    pub quiet_hours: bool,
+    /// Whether messages may go to the log in a provider's place.
+    pub log: bool,
+    /// Parts a second that the account of each may send.
+    pub log_per_second: f64,
+    pub telnyx_per_second: f64,
+    pub twilio_per_second: f64,
+    /// None where there is no account for messages.
+    pub telnyx: Option<TelnyxMessaging>,
+    pub twilio: Option<TwilioSettings>,
+    /// Recipients above which somebody else than the last editor approves.
+    pub approve_above: i64,
+}
+
+impl SmsSettings {
+    /// `SMS_IN_FLIGHT` (64), `SMS_SLICES_AT_ONCE` (4), `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (http://localhost:8080),
+    /// `SMS_QUIET_HOURS` (true), `SMS_LOG_PROVIDER` (false), `SMS_LOG_PARTS_PER_SECOND` (1000), `SMS_APPROVE_ABOVE` (10,000),
+    /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), and what [`TelnyxMessaging`] and Twilio's account are.
+    pub fn read(env: &mut Env) -> Self {
+        let in_flight = env.default("SMS_IN_FLIGHT", 64, "a number of requests");
+        if !(1..=500).contains(&in_flight) {
+            env.reject("SMS_IN_FLIGHT", "is out of range, expected 1 to 500");
+        }
+        let slices_at_once: usize = env.default("SMS_SLICES_AT_ONCE", 4, "a number from 1");
+        if slices_at_once == 0 {
+            env.reject("SMS_SLICES_AT_ONCE", "is 0, expected 1 or more");
+        }
+        let url = env.optional_url("SMS_PUBLIC_URL", &["http", "https"]);
+        let url = url.map_or_else(|| "http://localhost:8080".to_owned(), |url| url.expose().clone());
+        Self {
+            in_flight,
+            slices_at_once,
+            lease: env.seconds("SMS_LEASE_SECONDS", Duration::from_secs(15)),
+            public_url: url.trim_end_matches('/').to_owned(),
+            quiet_hours: env.flag("SMS_QUIET_HOURS", true),
+            log: env.flag("SMS_LOG_PROVIDER", false),
+            log_per_second: env.default("SMS_LOG_PARTS_PER_SECOND", 1_000.0, "parts a second"),
+            telnyx_per_second: env.default("TELNYX_PARTS_PER_SECOND", 50.0, "parts a second"),
+            twilio_per_second: env.default("TWILIO_PARTS_PER_SECOND", 10.0, "parts a second"),
+            telnyx: TelnyxMessaging::read(env),
+            twilio: twilio(env),
+            approve_above: env.default("SMS_APPROVE_ABOVE", 10_000, "a number of recipients"),
+        }
+    }
+
+    /// Parts a second that the account at a provider may send.
+    pub fn per_second(&self, provider: ProviderName) -> f64 {
+        match provider {
+            ProviderName::Log => self.log_per_second,
+            ProviderName::Telnyx => self.telnyx_per_second,
+            ProviderName::Twilio => self.twilio_per_second,
+        }
+    }
+
+    /// When recipients of a zone may be written to next: `now` where they may.
+    pub fn opens_at(&self, zone: i16, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let clocks = Clocks::from_code(zone).unwrap_or(Clocks::Anywhere);
+        if self.quiet_hours { clocks.opens(Hours::default(), now) } else { Some(now) }
+    }
+}
+
+/// Telnyx, as messages go through it.
+#[derive(Clone, Debug)]
+pub struct TelnyxMessaging {
+    pub api: TelnyxSettings,
+    /// The messaging profile; none where each sender has its own.
+    pub profile: Option<String>,
+    /// What webhooks are signed with.
+    pub public_key: PublicKey,
+}
+
+impl TelnyxMessaging {
+    /// `TELNYX_PUBLIC_KEY`, without which no message goes through Telnyx, for nothing would be known of it afterwards;
+    /// `TELNYX_API_KEY`, `TELNYX_URL`, `TELNYX_PROFILE_ID`.
+    fn read(env: &mut Env) -> Option<Self> {
+        let key = env.optional_secret("TELNYX_PUBLIC_KEY")?;
+        let Some(public_key) = PublicKey::parse(key.expose()) else {
+            env.reject("TELNYX_PUBLIC_KEY", "is not a key of 32 bytes in base64");
+            return None;
+        };
+        let url = env.optional_url("TELNYX_URL", &["http", "https"]);
+        let url = url.map_or_else(|| "https://api.telnyx.com/v2".to_owned(), |url| url.expose().clone());
+        let key = env.secret("TELNYX_API_KEY", "the account's API key");
+        let profile = env.optional("TELNYX_PROFILE_ID", "the id of a messaging profile");
+        Some(Self { api: TelnyxSettings { url, key }, profile, public_key })
+    }
+}
+
+/// `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN`, `TWILIO_URL` (https://api.twilio.com/2010-04-01).
+fn twilio(env: &mut Env) -> Option<TwilioSettings> {
+    let account_sid: String = env.optional("TWILIO_ACCOUNT_SID", "the account's SID")?;
+    let url = env.optional_url("TWILIO_URL", &["http", "https"]);
+    let url = url.map_or_else(|| "https://api.twilio.com/2010-04-01".to_owned(), |url| url.expose().clone());
+    let auth_token = env.secret("TWILIO_AUTH_TOKEN", "the account's token");
+    Some(TwilioSettings { url, account_sid, auth_token })
 }
 
 /// What the command line needs.

@@ -1,17 +1,25 @@
 //! Contacts, clean and unique; segments of them; campaigns to them.
 
+pub mod again;
 mod app;
+pub mod buckets;
+pub mod campaigns;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod feeder;
 mod http;
 pub mod import;
 pub mod jobs;
 mod orphans;
+mod places;
 pub mod providers;
+pub mod reports;
 mod resources;
+pub mod settle;
 pub mod storage;
 pub mod suppression_lists;
+pub mod texts;
 mod turn;
 pub mod upkeep;
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use chassis::db::Database;
 
-use crate::config::{ImportSettings, LookupSettings};
+use crate::config::{ImportSettings, LookupSettings, SmsSettings};
 
 /// What requests and jobs share.
 #[derive(Clone)]
@@ -13,4 +13,5 @@ pub struct Resources {
     pub bucket: String,
     pub settings: Arc<ImportSettings>,
     pub lookups: Arc<LookupSettings>,
+    pub sms: Arc<SmsSettings>,
 }

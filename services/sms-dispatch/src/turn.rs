@@ -10,10 +10,12 @@ use sea_orm::sqlx::{self, PgPool, Postgres, pool::PoolConnection};
 pub const IMPORTS: &str = "contact imports";
 /// The turns of validations: an account's limit is one, however many workers there are.
 pub const VALIDATIONS: &str = "validations";
+/// Who feeds campaigns.
+pub const FEEDER: &str = "feeder";
 
 /// The right to be the one that works. It ends with its connection, however the process ends.
 pub struct Turn {
-    _conn: PoolConnection<Postgres>,
+    conn: PoolConnection<Postgres>,
 }
 
 impl Turn {
@@ -40,6 +42,11 @@ impl Turn {
                 .bind(of)
                 .fetch_one(&mut *conn)
                 .await?;
-        Ok(mine.then_some(Self { _conn: conn }))
+        Ok(mine.then_some(Self { conn }))
+    }
+
+    /// Asks the connection that the turn lives with: where it is gone, so is the turn.
+    pub async fn holds(&mut self) -> sqlx::Result<()> {
+        sqlx::query("select 1").execute(&mut *self.conn).await.map(drop)
     }
 }

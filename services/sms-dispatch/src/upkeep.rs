@@ -1,12 +1,16 @@
-//! What follows from contacts by itself: suppressions whose date has come are applied, and the views count anew.
+//! What follows by itself: suppressions whose date has come are applied, the views of contacts are counted again, and ledgers
+//! past retention are dropped.
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 use sea_orm::sqlx::{self, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::storage::{imports, suppressions, views};
+use crate::storage::{imports, ledger, suppressions, views};
+
+/// How long it is known who was sent what, in days.
+const LEDGER_DAYS: u64 = 730;
 
 /// The background task. Any number may run at once: one works, the others find that nothing is due.
 pub struct Upkeep {
@@ -44,6 +48,11 @@ impl Upkeep {
         // A date that comes does not wait for an import, which may take hours.
         if let Some(until) = suppressions::apply_since(&self.pool, self.applied).await? {
             self.applied = until;
+        }
+        let kept_since = Utc::now().date_naive() - Days::new(LEDGER_DAYS);
+        let dropped = ledger::drop_before(&self.pool, kept_since).await?;
+        if dropped > 0 {
+            tracing::info!(days = dropped, "ledgers of campaigns are past retention");
         }
         if !views::older_than(&self.pool, self.every).await? {
             return Ok(None);

@@ -3,4 +3,5 @@
 
 pub mod bigquery;
 pub mod bsale;
+pub mod messages;
 pub mod telnyx;

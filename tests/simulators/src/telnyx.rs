@@ -42,7 +42,7 @@ pub struct Telnyx {
     server: ServerHandle,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     key: String,
     state: Mutex<State>,
 }
@@ -60,6 +60,18 @@ struct State {
 }
 
 impl Shared {
+    pub(crate) fn new(key: &str) -> Self {
+        let state = State {
+            billed: HashMap::new(),
+            requests: 0,
+            failures: Vec::new(),
+            per_second: 50,
+            window: (Instant::now(), 0),
+            delay: Duration::ZERO,
+        };
+        Self { key: key.to_owned(), state: Mutex::new(state) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,15 +83,7 @@ impl Telnyx {
     /// # Errors
     /// No port.
     pub fn start(key: &str) -> Result<Self> {
-        let state = State {
-            billed: HashMap::new(),
-            requests: 0,
-            failures: Vec::new(),
-            per_second: 50,
-            window: (Instant::now(), 0),
-            delay: Duration::ZERO,
-        };
-        let shared = Arc::new(Shared { key: key.to_owned(), state: Mutex::new(state) });
+        let shared = Arc::new(Shared::new(key));
         let data = web::Data::from(Arc::clone(&shared));
         let server = HttpServer::new(move || {
             App::new()
@@ -139,12 +143,12 @@ impl Drop for Telnyx {
 }
 
 #[derive(Deserialize)]
-struct Wanted {
+pub(crate) struct Wanted {
     #[serde(rename = "type")]
     kind: Option<String>,
 }
 
-async fn look_up(
+pub(crate) async fn look_up(
     request: HttpRequest,
     phone: web::Path<String>,
     wanted: web::Query<Wanted>,
@@ -226,7 +230,7 @@ fn answer(shared: &Shared, phone: &str, kind: Option<&str>) -> HttpResponse {
     }}))
 }
 
-fn refusal(status: StatusCode, code: &str, title: &str, detail: &str) -> HttpResponse {
+pub(crate) fn refusal(status: StatusCode, code: &str, title: &str, detail: &str) -> HttpResponse {
     let url = format!("https://developers.telnyx.com/docs/overview/errors/{code}");
     HttpResponse::build(status).json(
         json!({ "errors": [{ "code": code, "title": title, "detail": detail, "meta": { "url": url } }] }),

@@ -4,6 +4,9 @@
 pub const KNOWN: &[&str] = &[
     "admin:read",
     "admin:write",
+    "campaigns:approve",
+    "campaigns:read",
+    "campaigns:write",
     "catalog:read",
     "catalog:write",
     "contacts:read",

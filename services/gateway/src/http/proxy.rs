@@ -53,6 +53,9 @@ const FORWARDED: &[&str] = &[
     "user-agent",
 ];
 
+/// What of a webhook's a backend sees besides: a vendor signs the body that is passed on as it is.
+const SIGNATURES: &[&str] = &["telnyx-signature-ed25519", "telnyx-timestamp", "x-twilio-signature"];
+
 /// What of a backend's answer belongs to its connection only (RFC 9110, 7.6.1), or is written anew here.
 const DROPPED: &[&str] = &[
     "connection",
@@ -136,7 +139,7 @@ async fn forward(
     let outgoing_method = reqwest::Method::from_bytes(method.as_str().as_bytes())
         .map_err(|_| Problem::of(StatusCode::METHOD_NOT_ALLOWED))?;
     let mut outgoing =
-        app.backends.client.request(outgoing_method, url).headers(headers(request, &app.settings));
+        app.backends.client.request(outgoing_method, url).headers(headers(request, route, &app.settings));
     if let Some(token) = token {
         outgoing = outgoing.bearer_auth(token);
     }
@@ -348,9 +351,10 @@ pub fn is_upload(request: &HttpRequest) -> bool {
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
 }
 
-fn headers(request: &HttpRequest, settings: &Settings) -> reqwest::header::HeaderMap {
+fn headers(request: &HttpRequest, route: &routes::Route, settings: &Settings) -> reqwest::header::HeaderMap {
     let mut headers = reqwest::header::HeaderMap::new();
-    for name in FORWARDED {
+    let signatures = if route.webhook { SIGNATURES } else { &[] };
+    for name in FORWARDED.iter().chain(signatures) {
         for value in request.headers().get_all(*name) {
             if let Ok(value) = reqwest::header::HeaderValue::from_bytes(value.as_bytes()) {
                 headers.append(*name, value);

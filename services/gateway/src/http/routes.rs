@@ -56,7 +56,8 @@ pub struct Route {
     pub write: &'static [Role],
     /// Served without a token: health only, GET only, and only this very path.
     pub anonymous: bool,
-    /// Taken without a token, as the caller has none: a vendor's webhook, whose secret is in its path. POST only.
+    /// Taken without a token, as the caller has none: a vendor's webhook, whose secret is in its path, or which is signed.
+    /// POST only.
     pub webhook: bool,
 }
 
@@ -141,6 +142,9 @@ pub const ROUTES: &[Route] = &[
     row("/api/v1/suppressions", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/segments", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
+    row("/api/v1/campaigns", Backend::SmsDispatch, OPERATORS),
+    webhook("/webhooks/telnyx", Backend::SmsDispatch),
+    webhook("/webhooks/twilio", Backend::SmsDispatch),
     admin("/api/v1/admin/sms-dispatch", Backend::SmsDispatch),
     health("/api/v1/etl/health", Backend::Etl),
     row("/api/v1/etl", Backend::Etl, OPERATORS),
@@ -223,7 +227,9 @@ mod tests {
         assert!(find(&Method::POST, "/webhooks/bsale/secret").expect("a row").webhook);
         assert!(find(&Method::GET, "/webhooks/bsale/secret").is_none());
         assert!(find(&Method::POST, "/webhooks/other/secret").is_none());
-        assert_eq!(ROUTES.iter().filter(|route| route.webhook).count(), 1);
+        assert!(find(&Method::POST, "/webhooks/telnyx").expect("a row").webhook);
+        assert!(find(&Method::GET, "/webhooks/twilio").is_none());
+        assert_eq!(ROUTES.iter().filter(|route| route.webhook).count(), 3);
     }
 
     #[test]

@@ -1,17 +1,31 @@
 //! The rules, with no I/O.
 
+pub mod callback;
+pub mod campaign;
+pub mod keywords;
 pub mod ladas;
 pub mod lookup;
+pub mod message_id;
+pub mod message_state;
+pub mod money;
 pub mod numbering_plan;
+pub mod outcomes;
+pub mod pace;
+pub mod parts;
 pub mod phone;
 mod prefixes;
 pub mod reason;
+pub mod report;
 pub mod search;
 pub mod segment;
+pub mod sender;
 pub mod set_aside;
 pub mod source;
 pub mod states;
 pub mod suppression;
+pub mod template;
+pub mod webhooks;
+pub mod windows;
 
 #[cfg(test)]
 mod phone_tests;

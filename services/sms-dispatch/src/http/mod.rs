@@ -1,15 +1,21 @@
 //! The service's API.
 
+mod campaign_actions;
+mod campaign_again;
+mod campaign_view;
+mod campaigns;
 mod changes;
 mod contacts;
 mod import_view;
 mod imports;
 mod segments;
+mod senders;
 mod stats;
 mod suppression_imports;
 mod suppressions;
 mod validations;
 mod view;
+mod webhooks;
 
 use chassis::{
     Problem,
@@ -57,6 +63,28 @@ fn routes() -> Routes {
         segments::replace,
         segments::delete,
         segments::preview,
+        campaigns::create,
+        campaigns::list,
+        campaigns::get,
+        campaigns::replace,
+        campaigns::delete,
+        campaigns::progress,
+        campaigns::messages,
+        campaigns::replies,
+        campaign_actions::start,
+        campaign_actions::schedule,
+        campaign_actions::approve,
+        campaign_actions::pause,
+        campaign_actions::resume,
+        campaign_actions::cancel,
+        campaign_again::resolve,
+        campaign_again::retry_failed,
+        senders::list,
+        senders::put,
+        senders::list_providers,
+        senders::open_provider,
+        webhooks::telnyx_webhook,
+        webhooks::twilio_webhook,
     ];
     contacts.taking("/api/v1/contacts/imports", "multipart/form-data", imports::upload)
 }

@@ -63,6 +63,38 @@ const CHECKS: &[&str] = &[
      where (c.operator is not null or c.is_mobile is not null)
          and (c.operator is distinct from p.operator or c.is_mobile is distinct from p.is_mobile)
          and not exists (select from phone_lookups l where l.phone_e164 = c.phone_e164) limit 20",
+    // The ledger is summed up for each campaign that is not past retention.
+    "with ledger as (
+         select campaign, coalesce(state_code, '') as state_code, date_trunc('hour', changed_at, 'UTC') as hour, state as status,
+                coalesce(code, '') as code, variant, count(*) as messages, sum(parts)::bigint as parts,
+                sum(cost_micros)::bigint as cost
+         from messages group by 1, 2, 3, 4, 5, 6),
+     told as (
+         select campaign, state_code, hour, status, code, variant, sum(messages)::bigint as messages, sum(parts)::bigint as parts,
+                sum(cost_micros)::bigint as cost
+         from (select campaign, state_code, hour, status, code, variant, messages, parts, cost_micros from campaign_totals
+               union all
+               select campaign, state_code, hour, status, code, variant, messages, parts, cost_micros from campaign_deltas) b
+         where exists (select from campaigns c where c.number = b.campaign
+                       and to_regclass('messages_' || to_char(c.date, 'YYYYMMDD')) is not null)
+         group by 1, 2, 3, 4, 5, 6 having sum(messages) <> 0 or sum(parts) <> 0 or sum(cost_micros) <> 0)
+     select format('campaign %s: %s messages of state %s are %s in the totals', campaign, coalesce(l.messages, 0), status,
+                   coalesce(t.messages, 0))
+     from ledger l full join told t using (campaign, state_code, hour, status, code, variant)
+     where (l.messages, l.parts, l.cost) is distinct from (t.messages, t.parts, t.cost) limit 20",
+    "select format('campaign %s says it has %s recipients, the ledger has %s', c.number, c.recipients, m.rows)
+     from campaigns c cross join lateral (select count(*) as rows from messages m where m.campaign = c.number) m
+     where c.recipients <> m.rows and to_regclass('messages_' || to_char(c.date, 'YYYYMMDD')) is not null limit 20",
+    "select format('campaign %s says it excluded %s, its reasons say %s', c.number, c.excluded, e.contacts)
+     from campaigns c cross join lateral (
+         select coalesce(sum(contacts), 0)::bigint as contacts from campaign_exclusions e where e.campaign = c.number) e
+     where c.excluded <> e.contacts limit 20",
+    "select format('campaign %s: message %s is to be sent and in a slice that is done', m.campaign, m.position)
+     from messages m join slices s on s.campaign = m.campaign and m.position between s.first_position and s.last_position
+     where m.state in (0, 1) and s.state = 'done' limit 20",
+    "select format('campaign %s: slice %s is with the job %s, which has ended', s.campaign, s.first_position, s.job)
+     from slices s where s.state = 'fed' and not exists (
+         select from jobs j where j.id = s.job and j.state in ('pending', 'running')) limit 20",
     "select format('contact %s has the operator %s, the provider said %s', c.id, c.operator, l.operator)
      from phone_lookups l join contacts c using (phone_e164) where l.operator <> c.operator limit 20",
 ];

@@ -1,26 +1,35 @@
 //! The schema `sms`, and no other.
 
+pub mod audiences;
 pub mod audit;
 pub mod batches;
+pub mod campaigns;
 pub mod consent_withdrawals;
 pub mod contacts;
 pub mod doctor;
 pub mod imports;
 pub mod index_builds;
 pub mod indexes;
+pub mod ledger;
 pub mod lookups;
 pub mod merge;
 pub mod migrations;
 pub mod missing_ladas;
 pub mod numbering_plan;
+pub mod phone_sends;
 pub mod preview;
+pub mod providers;
 pub mod quality;
+pub mod reports;
 pub mod rollback;
 pub mod search;
 pub mod segment_sql;
 pub mod segments;
+pub mod senders;
+pub mod slices;
 pub mod statistics;
 pub mod stats;
 pub mod suppressions;
+pub mod totals;
 pub mod validations;
 pub mod views;

@@ -19,6 +19,17 @@ pub fn push_of_cube(query: &mut QueryBuilder<Postgres>, segment: &Segment, over:
         Over::Contacts => " and opt_out_at is null",
         Over::Cube => " and not opted_out",
     });
+    push_places(query, segment);
+}
+
+/// Adds all conditions but the sample for a campaign's audience, each after an `and`. Who opted out matches: a campaign counts
+/// whom it leaves out, by the suppression that says so.
+pub fn push_audience(query: &mut QueryBuilder<Postgres>, segment: &Segment, now: DateTime<Utc>) {
+    push_places(query, segment);
+    push_rest(query, segment, now);
+}
+
+fn push_places(query: &mut QueryBuilder<Postgres>, segment: &Segment) {
     let status: Vec<&str> = segment.status.iter().map(|status| status.name()).collect();
     query.push(" and status = any(").push_bind(status).push(")");
     for (column, values) in [
@@ -60,11 +71,17 @@ pub fn push_rest(query: &mut QueryBuilder<Postgres>, segment: &Segment, now: Dat
     if !segment.municipalities.is_empty() {
         query.push(" and municipality = any(").push_bind(segment.municipalities.clone()).push(")");
     }
+    // What campaigns sent stands by phone, and beside what contacts came with.
     if let Some(since) = segment.quiet_since(now) {
-        query.push(" and (last_sent_at is null or last_sent_at < ").push_bind(since).push(")");
+        query.push(" and (last_sent_at is null or last_sent_at < ").push_bind(since);
+        query.push(
+            ") and not exists (select from phone_sends p where p.phone_e164 = contacts.phone_e164 and p.last_sent_at >= ",
+        );
+        query.push_bind(since).push(")");
     }
     if let Some(most) = segment.max_sends {
-        query.push(" and send_count <= ").push_bind(most);
+        query.push(" and send_count + coalesce((select sends from phone_sends p where p.phone_e164 = contacts.phone_e164), 0) <= ");
+        query.push_bind(most);
     }
 }
 

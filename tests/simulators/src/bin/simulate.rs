@@ -1,10 +1,12 @@
-//! A vendor as a process, for the demo: `lote-simulate bsale <port> <token> [seed]`, `lote-simulate bigquery <port> [seed]`.
+//! A vendor as a process, for the demo: `lote-simulate bsale <port> <token> [seed]`, `lote-simulate bigquery <port> [seed]`,
+//! `lote-simulate telnyx <port> <key>`, `lote-simulate twilio <port> <account sid> <auth token>`.
 //! `LOTE_SIMULATE_HOST` is the address to listen at: this machine only, unless it says otherwise.
 
 use anyhow::{Context, Result, bail};
 use simulators::{
     bigquery::{BigQuery, demo},
     bsale::{Bsale, Shop, Size},
+    messages::Messages,
 };
 
 #[actix_web::main]
@@ -29,6 +31,22 @@ async fn main() -> Result<()> {
             std::future::pending::<()>().await;
             Ok(())
         }
-        _ => bail!("expected: bsale <port> <token> [seed], or bigquery <port> [seed]"),
+        ["telnyx", port, key] => {
+            let telnyx = Messages::telnyx(key, port.parse().context("the port")?)?;
+            let public_key = telnyx.public_key().unwrap_or_default();
+            println!("Telnyx at {}; its public key {public_key}; its truth at /truth.json", telnyx.url());
+            std::future::pending::<()>().await;
+            Ok(())
+        }
+        ["twilio", port, account_sid, auth_token] => {
+            let twilio = Messages::twilio(account_sid, auth_token, port.parse().context("the port")?)?;
+            println!("Twilio at {}; its truth at /truth.json", twilio.url());
+            std::future::pending::<()>().await;
+            Ok(())
+        }
+        _ => bail!(
+            "expected: bsale <port> <token> [seed], bigquery <port> [seed], telnyx <port> <key>, or twilio <port> \
+             <account sid> <auth token>"
+        ),
     }
 }

@@ -8,6 +8,7 @@ mod m0005_guesses;
 mod m0006_import_turns;
 mod m0007_words;
 mod m0008_consent_withdrawals;
+mod m0009_campaigns;
 
 use sea_orm_migration::prelude::*;
 
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0006_import_turns::Migration));
         all.push(Box::new(m0007_words::Migration));
         all.push(Box::new(m0008_consent_withdrawals::Migration));
+        all.push(Box::new(m0009_campaigns::Migration));
         all
     }
 }

@@ -1,0 +1,113 @@
+//! The rates that all workers share, in Redis. While Redis is away each worker takes its share of them by itself.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chassis::redis::Redis;
+use deadpool_redis::redis;
+use sea_orm::sqlx::{self, PgPool};
+
+use crate::domain::pace::{self, Ask, Bucket, Reserved};
+
+/// How far ahead of now a message may be given its start: what a pause may still see going.
+pub const HORIZON: Duration = Duration::from_secs(1);
+
+/// As [`pace::reserve`], by the clock of Redis. KEYS: buckets. ARGV: the horizon in microseconds, of each bucket the
+/// microseconds a part; then of each message its parts, how many buckets, and which.
+const RESERVE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local times, each = {}, {}
+for i, key in ipairs(KEYS) do
+    times[i] = math.max(tonumber(redis.call('GET', key) or '0'), now)
+    each[i] = tonumber(ARGV[i + 1])
+end
+local horizon, at, wait, starts = tonumber(ARGV[1]), #KEYS + 2, 0, {}
+while at <= #ARGV do
+    local parts, many, start = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), now
+    for i = at + 2, at + 1 + many do start = math.max(start, times[tonumber(ARGV[i])]) end
+    if start - now > horizon then wait = start - now break end
+    for i = at + 2, at + 1 + many do
+        local bucket = tonumber(ARGV[i])
+        times[bucket] = start + parts * each[bucket]
+    end
+    starts[#starts + 1] = math.floor(start - now)
+    at = at + 2 + many
+end
+for i, key in ipairs(KEYS) do
+    redis.call('SET', key, string.format('%.0f', times[i]), 'PX', math.ceil((times[i] - now) / 1000) + 60000)
+end
+table.insert(starts, 1, math.floor(wait))
+return starts";
+
+/// The buckets.
+pub struct Buckets {
+    redis: Redis,
+    pool: PgPool,
+    started: Instant,
+    /// While Redis is away.
+    local: Mutex<HashMap<String, f64>>,
+}
+
+impl Buckets {
+    pub fn new(redis: Redis, pool: PgPool) -> Self {
+        Self { redis, pool, started: Instant::now(), local: Mutex::default() }
+    }
+
+    /// Reserves for the first of `asks`, as many as may start within [`HORIZON`]. What is reserved is taken, whether it is
+    /// used or not.
+    pub async fn reserve(&self, buckets: &[Bucket], asks: &[Ask]) -> Reserved {
+        let mut command = redis::cmd("EVAL");
+        command.arg(RESERVE).arg(buckets.len());
+        for bucket in buckets {
+            command.arg(self.redis.key(&format!("sms:pace:{}", bucket.key)));
+        }
+        command.arg(HORIZON.as_micros() as u64);
+        for bucket in buckets {
+            command.arg(1e6 / bucket.per_second);
+        }
+        for ask in asks {
+            command.arg(ask.parts).arg(ask.buckets.len());
+            for bucket in &ask.buckets {
+                command.arg(bucket + 1);
+            }
+        }
+        match self.redis.query::<Vec<u64>>(&command).await {
+            Ok(mut starts) if !starts.is_empty() => {
+                let wait_us = starts.remove(0);
+                Reserved { starts_us: starts, wait_us }
+            }
+            Ok(_) => self.alone(buckets, asks).await,
+            Err(error) => {
+                tracing::debug!(%error, "the rate is kept without Redis");
+                self.alone(buckets, asks).await
+            }
+        }
+    }
+
+    /// This worker's share of the rates.
+    async fn alone(&self, buckets: &[Bucket], asks: &[Ask]) -> Reserved {
+        let shares = live_workers(&self.pool).await;
+        let buckets: Vec<Bucket> = buckets
+            .iter()
+            .map(|bucket| Bucket { per_second: bucket.per_second / shares, ..bucket.clone() })
+            .collect();
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.started.elapsed().as_micros() as f64;
+        pace::reserve(&mut local, now, &buckets, asks, HORIZON.as_micros() as f64)
+    }
+}
+
+/// How many workers live, this one at least.
+async fn live_workers(pool: &PgPool) -> f64 {
+    let counted = sqlx::query_scalar::<_, i64>(
+        "select count(*) from workers where service = $1 and seen_at > now() - interval '30 seconds'",
+    )
+    .bind(crate::SERVICE)
+    .fetch_one(pool)
+    .await;
+    counted.unwrap_or(1).max(1) as f64
+}

@@ -1,0 +1,179 @@
+//! What happens to a campaign as a whole: each change of its state, with its audit row and what other services learn of it, in
+//! one transaction.
+
+use chrono::{DateTime, Utc};
+use contracts::sms::v1::{Campaign as ToldCampaign, CampaignCompleted, CampaignStarted};
+use outbox::Meta;
+use rand::RngExt as _;
+use sea_orm::{
+    ActiveValue::Set,
+    sqlx::{self, PgConnection},
+};
+use serde_json::json;
+
+use crate::{
+    SERVICE,
+    domain::{
+        campaign::{Action, Frozen, FrozenSender, State},
+        segment::Segment,
+    },
+    jobs::prepare_campaign,
+    storage::{
+        audit,
+        campaigns::{self, ActiveModel, Campaign},
+        ledger, segments, senders,
+    },
+    texts::{BadText, Texts},
+};
+
+/// Why a campaign does not do what it is asked for. The texts are for people.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("La campaña está en estado {from}; no admite esta acción", from = .0.name())]
+    State(State),
+    #[error("{0}")]
+    Text(#[from] BadText),
+    #[error("El segmento {0} ya no existe")]
+    NoSegment(uuid::Uuid),
+    #[error("La campaña {0} de less_campaigns no existe")]
+    NoCampaign(uuid::Uuid),
+    #[error("El remitente {0:?} no existe o está deshabilitado")]
+    NoSender(String),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl From<sqlx::Error> for Refused {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<sea_orm::DbErr> for Refused {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Moves a campaign that the caller has locked, with its audit row. `change` is what else of it changes.
+///
+/// # Errors
+/// [`Refused::State`] where the table of transitions has no such step.
+pub async fn act(
+    conn: &mut PgConnection,
+    campaign: &Campaign,
+    action: Action,
+    actor: &str,
+    change: ActiveModel,
+) -> Result<Campaign, Refused> {
+    let state = campaign.state.after(action).ok_or(Refused::State(campaign.state))?;
+    let changed = campaigns::change(conn, campaign.id, ActiveModel { state: Set(state), ..change }).await?;
+    let details = json!({ "from": campaign.state.name(), "to": state.name(), "reason": changed.reason });
+    audit::record(conn, actor, action.audited(), Some(&campaign.id.to_string()), &details).await?;
+    Ok(changed)
+}
+
+/// Starts a campaign that the caller has locked: freezes what it depends on, and has its ledger written.
+///
+/// # Errors
+/// As [`Refused`] says.
+pub async fn start(
+    conn: &mut PgConnection,
+    campaign: &Campaign,
+    actor: &str,
+    correlation: Option<String>,
+) -> Result<Campaign, Refused> {
+    if campaign.state.after(Action::Start).is_none() {
+        return Err(Refused::State(campaign.state));
+    }
+    Texts::of(&campaign.plan)?;
+    let now: DateTime<Utc> = sqlx::query_scalar("select now()").fetch_one(&mut *conn).await?;
+    let frozen = freeze(conn, campaign, now).await?;
+    // Checked when it was written.
+    let zone: chrono_tz::Tz = campaign.plan.zone.parse().unwrap_or(chrono_tz::America::Mexico_City);
+    let date = now.with_timezone(&zone).date_naive();
+    ledger::ensure_day(conn, date).await?;
+    let kind = prepare_campaign::kind();
+    let job = kind.job(actor);
+    let change = ActiveModel {
+        frozen: Set(Some(frozen)),
+        date: Set(Some(date)),
+        preparation: Set(Some(job.id)),
+        started_at: Set(Some(now)),
+        reason: Set(None),
+        ..Default::default()
+    };
+    let started = act(conn, campaign, Action::Start, actor, change).await?;
+    kind.create(conn, job, correlation).await.map_err(anyhow::Error::from)?;
+    Ok(started)
+}
+
+/// What a campaign depends on, as it is now.
+async fn freeze(conn: &mut PgConnection, campaign: &Campaign, at: DateTime<Utc>) -> Result<Frozen, Refused> {
+    let plan = &campaign.plan;
+    let filter = match (&plan.audience.filter, plan.audience.segment_id) {
+        (Some(filter), _) => filter.clone(),
+        (None, Some(id)) => segment(conn, id).await?,
+        (None, None) => return Err(Refused::Other(anyhow::anyhow!("a plan without an audience"))),
+    };
+    let mut less_filters = Vec::new();
+    for id in &plan.audience.less_segments {
+        less_filters.push(segment(conn, *id).await?);
+    }
+    let mut less_campaigns = Vec::new();
+    for id in &plan.audience.less_campaigns {
+        let less = campaigns::lock(conn, *id).await?.ok_or(Refused::NoCampaign(*id))?;
+        less_campaigns.push(less.number);
+    }
+    let addresses: Vec<String> = plan.senders.iter().map(|sender| sender.address.clone()).collect();
+    let known = senders::of(conn, &addresses).await?;
+    let frozen_sender = |wanted: &crate::domain::campaign::WeightedSender| {
+        let sender = known.iter().find(|known| known.address == wanted.address && known.enabled);
+        let sender = sender.ok_or_else(|| Refused::NoSender(wanted.address.clone()))?;
+        Ok(FrozenSender {
+            address: sender.address.clone(),
+            weight: wanted.weight,
+            provider: sender.provider,
+            kind: sender.kind,
+            price_micros: sender.price_micros,
+        })
+    };
+    let senders = plan.senders.iter().map(frozen_sender).collect::<Result<Vec<_>, Refused>>()?;
+    Ok(Frozen { filter, less_filters, less_campaigns, senders, at, seed: rand::rng().random() })
+}
+
+async fn segment(conn: &mut PgConnection, id: uuid::Uuid) -> Result<Segment, Refused> {
+    Ok(segments::lock(conn, id).await?.ok_or(Refused::NoSegment(id))?.filter)
+}
+
+/// Tells that a campaign begins.
+///
+/// # Errors
+/// The database.
+pub async fn tell_start(conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<()> {
+    let event = CampaignStarted { campaign: Some(told(campaign)) };
+    outbox::publish(conn, SERVICE, &event, Meta::about(campaign.id)).await?;
+    Ok(())
+}
+
+/// Tells how a campaign ended.
+///
+/// # Errors
+/// The database.
+pub async fn tell_end(conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<()> {
+    let event = CampaignCompleted { campaign: Some(told(campaign)) };
+    outbox::publish(conn, SERVICE, &event, Meta::about(campaign.id)).await?;
+    Ok(())
+}
+
+fn told(campaign: &Campaign) -> ToldCampaign {
+    ToldCampaign {
+        id: campaign.id.to_string(),
+        name: campaign.name.clone(),
+        date: campaign.date.map(|date| date.to_string()).unwrap_or_default(),
+        description: campaign.description.clone(),
+        state: campaign.state.told().to_owned(),
+        expected_rows: campaign.recipients.unsigned_abs(),
+        version: campaign.version.unsigned_abs(),
+    }
+}

@@ -1,0 +1,382 @@
+//! What a campaign is, and how it may go from one state to the next.
+
+use chrono_tz::Tz;
+use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{
+    segment::{BadSegment, Segment},
+    sender::{ProviderName, SenderKind},
+};
+
+/// Where a campaign stands.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, EnumIter, DeriveActiveEnum,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+pub enum State {
+    /// Its plan may change.
+    #[sea_orm(string_value = "draft")]
+    Draft,
+    /// It starts by itself at its time.
+    #[sea_orm(string_value = "scheduled")]
+    Scheduled,
+    /// The ledger is being written.
+    #[sea_orm(string_value = "preparing")]
+    Preparing,
+    #[sea_orm(string_value = "running")]
+    Running,
+    #[sea_orm(string_value = "paused")]
+    Paused,
+    #[sea_orm(string_value = "completed")]
+    Completed,
+    #[sea_orm(string_value = "cancelled")]
+    Cancelled,
+    #[sea_orm(string_value = "failed")]
+    Failed,
+}
+
+impl State {
+    /// Its name in tables and APIs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Scheduled => "scheduled",
+            Self::Preparing => "preparing",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// As report's users read it.
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Draft => "BORRADOR",
+            Self::Scheduled => "PROGRAMADA",
+            Self::Preparing | Self::Running => "EN PROCESO",
+            Self::Paused => "PAUSADA",
+            Self::Completed => "COMPLETADA",
+            Self::Cancelled => "CANCELADA",
+            Self::Failed => "FALLIDA",
+        }
+    }
+
+    /// Where `action` leads from here; none where it is not allowed.
+    pub fn after(self, action: Action) -> Option<Self> {
+        TRANSITIONS.iter().find(|(from, by, _)| *from == self && *by == action).map(|(_, _, to)| *to)
+    }
+}
+
+/// What changes a campaign's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Schedule,
+    Unschedule,
+    Start,
+    /// The ledger is written.
+    Prepared,
+    Pause,
+    Resume,
+    Cancel,
+    /// Nothing is left to send.
+    Complete,
+    /// The ledger can't be written.
+    Fail,
+    /// Messages that failed are to be sent again.
+    Retry,
+}
+
+impl Action {
+    /// As audits have it, in the past.
+    pub const fn audited(self) -> &'static str {
+        match self {
+            Self::Schedule => "campaign_scheduled",
+            Self::Unschedule => "campaign_unscheduled",
+            Self::Start => "campaign_started",
+            Self::Prepared => "campaign_prepared",
+            Self::Pause => "campaign_paused",
+            Self::Resume => "campaign_resumed",
+            Self::Cancel => "campaign_cancelled",
+            Self::Complete => "campaign_completed",
+            Self::Fail => "campaign_failed",
+            Self::Retry => "campaign_retried",
+        }
+    }
+}
+
+/// The one table of transitions: what is not in it does not happen.
+const TRANSITIONS: &[(State, Action, State)] = &[
+    (State::Draft, Action::Schedule, State::Scheduled),
+    (State::Draft, Action::Start, State::Preparing),
+    (State::Draft, Action::Cancel, State::Cancelled),
+    (State::Scheduled, Action::Schedule, State::Scheduled),
+    (State::Scheduled, Action::Unschedule, State::Draft),
+    (State::Scheduled, Action::Start, State::Preparing),
+    (State::Scheduled, Action::Cancel, State::Cancelled),
+    (State::Preparing, Action::Prepared, State::Running),
+    (State::Preparing, Action::Fail, State::Failed),
+    (State::Preparing, Action::Cancel, State::Cancelled),
+    (State::Running, Action::Pause, State::Paused),
+    (State::Running, Action::Complete, State::Completed),
+    (State::Running, Action::Cancel, State::Cancelled),
+    (State::Running, Action::Retry, State::Running),
+    (State::Paused, Action::Resume, State::Running),
+    (State::Paused, Action::Cancel, State::Cancelled),
+    (State::Paused, Action::Retry, State::Paused),
+    (State::Completed, Action::Retry, State::Running),
+];
+
+/// What a campaign is for: the law and our cap treat them differently.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, EnumIter, DeriveActiveEnum,
+)]
+#[serde(rename_all = "snake_case")]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+pub enum Kind {
+    /// Advertising: REPEP and REUS, consent and the cap count.
+    #[sea_orm(string_value = "marketing")]
+    Marketing,
+    /// Collections.
+    #[sea_orm(string_value = "cobranza")]
+    Cobranza,
+    /// About something that the recipient did or has.
+    #[sea_orm(string_value = "transactional")]
+    Transactional,
+}
+
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Marketing => "marketing",
+            Self::Cobranza => "cobranza",
+            Self::Transactional => "transactional",
+        }
+    }
+}
+
+/// Senders a campaign may name.
+const MOST_SENDERS: usize = 20;
+/// Segments or campaigns that an audience may be without.
+const MOST_LESS: usize = 20;
+
+/// What a campaign's users decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, FromJsonQueryResult)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// One text, or several of which each recipient has one.
+    pub texts: Vec<Text>,
+    pub audience: Audience,
+    pub senders: Vec<WeightedSender>,
+    /// Decides the campaign's day.
+    #[serde(default = "mexico_city")]
+    pub zone: String,
+    /// Messages a minute at most.
+    #[serde(default)]
+    pub per_minute: Option<u32>,
+    /// An audience above this fails before anything is sent.
+    #[serde(default)]
+    pub most_recipients: Option<i64>,
+    /// Letters that cost a second alphabet are replaced by those that don't: á by a.
+    #[serde(default)]
+    pub transliterate: bool,
+}
+
+fn mexico_city() -> String {
+    "America/Mexico_City".to_owned()
+}
+
+/// A text with its share of the recipients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    /// With `{nombre}`, `{primer_nombre}`, `{ciudad}`, `{x|default}`.
+    pub text: String,
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+/// A sender with its share of the messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedSender {
+    pub address: String,
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// Who is written to: a filter, or a segment that is kept, less some.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Audience {
+    #[serde(default)]
+    pub filter: Option<Segment>,
+    #[serde(default)]
+    pub segment_id: Option<Uuid>,
+    /// Who is in one of these segments is not written to.
+    #[serde(default)]
+    pub less_segments: Vec<Uuid>,
+    /// Who was a recipient of one of these campaigns is not written to.
+    #[serde(default)]
+    pub less_campaigns: Vec<Uuid>,
+}
+
+/// Why a plan can't be. The text is for the person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPlan {
+    #[error("audience lleva filter o segment_id, uno de los dos")]
+    Audience,
+    #[error(transparent)]
+    Segment(#[from] BadSegment),
+    #[error("{0} lleva de 1 a {1} elementos")]
+    Many(&'static str, usize),
+    #[error("{0} está fuera de rango")]
+    Range(&'static str),
+    #[error("{0:?} no es una zona horaria de IANA, como America/Mexico_City")]
+    Zone(String),
+    #[error("el remitente {0:?} está dos veces")]
+    Twice(String),
+}
+
+impl Plan {
+    /// The same with its filter checked.
+    ///
+    /// # Errors
+    /// As [`BadPlan`] says. Texts are checked by who parses them.
+    pub fn checked(mut self) -> Result<Self, BadPlan> {
+        if !(1..=10).contains(&self.texts.len()) {
+            return Err(BadPlan::Many("texts", 10));
+        }
+        if !(1..=MOST_SENDERS).contains(&self.senders.len()) {
+            return Err(BadPlan::Many("senders", MOST_SENDERS));
+        }
+        let weights = self.texts.iter().map(|text| text.weight);
+        if weights.chain(self.senders.iter().map(|sender| sender.weight)).any(|w| !(1..=1_000).contains(&w)) {
+            return Err(BadPlan::Range("weight"));
+        }
+        for (place, sender) in self.senders.iter().enumerate() {
+            if self.senders[..place].iter().any(|other| other.address == sender.address) {
+                return Err(BadPlan::Twice(sender.address.clone()));
+            }
+        }
+        if self.zone.parse::<Tz>().is_err() {
+            return Err(BadPlan::Zone(self.zone));
+        }
+        if self.per_minute.is_some_and(|rate| !(1..=600_000).contains(&rate)) {
+            return Err(BadPlan::Range("per_minute"));
+        }
+        if self.most_recipients.is_some_and(|most| most < 1) {
+            return Err(BadPlan::Range("most_recipients"));
+        }
+        let audience = &mut self.audience;
+        if audience.filter.is_some() == audience.segment_id.is_some() {
+            return Err(BadPlan::Audience);
+        }
+        for (name, less) in
+            [("less_segments", &mut audience.less_segments), ("less_campaigns", &mut audience.less_campaigns)]
+        {
+            less.sort_unstable();
+            less.dedup();
+            if less.len() > MOST_LESS {
+                return Err(BadPlan::Many(name, MOST_LESS));
+            }
+        }
+        audience.filter = audience.filter.take().map(Segment::checked).transpose()?;
+        Ok(self)
+    }
+}
+
+/// What the start freezes beside the plan: later changes of segments, senders and prices are no change of the campaign.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Frozen {
+    pub filter: Segment,
+    /// The filters of `less_segments`.
+    pub less_filters: Vec<Segment>,
+    /// The numbers and days of `less_campaigns` that have recipients.
+    pub less_campaigns: Vec<i32>,
+    pub senders: Vec<FrozenSender>,
+    /// When conditions such as `not_contacted_days` are judged from.
+    pub at: chrono::DateTime<chrono::Utc>,
+    /// Decides random samples and variants.
+    pub seed: i64,
+}
+
+/// A sender as it was when the campaign started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenSender {
+    pub address: String,
+    pub weight: u32,
+    pub provider: ProviderName,
+    pub kind: SenderKind,
+    /// What a part costs, in millionths of a currency; none where nobody said.
+    pub price_micros: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [State; 8] = [
+        State::Draft,
+        State::Scheduled,
+        State::Preparing,
+        State::Running,
+        State::Paused,
+        State::Completed,
+        State::Cancelled,
+        State::Failed,
+    ];
+
+    #[test]
+    fn a_transition_stands_in_the_table_once_and_nothing_leaves_a_cancelled_or_failed_campaign() {
+        for (place, (from, by, _)) in TRANSITIONS.iter().enumerate() {
+            assert!(!matches!(from, State::Cancelled | State::Failed), "{from:?}");
+            assert!(
+                !TRANSITIONS[..place].iter().any(|(f, b, _)| f == from && b == by),
+                "{from:?} {by:?} leads to two states"
+            );
+        }
+        for state in STATES {
+            let open = !matches!(state, State::Completed | State::Cancelled | State::Failed);
+            assert_eq!(state.after(Action::Cancel).is_some(), open, "{state:?}");
+        }
+        assert_eq!(State::Completed.after(Action::Start), None);
+        assert_eq!(State::Completed.after(Action::Retry), Some(State::Running));
+    }
+
+    fn plan(change: impl FnOnce(&mut serde_json::Value)) -> Result<Plan, BadPlan> {
+        let mut json = serde_json::json!({
+            "texts": [{ "text": "Hola" }], "audience": { "filter": {} }, "senders": [{ "address": "LOTE" }],
+        });
+        change(&mut json);
+        serde_json::from_value::<Plan>(json).expect("a plan's fields").checked()
+    }
+
+    #[test]
+    fn a_plan_that_makes_no_sense_is_refused() {
+        use serde_json::json;
+        assert!(plan(|_| ()).is_ok());
+        assert_eq!(plan(|p| p["texts"] = json!([])), Err(BadPlan::Many("texts", 10)));
+        assert_eq!(plan(|p| p["senders"] = json!([])), Err(BadPlan::Many("senders", MOST_SENDERS)));
+        assert_eq!(plan(|p| p["zone"] = json!("Marte")), Err(BadPlan::Zone("Marte".into())));
+        assert_eq!(plan(|p| p["per_minute"] = json!(0)), Err(BadPlan::Range("per_minute")));
+        assert_eq!(plan(|p| p["audience"] = json!({})), Err(BadPlan::Audience));
+        let both = json!({ "filter": {}, "segment_id": Uuid::nil() });
+        assert_eq!(plan(|p| p["audience"] = both), Err(BadPlan::Audience));
+        let twice = json!([{ "address": "LOTE" }, { "address": "LOTE", "weight": 2 }]);
+        assert_eq!(plan(|p| p["senders"] = twice), Err(BadPlan::Twice("LOTE".into())));
+        let weightless = json!([{ "text": "Hola", "weight": 0 }]);
+        assert_eq!(plan(|p| p["texts"] = weightless), Err(BadPlan::Range("weight")));
+        let texas = json!({ "filter": { "states": ["Texas"] } });
+        assert!(matches!(plan(|p| p["audience"] = texas), Err(BadPlan::Segment(_))));
+    }
+}

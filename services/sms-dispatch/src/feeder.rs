@@ -1,0 +1,314 @@
+//! Feeds slices to workers: only what may go now, and no more than some seconds of the rate ahead. All else waits as rows. And
+//! ends campaigns that have nothing more to send. One worker feeds at a time.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::Utc;
+use jobs::NewJob;
+use sea_orm::{
+    ActiveValue::Set,
+    sqlx::{PgConnection, PgPool},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    campaigns::{self, Refused},
+    config::SmsSettings,
+    domain::{
+        campaign::{Action, State},
+        message_state::{MessageState, Observed},
+    },
+    jobs::send_slice,
+    settle::{self, Fact, Open},
+    storage::{
+        campaigns::{self as rows, ActiveModel, Campaign},
+        ledger::{self, Row},
+        providers, senders, slices,
+        slices::{Grant, Slice, Wait},
+        totals,
+    },
+    turn::{FEEDER, Turn},
+};
+
+/// How often it looks.
+const PAUSE: Duration = Duration::from_millis(250);
+/// So many seconds of the rate are with workers at most.
+const AHEAD_SECONDS: f64 = 10.0;
+/// Slices that one round feeds at most.
+const MOST_FED: usize = 200;
+/// Slices of a cancelled campaign that one round settles.
+const MOST_SETTLED: usize = 40;
+/// Messages of a slice, which is settled in one transaction.
+const SLICE: i64 = 10_000;
+/// When a slice is looked at again of which requests may be under way.
+const LOOK_AGAIN_SECONDS: f64 = 1.0;
+
+/// The background task. Any number may run at once: one feeds.
+pub struct Feeder {
+    pool: PgPool,
+    settings: Arc<SmsSettings>,
+}
+
+impl Feeder {
+    pub fn new(pool: PgPool, settings: Arc<SmsSettings>) -> Self {
+        Self { pool, settings }
+    }
+
+    /// Feeds until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut turn: Option<Turn> = None;
+        loop {
+            let round = async {
+                if turn.is_none() {
+                    turn = Turn::try_take(&self.pool, FEEDER).await?;
+                }
+                match &mut turn {
+                    Some(held) => {
+                        // A turn ends with its connection: whoever can't use that any more has lost it.
+                        held.holds().await?;
+                        self.round().await
+                    }
+                    None => Ok(()),
+                }
+            };
+            match shutdown.run_until_cancelled(round).await {
+                None => return,
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(error = %format!("{error:#}"), "campaigns are not fed, will keep trying");
+                    turn = None;
+                }
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One round: folds totals, opens what may open, ends what has ended, and feeds.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn round(&self) -> anyhow::Result<()> {
+        while totals::fold(&self.pool).await? {}
+        let mut conn = self.pool.acquire().await?;
+        providers::open(&mut conn, None).await?;
+        let mut running = Vec::new();
+        for campaign in rows::live(&mut conn).await? {
+            match campaign.state {
+                State::Scheduled => self.start(&campaign).await?,
+                State::Cancelled | State::Failed => self.settle_rest(&mut conn, &campaign).await?,
+                State::Running if !self.ends(&mut conn, &campaign).await? => running.push(campaign),
+                _ => {}
+            }
+        }
+        self.feed(&mut conn, &running).await
+    }
+
+    /// Starts a scheduled campaign whose time has come. One that comes too late, or that can't start any more, is cancelled
+    /// with the reason.
+    async fn start(&self, campaign: &Campaign) -> anyhow::Result<()> {
+        let now = Utc::now();
+        if campaign.start_at.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let late = campaign.expires_at.is_some_and(|expires| expires <= now);
+        let reason = if late {
+            "Su hora pasó sin que pudiera iniciar".to_owned()
+        } else {
+            let mut transaction = self.pool.begin().await?;
+            let Some(locked) = rows::lock(&mut transaction, campaign.id).await? else { return Ok(()) };
+            // Somebody may have taken it back, or put it off.
+            if locked.state != State::Scheduled || locked.start_at != campaign.start_at {
+                return Ok(());
+            }
+            match campaigns::start(&mut transaction, &locked, "schedule", None).await {
+                Ok(_) => return Ok(transaction.commit().await?),
+                Err(Refused::Other(error)) => return Err(error),
+                Err(refused) => format!("No pudo iniciar: {refused}"),
+            }
+        };
+        let mut transaction = self.pool.begin().await?;
+        let Some(locked) = rows::lock(&mut transaction, campaign.id).await? else { return Ok(()) };
+        if locked.state != State::Scheduled || locked.start_at != campaign.start_at {
+            return Ok(());
+        }
+        let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
+        campaigns::act(&mut transaction, &locked, Action::Cancel, "schedule", change).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Ends a campaign of which nothing is left to send.
+    async fn ends(&self, conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<bool> {
+        if !slices::all_done(conn, campaign.number).await? {
+            return Ok(false);
+        }
+        let mut transaction = self.pool.begin().await?;
+        let Some(campaign) = rows::lock(&mut transaction, campaign.id).await? else { return Ok(true) };
+        // A retry may have come between.
+        if campaign.state != State::Running || !slices::all_done(&mut transaction, campaign.number).await? {
+            return Ok(false);
+        }
+        let change = ActiveModel { finished_at: Set(Some(Utc::now())), ..Default::default() };
+        let ended = campaigns::act(&mut transaction, &campaign, Action::Complete, "system", change).await?;
+        campaigns::tell_end(&mut transaction, &ended).await?;
+        transaction.commit().await?;
+        tracing::info!(campaign = %campaign.id, recipients = campaign.recipients, "campaign completed");
+        Ok(true)
+    }
+
+    /// Settles what a cancelled or failed campaign has not sent, in batches, and then ends it.
+    async fn settle_rest(&self, conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<()> {
+        if campaign.date.is_some() {
+            let open = Open::of(campaign)?;
+            for _ in 0..MOST_SETTLED {
+                let mut transaction = self.pool.begin().await?;
+                let Some(slice) = slices::next_open(&mut transaction, open.number).await? else { break };
+                settle_slice(&mut transaction, &open, &slice).await?;
+                transaction.commit().await?;
+            }
+            // Those that workers have end by themselves.
+            if !slices::all_done(conn, open.number).await? {
+                return Ok(());
+            }
+        }
+        let mut transaction = self.pool.begin().await?;
+        let change = ActiveModel { finished_at: Set(Some(Utc::now())), ..Default::default() };
+        let ended = rows::change(&mut transaction, campaign.id, change).await?;
+        if campaign.date.is_some() {
+            campaigns::tell_end(&mut transaction, &ended).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Feeds slices of running campaigns in turns, one a turn.
+    async fn feed(&self, conn: &mut PgConnection, running: &[Campaign]) -> anyhow::Result<()> {
+        let states = providers::list(&chassis::db::Orm::on(conn)).await?;
+        let rates: HashMap<_, _> = states
+            .iter()
+            .filter(|state| state.closed_at.is_none())
+            .map(|state| (state.name, state.per_second))
+            .collect();
+        let mut room = rates.values().sum::<f64>() * AHEAD_SECONDS;
+        let mut turns = Vec::new();
+        for campaign in running {
+            let fed = slices::fed(conn, campaign.number).await? as f64;
+            room -= fed;
+            let Some(rate) = self.rate(conn, campaign, &rates).await? else {
+                let zones = slices::zones(conn, campaign.number).await?;
+                let until = Utc::now() + chrono::TimeDelta::seconds(5);
+                slices::wait(conn, campaign.number, &zones, until, Wait::Provider).await?;
+                continue;
+            };
+            let zones = self.open_zones(conn, campaign.number).await?;
+            let may = rate * AHEAD_SECONDS - fed;
+            if !zones.is_empty() && may >= 1.0 {
+                turns.push((campaign.number, zones, may));
+            }
+        }
+        let mut fed = 0;
+        while !turns.is_empty() && room >= 1.0 && fed < MOST_FED {
+            let mut rest = Vec::new();
+            for (campaign, zones, may) in turns {
+                let most = may.min(room);
+                if most < 1.0 || fed >= MOST_FED {
+                    continue;
+                }
+                if let Some(granted) = self.feed_one(campaign, &zones, most).await? {
+                    room -= granted;
+                    fed += 1;
+                    rest.push((campaign, zones, may - granted));
+                }
+            }
+            turns = rest;
+        }
+        Ok(())
+    }
+
+    /// Messages a second that a campaign may send; none where no sender of it is open.
+    async fn rate(
+        &self,
+        conn: &mut PgConnection,
+        campaign: &Campaign,
+        rates: &HashMap<crate::domain::sender::ProviderName, f64>,
+    ) -> anyhow::Result<Option<f64>> {
+        let frozen = campaign.frozen.as_ref().map(|frozen| frozen.senders.as_slice()).unwrap_or_default();
+        let addresses: Vec<String> = frozen.iter().map(|sender| sender.address.clone()).collect();
+        let open: Vec<_> = senders::of(conn, &addresses)
+            .await?
+            .into_iter()
+            .filter(|sender| sender.enabled && rates.contains_key(&sender.provider))
+            .collect();
+        if open.is_empty() {
+            return Ok(None);
+        }
+        let of_senders: f64 = open.iter().map(|sender| sender.per_second).sum();
+        let wished = campaign.plan.per_minute.map_or(f64::INFINITY, |rate| f64::from(rate) / 60.0);
+        Ok(Some(of_senders.min(wished)))
+    }
+
+    /// The zones of a campaign whose window is open; the slices of the others wait for it.
+    async fn open_zones(&self, conn: &mut PgConnection, campaign: i32) -> anyhow::Result<Vec<i16>> {
+        let now = Utc::now();
+        let mut open = Vec::new();
+        for zone in slices::zones(conn, campaign).await? {
+            match self.settings.opens_at(zone, now) {
+                Some(at) if at <= now => open.push(zone),
+                Some(at) => slices::wait(conn, campaign, &[zone], at, Wait::Hours).await?,
+                None => {}
+            }
+        }
+        Ok(open)
+    }
+
+    /// Gives the next slice to a job. Gives how many messages that may send; none where there is no slice.
+    async fn feed_one(&self, campaign: i32, zones: &[i16], most: f64) -> anyhow::Result<Option<f64>> {
+        let mut transaction = self.pool.begin().await?;
+        let Some(slice) = slices::next(&mut transaction, campaign, zones).await? else { return Ok(None) };
+        let all = f64::from(slice.last_position - slice.first_position + 1);
+        let messages = all.min(most.floor());
+        let (first, last) = (slice.first_position, slice.last_position);
+        let grant = Grant { campaign, first, last, messages: messages as i32 };
+        let kind = send_slice::kind(&self.settings);
+        let job = NewJob { params: serde_json::to_value(grant)?, ..kind.job("system") };
+        slices::feed(&mut transaction, job.id, grant).await?;
+        kind.create(&mut transaction, job, None).await?;
+        transaction.commit().await?;
+        Ok(Some(messages))
+    }
+}
+
+/// Cancels what a slice has not sent. Of requests past their deadline nobody knows whether they were made.
+async fn settle_slice(conn: &mut PgConnection, open: &Open, slice: &Slice) -> anyhow::Result<()> {
+    let range = (slice.first_position, slice.last_position);
+    let now = settle::now(conn).await?;
+    let submitting =
+        ledger::in_state(conn, open.date, open.number, range, MessageState::Submitting, SLICE).await?;
+    let under_way = submitting.iter().any(|row| row.deadline.is_some_and(|deadline| deadline >= now));
+    let lapsed: Vec<Fact> = submitting
+        .iter()
+        .filter(|row| row.deadline.is_none_or(|deadline| deadline < now))
+        .map(|row| Fact::plain(row.position, row.attempt, Observed::Unknown, now))
+        .collect();
+    settle::observe(conn, open, &lapsed).await?;
+    let pending = ledger::in_state(conn, open.date, open.number, range, MessageState::Pending, SLICE).await?;
+    let positions: Vec<i32> = pending.iter().map(|row| row.position).collect();
+    let changes: Vec<(Row, Row)> = ledger::lock(conn, open.date, open.number, &positions)
+        .await?
+        .into_iter()
+        .filter(|row| row.state() == MessageState::Pending)
+        .map(|before| {
+            let mut after = before.clone();
+            after.set_state(MessageState::Cancelled);
+            (after.version, after.changed_at) = (before.version + 1, now);
+            after.code = Some("cancelled".to_owned());
+            after.reason = Some(settle::default_reason(MessageState::Cancelled).to_owned());
+            (before, after)
+        })
+        .collect();
+    settle::apply(conn, open, &changes).await?;
+    let again = under_way.then_some(LOOK_AGAIN_SECONDS);
+    slices::close(conn, open.number, slice.first_position, again).await?;
+    Ok(())
+}

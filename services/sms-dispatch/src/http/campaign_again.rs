@@ -1,0 +1,129 @@
+//! What a person decides about messages that nothing else ends.
+
+use actix_web::{
+    HttpResponse,
+    web::{Data, Path},
+};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{IfMatch, Json, OptionalJson},
+};
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Resources,
+    campaigns::{locked, may_write, refused},
+};
+use crate::again::{self, Order, Which};
+
+/// How long a provider may keep a message in its queue, in minutes: until then nothing follows from silence.
+const QUEUED: i64 = 240;
+
+/// Messages of which nobody knows whether they went out.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Resolve {
+    action: Resolution,
+    /// Only those of which nobody has known for so many minutes; 240 unless told, the time that a provider may queue.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    older_than_minutes: Option<i64>,
+    /// Only counts them.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Resolution {
+    /// Sends them again: who has it already gets it twice.
+    Resend,
+    /// Counts them as failed.
+    GiveUp,
+}
+
+/// Messages that failed.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RetryFailed {
+    /// Only counts them.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DecidedView {
+    messages: usize,
+    /// There are more than one request decides about: ask again.
+    more: bool,
+    dry_run: bool,
+}
+
+async fn decide(
+    api: &Resources,
+    caller: &Caller,
+    (id, expected): (&str, IfMatch),
+    (which, order): (Which, Order),
+    dry_run: bool,
+) -> Result<HttpResponse, Problem> {
+    may_write(caller)?;
+    let mut transaction = api.database.pool.begin().await?;
+    let campaign = locked(&mut transaction, id, expected).await?;
+    let decided = again::decide(&mut transaction, &campaign, which, order, dry_run, caller.id()).await;
+    let decided = decided.map_err(refused)?;
+    transaction.commit().await?;
+    Ok(HttpResponse::Ok().json(DecidedView { messages: decided.messages, more: decided.more, dry_run }))
+}
+
+/// Decides about messages of which nobody knows whether they went out.
+#[utoipa::path(
+    operation_id = "campaigns_resolve", summary = "Resolver mensajes desconocidos",
+    description = "Los que quedaron sin respuesta del proveedor: se reenvían (quien ya lo tiene lo recibe dos veces) o se dan por perdidos.",
+    post, path = "/api/v1/campaigns/{id}/resolve", tag = "campaigns", request_body = Resolve,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    responses((status = 200, body = DecidedView), (status = 409, description = "Su estado no lo admite"), (status = 412), (status = 422))
+)]
+pub(super) async fn resolve(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+    body: Json<Resolve>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let Resolve { action, older_than_minutes, dry_run } = body.into_inner();
+    let minutes = older_than_minutes.unwrap_or(QUEUED);
+    if !(0..=1_000_000).contains(&minutes) {
+        let detail = format!("older_than_minutes es {minutes}; se espera de 0 a 1000000");
+        return Err(Problem::unprocessable("invalid_minutes", detail));
+    }
+    let order = match action {
+        Resolution::Resend => Order::Resend,
+        Resolution::GiveUp => Order::GiveUp,
+    };
+    let which = Which::Unknown { since: TimeDelta::minutes(minutes) };
+    decide(&api, &caller, (id.as_str(), expected), (which, order), dry_run).await
+}
+
+/// Sends again what failed.
+#[utoipa::path(
+    operation_id = "campaigns_retry_failed", summary = "Reintentar los mensajes fallidos",
+    description = "Los fallidos y vencidos cuyo código lo permite, con un intento más; una campaña completada vuelve a correr.",
+    post, path = "/api/v1/campaigns/{id}/retry-failed", tag = "campaigns", request_body = RetryFailed,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    responses((status = 200, body = DecidedView), (status = 409, description = "Su estado no lo admite"), (status = 412))
+)]
+pub(super) async fn retry_failed(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+    body: OptionalJson<RetryFailed>,
+) -> Result<HttpResponse, Problem> {
+    let dry_run = body.0.unwrap_or_default().dry_run;
+    decide(&api, &caller, (id.as_str(), expected), (Which::Failed, Order::Resend), dry_run).await
+}

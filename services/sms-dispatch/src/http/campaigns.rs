@@ -1,0 +1,391 @@
+//! Campaigns: kept, listed, and how far they are. What they are told to do is in [`super::campaign_actions`].
+
+use actix_web::{
+    HttpResponse,
+    http::StatusCode,
+    web::{Data, Path},
+};
+use chassis::{
+    Problem,
+    auth::{Caller, Role},
+    http::{
+        IfMatch, Json, Query, in_range,
+        page::{Cursor, Page, cut},
+    },
+};
+use chrono::{DateTime, Utc};
+use sea_orm::sqlx::PgConnection;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    Resources,
+    campaign_view::{CampaignView, MessageView, ProgressView},
+    sees_masked,
+};
+use crate::{
+    campaigns::Refused,
+    domain::{
+        campaign::{Kind, Plan, State},
+        message_state::MessageState,
+    },
+    settle::Open,
+    storage::{
+        audiences, audit,
+        campaigns::{self, Campaign, Wish},
+        ledger, reports, slices, totals,
+    },
+    texts::Texts,
+};
+
+const READ: &str = "campaigns:read";
+const WRITE: &str = "campaigns:write";
+
+/// Campaigns are nobody's in particular: whoever is bound to one supplier sees none.
+pub(super) fn may_read(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
+    if caller.proveedor_id().is_some() {
+        return Err(Problem::forbidden("La cuenta está limitada a un proveedor"));
+    }
+    caller.require_scope(READ)
+}
+
+pub(super) fn may_write(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin, Role::Operator])?;
+    caller.require_scope(WRITE)
+}
+
+/// A campaign to be, or one that changes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewCampaign {
+    name: String,
+    #[serde(default)]
+    description: String,
+    kind: Kind,
+    plan: Plan,
+}
+
+impl NewCampaign {
+    fn wish(self) -> Result<Wish, Problem> {
+        let (name, description) = (self.name.trim(), self.description.trim());
+        let controls = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
+        if !(1..=120).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+            return Err(Problem::unprocessable("invalid_name", "name debe tener de 1 a 120 caracteres"));
+        }
+        if description.chars().count() > 2_000 || controls(description) {
+            let detail = "description debe tener 2000 caracteres como máximo, sin caracteres de control";
+            return Err(Problem::unprocessable("invalid_description", detail));
+        }
+        let plan = self.plan.checked();
+        let plan = plan.map_err(|error| Problem::unprocessable("invalid_plan", error.to_string()))?;
+        Texts::of(&plan).map_err(|error| Problem::unprocessable("invalid_text", error.to_string()))?;
+        Ok(Wish { name: name.to_owned(), description: description.to_owned(), kind: self.kind, plan })
+    }
+}
+
+pub(super) fn shown(status: StatusCode, campaign: Campaign) -> HttpResponse {
+    let version = format!("\"{}\"", campaign.version);
+    HttpResponse::build(status).insert_header(("ETag", version)).json(CampaignView::from(campaign))
+}
+
+fn no_campaign(id: &str) -> Problem {
+    Problem::not_found(format!("Campaña {id} no encontrada"))
+}
+
+/// Why a campaign was refused, as a problem.
+pub(super) fn refused(error: Refused) -> Problem {
+    match error {
+        Refused::State(_) => Problem::conflict("campaign_state", error.to_string()),
+        Refused::Other(error) => Problem::from(error),
+        _ => Problem::unprocessable("invalid_plan", error.to_string()),
+    }
+}
+
+/// The campaign, if it is as the caller read it.
+pub(super) async fn locked(
+    conn: &mut PgConnection,
+    id: &str,
+    expected: IfMatch,
+) -> Result<Campaign, Problem> {
+    let uuid = Uuid::parse_str(id).map_err(|_| no_campaign(id))?;
+    let campaign = campaigns::lock(conn, uuid).await?.ok_or_else(|| no_campaign(id))?;
+    if expected.0.is_some_and(|version| version != campaign.version) {
+        let detail = format!("La campaña {id} cambió desde que la leyó; léala de nuevo");
+        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "campaign_changed", detail)
+            .with_details(json!({ "etag": format!("\"{}\"", campaign.version) })));
+    }
+    Ok(campaign)
+}
+
+async fn found(api: &Resources, id: &str) -> Result<Campaign, Problem> {
+    let uuid = Uuid::parse_str(id).map_err(|_| no_campaign(id))?;
+    campaigns::get(&api.database.pool, uuid).await?.ok_or_else(|| no_campaign(id))
+}
+
+fn is_draft(campaign: &Campaign) -> Result<(), Problem> {
+    match campaign.state {
+        State::Draft => Ok(()),
+        other => Err(refused(Refused::State(other))),
+    }
+}
+
+/// Keeps a new campaign.
+#[utoipa::path(
+    operation_id = "campaigns_create", summary = "Crear una campaña",
+    description = "Nace como borrador; nada se envía hasta que se inicia.",
+    post, path = "/api/v1/campaigns", tag = "campaigns", request_body = NewCampaign,
+    responses((status = 201, body = CampaignView), (status = 422))
+)]
+pub(super) async fn create(
+    api: Data<Resources>,
+    caller: Caller,
+    body: Json<NewCampaign>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let wish = body.into_inner().wish()?;
+    let mut transaction = api.database.pool.begin().await?;
+    let campaign = campaigns::insert(&mut transaction, &wish, caller.id()).await?;
+    let (id, details) = (campaign.id.to_string(), json!({ "name": campaign.name, "plan": campaign.plan }));
+    audit::record(&mut transaction, caller.id(), "campaign_created", Some(&id), &details).await?;
+    transaction.commit().await?;
+    Ok(shown(StatusCode::CREATED, campaign))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ListQuery {
+    /// Campaigns of this state only.
+    state: Option<State>,
+    /// Campaigns a page, 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// The campaigns there are, newest first.
+#[utoipa::path(
+    operation_id = "campaigns_list", summary = "Listar campañas",
+    description = "De la más reciente a la más antigua.",
+    get, path = "/api/v1/campaigns", tag = "campaigns", params(ListQuery),
+    responses((status = 200, body = Page<CampaignView>))
+)]
+pub(super) async fn list(
+    api: Data<Resources>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
+    let before = query.cursor.as_deref().map(|text| Cursor::parse("cursor", text, "next_cursor"));
+    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let mut page = campaigns::list(&api.database.pool, query.state, before, limit + 1).await?;
+    let next_cursor = cut(&mut page, limit, |last| Cursor { at: last.created_at, id: last.id }.to_string());
+    let items = page.into_iter().map(CampaignView::from).collect();
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+}
+
+/// A campaign.
+#[utoipa::path(
+    operation_id = "campaigns_get", summary = "Ver una campaña", description = "El ETag es su versión.",
+    get, path = "/api/v1/campaigns/{id}", tag = "campaigns", params(("id" = String, Path)),
+    responses((status = 200, body = CampaignView))
+)]
+pub(super) async fn get(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    Ok(shown(StatusCode::OK, found(&api, &id).await?))
+}
+
+/// Another plan for a draft.
+#[utoipa::path(
+    operation_id = "campaigns_replace", summary = "Reemplazar una campaña",
+    description = "Solo un borrador cambia; el cambio anula su aprobación.",
+    put, path = "/api/v1/campaigns/{id}", tag = "campaigns",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    request_body = NewCampaign,
+    responses((status = 200, body = CampaignView), (status = 409, description = "No es un borrador"), (status = 412), (status = 422))
+)]
+pub(super) async fn replace(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+    body: Json<NewCampaign>,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let wish = body.into_inner().wish()?;
+    let mut transaction = api.database.pool.begin().await?;
+    let old = locked(&mut transaction, &id, expected).await?;
+    is_draft(&old)?;
+    let campaign = campaigns::replace(&mut transaction, old.id, &wish, caller.id()).await?;
+    let details = json!({ "name": campaign.name, "before": old.plan, "after": campaign.plan });
+    audit::record(&mut transaction, caller.id(), "campaign_changed", Some(&id), &details).await?;
+    transaction.commit().await?;
+    Ok(shown(StatusCode::OK, campaign))
+}
+
+/// Forgets a draft.
+#[utoipa::path(
+    operation_id = "campaigns_delete", summary = "Eliminar una campaña", description = "Solo un borrador.",
+    delete, path = "/api/v1/campaigns/{id}", tag = "campaigns",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    responses((status = 204), (status = 409, description = "No es un borrador"), (status = 412))
+)]
+pub(super) async fn delete(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    expected: IfMatch,
+) -> Result<HttpResponse, Problem> {
+    may_write(&caller)?;
+    let mut transaction = api.database.pool.begin().await?;
+    let old = locked(&mut transaction, &id, expected).await?;
+    is_draft(&old)?;
+    campaigns::delete(&mut transaction, old.id).await?;
+    let details = json!({ "name": old.name, "plan": old.plan });
+    audit::record(&mut transaction, caller.id(), "campaign_deleted", Some(&id), &details).await?;
+    transaction.commit().await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// How far a campaign is.
+#[utoipa::path(
+    operation_id = "campaigns_progress", summary = "Ver el avance de una campaña",
+    description = "Destinatarios, excluidos por motivo, mensajes por estado y lo que espera.",
+    get, path = "/api/v1/campaigns/{id}/progress", tag = "campaigns", params(("id" = String, Path)),
+    responses((status = 200, body = ProgressView))
+)]
+pub(super) async fn progress(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let campaign = found(&api, &id).await?;
+    let pool = &api.database.pool;
+    let exclusions = audiences::exclusions(pool, campaign.number).await?;
+    let totals = totals::of(pool, campaign.number).await?;
+    let waits = slices::waits(pool, campaign.number).await?;
+    let view = ProgressView::of(&campaign, exclusions, &totals, waits);
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(view))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct MessagesQuery {
+    /// Messages of this state only.
+    state: Option<String>,
+    /// Messages a page, 1 to 500.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<i64>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<i32>,
+}
+
+/// A page of messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MessagePage {
+    items: Vec<MessageView>,
+    next_cursor: Option<i32>,
+}
+
+/// A campaign's messages, in the order of their positions.
+#[utoipa::path(
+    operation_id = "campaigns_messages", summary = "Listar los mensajes de una campaña",
+    description = "En el orden en que se escribieron; el texto se calcula, no se guarda.",
+    get, path = "/api/v1/campaigns/{id}/messages", tag = "campaigns", params(("id" = String, Path), MessagesQuery),
+    responses((status = 200, body = MessagePage))
+)]
+pub(super) async fn messages(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    query: Query<MessagesQuery>,
+) -> Result<HttpResponse, Problem> {
+    may_read(&caller)?;
+    let limit = in_range("limit", query.limit.unwrap_or(100), 1, 500)?;
+    let state = query.state.as_deref().map(|name| {
+        let unknown = || format!("state {name:?} no es un estado de mensaje, como pending o delivered");
+        MessageState::parse(name).ok_or_else(|| Problem::bad_request("invalid_state", unknown()))
+    });
+    let state = state.transpose()?;
+    let campaign = found(&api, &id).await?;
+    let (number, pool) = (campaign.number, &api.database.pool);
+    let Some(date) = campaign.date else {
+        return Ok(HttpResponse::Ok().json(MessagePage { items: Vec::new(), next_cursor: None }));
+    };
+    if !ledger::has_day(&mut *pool.acquire().await?, date).await? {
+        return Ok(HttpResponse::Ok().json(MessagePage { items: Vec::new(), next_cursor: None }));
+    }
+    let mut page = ledger::page(pool, date, number, state, query.cursor.unwrap_or(0), limit + 1).await?;
+    let next_cursor = cut(&mut page, limit, |last| last.position);
+    let open = Open::of(&campaign)?;
+    let masked = sees_masked(&caller);
+    let item = |row| {
+        let text = open.text(&row);
+        MessageView::of(row, date, number, Some(text), masked)
+    };
+    let items = page.into_iter().map(item).collect();
+    Ok(HttpResponse::Ok()
+        .insert_header(("Cache-Control", "no-store"))
+        .json(MessagePage { items, next_cursor }))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct RepliesQuery {
+    /// Replies a page, 1 to 200.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<DateTime<Utc>>,
+}
+
+/// What somebody answered to a campaign.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReplyView {
+    phone: String,
+    /// Which of our numbers it was sent to.
+    sender: String,
+    text: String,
+    received_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReplyPage {
+    items: Vec<ReplyView>,
+    next_cursor: Option<DateTime<Utc>>,
+}
+
+/// What people answered to a campaign, newest first. For who may see phones: admins and operators.
+#[utoipa::path(
+    operation_id = "campaigns_replies", summary = "Listar las respuestas a una campaña",
+    description = "Lo que no es una palabra clave, de la más reciente a la más antigua.",
+    get, path = "/api/v1/campaigns/{id}/replies", tag = "campaigns", params(("id" = String, Path), RepliesQuery),
+    responses((status = 200, body = ReplyPage))
+)]
+pub(super) async fn replies(
+    api: Data<Resources>,
+    caller: Caller,
+    id: Path<String>,
+    query: Query<RepliesQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(&[Role::Admin, Role::Operator])?;
+    may_read(&caller)?;
+    let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
+    let campaign = found(&api, &id).await?;
+    let mut page = reports::replies(&api.database.pool, campaign.number, query.cursor, limit + 1).await?;
+    let next_cursor = cut(&mut page, limit, |last| last.received_at);
+    let view = |reply: reports::Inbound| ReplyView {
+        phone: reply.phone_e164,
+        sender: reply.sender,
+        text: reply.text,
+        received_at: reply.received_at,
+    };
+    let items = page.into_iter().map(view).collect();
+    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(ReplyPage { items, next_cursor }))
+}

@@ -1,0 +1,303 @@
+//! A micro-batch: as many messages as requests may be in flight, from the peek at their rows to what became of them.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{TimeDelta, Utc};
+use futures::future::join_all;
+use messaging::JobError;
+use sea_orm::{DbErr, sqlx::PgConnection};
+use tokio::time::Instant;
+
+use super::{
+    Left, SendSlices, Sending, UNDER_WAY, Waits,
+    claim::{Claim, Claimed, Skip},
+};
+use crate::{
+    domain::{
+        Phone,
+        callback::Callback,
+        campaign::FrozenSender,
+        message_state::{MessageState, Observed},
+        pace::{Ask, Bucket},
+        parts::MAX_PARTS,
+        sender::{ProviderName, Sender},
+    },
+    providers::messaging::{Encoding, Outcome, OutgoingMessage, SEND_TIMEOUT, Submission},
+    settle::Fact,
+    storage::{
+        ledger::{self, Row},
+        phone_sends, providers,
+        providers::Provider,
+        senders,
+    },
+};
+
+/// How long a slice waits where no provider takes messages.
+const CLOSED: TimeDelta = TimeDelta::seconds(5);
+/// The longest that a slice is kept while its bucket is empty.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a micro-batch came to.
+pub(super) enum Batch {
+    /// So many messages have left the slice.
+    Sent(i64),
+    /// The slice has nothing more to send.
+    Nothing,
+    /// The rest waits.
+    Waits(Left),
+}
+
+/// A message that is going to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub row: Row,
+    pub phone: Phone,
+    pub sender: FrozenSender,
+    pub text: String,
+    pub encoding: Encoding,
+    pub parts: u16,
+}
+
+/// What became of a request.
+pub(super) struct Answer {
+    pub fact: Fact,
+    pub provider: ProviderName,
+    /// Its phone has opted out at the provider.
+    pub opted_out: Option<String>,
+    /// What it says of all others: this sender, or the provider, is closed.
+    pub closes: Option<Closes>,
+    /// How long the provider wants to be left alone.
+    pub pause: Option<Duration>,
+}
+
+/// What a refusal closes.
+pub(super) enum Closes {
+    Sender(String, String),
+    Provider(String, Option<Duration>),
+}
+
+impl SendSlices {
+    pub(super) async fn batch(&self, sending: &Sending<'_>, rest: i64, sent: i64) -> Result<Batch, JobError> {
+        let open = &sending.open;
+        let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
+        let (range, limit) = ((sending.grant.first, sending.grant.last), rest.min(self.settings.in_flight));
+        let rows =
+            ledger::in_state(&mut conn, open.date, open.number, range, MessageState::Pending, limit).await;
+        let rows = rows.map_err(JobError::retry)?;
+        if rows.is_empty() {
+            return Ok(Batch::Nothing);
+        }
+        let states = providers::list(&chassis::db::Orm::on(&mut conn)).await.map_err(JobError::retry)?;
+        let rates = self.rates(&mut conn, sending).await.map_err(JobError::retry)?;
+        let senders = self.senders(sending, &states, &rates);
+        if senders.is_empty() {
+            let left = Left { due: Utc::now() + CLOSED, wait: Some(Waits::Provider) };
+            return Ok(Batch::Waits(left));
+        }
+        let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
+        let known = phone_sends::senders(&mut conn, &phones).await.map_err(JobError::retry)?;
+        drop(conn);
+        let (mut letters, mut unsendable) = (Vec::new(), HashMap::new());
+        for row in rows {
+            let had = known.iter().find(|(phone, _)| *phone == row.phone_e164);
+            let Some(sender) = choose(&senders, &row, had.map(|(_, sender)| sender.as_str())) else {
+                continue;
+            };
+            let (text, encoding, parts) = open.texts.write(&row, sender.provider, sender.kind);
+            let skip = match Phone::from_e164(&row.phone_e164) {
+                None => Skip::Invalid,
+                Some(_) if text.is_empty() => Skip::NoValue,
+                Some(_) if parts > MAX_PARTS => Skip::TooLong,
+                Some(phone) => {
+                    letters.push(Letter { row, phone, sender: sender.clone(), text, encoding, parts });
+                    continue;
+                }
+            };
+            unsendable.insert(row.position, skip);
+        }
+        let (buckets, asks) = self.asks(sending, &states, &rates, &letters);
+        let reserved = self.buckets.reserve(&buckets, &asks).await;
+        if reserved.starts_us.is_empty() && unsendable.is_empty() {
+            let pause = tokio::time::sleep(Duration::from_micros(reserved.wait_us).min(PATIENCE));
+            let stopping = sending.run.stopping();
+            stopping.run_until_cancelled(pause).await.ok_or(JobError::Release)?;
+            return Ok(Batch::Sent(0));
+        }
+        let began = Instant::now();
+        let starts: Vec<_> =
+            reserved.starts_us.iter().map(|start| began + Duration::from_micros(*start)).collect();
+        let letters = &letters[..starts.len().min(letters.len())];
+        let claimed = match self.claim(sending, letters, &unsendable, sent).await? {
+            Claim::Claimed(claimed) => claimed,
+            Claim::Waits(left) => return Ok(Batch::Waits(left)),
+        };
+        let taken = (letters.len() + unsendable.len()) as i64;
+        let mut requests = Vec::with_capacity(claimed.len());
+        for claimed in &claimed {
+            let start = starts.get(claimed.place).copied().unwrap_or(began);
+            requests.push(self.request(sending, claimed, start, began + UNDER_WAY));
+        }
+        let answers = join_all(requests).await;
+        let held = self.record(sending, &answers, sent + taken).await?;
+        Ok(held.map_or(Batch::Sent(taken), Batch::Waits))
+    }
+
+    /// Parts a second of those of the campaign's senders that are in use.
+    async fn rates(
+        &self,
+        conn: &mut PgConnection,
+        sending: &Sending<'_>,
+    ) -> Result<HashMap<String, f64>, DbErr> {
+        let frozen = sending.campaign.frozen.as_ref();
+        let all = frozen.map(|frozen| frozen.senders.as_slice()).unwrap_or_default();
+        let addresses: Vec<String> = all.iter().map(|sender| sender.address.clone()).collect();
+        let known = senders::of(conn, &addresses).await?;
+        let used = known.into_iter().filter(|sender| sender.enabled);
+        Ok(used.map(|sender| (sender.address, sender.per_second)).collect())
+    }
+
+    /// The campaign's senders that are in use and whose provider is here and open.
+    fn senders<'a>(
+        &self,
+        sending: &'a Sending<'_>,
+        states: &[Provider],
+        rates: &HashMap<String, f64>,
+    ) -> Vec<&'a FrozenSender> {
+        let frozen = sending.campaign.frozen.as_ref();
+        let all = frozen.map(|frozen| frozen.senders.as_slice()).unwrap_or_default();
+        let opens = |name: ProviderName| {
+            self.providers.contains_key(&name)
+                && states.iter().any(|state| state.name == name && state.closed_at.is_none())
+        };
+        all.iter().filter(|sender| opens(sender.provider) && rates.contains_key(&sender.address)).collect()
+    }
+
+    /// Which buckets each message takes its parts from: the account's, the sender's, the campaign's.
+    fn asks(
+        &self,
+        sending: &Sending<'_>,
+        states: &[Provider],
+        rates: &HashMap<String, f64>,
+        letters: &[Letter],
+    ) -> (Vec<Bucket>, Vec<Ask>) {
+        let mut buckets: Vec<Bucket> = Vec::new();
+        let mut place = |key: String, per_second: f64| match buckets.iter().position(|one| one.key == key) {
+            Some(place) => place,
+            None => {
+                buckets.push(Bucket { key, per_second });
+                buckets.len() - 1
+            }
+        };
+        let asks = letters
+            .iter()
+            .map(|letter| {
+                let provider = letter.sender.provider;
+                let account = states.iter().find(|state| state.name == provider);
+                let rate = account.map_or(1.0, |state| state.per_second);
+                let mut of = vec![place(format!("account:{}", provider.name()), rate)];
+                let address = &letter.sender.address;
+                let rate = rates.get(address).copied().unwrap_or(1.0);
+                of.push(place(format!("sender:{address}"), rate));
+                if let Some(rate) = sending.campaign.plan.per_minute {
+                    of.push(place(format!("campaign:{}", sending.open.number), f64::from(rate) / 60.0));
+                }
+                Ask { parts: u32::from(letter.parts), buckets: of }
+            })
+            .collect();
+        (buckets, asks)
+    }
+
+    /// Makes one request, at its time, unless it could still be under way at its deadline.
+    async fn request(
+        &self,
+        sending: &Sending<'_>,
+        claimed: &Claimed,
+        start: Instant,
+        deadline: Instant,
+    ) -> Answer {
+        let letter = &claimed.letter;
+        let provider = letter.sender.provider;
+        let attempt = letter.row.attempt;
+        let answer = |observed| Answer {
+            fact: Fact::plain(letter.row.position, attempt, observed, Utc::now()),
+            provider,
+            opted_out: None,
+            closes: None,
+            pause: None,
+        };
+        let waited =
+            sending.run.stopping().run_until_cancelled(tokio::time::sleep_until(start)).await.is_some();
+        let client = self.providers.get(&provider);
+        let in_time = Instant::now() + SEND_TIMEOUT <= deadline;
+        let Some(client) = client.filter(|_| waited && in_time) else {
+            return answer(Observed::NotAccepted);
+        };
+        let id = letter.row.id(sending.open.date, sending.open.number);
+        let message = OutgoingMessage {
+            id,
+            attempt,
+            to: letter.phone,
+            from: Sender { kind: letter.sender.kind, value: letter.sender.address.clone() },
+            text: letter.text.clone(),
+            encoding: letter.encoding,
+            validity: None,
+            callback_url: Callback { message: id, attempt }.url(&self.settings.public_url, provider),
+        };
+        read(client.send(&message).await, letter, answer)
+    }
+}
+
+/// What a submission says.
+fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> Answer) -> Answer {
+    match submission {
+        Submission::Accepted(receipt) => {
+            let mut answer = answer(receipt.observed);
+            answer.fact.provider_id = Some(receipt.provider_id);
+            answer.fact.parts =
+                receipt.parts.filter(|parts| *parts > 0).and_then(|parts| parts.try_into().ok());
+            answer.fact.cost_micros = receipt.cost.map(|cost| cost.micros);
+            answer
+        }
+        Submission::NotAccepted(refusal) => {
+            let verdict = refusal.verdict;
+            let mut answer = answer(verdict.observed());
+            answer.closes = match verdict.outcome {
+                Outcome::SenderClosed => {
+                    Some(Closes::Sender(letter.sender.address.clone(), verdict.reason.clone()))
+                }
+                Outcome::ProviderClosed => Some(Closes::Provider(verdict.reason.clone(), refusal.pause)),
+                _ => None,
+            };
+            answer.pause = refusal.pause.or((verdict.outcome == Outcome::Later).then_some(PATIENCE));
+            answer.opted_out = verdict.suppresses.then(|| letter.row.phone_e164.clone());
+            answer.fact.code = verdict.code.map(|code| code.to_string());
+            answer.fact.repeatable = verdict.repeatable;
+            answer.fact.reason = Some(verdict.reason);
+            answer
+        }
+        Submission::Unknown { reason } => {
+            let mut answer = answer(Observed::Unknown);
+            answer.fact.reason = Some(reason);
+            answer
+        }
+    }
+}
+
+/// The sender that the phone had, if it is among these; else one of them by weight, the same for the same phone.
+fn choose<'a>(senders: &[&'a FrozenSender], row: &Row, had: Option<&str>) -> Option<&'a FrozenSender> {
+    if let Some(same) = senders.iter().find(|sender| Some(sender.address.as_str()) == had) {
+        return Some(same);
+    }
+    let all: u64 = senders.iter().map(|sender| u64::from(sender.weight)).sum();
+    let digits: u64 =
+        row.phone_e164.bytes().filter(u8::is_ascii_digit).fold(0xcbf2_9ce4_8422_2325, |hash, digit| {
+            (hash ^ u64::from(digit)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let mut drawn = (digits >> 16) % all.max(1);
+    senders.iter().copied().find(|sender| {
+        let weight = u64::from(sender.weight);
+        let mine = drawn < weight;
+        drawn = drawn.saturating_sub(weight);
+        mine
+    })
+}

@@ -1,0 +1,270 @@
+//! How the ledger changes. Whoever changes rows does it here, in one transaction with what follows: the totals, what is known
+//! of the phones, report's rows, and slices that have something to send again.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use contracts::sms::v1::{MessageState as Told, MessagesSettled, SettledMessage};
+use outbox::Meta;
+use sea_orm::sqlx::{self, PgConnection};
+use uuid::Uuid;
+
+use crate::{
+    SERVICE,
+    domain::{
+        campaign::{FrozenSender, Kind, State},
+        message_state::{MessageState, Observed},
+    },
+    storage::{
+        campaigns::Campaign,
+        ledger::{self, Row},
+        phone_sends, slices, totals,
+    },
+    texts::Texts,
+};
+
+/// Rows of one event: report locks the campaign's row for each.
+const TOLD_TOGETHER: usize = 500;
+
+/// A campaign whose ledger is written.
+#[derive(Clone, Debug)]
+pub struct Open {
+    pub id: Uuid,
+    pub number: i32,
+    pub date: NaiveDate,
+    pub kind: Kind,
+    pub texts: Texts,
+    senders: Vec<FrozenSender>,
+}
+
+impl Open {
+    /// # Errors
+    /// A campaign that never started; texts that can't be read, which its start has.
+    pub fn of(campaign: &Campaign) -> anyhow::Result<Self> {
+        let date = campaign.date.ok_or_else(|| anyhow::anyhow!("campaign {} never started", campaign.id))?;
+        let texts = Texts::of(&campaign.plan)?;
+        let senders = campaign.frozen.as_ref().map(|frozen| frozen.senders.clone()).unwrap_or_default();
+        Ok(Self { id: campaign.id, number: campaign.number, date, kind: campaign.kind, texts, senders })
+    }
+
+    /// What a message says, as its sender sent it.
+    pub fn text(&self, row: &Row) -> String {
+        let sender = self.senders.iter().find(|sender| Some(&sender.address) == row.sender.as_ref());
+        self.texts.render(row, sender.map(|sender| (sender.provider, sender.kind)))
+    }
+}
+
+/// What somebody saw of one attempt at a message: the provider's answer, its webhook, its records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fact {
+    pub position: i32,
+    pub attempt: i16,
+    pub observed: Observed,
+    /// What the message must be to; a fact about another phone is none.
+    pub phone: Option<String>,
+    pub provider_id: Option<Uuid>,
+    /// None where the provider doesn't know.
+    pub parts: Option<i16>,
+    pub cost_micros: Option<i64>,
+    /// The provider's code, and why, for people.
+    pub code: Option<String>,
+    pub reason: Option<String>,
+    /// Whether sending it once more can make sense, where it failed.
+    pub repeatable: bool,
+    pub at: DateTime<Utc>,
+}
+
+impl Fact {
+    /// Nothing but what was observed.
+    pub fn plain(position: i32, attempt: i16, observed: Observed, at: DateTime<Utc>) -> Self {
+        Self {
+            position,
+            attempt,
+            observed,
+            phone: None,
+            provider_id: None,
+            parts: None,
+            cost_micros: None,
+            code: None,
+            reason: None,
+            repeatable: false,
+            at,
+        }
+    }
+}
+
+/// How often a message that is surely not accepted is tried.
+const MOST_ATTEMPTS: i16 = 20;
+
+/// Applies facts, whatever their order, in the caller's transaction: states only move forward. Gives how many rows changed.
+///
+/// # Errors
+/// The database; an event that has no JSON form.
+pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -> anyhow::Result<usize> {
+    let mut positions: Vec<i32> = facts.iter().map(|fact| fact.position).collect();
+    positions.sort_unstable();
+    positions.dedup();
+    let rows = ledger::lock(conn, campaign.date, campaign.number, &positions).await?;
+    let now = now(conn).await?;
+    // Read behind the locks: who cancels a campaign settles its rows under them.
+    let sends_on = sends_on(conn, campaign.number).await?;
+    let changes: Vec<(Row, Row)> = rows
+        .into_iter()
+        .filter_map(|before| {
+            let of_row = facts.iter().filter(|fact| fact.position == before.position);
+            let after = of_row.fold(before.clone(), |row, fact| after(row, fact, now, sends_on));
+            (after != before).then_some((before, after))
+        })
+        .collect();
+    apply(conn, campaign, &changes).await?;
+    Ok(changes.len())
+}
+
+/// Whether what is pending will be sent.
+async fn sends_on(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<bool> {
+    let state: String = sqlx::query_scalar("select state from campaigns where number = $1")
+        .bind(campaign)
+        .fetch_one(conn)
+        .await?;
+    Ok([State::Running, State::Paused].iter().any(|open| open.name() == state))
+}
+
+/// The row after one fact.
+fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool) -> Row {
+    if fact.phone.as_ref().is_some_and(|phone| *phone != row.phone_e164) {
+        tracing::warn!(position = row.position, "what a provider says of a message is about another phone");
+        return row;
+    }
+    let Some(state) = row.standing().after(fact.attempt, fact.observed) else { return row };
+    let gives_up = state == MessageState::Pending && (!sends_on || row.attempt >= MOST_ATTEMPTS);
+    let state = if gives_up { MessageState::Failed } else { state };
+    let mut next = row;
+    next.set_state(state);
+    next.version += 1;
+    next.changed_at = now;
+    next.deadline = None;
+    next.provider_id = fact.provider_id.or(next.provider_id);
+    if state == MessageState::Pending {
+        (next.parts, next.cost_micros, next.provider_id) = (0, 0, None);
+    }
+    if was_refused(&next) {
+        next.cost_micros = 0;
+    }
+    next.parts = fact.parts.unwrap_or(next.parts);
+    next.cost_micros = fact.cost_micros.unwrap_or(next.cost_micros);
+    next.code.clone_from(&fact.code);
+    next.reason.clone_from(&fact.reason);
+    next.repeatable = gives_up || fact.repeatable;
+    if fact.observed != Observed::NotAccepted && fact.observed != Observed::Unknown {
+        let accepted = state.reached_provider() || next.provider_id.is_some();
+        next.sent_at = next.sent_at.or(accepted.then_some(fact.at));
+    }
+    next
+}
+
+/// Whether no provider ever had it.
+fn was_refused(row: &Row) -> bool {
+    row.state() == MessageState::Failed && row.provider_id.is_none()
+}
+
+/// The transaction's time, which all of its changes carry.
+///
+/// # Errors
+/// The database.
+pub async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar("select now()").fetch_one(conn).await
+}
+
+/// Writes changes of rows that the caller has locked, each as it was and as it is, with all that follows from them.
+///
+/// # Errors
+/// The database; an event that has no JSON form.
+pub async fn apply(conn: &mut PgConnection, campaign: &Open, changes: &[(Row, Row)]) -> anyhow::Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<&Row> = changes.iter().map(|(_, after)| after).collect();
+    ledger::write(conn, campaign.date, campaign.number, &rows).await?;
+    totals::append(conn, campaign.number, changes).await?;
+
+    let again = |(before, after): &&(Row, Row)| {
+        before.state() != MessageState::Pending && after.state() == MessageState::Pending
+    };
+    let positions: Vec<i32> = changes.iter().filter(again).map(|(_, after)| after.position).collect();
+    if !positions.is_empty() {
+        slices::open_again(conn, campaign.number, &positions).await?;
+    }
+    if campaign.kind == Kind::Marketing {
+        let unsent = changes.iter().filter(|change| again(change) || was_refused(&change.1));
+        let phones: Vec<&str> = unsent.map(|(_, after)| after.phone_e164.as_str()).collect();
+        phone_sends::give_back(conn, campaign.number, &phones).await?;
+    }
+    let sent: Vec<_> = changes
+        .iter()
+        .filter(|(before, _)| before.sent_at.is_none())
+        .filter_map(|(_, after)| {
+            Some(phone_sends::Sent {
+                phone: &after.phone_e164,
+                at: after.sent_at?,
+                sender: after.sender.as_deref(),
+            })
+        })
+        .collect();
+    phone_sends::count(conn, &sent).await?;
+
+    let settled: Vec<SettledMessage> =
+        changes.iter().filter_map(|(before, after)| told(campaign, before, after)).collect();
+    let events = settled.chunks(TOLD_TOGETHER).map(|rows| {
+        let event = MessagesSettled {
+            campaign_id: campaign.id.to_string(),
+            campaign_date: campaign.date.to_string(),
+            rows: rows.to_vec(),
+        };
+        (event, Meta::about(campaign.id))
+    });
+    outbox::publish_all(conn, SERVICE, events.collect()).await?;
+    Ok(())
+}
+
+/// What report learns of a state; nothing of what is still to be sent.
+fn told_state(state: MessageState) -> Option<Told> {
+    match state {
+        MessageState::Pending | MessageState::Submitting => None,
+        MessageState::Unknown => Some(Told::Pending),
+        MessageState::Accepted | MessageState::Sent | MessageState::Delivered | MessageState::Unconfirmed => {
+            Some(Told::Sent)
+        }
+        MessageState::Failed | MessageState::Expired | MessageState::Skipped | MessageState::Cancelled => {
+            Some(Told::Failed)
+        }
+    }
+}
+
+fn told(campaign: &Open, before: &Row, after: &Row) -> Option<SettledMessage> {
+    let state = told_state(after.state())?;
+    if told_state(before.state()) == Some(state) && before.reason == after.reason {
+        return None;
+    }
+    Some(SettledMessage {
+        message_id: after.id(campaign.date, campaign.number).to_string(),
+        version: u64::from(after.version.unsigned_abs()),
+        contact_id: after.contact_id.map(|id| id.to_string()).unwrap_or_default(),
+        phone: after.phone_e164.clone(),
+        text: campaign.text(after),
+        sent_at: after.sent_at.map(Into::into),
+        state: state.into(),
+        error: match state {
+            Told::Sent => String::new(),
+            _ => after.reason.clone().unwrap_or_else(|| default_reason(after.state()).to_owned()),
+        },
+    })
+}
+
+/// Why a message ended so, where nobody said.
+pub const fn default_reason(state: MessageState) -> &'static str {
+    match state {
+        MessageState::Unknown => "Sin respuesta del proveedor: no se sabe si se envió",
+        MessageState::Expired => "No llegó dentro de su vigencia",
+        MessageState::Skipped => "No se envió",
+        MessageState::Cancelled => "La campaña se canceló antes de enviarlo",
+        _ => "El proveedor no lo entregó",
+    }
+}

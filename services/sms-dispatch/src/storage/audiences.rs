@@ -1,0 +1,220 @@
+//! Who of an audience becomes a recipient: INSERT … SELECT from contacts into the ledger, a keyset window at a time. SQL by
+//! hand: one statement judges, counts, numbers and writes a window.
+
+use chrono::NaiveDate;
+use sea_orm::sqlx::{self, PgConnection, Postgres, QueryBuilder};
+
+use super::{ledger::partition, segment_sql};
+use crate::domain::{
+    campaign::{Frozen, Kind},
+    segment::Order,
+};
+
+/// What the windows of one campaign have in common.
+#[derive(Clone, Debug)]
+pub struct Audience<'a> {
+    /// The campaign's number.
+    pub campaign: i32,
+    pub date: NaiveDate,
+    pub kind: Kind,
+    pub frozen: &'a Frozen,
+    /// The template's names in the order of `vars`; those without a default are required.
+    pub names: &'a [Name],
+    /// The weights of the texts.
+    pub weights: &'a [u32],
+    /// By state, or by LADA where a contact has no state: what its windows are known by.
+    pub zones: &'a [(String, i16)],
+    /// Of contacts that are in neither.
+    pub other_zone: i16,
+    /// Days between two messages of marketing to a phone.
+    pub cap_days: i32,
+}
+
+/// A name of the template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    pub name: String,
+    pub required: bool,
+}
+
+/// The names that a contact has a value for, and where it stands.
+pub const OF_CONTACTS: [(&str, &str); 3] =
+    [("nombre", "full_name"), ("primer_nombre", "full_name"), ("ciudad", "city")];
+
+/// Messages of a slice.
+const SLICE: i32 = 500;
+
+/// What a window came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The last contact's id; none where there was none.
+    pub last: Option<i64>,
+    pub matched: i64,
+    pub recipients: i64,
+}
+
+/// Writes the recipients among the next `size` contacts behind `after`, numbered from `base` on. A random sample, or the
+/// newest, is one window of all contacts: it is drawn among those that nothing excludes.
+pub async fn window(
+    conn: &mut PgConnection,
+    audience: &Audience<'_>,
+    after: i64,
+    size: i64,
+    base: i32,
+) -> sqlx::Result<Window> {
+    let Audience { campaign, frozen, kind, .. } = *audience;
+    let mut query = QueryBuilder::<Postgres>::new(
+        "with matching as (
+             select id, phone_e164, full_name, city, state_code, lada, is_valid, is_mobile, consent from contacts where id > ",
+    );
+    query.push_bind(after);
+    segment_sql::push_audience(&mut query, &frozen.filter, frozen.at);
+    for less in &frozen.less_filters {
+        query.push(" and (true");
+        segment_sql::push_audience(&mut query, less, frozen.at);
+        query.push(") is not true");
+    }
+    if !frozen.less_campaigns.is_empty() {
+        query.push(" and not exists (select from messages m where m.phone_e164 = contacts.phone_e164 and m.campaign = any(");
+        query.push_bind(frozen.less_campaigns.clone()).push("))");
+    }
+    if frozen.filter.sample.is_none() {
+        query.push(" order by id limit ").push_bind(size);
+    }
+    query.push("), judged as (select m.*, ");
+    push_reason(&mut query, audience);
+    query.push(
+        " as excluded from matching m left join lateral (
+             select s.reason from suppressions s where s.phone_e164 = m.phone_e164 and s.effective_at <= now()",
+    );
+    if kind != Kind::Marketing {
+        query.push(" and s.reason in ('opt_out', 'manual')");
+    }
+    query.push(
+        " order by array_position(array['opt_out', 'manual', 'repep'], s.reason) limit 1) s on true
+          left join phone_sends p on p.phone_e164 = m.phone_e164),
+         drawn as (select * from judged where excluded is null",
+    );
+    if let Some(sample) = frozen.filter.sample {
+        match sample.order {
+            Order::Random => {
+                query.push(" order by hashint8extended(id, ").push_bind(frozen.seed).push("), id")
+            }
+            Order::Newest => query.push(" order by id desc"),
+        };
+        query.push(" limit ").push_bind(sample.size);
+    }
+    query.push("), zoned as (select d.*, coalesce(z.zone, ").push_bind(audience.other_zone);
+    query.push(") as zone from drawn d left join unnest(");
+    query
+        .push_bind(audience.zones.iter().map(|(place, _)| place.clone()).collect::<Vec<_>>())
+        .push("::text[], ");
+    query.push_bind(audience.zones.iter().map(|(_, zone)| *zone).collect::<Vec<_>>());
+    query.push("::smallint[]) z (place, zone) on z.place = coalesce(d.state_code, d.lada)), numbered as (select z.*, ");
+    query.push_bind(base);
+    query.push(
+        " + row_number() over (order by zone, id) as position, (row_number() over (partition by zone order by id) - 1) / ",
+    );
+    query.push(SLICE).push(" as cut, ");
+    push_variant(&mut query, audience);
+    query.push(" as variant from zoned z), written as (insert into ").push(partition(audience.date));
+    query
+        .push(" (campaign, position, date, phone_e164, contact_id, state_code, lada, vars, variant) select ");
+    query.push_bind(campaign).push(", position, ").push_bind(audience.date);
+    query.push(", phone_e164, id, state_code, lada, ");
+    push_vars(&mut query, audience.names);
+    query.push(", variant from numbered), cut as (insert into slices (campaign, first_position, last_position, zone) select ");
+    query.push_bind(campaign);
+    query.push(
+        ", min(position), max(position), zone from numbered group by zone, cut),
+         counted as (insert into campaign_deltas
+                         (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros) select ",
+    );
+    query.push_bind(campaign);
+    query.push(
+        ", coalesce(state_code, ''), date_trunc('hour', now(), 'UTC'), 0, '', variant, count(*), 0, 0
+           from numbered group by 2, variant),
+         reasons as (
+             select excluded as reason, count(*) as contacts from judged where excluded is not null group by 1
+             union all
+             select 'not_drawn', n from (
+                 select (select count(*) from judged where excluded is null) - (select count(*) from drawn) as n) rest where n > 0),
+         told as (insert into campaign_exclusions as e (campaign, reason, contacts) select ",
+    );
+    query.push_bind(campaign);
+    query.push(
+        ", reason, contacts from reasons
+           on conflict (campaign, reason) do update set contacts = e.contacts + excluded.contacts)
+         select (select max(id) from matching), (select count(*) from matching), (select count(*) from numbered)",
+    );
+    let (last, matched, recipients) = query.build_query_as().persistent(false).fetch_one(conn).await?;
+    Ok(Window { last, matched, recipients })
+}
+
+/// The first reason that holds; null where none does.
+fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
+    query.push(
+        "case when s.reason is not null then s.reason when not m.is_valid then 'invalid'
+              when m.is_mobile is false then 'landline'",
+    );
+    if audience.kind == Kind::Marketing {
+        query.push(" when m.consent = 'unknown' then 'no_consent' when p.marketing_at > now() - make_interval(days => ");
+        query.push_bind(audience.cap_days).push(") then 'cap'");
+    }
+    for name in audience.names.iter().filter(|name| name.required) {
+        query.push(format!(" when coalesce(btrim({}), '') = '' then 'no_value'", expression(&name.name)));
+    }
+    query.push(" end");
+}
+
+fn push_vars(query: &mut QueryBuilder<Postgres>, names: &[Name]) {
+    let values: Vec<_> =
+        names.iter().map(|name| format!("coalesce({}, '')", expression(&name.name))).collect();
+    query.push(format!("array[{}]::text[]", values.join(", ")));
+}
+
+/// Where a name's value stands. Names come from [`OF_CONTACTS`]: none of them is a stranger's text.
+fn expression(name: &str) -> &'static str {
+    OF_CONTACTS.iter().find(|(known, _)| *known == name).map_or("null::text", |(_, column)| column)
+}
+
+/// Which text: by the phone's hash, so that a phone has the same one whatever becomes of its contact.
+fn push_variant(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
+    let mut sum = 0_i64;
+    let bounds: Vec<i64> = audience
+        .weights
+        .iter()
+        .map(|weight| {
+            sum += i64::from(*weight);
+            sum
+        })
+        .collect();
+    query.push("width_bucket((hashtextextended(phone_e164, ").push_bind(audience.frozen.seed);
+    query.push(") & 9223372036854775807) % ").push_bind(sum).push(", ").push_bind(bounds);
+    query.push(")::smallint");
+}
+
+/// Adds a window to its campaign's row. False where the campaign was cancelled: then nothing of the window may be committed, for
+/// what is left of such a campaign is being settled.
+pub async fn add_to_campaign(conn: &mut PgConnection, number: i32, window: Window) -> sqlx::Result<bool> {
+    sqlx::query(
+        "update campaigns set matched = matched + $2, recipients = recipients + $3, excluded = excluded + $2 - $3,
+             version = version + 1, updated_at = now() where number = $1 and state = 'preparing'",
+    )
+    .bind(number)
+    .bind(window.matched)
+    .bind(window.recipients)
+    .execute(conn)
+    .await
+    .map(|done| done.rows_affected() > 0)
+}
+
+/// Who fell out of an audience, by reason.
+pub async fn exclusions(pool: &sqlx::PgPool, campaign: i32) -> sqlx::Result<Vec<(String, i64)>> {
+    sqlx::query_as(
+        "select reason, contacts from campaign_exclusions where campaign = $1 order by contacts desc, reason",
+    )
+    .bind(campaign)
+    .fetch_all(pool)
+    .await
+}

@@ -1,0 +1,278 @@
+//! `messages`: the ledger, a row a recipient, a partition a campaign day. No entity: SQL by hand reads and writes batches, and
+//! in the partition itself, for the table would be planned over all its days.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sea_orm::{
+    FromQueryResult,
+    sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
+};
+use uuid::Uuid;
+
+use crate::domain::{
+    message_id::MessageId,
+    message_state::{MessageState, Standing},
+};
+use chassis::db::decode;
+
+/// What of a row is read.
+const COLUMNS: &str = "position, phone_e164, contact_id, state_code, vars, variant, state, attempt, version, changed_at, deadline,
+    sender, parts, cost_micros, provider_id, sent_at, code, reason, repeatable";
+
+/// A message's row.
+#[derive(Clone, Debug, PartialEq, FromQueryResult)]
+pub struct Row {
+    /// From 1.
+    pub position: i32,
+    pub phone_e164: String,
+    /// Where the phone came from; contacts may return under other ids.
+    pub contact_id: Option<i64>,
+    pub state_code: Option<String>,
+    /// The values of the template's names.
+    pub vars: Vec<String>,
+    /// Which of the campaign's texts.
+    pub variant: i16,
+    state: i16,
+    pub attempt: i16,
+    /// Raised with every change.
+    pub version: i32,
+    pub changed_at: DateTime<Utc>,
+    /// Until when a request of this attempt may be under way.
+    pub deadline: Option<DateTime<Utc>>,
+    pub sender: Option<String>,
+    pub parts: i16,
+    pub cost_micros: i64,
+    pub provider_id: Option<Uuid>,
+    /// Since when a provider is known to have it.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// The provider's code, or ours.
+    pub code: Option<String>,
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// Of one that failed: whether sending it once more can make sense.
+    pub repeatable: bool,
+}
+
+impl Row {
+    pub fn state(&self) -> MessageState {
+        // Only this crate writes the column; a number that is none is left alone by every rule.
+        MessageState::from_code(self.state).unwrap_or(MessageState::Unknown)
+    }
+
+    pub fn set_state(&mut self, state: MessageState) {
+        self.state = state.code();
+    }
+
+    pub fn standing(&self) -> Standing {
+        Standing { state: self.state(), attempt: self.attempt }
+    }
+
+    /// The id that report and providers know it by.
+    pub fn id(&self, date: NaiveDate, campaign: i32) -> Uuid {
+        MessageId { date, campaign, position: self.position }.uuid()
+    }
+}
+
+/// The partition of a day.
+pub(super) fn partition(date: NaiveDate) -> String {
+    format!("messages_{}", date.format("%Y%m%d"))
+}
+
+/// Makes the partition of a day, unless it is there.
+pub async fn ensure_day(conn: &mut PgConnection, date: NaiveDate) -> sqlx::Result<()> {
+    sqlx::query("select ensure_message_day($1)").bind(date).execute(conn).await.map(drop)
+}
+
+/// Whether a day has a partition: what is past retention has none.
+pub async fn has_day(conn: &mut PgConnection, date: NaiveDate) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select to_regclass(current_schema() || '.' || $1) is not null")
+        .bind(partition(date))
+        .fetch_one(conn)
+        .await
+}
+
+/// Drops the partitions of days before `day`. Gives how many.
+pub async fn drop_before(pool: &PgPool, day: NaiveDate) -> sqlx::Result<usize> {
+    let old: Vec<String> = sqlx::query_scalar(
+        "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid
+         where i.inhparent = to_regclass('messages') and c.relname < $1 order by 1",
+    )
+    .bind(partition(day))
+    .fetch_all(pool)
+    .await?;
+    for name in &old {
+        sqlx::query(AssertSqlSafe(format!("drop table if exists {name}"))).execute(pool).await?;
+    }
+    Ok(old.len())
+}
+
+/// Rows of a campaign by their positions, nobody else's to change until the transaction ends, in the order in which everybody
+/// locks them.
+pub async fn lock(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    positions: &[i32],
+) -> sqlx::Result<Vec<Row>> {
+    let query = format!(
+        "select {COLUMNS} from {} where campaign = $1 and position = any($2) order by position for update",
+        partition(date)
+    );
+    let rows = sqlx::query(AssertSqlSafe(query)).bind(campaign).bind(positions).fetch_all(conn).await?;
+    rows.into_iter().map(decode).collect()
+}
+
+/// Rows of a range in one state, the first ones. They are read, not locked.
+pub async fn in_state(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    (first, last): (i32, i32),
+    state: MessageState,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    let query = format!(
+        "select {COLUMNS} from {} where campaign = $1 and position between $2 and $3 and state = $4
+         order by position limit $5",
+        partition(date)
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .bind(campaign)
+        .bind(first)
+        .bind(last)
+        .bind(state.code())
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(decode).collect()
+}
+
+/// One row.
+pub async fn get(pool: &PgPool, id: MessageId) -> sqlx::Result<Option<Row>> {
+    let mut conn = pool.acquire().await?;
+    if !has_day(&mut conn, id.date).await? {
+        return Ok(None);
+    }
+    let query = format!("select {COLUMNS} from {} where campaign = $1 and position = $2", partition(id.date));
+    let row = sqlx::query(AssertSqlSafe(query))
+        .bind(id.campaign)
+        .bind(id.position)
+        .fetch_optional(&mut *conn)
+        .await?;
+    row.map(decode).transpose()
+}
+
+/// A page of a campaign's rows behind a position, of one state where it is said.
+pub async fn page(
+    pool: &PgPool,
+    date: NaiveDate,
+    campaign: i32,
+    state: Option<MessageState>,
+    after: i32,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    let query = format!(
+        "select {COLUMNS} from {} where campaign = $1 and position > $2 and ($3::smallint is null or state = $3)
+         order by position limit $4",
+        partition(date)
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .bind(campaign)
+        .bind(after)
+        .bind(state.map(MessageState::code))
+        .bind(limit)
+        .fetch_all(pool)
+        .await?;
+    rows.into_iter().map(decode).collect()
+}
+
+/// How many rows of a range may still be sent, and of how many a request may be under way.
+pub async fn open(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    (first, last): (i32, i32),
+) -> sqlx::Result<(i64, i64)> {
+    let query = format!(
+        "select count(*) filter (where state = $4), count(*) filter (where state = $5)
+         from {} where campaign = $1 and position between $2 and $3",
+        partition(date)
+    );
+    sqlx::query_as(AssertSqlSafe(query))
+        .bind(campaign)
+        .bind(first)
+        .bind(last)
+        .bind(MessageState::Pending.code())
+        .bind(MessageState::Submitting.code())
+        .fetch_one(conn)
+        .await
+}
+
+/// Rows behind a position that a person may decide about: of which nobody knows since `before`, or that failed and are
+/// repeatable. Locked, in the order of their positions.
+pub async fn undecided(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    states: &[MessageState],
+    before: DateTime<Utc>,
+    after: i32,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    let query = format!(
+        "select {COLUMNS} from {} where campaign = $1 and position > $2 and state = any($3) and changed_at <= $4
+             and (state = $5 or repeatable) order by position limit $6 for update",
+        partition(date)
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .bind(campaign)
+        .bind(after)
+        .bind(states.iter().map(|state| state.code()).collect::<Vec<_>>())
+        .bind(before)
+        .bind(MessageState::Unknown.code())
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(decode).collect()
+}
+
+/// Writes rows that the caller has locked.
+pub async fn write(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    rows: &[&Row],
+) -> sqlx::Result<()> {
+    let statement = format!(
+        "update {} m set state = t.state, attempt = t.attempt, version = t.version, changed_at = t.changed_at,
+             deadline = t.deadline, sender = t.sender, parts = t.parts, cost_micros = t.cost_micros,
+             provider_id = t.provider_id, sent_at = t.sent_at, code = t.code, reason = t.reason, repeatable = t.repeatable
+         from unnest($2::int[], $3::smallint[], $4::smallint[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::text[],
+                     $9::smallint[], $10::bigint[], $11::uuid[], $12::timestamptz[], $13::text[], $14::text[], $15::boolean[])
+             as t (position, state, attempt, version, changed_at, deadline, sender, parts, cost_micros, provider_id, sent_at,
+                   code, reason, repeatable)
+         where m.campaign = $1 and m.position = t.position",
+        partition(date)
+    );
+    fn column<'a, T>(rows: &[&'a Row], of: impl Fn(&'a Row) -> T) -> Vec<T> {
+        rows.iter().map(|row| of(row)).collect()
+    }
+    sqlx::query(AssertSqlSafe(statement))
+        .bind(campaign)
+        .bind(column(rows, |row| row.position))
+        .bind(column(rows, |row| row.state))
+        .bind(column(rows, |row| row.attempt))
+        .bind(column(rows, |row| row.version))
+        .bind(column(rows, |row| row.changed_at))
+        .bind(column(rows, |row| row.deadline))
+        .bind(column(rows, |row| row.sender.as_deref()))
+        .bind(column(rows, |row| row.parts))
+        .bind(column(rows, |row| row.cost_micros))
+        .bind(column(rows, |row| row.provider_id))
+        .bind(column(rows, |row| row.sent_at))
+        .bind(column(rows, |row| row.code.as_deref()))
+        .bind(column(rows, |row| row.reason.as_deref()))
+        .bind(column(rows, |row| row.repeatable))
+        .execute(conn)
+        .await
+        .map(drop)
+}

@@ -1,0 +1,104 @@
+//! `sms_senders` and `sms_providers`: in whose name messages go out, and through whom.
+
+use chassis::db::{Orm, orm};
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveValue::Set,
+    ExprTrait as _, QueryOrder as _,
+    entity::prelude::*,
+    sqlx::{PgConnection, PgPool},
+};
+
+use crate::domain::sender::{ProviderName, SenderKind};
+
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "sms_senders")]
+pub struct Model {
+    /// A number in E.164, a short code's digits, a name, or the id of a pool.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub address: String,
+    pub provider: ProviderName,
+    pub kind: SenderKind,
+    /// Parts a second.
+    pub per_second: f64,
+    /// What a part costs, in millionths of `currency`.
+    pub price_micros: Option<i64>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+    pub enabled: bool,
+    pub created_by: String,
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// A sender's row.
+pub type Sender = Model;
+
+/// What of a sender its users decide.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub address: String,
+    pub provider: ProviderName,
+    pub kind: SenderKind,
+    pub per_second: f64,
+    pub price: Option<(i64, String)>,
+    pub enabled: bool,
+}
+
+/// Writes a sender, or one that is there again.
+pub async fn put(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Sender, DbErr> {
+    let (price, currency) = wish.price.clone().unzip();
+    let row = ActiveModel {
+        address: Set(wish.address.clone()),
+        provider: Set(wish.provider),
+        kind: Set(wish.kind),
+        per_second: Set(wish.per_second),
+        price_micros: Set(price),
+        currency: Set(currency),
+        enabled: Set(wish.enabled),
+        created_by: Set(actor.to_owned()),
+        ..Default::default()
+    };
+    let changed = sea_orm::sea_query::OnConflict::column(Column::Address)
+        .update_columns([
+            Column::Provider,
+            Column::Kind,
+            Column::PerSecond,
+            Column::PriceMicros,
+            Column::Currency,
+            Column::Enabled,
+        ])
+        .value(Column::Version, Expr::cust("sms_senders.version + 1"))
+        .value(Column::UpdatedAt, Expr::current_timestamp())
+        .to_owned();
+    Entity::insert(row).on_conflict(changed).exec_with_returning(&Orm::on(conn)).await
+}
+
+/// All of them.
+pub async fn list(pool: &PgPool) -> Result<Vec<Sender>, DbErr> {
+    Entity::find().order_by_asc(Column::Address).all(&orm(pool)).await
+}
+
+/// Those of these addresses.
+pub async fn of(conn: &mut PgConnection, addresses: &[String]) -> Result<Vec<Sender>, DbErr> {
+    Entity::find().filter(Column::Address.is_in(addresses)).all(&Orm::on(conn)).await
+}
+
+/// Takes one out of use. Gives whether it was in use.
+pub async fn disable(conn: &mut PgConnection, address: &str) -> Result<bool, DbErr> {
+    let disabled = Entity::update_many()
+        .set(ActiveModel { enabled: Set(false), ..Default::default() })
+        .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+        .col_expr(Column::UpdatedAt, Expr::current_timestamp())
+        .filter(Column::Address.eq(address))
+        .filter(Column::Enabled.eq(true))
+        .exec(&Orm::on(conn))
+        .await?;
+    Ok(disabled.rows_affected > 0)
+}

@@ -1,0 +1,212 @@
+//! `slices`: ranges of a campaign's positions, which are fed to workers one at a time. SQL by hand: keys of two columns, and
+//! states that change under a condition.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    FromQueryResult,
+    sqlx::{self, PgConnection, PgPool},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use chassis::db::decode;
+
+/// A range of positions, all of one time zone.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Slice {
+    pub first_position: i32,
+    pub last_position: i32,
+    /// The clocks that its recipients live by.
+    pub zone: i16,
+}
+
+/// What a job that sends is told, in its row's `params`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub campaign: i32,
+    pub first: i32,
+    pub last: i32,
+    /// How many messages it may send.
+    pub messages: i32,
+}
+
+/// Why a slice waits, as progress shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Outside of the hours in which its recipients may be written to.
+    Hours,
+    /// The provider or all senders are closed.
+    Provider,
+    /// Work on it failed.
+    Error,
+}
+
+impl Wait {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hours => "horario",
+            Self::Provider => "proveedor",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The zones of a campaign in which something may be fed now.
+pub async fn zones(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<Vec<i16>> {
+    sqlx::query_scalar(
+        "select distinct zone from slices where campaign = $1 and state = 'waiting' and due_at <= now()",
+    )
+    .bind(campaign)
+    .fetch_all(conn)
+    .await
+}
+
+/// How many messages of a campaign are with workers.
+pub async fn fed(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select coalesce(sum(granted), 0)::bigint from slices where campaign = $1 and state = 'fed'",
+    )
+    .bind(campaign)
+    .fetch_one(conn)
+    .await
+}
+
+/// The next slice of these zones that is due, locked.
+pub async fn next(conn: &mut PgConnection, campaign: i32, zones: &[i16]) -> sqlx::Result<Option<Slice>> {
+    let row = sqlx::query(
+        "select first_position, last_position, zone from slices
+         where campaign = $1 and state = 'waiting' and zone = any($2) and due_at <= now()
+         order by first_position limit 1 for update skip locked",
+    )
+    .bind(campaign)
+    .bind(zones)
+    .fetch_optional(conn)
+    .await?;
+    row.map(decode).transpose()
+}
+
+/// Gives a slice to a job.
+pub async fn feed(conn: &mut PgConnection, job: Uuid, grant: Grant) -> sqlx::Result<()> {
+    sqlx::query(
+        "update slices set state = 'fed', job = $3, granted = $4, reason = null
+         where campaign = $1 and first_position = $2",
+    )
+    .bind(grant.campaign)
+    .bind(grant.first)
+    .bind(job)
+    .bind(grant.messages)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Takes a slice back from its job: done, or due again then. A job that has it no more changes nothing.
+pub async fn give_back(
+    conn: &mut PgConnection,
+    job: Uuid,
+    grant: Grant,
+    due: Option<(DateTime<Utc>, Option<Wait>)>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update slices set state = case when $4::timestamptz is null then 'done' else 'waiting' end, job = null, granted = 0,
+             due_at = coalesce($4, due_at), reason = $5
+         where campaign = $1 and first_position = $2 and job = $3",
+    )
+    .bind(grant.campaign)
+    .bind(grant.first)
+    .bind(job)
+    .bind(due.map(|(at, _)| at))
+    .bind(due.and_then(|(_, why)| why).map(Wait::name))
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Lets slices of these zones wait until then.
+pub async fn wait(
+    conn: &mut PgConnection,
+    campaign: i32,
+    zones: &[i16],
+    until: DateTime<Utc>,
+    why: Wait,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update slices set due_at = $3, reason = $4
+         where campaign = $1 and zone = any($2) and state = 'waiting' and due_at <= now()",
+    )
+    .bind(campaign)
+    .bind(zones)
+    .bind(until)
+    .bind(why.name())
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Messages that are to be sent after all are in slices that may be done: those wait again.
+pub async fn open_again(conn: &mut PgConnection, campaign: i32, positions: &[i32]) -> sqlx::Result<()> {
+    sqlx::query(
+        "update slices s set state = 'waiting', due_at = now(), reason = null
+         from unnest($2::int[]) position
+         where s.campaign = $1 and position between s.first_position and s.last_position and s.state = 'done'",
+    )
+    .bind(campaign)
+    .bind(positions)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// A slice that no job has and that is not done, locked: of a campaign that was cancelled.
+pub async fn next_open(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<Option<Slice>> {
+    let row = sqlx::query(
+        "select first_position, last_position, zone from slices
+         where campaign = $1 and state = 'waiting' and due_at <= now() order by first_position limit 1 for update skip locked",
+    )
+    .bind(campaign)
+    .fetch_optional(conn)
+    .await?;
+    row.map(decode).transpose()
+}
+
+/// Ends a slice that no job has; none: it is looked at again after so many seconds.
+pub async fn close(
+    conn: &mut PgConnection,
+    campaign: i32,
+    first: i32,
+    again_in: Option<f64>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update slices set state = case when $3::double precision is null then 'done' else 'waiting' end,
+             due_at = now() + make_interval(secs => coalesce($3, 0))
+         where campaign = $1 and first_position = $2 and state = 'waiting'",
+    )
+    .bind(campaign)
+    .bind(first)
+    .bind(again_in)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Whether all of a campaign's slices are done.
+pub async fn all_done(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select not exists (select from slices where campaign = $1 and state <> 'done')")
+        .bind(campaign)
+        .fetch_one(conn)
+        .await
+}
+
+/// What a campaign's slices wait for, with how many messages they have at most, and when the first is due.
+pub async fn waits(
+    pool: &PgPool,
+    campaign: i32,
+) -> sqlx::Result<Vec<(Option<String>, i64, Option<DateTime<Utc>>)>> {
+    sqlx::query_as(
+        "select case when due_at > now() then reason end, sum(last_position - first_position + 1)::bigint, min(due_at)
+         from slices where campaign = $1 and state = 'waiting' group by 1 order by 1 nulls first",
+    )
+    .bind(campaign)
+    .fetch_all(pool)
+    .await
+}

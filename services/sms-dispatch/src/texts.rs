@@ -1,0 +1,104 @@
+//! A campaign's texts, as its rows fill them. A message's text is made of its row, always by the same function, and never
+//! stored.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    domain::{
+        campaign::Plan,
+        parts::{Alphabet, Encoding},
+        sender::{ProviderName, SenderKind},
+        template::{Template, TemplateError, Values},
+    },
+    storage::{
+        audiences::{Name, OF_CONTACTS},
+        ledger::Row,
+    },
+};
+
+/// Why a text can't be. The text is for the person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadText {
+    #[error("{0}")]
+    Template(#[from] TemplateError),
+    #[error("{{{0}}} no se admite en una campaña a contactos")]
+    NotOfContacts(String),
+}
+
+/// The texts of a plan, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts {
+    names: Vec<Name>,
+    texts: Vec<Template>,
+    transliterate: bool,
+}
+
+impl Texts {
+    /// # Errors
+    /// As [`BadText`] says.
+    pub fn of(plan: &Plan) -> Result<Self, BadText> {
+        let texts = plan.texts.iter().map(|text| Template::parse(&text.text, []));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        let mut names: Vec<Name> = Vec::new();
+        for text in &texts {
+            // Without any value only what has a default is written.
+            for field in text.fields() {
+                if !OF_CONTACTS.iter().any(|(known, _)| *known == field) {
+                    return Err(BadText::NotOfContacts(field.to_owned()));
+                }
+                let required = needs(text, field);
+                match names.iter_mut().find(|known| known.name == field) {
+                    Some(known) => known.required |= required,
+                    None => names.push(Name { name: field.to_owned(), required }),
+                }
+            }
+        }
+        Ok(Self { names, texts, transliterate: plan.transliterate })
+    }
+
+    /// The names in the order of a row's `vars`.
+    pub fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// What a message says: as `sender` sends it, where one is known. Empty where a value is missing: such a row is none that
+    /// an audience writes.
+    pub fn render(&self, row: &Row, sender: Option<(ProviderName, SenderKind)>) -> String {
+        let value = |names: &[&str]| {
+            let of = self.names.iter().position(|name| names.contains(&name.name.as_str()));
+            of.and_then(|place| row.vars.get(place)).map(String::as_str)
+        };
+        let columns = BTreeMap::new();
+        let values = Values {
+            name: value(&["nombre", "primer_nombre"]),
+            city: value(&["ciudad"]),
+            opt_out_link: None,
+            columns: &columns,
+        };
+        let alphabet =
+            sender.filter(|_| self.transliterate).map(|(provider, kind)| Alphabet::of(provider, kind));
+        let text = usize::try_from(row.variant).ok().and_then(|variant| self.texts.get(variant));
+        text.and_then(|text| text.render(&values, alphabet).ok()).unwrap_or_default()
+    }
+
+    /// What a message says as a sender of this kind sends it through this provider, its encoding, and its parts.
+    pub fn write(&self, row: &Row, provider: ProviderName, kind: SenderKind) -> (String, Encoding, u16) {
+        let text = self.render(row, Some((provider, kind)));
+        let count = Alphabet::of(provider, kind).count(&text);
+        (text, count.encoding, count.parts)
+    }
+}
+
+/// Whether a text can't be written without a value for `field`, all others given.
+fn needs(text: &Template, field: &str) -> bool {
+    let columns: BTreeMap<String, String> = text
+        .fields()
+        .into_iter()
+        .filter(|other| *other != field)
+        .map(|other| (other.to_owned(), "x".to_owned()))
+        .collect();
+    // A file's own column of names would count as the first name too.
+    let values = Values { name: None, city: None, opt_out_link: None, columns: &columns };
+    let first = field == "primer_nombre" && columns.contains_key("nombre");
+    first || text.render(&values, None).is_err()
+}

@@ -1,0 +1,252 @@
+//! What must hold whatever happens: nothing twice, nobody who said no, no row burnt.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::TimeDelta;
+use jobs::Runner;
+use sea_orm::sqlx;
+use sms_dispatch::{
+    again::{Order, Which, decide},
+    domain::{
+        campaign::{Kind, State},
+        message_state::MessageState,
+    },
+    providers::messaging::{Outcome, Refusal, Submission, Verdict},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::world::World;
+
+fn refusal(outcome: Outcome, pause: Option<Duration>) -> Submission {
+    let verdict = Verdict {
+        outcome,
+        code: Some(40_300),
+        reason: "Motivo".to_owned(),
+        suppresses: false,
+        landline: false,
+        billed: false,
+        repeatable: false,
+    };
+    Submission::NotAccepted(Refusal { verdict, pause })
+}
+
+#[tokio::test]
+async fn requests_of_a_worker_that_died_are_unknown_and_never_made_again() -> Result<()> {
+    let world = World::new("takeover").await?;
+    world.contacts(120).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    world.provider.fall_silent(true);
+    world.round().await?;
+    let job: Uuid =
+        sqlx::query_scalar("select id from jobs where kind = 'sms.slices' order by created_at limit 1")
+            .fetch_one(&world.pool)
+            .await?;
+    let runner = Runner::new(world.pool.clone()).lease(Duration::from_secs(1));
+    let (work, token) = (world.sender(), CancellationToken::new());
+    // Dropped in the midst of its requests, as by SIGKILL.
+    let died = tokio::time::timeout(Duration::from_secs(2), runner.run(job, &token, &work)).await;
+    ensure!(died.is_err(), "it waits for answers");
+    let in_flight = world.in_state(&campaign, MessageState::Submitting.code()).await?;
+    ensure!(in_flight > 0 && world.provider.accepted().len() as i64 == in_flight, "{in_flight}");
+
+    world.provider.fall_silent(false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.execute("update messages set deadline = now() - interval '1 second' where state = 1").await?;
+    let ended = world.finish(campaign.id).await?;
+    ensure!(ended.state == State::Completed);
+    let unknown = world.in_state(&campaign, MessageState::Unknown.code()).await?;
+    ensure!(unknown == in_flight, "{unknown} unknown of {in_flight} in flight");
+    let accepted = world.provider.accepted();
+    ensure!(accepted.len() == 120 && accepted.values().all(|messages| messages.len() == 1));
+    world.is_sound().await?;
+
+    // A person looks how many they are, and then gives them up.
+    let since = TimeDelta::zero();
+    let mut transaction = world.pool.begin().await?;
+    for dry_run in [true, false] {
+        let decided =
+            decide(&mut transaction, &ended, Which::Unknown { since }, Order::GiveUp, dry_run, "ana").await?;
+        ensure!(decided.messages as i64 == in_flight && !decided.more, "{decided:?}");
+    }
+    transaction.commit().await?;
+    ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == in_flight);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn requests_that_may_be_under_way_are_waited_for() -> Result<()> {
+    let world = World::new("underway").await?;
+    world.contacts(10).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world
+        .execute("update messages set state = 1, attempt = 1, deadline = now() + interval '2 seconds' where position <= 3")
+        .await?;
+    world.round().await?;
+    let began = std::time::Instant::now();
+    world.send().await?;
+    ensure!(began.elapsed() >= Duration::from_millis(1_500), "{:?}", began.elapsed());
+    ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_opts_out_after_the_ledger_was_written_is_skipped() -> Result<()> {
+    let world = World::new("optout").await?;
+    world.contacts(60).await?;
+    let campaign = world.started(Kind::Transactional, World::plan(|_| ())).await?;
+    world
+        .execute(
+            "insert into suppressions (phone_e164, reason, effective_at, source)
+             select phone_e164, case when position <= 5 then 'opt_out' else 'repep' end, now(), 'test' from messages
+             where position <= 8",
+        )
+        .await?;
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 55, "REPEP stops advertising only");
+    ensure!(world.in_state(&campaign, MessageState::Skipped.code()).await? == 5);
+    let reason: String = sqlx::query_scalar("select reason from messages where state = 9 limit 1")
+        .fetch_one(&world.pool)
+        .await?;
+    ensure!(reason == "El destinatario se dio de baja", "{reason}");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn two_campaigns_of_marketing_at_once_do_not_both_reach_a_phone() -> Result<()> {
+    let world = World::new("cap").await?;
+    world.contacts(400).await?;
+    let one = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    let other = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    ensure!((one.recipients, other.recipients) == (400, 400), "both have everybody");
+    for _ in 0..50 {
+        world.round().await?;
+        world.send().await?;
+        if world.campaign(one.id).await?.finished_at.is_some()
+            && world.campaign(other.id).await?.finished_at.is_some()
+        {
+            break;
+        }
+    }
+    let accepted = world.provider.accepted();
+    ensure!(accepted.len() == 400 && accepted.values().all(|messages| messages.len() == 1));
+    let skipped = "select count(*) from messages where state = 9 and code = 'cap'";
+    ensure!(world.count(skipped).await? == 400);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_was_surely_not_accepted_is_sent_again_and_keeps_its_turn() -> Result<()> {
+    let world = World::new("later").await?;
+    world.contacts(40).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    let pause = Some(Duration::from_millis(10));
+    world.provider.answer_next((0..15).map(|_| refusal(Outcome::Later, pause)));
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 40);
+    ensure!(world.count("select count(*) from messages where attempt = 2 and state = 3").await? == 15);
+    ensure!(
+        world.count("select count(*) from phone_sends where sends = 1 and marketing_at is not null").await?
+            == 40
+    );
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn without_credit_no_row_is_burnt_and_an_operator_opens_the_provider() -> Result<()> {
+    let world = World::new("credit").await?;
+    world.contacts(80).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.refuse(Some(refusal(Outcome::ProviderClosed, None)));
+    world.round().await?;
+    world.send().await?;
+    ensure!(world.count("select count(*) from sms_providers where closed_at is not null").await? == 1);
+    ensure!(world.in_state(&campaign, MessageState::Pending.code()).await? == 80, "all rows wait");
+    world.round().await?;
+    ensure!(world.send().await? == 0, "nothing is fed");
+    let waits = "select count(*) from slices where reason = 'proveedor'";
+    ensure!(world.count(waits).await? > 0);
+    world.provider.refuse(None);
+    let mut conn = world.pool.acquire().await?;
+    let name = sms_dispatch::domain::sender::ProviderName::Telnyx;
+    sms_dispatch::storage::providers::open(&mut conn, Some(name)).await?;
+    drop(conn);
+    world.execute("update slices set due_at = now()").await?;
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 80);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn an_opt_out_at_the_provider_suppresses_here_too() -> Result<()> {
+    let world = World::new("stopped").await?;
+    world.contacts(5).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let Submission::NotAccepted(mut refused) = refusal(Outcome::Failed, None) else { unreachable!() };
+    refused.verdict.suppresses = true;
+    world.provider.answer_next([Submission::NotAccepted(refused)]);
+    world.finish(campaign.id).await?;
+    let phone: String = sqlx::query_scalar("select phone_e164 from messages where state = 6")
+        .fetch_optional(&world.pool)
+        .await?
+        .context("one failed")?;
+    let cause: String = sqlx::query_scalar("select reason from suppressions where phone_e164 = $1")
+        .bind(&phone)
+        .fetch_one(&world.pool)
+        .await?;
+    ensure!(cause == "opt_out");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_can_not_be_sent_is_skipped_with_its_reason_and_stops_nobody() -> Result<()> {
+    let world = World::new("unsendable").await?;
+    world.contacts(20).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    // As ledgers of another version may have them.
+    world.execute("update messages set vars = array[''] where position <= 3").await?;
+    world.execute("update messages set vars = array[repeat('x', 1600)] where position = 4").await?;
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 16);
+    ensure!(world.count("select count(*) from messages where state = 9 and code = 'no_value'").await? == 3);
+    ensure!(world.count("select count(*) from messages where state = 9 and code = 'too_long'").await? == 1);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn a_refused_message_costs_nothing_and_gives_the_phones_turn_back() -> Result<()> {
+    let world = World::new("refused").await?;
+    world.contacts(10).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    world.provider.answer_next([refusal(Outcome::Failed, None)]);
+    world.finish(campaign.id).await?;
+    ensure!(world.count("select count(*) from messages where state = 6 and cost_micros = 0").await? == 1);
+    ensure!(world.count("select sum(cost_micros) from messages").await? == 9 * 5_100);
+    ensure!(world.count("select count(*) from phone_sends where marketing_campaign is not null").await? == 9);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_failed_for_a_reason_that_may_pass_is_sent_again_when_a_person_says_so() -> Result<()> {
+    let world = World::new("retry").await?;
+    world.contacts(30).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    let Submission::NotAccepted(mut passing) = refusal(Outcome::Failed, None) else { unreachable!() };
+    passing.verdict.repeatable = true;
+    world.provider.answer_next([
+        Submission::NotAccepted(passing.clone()),
+        Submission::NotAccepted(passing),
+        refusal(Outcome::Failed, None),
+    ]);
+    let ended = world.finish(campaign.id).await?;
+    let mut transaction = world.pool.begin().await?;
+    let decided = decide(&mut transaction, &ended, Which::Failed, Order::Resend, false, "ana").await?;
+    transaction.commit().await?;
+    ensure!(decided.messages == 2, "{decided:?}");
+    ensure!(world.campaign(campaign.id).await?.state == State::Running);
+    world.finish(campaign.id).await?;
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 29);
+    ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 1);
+    world.is_sound().await
+}

@@ -1,0 +1,6 @@
+//! Campaigns against a real PostgreSQL and Redis, through a provider in this process that tells the truth.
+
+mod audience;
+mod guarantees;
+mod sending;
+mod world;

@@ -1,0 +1,108 @@
+//! From the ledger to the provider, and to report.
+
+use anyhow::{Result, ensure};
+use sea_orm::sqlx;
+use serde_json::json;
+use sms_dispatch::domain::{
+    campaign::{Action, Kind, State},
+    message_state::MessageState,
+};
+
+use crate::world::World;
+
+#[tokio::test]
+async fn each_recipient_has_one_message_and_report_is_told_of_each() -> Result<()> {
+    let world = World::new("sending").await?;
+    world.contacts(1_200).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    let ended = world.finish(campaign.id).await?;
+    ensure!(ended.state == State::Completed, "{ended:?}");
+    let accepted = world.provider.accepted();
+    ensure!(accepted.len() == 1_200 && accepted.values().all(|messages| messages.len() == 1));
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 1_200);
+    let one = accepted.values().flatten().next().expect("a message");
+    ensure!(one.text.starts_with("Hola "), "{}", one.text);
+    world.is_sound().await?;
+
+    let told: Vec<String> =
+        sqlx::query_scalar("select kind from outbox order by id").fetch_all(&world.pool).await?;
+    let of = |kind: &str| told.iter().filter(|one| one.ends_with(kind)).count();
+    ensure!(of("CampaignStarted") == 1 && of("CampaignCompleted") == 1, "{told:?}");
+    let rows = "select sum(jsonb_array_length(body::jsonb -> 'data' -> 'rows')) from outbox where kind like '%MessagesSettled'";
+    ensure!(world.count(rows).await? == 1_200);
+    ensure!(world.count("select count(*) from phone_sends where sends = 1").await? == 1_200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pause_stops_and_a_resume_goes_on_with_the_rest() -> Result<()> {
+    let world = World::new("pause").await?;
+    world.contacts(600).await?;
+    let plan = World::plan(|plan| plan["per_minute"] = json!(600));
+    let campaign = world.started(Kind::Cobranza, plan).await?;
+    world.round().await?;
+    world.act(campaign.id, Action::Pause).await?;
+    world.send().await?;
+    ensure!(world.provider.accepted().is_empty(), "paused before the first request");
+    world.round().await?;
+    ensure!(world.send().await? == 0, "nothing is fed while it is paused");
+    world.act(campaign.id, Action::Resume).await?;
+    world.round().await?;
+    let granted = world.count("select sum(granted) from slices where state = 'fed'").await?;
+    ensure!(granted == 100, "ten seconds of 600 a minute, not {granted}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancelled_campaign_sends_nothing_more_and_its_rest_is_settled() -> Result<()> {
+    let world = World::new("cancel").await?;
+    world.contacts(900).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.act(campaign.id, Action::Cancel).await?;
+    let ended = world.finish(campaign.id).await?;
+    ensure!(ended.state == State::Cancelled && world.provider.accepted().is_empty(), "{ended:?}");
+    ensure!(world.in_state(&campaign, MessageState::Cancelled.code()).await? == 900);
+    let told = "select count(*) from outbox where kind like '%CampaignCompleted' and body like '%CANCELADA%'";
+    ensure!(world.count(told).await? == 1);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn a_scheduled_campaign_begins_at_its_time_and_a_late_one_does_not() -> Result<()> {
+    let world = World::new("schedule").await?;
+    world.contacts(30).await?;
+    let due = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    let late = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    for (id, past) in [(due.id, "null"), (late.id, "now() - interval '1 second'")] {
+        world.act(id, Action::Schedule).await?;
+        world
+            .execute(&format!(
+                "update campaigns set start_at = now() - interval '1 minute', expires_at = {past} where id = '{id}'"
+            ))
+            .await?;
+    }
+    world.round().await?;
+    world.prepare().await?;
+    let ended = world.finish(due.id).await?;
+    ensure!(ended.state == State::Completed && world.provider.accepted().len() == 30, "{ended:?}");
+    let late = world.campaign(late.id).await?;
+    ensure!(late.state == State::Cancelled && late.date.is_none() && late.reason.is_some(), "{late:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_campaign_that_is_cancelled_while_its_ledger_is_written_has_no_row_left_to_send() -> Result<()> {
+    let world = World::new("cancelearly").await?;
+    world.contacts(200).await?;
+    let draft = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    let mut transaction = world.pool.begin().await?;
+    sms_dispatch::campaigns::start(&mut transaction, &draft, "ana", None).await?;
+    transaction.commit().await?;
+    world.act(draft.id, Action::Cancel).await?;
+    let ended = world.finish(draft.id).await?;
+    ensure!(ended.state == State::Cancelled);
+    // The job comes late: what it would write is not committed.
+    world.prepare().await?;
+    ensure!(world.count("select count(*) from messages").await? == 0);
+    world.is_sound().await
+}

@@ -1,0 +1,257 @@
+//! A campaign's whole way: through the gateway, to the ledger, to a provider that misbehaves, back by webhook, and into
+//! report's table. What the provider accepted is the truth.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use e2e::Scene;
+use sea_orm::sqlx::{self, PgPool};
+use serde_json::{Value, json};
+use simulators::messages::{Faults, Messages, PROFILE};
+use stack::{
+    platform::Client,
+    services::{REPORT, SMS_DISPATCH},
+};
+
+const CAMPAIGNS: &str = "/api/v1/campaigns";
+const SENDER: &str = "+525550001111";
+const LIMIT: Duration = Duration::from_secs(180);
+const KEY: &str = "KEY-of-a-test";
+
+struct World {
+    scene: Scene,
+    admin: Client,
+    pool: PgPool,
+    reports: PgPool,
+    telnyx: Messages,
+}
+
+impl World {
+    async fn new(label: &str, workers: usize, per_second: u32, faults: Faults) -> Result<Self> {
+        stack::install_tls();
+        let telnyx = Messages::telnyx(KEY, 0)?;
+        telnyx.set_faults(faults);
+        let (url, key) = (telnyx.url(), telnyx.public_key().context("a key")?);
+        let (namespace, place, options) = e2e::place(label).await?;
+        let options = options
+            .workers(0)
+            .with(&SMS_DISPATCH, workers)
+            .with(&REPORT, 1)
+            .env("TELNYX_URL", url)
+            .env("TELNYX_API_KEY", KEY)
+            .env("TELNYX_PUBLIC_KEY", key)
+            .env("TELNYX_PROFILE_ID", PROFILE)
+            .env("TELNYX_PARTS_PER_SECOND", per_second)
+            // All webhooks of a simulator come from one address.
+            .env("RATE_LIMIT_DEFAULT", "1000000/60")
+            .env("SMS_QUIET_HOURS", false)
+            .env("SMS_LEASE_SECONDS", 3);
+        let mut scene = Scene::on(namespace, place, &options).await?;
+        // Providers reach the gateway, whose port is known only now.
+        let gateway = scene.platform.gateway_url();
+        for running in scene.platform.service_mut(&SMS_DISPATCH).all_mut() {
+            running.restart_with(|service| service.env("SMS_PUBLIC_URL", &gateway)).await?;
+        }
+        let (admin, pool) = (scene.platform.admin().await?, scene.platform.contacts().await?);
+        let reports = scene.platform.reports().await?;
+        let world = Self { scene, admin, pool, reports, telnyx };
+        world.sender().await?;
+        Ok(world)
+    }
+
+    async fn sender(&self) -> Result<()> {
+        let wish = json!({ "provider": "telnyx", "kind": "long_code", "per_second": 5_000, "price_micros": 5_100, "currency": "USD" });
+        let began = Instant::now();
+        loop {
+            // The worker writes which providers it has.
+            let kept = self.admin.put(&format!("/api/v1/sms/senders/{SENDER}"), &wish).await?;
+            if kept.status == 200 {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < LIMIT, "{kept}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn contacts(&self, many: i32) -> Result<()> {
+        sqlx::query(
+            "insert into contacts (phone_e164, full_name, city, lada, state_code, is_valid, is_mobile, status, consent, import,
+                                   source_id)
+             select '+52612' || lpad((1000000 + n * 10)::text, 7, '0'), 'PERSONA ' || n, 'La Paz', '612', 'BCS', true, true,
+                    'ACTIVE', 'contrato', 1, n from generate_series(1, $1) n",
+        )
+        .bind(many)
+        .execute(&self.pool)
+        .await?;
+        sqlx::query(
+            "insert into imports (id, source, kind, mode, imported_by, source_rows, created, updated, unchanged, merged, rejected)
+             select gen_random_uuid(), 'prueba', 'csv', 'merge', 'test', $1, $1, 0, 0, 0, 0",
+        )
+        .bind(i64::from(many))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn start(&self, kind: &str) -> Result<String> {
+        let plan = json!({ "texts": [{ "text": "Hola {nombre}" }], "audience": { "filter": {} }, "senders": [{ "address": SENDER }] });
+        let campaign = json!({ "name": "Recorrido", "kind": kind, "plan": plan });
+        let draft = self.admin.post(CAMPAIGNS, &campaign).await?;
+        ensure!(draft.status == 201, "{draft}");
+        let id = draft.body["id"].as_str().context("an id")?.to_owned();
+        let started = self.admin.post(&format!("{CAMPAIGNS}/{id}/start"), &Value::Null).await?;
+        ensure!(started.status == 202, "{started}");
+        Ok(id)
+    }
+
+    async fn progress(&self, id: &str) -> Result<Value> {
+        Ok(self.admin.get(&format!("{CAMPAIGNS}/{id}/progress")).await?.body)
+    }
+
+    async fn when(&self, id: &str, right: impl Fn(&Value) -> bool) -> Result<Value> {
+        let began = Instant::now();
+        loop {
+            let progress = self.progress(id).await?;
+            if right(&progress) {
+                return Ok(progress);
+            }
+            ensure!(began.elapsed() < LIMIT, "not in time: {progress}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Fails unless the provider accepted as many messages as there are recipients, each once, and the ledger, the totals and
+    /// report's table say what it did with them.
+    async fn is_the_truth(&self, id: &str, recipients: usize) -> Result<()> {
+        let mut by_phone: HashMap<String, usize> = HashMap::new();
+        for accepted in self.telnyx.accepted() {
+            *by_phone.entry(accepted.to).or_default() += 1;
+        }
+        ensure!(by_phone.len() == recipients, "{} of {recipients} were accepted", by_phone.len());
+        let twice: Vec<_> = by_phone.values().filter(|times| **times > 1).collect();
+        ensure!(twice.is_empty(), "{} were accepted twice", twice.len());
+        let began = Instant::now();
+        loop {
+            let told: BTreeMap<String, i64> = sqlx::query_as::<_, (String, i64)>(
+                "select d.estado, count(*) from ta_sms_detalle d join ta_sms_maestro m on m.id = d.id_maestro
+                 where m.origen_id = $1 group by 1",
+            )
+            .bind(id)
+            .fetch_all(&self.reports)
+            .await?
+            .into_iter()
+            .collect();
+            let ledger: BTreeMap<String, i64> = sqlx::query_as::<_, (String, i64)>(
+                "select case when state in (3, 4, 5, 8) then 'ENVIADO' when state in (0, 1, 2) then 'PENDIENTE' else 'FALLIDO' end,
+                        count(*) from messages m join campaigns c on c.number = m.campaign where c.id = $1::uuid group by 1",
+            )
+            .bind(id)
+            .fetch_all(&self.pool)
+            .await?
+            .into_iter()
+            .collect();
+            let state: Option<String> =
+                sqlx::query_scalar("select estado from ta_sms_maestro where origen_id = $1")
+                    .bind(id)
+                    .fetch_optional(&self.reports)
+                    .await?;
+            if told == ledger && state.as_deref() == Some("COMPLETADA") {
+                break;
+            }
+            ensure!(began.elapsed() < LIMIT, "report has {told:?} ({state:?}), the ledger {ledger:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let findings = self.scene.platform.doctor().await?;
+        ensure!(findings.is_empty(), "{findings:#?}");
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_campaign_reaches_everybody_once_and_report_says_so() -> Result<()> {
+    let faults = Faults { doubled: 0.1, reordered: 0.1, early: 0.2, late_ms: 50, ..Faults::default() };
+    let world = World::new("campaign", 1, 2_000, faults).await?;
+    world.contacts(2_000).await?;
+    let id = world.start("marketing").await?;
+    let done = world
+        .when(&id, |progress| progress["state"] == "completed" && progress["messages"]["delivered"] == 2_000)
+        .await?;
+    ensure!(done["recipients"] == 2_000 && done["parts"] == 2_000, "{done}");
+    world.is_the_truth(&id, 2_000).await?;
+
+    // Whoever answers BAJA is left out from then on: the next campaign of whatever kind counts them so.
+    let phone = "+526121000150";
+    let webhook = format!("{}/webhooks/telnyx", world.scene.platform.gateway_url());
+    let written = Instant::now();
+    world.telnyx.write(phone, SENDER, "Baja, por favor.", &webhook, uuid::Uuid::new_v4());
+    loop {
+        let known = world.admin.get(&format!("/api/v1/suppressions/{phone}")).await?;
+        if known.status == 200 && known.body["suppressed"] == true {
+            break;
+        }
+        ensure!(written.elapsed() < Duration::from_secs(3), "{known}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let second = world.start("cobranza").await?;
+    let done = world.when(&second, |progress| progress["state"] == "completed").await?;
+    ensure!(done["excluded"]["opt_out"] == 1 && done["recipients"] == 1_999, "{done}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn workers_killed_in_mid_sending_send_nothing_twice_and_leave_nobody_out() -> Result<()> {
+    let faults = Faults { answer_ms: 40, lost_answers: 0.01, ..Faults::default() };
+    let mut world = World::new("campaignkill", 2, 250, faults).await?;
+    world.contacts(3_000).await?;
+    let id = world.start("cobranza").await?;
+    for round in 1..=3_usize {
+        world
+            .when(&id, |progress| {
+                let pending = progress["messages"]["pending"].as_u64().unwrap_or(3_000);
+                progress["recipients"] == 3_000 && pending < 3_000 - 500 * round as u64
+            })
+            .await?;
+        let worker = &mut world.scene.platform.service_mut(&SMS_DISPATCH).workers[round % 2];
+        worker.kill().await?;
+        worker.restart().await?;
+    }
+    // Of requests that a dead worker had announced and not made nobody knows but the provider.
+    let done = world.when(&id, |progress| progress["state"] == "completed").await?;
+    let unknown = done["messages"]["unknown"].as_u64().unwrap_or_default();
+    let (accepted, in_flight) = (world.telnyx.accepted().len() as u64, 3 * 4 * 64);
+    ensure!(unknown <= in_flight + 30 && accepted + unknown >= 3_000, "{accepted} were accepted: {done}");
+    // Whatever was accepted is known by its webhook, whether its answer came or not.
+    world
+        .when(&id, |progress| {
+            let unknown = progress["messages"]["unknown"].as_u64().unwrap_or_default();
+            progress["messages"]["delivered"].as_u64() == Some(accepted) && unknown == 3_000 - accepted
+        })
+        .await?;
+    // So a person may have the rest sent.
+    let resolve = format!("{CAMPAIGNS}/{id}/resolve");
+    let resend = json!({ "action": "resend", "older_than_minutes": 0 });
+    let resent = world.admin.post(&resolve, &resend).await?;
+    ensure!(resent.status == 200 && resent.body["messages"] == 3_000 - accepted, "{resent}");
+    world
+        .when(&id, |progress| progress["state"] == "completed" && progress["messages"]["delivered"] == 3_000)
+        .await?;
+    world.is_the_truth(&id, 3_000).await
+}
+
+#[tokio::test]
+async fn what_nobody_signed_is_refused_and_what_no_field_has_is_named() -> Result<()> {
+    let world = World::new("campaignodd", 1, 50, Faults::default()).await?;
+    let nobody = Client::nobody(&world.scene.platform.gateway_url());
+    let forged = nobody.post("/webhooks/telnyx", &json!({ "data": {} })).await?;
+    ensure!(forged.status == 403 && forged.body["code"] == "invalid_signature", "{forged}");
+    let plan = json!({ "texts": [{ "text": "Hola {apodo}" }], "audience": { "filter": {} }, "senders": [{ "address": SENDER }] });
+    let unknown =
+        world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plan": plan })).await?;
+    ensure!(unknown.status == 422 && unknown.to_string().contains("apodo"), "{unknown}");
+    let odd = world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plna": {} })).await?;
+    ensure!(odd.status.is_client_error() && odd.to_string().contains("plna"), "{odd}");
+    Ok(())
+}
