@@ -58,8 +58,10 @@ const ANSWERS: [(ProviderName, u16, Option<u32>, Outcome); 47] = [
 ];
 
 /// Provider, status and code of a report; what is observed, and what follows.
+type Reported = (ProviderName, &'static str, Option<u32>, Observed, Option<Outcome>);
+
 #[rustfmt::skip]
-const REPORTS: [(ProviderName, &str, Option<u32>, Observed, Option<Outcome>); 54] = [
+const REPORTS: [Reported; 54] = [
     (TELNYX, "queued", None, Observed::Accepted, None),
     (TELNYX, "sending", None, Observed::Accepted, None),
     (TELNYX, "sent", None, Observed::Sent, None),

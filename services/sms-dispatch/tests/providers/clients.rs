@@ -91,7 +91,7 @@ async fn each_fault_leaves_the_knowledge_that_it_should() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nobody_to_talk_to_is_a_refusal_and_silence_is_an_unknown() -> Result<()> {
+async fn nobody_to_talk_to_is_a_refusal() -> Result<()> {
     // A port that nobody listens at.
     let free = std::net::TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}/v2", free.local_addr()?);

@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::state::{Accepted, Fate, Faults, digits};
+use super::faults::{Fate, Faults};
+use super::state::digits;
+use super::truth::Accepted;
 use super::{Shared, inbound};
 
 pub(super) async fn faults(shared: web::Data<Shared>) -> HttpResponse {

@@ -5,9 +5,11 @@
 //! `GET`/`DELETE /truth/accepted`.
 
 mod control;
+mod faults;
 mod parts;
 mod state;
 mod telnyx;
+mod truth;
 mod twilio;
 mod webhooks;
 
@@ -24,9 +26,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use uuid::Uuid;
 
-pub use state::{Accepted, Answer, Fate, Faults, Summary};
+pub use faults::{Fate, Faults};
 use state::{Interruption, Refused, State, Wanted, digits};
 pub use telnyx::PROFILE;
+pub use truth::{Accepted, Answer, Summary};
 use webhooks::{Dispatcher, Notice};
 
 /// Whose API it is, and its secrets.
@@ -77,7 +80,7 @@ impl Messages {
     }
 
     fn start(vendor: Vendor, port: u16) -> Result<Self> {
-        let webhooks = Dispatcher::new(Faults::default().webhooks_at_once)?;
+        let webhooks = Dispatcher::new()?;
         let look_ups = match &vendor {
             Vendor::Telnyx { key, .. } => Some(web::Data::new(crate::telnyx::Shared::new(key))),
             Vendor::Twilio { .. } => None,

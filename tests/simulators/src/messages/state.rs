@@ -1,130 +1,15 @@
-//! What a provider of messages remembers, kept small enough for millions, and how it is told to misbehave.
+//! What a provider of messages remembers, kept small enough for millions.
 
-use std::collections::{HashMap, HashSet, VecDeque, hash_map::Entry};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::faults::{Fate, Faults};
 use super::parts::Coding;
-
-/// How the provider misbehaves; everything that is left out is off. Shares are from 0 to 1, of messages.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Faults {
-    /// What chance begins with.
-    pub seed: u64,
-    /// Accepted, and the connection cut before the answer.
-    pub lost_answers: f64,
-    /// Accepted, and half of the answer's body.
-    pub broken_answers: f64,
-    /// The connection cut before anything happened.
-    pub cut: f64,
-    /// 503, and nothing accepted. A client can't know that.
-    pub unavailable: f64,
-    /// 500, and accepted all the same.
-    pub accepted_errors: f64,
-    /// Requests a second; what is above gets 429. 0: no limit.
-    pub per_second: u32,
-    /// What may still be spent, in millionths of a dollar; none: no end.
-    pub credit_micros: Option<i64>,
-    /// Telnyx's 40333: the profile's daily limit is reached.
-    pub spend_limit: bool,
-    /// 40318, 21611: the sender's queue is full.
-    pub queue_full: bool,
-    /// Senders that aren't usable: 40305, 21606.
-    pub bad_senders: Vec<String>,
-    /// How long an answer takes.
-    pub answer_ms: u64,
-    /// Whether the last two digits of a phone decide what becomes of its message: see [`Fate::of_digits`].
-    pub fates: bool,
-    /// From acceptance until the carrier has it, and until the last report.
-    pub sent_ms: u64,
-    pub final_ms: u64,
-    /// Whether reports are sent at all.
-    pub webhooks: bool,
-    /// Reports are up to so much later.
-    pub late_ms: u64,
-    /// Reports twice.
-    pub doubled: f64,
-    /// The last report before the first.
-    pub reordered: f64,
-    /// Both reports before the answer to the submission.
-    pub early: f64,
-    /// No report.
-    pub lost_webhooks: f64,
-    /// Whether texts are remembered; without them a search by text finds nothing.
-    pub texts: bool,
-    /// The largest number of webhooks at once.
-    pub webhooks_at_once: usize,
-}
-
-impl Default for Faults {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            lost_answers: 0.0,
-            broken_answers: 0.0,
-            cut: 0.0,
-            unavailable: 0.0,
-            accepted_errors: 0.0,
-            per_second: 0,
-            credit_micros: None,
-            spend_limit: false,
-            queue_full: false,
-            bad_senders: Vec::new(),
-            answer_ms: 0,
-            fates: false,
-            sent_ms: 20,
-            final_ms: 60,
-            webhooks: true,
-            late_ms: 0,
-            doubled: 0.0,
-            reordered: 0.0,
-            early: 0.0,
-            lost_webhooks: 0.0,
-            texts: true,
-            webhooks_at_once: 32,
-        }
-    }
-}
-
-/// What becomes of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fate {
-    Delivered,
-    /// Telnyx reports it, Twilio refuses it.
-    Landline,
-    Undeliverable,
-    Expired,
-    /// The carrier never says what became of it.
-    Unconfirmed,
-    /// Refused: no such number.
-    Invalid,
-    /// Refused: its owner opted out.
-    OptedOut,
-    /// Nothing more is heard of it after its acceptance, and no record comes.
-    Stuck,
-}
-
-impl Fate {
-    /// `…01` is a landline, `…02` can't be reached, `…03` opted out, `…04` doesn't exist, `…05` expires, `…06` is never
-    /// confirmed; all else is delivered.
-    pub fn of_digits(phone: u64) -> Self {
-        match phone % 100 {
-            1 => Self::Landline,
-            2 => Self::Undeliverable,
-            3 => Self::OptedOut,
-            4 => Self::Invalid,
-            5 => Self::Expired,
-            6 => Self::Unconfirmed,
-            _ => Self::Delivered,
-        }
-    }
-}
+use super::truth::{Accepted, Answer};
 
 /// How far a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,68 +19,31 @@ pub enum Stage {
     Final,
 }
 
-/// What the client learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    Whole,
-    Lost,
-    Broken,
-    Error,
-}
-
 /// An accepted message, with everything that repeats kept once.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     /// Microseconds since 1970.
-    at: i64,
-    salt: u64,
-    to: u64,
-    from: u32,
-    service: u32,
-    url: Address,
-    text: Option<Box<str>>,
+    pub(super) at: i64,
+    pub(super) salt: u64,
+    pub(super) to: u64,
+    pub(super) from: u32,
+    pub(super) service: u32,
+    pub(super) url: Address,
+    pub(super) text: Option<Box<str>>,
     pub(super) parts: u8,
     pub(super) coding: Coding,
     pub(super) fate: Fate,
-    answer: Answer,
-    sent_ms: u32,
-    final_ms: u32,
+    pub(super) answer: Answer,
+    pub(super) sent_ms: u32,
+    pub(super) final_ms: u32,
 }
 
 /// A callback's address: what stands before a UUID, the UUID, and what stands after it.
 #[derive(Clone, Copy, Debug)]
-struct Address {
+pub(super) struct Address {
     before: u32,
-    id: u128,
-    after: u32,
-}
-
-/// An accepted message as it was; the truth that a test goes by.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Accepted {
-    /// Its number, from 0, in order of acceptance.
-    pub number: usize,
-    pub at: DateTime<Utc>,
-    /// The provider's id.
-    pub id: Uuid,
-    pub to: String,
-    pub from: String,
-    pub callback_url: String,
-    pub text: Option<String>,
-    pub parts: u8,
-    pub ucs2: bool,
-    pub fate: Fate,
-    pub answer: Answer,
-    /// The messaging service (Twilio) that it was sent through.
-    #[serde(skip)]
-    pub(super) service: String,
-    #[serde(skip)]
-    pub(super) stage: Option<Stage>,
-    #[serde(skip)]
-    pub(super) sent_at: Option<DateTime<Utc>>,
-    #[serde(skip)]
-    pub(super) final_at: Option<DateTime<Utc>>,
+    pub(super) id: u128,
+    pub(super) after: u32,
 }
 
 /// What is asked to be sent, after its form was checked.
@@ -532,83 +380,6 @@ impl State {
         self.opted_out.remove(&phone);
         self.opt_outs.retain(|(other, ..)| *other != phone);
     }
-
-    /// What a test asks first.
-    pub fn summary(&self) -> Summary {
-        let mut phones: HashMap<u64, u32> = HashMap::with_capacity(self.messages.len());
-        let mut callbacks: HashMap<(u128, u32), u32> = HashMap::with_capacity(self.messages.len());
-        let mut summary = Summary {
-            accepted: self.messages.len(),
-            requests: self.requests,
-            refused: self.refused,
-            interrupted: self.interrupted,
-            webhooks_delivered: self.webhooks_delivered,
-            webhooks_failed: self.webhooks_failed,
-            credit_micros: self.faults.credit_micros,
-            ..Summary::default()
-        };
-        for message in &self.messages {
-            *phones.entry(message.to).or_default() += 1;
-            match callbacks.entry((message.url.id, message.url.after)) {
-                Entry::Occupied(mut entry) => {
-                    *entry.get_mut() += 1;
-                    summary.repeated_callbacks += 1;
-                }
-                Entry::Vacant(entry) => {
-                    entry.insert(1);
-                }
-            }
-            summary.parts += usize::from(message.parts);
-            summary.lost_answers += usize::from(message.answer != Answer::Whole);
-        }
-        summary.phones = phones.len();
-        summary.repeated_phones = phones.values().filter(|times| **times > 1).count();
-        // The worst second, wherever it begins.
-        let mut first = 0;
-        let mut parts = 0;
-        for (last, message) in self.messages.iter().enumerate() {
-            parts += usize::from(message.parts);
-            while let Some(oldest) =
-                self.messages.get(first).filter(|oldest| message.at - oldest.at >= 1_000_000)
-            {
-                parts -= usize::from(oldest.parts);
-                first += 1;
-            }
-            summary.worst_second = summary.worst_second.max(last + 1 - first);
-            summary.worst_second_parts = summary.worst_second_parts.max(parts);
-        }
-        let at = |message: Option<&Message>| {
-            message.and_then(|message| DateTime::from_timestamp_micros(message.at))
-        };
-        (summary.first_at, summary.last_at) = (at(self.messages.first()), at(self.messages.last()));
-        summary
-    }
-}
-
-/// What was accepted, in figures.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Summary {
-    pub accepted: usize,
-    pub parts: usize,
-    /// Different recipients, and those that got more than one message.
-    pub phones: usize,
-    pub repeated_phones: usize,
-    /// Messages whose callback's UUID and what follows it were there before: the same attempt, accepted twice.
-    pub repeated_callbacks: usize,
-    /// Accepted without a whole answer.
-    pub lost_answers: usize,
-    /// Submissions of all kinds; refused for their content; interrupted before.
-    pub requests: u64,
-    pub refused: u64,
-    pub interrupted: u64,
-    pub webhooks_delivered: u64,
-    pub webhooks_failed: u64,
-    pub credit_micros: Option<i64>,
-    /// The most messages, and the most parts, of any second.
-    pub worst_second: usize,
-    pub worst_second_parts: usize,
-    pub first_at: Option<DateTime<Utc>>,
-    pub last_at: Option<DateTime<Utc>>,
 }
 
 /// A UUID of version 4 that ends in the message's number.

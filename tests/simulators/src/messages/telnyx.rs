@@ -9,8 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::faults::Fate;
 use super::parts::{self, Coding, Set};
-use super::state::{Accepted, Fate, PART_MICROS, Refused, Stage, Wanted, digits};
+use super::state::{PART_MICROS, Refused, Stage, Wanted, digits};
+use super::truth::Accepted;
 use super::{Answered, Shared, Vendor, submit};
 
 /// The account's messaging profile.

@@ -8,9 +8,11 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::faults::Fate;
 use super::parts::{self, Coding, Set};
-use super::state::{Accepted, Fate, PART_MICROS, Refused, Stage, Wanted, digits};
+use super::state::{PART_MICROS, Refused, Stage, Wanted, digits};
 use super::telnyx::is_url;
+use super::truth::Accepted;
 use super::{Answered, Shared, Vendor, submit};
 
 /// What a messaging service chooses.

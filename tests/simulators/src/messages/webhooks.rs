@@ -12,8 +12,13 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::state::{Accepted, Fate, Stage};
+use super::faults::Fate;
+use super::state::Stage;
+use super::truth::Accepted;
 use super::{Shared, Vendor};
+
+/// Webhooks at once.
+const AT_ONCE: usize = 32;
 
 /// Sends webhooks, so many at once.
 pub(super) struct Dispatcher {
@@ -22,11 +27,11 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub fn new(at_once: usize) -> Result<Self> {
+    pub fn new() -> Result<Self> {
         // An Err means that there is one already.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().retry(reqwest::retry::never()).timeout(Duration::from_secs(15)).build();
-        Ok(Self { http: http.context("a client")?, at_once: Semaphore::new(at_once) })
+        Ok(Self { http: http.context("a client")?, at_once: Semaphore::new(AT_ONCE) })
     }
 }
 
