@@ -111,8 +111,7 @@ pub mod queues {
     pub const SMS_IMPORTS: Queue = Queue { name: "sms.imports", transport: Transport::Amqp, events: &[] };
 
     /// Ledgers of campaigns: their recipients, millions each.
-    pub const SMS_AUDIENCES: Queue =
-        Queue { name: "sms.audiences", transport: Transport::Amqp, events: &[] };
+    pub const SMS_AUDIENCES: Queue = Queue { name: "sms.audiences", transport: Transport::Amqp, events: &[] };
 
     /// Slices of campaigns that may be sent now, some hundred messages each.
     pub const SMS_BULK: Queue = Queue { name: "sms.bulk", transport: Transport::Amqp, events: &[] };

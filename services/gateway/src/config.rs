@@ -110,6 +110,7 @@ impl Settings {
             limits: Limits {
                 auth: env.default("RATE_LIMIT_AUTH", Rate::per_minute(60), Rate::EXPECTED),
                 upload: env.default("RATE_LIMIT_UPLOAD", Rate::per_minute(60), Rate::EXPECTED),
+                webhook: env.default("RATE_LIMIT_WEBHOOK", Rate::per_minute(60_000), Rate::EXPECTED),
                 default: env.default("RATE_LIMIT_DEFAULT", Rate::per_minute(1200), Rate::EXPECTED),
             },
             trusted_proxies: list(env, "TRUSTED_PROXIES"),
@@ -179,6 +180,8 @@ pub struct Limits {
     pub auth: Rate,
     /// Uploads, by caller.
     pub upload: Rate,
+    /// Vendors' webhooks, by address.
+    pub webhook: Rate,
     /// All else, by caller.
     pub default: Rate,
 }

@@ -45,8 +45,6 @@ impl World {
             .env("TELNYX_PUBLIC_KEY", key)
             .env("TELNYX_PROFILE_ID", PROFILE)
             .env("TELNYX_PARTS_PER_SECOND", per_second)
-            // All webhooks of a simulator come from one address.
-            .env("RATE_LIMIT_DEFAULT", "1000000/60")
             .env("SMS_QUIET_HOURS", false)
             .env("SMS_LEASE_SECONDS", 3);
         let mut scene = Scene::on(namespace, place, &options).await?;

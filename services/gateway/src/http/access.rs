@@ -49,8 +49,7 @@ pub async fn guard<B: MessageBody + 'static>(
     let address = address_key(client_ip(request.request(), &app.settings.trusted_proxies));
     // Logins carry no credentials yet; what they carry is checked by their own handlers.
     // Nor do webhooks: their secret is the service's to check.
-    let is_webhook = routes::find(request.method(), request.path()).is_some_and(|route| route.webhook);
-    let access = if class == Class::Auth || is_webhook {
+    let access = if matches!(class, Class::Auth | Class::Webhook) {
         Access::Nobody
     } else {
         identify(&app, request.request()).await
@@ -127,6 +126,8 @@ fn class(request: &HttpRequest) -> Class {
     let path = path.strip_prefix("/api/v1").unwrap_or(&path);
     if *request.method() == Method::POST && matches!(path, "/auth/login" | "/auth/refresh") {
         Class::Auth
+    } else if routes::find(request.method(), request.path()).is_some_and(|route| route.webhook) {
+        Class::Webhook
     } else if is_upload(request) {
         Class::Upload
     } else {

@@ -29,6 +29,8 @@ pub enum Class {
     Auth,
     /// Uploads.
     Upload,
+    /// What vendors call: all of them from few addresses.
+    Webhook,
     /// All else.
     Default,
 }
@@ -93,6 +95,7 @@ impl Keyed {
 pub struct Limiter {
     auth: Keyed,
     upload: Keyed,
+    webhook: Keyed,
     default: Keyed,
 }
 
@@ -102,6 +105,7 @@ impl Limiter {
         Self {
             auth: Keyed::new("auth", limits.auth),
             upload: Keyed::new("upload", limits.upload),
+            webhook: Keyed::new("webhook", limits.webhook),
             default: Keyed::new("default", limits.default),
         }
     }
@@ -111,6 +115,7 @@ impl Limiter {
         match class {
             Class::Auth => self.auth.check(key),
             Class::Upload => self.upload.check(key),
+            Class::Webhook => self.webhook.check(key),
             Class::Default => self.default.check(key),
         }
     }
@@ -119,7 +124,7 @@ impl Limiter {
     pub async fn forget_idle(&self, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_secs(60));
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            for keyed in [&self.auth, &self.upload, &self.default] {
+            for keyed in [&self.auth, &self.upload, &self.webhook, &self.default] {
                 keyed.limiter.retain_recent();
                 keyed.limiter.shrink_to_fit();
             }
@@ -144,7 +149,12 @@ mod tests {
 
     fn limiter() -> Limiter {
         let rate = |text: &str| text.parse().expect("a rate");
-        Limiter::new(Limits { auth: rate("2/3600"), upload: rate("3/3600"), default: rate("1000/3600") })
+        Limiter::new(Limits {
+            auth: rate("2/3600"),
+            upload: rate("3/3600"),
+            webhook: rate("4/3600"),
+            default: rate("1000/3600"),
+        })
     }
 
     #[test]

@@ -37,6 +37,9 @@ async fn callers_are_told_what_they_have_left_and_when_to_come_back() -> anyhow:
         .send()
         .await?;
     assert!(upload.headers()["ratelimit-policy"].to_str()?.starts_with("\"upload\";"));
+    // So have vendors, whose webhooks all come from few addresses.
+    let webhook = gateway.post("/webhooks/telnyx?message=x").body("{}").send().await?;
+    assert_eq!(webhook.headers()["ratelimit-policy"], "\"webhook\";q=60000;w=60");
     assert_eq!(gateway.get("/api/v1/catalog/echo").send().await?.status(), 401);
     // Health and keys can be read as often as one likes.
     let open = gateway.get("/.well-known/jwks.json").send().await?.error_for_status()?;

@@ -132,6 +132,8 @@ async fn ledgers_past_retention_are_dropped_and_their_totals_stay() -> Result<()
     ensure!(ledger::drop_before(&world.pool, day).await? == 0, "its own day stays");
     ensure!(ledger::drop_before(&world.pool, day + Days::new(1)).await? == 1);
     ensure!(world.count("select count(*) from messages").await? == 0);
-    ensure!(totals::of(&world.pool, campaign.number).await?.iter().map(|total| total.messages).sum::<i64>() == 20);
+    ensure!(
+        totals::of(&world.pool, campaign.number).await?.iter().map(|total| total.messages).sum::<i64>() == 20
+    );
     world.is_sound().await
 }

@@ -60,7 +60,7 @@ impl SendSlices {
             wait: Some(Waits::Provider),
         });
         let closed = answers.iter().any(|answer| matches!(answer.closes, Some(Closes::Provider(..))));
-        Ok(left.or_else(|| closed.then(|| Left { due: now, wait: Some(Waits::Provider) })))
+        Ok(left.or_else(|| closed.then_some(Left { due: now, wait: Some(Waits::Provider) })))
     }
 
     async fn try_record(
@@ -106,25 +106,23 @@ impl SendSlices {
 /// Closes what a refusal says is closed, with an audit row.
 async fn close(conn: &mut PgConnection, answer: &Answer) -> anyhow::Result<()> {
     debug_assert!(answer.closes.is_none() || answer.fact.observed == Observed::NotAccepted);
-    match &answer.closes {
-        None => {}
+    let (action, of, details, is_news) = match &answer.closes {
+        None => return Ok(()),
         Some(Closes::Provider(reason, pause)) => {
             let opens_at =
                 pause.and_then(|pause| TimeDelta::from_std(pause).ok()).map(|pause| Utc::now() + pause);
-            if providers::close(conn, answer.provider, reason, opens_at).await? {
-                tracing::error!(provider = answer.provider.name(), reason, "the provider takes no messages");
-                let details = serde_json::json!({ "reason": reason, "opens_at": opens_at });
-                let name = answer.provider.name();
-                audit::record(conn, "system", "sms_provider_closed", Some(name), &details).await?;
-            }
+            let is_news = providers::close(conn, answer.provider, reason, opens_at).await?;
+            let details = serde_json::json!({ "reason": reason, "opens_at": opens_at });
+            ("sms_provider_closed", answer.provider.name(), details, is_news)
         }
         Some(Closes::Sender(address, reason)) => {
-            if senders::disable(conn, address).await? {
-                tracing::error!(sender = address, reason, "the provider takes no messages from this sender");
-                let details = serde_json::json!({ "reason": reason });
-                audit::record(conn, "system", "sms_sender_closed", Some(address), &details).await?;
-            }
+            let is_news = senders::disable(conn, address).await?;
+            ("sms_sender_closed", address.as_str(), serde_json::json!({ "reason": reason }), is_news)
         }
+    };
+    if is_news {
+        tracing::error!(action, of, %details, "a provider takes no messages");
+        audit::record(conn, "system", action, Some(of), &details).await?;
     }
     Ok(())
 }
