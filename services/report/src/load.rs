@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::{
     domain::params::MessageState,
     storage::{
-        campaigns::{self, Origin, Told},
+        campaigns::{self, CampaignUpdate, Origin},
         loads::{self, Position},
         messages::{self, Message, Written},
     },
@@ -175,7 +175,7 @@ impl Source {
             let campaign = self.campaign(record).with_context(|| self.place(index))?;
             told.insert(campaign.origin_id.clone(), campaign);
         }
-        let told: Vec<Told> = told.into_values().collect();
+        let told: Vec<CampaignUpdate> = told.into_values().collect();
         let mut transaction = pool.begin().await?;
         campaigns::write(&mut transaction, Origin::Load, &told).await?;
         let position = self.advance(&mut transaction, batch.len()).await?;
@@ -184,9 +184,9 @@ impl Source {
         Ok(())
     }
 
-    fn campaign(&self, record: &StringRecord) -> anyhow::Result<Told> {
+    fn campaign(&self, record: &StringRecord) -> anyhow::Result<CampaignUpdate> {
         let day = self.field(record, 1);
-        Ok(Told {
+        Ok(CampaignUpdate {
             origin_id: number("id", self.field(record, 0))?.to_string(),
             fecha: NaiveDate::parse_from_str(day, "%Y-%m-%d")
                 .with_context(|| format!("fecha {day:?} is no day, expected YYYY-MM-DD"))?,
@@ -260,7 +260,7 @@ fn time(text: &str, zone: Tz) -> anyhow::Result<Option<DateTime<Utc>>> {
         return Ok(Some(time.to_utc()));
     }
     let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f")
-        .with_context(|| format!("fecha_envio {text:?} is no time, expected YYYY-MM-DD HH:MM:SS"))?;
+        .with_context(|| format!("fecha_envio {text:?} is not a valid time, expected YYYY-MM-DD HH:MM:SS"))?;
     let time = local.and_local_timezone(zone).earliest();
     Ok(Some(time.with_context(|| format!("there is no {text} in {zone}"))?.to_utc()))
 }

@@ -60,7 +60,7 @@ pub(super) async fn cancel(
     respond(&api, id).await
 }
 
-/// Begins the failed files of a run anew; those that are made stay as they are.
+/// Begins the failed files of a run again; those that are made stay as they are.
 #[utoipa::path(
     operation_id = "reports_retry", summary = "Reintentar un reporte",
     description = "Vuelve a hacer los archivos que fallaron; los hechos quedan como están.",

@@ -3,14 +3,13 @@
 
 use chassis::db::{Orm, sql};
 use chrono::NaiveDate;
+use jobs::State;
 use sea_orm::{
     ActiveValue::Set,
     FromQueryResult, QueryOrder as _, QuerySelect as _, Statement, Value,
     entity::prelude::*,
     sqlx::{self, PgConnection},
 };
-
-use crate::domain::state::State;
 
 /// One a campaign; with campaign 0, the one of a summary.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
