@@ -53,7 +53,7 @@ const FORWARDED: &[&str] = &[
     "user-agent",
 ];
 
-/// What of a backend's answer belongs to its connection only (RFC 9110, 7.6.1), or is written anew here.
+/// What of a backend's answer belongs to its connection only (RFC 9110, 7.6.1), or is written again here.
 const DROPPED: &[&str] = &[
     "connection",
     "content-length",
@@ -315,7 +315,7 @@ impl<'a> Incoming<'a> {
     ) -> Result<Option<Self>, Problem> {
         let limit = if route.webhook {
             WEBHOOK_LIMIT
-        } else if is_upload(request) {
+        } else if access::is_upload(request) {
             settings.upload_limit
         } else {
             settings.body_limit
@@ -337,15 +337,6 @@ impl<'a> Incoming<'a> {
             || request.headers().contains_key(header::TRANSFER_ENCODING);
         Ok(has_body.then_some(Self { payload, length, limit }))
     }
-}
-
-/// Whether a request carries a file.
-pub fn is_upload(request: &HttpRequest) -> bool {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
 }
 
 fn headers(request: &HttpRequest, settings: &Settings) -> reqwest::header::HeaderMap {
