@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::jobs::{Jobs, workers::Announcer};
-use chassis::{config::DatabaseSettings, parts::Parts};
+use chassis::{config::DatabaseSettings, connections::Connections};
 use contracts::{
     Queue,
     queues::{SMS_IMPORTS, SMS_VALIDATIONS},
@@ -43,7 +43,7 @@ fn jobs(resources: &Resources) -> Jobs {
 /// # Errors
 /// Configuration that does not hold, a port that is taken, a background task that ended.
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let parts = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config);
     let tasks = parts.background(&shutdown).sweep_jobs(&jobs(&resources));
     tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
@@ -54,7 +54,7 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
 /// # Errors
 /// As [`run_api`].
 pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let parts = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let server = parts.worker()?;
     let resources = resources(&parts, &config);
     let jobs = jobs(&resources);
@@ -73,7 +73,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         .await
 }
 
-fn resources(parts: &Parts, config: &Config) -> Resources {
+fn resources(parts: &Connections, config: &Config) -> Resources {
     Resources {
         database: parts.database.clone(),
         s3: parts.s3.clone(),
@@ -91,5 +91,5 @@ pub async fn doctor(
     settings: &DatabaseSettings,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<String>> {
-    chassis::doctor::look(SERVICE, settings, shutdown, storage::doctor::doctor).await
+    chassis::doctor::check(SERVICE, settings, shutdown, storage::doctor::doctor).await
 }

@@ -14,8 +14,8 @@ mod view;
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    connections::Api,
     http::Routes,
-    parts::Api,
     routes,
 };
 
