@@ -34,12 +34,12 @@ impl Background {
         self
     }
 
-    /// Starts the sweepers of all kinds of jobs: in every process, whatever its role.
+    /// Starts the sweepers of all queues of jobs: in every process, whatever its role.
     #[must_use]
-    pub fn sweep_jobs(self, jobs: &Jobs) -> Self {
+    pub fn sweep_jobs(self, jobs: &Jobs, broker: &Broker) -> Self {
         let shutdown = self.shutdown.clone();
-        jobs.sweepers().fold(self, |tasks, (kind, sweeper)| {
-            tasks.spawn(format!("sweeper of {kind}"), sweeper.run(shutdown.clone()))
+        jobs.sweepers(broker).fold(self, |tasks, (queue, sweeper)| {
+            tasks.spawn(format!("sweeper of {queue}"), sweeper.run(shutdown.clone()))
         })
     }
 

@@ -4,7 +4,12 @@ mod broker;
 mod service;
 mod settings;
 
-use std::{collections::HashMap, fmt, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    str::FromStr,
+    time::Duration,
+};
 
 pub use broker::broker_config;
 pub use service::{Role, ServiceSettings};
@@ -42,8 +47,37 @@ pub struct ConfigError(pub Vec<String>);
 #[derive(Debug)]
 pub struct Env {
     variables: HashMap<String, Secret<String>>,
+    /// Names that a reader has asked for.
+    asked: BTreeSet<String>,
     problems: Vec<String>,
 }
+
+/// What is in the environment of a process and no setting of ours: the system's, and what libraries read.
+const OTHERS: &[&str] = &[
+    "FAILPOINTS",
+    "HOME",
+    "HOSTNAME",
+    "LANG",
+    "LOGNAME",
+    "LOG_FORMAT",
+    "OLDPWD",
+    "PATH",
+    "PWD",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "SHELL",
+    "SHLVL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "_",
+];
+
+/// How the names of such begin.
+const OTHERS_BEGIN: &[&str] = &["AWS_", "KUBERNETES_", "LC_", "OTEL_"];
 
 impl Env {
     /// The environment of this process. Variables that are not UTF-8 count as absent.
@@ -58,11 +92,14 @@ impl Env {
     pub fn from_map(variables: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         let variables =
             variables.into_iter().map(|(name, value)| (name.into(), Secret::new(value.into()))).collect();
-        Self { variables, problems: Vec::new() }
+        Self { variables, asked: BTreeSet::new(), problems: Vec::new() }
     }
 
     /// The trimmed value; a variable that is set but empty counts as absent.
-    fn get(&self, name: &str) -> Option<&str> {
+    fn get(&mut self, name: &str) -> Option<&str> {
+        if !self.asked.contains(name) {
+            self.asked.insert(name.to_owned());
+        }
         self.variables.get(name).map(|value| value.expose().trim()).filter(|value| !value.is_empty())
     }
 
@@ -160,6 +197,20 @@ impl Env {
         self.problems.push(format!("{name} {problem}"));
     }
 
+    /// The names of variables that no reader has asked for, and that are no others' either: a misspelt setting takes
+    /// its default without a word.
+    fn unknown(&self) -> Vec<&str> {
+        let mut unknown: Vec<_> = self
+            .variables
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !self.asked.contains(*name) && !OTHERS.contains(name))
+            .filter(|name| !OTHERS_BEGIN.iter().any(|begin| name.starts_with(begin)))
+            .collect();
+        unknown.sort_unstable();
+        unknown
+    }
+
     /// Agrees to use what was read.
     ///
     /// # Errors
@@ -167,6 +218,32 @@ impl Env {
     pub fn finish(self) -> Result<(), ConfigError> {
         if self.problems.is_empty() { Ok(()) } else { Err(ConfigError(self.problems)) }
     }
+}
+
+/// Reads settings from the environment of this process.
+///
+/// # Errors
+/// Every variable that is missing or wrong, at once.
+pub fn from_process<T>(read: impl FnOnce(&mut Env) -> T) -> Result<T, ConfigError> {
+    let mut env = Env::from_process();
+    let settings = read(&mut env);
+    env.finish()?;
+    Ok(settings)
+}
+
+/// What is wrong with an environment for those who `read` it. If `strict`, so is a variable that nobody reads.
+/// Connects to nothing.
+///
+/// # Errors
+/// Every variable that is missing, wrong or unknown, at once.
+pub fn check<T>(mut env: Env, strict: bool, read: impl FnOnce(&mut Env) -> T) -> Result<(), ConfigError> {
+    read(&mut env);
+    if strict {
+        let unknown: Vec<_> =
+            env.unknown().into_iter().map(|name| format!("{name} is no setting of this process")).collect();
+        env.problems.extend(unknown);
+    }
+    env.finish()
 }
 
 fn alternatives(schemes: &[&str]) -> String {
@@ -230,6 +307,18 @@ mod tests {
         let shown = format!("{env:?} {key:?}");
         let shown = format!("{shown} {}", env.finish().expect_err("no URL"));
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_variable_that_nobody_reads_is_named_where_that_matters() {
+        let env =
+            || Env::from_map([("PORT", "80"), ("HTPP_PORT", "81"), ("PATH", "/bin"), ("AWS_REGION", "x")]);
+        let read = |env: &mut Env| (env.default("PORT", 1, "a number"), env.flag("CREATE", false));
+        assert_eq!(check(env(), false, read), Ok(()));
+        let told = ConfigError(vec!["HTPP_PORT is no setting of this process".to_owned()]);
+        assert_eq!(check(env(), true, read), Err(told));
+        let told = ConfigError(vec!["HTPP_PORT is no setting of this process".to_owned()]);
+        assert_eq!(check(env(), true, |env| env.optional::<u8>("PORT", "a number")), Err(told));
     }
 
     #[test]

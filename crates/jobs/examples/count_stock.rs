@@ -63,6 +63,6 @@ async fn count(pool: &PgPool, user: &str) -> anyhow::Result<uuid::Uuid> {
 async fn main() -> anyhow::Result<()> {
     let pool = PgPool::connect("postgres://shop@localhost/shop").await?;
     println!("job {}", count(&pool, "ana").await?);
-    println!("{} kind of job", jobs(pool).sweepers().count());
+    println!("{} queue of jobs", jobs(pool).sweepers(&messaging::Broker::memory()).count());
     Ok(())
 }

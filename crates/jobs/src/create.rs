@@ -1,4 +1,4 @@
-use sea_orm::sqlx::{self, PgConnection, Row as _};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, Row as _};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -112,6 +112,15 @@ pub(crate) async fn create_all(
     Ok(())
 }
 
+const CANCEL: &str = "UPDATE jobs SET cancel_requested_at = now(), next_run_at = least(next_run_at, now()),
+        nudged_at = NULL, nudges = 0, version = version + 1, updated_at = now()
+    WHERE state IN ('pending', 'running') AND cancel_requested_at IS NULL";
+
+const REOPEN: &str = "UPDATE jobs SET state = 'pending', attempts = 0, error = NULL, finished_at = NULL,
+        cancel_requested_at = NULL, next_run_at = now(), nudged_at = NULL, nudges = 0,
+        version = version + 1, updated_at = now()
+    WHERE state IN ('failed', 'cancelled')";
+
 /// Asks for a job's end. A worker that holds it is told at its next checkpoint or heartbeat; a job that
 /// waits, or whose worker died, is due at once and nudged by the next sweep, whatever nudges went out before,
 /// so that the next worker can end it (with the event that says so). A job that has ended stays as it is.
@@ -120,14 +129,8 @@ pub(crate) async fn create_all(
 /// # Errors
 /// The database.
 pub async fn request_cancel(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, Error> {
-    let row = sqlx::query(
-        "UPDATE jobs SET cancel_requested_at = now(), next_run_at = least(next_run_at, now()),
-                nudged_at = NULL, nudges = 0, version = version + 1, updated_at = now()
-         WHERE id = $1 AND state IN ('pending', 'running') AND cancel_requested_at IS NULL RETURNING *",
-    )
-    .bind(id)
-    .fetch_optional(&mut *conn)
-    .await?;
+    let statement = format!("{CANCEL} AND id = $1 RETURNING *");
+    let row = sqlx::query(AssertSqlSafe(statement)).bind(id).fetch_optional(&mut *conn).await?;
     match row {
         Some(row) => Ok(Some(Job::read(&row)?)),
         None => crate::get(conn, id).await,
@@ -141,14 +144,35 @@ pub async fn request_cancel(conn: &mut PgConnection, id: Uuid) -> Result<Option<
 /// # Errors
 /// The database.
 pub async fn reopen(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, Error> {
-    let row = sqlx::query(
-        "UPDATE jobs SET state = 'pending', attempts = 0, error = NULL, finished_at = NULL,
-                cancel_requested_at = NULL, next_run_at = now(), nudged_at = NULL, nudges = 0,
-                version = version + 1, updated_at = now()
-         WHERE id = $1 AND state IN ('failed', 'cancelled') RETURNING *",
-    )
-    .bind(id)
-    .fetch_optional(conn)
-    .await?;
+    let statement = format!("{REOPEN} AND id = $1 RETURNING *");
+    let row = sqlx::query(AssertSqlSafe(statement)).bind(id).fetch_optional(conn).await?;
     Ok(row.as_ref().map(Job::read).transpose()?)
+}
+
+/// Locks jobs until the caller's transaction ends, in one order for all who lock several. A row that depends on a
+/// job is locked after it: whoever ends a job does so.
+///
+/// # Errors
+/// The database.
+pub async fn lock(conn: &mut PgConnection, ids: &[Uuid]) -> Result<(), Error> {
+    sqlx::query("SELECT FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE").bind(ids).execute(conn).await?;
+    Ok(())
+}
+
+/// [`request_cancel`] of many, which the caller has locked.
+///
+/// # Errors
+/// The database.
+pub async fn request_cancel_all(conn: &mut PgConnection, ids: &[Uuid]) -> Result<(), Error> {
+    sqlx::query(AssertSqlSafe(format!("{CANCEL} AND id = ANY($1)"))).bind(ids).execute(conn).await?;
+    Ok(())
+}
+
+/// [`reopen`] of many, which the caller has locked.
+///
+/// # Errors
+/// The database.
+pub async fn reopen_all(conn: &mut PgConnection, ids: &[Uuid]) -> Result<(), Error> {
+    sqlx::query(AssertSqlSafe(format!("{REOPEN} AND id = ANY($1)"))).bind(ids).execute(conn).await?;
+    Ok(())
 }

@@ -40,7 +40,7 @@ pub mod workers;
 
 pub use activity::{Activities, Activity};
 pub use claim::{Claim, claim};
-pub use create::{Creation, NewJob, create, reopen, request_cancel};
+pub use create::{Creation, NewJob, create, lock, reopen, reopen_all, request_cancel, request_cancel_all};
 pub use doctor::doctor;
 pub use error::Error;
 pub use job::{Job, Position, Progress, State};

@@ -47,19 +47,27 @@ impl Jobs {
         self.activities.clone()
     }
 
-    /// The sweeper of each kind, by the kind's name.
-    pub fn sweepers(&self) -> impl Iterator<Item = (&'static str, Sweeper)> {
-        self.all.iter().map(|one| (one.kind.name, Sweeper::new(self.pool.clone(), one.kind.clone())))
+    /// The sweeper of each queue that has jobs, by the queue's name.
+    pub fn sweepers(&self, broker: &Broker) -> impl Iterator<Item = (&'static str, Sweeper)> {
+        self.by_queue().into_values().map(|(queue, all)| {
+            let kinds = all.iter().map(|one| one.kind.clone()).collect();
+            (queue.name, Sweeper::new(self.pool.clone(), broker.clone(), queue, kinds))
+        })
     }
 
-    /// The consumer of each queue that has jobs, by the queue's name.
-    pub fn consumers(&self, broker: &Broker) -> impl Iterator<Item = (&'static str, Consumer)> {
+    /// What is registered, by the queue's name.
+    fn by_queue(&self) -> BTreeMap<&'static str, (&'static Queue, Vec<Arc<Registered>>)> {
         let mut queues: BTreeMap<&str, (&'static Queue, Vec<Arc<Registered>>)> = BTreeMap::new();
         for one in &self.all {
             let queue = one.kind.queue;
             queues.entry(queue.name).or_insert((queue, Vec::new())).1.push(one.clone());
         }
-        queues.into_values().map(|(queue, kinds)| {
+        queues
+    }
+
+    /// The consumer of each queue that has jobs, by the queue's name.
+    pub fn consumers(&self, broker: &Broker) -> impl Iterator<Item = (&'static str, Consumer)> {
+        self.by_queue().into_values().map(|(queue, kinds)| {
             let concurrency = kinds.iter().map(|one| one.kind.concurrency).min().unwrap_or(1);
             // Each kind has its own within that.
             let deadline = kinds.iter().map(|one| one.kind.deadline).max().unwrap_or_default();

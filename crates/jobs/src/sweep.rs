@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use contracts::Queue;
 use failpoints::Point;
+use messaging::{Broker, Destination};
 use rand::RngExt as _;
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,20 +16,25 @@ const BATCH: i64 = 500;
 /// How often the gauges are brought up to date.
 const SAMPLE: Duration = Duration::from_secs(10);
 
-/// Nudges again, through the outbox, each job of a kind that is due and that nobody holds: one whose
-/// worker died, one that was deferred, one whose message was lost. Any number may run at once.
+/// Nudges, through the outbox, each job of a queue that is due and that nobody holds: one whose worker died, one that
+/// was deferred, one whose message was lost. Any number may run at once.
 ///
-/// A nudge may stay unanswered for as long as the kind's lease before the next is sent. The pause doubles with every
-/// unanswered nudge, up to 32 times that: a job that waits its turn in a long queue needs no more messages.
+/// A nudge that stays unanswered is repeated only where messages are missing: while the queue and the outbox hold one
+/// for each job that waits, a long line needs no more of them, and its length says how much there is to do. Even
+/// then, it may stay unanswered for as long as the kind's lease. The pause doubles with every unanswered nudge, up to
+/// 32 times that.
 pub struct Sweeper {
     pool: PgPool,
-    kind: JobKind,
+    broker: Broker,
+    queue: &'static Queue,
+    /// Those whose messages go there.
+    kinds: Vec<JobKind>,
 }
 
 impl Sweeper {
-    /// Sweeps the jobs of `kind`.
-    pub fn new(pool: PgPool, kind: JobKind) -> Self {
-        Self { pool, kind }
+    /// Sweeps the jobs of the `kinds` whose messages go to `queue`.
+    pub fn new(pool: PgPool, broker: Broker, queue: &'static Queue, kinds: Vec<JobKind>) -> Self {
+        Self { pool, broker, queue, kinds }
     }
 
     /// Looks about once a second, until `shutdown` is cancelled.
@@ -39,7 +46,7 @@ impl Sweeper {
                 Ok(_) => away = false,
                 Err(error) if !away => {
                     away = true;
-                    tracing::warn!(kind = self.kind.name, %error, "could not sweep, will keep trying");
+                    tracing::warn!(queue = self.queue.name, %error, "could not sweep, will keep trying");
                 }
                 Err(_) => {}
             }
@@ -62,56 +69,119 @@ impl Sweeper {
     /// The database.
     pub async fn sweep(&self) -> Result<u64, Error> {
         let mut swept = 0;
-        loop {
-            let batch = self.sweep_batch().await?;
-            swept += batch as u64;
-            if batch < BATCH as usize {
-                return Ok(swept);
+        for kind in &self.kinds {
+            loop {
+                let mut transaction = self.pool.begin().await?;
+                let batch = nudge(&mut transaction, kind, "nudged_at IS NULL", BATCH).await?;
+                failpoints::hit(Point::SweepWritten);
+                transaction.commit().await?;
+                swept += batch as u64;
+                if batch < BATCH as usize {
+                    break;
+                }
             }
         }
+        Ok(swept + self.repeat().await?)
     }
 
-    async fn sweep_batch(&self) -> Result<usize, Error> {
-        let mut transaction = self.pool.begin().await?;
-        // A row that another sweeper has locked is skipped; one that it has just nudged is looked at again
-        // as it is now, and is not due for another.
-        let ids: Vec<Uuid> = sqlx::query_scalar(
-            "UPDATE jobs SET nudged_at = clock_timestamp(), nudges = nudges + 1
-             WHERE id = ANY (ARRAY(
-                 SELECT id FROM jobs
-                 WHERE kind = $1 AND next_run_at <= clock_timestamp() AND state IN ('pending', 'running')
-                   AND (state = 'pending' OR lease_until <= clock_timestamp())
-                   AND (nudged_at IS NULL
-                        OR nudged_at <= clock_timestamp() - make_interval(secs => $2 * 2 ^ least(greatest(nudges - 1, 0), 5)))
-                 ORDER BY next_run_at LIMIT $3 FOR UPDATE SKIP LOCKED))
-             RETURNING id",
-        )
-        .bind(self.kind.name)
-        .bind(self.kind.lease.as_secs_f64())
-        .bind(BATCH)
-        .fetch_all(&mut *transaction)
+    /// Nudges again those that wait for longest, as many as the queue lacks messages.
+    async fn repeat(&self) -> Result<u64, Error> {
+        let names: Vec<_> = self.kinds.iter().map(|kind| kind.name).collect();
+        let leases: Vec<_> = self.kinds.iter().map(|kind| kind.lease.as_secs_f64()).collect();
+        let unanswered: bool = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT EXISTS (SELECT FROM jobs JOIN unnest($1::text[], $2::float8[]) AS k (kind, lease) USING (kind)
+                            WHERE {DUE} AND nudged_at <= clock_timestamp() - {PAUSE})"
+        )))
+        .bind(&names)
+        .bind(&leases)
+        .fetch_one(&self.pool)
         .await?;
-        if ids.is_empty() {
+        if !unanswered {
             return Ok(0);
         }
-        self.kind.nudge(&mut transaction, &ids, None).await?;
+        // Before the jobs are counted: what comes in between makes fewer messages seem to be missing, not more.
+        let ready = match self.broker.depth(self.queue).await {
+            Ok(depth) => depth.ready,
+            Err(error) => {
+                // What it lacks shows when it is back.
+                tracing::debug!(queue = self.queue.name, %error, "unanswered nudges are not repeated");
+                return Ok(0);
+            }
+        };
+        let mut transaction = self.pool.begin().await?;
+        let (mine, waiting, unsent): (bool, i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT pg_try_advisory_xact_lock(hashtextextended('sweep ' || current_schema() || ' ' || $3, 0)),
+                    (SELECT count(*) FROM jobs WHERE kind = ANY($1) AND {DUE} AND nudged_at IS NOT NULL),
+                    (SELECT count(*) FROM outbox WHERE destination = $2)"
+        )))
+        .bind(&names)
+        .bind(Destination::from(self.queue).to_string())
+        .bind(self.queue.name)
+        .fetch_one(&mut *transaction)
+        .await?;
+        let mut missing = waiting - unsent - i64::try_from(ready).unwrap_or(i64::MAX);
+        let mut swept = 0;
+        if mine {
+            for kind in &self.kinds {
+                let unanswered = format!(
+                    "nudged_at <= clock_timestamp() - {}",
+                    PAUSE.replace("lease", &kind.lease.as_secs_f64().to_string())
+                );
+                let batch = nudge(&mut transaction, kind, &unanswered, missing.clamp(0, BATCH)).await?;
+                missing -= batch as i64;
+                swept += batch as u64;
+            }
+        }
         failpoints::hit(Point::SweepWritten);
         transaction.commit().await?;
-        tracing::info!(kind = self.kind.name, jobs = ids.len(), "nudged jobs that are due and nobody holds");
-        metrics().swept.with_label_values(&[self.kind.name]).inc_by(ids.len() as u64);
-        Ok(ids.len())
+        Ok(swept)
     }
 
     async fn sample(&self) -> Result<(), Error> {
-        let counts: (i64, i64) = sqlx::query_as(
-            "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running')
-             FROM jobs WHERE kind = $1 AND state IN ('pending', 'running')",
-        )
-        .bind(self.kind.name)
-        .fetch_one(&self.pool)
-        .await?;
-        metrics().live.with_label_values(&[self.kind.name, "pending"]).set(counts.0);
-        metrics().live.with_label_values(&[self.kind.name, "running"]).set(counts.1);
+        for kind in &self.kinds {
+            let counts: (i64, i64) = sqlx::query_as(
+                "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running')
+                 FROM jobs WHERE kind = $1 AND state IN ('pending', 'running')",
+            )
+            .bind(kind.name)
+            .fetch_one(&self.pool)
+            .await?;
+            metrics().live.with_label_values(&[kind.name, "pending"]).set(counts.0);
+            metrics().live.with_label_values(&[kind.name, "running"]).set(counts.1);
+        }
         Ok(())
     }
+}
+
+/// A job that somebody should run now, and that nobody holds.
+const DUE: &str = "next_run_at <= clock_timestamp() AND state IN ('pending', 'running')
+    AND (state = 'pending' OR lease_until <= clock_timestamp())";
+
+/// How long a nudge may stay unanswered, of a kind whose lease is so many seconds.
+const PAUSE: &str = "make_interval(secs => lease * 2 ^ least(greatest(nudges - 1, 0), 5))";
+
+/// Nudges jobs of a kind that are due and `which`, those first that wait for longest. A row that another sweeper has
+/// locked is skipped; one that it has just nudged is looked at again as it is now. Returns how many.
+async fn nudge(conn: &mut PgConnection, kind: &JobKind, which: &str, most: i64) -> Result<usize, Error> {
+    if most == 0 {
+        return Ok(0);
+    }
+    let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "UPDATE jobs SET nudged_at = clock_timestamp(), nudges = nudges + 1
+         WHERE id = ANY (ARRAY(
+             SELECT id FROM jobs WHERE kind = $1 AND {DUE} AND {which}
+             ORDER BY nudged_at, next_run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+         RETURNING id"
+    )))
+    .bind(kind.name)
+    .bind(most)
+    .fetch_all(&mut *conn)
+    .await?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    kind.nudge(conn, &ids, None).await?;
+    tracing::info!(kind = kind.name, jobs = ids.len(), "nudged jobs that are due and nobody holds");
+    metrics().swept.with_label_values(&[kind.name]).inc_by(ids.len() as u64);
+    Ok(ids.len())
 }

@@ -8,13 +8,20 @@ use anyhow::Result;
 use common::{KIND, World};
 use contracts::queues::CATALOG_IMPORTS;
 use jobs::{JobKind, Sweeper, defer, release, request_cancel};
+use messaging::Broker;
 use sea_orm::sqlx;
 
 const NUDGES: &str = "SELECT count(*) FROM outbox";
 
 fn sweeper(world: &World) -> Sweeper {
     let kind = JobKind { lease: Duration::from_secs(30), ..JobKind::new("test", KIND, &CATALOG_IMPORTS) };
-    Sweeper::new(world.pool.clone(), kind)
+    Sweeper::new(world.pool.clone(), Broker::memory(), &CATALOG_IMPORTS, vec![kind])
+}
+
+/// As if what was sent had never arrived.
+async fn lose(world: &World) -> Result<()> {
+    sqlx::query("DELETE FROM outbox").execute(&world.pool).await?;
+    Ok(())
 }
 
 /// As if all this had happened so long ago.
@@ -59,9 +66,35 @@ async fn a_nudge_that_stays_unanswered_is_repeated_ever_less_often() -> Result<(
     for pause in [30, 60, 120, 240, 480, 960, 960, 960] {
         age(&world, pause - 5).await?;
         assert_eq!(sweeper.sweep().await?, 0, "not before {pause} s");
+        lose(&world).await?;
         age(&world, 6).await?;
         assert_eq!(sweeper.sweep().await?, 1, "after {pause} s");
     }
+    Ok(())
+}
+
+/// Scaling goes by the queue's length, which must not grow with the time that nobody works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_nobody_works_on_does_not_grow_by_itself() -> Result<()> {
+    let world = World::new("sweep_depth").await?;
+    let sweeper = sweeper(&world);
+    for _ in 0..1_000 {
+        world.job(3).await?;
+    }
+    age(&world, 31).await?;
+    sweeper.sweep().await?;
+    assert_eq!(world.count(NUDGES).await?, 1_000);
+    for _ in 0..20 {
+        age(&world, 2_000).await?;
+        sweeper.sweep().await?;
+    }
+    assert_eq!(world.count(NUDGES).await?, 1_000, "there is a message for each");
+    // Some are lost: as many are sent again, to those that wait for longest.
+    sqlx::query("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT 7)")
+        .execute(&world.pool)
+        .await?;
+    assert_eq!(sweeper.sweep().await?, 7);
+    assert_eq!(world.count(NUDGES).await?, 1_000);
     Ok(())
 }
 
@@ -102,9 +135,10 @@ async fn deferred_jobs_are_nudged_when_due_and_cancelled_ones_at_once() -> Resul
     assert_eq!(world.count(NUDGES).await?, 1);
     request_cancel(&mut conn, unwanted).await?;
     assert_eq!(sweeper.sweep().await?, 1);
-    let other = Sweeper::new(world.pool.clone(), JobKind::new("test", "another.kind", &CATALOG_IMPORTS));
+    let kind = JobKind::new("test", "another.kind", &CATALOG_IMPORTS);
+    let other = Sweeper::new(world.pool.clone(), Broker::memory(), &CATALOG_IMPORTS, vec![kind]);
     age(&world, 10_000).await?;
-    assert_eq!(other.sweep().await?, 0, "each kind has its own sweeper");
+    assert_eq!(other.sweep().await?, 0, "each sweeper has its own kinds");
     Ok(())
 }
 
@@ -140,12 +174,14 @@ async fn a_job_whose_end_was_asked_for_is_nudged_by_the_next_sweep() -> Result<(
     age(&world, 61).await?;
     for _ in 0..7 {
         sweeper.sweep().await?;
+        lose(&world).await?;
         age(&world, 1_000).await?;
     }
     sweeper.sweep().await?;
     assert_eq!(sweeper.sweep().await?, 0);
     request_cancel(&mut conn, id).await?;
     assert_eq!(sweeper.sweep().await?, 1);
+    lose(&world).await?;
     age(&world, 31).await?;
     assert!(sweeper.sweep().await? >= 1, "and again after the first pause, were that one lost");
     Ok(())

@@ -86,7 +86,7 @@ fn background(
     let retention = Retention::new(resources.clone());
     connections
         .background(shutdown)
-        .sweep_jobs(jobs)
+        .sweep_jobs(jobs, &connections.broker)
         .spawn("indexer", indexer.run(shutdown.clone()))
         .spawn("retention", retention.run(shutdown.clone()))
 }

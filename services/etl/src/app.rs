@@ -133,5 +133,8 @@ fn background(
     shutdown: &CancellationToken,
 ) -> Background {
     let retention = Retention::new(resources.clone());
-    connections.background(shutdown).sweep_jobs(jobs).spawn("retention", retention.run(shutdown.clone()))
+    connections
+        .background(shutdown)
+        .sweep_jobs(jobs, &connections.broker)
+        .spawn("retention", retention.run(shutdown.clone()))
 }

@@ -105,7 +105,7 @@ fn background(
     let retention = Retention::new(resources.clone());
     connections
         .background(shutdown)
-        .sweep_jobs(jobs)
+        .sweep_jobs(jobs, &connections.broker)
         .spawn("scheduler", scheduler.run(shutdown.clone()))
         .spawn("retention", retention.run(shutdown.clone()))
 }

@@ -1,20 +1,24 @@
 //! The command `load`: campaigns and messages from CSV files in the tables' layout, as `COPY … TO … CSV HEADER`
 //! writes them. A batch and how far the file is commit together, so that a load that was broken off goes on where it
-//! was; and rows know where they come from, so that a load that is repeated changes nothing.
+//! was; and rows know where they come from, so that a load that is repeated changes nothing. A row that makes no
+//! sense, or contradicts one that is loaded, goes to a file of rejected rows.
+
+mod parse;
+mod rejects;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use chassis::{config::DatabaseSettings, db, idempotency::request_hash};
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use chrono::NaiveDate;
 use chrono_tz::Tz;
-use csv::{Position as CsvPosition, StringRecord};
+use csv::{ByteRecord, Position as CsvPosition};
 use indicatif::{ProgressBar, ProgressStyle};
 use sea_orm::{
     DatabaseConnection,
@@ -23,20 +27,16 @@ use sea_orm::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{
-    domain::params::MessageState,
-    storage::{
-        campaigns::{self, CampaignUpdate, Origin},
-        loads::{self, Position},
-        messages::{self, Message, Written},
-    },
+use crate::storage::{
+    campaigns::{self, CampaignUpdate, Origin},
+    loads::{self, Position},
+    messages::{self, Message, Written},
 };
+use parse::{DETALLE, MAESTRO};
+use rejects::Rejects;
 
 /// Rows a transaction.
 const BATCH: usize = 5_000;
-
-const MAESTRO: [&str; 5] = ["id", "fecha", "nombre", "estado", "descripcion"];
-const DETALLE: [&str; 7] = ["id", "id_maestro", "telefono", "mensaje", "fecha_envio", "estado", "error"];
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -47,48 +47,77 @@ pub struct Files {
     pub detalle: Option<PathBuf>,
     /// Whose clock shows the times that name no offset.
     pub zone: Tz,
+    /// Rejected rows a file, after which it stops.
+    pub max_rejects: usize,
 }
 
-/// Loads campaigns first, then messages. Told to stop, it stops after a batch.
+/// Loads campaigns first, then messages. Told to stop, it stops after a batch. Gives how many rows were rejected.
 ///
 /// # Errors
-/// A file that can't be read, a line that makes no sense (with its number), the database.
+/// A file that can't be read, too many rejected rows, the database.
 pub async fn load(
     settings: &DatabaseSettings,
     files: &Files,
     shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     let database = db::connect(settings, "report load", shutdown).await?;
+    let mut rejected = 0;
     if let Some(path) = &files.maestro {
-        let mut source = Source::open(path, &MAESTRO, &database.orm).await?;
+        let mut source = Source::open(path, &MAESTRO, files.max_rejects, &database.orm).await?;
         while let Some(batch) = source.batch(shutdown)? {
-            source.campaigns(&database.pool, &batch).await?;
+            source.campaigns(&database.pool, batch).await?;
         }
+        rejected += source.rejects.count;
     }
     if let Some(path) = &files.detalle {
-        let mut source = Source::open(path, &DETALLE, &database.orm).await?;
+        let mut source = Source::open(path, &DETALLE, files.max_rejects, &database.orm).await?;
         while let Some(batch) = source.batch(shutdown)? {
-            source.messages(&database.pool, &batch, files.zone).await?;
+            source.messages(&database.pool, batch, files.zone).await?;
         }
+        rejected += source.rejects.count;
     }
-    Ok(())
+    Ok(rejected)
+}
+
+/// A row with its number, from 1.
+struct Row {
+    number: i64,
+    record: ByteRecord,
+}
+
+/// Rows with what is wrong with them.
+type Rejected = Vec<(i64, String, ByteRecord)>;
+
+impl Row {
+    fn rejected(self, reason: impl Into<String>) -> (i64, String, ByteRecord) {
+        (self.number, reason.into(), self.record)
+    }
 }
 
 /// A file, and how far it is.
 struct Source {
     reader: csv::Reader<File>,
     path: PathBuf,
-    /// Where each column is.
+    /// How many columns there are, and where each of ours is.
+    width: usize,
     columns: Vec<usize>,
     fingerprint: String,
-    /// When the file was written: a newer one's rows replace an older one's.
+    /// When the file was written, in seconds: a newer one's rows replace an older one's.
     version: i64,
     position: Position,
+    /// Rows that changed nothing because a newer file had other values.
+    older: u64,
+    rejects: Rejects,
     bar: ProgressBar,
 }
 
 impl Source {
-    async fn open(path: &Path, names: &[&str], orm: &DatabaseConnection) -> anyhow::Result<Self> {
+    async fn open(
+        path: &Path,
+        names: &[&str],
+        max_rejects: usize,
+        orm: &DatabaseConnection,
+    ) -> anyhow::Result<Self> {
         let said = || path.display().to_string();
         let mut file = File::open(path).with_context(said)?;
         let about = file.metadata().with_context(said)?;
@@ -100,7 +129,7 @@ impl Source {
         let fingerprint = request_hash(&parts);
         let position = loads::position(orm, &fingerprint).await?;
 
-        let mut reader = csv::Reader::from_path(path).with_context(said)?;
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(path).with_context(said)?;
         let head = reader.headers().with_context(said)?.clone();
         let find = |name: &&str| {
             let found = head.iter().position(|column| column.trim_start_matches('\u{feff}') == *name);
@@ -116,44 +145,70 @@ impl Source {
             reader.seek(at).with_context(said)?;
             eprintln!("{}: goes on after {} rows", said(), position.rows);
         }
-        let version = i64::try_from(version)?;
-        Ok(Self { reader, path: path.to_path_buf(), columns, fingerprint, version, position, bar })
+        let rejects = Rejects::open(path, head.as_byte_record().clone(), position.rows, max_rejects)?;
+        let (version, width) = (i64::try_from(version)?, head.len());
+        let path = path.to_path_buf();
+        Ok(Self { reader, path, width, columns, fingerprint, version, position, older: 0, rejects, bar })
     }
 
     /// The next rows; none at the end.
-    fn batch(&mut self, shutdown: &CancellationToken) -> anyhow::Result<Option<Vec<StringRecord>>> {
+    fn batch(&mut self, shutdown: &CancellationToken) -> anyhow::Result<Option<Vec<Row>>> {
         ensure!(
             !shutdown.is_cancelled(),
             "told to stop after {} rows; run it again to go on",
             self.position.rows
         );
         if self.position.finished {
-            self.bar.finish_with_message(format!("{}: {} rows", self.path.display(), self.position.rows));
+            let mut said = format!("{}: {} rows", self.path.display(), self.position.rows);
+            if self.older > 0 {
+                said.push_str(&format!(", {} of them older than what is loaded", self.older));
+            }
+            if self.rejects.count > 0 {
+                let path = self.rejects.path().display();
+                said.push_str(&format!(", {} of them rejected: see {path}", self.rejects.count));
+            }
+            self.bar.finish_with_message(said.clone());
             // Also for those who see no bar.
-            println!("{}: {} rows", self.path.display(), self.position.rows);
+            println!("{said}");
             return Ok(None);
         }
         let mut batch = Vec::with_capacity(BATCH);
-        let mut record = StringRecord::new();
+        let mut record = ByteRecord::new();
+        let mut number = self.position.rows;
         while batch.len() < BATCH
-            && self.reader.read_record(&mut record).with_context(|| self.place(batch.len()))?
+            && self
+                .reader
+                .read_byte_record(&mut record)
+                .with_context(|| format!("{}, row {}", self.path.display(), number + 1))?
         {
-            batch.push(record.clone());
+            number += 1;
+            batch.push(Row { number, record: record.clone() });
         }
         Ok(Some(batch))
     }
 
-    /// Where a row of the batch after the position is.
-    fn place(&self, index: usize) -> String {
-        format!("{}, row {}", self.path.display(), self.position.rows + i64::try_from(index).unwrap_or(0) + 1)
+    /// The columns of a row that are ours.
+    fn fields<'a, const N: usize>(&self, row: &'a Row) -> anyhow::Result<[&'a str; N]> {
+        let found = row.record.len();
+        ensure!(found == self.width, "{found} columns, expected {}", self.width);
+        let mut fields = [""; N];
+        for (field, column) in fields.iter_mut().zip(&self.columns) {
+            let bytes = row.record.get(*column).unwrap_or_default();
+            *field = std::str::from_utf8(bytes)
+                .with_context(|| format!("{:?} is not UTF-8", String::from_utf8_lossy(bytes)))?;
+        }
+        Ok(fields)
     }
 
-    fn field<'a>(&self, record: &'a StringRecord, index: usize) -> &'a str {
-        self.columns.get(index).and_then(|column| record.get(*column)).unwrap_or_default()
-    }
-
-    /// Notes that the batch is in the tables, in its transaction.
-    async fn advance(&mut self, conn: &mut PgConnection, rows: usize) -> anyhow::Result<Position> {
+    /// Notes that the batch is in the tables, in its transaction, and what was left out of it.
+    async fn advance(
+        &mut self,
+        conn: &mut PgConnection,
+        rows: usize,
+        mut rejected: Rejected,
+    ) -> anyhow::Result<Position> {
+        rejected.sort_by_key(|(number, ..)| *number);
+        self.rejects.add(&rejected)?;
         let position = Position {
             bytes: i64::try_from(self.reader.position().byte())?,
             rows: self.position.rows + i64::try_from(rows)?,
@@ -169,115 +224,111 @@ impl Source {
         self.bar.set_message(format!("{} rows", position.rows));
     }
 
-    async fn campaigns(&mut self, pool: &PgPool, batch: &[StringRecord]) -> anyhow::Result<()> {
-        let mut told = BTreeMap::new();
-        for (index, record) in batch.iter().enumerate() {
-            let campaign = self.campaign(record).with_context(|| self.place(index))?;
-            told.insert(campaign.origin_id.clone(), campaign);
+    async fn campaigns(&mut self, pool: &PgPool, batch: Vec<Row>) -> anyhow::Result<()> {
+        let (rows, mut rejected) = (batch.len(), Rejected::new());
+        let mut told = BTreeMap::<String, (Row, CampaignUpdate)>::new();
+        for row in batch {
+            let read = self.fields(&row).and_then(|fields| parse::campaign(fields, self.version));
+            match read {
+                Err(error) => rejected.push(row.rejected(format!("{error:#}"))),
+                Ok(campaign) => {
+                    keep_first(&mut told, campaign.origin_id.clone(), row, campaign, &mut rejected)
+                }
+            }
         }
-        let told: Vec<CampaignUpdate> = told.into_values().collect();
         let mut transaction = pool.begin().await?;
+        let ids: Vec<String> = told.keys().cloned().collect();
+        for loaded in campaigns::loaded(&mut transaction, &ids).await? {
+            let Some((row, campaign)) = told.remove(&loaded.origen_id) else { continue };
+            let same = (&loaded.nombre, &loaded.estado, &loaded.descripcion)
+                == (&campaign.nombre, &campaign.estado, &campaign.descripcion);
+            if loaded.fecha != campaign.fecha {
+                // Its messages are in that day's partition, and reports of that day have been made.
+                let reason = format!(
+                    "fecha {}: the campaign is loaded with {}, and a campaign's day can't change",
+                    campaign.fecha, loaded.fecha
+                );
+                rejected.push(row.rejected(reason));
+            } else if loaded.version == campaign.version && !same {
+                rejected.push(row.rejected(OTHER_VALUES));
+            } else {
+                self.older += u64::from(loaded.version > campaign.version && !same);
+                told.insert(loaded.origen_id, (row, campaign));
+            }
+        }
+        let told: Vec<CampaignUpdate> = told.into_values().map(|(_, campaign)| campaign).collect();
         campaigns::write(&mut transaction, Origin::Load, &told).await?;
-        let position = self.advance(&mut transaction, batch.len()).await?;
+        let position = self.advance(&mut transaction, rows, rejected).await?;
         transaction.commit().await?;
         self.advanced(position);
         Ok(())
     }
 
-    fn campaign(&self, record: &StringRecord) -> anyhow::Result<CampaignUpdate> {
-        let day = self.field(record, 1);
-        Ok(CampaignUpdate {
-            origin_id: number("id", self.field(record, 0))?.to_string(),
-            fecha: NaiveDate::parse_from_str(day, "%Y-%m-%d")
-                .with_context(|| format!("fecha {day:?} is no day, expected YYYY-MM-DD"))?,
-            nombre: self.field(record, 2).to_owned(),
-            estado: self.field(record, 3).to_owned(),
-            descripcion: self.field(record, 4).to_owned(),
-            expected_rows: None,
-            version: self.version,
-        })
-    }
-
-    async fn messages(&mut self, pool: &PgPool, batch: &[StringRecord], zone: Tz) -> anyhow::Result<()> {
-        let mut by_campaign: BTreeMap<String, BTreeMap<Uuid, Message>> = BTreeMap::new();
-        for (index, record) in batch.iter().enumerate() {
-            let message = self.message(record, zone).with_context(|| self.place(index))?;
-            let campaign = number("id_maestro", self.field(record, 1)).with_context(|| self.place(index))?;
-            by_campaign.entry(campaign.to_string()).or_default().insert(message.id, message);
+    async fn messages(&mut self, pool: &PgPool, batch: Vec<Row>, zone: Tz) -> anyhow::Result<()> {
+        let (rows, mut rejected) = (batch.len(), Rejected::new());
+        let mut by_campaign = BTreeMap::<String, BTreeMap<Uuid, (Row, Message)>>::new();
+        for row in batch {
+            let read = self.fields(&row).and_then(|fields| parse::message(fields, self.version, zone));
+            match read {
+                Err(error) => rejected.push(row.rejected(format!("{error:#}"))),
+                Ok((campaign, message)) => {
+                    let messages = by_campaign.entry(campaign).or_default();
+                    keep_first(messages, message.id, row, message, &mut rejected);
+                }
+            }
         }
         let mut transaction = pool.begin().await?;
         let wanted: Vec<String> = by_campaign.keys().cloned().collect();
         let known = campaigns::by_origin(&mut transaction, Origin::Load, &wanted).await?;
         let known: HashMap<String, (i64, NaiveDate)> =
             known.into_iter().map(|(origin_id, id, day)| (origin_id, (id, day))).collect();
-        for (origin_id, messages) in by_campaign {
+        for (origin_id, mut kept) in by_campaign {
             let Some((id, day)) = known.get(&origin_id) else {
-                bail!("{}: campaign {origin_id} is not loaded; load its maestro first", self.place(0));
+                let reason = format!("campaign {origin_id} is not loaded; load its maestro first");
+                rejected.extend(kept.into_values().map(|(row, _)| row.rejected(reason.clone())));
+                continue;
             };
             messages::ensure_day(&mut transaction, *day).await?;
-            let messages: Vec<Message> = messages.into_values().collect();
+            let messages: Vec<Message> = kept.values().map(|(_, message)| message.clone()).collect();
             let written = messages::write(&mut transaction, *id, *day, &messages).await?;
             ensure!(written != Written::NoCampaign, "campaign {origin_id} was deleted at this moment");
+            if written == Written::Rows(i64::try_from(messages.len())?) {
+                continue;
+            }
+            for (id, is_newer) in messages::differing(&mut transaction, *id, *day, &messages).await? {
+                self.older += u64::from(is_newer);
+                if !is_newer && let Some((row, _)) = kept.remove(&id) {
+                    rejected.push(row.rejected(OTHER_VALUES));
+                }
+            }
         }
-        let position = self.advance(&mut transaction, batch.len()).await?;
+        let position = self.advance(&mut transaction, rows, rejected).await?;
         transaction.commit().await?;
         self.advanced(position);
         Ok(())
     }
-
-    fn message(&self, record: &StringRecord, zone: Tz) -> anyhow::Result<Message> {
-        let state = match self.field(record, 5) {
-            "ENVIADO" => MessageState::Enviado,
-            "PENDIENTE" => MessageState::Pendiente,
-            "FALLIDO" => MessageState::Fallido,
-            other => bail!("estado {other:?}, expected ENVIADO, PENDIENTE or FALLIDO"),
-        };
-        let id = number("id", self.field(record, 0))?;
-        Ok(Message {
-            // No message of sms-dispatch has such a UUID: theirs have a version.
-            id: Uuid::from_u128(u128::from(id.unsigned_abs())),
-            version: self.version,
-            phone: self.field(record, 2).to_owned(),
-            text: self.field(record, 3).to_owned(),
-            sent_at: time(self.field(record, 4), zone)?,
-            state,
-            error: Some(self.field(record, 6).to_owned()).filter(|error| !error.is_empty()),
-        })
-    }
 }
 
-fn number(name: &str, text: &str) -> anyhow::Result<i64> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.with_context(|| format!("{name} {text:?} is no id, expected a number from 1"))
-}
+/// Of two rows with one id and other values, which one is true can't be known.
+const OTHER_VALUES: &str =
+    "this id is loaded with other values, from this file or from one that was saved in the same second";
 
-/// A time as PostgreSQL writes it, with an offset or as a clock in `zone` shows it.
-fn time(text: &str, zone: Tz) -> anyhow::Result<Option<DateTime<Utc>>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    if let Ok(time) = DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z") {
-        return Ok(Some(time.to_utc()));
-    }
-    let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f")
-        .with_context(|| format!("fecha_envio {text:?} is not a valid time, expected YYYY-MM-DD HH:MM:SS"))?;
-    let time = local.and_local_timezone(zone).earliest();
-    Ok(Some(time.with_context(|| format!("there is no {text} in {zone}"))?.to_utc()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_as_postgresql_writes_them() {
-        let zone = chrono_tz::America::Bogota;
-        let read = |text| time(text, zone).expect(text).map(|time| time.to_rfc3339());
-        assert_eq!(read(""), None);
-        assert_eq!(read("2025-01-27 10:00:00").as_deref(), Some("2025-01-27T15:00:00+00:00"));
-        assert_eq!(read("2025-01-27 10:00:00.25+00").as_deref(), Some("2025-01-27T10:00:00.250+00:00"));
-        assert_eq!(read("2025-01-27 10:00:00-05").as_deref(), Some("2025-01-27T15:00:00+00:00"));
-        assert!(time("ayer", zone).is_err());
-        assert!(number("id", "0").is_err() && number("id", "-1").is_err() && number("id", "x").is_err());
+/// Keeps the first row of an id in a batch. What says the same again is left out; what says other things is rejected.
+fn keep_first<K: Ord, T: PartialEq>(
+    kept: &mut BTreeMap<K, (Row, T)>,
+    key: K,
+    row: Row,
+    value: T,
+    rejected: &mut Rejected,
+) {
+    match kept.entry(key) {
+        Entry::Vacant(free) => {
+            free.insert((row, value));
+        }
+        Entry::Occupied(first) if first.get().1 == value => {}
+        Entry::Occupied(first) => {
+            let reason = format!("this id has other values in row {}", first.get().0.number);
+            rejected.push(row.rejected(reason));
+        }
     }
 }

@@ -36,6 +36,9 @@ enum Command {
         /// `ta_sms_detalle`: id, id_maestro, telefono, mensaje, fecha_envio, estado, error.
         #[arg(long)]
         detalle: Option<PathBuf>,
+        /// Rejected rows a file after which it stops; they are in `<file>.rejected.csv`. With any, it exits with 2.
+        #[arg(long, default_value_t = 1_000)]
+        max_rejects: usize,
     },
 }
 
@@ -46,13 +49,13 @@ async fn main() -> anyhow::Result<ExitCode> {
     let process = Process::start(SERVICE)?;
     let command = match arguments.command {
         Command::Common(command) => command,
-        Command::Load { maestro, detalle } => {
+        Command::Load { maestro, detalle, max_rejects } => {
             let mut env = Env::from_process();
             let (settings, reports) = (DatabaseSettings::read(&mut env), ReportSettings::read(&mut env));
             env.finish()?;
-            let files = Files { maestro, detalle, zone: reports.zone };
-            load(&settings, &files, &process.shutdown).await?;
-            return Ok(ExitCode::SUCCESS);
+            let files = Files { maestro, detalle, zone: reports.zone, max_rejects };
+            let rejected = load(&settings, &files, &process.shutdown).await?;
+            return Ok(if rejected > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS });
         }
     };
     match command {

@@ -45,7 +45,7 @@ fn jobs(resources: &Resources) -> Jobs {
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&parts, &config);
-    let tasks = parts.background(&shutdown).sweep_jobs(&jobs(&resources));
+    let tasks = parts.background(&shutdown).sweep_jobs(&jobs(&resources), &parts.broker);
     tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
 }
 
@@ -64,7 +64,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let upkeep = Upkeep::new(pool(), config.refresh);
     parts
         .background(&shutdown)
-        .sweep_jobs(&jobs)
+        .sweep_jobs(&jobs, &parts.broker)
         .run_jobs(&jobs, &parts.broker)
         .spawn("end of orphans", orphans.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))

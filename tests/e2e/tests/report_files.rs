@@ -205,6 +205,15 @@ async fn files_past_their_days_are_gone_and_their_readers_are_told() -> Result<(
     .await?;
     ensure!(by_boto3(&scene, &id).await?.is_empty(), "files are in the bucket");
     let told = format!("Los archivos de este reporte se eliminaron el {} por su antigüedad", today());
+    // Nobody is sent where nothing is.
+    let status = operator.get(&format!("/reporte/status/{campaign}")).await?.body;
+    ensure!(status["estado"] == "COMPLETADO" && status["ruta_archivo"].is_null(), "{status}");
+    ensure!(status["eliminado_en"].is_string(), "{status}");
+    let manifest = operator.get(&format!("/api/v1/reports/{id}/manifest")).await?.body;
+    ensure!(manifest["eliminado_en"].is_string() && manifest["archivos"][0]["ruta"].is_null(), "{manifest}");
+    ensure!(manifest["archivos"][0]["sha256"].is_string(), "{manifest}");
+    let files = operator.get(&format!("/api/v1/reports/{id}/files")).await?.body;
+    ensure!(files["items"][0]["download_url"].is_null(), "{files}");
     for path in [format!("files/{campaign}/download"), "download".to_owned()] {
         let refused = operator.get(&format!("/api/v1/reports/{id}/{path}")).await?;
         ensure!(refused.status == 409 && refused.body["code"] == "purged", "{path}: {refused}");

@@ -105,8 +105,75 @@ async fn a_dead_workers_file_is_made_by_another_and_a_cancel_ends_a_run() -> Res
     Ok(())
 }
 
+/// Whoever ends a file's job holds it, and then wants the run. A cancel that held the run meanwhile, and wanted the
+/// job, would deadlock with it.
 #[tokio::test]
-async fn existing_data_is_loaded_once_and_goes_on_where_it_was() -> Result<()> {
+async fn a_cancel_waits_for_a_file_that_ends() -> Result<()> {
+    let (mut scene, sms, operator) = scene("reportcancel").await?;
+    let day = today();
+    for number in 0..3 {
+        let campaign = Campaign::new(&format!("C{number}"), day);
+        sms.started(&campaign, 10).await?;
+        let rows: Vec<_> = (0..10).map(|row| Settled::sent(row, "hola")).collect();
+        sms.settled(&campaign, &rows).await?;
+    }
+    arrived(&scene, 30).await?;
+    let ask = json!({ "fecha": slashed(day), "forzar": true });
+    scene.platform.service_mut(&REPORT).workers[0].kill().await?;
+    let id = operator.post("/api/v1/reports", &ask).await?.body["id"].as_str().context("an id")?.to_owned();
+    let pool = scene.platform.reports().await?;
+    // As if it had begun: each file has a job that a worker is about to end.
+    sqlx::query(
+        "with j as (insert into jobs (id, kind, params, max_attempts)
+                    select gen_random_uuid(), 'report.files', 'null', 3 from run_files returning id),
+              numbered as (select id, row_number() over () n from j)
+         update run_files f set job_id = numbered.id from numbered,
+             (select campaign_id, row_number() over () n from run_files) c
+         where c.n = numbered.n and f.campaign_id = c.campaign_id",
+    )
+    .execute(&pool)
+    .await?;
+    let mut ending = pool.begin().await?;
+    sqlx::query("select from jobs where kind = 'report.files' order by id desc limit 1 for update")
+        .execute(&mut *ending)
+        .await?;
+    let cancelling = tokio::spawn({
+        let (operator, path) = (operator.clone(), format!("/api/v1/reports/{id}/cancel"));
+        async move { operator.post(&path, &json!({})).await }
+    });
+    stack::wait::until("the cancel should wait for the job", LIMIT, async || {
+        let waiting = "select exists (select from pg_stat_activity
+            where wait_event_type = 'Lock' and query like '%FROM jobs%FOR UPDATE%')";
+        sqlx::query_scalar::<_, bool>(waiting).fetch_one(&pool).await.is_ok_and(|waits| waits)
+    })
+    .await?;
+    sqlx::query("set local lock_timeout = '5s'").execute(&mut *ending).await?;
+    sqlx::query("update runs set version = version + 1").execute(&mut *ending).await?;
+    ending.commit().await?;
+    let cancelled = cancelling.await??;
+    ensure!(cancelled.status == 202 && cancelled.body["cancelado"] == true, "{cancelled}");
+    let asked: i64 = sqlx::query_scalar("select count(*) from jobs where cancel_requested_at is not null")
+        .fetch_one(&pool)
+        .await?;
+    ensure!(asked == 4, "the run's job and its files': {asked}");
+
+    // It is dying: who asks now gets another.
+    let next = operator.get(&format!("/reporte?fecha={}", slashed(day))).await?;
+    ensure!(next.status == 200, "{next}");
+    scene.platform.service_mut(&REPORT).workers[0].restart().await?;
+    let run = finished(&operator, &id).await?;
+    ensure!(run["estado"] == "ERROR" && run["cancelado"] == true, "{run}");
+    let newest = operator.get("/api/v1/reports?size=1").await?.body["items"][0]["id"].clone();
+    let newest = newest.as_str().context("an id")?;
+    ensure!(newest != id, "the cancelled run was given to who asked after it");
+    let run = finished(&operator, newest).await?;
+    ensure!(run["estado"] == "COMPLETADO" && run["filas"] == 30, "{run}");
+    ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> Result<()> {
     let (scene, sms, operator) = scene("reportload").await?;
     let day = today();
     // A live campaign, whose own ids may be the same as those of the files.
@@ -115,44 +182,77 @@ async fn existing_data_is_loaded_once_and_goes_on_where_it_was() -> Result<()> {
     sms.settled(&live, &[Settled::sent(1, "hola")]).await?;
     arrived(&scene, 1).await?;
     let (maestro, detalle) = (scene.dir.join("maestro.csv"), scene.dir.join("detalle.csv"));
-    std::fs::write(
-        &maestro,
-        format!("id,fecha,nombre,estado,descripcion\n1,{day},Uno,CERRADA,\n2,{day},\"Do,s\",,x\n"),
-    )?;
-    let mut lines = "id,id_maestro,telefono,mensaje,fecha_envio,estado,error\n".to_owned();
+    let campaigns = format!("1,{day},Uno,CERRADA,\n2,{day},\"Do,s\",,x\n");
+    std::fs::write(&maestro, format!("id,fecha,nombre,estado,descripcion\n{campaigns}"))?;
+    let head = "id,id_maestro,telefono,mensaje,fecha_envio,estado,error\n";
+    let mut lines = head.to_owned();
     for row in 1..=12_000 {
         let campaign = 1 + row % 2;
-        lines.push_str(&format!("{row},{campaign},+57300{row:07},hola {row},{day} 10:00:00,ENVIADO,\n"));
+        lines.push_str(&format!("{row},{campaign},+57300{row:07},hola {row},{day}T10:00:00,ENVIADO,\n"));
     }
-    std::fs::write(&detalle, format!("{lines}12001,1,+57,\"roto\",,PERDIDO,\n"))?;
+    // The first of these is in the file already, in another batch.
+    let wrong = [
+        format!("1,2,+57,otro,{day} 10:00:00,ENVIADO,"),
+        format!("2,1,+573000000002,hola 2,{day} 10:00:00,ENVIADO,"),
+        "12001,1,+57,roto,,PERDIDO,".to_owned(),
+        "12002,1,+57,roto,ayer,ENVIADO,".to_owned(),
+        "12003,9,+57,sin campaña,,ENVIADO,".to_owned(),
+        "12004,1,+57".to_owned(),
+        format!("12005,1,=HYPERLINK(1),fórmula,{day} 10:00:00,ENVIADO,"),
+    ]
+    .join("\n");
+    std::fs::write(&detalle, format!("{lines}{wrong}\n"))?;
     let api = scene.platform.service(&REPORT).api.service();
-    let (maestro, detalle) = (maestro.display().to_string(), detalle.display().to_string());
-    let load = api.with_args(&["load", "--maestro", &maestro, "--detalle", &detalle]);
+    let rejected = scene.dir.join("detalle.rejected.csv");
+    let (maestro_path, detalle_path) = (maestro.display().to_string(), detalle.display().to_string());
+    let load = api.with_args(&["load", "--maestro", &maestro_path, "--detalle", &detalle_path]);
 
     for _ in 0..2 {
         let (status, said) = load.run().await?;
-        ensure!(!status.success(), "the last line makes no sense: {said}");
-        // Whole batches of 5,000 are in.
-        arrived(&scene, 10_001).await?;
+        ensure!(status.code() == Some(2), "some are rejected: {said}");
+        ensure!(said.contains("12007 rows, 5 of them rejected: see "), "{said}");
+        arrived(&scene, 12_002).await?;
+        let text = std::fs::read_to_string(&rejected)?;
+        let reasons: Vec<_> = text.lines().collect();
+        ensure!(reasons.len() == 6 && reasons[0] == format!("row,reason,{}", head.trim_end()), "{text}");
+        for (line, says) in reasons[1..].iter().zip([
+            "12001,\"this id is loaded with other values",
+            "12003,\"estado \"\"PERDIDO\"\", expected ENVIADO, PENDIENTE or FALLIDO\",12001,1",
+            "12004,\"fecha_envio \"\"ayer\"\" is not a time",
+            "12005,campaign 9 is not loaded",
+            "12006,\"3 columns, expected 7\",12004,1,+57",
+        ]) {
+            ensure!(line.starts_with(says), "{line}, expected {says}");
+        }
     }
-    let pool = scene.platform.reports().await?;
-    let query = "select rows from loads where not finished";
-    let (rows,): (i64,) = sqlx::query_as(query).fetch_one(&pool).await?;
-    ensure!(rows == 10_000, "the second time went on after {rows} rows");
-    std::fs::write(scene.dir.join("detalle.csv"), lines)?;
-    for _ in 0..2 {
-        let (status, said) = load.run().await?;
-        ensure!(status.success(), "{said}");
-        arrived(&scene, 12_001).await?;
-    }
+    // Few are mistakes, many are another kind of file.
+    let strict = api.with_args(&["load", "--detalle", &detalle_path, "--max-rejects", "2"]);
+    std::fs::write(&detalle, format!("{head}{wrong}\n"))?;
+    let (status, said) = strict.run().await?;
+    ensure!(status.code() == Some(1) && said.contains("more than 2 rows are rejected"), "{said}");
+
+    // A day can't change, and what an older file says counts for nothing.
+    std::fs::write(&maestro, "id,fecha,nombre,estado,descripcion\n1,2001-01-01,Uno,CERRADA,\n2,")?;
+    let (status, said) = api.with_args(&["load", "--maestro", &maestro_path]).run().await?;
+    ensure!(status.code() == Some(2) && said.contains("2 of them rejected"), "{said}");
+    let text = std::fs::read_to_string(scene.dir.join("maestro.rejected.csv"))?;
+    ensure!(text.contains(&format!("the campaign is loaded with {day}")), "{text}");
+    std::fs::write(&maestro, format!("id,fecha,nombre,estado,descripcion\n1,{day},Vieja,,\n"))?;
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
+    std::fs::File::options().write(true).open(&maestro)?.set_modified(old)?;
+    let (status, said) = api.with_args(&["load", "--maestro", &maestro_path]).run().await?;
+    ensure!(status.success() && said.contains("1 of them older than what is loaded"), "{said}");
+
     let run = report(&operator, &json!({ "fecha": slashed(day) })).await?;
-    ensure!(run["filas"] == 12_001 && run["archivos"]["completados"] == 3, "{run}");
+    ensure!(run["filas"] == 12_002 && run["archivos"]["completados"] == 3, "{run}");
     let loaded = ids(&operator, day).await?[1];
     let text = String::from_utf8(file(&operator, &run, loaded).await?)?;
     ensure!(
         text.contains(&format!("{loaded},Uno,{day},+573000000002,hola 2,{day} 10:00:00,ENVIADO,\r\n")),
         "{text:.300}"
     );
+    // What is no number must not run in a spreadsheet.
+    ensure!(text.contains(&format!("{loaded},Uno,{day},'=HYPERLINK(1),fórmula,")), "{text:.300}");
     ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
     Ok(())
 }

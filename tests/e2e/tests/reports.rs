@@ -166,6 +166,9 @@ async fn formats_encodings_states_and_totals() -> Result<()> {
     let totals = ask(json!({ "tipo": "resumen", "separador": ";" })).await?;
     let text = String::from_utf8(file(&operator, &totals, 0).await?)?;
     ensure!(text.ends_with(&format!("\r\n{id};'=Ñ|1;{day};EN PROCESO;2;1;0;1\r\n")), "{text}");
+    // None of these is the report that clients of the long-known paths ask for.
+    let status = operator.get(&format!("/reporte/status/{id}")).await?;
+    ensure!(status.status == 404, "{status}");
 
     // A letter that latin-1 lacks: the file fails, with the reason, and can be asked for otherwise.
     sms.settled(&campaign, &[Settled::sent(3, "5 €")]).await?;

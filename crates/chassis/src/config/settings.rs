@@ -13,13 +13,19 @@ pub struct HttpSettings {
     pub workers: usize,
     /// The largest JSON or form body, in bytes. Uploads are streamed and have limits of their own.
     pub body_limit: usize,
-    /// How long requests under way may take to finish at shutdown.
+    /// How long requests are still taken at shutdown, by a process that says it is not ready: so long may a load
+    /// balancer take to notice.
+    pub lame_duck: Duration,
+    /// How long requests under way may take to finish after that.
     pub drain: Duration,
+    /// The port of `/metrics` and of health for those who operate it; 0 lets the system choose. Without one,
+    /// `/metrics` is on the port of all else.
+    pub metrics_port: Option<u16>,
 }
 
 impl HttpSettings {
     /// `HTTP_HOST` (127.0.0.1), `HTTP_PORT` (the given one), `HTTP_WORKERS` (one a core, at most 8),
-    /// `HTTP_BODY_LIMIT` (1 MiB), `HTTP_DRAIN_SECONDS` (20).
+    /// `HTTP_BODY_LIMIT` (1 MiB), `HTTP_LAME_DUCK_SECONDS` (0), `HTTP_DRAIN_SECONDS` (20), `METRICS_PORT` (none).
     pub fn read(env: &mut Env, port: u16) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from).min(8);
         Self {
@@ -27,7 +33,9 @@ impl HttpSettings {
             port: env.default("HTTP_PORT", port, "a port number"),
             workers: env.default("HTTP_WORKERS", cores, "a number of threads"),
             body_limit: env.default("HTTP_BODY_LIMIT", 1 << 20, "a number of bytes"),
+            lame_duck: env.seconds("HTTP_LAME_DUCK_SECONDS", Duration::ZERO),
             drain: env.seconds("HTTP_DRAIN_SECONDS", Duration::from_secs(20)),
+            metrics_port: env.optional("METRICS_PORT", "a port number"),
         }
     }
 }

@@ -1,4 +1,11 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use actix_web::{HttpResponse, web::ServiceConfig};
 use futures::{
@@ -31,12 +38,14 @@ type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Syn
 pub struct Health {
     service: &'static str,
     checks: Vec<(&'static str, Importance, Check)>,
+    /// Set once the process is told to end.
+    draining: Arc<AtomicBool>,
 }
 
 impl Health {
     /// A process of `service` that depends on nothing yet.
     pub fn new(service: &'static str) -> Self {
-        Self { service, checks: Vec::new() }
+        Self { service, checks: Vec::new(), draining: Arc::default() }
     }
 
     /// Adds a check. Its error goes to the log; the answer only names what is down.
@@ -123,8 +132,21 @@ impl Health {
         })
     }
 
-    /// Asks everything at once. `true` if all that is required answers.
+    /// From now on the process is not ready.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been told to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Asks everything at once. `true` if all that is required answers, and the process is not about to end.
     async fn ready(&self) -> (bool, Value) {
+        if self.is_draining() {
+            return (false, json!({ "status": "draining", "service": self.service, "checks": {} }));
+        }
         let answers = join_all(self.checks.iter().map(|(name, importance, check)| async move {
             let answer = tokio::time::timeout(PATIENCE, check())
                 .await

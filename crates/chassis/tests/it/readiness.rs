@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
+use actix_web::{HttpResponse, web};
 use chassis::{
-    config::{DatabaseSettings, RedisSettings, Secret},
+    config::{DatabaseSettings, HttpSettings, RedisSettings, Secret},
     db,
     http::{Health, Importance},
     http_client,
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use stack::{Namespace, proxy::Proxy};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::start;
+use crate::support::{settings, start, start_with};
 
 #[tokio::test]
 async fn a_process_lives_even_when_nothing_it_needs_does() -> anyhow::Result<()> {
@@ -81,5 +82,49 @@ async fn readiness_names_what_is_down_and_does_not_hang_with_it() -> anyhow::Res
         ask().await.is_ok_and(|(status, ..)| status == 200)
     })
     .await?;
+    Ok(())
+}
+
+/// A load balancer learns late that a process ends: until it has, requests are taken, and connections are not kept.
+#[tokio::test]
+async fn a_process_that_ends_is_not_ready_before_it_stops_listening() -> anyhow::Result<()> {
+    let settings = HttpSettings { lame_duck: Duration::from_secs(2), metrics_port: Some(0), ..settings() };
+    let server = start_with(&settings, Health::new("test"), |config| {
+        config.route("/work", web::get().to(async || HttpResponse::Ok().body("done")));
+    })?;
+    let client = http_client();
+    let ready = async |base: &str| -> anyhow::Result<(u16, Value)> {
+        let answer = client.get(format!("{base}/health/ready")).send().await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    };
+    assert_eq!(ready(&server.url).await?.0, 200);
+    assert_eq!(ready(&server.metrics).await?.0, 200);
+
+    server.shutdown.cancel();
+    stack::wait::until("not ready", Duration::from_secs(2), async || {
+        ready(&server.metrics).await.is_ok_and(|(status, _)| status == 503)
+    })
+    .await?;
+    let (status, body) = ready(&server.url).await?;
+    assert_eq!((status, &body["status"]), (503, &json!("draining")), "{body}");
+    let answer = client.get(server.at("/work")).send().await?;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers().get("connection").map(|value| value.as_bytes()), Some(&b"close"[..]));
+    server.task.await??;
+    let refused = client.get(format!("{}/work", server.url)).send().await;
+    assert!(refused.is_err(), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn metrics_leave_the_public_port_where_they_have_their_own() -> anyhow::Result<()> {
+    let server = start(Health::new("test"), |_| {})?;
+    assert_eq!(http_client().get(server.at("/metrics")).send().await?.status(), 200);
+    let settings = HttpSettings { metrics_port: Some(0), ..settings() };
+    let server = start_with(&settings, Health::new("test"), |_| {})?;
+    assert_eq!(http_client().get(server.at("/metrics")).send().await?.status(), 404);
+    let answer = http_client().get(format!("{}/metrics", server.metrics)).send().await?;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await?.contains("http_requests_total"));
     Ok(())
 }

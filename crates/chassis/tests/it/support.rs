@@ -12,6 +12,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub struct Running {
     pub url: String,
+    /// Of health and metrics, where they have a port of their own.
+    pub metrics: String,
     pub task: JoinHandle<anyhow::Result<()>>,
     /// Cancelled on drop, too.
     pub shutdown: CancellationToken,
@@ -30,7 +32,9 @@ pub fn settings() -> HttpSettings {
         port: 0,
         workers: 1,
         body_limit: 1024,
+        lame_duck: Duration::ZERO,
         drain: Duration::from_secs(5),
+        metrics_port: None,
     }
 }
 
@@ -38,9 +42,17 @@ pub fn start<F>(health: Health, configure: F) -> anyhow::Result<Running>
 where
     F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
 {
-    let server = Server::bind(&settings(), health, configure)?;
+    start_with(&settings(), health, configure)
+}
+
+pub fn start_with<F>(settings: &HttpSettings, health: Health, configure: F) -> anyhow::Result<Running>
+where
+    F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
+{
+    let server = Server::bind(settings, health, configure)?;
+    let metrics = server.metrics_address().map(|address| format!("http://{address}")).unwrap_or_default();
     let url = format!("http://{}", server.address());
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(server.run(shutdown.clone()));
-    Ok(Running { url, task, shutdown: shutdown.clone(), _guard: shutdown.drop_guard() })
+    Ok(Running { url, metrics, task, shutdown: shutdown.clone(), _guard: shutdown.drop_guard() })
 }

@@ -55,6 +55,13 @@ pub enum ProduceError {
     Compress(#[from] std::io::Error),
 }
 
+/// A phone number as it is; what was loaded in the place of one is a text like others, which spreadsheets must not
+/// take for a formula.
+fn phone(text: &[u8]) -> Field<'_> {
+    let digits = text.strip_prefix(b"+").unwrap_or(text);
+    if digits.iter().all(u8::is_ascii_digit) { Field::Plain(text) } else { Field::Text(text) }
+}
+
 /// What a file is to show.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -136,7 +143,7 @@ impl Line<'_> {
             .run(copied, writer, |writer, row| {
                 writer.again(&common);
                 writer.fields([
-                    Field::Plain(row.column(0)),
+                    phone(row.column(0)),
                     Field::Text(row.column(1)),
                     Field::Plain(row.column(2)),
                     Field::Plain(row.column(3)),

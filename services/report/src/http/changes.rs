@@ -5,7 +5,10 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{Problem, auth::Caller, db::Orm};
-use sea_orm::sqlx::PgTransaction;
+use sea_orm::{
+    DbErr,
+    sqlx::{PgConnection, PgTransaction},
+};
 use uuid::Uuid;
 
 use super::{
@@ -17,19 +20,51 @@ use crate::storage::{
     runs::{self, Run},
 };
 
-/// The run that the caller names and may change, which stays as it is until the transaction ends, with its files.
-async fn held(
-    api: &Resources,
-    caller: &Caller,
-    id: &str,
-) -> Result<(PgTransaction<'static>, Run, Vec<File>), Problem> {
+/// A run that somebody changes.
+struct Held {
+    transaction: PgTransaction<'static>,
+    run: Run,
+    /// Jobs of the files that are not made.
+    jobs: Vec<Uuid>,
+    /// Whether each of these files has one.
+    begun: bool,
+}
+
+/// The run that the caller names and may change. It and its jobs stay as they are until the transaction ends.
+///
+/// The jobs are locked before the run: so does whoever ends a file's job, and in the other order each could wait for
+/// the other.
+async fn held(api: &Resources, caller: &Caller, id: &str) -> Result<Held, Problem> {
     may_write(caller)?;
     let id = named(api, id).await?.id;
-    let mut transaction = api.database.pool.begin().await?;
     let none = || Problem::not_found(format!("Reporte {id} no encontrado"));
-    let run = runs::lock(&mut transaction, id).await?.ok_or_else(none)?;
-    let files = files::of_run(&Orm::on(&mut transaction), id).await?;
-    Ok((transaction, run, files))
+    loop {
+        let mut transaction = api.database.pool.begin().await?;
+        let missing = missing(&mut transaction, id).await?;
+        let mut wanted = jobs_of(&missing);
+        wanted.push(id);
+        jobs::lock(&mut transaction, &wanted).await.map_err(anyhow::Error::new)?;
+        let run = runs::lock(&mut transaction, id).await?.ok_or_else(none)?;
+        let missing = self::missing(&mut transaction, id).await?;
+        let jobs = jobs_of(&missing);
+        if jobs.iter().all(|job| wanted.contains(job)) {
+            let begun = jobs.len() == missing.len();
+            return Ok(Held { transaction, run, jobs, begun });
+        }
+        // Its files were given their jobs just now.
+        transaction.rollback().await?;
+    }
+}
+
+/// The files that are not made.
+async fn missing(conn: &mut PgConnection, run: Uuid) -> Result<Vec<File>, DbErr> {
+    let mut files = files::of_run(&Orm::on(conn), run).await?;
+    files.retain(|file| file.object_key.is_none());
+    Ok(files)
+}
+
+fn jobs_of(files: &[File]) -> Vec<Uuid> {
+    files.iter().filter_map(|file| file.job_id).collect()
 }
 
 /// Asks for a run's end. Files that are made stay; those under way end at their next piece.
@@ -46,16 +81,14 @@ pub(super) async fn cancel(
     caller: Caller,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (mut transaction, run, files) = held(&api, &caller, &id).await?;
+    let Held { mut transaction, run, mut jobs, .. } = held(&api, &caller, &id).await?;
     let id = run.id;
     if run.is_final() {
         return Err(Problem::conflict("finished", "El reporte ya terminó"));
     }
     runs::request_cancel(&mut transaction, id).await?;
-    let jobs = files.iter().filter(|file| file.object_key.is_none()).filter_map(|file| file.job_id);
-    for job in std::iter::once(id).chain(jobs) {
-        jobs::request_cancel(&mut transaction, job).await.map_err(anyhow::Error::new)?;
-    }
+    jobs.push(id);
+    jobs::request_cancel_all(&mut transaction, &jobs).await.map_err(anyhow::Error::new)?;
     transaction.commit().await?;
     respond(&api, id).await
 }
@@ -74,7 +107,7 @@ pub(super) async fn retry(
     caller: Caller,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (mut transaction, run, files) = held(&api, &caller, &id).await?;
+    let Held { mut transaction, run, mut jobs, begun } = held(&api, &caller, &id).await?;
     let id = run.id;
     if !run.is_final() || run.failed == 0 {
         return Err(Problem::conflict(
@@ -88,15 +121,11 @@ pub(super) async fn retry(
             "Los archivos de este reporte se eliminaron por su antigüedad",
         ));
     }
-    // Those without a job are given one by the run's own.
-    let failed = files.iter().filter(|file| file.object_key.is_none());
-    let jobs: Vec<Uuid> = failed.map(|file| file.job_id.unwrap_or(id)).collect();
-    let mut reopened = std::collections::HashSet::new();
-    for job in jobs {
-        if reopened.insert(job) {
-            jobs::reopen(&mut transaction, job).await.map_err(anyhow::Error::new)?;
-        }
+    if !begun {
+        // Those without a job are given one by the run's own.
+        jobs.push(id);
     }
+    jobs::reopen_all(&mut transaction, &jobs).await.map_err(anyhow::Error::new)?;
     runs::reopened(&mut transaction, id).await?;
     transaction.commit().await?;
     respond(&api, id).await

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{Problem, auth::Caller, http::Query};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -53,7 +53,7 @@ impl From<File> for FileItem {
             bytes: file.bytes,
             filas_procesadas: file.processed,
             filas_totales: file.total,
-            download_url: file.object_key.is_some().then(url),
+            download_url: file.kept().map(|_| url()),
             sha256: file.sha256,
             error: file.error,
         }
@@ -99,8 +99,8 @@ pub(super) struct ManifestLine {
     filas: i64,
     bytes: i64,
     sha256: String,
-    /// The key in the bucket.
-    ruta: String,
+    /// The key in the bucket; null once the file is deleted for its age.
+    ruta: Option<String>,
 }
 
 /// What a run has made.
@@ -112,6 +112,8 @@ pub(super) struct Manifest {
     bucket: String,
     filas: i64,
     bytes: i64,
+    /// When the files were deleted for their age.
+    eliminado_en: Option<DateTime<Utc>>,
     archivos: Vec<ManifestLine>,
 }
 
@@ -135,8 +137,8 @@ pub(super) async fn manifest(
             archivo: file.name()?.to_owned(),
             filas: file.rows?,
             bytes: file.bytes?,
+            ruta: file.kept().map(str::to_owned),
             sha256: file.sha256?,
-            ruta: file.object_key?,
         })
     });
     let archivos: Vec<_> = lines.collect();
@@ -147,6 +149,7 @@ pub(super) async fn manifest(
         bucket: api.bucket.clone(),
         filas: archivos.iter().map(|line| line.filas).sum(),
         bytes: archivos.iter().map(|line| line.bytes).sum(),
+        eliminado_en: run.purged_at,
         archivos,
     }))
 }

@@ -7,7 +7,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{Problem, auth::Caller, http::Query};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -80,14 +80,18 @@ pub(super) struct FileStatus {
     estado: state::Estado,
     /// The campaign's day, `YYYY-MM-DD`.
     fecha: NaiveDate,
-    /// Once it is made.
+    /// Once it is made, and until it is deleted for its age.
     ruta_archivo: Option<String>,
+    /// When it was deleted for its age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eliminado_en: Option<DateTime<Utc>>,
 }
 
-/// Where the file of a campaign stands that was asked for last.
+/// Where the file of a campaign stands that was asked for last, as [`generate`] makes them: those of other formats or
+/// of some states alone have runs of their own.
 #[utoipa::path(
     operation_id = "campaigns_get_status", summary = "Ver el reporte de una campaña",
-    description = "Dónde va el último archivo que se pidió de la campaña.",
+    description = "Dónde va el último archivo que se pidió de la campaña con los parámetros de `GET /reporte`. El que se eliminó por su antigüedad ya no tiene ruta.",
     get, path = "/reporte/status/{id_campana}", tag = "report", params(("id_campana" = i64, Path)),
     responses(
         (status = 200, body = FileStatus),         (status = 404, description = "No se encontró reporte para la campaña {id}"),
@@ -102,12 +106,13 @@ pub(super) async fn status(
     let none = || Problem::not_found(format!("No se encontró reporte para la campaña {id_campana}"));
     // 0 is a summary's, which is no campaign.
     let id: i64 = id_campana.parse().ok().filter(|id| *id > 0).ok_or_else(none)?;
-    let file = files::latest(&api.database.orm, id).await?.ok_or_else(none)?;
+    let file = files::latest(&api.database.orm, id, &Params::default()).await?.ok_or_else(none)?;
     let status = FileStatus {
         id_campana: id,
         estado: state::shown(file.state),
         fecha: file.fecha,
-        ruta_archivo: file.object_key.map(|key| format!("s3://{}/{key}", api.bucket)),
+        ruta_archivo: file.kept().map(|key| format!("s3://{}/{key}", api.bucket)),
+        eliminado_en: file.purged_at,
     };
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(status))
 }

@@ -183,3 +183,9 @@ pub async fn by_origin(
         .all(&Orm::on(conn))
         .await
 }
+
+/// Those of the campaigns with these ids in files that are loaded.
+pub async fn loaded(conn: &mut PgConnection, ids: &[String]) -> Result<Vec<Model>, DbErr> {
+    let found = Entity::find().filter(Column::Origen.eq(Origin::Load)).filter(Column::OrigenId.eq_any(ids));
+    found.all(&Orm::on(conn)).await
+}

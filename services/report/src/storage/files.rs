@@ -2,7 +2,7 @@
 //! another crate, and to give many of them their jobs in one statement.
 
 use chassis::db::{Orm, sql};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use sea_orm::{
     ActiveValue::Set,
@@ -10,6 +10,8 @@ use sea_orm::{
     entity::prelude::*,
     sqlx::{self, PgConnection},
 };
+
+use crate::domain::params::Params;
 
 /// One a campaign; with campaign 0, the one of a summary.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -53,9 +55,16 @@ pub struct File {
     pub processed: i64,
     pub total: Option<i64>,
     pub error: Option<String>,
+    /// When the run's files were deleted for their age.
+    pub purged_at: Option<DateTime<Utc>>,
 }
 
 impl File {
+    /// The key in the bucket, while the file is there.
+    pub fn kept(&self) -> Option<&str> {
+        self.object_key.as_deref().filter(|_| self.purged_at.is_none())
+    }
+
     /// The name, without the folders.
     pub fn name(&self) -> Option<&str> {
         self.object_key.as_deref().and_then(|key| key.rsplit('/').next())
@@ -76,7 +85,7 @@ pub struct Made {
 const SELECT: &str = "
     select f.run_id, f.campaign_id, f.job_id, f.object_key, f.rows, f.bytes, f.sha256,
            coalesce(j.state, case when r.state in ('failed', 'cancelled') then 'failed' else 'pending' end) as state,
-           coalesce(j.processed, 0) as processed, j.total, j.error, r.fecha
+           coalesce(j.processed, 0) as processed, j.total, j.error, r.fecha, r.purged_at
     from run_files f join runs r on r.id = f.run_id left join jobs j on j.id = f.job_id";
 
 fn query(rest: &str, values: impl IntoIterator<Item = Value>) -> Statement {
@@ -111,10 +120,15 @@ pub async fn of_job(connection: &impl ConnectionTrait, job: Uuid) -> Result<Opti
     File::find_by_statement(query("where f.job_id = $1", [job.into()])).one(connection).await
 }
 
-/// The campaign's file in the run that was asked for last.
-pub async fn latest(connection: &impl ConnectionTrait, campaign: i64) -> Result<Option<File>, DbErr> {
-    let rest = "where f.campaign_id = $1 order by r.created_at desc, r.id desc limit 1";
-    File::find_by_statement(query(rest, [campaign.into()])).one(connection).await
+/// The campaign's file in the run with these parameters that was asked for last.
+pub async fn latest(
+    connection: &impl ConnectionTrait,
+    campaign: i64,
+    params: &Params,
+) -> Result<Option<File>, DbErr> {
+    let rest = "where f.campaign_id = $1 and r.params = $2 order by r.created_at desc, r.id desc limit 1";
+    let values = [campaign.into(), params.clone().into()];
+    File::find_by_statement(query(rest, values)).one(connection).await
 }
 
 /// How many rows the files of a run have reached.

@@ -76,22 +76,73 @@ pub async fn write(
          select c.rows, exists (select from campaign) from counted c",
         partition = partition(fecha)
     );
-    let column = |of: fn(&Message) -> &str| messages.iter().map(of).collect::<Vec<_>>();
-    let ids: Vec<_> = messages.iter().map(|message| message.id).collect();
-    let versions: Vec<_> = messages.iter().map(|message| message.version).collect();
-    let times: Vec<_> = messages.iter().map(|message| message.sent_at).collect();
-    let errors: Vec<_> = messages.iter().map(|message| message.error.as_deref()).collect();
+    let columns = Columns::of(messages);
     let (rows, known): (i64, bool) = sqlx::query_as(AssertSqlSafe(statement))
         .bind(campaign)
         .bind(fecha)
-        .bind(ids)
-        .bind(versions)
-        .bind(column(|message| &message.phone))
-        .bind(column(|message| &message.text))
-        .bind(times)
-        .bind(column(|message| message.state.name()))
-        .bind(errors)
+        .bind(columns.ids)
+        .bind(columns.versions)
+        .bind(columns.phones)
+        .bind(columns.texts)
+        .bind(columns.times)
+        .bind(columns.states)
+        .bind(columns.errors)
         .fetch_one(conn)
         .await?;
     Ok(if known { Written::Rows(rows) } else { Written::NoCampaign })
+}
+
+/// Those of the messages that are in the table with other values, in the same version or (true) a newer one.
+pub async fn differing(
+    conn: &mut PgConnection,
+    campaign: i64,
+    fecha: NaiveDate,
+    messages: &[Message],
+) -> sqlx::Result<Vec<(Uuid, bool)>> {
+    let statement = format!(
+        "select t.id, d.version > t.version
+         from unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::text[])
+              as t (id, version, telefono, mensaje, fecha_envio, estado, error)
+         join {partition} d on d.id_maestro = $1 and d.mensaje_id = t.id
+         where d.version >= t.version and (d.telefono, d.mensaje, d.fecha_envio, d.estado, d.error)
+             is distinct from (t.telefono, t.mensaje, t.fecha_envio, t.estado, t.error)",
+        partition = partition(fecha)
+    );
+    let columns = Columns::of(messages);
+    sqlx::query_as(AssertSqlSafe(statement))
+        .bind(campaign)
+        .bind(columns.ids)
+        .bind(columns.versions)
+        .bind(columns.phones)
+        .bind(columns.texts)
+        .bind(columns.times)
+        .bind(columns.states)
+        .bind(columns.errors)
+        .fetch_all(conn)
+        .await
+}
+
+/// Messages, column by column.
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    versions: Vec<i64>,
+    phones: Vec<&'a str>,
+    texts: Vec<&'a str>,
+    times: Vec<Option<DateTime<Utc>>>,
+    states: Vec<&'a str>,
+    errors: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(messages: &'a [Message]) -> Self {
+        Self {
+            ids: messages.iter().map(|message| message.id).collect(),
+            versions: messages.iter().map(|message| message.version).collect(),
+            phones: messages.iter().map(|message| message.phone.as_str()).collect(),
+            texts: messages.iter().map(|message| message.text.as_str()).collect(),
+            times: messages.iter().map(|message| message.sent_at).collect(),
+            states: messages.iter().map(|message| message.state.name()).collect(),
+            errors: messages.iter().map(|message| message.error.as_deref()).collect(),
+        }
+    }
 }

@@ -51,7 +51,7 @@ impl Model {
     }
 }
 
-/// The newest run of these parameters that has not ended.
+/// The newest run of these parameters that has not ended, and whose end nobody has asked for.
 pub async fn active(
     conn: &mut PgConnection,
     fecha: NaiveDate,
@@ -61,6 +61,7 @@ pub async fn active(
         .filter(Column::Fecha.eq(fecha))
         .filter(Column::Params.eq(params.clone()))
         .filter(Column::State.is_in([State::Pending, State::Running]))
+        .filter(Column::CancelRequestedAt.is_null())
         .order_by_desc(Column::CreatedAt)
         .one(&Orm::on(conn))
         .await
