@@ -1,6 +1,6 @@
 //! What a process does beside answering requests, as one thing that lives and ends together.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use anyhow::Context as _;
 use jobs::Jobs;
@@ -77,5 +77,26 @@ impl Background {
             ended.context("a background task")?;
         }
         served
+    }
+}
+
+const HOURLY: Duration = Duration::from_secs(60 * 60);
+
+/// Deletes what is old, at once and then once an hour, until `shutdown` is cancelled. `sweep` gives how many it deleted; `what`
+/// names them in the log. What an attempt could not delete is due again.
+pub async fn sweep_hourly<F>(what: &str, shutdown: &CancellationToken, sweep: impl Fn() -> F)
+where
+    F: Future<Output = anyhow::Result<u64>>,
+{
+    loop {
+        match shutdown.run_until_cancelled(sweep()).await {
+            None => return,
+            Some(Ok(0)) => {}
+            Some(Ok(deleted)) => tracing::info!(deleted, "old {what} deleted"),
+            Some(Err(error)) => tracing::warn!(error = format!("{error:#}"), "old {what} not deleted"),
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(HOURLY)).await.is_none() {
+            return;
+        }
     }
 }

@@ -77,7 +77,7 @@ async fn answers_in_step(connection: &mut PgConnection) -> sqlx::Result<bool> {
 fn options(settings: &DatabaseSettings, application: &str) -> anyhow::Result<PgConnectOptions> {
     let options = PgConnectOptions::from_str(settings.url.expose())
         // The parser's message may quote the URL, and with it the password.
-        .map_err(|_| anyhow::anyhow!("DATABASE_URL is no PostgreSQL URL"))?;
+        .map_err(|_| anyhow::anyhow!("DATABASE_URL is not a valid PostgreSQL URL"))?;
     Ok(options
         .application_name(application)
         .options([
@@ -140,7 +140,7 @@ pub async fn migrate<M: MigratorTrait>(
     let database = connect(&patient, application, shutdown).await?;
     // The lock belongs to this transaction's connection: it ends with the process, however that ends.
     let mut turn = database.pool.begin().await?;
-    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *turn).await?;
+    allow_idle(&mut turn).await?;
     // A statement that waits for a lock keeps its snapshot, and whoever has the turn and makes an index concurrently
     // waits for all older snapshots: for ours, which waits for its turn. So this asks again and again.
     let ask = "SELECT pg_try_advisory_xact_lock(hashtext('lote migrations ' || current_schema()))";
@@ -158,6 +158,15 @@ pub async fn migrate<M: MigratorTrait>(
     turn.commit().await?;
     database.pool.close().await;
     Ok(())
+}
+
+/// Lets the transaction that `conn` is in be idle for as long as it takes, for one that waits for something other than the
+/// database.
+///
+/// # Errors
+/// The database.
+pub async fn allow_idle(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(conn).await.map(drop)
 }
 
 /// Whether an error says that the database can't answer now, so that trying later makes sense:
@@ -188,4 +197,12 @@ pub fn orm_unavailable(error: &DbErr) -> bool {
         | DbErr::Query(RuntimeErr::SqlxError(error)) => unavailable(error),
         _ => false,
     }
+}
+
+/// The same for an error that has one of them among its causes.
+pub fn any_unavailable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<sqlx::Error>().is_some_and(unavailable)
+            || cause.downcast_ref::<DbErr>().is_some_and(orm_unavailable)
+    })
 }

@@ -8,25 +8,37 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::DatabaseSettings, db};
 
-/// Looks into the outbox, the jobs, and with `own` into what only this service has. Gives a line for each finding.
+/// Checks the outbox, the jobs, and with `own` what only this service has. Gives a line for each finding.
 ///
 /// # Errors
 /// The database can't be asked.
-pub async fn look(
+pub async fn check(
     service: &str,
     settings: &DatabaseSettings,
     shutdown: &CancellationToken,
     own: impl AsyncFnOnce(&PgPool) -> sqlx::Result<Vec<String>>,
 ) -> anyhow::Result<Vec<String>> {
     let database = db::connect(settings, &format!("{service} doctor"), shutdown).await?;
-    let mut findings = outbox::doctor(&database.pool).await.context("looking into the outbox")?;
-    findings.extend(jobs::doctor(&database.pool).await.context("looking into the jobs")?);
-    findings.extend(own(&database.pool).await.with_context(|| format!("looking into {service}"))?);
+    let mut findings = outbox::doctor(&database.pool).await.context("checking the outbox")?;
+    findings.extend(jobs::doctor(&database.pool).await.context("checking the jobs")?);
+    findings.extend(own(&database.pool).await.with_context(|| format!("checking {service}"))?);
+    Ok(findings)
+}
+
+/// What the checks find, in their order: each is a query that yields a sentence a finding.
+///
+/// # Errors
+/// The database can't be asked.
+pub async fn findings(pool: &PgPool, checks: &'static [&'static str]) -> sqlx::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for check in checks {
+        findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
+    }
     Ok(findings)
 }
 
 /// Prints what was found; a finding is a failure.
-pub fn tell(service: &str, findings: &[String]) -> ExitCode {
+pub fn report(service: &str, findings: &[String]) -> ExitCode {
     for finding in findings {
         println!("{finding}");
     }

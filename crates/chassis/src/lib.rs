@@ -4,14 +4,16 @@
 pub mod admin;
 pub mod auth;
 pub mod background;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod db;
 pub mod doctor;
 pub mod http;
 pub mod idempotency;
+pub mod lock;
 pub mod mysql;
-pub mod parts;
 pub mod redis;
 pub mod s3;
 pub mod shutdown;

@@ -2,13 +2,14 @@
 
 use std::{fmt::Display, path::Path, time::Duration};
 
+use anyhow::Context as _;
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::{
     Client,
     config::Credentials,
     error::{DisplayErrorContext, ProvideErrorMetadata as _},
     primitives::ByteStream,
-    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart},
+    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier},
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::{Bytes, BytesMut};
@@ -277,4 +278,52 @@ pub async fn open(client: &Client, bucket: &str, key: &str) -> Result<ByteStream
         }
         Err(error) => Err(DownloadError::Store(DisplayErrorContext(error).to_string())),
     }
+}
+
+/// An object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// When it was last modified, in seconds since 1970.
+    pub modified: i64,
+}
+
+/// A page of the objects under `prefix`: those after the key `after`, a thousand at most. Empty after the last.
+///
+/// # Errors
+/// S3.
+pub async fn list(
+    client: &Client,
+    bucket: &str,
+    prefix: &str,
+    after: Option<&str>,
+) -> anyhow::Result<Vec<Listed>> {
+    let page =
+        client.list_objects_v2().bucket(bucket).prefix(prefix).set_start_after(after.map(str::to_owned));
+    let page = page.send().await.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+    let listed = page.contents().iter().filter_map(|object| {
+        let modified = object.last_modified().map_or(0, |time| time.secs());
+        Some(Listed { key: object.key()?.to_owned(), modified })
+    });
+    Ok(listed.collect())
+}
+
+/// Deletes objects. One that is not there is deleted already.
+///
+/// # Errors
+/// S3; some of them may be deleted then.
+pub async fn delete(client: &Client, bucket: &str, keys: &[String]) -> anyhow::Result<()> {
+    // So many S3 takes at once.
+    for keys in keys.chunks(1_000) {
+        let objects = keys.iter().map(|key| ObjectIdentifier::builder().key(key).build());
+        let objects = objects.collect::<Result<Vec<_>, _>>().context("naming the objects")?;
+        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build()?;
+        let answer = client.delete_objects().bucket(bucket).delete(delete).send().await;
+        let answer = answer.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+        if let Some(error) = answer.errors().first() {
+            anyhow::bail!("{:?} was not deleted: {:?}", error.key(), error.message());
+        }
+    }
+    Ok(())
 }

@@ -1,12 +1,16 @@
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{self, Row as _, postgres::PgRow};
+use sea_orm::{
+    DeriveActiveEnum, EnumIter,
+    sqlx::{self, Row as _, postgres::PgRow},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, EnumIter, DeriveActiveEnum)]
 #[serde(rename_all = "lowercase")]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
 pub enum State {
     /// Waits for a worker.
     Pending,

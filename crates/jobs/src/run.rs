@@ -101,12 +101,12 @@ impl JobRun {
         match standing {
             Ok(standing) => {
                 if standing.cancel_requested {
-                    self.stop.tell(Why::Cancel);
+                    self.stop.request(Why::Cancel);
                 }
                 Ok(standing.version)
             }
             Err(Error::LeaseLost) => {
-                self.stop.tell(Why::Lost);
+                self.stop.request(Why::Lost);
                 Err(JobError::Release)
             }
             Err(error) => Err(JobError::retry(error)),
@@ -198,7 +198,7 @@ impl Runner {
         let _activity = self.activities.begin(&job.kind, id);
         let run = JobRun { job, lease, stop: Stop::default() };
         if run.job.cancel_requested_at.is_some() {
-            run.stop.tell(Why::Cancel);
+            run.stop.request(Why::Cancel);
         }
         let result = self.supervise(&run, shutdown, work).await;
         self.settle(&run, result, work).await
@@ -260,7 +260,7 @@ impl Runner {
         let _heartbeat = AbortOnDropHandle::new(heartbeat);
         let told_too_late = async {
             tokio::select! {
-                () = shutdown.cancelled() => run.stop.tell(Why::Drain),
+                () = shutdown.cancelled() => run.stop.request(Why::Drain),
                 () = run.stop.token.cancelled() => {}
             }
             sleep(GRACE).await;
@@ -395,13 +395,13 @@ async fn heartbeats(pool: PgPool, lease: Lease, stop: Stop) {
                 held_until = asked_at + lease.length;
                 pause = interval;
                 if standing.cancel_requested {
-                    stop.tell(Why::Cancel);
+                    stop.request(Why::Cancel);
                 }
             }
-            Ok(Err(Error::LeaseLost)) => return stop.tell(Why::Lost),
+            Ok(Err(Error::LeaseLost)) => return stop.request(Why::Lost),
             Ok(Err(_)) | Err(_) if Instant::now() >= held_until => {
                 tracing::warn!(job = %lease.job, "the lease could not be extended in time");
-                return stop.tell(Why::Lost);
+                return stop.request(Why::Lost);
             }
             Ok(Err(error)) => {
                 tracing::debug!(job = %lease.job, %error, "heartbeat failed, will try again");

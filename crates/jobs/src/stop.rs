@@ -27,7 +27,7 @@ pub(crate) struct Stop {
 
 impl Stop {
     /// Tells it. A reason of higher rank replaces one of lower rank.
-    pub fn tell(&self, why: Why) {
+    pub fn request(&self, why: Why) {
         self.why.fetch_max(why as u8, Ordering::SeqCst);
         self.token.cancel();
         if why == Why::Lost {

@@ -1,4 +1,4 @@
-//! Creating jobs, idempotency keys, cancel wishes, lists.
+//! Creating jobs, idempotency keys, requests to cancel, lists.
 
 mod common;
 
@@ -100,7 +100,7 @@ async fn a_cancel_wish_is_noted_once_and_an_ended_job_stays_as_it_is() -> Result
     let wished = request_cancel(&mut conn, id).await?.context("no such job")?;
     assert_eq!((wished.state, wished.version), (State::Pending, 2));
     assert!(wished.cancel_requested_at.is_some());
-    assert_eq!(request_cancel(&mut conn, id).await?, Some(wished), "a second wish changes nothing");
+    assert_eq!(request_cancel(&mut conn, id).await?, Some(wished), "a second request changes nothing");
     assert_eq!(request_cancel(&mut conn, Uuid::now_v7()).await?, None);
 
     let (_, lease) = world.hold(id, "a").await?;

@@ -48,7 +48,7 @@ impl Envelope {
     /// Wraps a message of `service`, with a new id and the present time.
     ///
     /// # Errors
-    /// A message that has no JSON form (a float that is no number).
+    /// A message that has no JSON form (a float that is not a number).
     pub fn new<M: Message>(service: &str, message: &M) -> serde_json::Result<Self> {
         Ok(Self {
             specversion: "1.0".into(),

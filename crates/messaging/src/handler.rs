@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::JobError;
 
-/// Works off one kind of message. Delivery is at least once, and two deliveries of one message can run
+/// Processes one kind of message. Delivery is at least once, and two deliveries of one message can run
 /// at the same time: a handler commits its effect with an inbox row, or holds a job's lease.
 #[async_trait]
 pub trait Handler<M: Message>: Send + Sync + 'static {
@@ -16,7 +16,7 @@ pub trait Handler<M: Message>: Send + Sync + 'static {
     async fn handle(&self, message: M, context: &Context) -> Result<(), JobError>;
 }
 
-/// What a handler may want to know about the delivery that it works off.
+/// What a handler may want to know about the delivery that it processes.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The envelope's id: the same over retries and replays.

@@ -10,7 +10,7 @@ use crate::{Broker, delivery::Pauses, rabbit, sqs};
 /// How long a source may be silent before somebody looks whether letters wait.
 const SILENT_FOR: Duration = Duration::from_secs(15);
 
-/// A message that will not be worked off any more, as the dead-letter queue holds it.
+/// A message that will not be processed any more, as the dead-letter queue holds it.
 #[derive(Debug)]
 pub struct DeadLetter {
     /// The message as it was, decodable or not.

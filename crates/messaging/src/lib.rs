@@ -1,6 +1,6 @@
 //! Durable messages over RabbitMQ and SQS. A service sees four things: a [`Broker`] it publishes to, a
 //! [`Consumer`] that feeds its [`Handler`]s, the [`Envelope`] a message travels in, and [`JobError`],
-//! with which a handler says what becomes of a message that it could not work off.
+//! with which a handler says what becomes of a message that it could not process.
 
 mod broker;
 mod config;

@@ -18,8 +18,7 @@ static DELIVERED: LazyLock<IntCounterVec> = LazyLock::new(|| {
         .expect(ONCE)
 });
 static SUCCEEDED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("lote_messages_succeeded_total", "Messages worked off.", &["queue"])
-        .expect(ONCE)
+    register_int_counter_vec!("lote_messages_succeeded_total", "Messages processed.", &["queue"]).expect(ONCE)
 });
 static RETRIED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(

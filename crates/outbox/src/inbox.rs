@@ -11,7 +11,7 @@ use crate::Error;
 /// Messages forgotten together.
 const BATCH: i64 = 5000;
 
-/// Remembers, in the transaction of the effect, that `consumer` has worked off message `id`. Returns
+/// Remembers, in the transaction of the effect, that `consumer` has processed message `id`. Returns
 /// whether this is the first time; otherwise the caller has nothing to do. Where two deliveries run at
 /// once, the second waits here for the first's transaction to end.
 ///

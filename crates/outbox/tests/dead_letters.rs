@@ -12,7 +12,7 @@ use contracts::queues::CATALOG_IMPORTS;
 use messaging::{Broker, Destination, Envelope, Outgoing};
 use outbox::{
     Relay, Retention,
-    dead_letters::{self, Archiver, Filter, Letter, LetterState, Page, Selection},
+    dead_letters::{self, Archiver, DeadLetter, Filter, LetterState, Page, Selection},
 };
 use sea_orm::sqlx;
 use uuid::Uuid;
@@ -55,7 +55,7 @@ async fn write_letters(world: &World, queue: &str, count: i32, reason: &str, err
     Ok(())
 }
 
-async fn all(world: &World, filter: &Filter) -> Result<Vec<Letter>> {
+async fn all(world: &World, filter: &Filter) -> Result<Vec<DeadLetter>> {
     Ok(dead_letters::list(&world.pool, filter, &Page { after: None, size: 200 }).await?.items)
 }
 
@@ -202,11 +202,11 @@ async fn no_letter_holds_up_those_behind_it_whatever_it_says() -> Result<()> {
     world.until_count(OPEN, letters.len() as i64 - 1).await?;
 
     let archived = all(&world, &Filter::default()).await?;
-    let by_reason = |reason: &str| -> Result<&Letter> {
+    let by_reason = |reason: &str| -> Result<&DeadLetter> {
         let found = archived.iter().find(|letter| letter.reason == reason);
         found.with_context(|| format!("no letter with the reason {reason}"))
     };
-    let by_body = |body: &str| -> Result<&Letter> {
+    let by_body = |body: &str| -> Result<&DeadLetter> {
         let found = archived.iter().find(|letter| letter.body.contains(body));
         found.with_context(|| format!("no letter with {body}"))
     };

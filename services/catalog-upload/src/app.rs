@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::jobs::{Jobs, workers::Announcer};
-use chassis::{background::Background, config::DatabaseSettings, parts::Parts};
+use chassis::{background::Background, connections::Connections};
 use contracts::{
     Queue,
     queues::{CATALOG_IMPORTS, CATALOG_REPORTS},
@@ -22,7 +22,6 @@ use crate::{
     },
     live::Statuses,
     retention::Retention,
-    storage,
 };
 
 /// The queues this service consumes.
@@ -42,10 +41,10 @@ fn jobs(resources: &Resources) -> Jobs {
 /// # Errors
 /// Configuration that does not hold, a port that is taken, a background task that ended.
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
-    let resources = resources(&parts, &config);
-    let tasks = background(&parts, &resources, &jobs(&resources), &shutdown);
-    tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
+    let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let resources = resources(&connections, &config);
+    let tasks = background(&connections, &resources, &jobs(&resources), &shutdown);
+    tasks.serve(connections.api(&shutdown, resources, http::API).await?).await
 }
 
 /// Runs jobs.
@@ -53,47 +52,41 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
 /// # Errors
 /// As [`run_api`].
 pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
-    let server = parts.worker()?;
-    let resources = resources(&parts, &config);
+    let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let server = connections.worker()?;
+    let resources = resources(&connections, &config);
     let jobs = jobs(&resources);
-    let (pool, version) = (parts.database.pool.clone(), env!("CARGO_PKG_VERSION"));
+    let (pool, version) = (connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
     let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
-    background(&parts, &resources, &jobs, &shutdown)
-        .run_jobs(&jobs, &parts.broker)
+    background(&connections, &resources, &jobs, &shutdown)
+        .run_jobs(&jobs, &connections.broker)
         .spawn("announcer", announcer.run(shutdown.clone()))
         .serve(server)
         .await
 }
 
-/// Looks for what must not be, in the database. Gives a line for each finding.
-///
-/// # Errors
-/// The database can't be asked.
-pub async fn doctor(
-    settings: &DatabaseSettings,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<Vec<String>> {
-    chassis::doctor::look(SERVICE, settings, shutdown, storage::doctor::doctor).await
-}
-
-fn resources(parts: &Parts, config: &Config) -> Resources {
+fn resources(connections: &Connections, config: &Config) -> Resources {
     Resources {
-        database: parts.database.clone(),
-        statuses: Statuses::new(&parts.redis),
-        s3: parts.s3.clone(),
+        database: connections.database.clone(),
+        statuses: Statuses::new(&connections.redis),
+        s3: connections.s3.clone(),
         bucket: config.common.s3.bucket.clone(),
         settings: Arc::new(config.imports.clone()),
     }
 }
 
 /// What either role does.
-fn background(parts: &Parts, resources: &Resources, jobs: &Jobs, shutdown: &CancellationToken) -> Background {
-    let indexer = Indexer::new(parts.database.pool.clone());
+fn background(
+    connections: &Connections,
+    resources: &Resources,
+    jobs: &Jobs,
+    shutdown: &CancellationToken,
+) -> Background {
+    let indexer = Indexer::new(connections.database.pool.clone());
     let retention = Retention::new(resources.clone());
-    parts
+    connections
         .background(shutdown)
-        .sweep_jobs(jobs, &parts.broker)
+        .sweep_jobs(jobs, &connections.broker)
         .spawn("indexer", indexer.run(shutdown.clone()))
         .spawn("retention", retention.run(shutdown.clone()))
 }

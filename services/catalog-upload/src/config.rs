@@ -13,7 +13,7 @@ pub struct Config {
     pub imports: ImportSettings,
 }
 
-/// How imports are worked off.
+/// How imports are processed.
 #[derive(Clone, Debug)]
 pub struct ImportSettings {
     /// What a file may be.

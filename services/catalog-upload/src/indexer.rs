@@ -41,7 +41,10 @@ impl Indexer {
                 }
                 Some(Err(error)) if !away => {
                     away = true;
-                    tracing::warn!(%error, "could not index products, will keep trying");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "could not index products, will keep trying"
+                    );
                 }
                 Some(Err(_)) => {}
             }
@@ -50,7 +53,7 @@ impl Indexer {
     }
 
     /// Indexes a batch, or waits for imports since the given time. Gives whether there may be more.
-    async fn step(&self, waits_since: &mut Option<Instant>) -> sea_orm::sqlx::Result<bool> {
+    async fn step(&self, waits_since: &mut Option<Instant>) -> anyhow::Result<bool> {
         if search::imports_run(&self.pool).await? {
             let since = *waits_since.get_or_insert_with(Instant::now);
             if since.elapsed() < PATIENCE {

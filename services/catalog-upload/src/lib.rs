@@ -1,6 +1,8 @@
 //! Supplier catalogs: workbooks in, products out, every row accounted for.
 
+mod annotations;
 mod app;
+mod changes;
 pub mod config;
 pub mod domain;
 pub mod files;
@@ -9,11 +11,14 @@ mod indexer;
 mod jobs;
 pub mod live;
 mod resources;
+mod results;
 pub mod retention;
 pub mod status;
 pub mod storage;
+mod tasks;
+mod uploads;
 
-pub use app::{doctor, run_api, run_worker};
+pub use app::{run_api, run_worker};
 pub use resources::Resources;
 
 /// The service's name, in health, metrics, tables and messages.

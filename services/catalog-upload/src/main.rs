@@ -1,15 +1,16 @@
-//! `api` takes uploads, `worker` works them off, `migrate` brings the schema to this version, `doctor` looks for
-//! what must not be.
+//! `api` takes uploads, `worker` processes them, `migrate` brings the schema to this version, `doctor` checks what must
+//! hold in the database.
 
 use std::process::ExitCode;
 
 use catalog_upload::{
+    SERVICE,
     config::{Config, Role},
-    doctor, run_api, run_worker,
-    storage::migrations::Migrator,
+    run_api, run_worker,
+    storage::{doctor::doctor, migrations::Migrator},
 };
-use chassis::{config::DatabaseSettings, db, shutdown, telemetry, tls};
-use clap::{Parser, Subcommand};
+use chassis::cli::{Command, Process};
+use clap::Parser;
 
 /// Supplier catalogs.
 #[derive(Parser)]
@@ -19,36 +20,16 @@ struct Arguments {
     command: Command,
 }
 
-#[derive(Clone, Copy, Subcommand)]
-enum Command {
-    /// Serve HTTP.
-    Api,
-    /// Work imports off.
-    Worker,
-    /// Bring the database schema to this version.
-    Migrate,
-    /// Check the invariants in the database; exits with 1 where one is broken.
-    Doctor,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let _failpoints = failpoints::arm();
-    let arguments = Arguments::parse();
-    tls::install();
-    let _telemetry = telemetry::init(catalog_upload::SERVICE)?;
-    let shutdown = shutdown::token()?;
-    match arguments.command {
-        Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
-        Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
-        Command::Migrate => {
-            db::migrate::<Migrator>(&DatabaseSettings::from_process()?, catalog_upload::SERVICE, &shutdown)
-                .await?
-        }
-        Command::Doctor => {
-            let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;
-            return Ok(chassis::doctor::tell(catalog_upload::SERVICE, &findings));
-        }
+    let Arguments { command } = Arguments::parse();
+    let process = Process::start(SERVICE)?;
+    match command {
+        Command::Api => run_api(Config::from_env(Role::Api)?, process.shutdown.clone()).await?,
+        Command::Worker => run_worker(Config::from_env(Role::Worker)?, process.shutdown.clone()).await?,
+        Command::Migrate => process.migrate::<Migrator>(SERVICE).await?,
+        Command::Doctor => return process.doctor(SERVICE, doctor).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -145,7 +145,11 @@ impl World {
     }
 
     async fn is_purged(&self, id: Uuid) -> Result<bool> {
-        Ok(imports::get(&self.pool, id).await?.context("its row stays")?.purged_at.is_some())
+        Ok(imports::get(&chassis::db::orm(&self.pool), id)
+            .await?
+            .context("its row stays")?
+            .purged_at
+            .is_some())
     }
 }
 
@@ -204,9 +208,7 @@ async fn originals_reports_and_ledgers_past_their_days_go_and_orphans_after_a_da
     end(&mut *world.pool.acquire().await?, again, past).await?;
     // While somebody else is at it, nobody else is.
     let mut turn = world.pool.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock(hashtext('retention ' || current_schema()))")
-        .execute(&mut *turn)
-        .await?;
+    chassis::lock::hold(&mut turn, "retention").await?;
     ensure!(retention.sweep(now).await? == 0, "two at once");
     turn.rollback().await?;
     ensure!(retention.sweep(now).await? == 1);

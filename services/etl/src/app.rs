@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::jobs::{Jobs, workers::Announcer};
 use anyhow::Context as _;
-use chassis::{background::Background, clock::Clock, db, parts::Parts};
+use chassis::{background::Background, clock::Clock, connections::Connections, db};
 use contracts::{
     Queue,
     queues::{ETL_RUNS, ETL_WEBHOOKS},
@@ -26,6 +26,7 @@ use crate::{
     retention::Retention,
     scheduler::BeginSyncs,
     storage::{self, migrations::Migrator},
+    streams,
     target::Target,
 };
 
@@ -45,10 +46,10 @@ fn jobs(resources: &Resources) -> Jobs {
 /// # Errors
 /// Configuration that does not hold, a port that is taken, a background task that ended.
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
-    let resources = resources(&parts, &config)?;
-    let tasks = background(&parts, &resources, &jobs(&resources), &shutdown);
-    tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
+    let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
+    let resources = resources(&connections, &config)?;
+    let tasks = background(&connections, &resources, &jobs(&resources), &shutdown);
+    tasks.serve(connections.api(&shutdown, resources, http::API).await?).await
 }
 
 /// Runs syncs, and begins those that are scheduled.
@@ -56,17 +57,17 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
 /// # Errors
 /// As [`run_api`].
 pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
-    let server = parts.worker()?;
-    let resources = resources(&parts, &config)?;
+    let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
+    let server = connections.worker()?;
+    let resources = resources(&connections, &config)?;
     storage::default_schedules::ensure(&resources).await?;
     let jobs = jobs(&resources);
-    let pool = || parts.database.pool.clone();
+    let pool = || connections.database.pool.clone();
     let announcer = Announcer::new(pool(), SERVICE, env!("CARGO_PKG_VERSION"), QUEUES, jobs.activities());
     let scheduler = Scheduler::new(pool(), Clock::System, BeginSyncs { resources: resources.clone() });
     let refresher = Refresher::new(pool(), resources.dashboards.clone());
-    background(&parts, &resources, &jobs, &shutdown)
-        .run_jobs(&jobs, &parts.broker)
+    background(&connections, &resources, &jobs, &shutdown)
+        .run_jobs(&jobs, &connections.broker)
         .spawn("refresher", refresher.run(shutdown.clone()))
         .spawn("scheduler", scheduler.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
@@ -94,39 +95,46 @@ pub async fn migrate(tools: &Tools, shutdown: &CancellationToken) -> anyhow::Res
 /// A database can't be asked.
 pub async fn doctor(tools: &Tools, shutdown: &CancellationToken) -> anyhow::Result<Vec<String>> {
     let mut findings =
-        chassis::doctor::look(SERVICE, &tools.database, shutdown, storage::doctor::doctor).await?;
+        chassis::doctor::check(SERVICE, &tools.database, shutdown, storage::doctor::doctor).await?;
     if let Some(bsale) = &tools.bsale {
         let target = Target::connect(&bsale.database)?;
-        findings.extend(crate::bsale::doctor(&target).await.context("looking into the sales database")?);
+        findings.extend(crate::bsale::doctor(&target).await.context("checking the sales database")?);
     }
     Ok(findings)
 }
 
-fn resources(parts: &Parts, config: &Config) -> anyhow::Result<Resources> {
-    metrics::init();
+fn resources(connections: &Connections, config: &Config) -> anyhow::Result<Resources> {
+    metrics::init(streams::all());
     let bsale = match &config.etl.bsale {
-        Some(settings) => Some(Arc::new(Bsale::new(settings.clone(), &parts.database, &parts.redis)?)),
+        Some(settings) => {
+            Some(Arc::new(Bsale::new(settings.clone(), &connections.database, &connections.redis)?))
+        }
         None => None,
     };
     Ok(Resources {
-        database: parts.database.clone(),
-        redis: parts.redis.clone(),
+        database: connections.database.clone(),
+        redis: connections.redis.clone(),
         settings: Arc::new(config.etl.clone()),
         bsale,
         bigquery: config.etl.bigquery.clone().map(Client::new),
         dashboards: Dashboards::new(
-            parts.database.pool.clone(),
-            parts.redis.clone(),
+            connections.database.pool.clone(),
+            connections.redis.clone(),
             config.etl.collections.clone(),
         ),
     })
 }
 
 /// What either role does.
-fn background(parts: &Parts, resources: &Resources, jobs: &Jobs, shutdown: &CancellationToken) -> Background {
+fn background(
+    connections: &Connections,
+    resources: &Resources,
+    jobs: &Jobs,
+    shutdown: &CancellationToken,
+) -> Background {
     let retention = Retention::new(resources.clone());
-    parts
+    connections
         .background(shutdown)
-        .sweep_jobs(jobs, &parts.broker)
+        .sweep_jobs(jobs, &connections.broker)
         .spawn("retention", retention.run(shutdown.clone()))
 }

@@ -5,7 +5,6 @@
 //! ([`target::Claim::commit`]); the job's row is a copy.
 
 mod app;
-pub mod asking;
 pub mod bsale;
 pub mod collections;
 pub mod config;
@@ -13,10 +12,12 @@ pub mod domain;
 pub mod http;
 pub mod jobs;
 mod metrics;
+pub mod request_run;
 mod resources;
 pub mod retention;
 pub mod scheduler;
 pub mod storage;
+mod streams;
 pub mod target;
 
 pub use app::{doctor, migrate, run_api, run_worker};

@@ -1,10 +1,13 @@
 //! `api` takes requests, `worker` runs syncs, `migrate` brings the schema and the sales database to this version,
-//! `doctor` looks for what must not be.
+//! `doctor` checks what must hold in the databases.
 
 use std::process::ExitCode;
 
-use chassis::{shutdown, telemetry, tls};
-use clap::{Parser, Subcommand};
+use chassis::{
+    cli::{Command, Process},
+    doctor::report,
+};
+use clap::Parser;
 use etl::{
     SERVICE,
     config::{Config, Role},
@@ -19,32 +22,18 @@ struct Arguments {
     command: Command,
 }
 
-#[derive(Clone, Copy, Subcommand)]
-enum Command {
-    /// Serve HTTP.
-    Api,
-    /// Run syncs, and begin those that are scheduled.
-    Worker,
-    /// Bring the schema, and the databases that are written to, to this version.
-    Migrate,
-    /// Check the invariants in the databases; exits with 1 where one is broken.
-    Doctor,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let _failpoints = failpoints::arm();
-    let arguments = Arguments::parse();
-    tls::install();
-    let _telemetry = telemetry::init(SERVICE)?;
-    let shutdown = shutdown::token()?;
-    match arguments.command {
-        Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
-        Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
-        Command::Migrate => migrate(&Config::tools_from_env()?, &shutdown).await?,
+    let Arguments { command } = Arguments::parse();
+    let process = Process::start(SERVICE)?;
+    match command {
+        Command::Api => run_api(Config::from_env(Role::Api)?, process.shutdown.clone()).await?,
+        Command::Worker => run_worker(Config::from_env(Role::Worker)?, process.shutdown.clone()).await?,
+        Command::Migrate => migrate(&Config::tools_from_env()?, &process.shutdown).await?,
         Command::Doctor => {
-            let findings = doctor(&Config::tools_from_env()?, &shutdown).await?;
-            return Ok(chassis::doctor::tell(SERVICE, &findings));
+            let findings = doctor(&Config::tools_from_env()?, &process.shutdown).await?;
+            return Ok(report(SERVICE, &findings));
         }
     }
     Ok(ExitCode::SUCCESS)

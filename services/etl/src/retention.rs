@@ -1,14 +1,10 @@
 //! Deletes what is old: ended runs, and records in quarantine that no run has met since.
 
-use std::time::Duration;
-
+use chassis::background::sweep_hourly;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Resources, collections, storage::runs, target};
-
-/// How often it looks.
-const PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// The background task. Any number may run at once: deleting twice deletes nothing more.
 pub struct Retention {
@@ -22,19 +18,7 @@ impl Retention {
 
     /// Looks once an hour until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
-        loop {
-            match shutdown.run_until_cancelled(self.sweep(Utc::now())).await {
-                None => return,
-                Some(Ok(0)) => {}
-                Some(Ok(deleted)) => tracing::info!(deleted, "old runs and records in quarantine deleted"),
-                Some(Err(error)) => {
-                    tracing::warn!(error = format!("{error:#}"), "old runs not deleted");
-                }
-            }
-            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
-                return;
-            }
-        }
+        sweep_hourly("runs and records in quarantine", &shutdown, || self.sweep(Utc::now())).await;
     }
 
     /// Deletes all that is due at `now`. Gives how many rows that was.

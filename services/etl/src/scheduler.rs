@@ -10,12 +10,10 @@ use uuid::Uuid;
 
 use crate::{
     Resources,
-    asking::{Asked, ask},
-    domain::{
-        run::{Mode, RunParams},
-        stream,
-    },
+    domain::run::{Mode, RunParams},
+    request_run::{Requested, request_run},
     storage::runs,
+    streams,
 };
 
 /// What becomes of a time at which what it began before has not ended.
@@ -44,7 +42,7 @@ impl ScheduledSync {
     /// The streams that it begins: of a daily sync, those that have one.
     pub fn streams(&self) -> Vec<&'static str> {
         let prefix = format!("{}.", self.source);
-        stream::all()
+        streams::all()
             .filter(|stream| {
                 stream.name == self.source
                     || (stream.name.starts_with(&prefix) && (stream.daily || self.mode == Mode::Full))
@@ -90,9 +88,11 @@ impl Begin for BeginSyncs {
             }
             let params = RunParams { group: Some(group), ..RunParams::new(stream, sync.mode) };
             let correlation = Some(format!("schedule-{}", schedule.id));
-            match ask(conn, &self.resources.settings, &params, &schedule.created_by, correlation).await? {
-                Asked::New(job) => begun = Some(job.id),
-                Asked::Same(_) => busy.push(stream),
+            match request_run(conn, &self.resources.settings, &params, &schedule.created_by, correlation)
+                .await?
+            {
+                Requested::New(job) => begun = Some(job.id),
+                Requested::Same(_) => busy.push(stream),
             }
         }
         Ok(match begun {

@@ -19,7 +19,7 @@ impl Live {
     }
 
     /// Tells how far a run is. Its end has an event of its own.
-    pub async fn tell(&self, orm: &DatabaseConnection, run: Uuid) {
+    pub async fn publish(&self, orm: &DatabaseConnection, run: Uuid) {
         let run = match runs::get(orm, run).await {
             Ok(Some(run)) if !run.is_final() => run,
             Ok(_) => return,

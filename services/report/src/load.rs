@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::storage::{
-    campaigns::{self, Origin, Told},
+    campaigns::{self, CampaignUpdate, Origin},
     loads::{self, Position},
     messages::{self, Message, Written},
 };
@@ -226,7 +226,7 @@ impl Source {
 
     async fn campaigns(&mut self, pool: &PgPool, batch: Vec<Row>) -> anyhow::Result<()> {
         let (rows, mut rejected) = (batch.len(), Rejected::new());
-        let mut told = BTreeMap::<String, (Row, Told)>::new();
+        let mut told = BTreeMap::<String, (Row, CampaignUpdate)>::new();
         for row in batch {
             let read = self.fields(&row).and_then(|fields| parse::campaign(fields, self.version));
             match read {
@@ -256,7 +256,7 @@ impl Source {
                 told.insert(loaded.origen_id, (row, campaign));
             }
         }
-        let told: Vec<Told> = told.into_values().map(|(_, campaign)| campaign).collect();
+        let told: Vec<CampaignUpdate> = told.into_values().map(|(_, campaign)| campaign).collect();
         campaigns::write(&mut transaction, Origin::Load, &told).await?;
         let position = self.advance(&mut transaction, rows, rejected).await?;
         transaction.commit().await?;

@@ -1,19 +1,19 @@
-//! `api` takes wishes, `worker` keeps events and makes files, `migrate` brings the schema to this version, `doctor` looks for
-//! what must not be.
+//! `api` takes requests, `worker` keeps events and makes files, `load` reads campaigns from files, `migrate` brings the schema
+//! to this version, `doctor` checks what must hold in the database.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use chassis::{
+    cli::{self, Process},
     config::{DatabaseSettings, Env},
-    db, shutdown, telemetry, tls,
 };
 use clap::{Parser, Subcommand};
 use report::{
+    SERVICE,
     config::{Config, ReportSettings, Role},
-    doctor,
     load::{Files, load},
     run_api, run_worker,
-    storage::migrations::Migrator,
+    storage::{doctor::doctor, migrations::Migrator},
 };
 
 /// Campaign reports.
@@ -26,12 +26,8 @@ struct Arguments {
 
 #[derive(Clone, Subcommand)]
 enum Command {
-    /// Serve HTTP.
-    Api,
-    /// Keep what events tell, and make files.
-    Worker,
-    /// Bring the database schema to this version.
-    Migrate,
+    #[command(flatten)]
+    Common(cli::Command),
     /// Load campaigns and messages from CSV files in the tables' layout; run again, it goes on where it was.
     Load {
         /// `ta_sms_maestro`: id, fecha, nombre, estado, descripcion.
@@ -44,36 +40,29 @@ enum Command {
         #[arg(long, default_value_t = 1_000)]
         max_rejects: usize,
     },
-    /// Check the invariants in the database; exits with 1 where one is broken.
-    Doctor,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let _failpoints = failpoints::arm();
     let arguments = Arguments::parse();
-    tls::install();
-    let _telemetry = telemetry::init(report::SERVICE)?;
-    let shutdown = shutdown::token()?;
-    match arguments.command {
-        Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
-        Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
-        Command::Migrate => {
-            db::migrate::<Migrator>(&DatabaseSettings::from_process()?, report::SERVICE, &shutdown).await?
-        }
+    let process = Process::start(SERVICE)?;
+    let command = match arguments.command {
+        Command::Common(command) => command,
         Command::Load { maestro, detalle, max_rejects } => {
             let mut env = Env::from_process();
             let (settings, reports) = (DatabaseSettings::read(&mut env), ReportSettings::read(&mut env));
             env.finish()?;
             let files = Files { maestro, detalle, zone: reports.zone, max_rejects };
-            if load(&settings, &files, &shutdown).await? > 0 {
-                return Ok(ExitCode::from(2));
-            }
+            let rejected = load(&settings, &files, &process.shutdown).await?;
+            return Ok(if rejected > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS });
         }
-        Command::Doctor => {
-            let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;
-            return Ok(chassis::doctor::tell(report::SERVICE, &findings));
-        }
+    };
+    match command {
+        cli::Command::Api => run_api(Config::from_env(Role::Api)?, process.shutdown.clone()).await?,
+        cli::Command::Worker => run_worker(Config::from_env(Role::Worker)?, process.shutdown.clone()).await?,
+        cli::Command::Migrate => process.migrate::<Migrator>(SERVICE).await?,
+        cli::Command::Doctor => return process.doctor(SERVICE, doctor).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use sea_orm::sqlx::PgConnection;
 
 use crate::{
     Resources,
-    asking::{Asked, Wish, ask},
+    request_run::{Requested, RunRequest, request_run},
 };
 
 /// Begins the run of the day before.
@@ -31,16 +31,18 @@ impl Begin for BeginRuns {
         time: DateTime<Utc>,
     ) -> anyhow::Result<Begun> {
         let fecha = reported_day(timetable, time);
-        let wish = Wish {
+        let request = RunRequest {
             fecha,
             params: serde_json::from_value(schedule.params.clone())?,
             force: false,
             user: schedule.created_by.clone(),
             correlation_id: Some(format!("schedule-{}", schedule.id)),
         };
-        Ok(match ask(conn, &self.resources, wish).await? {
-            Asked::New(run) | Asked::Same(run) => Begun::Run(run.id),
-            Asked::NoCampaigns => Begun::Nothing(format!("No se encontraron campañas para la fecha {fecha}")),
+        Ok(match request_run(conn, &self.resources, request).await? {
+            Requested::New(run) | Requested::Same(run) => Begun::Run(run.id),
+            Requested::NoCampaigns => {
+                Begun::Nothing(format!("No se encontraron campañas para la fecha {fecha}"))
+            }
         })
     }
 }

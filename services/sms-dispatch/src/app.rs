@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::jobs::{Jobs, workers::Announcer};
-use chassis::{config::DatabaseSettings, parts::Parts};
+use chassis::{config::DatabaseSettings, connections::Connections};
 use contracts::{
     Queue,
     queues::{SMS_AUDIENCES, SMS_BULK, SMS_IMPORTS, SMS_VALIDATIONS},
@@ -34,13 +34,13 @@ use crate::{
 const QUEUES: &[&Queue] = &[&SMS_IMPORTS, &SMS_VALIDATIONS, &SMS_AUDIENCES, &SMS_BULK];
 
 /// Every kind of job, each with what its jobs do.
-fn jobs(resources: &Resources, parts: &Parts, providers: &Providers) -> Jobs {
+fn jobs(resources: &Resources, connections: &Connections, providers: &Providers) -> Jobs {
     let Resources { database, settings, lookups, sms, .. } = resources;
     let pool = || database.pool.clone();
     let rollbacks = RollBackImports { pool: pool(), settings: Arc::clone(settings) };
     let slices = SendSlices {
         pool: pool(),
-        buckets: Arc::new(Buckets::new(parts.redis.clone(), pool())),
+        buckets: Arc::new(Buckets::new(connections.redis.clone(), pool())),
         providers: Arc::clone(providers),
         settings: Arc::clone(sms),
     };
@@ -57,11 +57,11 @@ fn jobs(resources: &Resources, parts: &Parts, providers: &Providers) -> Jobs {
 /// # Errors
 /// Configuration that does not hold, a port that is taken, a background task that ended.
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
-    let resources = resources(&parts, &config);
-    let jobs = jobs(&resources, &parts, &Providers::default());
-    let tasks = parts.background(&shutdown).sweep_jobs(&jobs, &parts.broker);
-    tasks.serve(parts.api(&shutdown, resources, http::API).await?).await
+    let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let resources = resources(&connections, &config);
+    let jobs = jobs(&resources, &connections, &Providers::default());
+    let tasks = connections.background(&shutdown).sweep_jobs(&jobs, &connections.broker);
+    tasks.serve(connections.api(&shutdown, resources, http::API).await?).await
 }
 
 /// Does what nobody waits for.
@@ -69,25 +69,25 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
 /// # Errors
 /// As [`run_api`].
 pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let parts = Parts::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
-    let server = parts.worker()?;
-    let resources = resources(&parts, &config);
+    let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
+    let server = connections.worker()?;
+    let resources = resources(&connections, &config);
     let providers = providers::messaging(&resources.sms);
     for name in providers.keys() {
         let rate = resources.sms.per_second(*name);
-        storage::providers::configure(&parts.database.pool, *name, rate).await?;
+        storage::providers::configure(&connections.database.pool, *name, rate).await?;
     }
-    let jobs = jobs(&resources, &parts, &providers);
-    let (pool, version) = (|| parts.database.pool.clone(), env!("CARGO_PKG_VERSION"));
+    let jobs = jobs(&resources, &connections, &providers);
+    let (pool, version) = (|| connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
     let announcer = Announcer::new(pool(), SERVICE, version, QUEUES, jobs.activities());
     let orphans = Orphans::new(pool(), &resources.settings);
     let upkeep = Upkeep::new(pool(), config.refresh);
     let reports = Reports::new(pool());
     let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));
-    parts
+    connections
         .background(&shutdown)
-        .sweep_jobs(&jobs, &parts.broker)
-        .run_jobs(&jobs, &parts.broker)
+        .sweep_jobs(&jobs, &connections.broker)
+        .run_jobs(&jobs, &connections.broker)
         .spawn("end of orphans", orphans.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
         .spawn("upkeep", upkeep.run(shutdown.clone()))
@@ -98,10 +98,10 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         .await
 }
 
-fn resources(parts: &Parts, config: &Config) -> Resources {
+fn resources(connections: &Connections, config: &Config) -> Resources {
     Resources {
-        database: parts.database.clone(),
-        s3: parts.s3.clone(),
+        database: connections.database.clone(),
+        s3: connections.s3.clone(),
         bucket: config.common.s3.bucket.clone(),
         settings: Arc::new(config.imports.clone()),
         lookups: Arc::new(config.lookups.clone()),
@@ -117,5 +117,5 @@ pub async fn doctor(
     settings: &DatabaseSettings,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<String>> {
-    chassis::doctor::look(SERVICE, settings, shutdown, storage::doctor::doctor).await
+    chassis::doctor::check(SERVICE, settings, shutdown, storage::doctor::doctor).await
 }

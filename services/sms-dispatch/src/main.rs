@@ -106,7 +106,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
         Command::Doctor => {
             let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;
-            return Ok(chassis::doctor::tell(sms_dispatch::SERVICE, &findings));
+            return Ok(chassis::doctor::report(sms_dispatch::SERVICE, &findings));
         }
         Command::Migrate => {
             db::migrate::<Migrator>(&DatabaseSettings::from_process()?, sms_dispatch::SERVICE, &shutdown)

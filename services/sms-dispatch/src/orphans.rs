@@ -4,9 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use jobs::{Runner, Work};
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
     config::ImportSettings,
@@ -15,6 +14,7 @@ use crate::{
         import_contacts::{self, ImportContacts},
         roll_back_import::{self, RollBackImports},
     },
+    storage::imports,
 };
 
 /// How often they are looked for.
@@ -55,13 +55,8 @@ impl Orphans {
     }
 
     async fn end_some(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let orphans: Vec<(Uuid, String)> = sqlx::query_as(
-            "select id, kind from jobs where kind = any($1) and state in ('pending', 'running')
-                 and cancel_requested_at is not null and (lease_until is null or lease_until < clock_timestamp())",
-        )
-        .bind([import_contacts::LOCAL_KIND, roll_back_import::LOCAL_KIND].as_slice())
-        .fetch_all(&self.pool)
-        .await?;
+        let kinds = [import_contacts::LOCAL_KIND, roll_back_import::LOCAL_KIND];
+        let orphans = imports::unheld_to_cancel(&self.pool, &kinds).await?;
         for (id, kind) in orphans {
             let work: &dyn Work =
                 if kind == import_contacts::LOCAL_KIND { &self.imports } else { &self.rollbacks };

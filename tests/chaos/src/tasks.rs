@@ -218,7 +218,7 @@ async fn cancel(arena: &mut Arena, random: &mut StdRng, number: u32, tally: &mut
     tokio::time::sleep(SPAN.mul_f64(random.random_range(0.0..1.0))).await;
     let running = !arena.running(std::slice::from_ref(&task)).await?.is_empty();
     let client = arena.client.clone();
-    let wish = {
+    let request = {
         let task = task.clone();
         tokio::spawn(async move { client.task(&task, "cancel").await })
     };
@@ -226,7 +226,7 @@ async fn cancel(arena: &mut Arena, random: &mut StdRng, number: u32, tally: &mut
         arena.case.strike(arena, true).await?;
         arena.case.restore(arena, Duration::from_millis(random.random_range(100..1_000))).await?;
     }
-    let granted = wish.await??;
+    let granted = request.await??;
     ensure!(matches!(granted.status.as_u16(), 202 | 409), "cancel: {granted}");
     let status = arena.client.finished(&task, FINAL).await?;
     let cancelled = status["status"] == "failed";

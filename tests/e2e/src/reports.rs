@@ -53,8 +53,8 @@ pub async fn arrived(scene: &Scene, rows: i64) -> Result<()> {
 ///
 /// # Errors
 /// Where it is refused, or past the limit.
-pub async fn report(client: &Client, wish: &Value) -> Result<Value> {
-    let asked = client.post("/api/v1/reports", wish).await?;
+pub async fn report(client: &Client, request: &Value) -> Result<Value> {
+    let asked = client.post("/api/v1/reports", request).await?;
     ensure!(asked.status == 202, "{asked}");
     finished(client, asked.body["id"].as_str().context("an id")?).await
 }

@@ -63,10 +63,10 @@ async fn boto3_lists_and_downloads_what_the_manifest_says() -> Result<()> {
     .bind(day)
     .execute(&scene.platform.reports().await?)
     .await?;
-    for wish in [json!({}), json!({ "comprimir": "gzip", "formato": "txt" })] {
-        let mut wish = wish;
-        wish["fecha"] = json!(slashed(day));
-        let run = report(&operator, &wish).await?;
+    for request in [json!({}), json!({ "comprimir": "gzip", "formato": "txt" })] {
+        let mut request = request;
+        request["fecha"] = json!(slashed(day));
+        let run = report(&operator, &request).await?;
         ensure!(run["estado"] == "COMPLETADO" && run["filas"] == 51_400, "{run}");
         let id = run["id"].as_str().context("an id")?;
         let (found, told) = (by_boto3(&scene, id).await?, manifest(&operator, id).await?);
@@ -74,7 +74,7 @@ async fn boto3_lists_and_downloads_what_the_manifest_says() -> Result<()> {
         let large = file(&operator, &run, large).await?;
         let sha256: String = Sha256::digest(&large).iter().map(|byte| format!("{byte:02x}")).collect();
         ensure!(found.values().any(|found| *found == sha256), "{sha256} is not among {found:?}");
-        ensure!(wish["comprimir"] == "gzip" || large.len() > 16 << 20, "{} bytes", large.len());
+        ensure!(request["comprimir"] == "gzip" || large.len() > 16 << 20, "{} bytes", large.len());
     }
     Ok(())
 }
@@ -120,7 +120,7 @@ async fn each_link_is_signed_anew_and_archives_of_many_files_are_streamed() -> R
         // Signatures have seconds.
         tokio::time::sleep(Duration::from_millis(1_100)).await;
     }
-    ensure!(links[0] != links[1], "the link was not signed anew: {links:?}");
+    ensure!(links[0] != links[1], "the link was not signed again: {links:?}");
 
     let response = operator.request(Method::GET, &format!("/api/v1/reports/{id}/download")).send().await?;
     ensure!(response.status() == 200 && !response.headers().contains_key(CONTENT_LENGTH), "{response:?}");
@@ -219,7 +219,7 @@ async fn files_past_their_days_are_gone_and_their_readers_are_told() -> Result<(
         ensure!(refused.status == 409 && refused.body["code"] == "purged", "{path}: {refused}");
         ensure!(refused.body["detail"] == told.as_str(), "{path}: {refused}");
     }
-    // The rows have more days than the files: asked again, the day is reported anew.
+    // The rows have more days than the files: asked again, the day is reported again.
     let newer = report(&operator, &json!({ "fecha": slashed(day) })).await?;
     ensure!(newer["id"] != id.as_str() && newer["filas"] == 5, "{newer}");
     ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
@@ -250,8 +250,8 @@ async fn an_upload_that_is_broken_off_leaves_no_parts() -> Result<()> {
         ensure!(text.contains("ListMultipartUploadsResult"), "{text}");
         Ok(text.matches("<UploadId>").count())
     };
-    let wish = json!({ "fecha": slashed(day), "codificacion": "latin-1" });
-    let asked = operator.post("/api/v1/reports", &wish).await?;
+    let request = json!({ "fecha": slashed(day), "codificacion": "latin-1" });
+    let asked = operator.post("/api/v1/reports", &request).await?;
     let id = asked.body["id"].as_str().context("an id")?.to_owned();
     let begun = async || {
         stack::wait::until("the upload should begin", LIMIT, async || {
@@ -263,9 +263,9 @@ async fn an_upload_that_is_broken_off_leaves_no_parts() -> Result<()> {
     let run = finished(&operator, &id).await?;
     ensure!(run["estado"] == "ERROR" && parts().await? == 0, "{} uploads, {run}", parts().await?);
 
-    // Nor does one whose end was asked for. It takes seconds to compress, and the wish is seen within one.
-    let wish = json!({ "fecha": slashed(day), "comprimir": "gzip" });
-    let asked = operator.post("/api/v1/reports", &wish).await?;
+    // Nor does one whose end was asked for. It takes seconds to compress, and the request is seen within one.
+    let request = json!({ "fecha": slashed(day), "comprimir": "gzip" });
+    let asked = operator.post("/api/v1/reports", &request).await?;
     let id = asked.body["id"].as_str().context("an id")?.to_owned();
     begun().await?;
     let cancelled = operator.post(&format!("/api/v1/reports/{id}/cancel"), &json!({})).await?;

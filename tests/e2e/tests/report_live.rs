@@ -31,8 +31,8 @@ async fn operators_and_viewers_see_how_a_report_ends_and_suppliers_do_not() -> R
     let asked = operator.post("/api/v1/reports", &json!({ "fecha": slashed(day) })).await?;
     let good = asked.body["id"].as_str().context("an id")?.to_owned();
     let run = finished(&operator, &good).await?;
-    let wish = json!({ "fecha": slashed(day), "codificacion": "latin-1" });
-    let asked = operator.post("/api/v1/reports", &wish).await?;
+    let request = json!({ "fecha": slashed(day), "codificacion": "latin-1" });
+    let asked = operator.post("/api/v1/reports", &request).await?;
     let bad = asked.body["id"].as_str().context("an id")?.to_owned();
     for stream in &mut watchers {
         let seen = stream.until(READY, &good).await?;

@@ -306,11 +306,11 @@ async fn who_asks_again_gets_the_run_there_is() -> Result<()> {
     let worker = &mut scene.platform.service_mut(&REPORT).workers[0];
     worker.kill().await?;
     let ask = async |more: serde_json::Value| {
-        let mut wish = json!({ "fecha": slashed(day) });
+        let mut request = json!({ "fecha": slashed(day) });
         for (name, value) in more.as_object().into_iter().flatten() {
-            wish[name] = value.clone();
+            request[name] = value.clone();
         }
-        let asked = operator.post("/api/v1/reports", &wish).await?;
+        let asked = operator.post("/api/v1/reports", &request).await?;
         ensure!(asked.status == 202, "{asked}");
         Ok(asked.body["id"].as_str().context("an id")?.to_owned())
     };

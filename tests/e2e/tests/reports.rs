@@ -139,11 +139,11 @@ async fn formats_encodings_states_and_totals() -> Result<()> {
     arrived(&scene, 2).await?;
     let id = ids(&operator, day).await?[0];
     let ask = async |more: Value| {
-        let mut wish = json!({ "fecha": slashed(day) });
+        let mut request = json!({ "fecha": slashed(day) });
         for (name, value) in more.as_object().into_iter().flatten() {
-            wish[name] = value.clone();
+            request[name] = value.clone();
         }
-        report(&operator, &wish).await
+        report(&operator, &request).await
     };
 
     let txt = ask(json!({ "formato": "txt", "codificacion": "latin-1" })).await?;
@@ -220,10 +220,10 @@ async fn what_cannot_be_is_said_clearly() -> Result<()> {
     let none = operator.get("/reporte?fecha=2024/02/29").await?;
     ensure!(none.status == 404, "{none}");
     ensure!(none.body["detail"] == "No se encontraron campañas para la fecha 2024-02-29", "{none}");
-    for wish in [json!({}), json!({ "tipo": "resumen", "forzar": true })] {
-        let mut wish = wish;
-        wish["fecha"] = json!("2024/02/29");
-        let posted = operator.post("/api/v1/reports", &wish).await?;
+    for request in [json!({}), json!({ "tipo": "resumen", "forzar": true })] {
+        let mut request = request;
+        request["fecha"] = json!("2024/02/29");
+        let posted = operator.post("/api/v1/reports", &request).await?;
         ensure!(posted.status == 404 && posted.body["detail"] == none.body["detail"], "{posted}");
     }
     for campaign in ["77", "0", "-1", "abc", "99999999999999999999"] {
@@ -233,8 +233,8 @@ async fn what_cannot_be_is_said_clearly() -> Result<()> {
         ensure!(unknown.body["detail"] == told.as_str(), "{unknown}");
     }
     for separator in ["", "¦", "ab", "\n", "\"", "a", "7", "+", "\\"] {
-        let wish = json!({ "fecha": "2024/02/29", "separador": separator });
-        let answer = operator.post("/api/v1/reports", &wish).await?;
+        let request = json!({ "fecha": "2024/02/29", "separador": separator });
+        let answer = operator.post("/api/v1/reports", &request).await?;
         ensure!(
             answer.status == 422 && answer.body["code"] == "invalid_separator",
             "{separator:?}: {answer}"
@@ -255,8 +255,8 @@ async fn what_cannot_be_is_said_clearly() -> Result<()> {
     let states =
         operator.post("/api/v1/reports", &json!({ "fecha": "2024/02/29", "estados": ["PERDIDO"] })).await?;
     ensure!(states.status == 400 && states.body["detail"].to_string().contains("PERDIDO"), "{states}");
-    let wish = json!({ "fecha": "2024/02/29", "tipo": "resumen", "estados": ["ENVIADO"] });
-    let states = operator.post("/api/v1/reports", &wish).await?;
+    let request = json!({ "fecha": "2024/02/29", "tipo": "resumen", "estados": ["ENVIADO"] });
+    let states = operator.post("/api/v1/reports", &request).await?;
     ensure!(states.status == 422 && states.body["code"] == "invalid_states", "{states}");
     ensure!(operator.get("/campania/list?page_size=101").await?.status == 400);
     Ok(())

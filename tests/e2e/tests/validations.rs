@@ -60,8 +60,8 @@ impl World {
         Ok(phones)
     }
 
-    async fn start(&self, wish: &Value) -> Result<String> {
-        let asked = self.admin.post(VALIDATIONS, wish).await?;
+    async fn start(&self, request: &Value) -> Result<String> {
+        let asked = self.admin.post(VALIDATIONS, request).await?;
         ensure!(asked.status == 202, "{asked}");
         Ok(asked.body["id"].as_str().context("an id")?.to_owned())
     }
@@ -332,13 +332,13 @@ async fn a_validation_is_cancelled_and_nonsense_is_refused() -> Result<()> {
     ensure!(done["status"] == "cancelled" && done["processed"].as_i64() < Some(300), "{done}");
     ensure!(world.admin.post(&cancel, &Value::Null).await?.status == 409);
 
-    for (wish, code) in [
+    for (request, code) in [
         (json!({ "budget": 0 }), "invalid_budget"),
         (json!({ "budget": 10, "again_after_days": 5_000 }), "invalid_days"),
         (json!({ "budget": 10, "filter": { "states": ["Texas"] } }), "invalid_segment"),
         (json!({ "budget": 10, "filter": { "sample": { "size": 5 } } }), "invalid_segment"),
     ] {
-        let refused = world.admin.post(VALIDATIONS, &wish).await?;
+        let refused = world.admin.post(VALIDATIONS, &request).await?;
         ensure!(refused.status == 422 && refused.body["code"] == code, "{refused}");
     }
     let operator = world.scene.platform.user("operator", None).await?;

@@ -1,6 +1,6 @@
 use actix_web::web::{Data, Path};
 use chrono::{DateTime, Utc};
-use outbox::dead_letters::{self as archive, Filter, Letter, LetterState, Page, Selection};
+use outbox::dead_letters::{self as archive, Filter, LetterState, Page, Selection};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -63,7 +63,7 @@ pub(super) struct DeadLetter {
 }
 
 impl DeadLetter {
-    fn without_body(letter: Letter) -> Self {
+    fn without_body(letter: archive::DeadLetter) -> Self {
         Self {
             id: letter.id,
             queue: letter.queue,
@@ -87,7 +87,7 @@ impl DeadLetter {
         }
     }
 
-    fn with_body(mut letter: Letter) -> Self {
+    fn with_body(mut letter: archive::DeadLetter) -> Self {
         let body = std::mem::take(&mut letter.body);
         Self { body_bytes: body.len(), body: Some(body), ..Self::without_body(letter) }
     }

@@ -50,7 +50,7 @@ pub(super) async fn fetch(http: &reqwest::Client, url: &str) -> anyhow::Result<J
         body.extend_from_slice(&chunk?);
         anyhow::ensure!(body.len() <= LARGEST, "the key set is larger than {LARGEST} bytes");
     }
-    serde_json::from_slice(&body).context("the key set is no JWKS (RFC 7517)")
+    serde_json::from_slice(&body).context("the key set is not a valid JWKS (RFC 7517)")
 }
 
 /// The set kept last.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Claims, jwks};
 use crate::{Problem, config::AuthSettings, db::Database};
 
-/// How often the keys are fetched anew: how long a withdrawn key may still be believed.
+/// How often the keys are fetched again: how long a withdrawn key may still be believed.
 const REFRESH: Duration = Duration::from_secs(300);
 /// How often they are tried while the gateway does not answer and there are none yet.
 const RETRY: Duration = Duration::from_secs(2);

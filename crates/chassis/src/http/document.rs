@@ -199,7 +199,7 @@ fn usual(status: &str) -> &'static str {
     }
 }
 
-/// The schema of what is no JSON: text, or the bytes of a file.
+/// The schema of what is not JSON: text, or the bytes of a file.
 fn download(kind: &str) -> RefOr<Schema> {
     let text = ObjectBuilder::new().schema_type(Type::String);
     let is_text = kind.starts_with("text/");

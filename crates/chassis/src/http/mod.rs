@@ -1,7 +1,7 @@
 //! The HTTP side of a process: server, problems, health, metrics.
 
 mod document;
-mod given;
+mod extractors;
 mod health;
 mod input;
 mod observe;
@@ -12,7 +12,7 @@ mod server;
 pub mod upload;
 
 pub use document::Document;
-pub use given::{IfMatch, in_range};
+pub use extractors::{IfMatch, in_range};
 pub use health::{Health, Importance};
 pub use input::{Form, Json, OptionalJson, Query, json_parameter, repeated_parameters};
 pub use observe::request_id;

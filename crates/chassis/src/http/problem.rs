@@ -251,10 +251,10 @@ impl From<DbErr> for Problem {
 
 impl From<anyhow::Error> for Problem {
     fn from(error: anyhow::Error) -> Self {
-        let unavailable = error.chain().any(|cause| {
-            cause.downcast_ref::<sqlx::Error>().is_some_and(db::unavailable)
-                || cause.downcast_ref::<DbErr>().is_some_and(db::orm_unavailable)
-        });
-        if unavailable { Self::unavailable("database_unavailable", error) } else { Self::internal(error) }
+        if db::any_unavailable(&error) {
+            Self::unavailable("database_unavailable", error)
+        } else {
+            Self::internal(error)
+        }
     }
 }

@@ -97,7 +97,7 @@ async fn deleted_queues_are_made_again() -> Result<()> {
     rig.empty().await?;
     delete(".dead").await?;
     delete("").await?;
-    // The broker cancels the consumer, and its supervisor declares anew.
+    // The broker cancels the consumer, and its supervisor declares again.
     let message = command("after")?;
     until("the queue is back", async || {
         Ok(rig.broker.publish(std::slice::from_ref(&message)).await.remove(0).is_ok())

@@ -69,10 +69,10 @@ impl Filter {
 
 /// An archived letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Letter {
+pub struct DeadLetter {
     /// The archive's own id.
     pub id: Uuid,
-    /// The logical name of the queue whose handler could not work it off.
+    /// The logical name of the queue whose handler could not process it.
     pub queue: String,
     /// The envelope's id, if it can be read.
     pub message_id: Option<Uuid>,
@@ -108,7 +108,7 @@ pub struct Letter {
     pub resolved_at: Option<DateTime<Utc>>,
 }
 
-impl Letter {
+impl DeadLetter {
     fn read(row: &PgRow) -> sqlx::Result<Self> {
         let body = match row.try_get::<Option<String>, _>("body")? {
             Some(text) => text,
@@ -155,12 +155,12 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pages {
     /// The letters.
-    pub items: Vec<Letter>,
+    pub items: Vec<DeadLetter>,
     /// What asks for the next page; none on the last.
     pub next: Option<String>,
 }
 
-fn cursor(letter: &Letter) -> String {
+fn cursor(letter: &DeadLetter) -> String {
     format!("{}_{}", letter.failed_at.timestamp_micros(), letter.id.simple())
 }
 
@@ -201,7 +201,7 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Pages, 
     .persistent(false)
     .fetch_all(pool)
     .await?;
-    let mut items = rows.iter().map(Letter::read).collect::<sqlx::Result<Vec<_>>>()?;
+    let mut items = rows.iter().map(DeadLetter::read).collect::<sqlx::Result<Vec<_>>>()?;
     let more = items.len() > size as usize;
     items.truncate(size as usize);
     let next = items.last().filter(|_| more).map(cursor);
@@ -212,9 +212,9 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Pages, 
 ///
 /// # Errors
 /// The database.
-pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<Letter>, Error> {
+pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<DeadLetter>, Error> {
     let row = sqlx::query("SELECT * FROM dead_letters WHERE id = $1").bind(id).fetch_optional(pool).await?;
-    Ok(row.as_ref().map(Letter::read).transpose()?)
+    Ok(row.as_ref().map(DeadLetter::read).transpose()?)
 }
 
 /// Who replayed and discarded what, newest first: `limit` entries (1 to 200) older than entry `before`.

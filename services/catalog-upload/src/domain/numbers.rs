@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 /// Digits that Excel keeps of a number; what comes after them is noise of the binary form.
 const EXCEL_DIGITS: usize = 15;
 
-/// Why a text is no number.
+/// Why a text is not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotANumber {
     /// It isn't written as one.
@@ -76,7 +76,7 @@ pub fn from_f64(number: f64) -> Result<Decimal, NotANumber> {
 /// `mark` is what marks the decimals of its column, where that is known.
 ///
 /// # Errors
-/// It is no number, or could be two: in `1.234` and `1,234` the separator may mark thousands or decimals. It
+/// It is not a number, or could be two: in `1.234` and `1,234` the separator may mark thousands or decimals. It
 /// marks thousands where `mark` is the other one; decimals never, since three of them are no price's, and a
 /// mistake would change a value a thousandfold.
 pub fn parse_decimal(text: &str, mark: Option<DecimalMark>) -> Result<Decimal, NotANumber> {

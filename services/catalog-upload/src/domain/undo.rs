@@ -35,12 +35,12 @@ pub enum Reversal {
     /// The import updated the product: it gets its values back.
     Restore,
     /// The product stays as it is.
-    Keep(Kept),
+    Keep(KeepReason),
 }
 
 /// Why a product stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeepReason {
     /// Somebody changed it after the import.
     ChangedSince,
     /// It was deleted after the import.
@@ -54,7 +54,7 @@ pub enum Kept {
     },
 }
 
-impl Kept {
+impl KeepReason {
     /// Stable, for programs.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -95,15 +95,15 @@ pub fn reverse(changes: &[Change], current: &[Current]) -> Vec<Reversal> {
         current.iter().map(|product| (product.codigo.as_str(), product.id.as_str())).collect();
     let decide = |change: &Change, holders: &HashMap<&str, &str>| {
         let Some(product) = by_id.get(change.product_id.as_str()) else {
-            return Reversal::Keep(Kept::DeletedSince);
+            return Reversal::Keep(KeepReason::DeletedSince);
         };
         if product.version != change.version {
-            return Reversal::Keep(Kept::ChangedSince);
+            return Reversal::Keep(KeepReason::ChangedSince);
         }
         let Some(old) = &change.old_codigo else { return Reversal::Remove };
         match holders.get(old.as_str()) {
             Some(holder) if *holder != change.product_id => {
-                Reversal::Keep(Kept::CodeTaken { codigo: old.clone(), by: (*holder).to_owned() })
+                Reversal::Keep(KeepReason::CodeTaken { codigo: old.clone(), by: (*holder).to_owned() })
             }
             _ => Reversal::Restore,
         }
@@ -150,9 +150,9 @@ mod tests {
         assert_eq!(
             reverse(&changes, &current),
             [
-                Reversal::Keep(Kept::ChangedSince),
-                Reversal::Keep(Kept::DeletedSince),
-                Reversal::Keep(Kept::ChangedSince)
+                Reversal::Keep(KeepReason::ChangedSince),
+                Reversal::Keep(KeepReason::DeletedSince),
+                Reversal::Keep(KeepReason::ChangedSince)
             ]
         );
     }
@@ -170,11 +170,12 @@ mod tests {
         let changes = [change(4, "c", 7, None), change(3, "b", 7, Some("B")), change(2, "a", 7, Some("A"))];
         // The new product was changed since, so it keeps B; b then keeps A, and a keeps X.
         let current = [now("a", "X", 7), now("b", "A", 7), now("c", "B", 8)];
-        let taken =
-            |codigo: &str, by: &str| Reversal::Keep(Kept::CodeTaken { codigo: codigo.into(), by: by.into() });
+        let taken = |codigo: &str, by: &str| {
+            Reversal::Keep(KeepReason::CodeTaken { codigo: codigo.into(), by: by.into() })
+        };
         assert_eq!(
             reverse(&changes, &current),
-            [Reversal::Keep(Kept::ChangedSince), taken("B", "c"), taken("A", "b")]
+            [Reversal::Keep(KeepReason::ChangedSince), taken("B", "c"), taken("A", "b")]
         );
     }
 

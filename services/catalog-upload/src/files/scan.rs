@@ -188,6 +188,11 @@ impl<'a> Scan<'a> {
             [b'?', ..] => return Ok(()),
             _ => {}
         }
+        self.named_tag(rest, position)
+    }
+
+    /// Any other tag, by its name without the namespace.
+    fn named_tag(&mut self, rest: &[u8], position: u64) -> Result<(), FileError> {
         self.check_spans(position)?;
         self.last_tag = position;
         let (closing, rest) = rest.strip_prefix(b"/").map_or((false, rest), |rest| (true, rest));

@@ -2,7 +2,6 @@
 
 use actix_web::{
     HttpResponse,
-    http::header::{Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue},
     web::{Data, Path},
 };
 use bytes::Bytes;
@@ -13,47 +12,32 @@ use chassis::{
     s3::{self, DownloadError},
 };
 use futures::{Stream, stream};
-use sea_orm::sqlx::PgPool;
+use jobs::State;
+use sea_orm::{DatabaseConnection, DbErr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
-use super::{Resources, imports::READ, tasks, templates::XLSX};
+use super::{
+    Resources,
+    access::kept,
+    attachment::{XLSX, attachment},
+};
 use crate::{
+    annotations,
     files::{
         FileKind,
         export::{CsvExport, CsvField, CsvStyle},
     },
-    jobs::annotate_import,
     storage::{
         imports::{Import, Kind},
-        ledger::{self, ChangeLine},
+        ledger::{self, Action, ChangeLine},
         reports,
     },
 };
 
 /// Rows fetched at once for a download.
 const PAGE: i64 = 2_000;
-
-/// A file to save under a name (RFC 6266), whatever letters it has.
-pub(super) fn attachment(filename: &str) -> ContentDisposition {
-    let plain: String = filename
-        .chars()
-        .map(|c| if c.is_ascii() && !c.is_control() && c != '"' && c != '\\' { c } else { '_' })
-        .collect();
-    ContentDisposition {
-        disposition: DispositionType::Attachment,
-        parameters: vec![
-            DispositionParam::Filename(plain),
-            DispositionParam::FilenameExt(ExtendedValue {
-                charset: Charset::Ext("UTF-8".to_owned()),
-                language_tag: None,
-                value: filename.as_bytes().to_vec(),
-            }),
-        ],
-    }
-}
 
 /// The file's name without its extension.
 fn stem(import: &Import) -> &str {
@@ -77,7 +61,7 @@ pub(super) async fn original(
     caller: Caller,
     task_id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let import = tasks::kept(&api, &caller, &task_id).await?;
+    let import = kept(&api, &caller, &task_id).await?;
     let kind = match FileKind::of(&import.source.filename) {
         Ok(FileKind::Xlsx) => XLSX,
         _ => "text/csv",
@@ -134,12 +118,12 @@ pub(super) async fn errors(
     task_id: Path<String>,
     query: Query<ExportQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let import = tasks::kept(&api, &caller, &task_id).await?;
+    let import = kept(&api, &caller, &task_id).await?;
     let mut head = CsvExport::new(query.style());
     head.record(["fila", "tipo", "codigo", "columna", "valor", "mensaje"].map(CsvField::Text));
-    let (pool, id) = (api.database.pool.clone(), import.id);
-    let body = pages(pool, head, move |pool, after, mut rows| async move {
-        let notes = ledger::notes(&pool, id, after, PAGE).await?;
+    let (orm, id) = (api.database.orm.clone(), import.id);
+    let body = pages(orm, head, move |orm, after, mut rows| async move {
+        let notes = ledger::notes(&orm, id, after, PAGE).await?;
         for note in &notes {
             rows.record([
                 CsvField::Number(&note.row_number.to_string()),
@@ -188,14 +172,14 @@ pub(super) async fn changes(
     task_id: Path<String>,
     query: Query<ExportQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let import = tasks::kept(&api, &caller, &task_id).await?;
+    let import = kept(&api, &caller, &task_id).await?;
     let before = VALUES.map(|name| format!("antes_{name}"));
     let mut head = CsvExport::new(query.style());
     let names = ["fila", "producto_id", "accion", "campos"];
     head.record(names.into_iter().chain(before.iter().map(String::as_str)).map(CsvField::Text));
-    let (pool, id) = (api.database.pool.clone(), import.id);
-    let body = pages(pool, head, move |pool, after, mut rows| async move {
-        let lines = ledger::changes(&pool, id, after, PAGE).await?;
+    let (orm, id) = (api.database.orm.clone(), import.id);
+    let body = pages(orm, head, move |orm, after, mut rows| async move {
+        let lines = ledger::changes(&orm, id, after, PAGE).await?;
         lines.iter().for_each(|line| change(&mut rows, line));
         Ok((lines.last().map(|line| line.row_number), rows))
     });
@@ -203,12 +187,11 @@ pub(super) async fn changes(
 }
 
 fn change(rows: &mut CsvExport, line: &ChangeLine) {
-    let action = match line.action.as_str() {
-        "created" => "creado",
-        "updated" => "actualizado",
-        "deleted" => "eliminado",
-        "restored" => "restaurado",
-        other => other,
+    let action = match line.action {
+        Action::Created => "creado",
+        Action::Updated => "actualizado",
+        Action::Deleted => "eliminado",
+        Action::Restored => "restaurado",
     };
     let fields = line.fields.as_deref().unwrap_or_default().join(" ");
     let before = VALUES.map(|name| line.before.as_ref().map_or(Value::Null, |before| before[name].clone()));
@@ -234,21 +217,21 @@ type Page = (Option<i32>, CsvExport);
 /// A head, then pages of rows until there is none. A failure in the middle breaks the download off, so that
 /// nobody takes a part for the whole.
 fn pages<F, R>(
-    pool: PgPool,
+    orm: DatabaseConnection,
     head: CsvExport,
     page: F,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + 'static
 where
-    F: Fn(PgPool, i32, CsvExport) -> R + 'static,
-    R: Future<Output = sea_orm::sqlx::Result<Page>> + 'static,
+    F: Fn(DatabaseConnection, i32, CsvExport) -> R + 'static,
+    R: Future<Output = Result<Page, DbErr>> + 'static,
 {
     // The head leaves with the first page.
-    stream::unfold(Some((pool, 0, head, page)), |state| async {
-        let (pool, after, rows, page) = state?;
-        match page(pool.clone(), after, rows).await {
+    stream::unfold(Some((orm, 0, head, page)), |state| async {
+        let (orm, after, rows, page) = state?;
+        match page(orm.clone(), after, rows).await {
             Ok((last, mut rows)) => {
                 let text = Bytes::from(rows.take());
-                Some((Ok(text), last.map(|last| (pool, last, rows, page))))
+                Some((Ok(text), last.map(|last| (orm, last, rows, page))))
             }
             Err(error) => {
                 tracing::warn!(%error, "a download broke off");
@@ -291,26 +274,26 @@ pub(super) async fn annotated(
     caller: Caller,
     task_id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let import = tasks::kept(&api, &caller, &task_id).await?;
+    let import = kept(&api, &caller, &task_id).await?;
     if import.options.kind == Kind::Undo || !import.has_ended() {
         let detail = "El libro anotado existe para cargas y simulaciones que terminaron";
         return Err(Problem::conflict("not_finished", detail));
     }
-    if let Some(report) = reports::of_import(&api.database.pool, import.id).await? {
+    if let Some(report) = reports::of_import(&api.database.orm, import.id).await? {
         if let Some(object_key) = &report.object_key {
             let name = format!("{}_anotado.xlsx", stem(&import));
             return send(&api, object_key, XLSX, &name).await;
         }
-        if report.state == "failed" {
+        if report.state == State::Failed {
             // Told once: whoever asks again starts it again, for what was wrong may not be any more.
-            reports::forget(&mut *api.database.pool.acquire().await?, report.job_id).await?;
+            reports::forget(&api.database.orm, report.job_id).await?;
             let detail = report.error.unwrap_or_else(|| "El libro anotado no se pudo preparar".to_owned());
             let detail = format!("{detail}. Pídalo de nuevo para volver a intentarlo");
             return Err(Problem::conflict("report_failed", detail));
         }
         return Ok(preparing());
     }
-    begin(&api, &caller, import.id).await?;
+    annotations::begin(&api, import.id, caller.id()).await?;
     Ok(preparing())
 }
 
@@ -319,19 +302,4 @@ fn preparing() -> HttpResponse {
         message: "Se está preparando el archivo; vuelva a pedirlo en unos segundos",
         status: "pending",
     })
-}
-
-/// Of two who ask at once the second finds the first's row, and its own job is rolled back.
-async fn begin(api: &Resources, caller: &Caller, import: Uuid) -> Result<(), Problem> {
-    caller.require_scope(READ)?;
-    let kind = annotate_import::kind(&api.settings);
-    let job = kind.job(caller.id());
-    let id = job.id;
-    let mut transaction = api.database.pool.begin().await?;
-    let created = kind.create(&mut transaction, job, chassis::http::request_id()).await;
-    created.map_err(anyhow::Error::new)?;
-    if reports::create(&mut transaction, import, id).await? {
-        transaction.commit().await?;
-    }
-    Ok(())
 }

@@ -6,30 +6,31 @@ use actix_web::{
 };
 use chassis::{
     Problem,
-    auth::{Caller, Role},
+    auth::Caller,
     http::{
         Query,
         page::{Cursor, cut},
         upload::{self, Bucket, Upload},
     },
-    idempotency::{IdempotencyKey, request_hash},
+    idempotency::IdempotencyKey,
 };
 use failpoints::Point;
-use jobs::{Creation, NewJob};
-use sea_orm::sqlx::PgTransaction;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Resources, tasks};
+use super::{
+    Resources,
+    accepted::Accepted,
+    access::{READ, may_write, owned, supplier},
+};
 use crate::{
     files::FileKind,
     status::{State, Status},
-    storage::imports::{self, Import, Kind, Options, Source},
+    storage::imports::{self, Kind, Options, Source},
+    tasks,
+    uploads::{self, Acceptance},
 };
-
-pub(super) const READ: &str = "catalog:read";
-pub(super) const WRITE: &str = "catalog:write";
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct UploadQuery {
@@ -72,35 +73,6 @@ pub(super) struct UploadForm {
     file: String,
 }
 
-/// A task is safe and will be worked off.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Accepted {
-    message: &'static str,
-    task_id: Uuid,
-    status: State,
-    /// Where to ask how far it is.
-    status_url: String,
-    filename: String,
-    proveedor_id: String,
-}
-
-impl Accepted {
-    pub fn new(message: &'static str, task_id: Uuid, status: State, source: &Source) -> Self {
-        Self {
-            message,
-            task_id,
-            status,
-            status_url: format!("/api/catalog/bulk-upload/status/{task_id}"),
-            filename: source.filename.clone(),
-            proveedor_id: source.proveedor_id.clone(),
-        }
-    }
-
-    pub fn respond(self) -> HttpResponse {
-        HttpResponse::Accepted().insert_header(("Location", self.status_url.clone())).json(self)
-    }
-}
-
 /// Takes a workbook and answers at once; its rows are processed behind a queue.
 #[utoipa::path(
     operation_id = "imports_create", summary = "Cargar productos de un archivo",
@@ -122,8 +94,7 @@ pub(super) async fn create(
     key: IdempotencyKey,
     form: Upload,
 ) -> Result<HttpResponse, Problem> {
-    caller.require(&[Role::Admin, Role::Operator, Role::Supplier])?;
-    caller.require_scope(WRITE)?;
+    may_write(&caller)?;
     let proveedor_id = supplier(query.proveedor_id.as_deref().or(caller.proveedor_id()))?;
     if !caller.may_act_for(proveedor_id) {
         return Err(Problem::forbidden(format!("No puede cargar productos del proveedor {proveedor_id}")));
@@ -157,7 +128,7 @@ pub(super) async fn create(
         size_bytes: i64::try_from(stored.bytes).map_err(Problem::internal)?,
         sha256: stored.sha256,
     };
-    let accepted = match accept(&api, &caller, task_id, &source, &options, key).await {
+    let accepted = match uploads::accept(&api, task_id, caller.id(), &source, &options, key).await {
         Ok(Acceptance::New(transaction)) => {
             // If this fails the object stays: the commit may have come through, with only its answer lost. An object
             // that no row names is found by the clean-up of old ones.
@@ -205,7 +176,7 @@ async fn corrected(
     task_id: &str,
     proveedor_id: &str,
 ) -> Result<Uuid, Problem> {
-    let first = tasks::owned(api, caller, task_id).await?;
+    let first = owned(api, caller, task_id).await?;
     tasks::unpurged(&first)?;
     let is_import = first.options.kind != Kind::Undo && first.source.proveedor_id == proveedor_id;
     if is_import && first.has_ended() {
@@ -213,69 +184,6 @@ async fn corrected(
     }
     let detail = format!("corrige debe ser una carga terminada del proveedor {proveedor_id}");
     Err(Problem::conflict("not_correctable", detail))
-}
-
-pub(super) fn supplier(proveedor_id: Option<&str>) -> Result<&str, Problem> {
-    match proveedor_id.map(str::trim) {
-        None | Some("") => Err(Problem::bad_request("proveedor_id_required", "proveedor_id es requerido")),
-        Some(id) if id.chars().count() > 64 || id.chars().any(char::is_control) => Err(Problem::bad_request(
-            "proveedor_id_invalid",
-            "proveedor_id inválido: se esperan hasta 64 caracteres, sin caracteres de control",
-        )),
-        Some(id) => Ok(id),
-    }
-}
-
-/// What an upload is.
-enum Acceptance {
-    /// A new import, once the transaction is committed.
-    New(PgTransaction<'static>),
-    /// One that is there already.
-    Known(Box<Import>),
-}
-
-/// Job, import and nudge: one transaction, which the caller commits. Or the import that is there already: under the same
-/// `Idempotency-Key`, or of the same content, supplier and options and not ended yet.
-async fn accept(
-    api: &Resources,
-    caller: &Caller,
-    id: Uuid,
-    source: &Source,
-    options: &Options,
-    key: IdempotencyKey,
-) -> Result<Acceptance, Problem> {
-    let flags = [
-        u8::from(options.replace_duplicates),
-        u8::from(options.all_or_nothing),
-        u8::from(options.kind == Kind::DryRun),
-    ];
-    let corrects = options.corrects.unwrap_or_default();
-    let mut parts: Vec<&[u8]> =
-        vec![source.proveedor_id.as_bytes(), &flags, corrects.as_bytes(), source.sha256.as_bytes()];
-    // Keys from before sheets could be chosen stay as they are.
-    parts.extend(options.sheet.as_deref().map(str::as_bytes));
-    let job = NewJob {
-        id,
-        idempotency_key: key.0,
-        request_hash: Some(request_hash(&parts)),
-        ..tasks::job_kind(api, options).job(caller.id())
-    };
-    let mut transaction = api.database.pool.begin().await?;
-    if let Some(first) = options.corrects {
-        tasks::hold_base(&mut transaction, first).await?;
-    }
-    if let Some(first) = imports::unfinished(&mut transaction, source, options).await? {
-        return Ok(Acceptance::Known(Box::new(first)));
-    }
-    match tasks::begin(&mut transaction, api, job, source, options).await? {
-        Creation::Created(_) => Ok(Acceptance::New(transaction)),
-        Creation::Existing(job) => {
-            let first = imports::get(&mut *transaction, job.id).await?.ok_or_else(|| {
-                Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
-            })?;
-            Ok(Acceptance::Known(Box::new(first)))
-        }
-    }
 }
 
 /// How far an import is.
@@ -297,7 +205,7 @@ pub(super) async fn status(
     // A task that failed may have been retried since, and Redis may not have heard of it.
     let status = match api.statuses.get(id).await.filter(|status| status.status != State::Failed) {
         Some(status) => status,
-        None => Status::of(&imports::get(&api.database.pool, id).await?.ok_or_else(not_found)?),
+        None => Status::of(&imports::get(&api.database.orm, id).await?.ok_or_else(not_found)?),
     };
     if !caller.may_see(&status.proveedor_id) {
         return Err(not_found());
@@ -350,7 +258,7 @@ pub(super) async fn list(
     }
     let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
     let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
-    let mut page = imports::list(&api.database.pool, own.or(wanted), before, size + 1).await?;
+    let mut page = imports::list(&api.database.orm, own.or(wanted), before, size + 1).await?;
     let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.iter().map(|import| Status { result: None, ..Status::of(import) }).collect();
     Ok(HttpResponse::Ok().json(ImportPage { items, siguiente }))

@@ -18,8 +18,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Resources,
-    imports::READ,
-    products::{Meta, as_number, no_product},
+    access::READ,
+    product_form::no_product,
+    products::{Meta, as_number},
 };
 use crate::storage::{
     inventory::{self, Filter, Stock},
@@ -202,7 +203,7 @@ async fn page(
     let started = Instant::now();
     let page = in_range("page", page.unwrap_or(1), 1, 1_000_000)?;
     let size = in_range("size", size.unwrap_or(50), 1, 200)?;
-    let (found, total) = inventory::list(&api.database.pool, filter, page - 1, size).await?;
+    let (found, total) = inventory::list(&api.database.orm, filter, page - 1, size).await?;
     let items = found.into_iter().map(Lot::from).collect();
     Ok(HttpResponse::Ok().json(StockPage { items, meta: Meta::new(page, size, total, started) }))
 }

@@ -1,14 +1,17 @@
 //! The service's API. Paths, field names and messages are contracts with clients there are.
 
+mod accepted;
+mod access;
+mod attachment;
 mod downloads;
-mod edits;
 mod imports;
 mod inventory;
+mod product_form;
 mod products;
 mod tasks;
 mod templates;
 
-use chassis::{http::Routes, parts::Api, routes};
+use chassis::{connections::Api, http::Routes, routes};
 
 use crate::Resources;
 

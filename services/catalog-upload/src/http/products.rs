@@ -11,7 +11,7 @@ use actix_web::{
 };
 use chassis::{
     Problem,
-    auth::{Caller, Role},
+    auth::Caller,
     http::{IfMatch, Json, Query, in_range},
 };
 use chrono::Utc;
@@ -21,11 +21,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Resources,
-    edits::{InitialLot, NewProduct, Values, edit_problem},
-    imports::{READ, WRITE, supplier},
+    access::{READ, may_write, supplier},
+    product_form::{InitialLot, NewProduct, Values, edit_problem, no_product},
 };
 use crate::{
-    jobs::{Change, publish_changes},
+    changes::{Change, publish_changes},
     storage::{
         inventory::{self, Held},
         products::{self, By, Column, Filter, Model, Sort},
@@ -233,9 +233,9 @@ pub(super) async fn list(
         bodega_id: filled(query.bodega_id).or(filled(query.bodega)),
     };
     let (found, total) = products::list(&api.database.orm, &filter, sort, page - 1, size).await?;
-    let ids: Vec<&str> = found.iter().map(|model| model.id.as_str()).collect();
+    let ids: Vec<String> = found.iter().map(|model| model.id.clone()).collect();
     let mut stock: HashMap<String, StockSummary> = HashMap::new();
-    for held in inventory::held(&api.database.pool, &ids).await? {
+    for held in inventory::held(&api.database.orm, ids).await? {
         stock.entry(held.producto_id.clone()).or_default().add(held);
     }
     let listed = |model: Model| {
@@ -267,11 +267,6 @@ fn parse_sort(text: &str) -> Result<Sort, Problem> {
         }
     };
     Ok(Sort { by, descending })
-}
-
-/// There is none, or it is not the caller's to see.
-pub(super) fn no_product(id: &str) -> Problem {
-    Problem::not_found(format!("Producto {id} no encontrado"))
 }
 
 /// The product, with its version as `ETag`.
@@ -313,11 +308,6 @@ async fn changeable(api: &Resources, caller: &Caller, id: &str) -> Result<String
     let Model { proveedor_id, .. } = visible(api, caller, id).await?;
     acts_for(caller, &proveedor_id)?;
     Ok(proveedor_id)
-}
-
-fn may_write(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator, Role::Supplier])?;
-    caller.require_scope(WRITE)
 }
 
 fn acts_for(caller: &Caller, proveedor_id: &str) -> Result<(), Problem> {

@@ -8,11 +8,11 @@ use actix_web::{
 };
 use chassis::{Problem, auth::Caller};
 
-use super::{downloads::attachment, imports::READ};
+use super::{
+    access::READ,
+    attachment::{XLSX, attachment},
+};
 use crate::files::template::Template;
-
-/// The media type of a workbook.
-pub(super) const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
 /// The template: `vacia` to fill in, `ejemplo` with rows that are right.
 #[utoipa::path(

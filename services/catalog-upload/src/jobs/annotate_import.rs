@@ -8,7 +8,7 @@ use chassis::s3;
 use contracts::{Message as _, catalog::v1::AnnotateImport, queues::CATALOG_REPORTS};
 use jobs::{Job, JobKind, JobRun, Lease, Outcome, State, Work};
 use messaging::JobError;
-use sea_orm::sqlx::{self, PgConnection, PgPool};
+use sea_orm::{DatabaseConnection, DbErr, sqlx::PgConnection};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
@@ -42,12 +42,12 @@ pub struct AnnotateImports {
 #[async_trait]
 impl Work for AnnotateImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let pool = &self.resources.database.pool;
-        let report = reports::of_job(pool, run.job.id)
+        let orm = &self.resources.database.orm;
+        let report = reports::of_job(orm, run.job.id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the job has no report")))?;
-        let import = imports::get(pool, report.import_id)
+        let import = imports::get(orm, report.import_id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the report has no import")))?;
@@ -56,7 +56,7 @@ impl Work for AnnotateImports {
         let target = self.resources.temporary().map_err(JobError::Retry)?;
 
         let (sender, notes) = mpsc::channel(1);
-        tokio::spawn(feed(pool.clone(), import.id, sender));
+        tokio::spawn(feed(orm.clone(), import.id, sender));
         let (limits, sheet) = (self.resources.settings.limits.clone(), import.options.sheet);
         let making = tokio::task::spawn_blocking(move || {
             annotate(&source, kind, sheet.as_deref(), &limits, Notes::new(notes), &target)
@@ -96,13 +96,13 @@ fn object_key(import: Uuid, lease: &Lease) -> String {
 }
 
 /// A page of notes, or why there is none.
-type Page = sqlx::Result<Vec<ledger::Note>>;
+type Page = Result<Vec<ledger::Note>, DbErr>;
 
 /// Sends the import's notes page by page, until they end or nobody reads any more.
-async fn feed(pool: PgPool, import: Uuid, sender: mpsc::Sender<Page>) {
+async fn feed(orm: DatabaseConnection, import: Uuid, sender: mpsc::Sender<Page>) {
     let mut after = 0;
     loop {
-        let page = ledger::notes(&pool, import, after, PAGE).await;
+        let page = ledger::notes(&orm, import, after, PAGE).await;
         let last = page.as_ref().ok().and_then(|page| page.last()).map(|note| note.row_number);
         if sender.send(page).await.is_err() {
             return;

@@ -1,20 +1,14 @@
 //! One file a kind of job: its name, its queue and its work. How they are all run is decided here.
 
 pub mod annotate_import;
-mod batches;
-mod checkpoint;
-mod plan_batch;
 pub mod process_import;
 pub mod undo_import;
-mod write_ahead;
-mod write_batch;
 
 use std::time::Duration;
 
 use ::jobs::JobKind;
 use contracts::Queue;
 use messaging::Backoff;
-pub use write_batch::{Change, publish_changes};
 
 use crate::{SERVICE, config::ImportSettings};
 

@@ -1,5 +1,11 @@
 //! Processes one import, from the file in S3 to the last row's outcome.
 
+mod batches;
+mod checkpoint;
+mod plan_batch;
+mod write_ahead;
+mod write_batch;
+
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
@@ -8,7 +14,10 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use chassis::s3::{self, DownloadError};
+use chassis::{
+    db::Orm,
+    s3::{self, DownloadError},
+};
 use contracts::{
     Message as _,
     catalog::v1::{ImportCompleted, ImportFailed, ImportSummary, ProcessImport},
@@ -23,8 +32,8 @@ use serde_json::Value;
 use tempfile::TempPath;
 use uuid::Uuid;
 
-use super::{
-    batches::{self, Batch, Batches},
+use self::{
+    batches::{Batch, Batches},
     checkpoint::{Checkpoint, Phase},
     plan_batch::plan_batch,
     write_batch::{Written, is_conflict, write_batch},
@@ -34,16 +43,17 @@ use crate::{
     config::ImportSettings,
     domain::{Accepted, Claims, ImportContext, ProductRow, Summary},
     files::{FileError, FileKind},
+    results::{self, Ending},
     status::Status,
     storage::{
         batch::{self as table, Met},
+        claims as claimed,
         imports::{self, Import, Kind, Options},
         ledger, plan,
-        results::{self, Ending},
     },
 };
 
-/// How often a whole file is planned anew because the catalog changed under it, in one attempt.
+/// How often a whole file is planned again because the catalog changed under it, in one attempt.
 const PLANS: usize = 3;
 
 /// How often a batch is decided again because somebody was quicker, in one attempt.
@@ -63,7 +73,7 @@ pub struct ProcessImports {
 #[async_trait]
 impl Work for ProcessImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let import = imports::get(&self.resources.database.pool, run.job.id)
+        let import = imports::get(&self.resources.database.orm, run.job.id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the job has no import")))?;
@@ -87,7 +97,7 @@ impl Work for ProcessImports {
     }
 
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
-        let import = imports::get(&mut *conn, job.id).await?.context("the job has no import")?;
+        let import = imports::get(&Orm::on(conn), job.id).await?.context("the job has no import")?;
         let Options { kind, .. } = import.options;
         let checkpoint = Checkpoint::of(job, &import.options)?;
         let summary = checkpoint.done(kind);
@@ -102,7 +112,7 @@ impl Work for ProcessImports {
         }
         if ending == Ending::Complete {
             // No row of the file is to come.
-            table::forget_claims(conn, job.id).await?;
+            claimed::forget(conn, job.id).await?;
         }
         if kind != Kind::Import {
             return Ok(());
@@ -117,7 +127,7 @@ impl Work for ProcessImports {
             outbox::publish(conn, SERVICE, &event, meta).await?;
         } else {
             let shown = Status::of(&Import {
-                state: job.state.name().to_owned(),
+                state: job.state,
                 error: job.error.clone(),
                 successful: job.progress.successful,
                 result,
@@ -216,7 +226,7 @@ impl Pass<'_> {
         if checkpoint.last_row == 0 {
             return Ok(claims);
         }
-        table::claimed(&self.resources.database.pool, self.import.id, claims).await.map_err(JobError::retry)
+        claimed::read(&self.resources.database.pool, self.import.id, claims).await.map_err(JobError::retry)
     }
 
     /// The next batch, of the rows that this import reads.
@@ -276,7 +286,7 @@ impl Pass<'_> {
         written: &Written,
     ) -> Result<Checkpoint, JobError> {
         let import = self.import;
-        table::claim(&mut transaction, import.id, batch.last_row, &written.accepted)
+        claimed::record(&mut transaction, import.id, batch.last_row, &written.accepted)
             .await
             .map_err(JobError::retry)?;
         ledger::record_warnings(&mut transaction, import.id, &batch.warnings)
@@ -438,7 +448,7 @@ impl Resources {
 
     /// Mirrors what the row says now.
     pub(crate) async fn show(&self, id: Uuid) {
-        match imports::get(&self.database.pool, id).await {
+        match imports::get(&self.database.orm, id).await {
             Ok(Some(import)) => self.statuses.put(import.version, &Status::of(&import)).await,
             Ok(None) => {}
             Err(error) => tracing::warn!(import = %id, %error, "the status was not mirrored"),

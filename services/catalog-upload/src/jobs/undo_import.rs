@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
+use chassis::db::{Database, Orm};
 use contracts::{
     Message as _,
     catalog::v1::{ImportUndone, UndoImport},
@@ -17,21 +18,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::write_batch::{self, publish_changes};
 use crate::{
     Resources, SERVICE,
+    changes::{Change as Changed, publish_changes},
     config::ImportSettings,
     domain::{
         Column, RowError, Summary,
         undo::{Change, Reversal, reverse},
     },
+    results::{self, Ending},
     status::Status,
     storage::{
         batch as table,
         imports::{self, Import, Kind},
-        ledger,
-        results::{self, Ending},
-        undo,
+        ledger, undo,
     },
 };
 
@@ -92,8 +92,8 @@ impl Checkpoint {
 #[async_trait]
 impl Work for UndoImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let pool = &self.resources.database.pool;
-        let this = imports::get(pool, run.job.id)
+        let Database { pool, orm } = &self.resources.database;
+        let this = imports::get(orm, run.job.id)
             .await
             .map_err(JobError::retry)?
             .ok_or_else(|| JobError::fail(anyhow!("the job has no import")))?;
@@ -120,7 +120,7 @@ impl Work for UndoImports {
     }
 
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
-        let this = imports::get(&mut *conn, job.id).await?.context("the job has no import")?;
+        let this = imports::get(&Orm::on(conn), job.id).await?.context("the job has no import")?;
         let checkpoint = Checkpoint::of(job)?.unwrap_or_else(|| Checkpoint::start(0));
         let summary = checkpoint.summary();
         let ending = if job.state == State::Completed { Ending::Complete } else { Ending::Partial };
@@ -218,8 +218,8 @@ async fn write(conn: &mut PgConnection, this: &Import, batch: &Batch) -> anyhow:
     undo::remove(conn, this.id, &removed, version).await?;
     undo::restore(conn, this.id, undone, (before_row, size), &restored, version).await?;
     ledger::record_rejections(conn, this.id, kept.iter()).await?;
-    let deleted = removed.iter().map(|change| (change.product_id.as_str(), write_batch::Change::Deleted));
-    let updated = restored.iter().map(|change| (change.product_id.as_str(), write_batch::Change::Updated));
+    let deleted = removed.iter().map(|change| (change.product_id.as_str(), Changed::Deleted));
+    let updated = restored.iter().map(|change| (change.product_id.as_str(), Changed::Updated));
     let (supplier, task) = (&this.source.proveedor_id, this.id.to_string());
     publish_changes(conn, supplier, &task, version, deleted.chain(updated)).await?;
     Ok(Written { removed: removed.len() as u64, restored: restored.len() as u64, kept: kept.len() as u64 })

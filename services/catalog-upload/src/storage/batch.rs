@@ -1,15 +1,15 @@
-//! What a batch of an import reads of the products and writes to them: few statements, whatever its size.
+//! What a batch of an import reads of the products and writes to them. SQL by hand: few statements, whatever its size.
 
 use std::{collections::HashSet, fmt::Write as _, pin::pin, sync::LazyLock, task::Poll};
 
-use futures::TryStreamExt as _;
+use chassis::lock;
 use sea_orm::sqlx::{
-    self, AssertSqlSafe, PgConnection, PgExecutor, Postgres, Row as _, postgres::PgArguments, query::Query,
+    self, AssertSqlSafe, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query,
 };
 use uuid::Uuid;
 
 use super::copy_text::CopyText;
-use crate::domain::{Accepted, Claims, Column, ExistingProduct, ProductRow};
+use crate::domain::{Column, ExistingProduct, ProductRow};
 
 /// What a row of a file says of a product besides its id, with PostgreSQL's types.
 const VALUES: [(&str, &str); 12] = [
@@ -33,14 +33,14 @@ pub(super) fn values(form: impl Fn(&str) -> String, separator: &str) -> String {
 }
 
 /// The same without those that a file lacks: what is there of them stays.
-fn values_but(absent: &[Column], form: impl Fn(&str) -> String, separator: &str) -> String {
+pub(super) fn values_but(absent: &[Column], form: impl Fn(&str) -> String, separator: &str) -> String {
     let wanted = |name: &str| absent.iter().all(|column| column.name() != name);
     let names = VALUES.iter().map(|(name, _)| *name).filter(|name| wanted(name));
     names.map(form).collect::<Vec<_>>().join(separator)
 }
 
 /// `r`: the rows that [`bind`] binds, as a table. Parameters go on after [`BOUND`].
-static ROWS: LazyLock<String> = LazyLock::new(|| {
+pub(super) static ROWS: LazyLock<String> = LazyLock::new(|| {
     let mut arrays = "$1::int[], $2::text[]".to_owned();
     for (place, (_, kind)) in VALUES.iter().enumerate() {
         // Writing to a String can't fail.
@@ -51,10 +51,13 @@ static ROWS: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// How many parameters [`bind`] takes.
-const BOUND: usize = VALUES.len() + 2;
+pub(super) const BOUND: usize = VALUES.len() + 2;
 
 /// Binds rows, each with the id of the product that it means.
-fn bind<'q>(statement: String, rows: &[(&'q str, &'q ProductRow)]) -> Query<'q, Postgres, PgArguments> {
+pub(super) fn bind<'q>(
+    statement: String,
+    rows: &[(&'q str, &'q ProductRow)],
+) -> Query<'q, Postgres, PgArguments> {
     fn column<'q, T>(rows: &[(&'q str, &'q ProductRow)], of: impl Fn(&'q ProductRow) -> T) -> Vec<T> {
         rows.iter().map(|(_, row)| of(row)).collect()
     }
@@ -76,8 +79,8 @@ fn bind<'q>(statement: String, rows: &[(&'q str, &'q ProductRow)]) -> Query<'q, 
         .bind(column(rows, |row| row.requiere_vencimiento))
 }
 
-/// The lock of imports. The number has no meaning but to be this lock's own.
-const CATALOG_IMPORT: i64 = 0x6c6f_7465_0001;
+/// The lock of imports.
+const CATALOG_IMPORT: &str = "catalog import";
 
 /// A number above all versions that products had before.
 pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
@@ -88,15 +91,18 @@ pub async fn next_version(conn: &mut PgConnection) -> sqlx::Result<i64> {
 /// unique keys (id and code) in the order of their files: without one lock for all, two files with the
 /// same products in another order deadlock. Parsing, validating and looking up go on beside it.
 pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(CATALOG_IMPORT).execute(conn).await.map(drop)
+    lock::hold(conn, CATALOG_IMPORT).await
 }
 
 /// The same, beside others that begin so: who only creates products needs no look at what is there, and hears
 /// from the unique constraints where somebody else was quicker. Gives the version of what the transaction writes.
 pub async fn begin_beside_others(conn: &mut PgConnection) -> sqlx::Result<i64> {
-    let query = "select nextval('product_versions')
-        from (select pg_advisory_xact_lock_shared($1) as turn offset 0) mine where mine.turn is not null";
-    let version = sqlx::query_scalar(query).bind(CATALOG_IMPORT).fetch_one(&mut *conn).await?;
+    let query = format!(
+        "select nextval('product_versions')
+        from (select pg_advisory_xact_lock_shared({key}) as held offset 0) mine where mine.held is not null",
+        key = lock::KEY
+    );
+    let version = sqlx::query_scalar(AssertSqlSafe(query)).bind(CATALOG_IMPORT).fetch_one(&mut *conn).await?;
     // Batches of one file wait for each other, which the server doesn't know: where two imports write the same
     // products, it may not see that they wait for one another.
     sqlx::query("set local lock_timeout = '2s'").execute(conn).await?;
@@ -172,50 +178,6 @@ pub async fn look_up(
         }
     }
     Ok(met)
-}
-
-/// The products that have any of the ids or any of the codes, as they would be after what the import has planned so
-/// far.
-pub async fn matching_planned(
-    conn: &mut PgConnection,
-    ids: &[&str],
-    codigos: &[&str],
-    import: Uuid,
-    proveedor_id: &str,
-) -> sqlx::Result<Vec<ExistingProduct>> {
-    const QUERY: &str = "
-        with wanted as materialized (select * from unnest($1::text[], $2::text[]) as wanted (id, codigo)),
-        met as (
-            select met.id from wanted cross join lateral (
-                select id from products p where p.id = wanted.id offset 0) met
-            union
-            select met.id from wanted cross join lateral (
-                select id from products p where p.codigo = wanted.codigo offset 0) met
-            union
-            select met.product_id from wanted cross join lateral (
-                select product_id from import_plan l
-                where l.import_id = $3 and l.product_id = wanted.id offset 0) met
-            union
-            select met.product_id from wanted cross join lateral (
-                select product_id from import_plan l
-                where l.import_id = $3 and l.codigo = wanted.codigo offset 0) met
-        )
-        select met.id, coalesce(plan.codigo, p.codigo), coalesce(p.proveedor_id, $4), plan.product_id is not null
-        from met
-            left join lateral (select * from products p where p.id = met.id offset 0) p on true
-            left join lateral (
-                select * from import_plan l where l.import_id = $3 and l.product_id = met.id offset 0) plan on true";
-    let rows: Vec<(String, String, String, bool)> =
-        sqlx::query_as(QUERY).bind(ids).bind(codigos).bind(import).bind(proveedor_id).fetch_all(conn).await?;
-    let product = |(id, codigo, proveedor_id, from_this_file)| ExistingProduct {
-        id,
-        codigo,
-        proveedor_id,
-        // No plan rests on it.
-        version: 0,
-        from_this_file,
-    };
-    Ok(rows.into_iter().map(product).collect())
 }
 
 /// From so many rows on, a COPY is quicker than a statement: it spares the server a third of the work, but takes a
@@ -397,63 +359,6 @@ pub async fn update(
 pub(super) const CONTENT_VERSION: &str =
     "case when p.restored_at = p.version then p.restored_version else p.version end";
 
-/// Whether somebody deleted one of the products after the version was taken, and before they were created: who reads
-/// versions would take the deletion for the later of the two.
-pub async fn deleted_since(
-    conn: &mut PgConnection,
-    version: i64,
-    created: &[&ProductRow],
-) -> sqlx::Result<bool> {
-    if created.is_empty() {
-        return Ok(false);
-    }
-    let query = "select product_id from product_edits where version > $1 and action = 'deleted'";
-    let deleted: HashSet<String> =
-        sqlx::query_scalar(query).bind(version).fetch_all(conn).await?.into_iter().collect();
-    Ok(!deleted.is_empty() && created.iter().any(|row| deleted.contains(&row.id)))
-}
-
-/// Keeps the ids and codes of the rows of a batch that were accepted.
-pub async fn claim(
-    conn: &mut PgConnection,
-    import: Uuid,
-    last_row: u32,
-    accepted: &Accepted,
-) -> sqlx::Result<()> {
-    sqlx::query("insert into import_claims (import_id, last_row, keys) values ($1, $2, $3)")
-        .bind(import)
-        .bind(last_row as i32)
-        .bind(accepted.to_bytes())
-        .execute(conn)
-        .await
-        .map(drop)
-}
-
-/// The ids and codes of the rows of an import that were accepted so far.
-pub async fn claimed(
-    executor: impl PgExecutor<'_>,
-    import: Uuid,
-    mut claims: Claims,
-) -> sqlx::Result<Claims> {
-    let mut batches = sqlx::query_scalar::<_, Vec<u8>>(
-        "select keys from import_claims where import_id = $1 order by last_row",
-    )
-    .bind(import)
-    .fetch(executor);
-    while let Some(keys) = batches.try_next().await? {
-        claims.take(
-            Accepted::from_bytes(&keys)
-                .ok_or_else(|| sqlx::Error::Decode("keys of a batch are out of order".into()))?,
-        );
-    }
-    Ok(claims)
-}
-
-/// Forgets them: no row of the file is to come, or all come again.
-pub async fn forget_claims(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<()> {
-    sqlx::query("delete from import_claims where import_id = $1").bind(import).execute(conn).await.map(drop)
-}
-
 /// Writes a row over the product of its id.
 pub async fn overwrite(conn: &mut PgConnection, product: &ProductRow, version: i64) -> sqlx::Result<()> {
     static STATEMENT: LazyLock<String> = LazyLock::new(|| {
@@ -466,57 +371,4 @@ pub async fn overwrite(conn: &mut PgConnection, product: &ProductRow, version: i
     });
     let row = [(product.id.as_str(), product)];
     bind(STATEMENT.clone(), &row).bind(version).execute(conn).await.map(drop)
-}
-
-/// Notes which columns the updates of a dry run would change; gives how many would change none.
-pub async fn plan_updates(
-    conn: &mut PgConnection,
-    import: Uuid,
-    updates: &[(&str, &ProductRow)],
-    absent: &[Column],
-) -> sqlx::Result<u64> {
-    if updates.is_empty() {
-        return Ok(0);
-    }
-    let changed = |name: &str| format!("case when p.{name} is distinct from r.{name} then '{name}' end");
-    let (rows, fields, of) = (&*ROWS, values_but(absent, changed, ", "), BOUND + 1);
-    let statement = format!(
-        "with planned as (
-            insert into import_plan (import_id, row_number, product_id, codigo, action, fields)
-            select ${of}, r.row_number, p.id, r.codigo, 'updated', array_remove(array[{fields}], null)
-            from {rows} join products p on p.id = r.target
-            returning fields
-        )
-        select count(*), count(*) filter (where fields = '{{}}') from planned"
-    );
-    let planned = bind(statement, updates).bind(import).fetch_one(conn).await?;
-    let (planned, unchanged): (i64, i64) = (planned.try_get(0)?, planned.try_get(1)?);
-    if planned != updates.len() as i64 {
-        // A product is gone since the look-up: the batch is rolled back and decided again.
-        return Err(sqlx::Error::RowNotFound);
-    }
-    Ok(unchanged.unsigned_abs())
-}
-
-/// Notes the products that a dry run would create.
-pub async fn plan_creations(
-    conn: &mut PgConnection,
-    import: Uuid,
-    created: &[&ProductRow],
-) -> sqlx::Result<()> {
-    const STATEMENT: &str = "
-        insert into import_plan (import_id, row_number, product_id, codigo, action)
-        select $1, row_number, id, codigo, 'created'
-        from unnest($2::int[], $3::text[], $4::text[]) as r (row_number, id, codigo)";
-    if created.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(STATEMENT)
-        .bind(import)
-        .bind(created.iter().map(|row| row.row as i32).collect::<Vec<_>>())
-        .bind(created.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
-        .bind(created.iter().map(|row| row.codigo.as_str()).collect::<Vec<_>>())
-        .execute(conn)
-        .await
-        .map(drop)
 }

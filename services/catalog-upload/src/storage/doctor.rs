@@ -1,4 +1,4 @@
-//! The service's own invariants, for `doctor`.
+//! The service's own invariants, for `doctor`. SQL by hand: what it compares spans all tables.
 
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 
@@ -53,10 +53,7 @@ const ANALYZE: &str = "ANALYZE jobs, imports, import_changes, import_creations, 
 pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
     // Right after a large import the planner knows the ledgers as empty, and joins them row by row for minutes.
     sqlx::query(ANALYZE).execute(pool).await?;
-    let mut findings = Vec::new();
-    for check in CHECKS {
-        findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
-    }
+    let mut findings = chassis::doctor::findings(pool, CHECKS).await?;
     // Words that are older than their product are right where the change was of something else.
     let unfound = format!(
         "SELECT format('product %s has had no words to search it by for %s s', p.id,

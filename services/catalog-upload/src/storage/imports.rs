@@ -1,48 +1,78 @@
-//! Imports: one row each beside its job.
+//! `imports`: one row each beside its job. SQL by hand to read one with its job, whose table is of another
+//! crate.
 
+use chassis::db::{Orm, columns, sql};
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{
-    self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, PgPool, Row as _, postgres::PgRow, types::Json,
+use sea_orm::{
+    ActiveValue::Set, FromQueryResult, QuerySelect as _, SelectModel, SelectorRaw, UpdateMany, Value,
+    entity::prelude::*, sqlx::PgConnection,
 };
-use serde_json::Value;
-use uuid::Uuid;
 
 use ::jobs::{Progress, State};
 
-use crate::{domain::Summary, status::ImportResult};
+use crate::domain::{ImportResult, Summary};
 
 /// What an import is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Kind {
     /// Its rows become products.
+    #[sea_orm(string_value = "import")]
     Import,
     /// What would become of its rows is told, and nothing written.
+    #[sea_orm(string_value = "dry_run")]
     DryRun,
     /// It takes another import back.
+    #[sea_orm(string_value = "undo")]
     Undo,
 }
 
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Import => "import",
-            Self::DryRun => "dry_run",
-            Self::Undo => "undo",
-        }
-    }
-
-    fn parse(name: &str) -> sqlx::Result<Self> {
-        match name {
-            "import" => Ok(Self::Import),
-            "dry_run" => Ok(Self::DryRun),
-            "undo" => Ok(Self::Undo),
-            other => Err(sqlx::Error::Decode(format!("unknown kind of import {other:?}").into())),
-        }
-    }
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "imports")]
+pub struct Model {
+    /// That of its job.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub proveedor_id: String,
+    pub filename: String,
+    pub object_key: String,
+    pub size_bytes: i64,
+    pub sha256: String,
+    pub kind: Kind,
+    pub replace_duplicates: bool,
+    pub all_or_nothing: bool,
+    pub applies: Option<Uuid>,
+    pub corrects: Option<Uuid>,
+    pub undoes: Option<Uuid>,
+    pub sheet: Option<String>,
+    pub uploaded_by: String,
+    pub created_at: DateTime<Utc>,
+    /// The sums, once it has ended: total = accepted + rejected; of an import, accepted = created + updated.
+    pub total: Option<i32>,
+    pub accepted: Option<i32>,
+    pub rejected: Option<i32>,
+    pub duplicates: Option<i32>,
+    pub created: Option<i32>,
+    pub updated: Option<i32>,
+    /// Of the updated rows, those that changed nothing.
+    pub unchanged: i32,
+    /// What its status shows once it has ended.
+    #[sea_orm(column_type = "JsonBinary")]
+    pub result: Option<Json>,
+    /// Up to which row of its file the words of its products are written, and whether all are.
+    pub indexed_row: i32,
+    pub indexed: bool,
+    /// When its file and ledger were deleted.
+    pub purged_at: Option<DateTime<Utc>>,
 }
 
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
 /// What holds for all rows of an import.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
 pub struct Options {
     pub kind: Kind,
     /// Whether a row may change a product that is there already.
@@ -60,7 +90,7 @@ pub struct Options {
 }
 
 /// A stored file and whose it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
 pub struct Source {
     pub proveedor_id: String,
     pub filename: String,
@@ -71,19 +101,21 @@ pub struct Source {
 }
 
 /// An import with the state of its job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct Import {
     pub id: Uuid,
+    #[sea_orm(nested)]
     pub source: Source,
+    #[sea_orm(nested)]
     pub options: Options,
-    /// The job's: pending, running, completed, failed, cancelled.
-    pub state: String,
+    /// The job's, as what follows up to `finished_at`, but for `result` and `created_at`.
+    pub state: State,
     pub total_rows: Option<i64>,
     pub processed: i64,
     pub successful: i64,
     pub failed: i64,
     /// What it came to, once it has ended.
-    pub result: Option<Value>,
+    pub result: Option<Json>,
     pub error: Option<String>,
     pub version: i64,
     pub created_at: DateTime<Utc>,
@@ -97,7 +129,7 @@ impl Import {
     /// The same while it runs and is so far.
     pub fn running(&self, progress: &Progress) -> Self {
         Self {
-            state: State::Running.name().to_owned(),
+            state: State::Running,
             total_rows: progress.total,
             processed: progress.processed,
             successful: progress.successful,
@@ -109,51 +141,19 @@ impl Import {
 
     /// Whether nothing more will happen to it.
     pub fn has_ended(&self) -> bool {
-        !matches!(self.state.as_str(), "pending" | "running")
+        self.state.is_final()
     }
 }
 
-impl FromRow<'_, PgRow> for Import {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            source: Source {
-                proveedor_id: row.try_get("proveedor_id")?,
-                filename: row.try_get("filename")?,
-                object_key: row.try_get("object_key")?,
-                size_bytes: row.try_get("size_bytes")?,
-                sha256: row.try_get("sha256")?,
-            },
-            options: Options {
-                kind: Kind::parse(row.try_get("kind")?)?,
-                replace_duplicates: row.try_get("replace_duplicates")?,
-                all_or_nothing: row.try_get("all_or_nothing")?,
-                applies: row.try_get("applies")?,
-                corrects: row.try_get("corrects")?,
-                undoes: row.try_get("undoes")?,
-                sheet: row.try_get("sheet")?,
-            },
-            state: row.try_get("state")?,
-            total_rows: row.try_get("total")?,
-            processed: row.try_get("processed")?,
-            successful: row.try_get("successful")?,
-            failed: row.try_get("failed")?,
-            result: row.try_get::<Option<Json<Value>>, _>("result")?.map(|json| json.0),
-            error: row.try_get("error")?,
-            version: row.try_get("version")?,
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-            finished_at: row.try_get("finished_at")?,
-            purged_at: row.try_get("purged_at")?,
-        })
-    }
+fn query(rest: &str, values: impl IntoIterator<Item = Value>) -> SelectorRaw<SelectModel<Import>> {
+    let text = format!(
+        "select {columns}, j.state, j.total as total_rows, j.processed, j.successful, j.failed, j.error, j.version,
+            j.updated_at, j.finished_at
+        from imports i join jobs j on j.id = i.id {rest}",
+        columns = columns::<Entity>("i")
+    );
+    Import::find_by_statement(sql(text, values))
 }
-
-const SELECT: &str = "
-    select i.id, i.proveedor_id, i.filename, i.object_key, i.size_bytes, i.sha256, i.kind, i.replace_duplicates,
-        i.all_or_nothing, i.applies, i.corrects, i.undoes, i.sheet, i.result, i.purged_at, j.state, j.total, j.processed,
-        j.successful, j.failed, j.error, j.version, i.created_at, j.updated_at, j.finished_at
-    from imports i join jobs j on j.id = i.id";
 
 /// Writes the import's row; its job's row is written before, in the same transaction.
 pub async fn create(
@@ -162,142 +162,146 @@ pub async fn create(
     source: &Source,
     options: &Options,
     uploaded_by: &str,
-) -> sqlx::Result<()> {
-    const STATEMENT: &str = "
-        insert into imports (id, proveedor_id, filename, object_key, size_bytes, sha256, kind, replace_duplicates,
-            all_or_nothing, applies, corrects, undoes, uploaded_by, sheet)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
-    sqlx::query(STATEMENT)
-        .bind(id)
-        .bind(&source.proveedor_id)
-        .bind(&source.filename)
-        .bind(&source.object_key)
-        .bind(source.size_bytes)
-        .bind(&source.sha256)
-        .bind(options.kind.name())
-        .bind(options.replace_duplicates)
-        .bind(options.all_or_nothing)
-        .bind(options.applies)
-        .bind(options.corrects)
-        .bind(options.undoes)
-        .bind(uploaded_by)
-        .bind(&options.sheet)
-        .execute(conn)
-        .await
-        .map(drop)
+) -> Result<(), DbErr> {
+    let import = ActiveModel {
+        id: Set(id),
+        proveedor_id: Set(source.proveedor_id.clone()),
+        filename: Set(source.filename.clone()),
+        object_key: Set(source.object_key.clone()),
+        size_bytes: Set(source.size_bytes),
+        sha256: Set(source.sha256.clone()),
+        kind: Set(options.kind),
+        replace_duplicates: Set(options.replace_duplicates),
+        all_or_nothing: Set(options.all_or_nothing),
+        applies: Set(options.applies),
+        corrects: Set(options.corrects),
+        undoes: Set(options.undoes),
+        sheet: Set(options.sheet.clone()),
+        uploaded_by: Set(uploaded_by.to_owned()),
+        ..Default::default()
+    };
+    Entity::insert(import).exec_without_returning(&Orm::on(conn)).await.map(drop)
 }
 
 /// One import, if there is one of that id.
-pub async fn get(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Import>> {
-    let query = format!("{SELECT} where i.id = $1");
-    sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(executor).await
+pub async fn get(connection: &impl ConnectionTrait, id: Uuid) -> Result<Option<Import>, DbErr> {
+    query("where i.id = $1", [id.into()]).one(connection).await
 }
 
 /// [`get`], and nobody else changes what follows from it until the transaction ends: two people who ask at
 /// once to apply, undo or retry an import take turns.
-pub async fn lock(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Import>> {
-    sqlx::query("select from imports where id = $1 for update").bind(id).execute(&mut *conn).await?;
-    get(conn, id).await
+pub async fn lock(conn: &mut PgConnection, id: Uuid) -> Result<Option<Import>, DbErr> {
+    let orm = Orm::on(conn);
+    hold(&orm, id).await?;
+    get(&orm, id).await
+}
+
+/// Holds an import's row until the transaction ends. What is read after it is what was committed while this waited.
+pub(super) async fn hold(connection: &impl ConnectionTrait, id: Uuid) -> Result<(), DbErr> {
+    let row = Entity::find_by_id(id).select_only().column(Column::Id).lock_exclusive();
+    row.into_tuple::<Uuid>().one(connection).await.map(drop)
+}
+
+fn change(id: Uuid, values: ActiveModel) -> UpdateMany<Entity> {
+    Entity::update_many().set(values).filter(Column::Id.eq(id))
 }
 
 /// An import that goes on has words to come.
-pub async fn go_on(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query("update imports set indexed = false where id = $1").bind(id).execute(conn).await.map(drop)
+pub async fn go_on(conn: &mut PgConnection, id: Uuid) -> Result<(), DbErr> {
+    let unindexed = ActiveModel { indexed: Set(false), ..Default::default() };
+    change(id, unindexed).exec(&Orm::on(conn)).await.map(drop)
 }
 
 /// The import that carries this dry run out, if one does.
-pub async fn applying(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Import>> {
-    let query = format!("{SELECT} where i.applies = $1");
-    sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(executor).await
+pub async fn applying(connection: &impl ConnectionTrait, id: Uuid) -> Result<Option<Import>, DbErr> {
+    query("where i.applies = $1", [id.into()]).one(connection).await
 }
 
 /// The undo of this import, if there is one.
-pub async fn undoing(executor: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Import>> {
-    let query = format!("{SELECT} where i.undoes = $1");
-    sqlx::query_as(AssertSqlSafe(query)).bind(id).fetch_optional(executor).await
+pub async fn undoing(connection: &impl ConnectionTrait, id: Uuid) -> Result<Option<Import>, DbErr> {
+    query("where i.undoes = $1", [id.into()]).one(connection).await
 }
 
-/// An import of the same content for the same supplier with the same options that has not ended. Who asks
-/// holds a lock on the content until their own transaction ends, so that of two uploads at once the
-/// second finds the first.
+/// An import of the same content for the same supplier with the same options that has not ended.
 pub async fn unfinished(
     conn: &mut PgConnection,
     source: &Source,
     options: &Options,
-) -> sqlx::Result<Option<Import>> {
-    const LOCK: &str = "select pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))";
-    sqlx::query(LOCK).bind(&source.sha256).bind(&source.proveedor_id).execute(&mut *conn).await?;
-    let query = format!(
-        "{SELECT}
+) -> Result<Option<Import>, DbErr> {
+    let rest = "
         where i.sha256 = $1 and i.proveedor_id = $2 and i.kind = $3 and i.replace_duplicates = $4
             and i.all_or_nothing = $5 and i.corrects is not distinct from $6 and i.applies is null
             -- The same bytes may be read as a workbook or as text.
             and lower(right(i.filename, 4)) = lower(right($7, 4))
             and i.sheet is not distinct from $8
             and j.state in ('pending', 'running') and j.cancel_requested_at is null
-        order by i.created_at limit 1"
-    );
-    sqlx::query_as(AssertSqlSafe(query))
-        .bind(&source.sha256)
-        .bind(&source.proveedor_id)
-        .bind(options.kind.name())
-        .bind(options.replace_duplicates)
-        .bind(options.all_or_nothing)
-        .bind(options.corrects)
-        .bind(&source.filename)
-        .bind(&options.sheet)
-        .fetch_optional(conn)
-        .await
+        order by i.created_at limit 1";
+    let values = [
+        source.sha256.as_str().into(),
+        source.proveedor_id.as_str().into(),
+        options.kind.into(),
+        options.replace_duplicates.into(),
+        options.all_or_nothing.into(),
+        options.corrects.into(),
+        source.filename.as_str().into(),
+        options.sheet.clone().into(),
+    ];
+    query(rest, values).one(&Orm::on(conn)).await
 }
 
 /// A page of imports, newest first, of one supplier or of all, older than `before`.
 pub async fn list(
-    pool: &PgPool,
+    connection: &impl ConnectionTrait,
     proveedor_id: Option<&str>,
     before: Option<(DateTime<Utc>, Uuid)>,
     size: i64,
-) -> sqlx::Result<Vec<Import>> {
-    let query = format!(
-        "{SELECT}
+) -> Result<Vec<Import>, DbErr> {
+    let rest = "
         where ($1::text is null or i.proveedor_id = $1)
             and ($2::timestamptz is null or (i.created_at, i.id) < ($2, $3))
-        order by i.created_at desc, i.id desc limit $4"
-    );
+        order by i.created_at desc, i.id desc limit $4";
     let (time, id) = before.unzip();
-    sqlx::query_as(AssertSqlSafe(query))
-        .bind(proveedor_id)
-        .bind(time)
-        .bind(id)
-        .bind(size)
-        .fetch_all(pool)
+    query(rest, [proveedor_id.map(str::to_owned).into(), time.into(), id.into(), size.into()])
+        .all(connection)
         .await
 }
 
 /// Sets what an import that ends came to. The sums of an undo count removed and restored products as
 /// accepted; created and updated are an import's.
+///
+/// # Errors
+/// The database; a sum above what its column holds.
 pub async fn record_end(
     conn: &mut PgConnection,
     id: Uuid,
     kind: Kind,
     summary: &Summary,
     result: &ImportResult,
-) -> sqlx::Result<()> {
-    const STATEMENT: &str = "
-        update imports set total = $2, accepted = $3, rejected = $4, duplicates = $5, created = $6, updated = $7,
-            unchanged = $8, result = $9
-        where id = $1";
-    let of_import = |count: u64| (kind != Kind::Undo).then_some(count as i64);
-    sqlx::query(STATEMENT)
-        .bind(id)
-        .bind(summary.total as i64)
-        .bind(summary.accepted as i64)
-        .bind(summary.rejected as i64)
-        .bind(summary.duplicates as i64)
-        .bind(of_import(summary.created))
-        .bind(of_import(summary.updated))
-        .bind(summary.unchanged as i64)
-        .bind(Json(result))
-        .execute(conn)
-        .await
-        .map(drop)
+) -> anyhow::Result<()> {
+    let of_import = |count: u64| (kind != Kind::Undo).then(|| i32::try_from(count)).transpose();
+    let ended = ActiveModel {
+        total: Set(Some(summary.total.try_into()?)),
+        accepted: Set(Some(summary.accepted.try_into()?)),
+        rejected: Set(Some(summary.rejected.try_into()?)),
+        duplicates: Set(Some(summary.duplicates.try_into()?)),
+        created: Set(of_import(summary.created)?),
+        updated: Set(of_import(summary.updated)?),
+        unchanged: Set(summary.unchanged.try_into()?),
+        result: Set(Some(serde_json::to_value(result)?)),
+        ..Default::default()
+    };
+    change(id, ended).exec(&Orm::on(conn)).await?;
+    Ok(())
+}
+
+/// Notes up to which row the words of its products are written, and whether all are.
+pub(super) async fn indexed(conn: &mut PgConnection, id: Uuid, row: i32, whole: bool) -> Result<(), DbErr> {
+    let indexed = ActiveModel { indexed_row: Set(row), indexed: Set(whole), ..Default::default() };
+    change(id, indexed).exec(&Orm::on(conn)).await.map(drop)
+}
+
+/// Notes that its file and ledger are gone.
+pub(super) async fn purged(conn: &mut PgConnection, id: Uuid) -> Result<(), DbErr> {
+    let purged = Entity::update_many().col_expr(Column::PurgedAt, Expr::cust("now()"));
+    purged.filter(Column::Id.eq(id)).exec(&Orm::on(conn)).await.map(drop)
 }

@@ -1,16 +1,21 @@
-//! Stock: a row a product, warehouse, country and lot, of the lots that somebody counted. A new product's first
-//! lot is no row before that: it is empty, and the product tells the rest of it.
+//! `inventory`: a row a product, warehouse, country and lot, of the lots that somebody counted. A new product's first
+//! lot is no row before that: it is empty, and the product tells the rest of it. SQL by hand: lists have the lots that are
+//! no rows, sums are over lots, and the lots of a product or of many are written in one statement.
 
+use chassis::db::sql;
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
-use sea_orm::sqlx::{self, FromRow, PgConnection, PgPool, Row as _, postgres::PgRow};
+use sea_orm::{
+    ConnectionTrait, DbErr, FromQueryResult, Value,
+    sqlx::{self, PgConnection},
+};
 
 /// Where a new product's first lot is, as its clients expect.
 const FIRST_BODEGA: &str = "PRINCIPAL";
 const FIRST_PAIS: &str = "CO";
 
 /// A lot with what clients want to know of its product.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct Stock {
     pub producto_id: String,
     pub producto_nombre: String,
@@ -25,26 +30,6 @@ pub struct Stock {
     pub condiciones: String,
     pub stock_minimo: i32,
     pub stock_critico: i32,
-}
-
-impl FromRow<'_, PgRow> for Stock {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            producto_id: row.try_get("producto_id")?,
-            producto_nombre: row.try_get("producto_nombre")?,
-            producto_codigo: row.try_get("producto_codigo")?,
-            categoria: row.try_get("categoria")?,
-            precio_unitario: row.try_get("precio_unitario")?,
-            bodega_id: row.try_get("bodega_id")?,
-            pais: row.try_get("pais")?,
-            lote: row.try_get("lote")?,
-            cantidad: row.try_get("cantidad")?,
-            fecha_vencimiento: row.try_get("fecha_vencimiento")?,
-            condiciones: row.try_get("condiciones")?,
-            stock_minimo: row.try_get("stock_minimo")?,
-            stock_critico: row.try_get("stock_critico")?,
-        })
-    }
 }
 
 /// Which lots.
@@ -95,11 +80,11 @@ const OF_LOT: &str = "($1::text is null or i.bodega_id = $1) and ($3::text is nu
 
 /// One page (from 0) by product and lot, and the number of all lots that match.
 pub async fn list(
-    pool: &PgPool,
+    connection: &impl ConnectionTrait,
     filter: Filter<'_>,
     page: u64,
     size: u64,
-) -> sqlx::Result<(Vec<Stock>, u64)> {
+) -> Result<(Vec<Stock>, u64), DbErr> {
     let from = if filter.has_first_lots() { all() } else { COUNTED.to_owned() };
     let query = format!(
         "select p.id as producto_id, p.nombre as producto_nombre, p.codigo as producto_codigo, p.categoria,
@@ -108,24 +93,19 @@ pub async fn list(
         {from} where {OF_PRODUCT} and {OF_LOT}
         order by p.id, i.bodega_id, i.pais, i.lote limit $6 offset $7"
     );
-    let items = sqlx::query_as(sqlx::AssertSqlSafe(query))
-        .bind(filter.bodega_id)
-        .bind(filter.producto_id)
-        .bind(filter.pais)
-        .bind(filter.proveedor_id)
-        .bind(filter.with_stock)
-        .bind(size as i64)
-        .bind(page.saturating_mul(size) as i64)
-        .fetch_all(pool)
-        .await?;
-    let total: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count(&filter)))
-        .bind(filter.bodega_id)
-        .bind(filter.producto_id)
-        .bind(filter.pais)
-        .bind(filter.proveedor_id)
-        .bind(filter.with_stock)
-        .fetch_one(pool)
-        .await?;
+    let text = |value: Option<&str>| Value::from(value.map(str::to_owned));
+    let wanted = [
+        text(filter.bodega_id),
+        text(filter.producto_id),
+        text(filter.pais),
+        text(filter.proveedor_id),
+        filter.with_stock.into(),
+    ];
+    let page = [(size as i64).into(), (page.saturating_mul(size) as i64).into()];
+    let items = sql(query, wanted.iter().cloned().chain(page));
+    let items = Stock::find_by_statement(items).all(connection).await?;
+    let total = connection.query_one_raw(sql(count(&filter), wanted)).await?;
+    let total: i64 = total.map_or(Ok(0), |row| row.try_get_by_index(0))?;
     Ok((items, total.unsigned_abs()))
 }
 
@@ -179,7 +159,7 @@ pub async fn open(conn: &mut PgConnection, product_id: &str, lots: &[EmptyLot]) 
 }
 
 /// What there is of a product in a warehouse and a country, over its lots.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct Held {
     pub producto_id: String,
     pub bodega_id: String,
@@ -190,24 +170,10 @@ pub struct Held {
     pub cantidad: i64,
 }
 
-impl FromRow<'_, PgRow> for Held {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            producto_id: row.try_get("product_id")?,
-            bodega_id: row.try_get("bodega_id")?,
-            codigo: row.try_get("codigo")?,
-            nombre: row.try_get("nombre")?,
-            ciudad: row.try_get("ciudad")?,
-            pais: row.try_get("pais")?,
-            cantidad: row.try_get("cantidad")?,
-        })
-    }
-}
-
 /// The stock of a page of products, by product, warehouse and country. First lots that nobody counted are none.
-pub async fn held(pool: &PgPool, products: &[&str]) -> sqlx::Result<Vec<Held>> {
+pub async fn held(connection: &impl ConnectionTrait, products: Vec<String>) -> Result<Vec<Held>, DbErr> {
     const QUERY: &str = "
-        select i.product_id, i.bodega_id, b.codigo, b.nombre, b.ciudad, i.pais, sum(i.cantidad)::bigint as cantidad
+        select i.product_id as producto_id, i.bodega_id, b.codigo, b.nombre, b.ciudad, i.pais, sum(i.cantidad)::bigint as cantidad
         from inventory i left join bodegas b on b.id = i.bodega_id
         where i.product_id = any($1)
         group by i.product_id, i.bodega_id, b.codigo, b.nombre, b.ciudad, i.pais
@@ -215,7 +181,7 @@ pub async fn held(pool: &PgPool, products: &[&str]) -> sqlx::Result<Vec<Held>> {
     if products.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query_as(QUERY).bind(products).fetch_all(pool).await
+    Held::find_by_statement(sql(QUERY, [products.into()])).all(connection).await
 }
 
 /// Deletes all stock of these products.

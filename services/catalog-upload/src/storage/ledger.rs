@@ -1,8 +1,13 @@
-//! What became of every row of every file.
+//! What became of every row of every file. SQL by hand: a batch of rows is one statement, and what is listed comes out of
+//! several tables.
 
 use std::collections::HashMap;
 
-use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgExecutor, Row as _, postgres::PgRow};
+use chassis::db::{Orm, sql};
+use sea_orm::{
+    ConnectionTrait, DbErr, DeriveActiveEnum, EnumIter, FromQueryResult, JsonValue as Json,
+    sqlx::{self, AssertSqlSafe, PgConnection, PgExecutor},
+};
 use uuid::Uuid;
 
 use crate::domain::{Column, ProductRow, RowError, RowWarning};
@@ -11,7 +16,8 @@ use crate::domain::{Column, ProductRow, RowError, RowWarning};
 pub const LISTED: i64 = 1_000;
 
 /// What an import did to a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
 pub enum Action {
     Created,
     Updated,
@@ -106,7 +112,7 @@ pub async fn record_warnings(
 }
 
 /// An error or a warning of a row, as it is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct Note {
     pub row_number: i32,
     /// Whether the row was refused.
@@ -117,27 +123,14 @@ pub struct Note {
     pub message: String,
 }
 
-impl FromRow<'_, PgRow> for Note {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            row_number: row.try_get("row_number")?,
-            is_error: row.try_get("is_error")?,
-            code: row.try_get("code")?,
-            column: row.try_get("column")?,
-            value: row.try_get("value")?,
-            message: row.try_get("message")?,
-        })
-    }
-}
-
 /// Errors and warnings after a row, in the order of the sheet, errors first. Whole rows: a page ends with
 /// a row's last note, so it may be a little longer than `size`.
 pub async fn notes(
-    executor: impl PgExecutor<'_>,
+    connection: &impl ConnectionTrait,
     import: Uuid,
     after_row: i32,
     size: i64,
-) -> sqlx::Result<Vec<Note>> {
+) -> Result<Vec<Note>, DbErr> {
     const QUERY: &str = "
         with noted as (
             (select row_number from import_rejections where import_id = $1 and row_number > $2
@@ -154,23 +147,25 @@ pub async fn notes(
         select row_number, false, code, \"column\", value, message from import_warnings, until
         where import_id = $1 and row_number > $2 and row_number <= until.last
         order by row_number, is_error desc, \"column\"";
-    sqlx::query_as(QUERY).bind(import).bind(after_row).bind(size).fetch_all(executor).await
+    let query = sql(QUERY, [import.into(), after_row.into(), size.into()]);
+    Note::find_by_statement(query).all(connection).await
 }
 
 /// The first rejections of an import, in the order of the sheet.
-pub async fn first_rejections(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<Vec<Note>> {
+pub async fn first_rejections(conn: &mut PgConnection, import: Uuid) -> Result<Vec<Note>, DbErr> {
     const QUERY: &str = "
         select row_number, true as is_error, code, \"column\", value, message from import_rejections
         where import_id = $1 order by row_number limit $2";
-    sqlx::query_as(QUERY).bind(import).bind(LISTED).fetch_all(conn).await
+    Note::find_by_statement(sql(QUERY, [import.into(), LISTED.into()])).all(&Orm::on(conn)).await
 }
 
 /// The first warnings of an import, in the order of the sheet, and how many there are.
-pub async fn first_warnings(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<(Vec<Note>, u64)> {
+pub async fn first_warnings(conn: &mut PgConnection, import: Uuid) -> anyhow::Result<(Vec<Note>, u64)> {
     const QUERY: &str = "
         select row_number, false as is_error, code, \"column\", value, message from import_warnings
         where import_id = $1 order by row_number limit $2";
-    let first: Vec<Note> = sqlx::query_as(QUERY).bind(import).bind(LISTED).fetch_all(&mut *conn).await?;
+    let first = sql(QUERY, [import.into(), LISTED.into()]);
+    let first = Note::find_by_statement(first).all(&Orm::on(conn)).await?;
     if first.len() < LISTED as usize {
         let count = first.len() as u64;
         return Ok((first, count));
@@ -249,36 +244,24 @@ pub async fn first_changes(
 }
 
 /// A change of a product by an import, or one that a dry run would make.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct ChangeLine {
     pub row_number: i32,
     pub product_id: String,
-    pub action: String,
+    pub action: Action,
     /// The product before, as JSON.
-    pub before: Option<serde_json::Value>,
+    pub before: Option<Json>,
     /// The columns that a dry run would change.
     pub fields: Option<Vec<String>>,
 }
 
-impl FromRow<'_, PgRow> for ChangeLine {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            row_number: row.try_get("row_number")?,
-            product_id: row.try_get("product_id")?,
-            action: row.try_get("action")?,
-            before: row.try_get("before")?,
-            fields: row.try_get("fields")?,
-        })
-    }
-}
-
 /// Changes after a row, in the order of the sheet: those made, or, of a dry run, those that it would make.
 pub async fn changes(
-    executor: impl PgExecutor<'_>,
+    connection: &impl ConnectionTrait,
     import: Uuid,
     after_row: i32,
     size: i64,
-) -> sqlx::Result<Vec<ChangeLine>> {
+) -> Result<Vec<ChangeLine>, DbErr> {
     let query = format!(
         "(select row_number, product_id, action, before, null::text[] as fields from {CHANGES_AFTER} made)
         union all
@@ -288,7 +271,8 @@ pub async fn changes(
             order by row_number limit $3)
         order by row_number"
     );
-    sqlx::query_as(AssertSqlSafe(query)).bind(import).bind(after_row).bind(size).fetch_all(executor).await
+    let query = sql(query, [import.into(), after_row.into(), size.into()]);
+    ChangeLine::find_by_statement(query).all(connection).await
 }
 
 /// Which rows of a part of the file the import rejected, each with the id that its correction must have, if it can't be

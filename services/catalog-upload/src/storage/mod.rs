@@ -1,8 +1,10 @@
 //! The schema `catalog_upload`, and no other.
 
 pub mod batch;
+pub mod claims;
 mod copy_text;
 pub mod doctor;
+pub mod edits;
 pub mod imports;
 pub mod inventory;
 pub mod ledger;
@@ -10,7 +12,6 @@ pub mod migrations;
 pub mod plan;
 pub mod products;
 pub mod reports;
-pub mod results;
 pub mod retention;
 pub mod search;
 pub mod undo;

@@ -1,17 +1,20 @@
-//! Products as clients read them and change them one by one.
+//! `products`: as clients read them and change them one by one. SQL by hand where one is read for the change log, which
+//! keeps the whole row, and in what lists are filtered and ordered by.
 
+use chassis::db::{Orm, columns, sql};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sea_orm::{
-    ColumnTrait as _, Condition, DatabaseConnection, DbErr, EntityTrait, Order, PaginatorTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    Condition, DatabaseConnection, FromQueryResult, Order, PaginatorTrait as _, QueryOrder as _,
+    QuerySelect as _,
     entity::prelude::*,
-    sea_query::{Expr, NullOrdering},
-    sqlx::{self, FromRow, PgConnection, Row as _, postgres::PgRow},
+    sea_query::NullOrdering,
+    sqlx::{self, PgConnection},
 };
 
 use super::{
     batch,
+    edits::{self, Action},
     inventory::{self, EmptyLot},
     search,
 };
@@ -40,30 +43,11 @@ pub struct Model {
     pub version: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
-}
-
-impl FromRow<'_, PgRow> for Model {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            codigo: row.try_get("codigo")?,
-            nombre: row.try_get("nombre")?,
-            categoria: row.try_get("categoria")?,
-            presentacion: row.try_get("presentacion")?,
-            precio_unitario: row.try_get("precio_unitario")?,
-            certificado_sanitario: row.try_get("certificado_sanitario")?,
-            condiciones_almacenamiento: row.try_get("condiciones_almacenamiento")?,
-            tiempo_entrega_dias: row.try_get("tiempo_entrega_dias")?,
-            stock_minimo: row.try_get("stock_minimo")?,
-            stock_critico: row.try_get("stock_critico")?,
-            requiere_lote: row.try_get("requiere_lote")?,
-            requiere_vencimiento: row.try_get("requiere_vencimiento")?,
-            proveedor_id: row.try_get("proveedor_id")?,
-            version: row.try_get("version")?,
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-        })
-    }
+    /// The import that wrote it last; none after a change by a person.
+    pub import_id: Option<Uuid>,
+    /// As long as `version` is `restored_at`, its content is that of `restored_version`: an undo gave it back.
+    pub restored_at: Option<i64>,
+    pub restored_version: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -167,7 +151,7 @@ pub async fn list(
 }
 
 /// One product, if there is one of that id.
-pub async fn get(db: &DatabaseConnection, id: &str) -> Result<Option<Model>, DbErr> {
+pub async fn get(db: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id(id).one(db).await
 }
 
@@ -211,6 +195,8 @@ pub enum EditError {
     Changed(i64),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Entity(#[from] DbErr),
 }
 
 impl EditError {
@@ -223,11 +209,6 @@ impl EditError {
         }
     }
 }
-
-/// The columns of [`Model`].
-const COLUMNS: &str = "id, codigo, nombre, categoria, presentacion, precio_unitario, certificado_sanitario, \
-    condiciones_almacenamiento, tiempo_entrega_dias, stock_minimo, stock_critico, requiere_lote, \
-    requiere_vencimiento, proveedor_id, version, created_at, updated_at";
 
 /// A new product with lots in which nothing is yet, in the caller's transaction.
 ///
@@ -244,14 +225,16 @@ pub async fn create(
     batch::insert(conn, None, &[product], proveedor_id, version).await.map_err(EditError::of)?;
     inventory::open(conn, &product.id, lots).await?;
     search::index(conn, &product.id).await?;
-    record_edit(conn, &product.id, version, "created", None, actor).await?;
+    edits::record(conn, &product.id, version, Action::Created, None, actor).await?;
     read(conn, &product.id).await
 }
 
 /// A product that the caller's transaction holds: as it is, and as the change log keeps it.
+#[derive(FromQueryResult)]
 pub struct Held {
+    #[sea_orm(nested)]
     pub model: Model,
-    before: serde_json::Value,
+    before: Json,
 }
 
 /// Holds a product until the caller's transaction ends, if it still has the version that the caller read (any,
@@ -260,8 +243,16 @@ pub struct Held {
 /// # Errors
 /// All of [`EditError`] but `Taken`.
 pub async fn hold(conn: &mut PgConnection, id: &str, expected: Option<i64>) -> Result<Held, EditError> {
-    let before = lock(conn, id, expected).await?;
-    Ok(Held { model: read(conn, id).await?, before })
+    let query = format!(
+        "select {columns}, to_jsonb(p) as before from products p where p.id = $1 for update",
+        columns = columns::<Entity>("p")
+    );
+    let held = Held::find_by_statement(sql(query, [id.into()])).one(&Orm::on(conn)).await?;
+    let held = held.ok_or(EditError::NotFound)?;
+    match expected {
+        Some(expected) if expected != held.model.version => Err(EditError::Changed(held.model.version)),
+        _ => Ok(held),
+    }
 }
 
 /// Writes other values over a product that is held.
@@ -278,7 +269,7 @@ pub async fn replace(
     let version = batch::next_version(conn).await?;
     batch::overwrite(conn, product, version).await.map_err(EditError::of)?;
     search::index(conn, &product.id).await?;
-    record_edit(conn, &product.id, version, "updated", Some(before), actor).await?;
+    edits::record(conn, &product.id, version, Action::Updated, Some(before), actor).await?;
     read(conn, &product.id).await
 }
 
@@ -292,56 +283,18 @@ pub async fn delete(
     expected: Option<i64>,
     actor: &str,
 ) -> Result<i64, EditError> {
-    let before = lock(conn, id, expected).await?;
+    let Held { before, .. } = hold(conn, id, expected).await?;
     let version = batch::next_version(conn).await?;
-    sqlx::query("delete from products where id = $1").bind(id).execute(&mut *conn).await?;
+    Entity::delete_by_id(id).exec(&Orm::on(conn)).await?;
     inventory::delete_of(conn, &[id]).await?;
     search::forget(conn, &[id]).await?;
-    record_edit(conn, id, version, "deleted", Some(before), actor).await?;
+    edits::record(conn, id, version, Action::Deleted, Some(before), actor).await?;
     Ok(version)
 }
 
-/// Holds the product until the transaction ends; gives it as the change log keeps it.
-async fn lock(
-    conn: &mut PgConnection,
-    id: &str,
-    expected: Option<i64>,
-) -> Result<serde_json::Value, EditError> {
-    let query = "select version, to_jsonb(p) from products p where id = $1 for update";
-    let found: Option<(i64, serde_json::Value)> = sqlx::query_as(query).bind(id).fetch_optional(conn).await?;
-    match found {
-        None => Err(EditError::NotFound),
-        Some((version, _)) if expected.is_some_and(|expected| expected != version) => {
-            Err(EditError::Changed(version))
-        }
-        Some((_, before)) => Ok(before),
-    }
-}
-
 async fn read(conn: &mut PgConnection, id: &str) -> Result<Model, EditError> {
-    let query = format!("select {COLUMNS} from products where id = $1");
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_one(conn).await?)
-}
-
-async fn record_edit(
-    conn: &mut PgConnection,
-    product_id: &str,
-    version: i64,
-    action: &str,
-    before: Option<serde_json::Value>,
-    actor: &str,
-) -> sqlx::Result<()> {
-    let statement = "insert into product_edits (product_id, version, action, before, actor)
-        values ($1, $2, $3, $4, $5)";
-    sqlx::query(statement)
-        .bind(product_id)
-        .bind(version)
-        .bind(action)
-        .bind(before)
-        .bind(actor)
-        .execute(conn)
-        .await
-        .map(drop)
+    let product = get(&Orm::on(conn), id).await?;
+    Ok(product.ok_or_else(|| DbErr::RecordNotFound(format!("product {id}")))?)
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
-//! What is deleted once it is old.
+//! What is deleted once it is old. SQL by hand: what is due depends on jobs, whose table is of another crate; ledgers are
+//! deleted a part at a time; and a bucket's keys are compared with the rows.
 
 use std::time::Duration;
 
-use sea_orm::sqlx::{self, AssertSqlSafe, FromRow, PgConnection, PgPool, Row as _, postgres::PgRow};
+use chassis::db::{Orm, sql};
+use sea_orm::{
+    DbErr, FromQueryResult,
+    sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
+};
 use uuid::Uuid;
+
+use super::{imports, reports};
 
 /// What holds rows of files: tables without a foreign key to `imports`, for the sake of speed.
 pub(super) const LEDGERS: [&str; 7] = [
@@ -20,24 +27,13 @@ pub(super) const LEDGERS: [&str; 7] = [
 const CHUNK: i64 = 10_000;
 
 /// An import whose file, report and ledger are due.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromQueryResult)]
 pub struct Due {
     pub id: Uuid,
     pub object_key: String,
     /// Whether a younger import needs the same file.
     pub shared: bool,
     pub report_key: Option<String>,
-}
-
-impl FromRow<'_, PgRow> for Due {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            object_key: row.try_get("object_key")?,
-            shared: row.try_get("shared")?,
-            report_key: row.try_get("report_key")?,
-        })
-    }
 }
 
 /// What is due of imports that ended longer ago than `$1` seconds.
@@ -63,16 +59,16 @@ pub async fn due(pool: &PgPool, age: Duration, size: i64) -> sqlx::Result<Vec<Uu
 
 /// Holds an import of [`due`] until the transaction ends, so that nobody goes on with it or with its file meanwhile, and
 /// gives what is due of it. None: somebody just has, and it is not due any more.
-pub async fn hold_due(conn: &mut PgConnection, import: Uuid, age: Duration) -> sqlx::Result<Option<Due>> {
+pub async fn hold_due(conn: &mut PgConnection, import: Uuid, age: Duration) -> Result<Option<Due>, DbErr> {
     // A statement of its own: the next one sees what was committed while this one waited.
-    sqlx::query("select from imports where id = $1 for update").bind(import).execute(&mut *conn).await?;
-    let query = format!("{DUE} and i.id = $2");
-    sqlx::query_as(AssertSqlSafe(query)).bind(age.as_secs_f64()).bind(import).fetch_optional(conn).await
+    imports::hold(&Orm::on(conn), import).await?;
+    let query = sql(format!("{DUE} and i.id = $2"), [age.as_secs_f64().into(), import.into()]);
+    Due::find_by_statement(query).one(&Orm::on(conn)).await
 }
 
 /// Deletes the ledger of an import that `holder` holds, a chunk at a time, and notes in its transaction that it is gone.
 /// The import's own row, with its sums, stays.
-pub async fn purge(pool: &PgPool, holder: &mut PgConnection, import: Uuid) -> sqlx::Result<()> {
+pub async fn purge(pool: &PgPool, holder: &mut PgConnection, import: Uuid) -> anyhow::Result<()> {
     for table in LEDGERS {
         let statement = format!(
             "delete from {table} where ctid = any (array(
@@ -82,12 +78,9 @@ pub async fn purge(pool: &PgPool, holder: &mut PgConnection, import: Uuid) -> sq
             == CHUNK as u64
         {}
     }
-    sqlx::query("delete from import_reports where import_id = $1").bind(import).execute(&mut *holder).await?;
-    sqlx::query("update imports set purged_at = now() where id = $1")
-        .bind(import)
-        .execute(holder)
-        .await
-        .map(drop)
+    reports::forget_of(holder, import).await?;
+    imports::purged(holder, import).await?;
+    Ok(())
 }
 
 /// Which of these objects no import names that still has its file.

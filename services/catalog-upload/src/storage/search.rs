@@ -1,11 +1,11 @@
 //! The words of products, for searches. Imports leave them to the indexer, which follows within seconds:
 //! parsing the words of a row costs more than writing the row (ADR 0009). What a person changes one by one is
-//! found at once.
+//! found at once. SQL by hand: PostgreSQL makes the words, of a batch in one statement that skips what others do.
 
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::ledger::CHANGES_AFTER;
+use super::{imports, ledger::CHANGES_AFTER};
 
 /// Lower case, without the accents of Spanish; [`super::products`] folds queries alike.
 pub(super) const WORDS: &str =
@@ -29,7 +29,7 @@ pub async fn forget(conn: &mut PgConnection, products: &[&str]) -> sqlx::Result<
 
 /// Writes the words of up to `size` products of the oldest import that is not done. Gives whether there may be
 /// more; not where another process is at it.
-pub async fn index_next(pool: &PgPool, size: i64) -> sqlx::Result<bool> {
+pub async fn index_next(pool: &PgPool, size: i64) -> anyhow::Result<bool> {
     // Rows of an import are committed in the order of the file, those of an undo the other way round: it is read
     // once it has ended. Whether one had ended is asked before its rows are read: what came later is seen
     // next time.
@@ -66,12 +66,7 @@ pub async fn index_next(pool: &PgPool, size: i64) -> sqlx::Result<bool> {
         .fetch_one(&mut *transaction)
         .await?;
     let whole = indexed == size;
-    sqlx::query("update imports set indexed_row = $2, indexed = $3 where id = $1")
-        .bind(import)
-        .bind(last_row.unwrap_or(after_row))
-        .bind(ended && !whole)
-        .execute(&mut *transaction)
-        .await?;
+    imports::indexed(&mut transaction, import, last_row.unwrap_or(after_row), ended && !whole).await?;
     transaction.commit().await?;
     Ok(whole || ended)
 }

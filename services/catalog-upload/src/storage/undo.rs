@@ -1,4 +1,4 @@
-//! Taking back what an import did, a batch of its changes at a time.
+//! Taking back what an import did, a batch of its changes at a time. SQL by hand: a batch is one statement.
 
 use std::sync::LazyLock;
 

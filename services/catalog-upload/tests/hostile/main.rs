@@ -8,13 +8,13 @@ use catalog_upload::domain;
 mod archives;
 mod case;
 mod forms;
-mod given;
 #[path = "../../src/files/made.rs"]
 #[expect(dead_code, reason = "the service's own tests use the rest")]
 mod made;
 mod names;
 mod platform;
 mod reader;
+mod samples;
 mod sheets;
 mod texts;
 mod workbooks;

@@ -2,7 +2,7 @@
 //!
 //! Requests are spaced evenly (GCRA without a burst), so that no second sees more than Bsale allows (8 since October
 //! 2025; that is also fewer than 3,000 in 300 s). Whoever is less urgent gives way: it takes no slot while somebody
-//! more urgent waits for one.
+//! more urgent waits for one. SQL by hand: a slot is taken in one statement, by the database's clock.
 
 use std::time::{Duration, Instant};
 

@@ -28,7 +28,7 @@ use crate::{
 /// Where a run is. It commits with the rows that it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Place {
+pub struct Cursor {
     /// The part of the walk.
     pub phase: u32,
     /// Pages that were committed, over all attempts.
@@ -54,7 +54,7 @@ pub struct Place {
 struct State {
     began: DateTime<Utc>,
     counters: Counters,
-    place: Place,
+    place: Cursor,
 }
 
 /// A run that has its stream.
@@ -64,7 +64,7 @@ pub struct Session<'a> {
     pub params: RunParams,
     pub priority: Priority,
     pub claim: Claim,
-    pub place: Place,
+    pub place: Cursor,
     pub counters: Counters,
     /// When the run began, by our clock, whatever workers it had since.
     pub began: DateTime<Utc>,
@@ -97,7 +97,7 @@ pub async fn work(
             target::forget(&bsale.target.db, &params.lane, Some(&claim.run))
                 .await
                 .map_err(JobError::retry)?;
-            State { began: Utc::now(), counters: Counters::default(), place: Place::default() }
+            State { began: Utc::now(), counters: Counters::default(), place: Cursor::default() }
         }
     };
     let priority = if params.mode == Mode::Backfill { Priority::Backfill } else { Priority::Daily };

@@ -99,7 +99,7 @@ pub async fn refetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<u6
                 Record::read("price", raw).and_then(|record| read::price(record, list, page.version))
             });
             let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<_, _>>();
-            write(bsale, vec![(&PRICES, rows.map_err(told)?)], run).await
+            write(bsale, vec![(&PRICES, rows.map_err(job_error)?)], run).await
         }
         Resource::Stock { variant, office } => {
             let query = [("variantid", variant.to_string()), ("officeid", office.to_string())];
@@ -109,7 +109,7 @@ pub async fn refetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<u6
                 .iter()
                 .map(|raw| Record::read("stock", raw).and_then(|record| read::stock(record, page.version)));
             let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<_, _>>();
-            write(bsale, vec![(&STOCK, rows.map_err(told)?)], run).await
+            write(bsale, vec![(&STOCK, rows.map_err(job_error)?)], run).await
         }
         Resource::Document(id) => document(bsale, id, run).await,
     }
@@ -121,7 +121,7 @@ async fn single(bsale: &Bsale, stream: &str, id: i64, run: &str) -> Result<u64, 
         // It is gone: the nightly scan asks again, and marks it.
         None => Ok(0),
         Some(understood) => {
-            let row = understood.map_err(told)?.row;
+            let row = understood.map_err(job_error)?.row;
             write(bsale, vec![(spec.table(), vec![row])], run).await
         }
     }
@@ -131,8 +131,8 @@ async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
     let query = [("expand", "[details]".to_owned())];
     let found = bsale.client.one(&format!("documents/{id}.json"), &query, Priority::Webhook).await?;
     let Some((raw, version)) = found else { return Ok(0) };
-    let record = Record::read("document", &raw).map_err(told)?;
-    let document = read::document(record, version).map_err(told)?;
+    let record = Record::read("document", &raw).map_err(job_error)?;
+    let document = read::document(record, version).map_err(job_error)?;
     let lines = days::lines(bsale, &document, version, Priority::Webhook).await?;
     let mut clients = Vec::new();
     if let Some(client) = document.client
@@ -140,8 +140,8 @@ async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
         && let Some((raw, version)) =
             bsale.client.one(&format!("clients/{client}.json"), &[], Priority::Webhook).await?
     {
-        let record = Record::read("client", &raw).map_err(told)?;
-        clients.push(read::client(record, version).map_err(told)?.row);
+        let record = Record::read("client", &raw).map_err(job_error)?;
+        clients.push(read::client(record, version).map_err(job_error)?.row);
     }
     let lines = lines.unwrap_or(document.details).into_iter().map(|line| line.row).collect();
     write(bsale, vec![(&CLIENTS, clients), (&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)], run)
@@ -166,7 +166,7 @@ async fn write(bsale: &Bsale, rows: Vec<(&'static Table, Vec<Row>)>, run: &str) 
     written.map_err(JobError::retry)
 }
 
-fn told(bad: Bad) -> JobError {
+fn job_error(bad: Bad) -> JobError {
     JobError::fail(bad)
 }
 

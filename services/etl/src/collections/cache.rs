@@ -9,23 +9,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use chassis::{db, redis::Redis};
+use chassis::{
+    db::{self, orm},
+    redis::Redis,
+};
 use chrono::{DateTime, Utc};
 use deadpool_redis::redis::cmd;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::{DbErr, sqlx::PgPool};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    answers,
-    question::Question,
-    refresh::{DataVersion, data_version},
-    settings::CollectionsSettings,
+use super::{answers, question::Question, settings::CollectionsSettings};
+use crate::{
+    metrics::{CACHE_HITS, CACHE_MISSES},
+    storage::mart_version,
 };
-use crate::metrics::{CACHE_HITS, CACHE_MISSES};
 
 /// How long a replica has for a computation before another begins it too.
 const COMPUTING: Duration = Duration::from_secs(10);
@@ -65,14 +66,12 @@ pub struct Failed {
 
 impl From<anyhow::Error> for Failed {
     fn from(error: anyhow::Error) -> Self {
-        let unavailable =
-            error.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(db::unavailable));
-        Self { unavailable, message: format!("{error:#}").into() }
+        Self { unavailable: db::any_unavailable(&error), message: format!("{error:#}").into() }
     }
 }
 
-impl From<sqlx::Error> for Failed {
-    fn from(error: sqlx::Error) -> Self {
+impl From<DbErr> for Failed {
+    fn from(error: DbErr) -> Self {
         anyhow::Error::from(error).into()
     }
 }
@@ -98,7 +97,7 @@ impl Dashboards {
     /// # Errors
     /// PostgreSQL. Without Redis it only takes longer.
     pub async fn ask(&self, question: Question) -> Result<Answer, Failed> {
-        let DataVersion { version, .. } = data_version(&self.pool).await?;
+        let version = mart_version::get(&orm(&self.pool)).await?.version;
         let digest = digest(&question);
         let key = self.key(&question, version, &digest);
         if let Ok(Some(answer)) = self.kept(&key).await {

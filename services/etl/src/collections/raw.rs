@@ -1,4 +1,4 @@
-//! A page of BigQuery's into a raw table.
+//! A page of BigQuery's into a raw table. SQL by hand: a page is merged in one statement, as what it did not have is found.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
@@ -296,4 +296,12 @@ pub async fn purge(pool: &PgPool, before: DateTime<Utc>) -> sqlx::Result<u64> {
     let gone =
         sqlx::query("delete from raw_quarantine where visto_en < $1").bind(before).execute(pool).await?;
     Ok(gone.rows_affected())
+}
+
+/// Forgets which keys a run has met.
+///
+/// # Errors
+/// The database.
+pub async fn forget_met(conn: &mut PgConnection, run: Uuid) -> sqlx::Result<()> {
+    sqlx::query("delete from raw_met where run = $1").bind(run).execute(conn).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! From raw to mart, in one transaction.
+//! From raw to mart, in one transaction. SQL by hand: each step makes a table of others.
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -78,34 +78,4 @@ pub async fn refresh(pool: &PgPool, as_of: DateTime<Utc>) -> anyhow::Result<Refr
     }
     transaction.commit().await?;
     Ok(Refreshed { version, changed, campaigns })
-}
-
-/// Says why the marts stay as they are, until the next refresh.
-///
-/// # Errors
-/// The database.
-pub async fn hold_back(pool: &PgPool, reason: &str) -> sqlx::Result<()> {
-    sqlx::query("update mart_version set held_back = $1").bind(reason).execute(pool).await.map(drop)
-}
-
-/// Which data the dashboards show.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataVersion {
-    pub version: i64,
-    /// The source's moment that it shows; none: there is no data yet.
-    pub as_of: Option<DateTime<Utc>>,
-    pub refreshed_at: Option<DateTime<Utc>>,
-    pub held_back: Option<String>,
-}
-
-/// Which data the dashboards show now.
-///
-/// # Errors
-/// The database.
-pub async fn data_version(executor: impl sqlx::PgExecutor<'_>) -> sqlx::Result<DataVersion> {
-    let (version, as_of, refreshed_at, held_back) =
-        sqlx::query_as("select version, as_of, refreshed_at, held_back from mart_version")
-            .fetch_one(executor)
-            .await?;
-    Ok(DataVersion { version, as_of, refreshed_at, held_back })
 }

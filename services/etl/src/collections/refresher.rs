@@ -1,8 +1,10 @@
-//! Brings the marts up to date when all streams are whole, and holds them back, and says so, while one is not.
+//! Brings the marts up to date when all streams are whole, and holds them back, and says so, while one is not. SQL by hand:
+//! it asks for the last run of each stream at once, and whether there is any change.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chassis::db::orm;
+use chrono::Utc;
 use sea_orm::sqlx::{self, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -12,13 +14,14 @@ use super::{
     refresh::{self, Refreshed},
     streams::TABLES,
 };
+use crate::storage::{mart_version, raw_streams};
 
-/// How often it looks.
+/// How often it checks.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What a look came to.
+/// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Looked {
+pub enum Checked {
     /// A stream is being read, or never was, or nothing is new.
     Nothing,
     /// The marts stay as they are: why.
@@ -37,14 +40,14 @@ impl Refresher {
         Self { pool, dashboards }
     }
 
-    /// Looks again and again until `shutdown` is cancelled.
+    /// Checks again and again until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         loop {
-            match shutdown.run_until_cancelled(self.look()).await {
+            match shutdown.run_until_cancelled(self.check()).await {
                 None => return,
-                Some(Ok(Looked::Nothing)) => {}
-                Some(Ok(Looked::HeldBack(reason))) => tracing::debug!(reason, "the marts are held back"),
-                Some(Ok(Looked::Refreshed(Refreshed { version, campaigns, .. }))) => {
+                Some(Ok(Checked::Nothing)) => {}
+                Some(Ok(Checked::HeldBack(reason))) => tracing::debug!(reason, "the marts are held back"),
+                Some(Ok(Checked::Refreshed(Refreshed { version, campaigns, .. }))) => {
                     tracing::info!(version, campaigns, "the dashboards show new data");
                     self.warm().await;
                 }
@@ -62,7 +65,7 @@ impl Refresher {
     ///
     /// # Errors
     /// The database.
-    pub async fn look(&self) -> anyhow::Result<Looked> {
+    pub async fn check(&self) -> anyhow::Result<Checked> {
         let names: Vec<&str> = TABLES.iter().map(|table| table.stream).collect();
         let latest: Vec<(String, String, Option<String>)> = sqlx::query_as(
             "select distinct on (params ->> 'lane') params ->> 'lane', state::text, error from jobs
@@ -73,7 +76,7 @@ impl Refresher {
         .fetch_all(&self.pool)
         .await?;
         if latest.iter().any(|(_, state, _)| matches!(state.as_str(), "pending" | "running")) {
-            return Ok(Looked::Nothing);
+            return Ok(Checked::Nothing);
         }
         let new: bool = sqlx::query_scalar(
             "select exists (select from raw_changes)
@@ -82,21 +85,20 @@ impl Refresher {
         .fetch_one(&self.pool)
         .await?;
         if !new {
-            return Ok(Looked::Nothing);
+            return Ok(Checked::Nothing);
         }
         if let Some((lane, state, error)) = latest.iter().find(|(_, state, _)| state != "completed") {
             let reason = format!("{lane} {state}: {}", error.as_deref().unwrap_or_default());
-            refresh::hold_back(&self.pool, &reason).await?;
-            return Ok(Looked::HeldBack(reason));
+            mart_version::hold_back(&orm(&self.pool), &reason).await?;
+            return Ok(Checked::HeldBack(reason));
         }
         // Ended runs are deleted some day; where a stream is, stays.
-        let whole: Vec<(String, Option<DateTime<Utc>>)> =
-            sqlx::query_as("select stream, read_at from raw_streams").fetch_all(&self.pool).await?;
+        let whole = raw_streams::all(&orm(&self.pool)).await?;
         let read =
-            names.iter().map(|name| whole.iter().find(|(stream, _)| stream == name).and_then(|(_, at)| *at));
-        let Some(as_of) = read.min().flatten() else { return Ok(Looked::Nothing) };
+            names.iter().map(|name| whole.iter().find(|row| row.stream == *name).and_then(|row| row.read_at));
+        let Some(as_of) = read.min().flatten() else { return Ok(Checked::Nothing) };
         let refreshed = refresh::refresh(&self.pool, as_of).await?;
-        Ok(if refreshed.changed { Looked::Refreshed(refreshed) } else { Looked::Nothing })
+        Ok(if refreshed.changed { Checked::Refreshed(refreshed) } else { Checked::Nothing })
     }
 
     /// Computes what most will ask first.

@@ -5,6 +5,7 @@
 //! checkpoint commit in one transaction, the job's own lease decides whether it may.
 
 use anyhow::anyhow;
+use chassis::db::{orm, orm_unavailable};
 use chrono::{DateTime, Duration, TimeDelta, Utc};
 use failpoints::Point;
 use jobs::{JobRun, Outcome, Position, Progress};
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     domain::run::{Counters, Mode, RunParams},
     metrics::ROWS,
+    storage::raw_streams,
 };
 
 /// The longest slice of daily and full runs. Backfills go by days.
@@ -47,7 +49,7 @@ impl From<BigQueryError> for JobError {
 
 /// Where a run is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Place {
+struct Cursor {
     /// What the run is about: fixed when it begins.
     from: DateTime<Utc>,
     to: DateTime<Utc>,
@@ -70,7 +72,7 @@ struct Session<'a> {
     table: &'static RawTable,
     params: RunParams,
     slices: Vec<Slice>,
-    place: Place,
+    place: Cursor,
 }
 
 /// Works on a run until its end.
@@ -85,7 +87,7 @@ pub async fn work(
 ) -> Result<Outcome, JobError> {
     let table = table_of(&params.stream)
         .ok_or_else(|| JobError::fail(anyhow!("{} is not a stream of BigQuery", params.stream)))?;
-    let known = run.job.checkpoint.clone().map(serde_json::from_value::<Place>);
+    let known = run.job.checkpoint.clone().map(serde_json::from_value::<Cursor>);
     let place = match known.transpose().map_err(|error| JobError::fail(anyhow!("the checkpoint: {error}")))? {
         Some(place) => place,
         None => begin(client, pool, &params).await?,
@@ -95,18 +97,12 @@ pub async fn work(
     while let Some(slice) = session.slices.get(session.place.slice).copied() {
         session.read(slice).await?;
     }
-    let watermark: Option<DateTime<Utc>> =
-        sqlx::query_scalar("select watermark from raw_streams where stream = $1")
-            .bind(table.stream)
-            .fetch_optional(pool)
-            .await
-            .map_err(JobError::retry)?
-            .flatten();
+    let watermark = raw_streams::watermark(&orm(pool), table.stream).await.map_err(JobError::retry)?;
     Ok(Outcome::Done(json!({ "contadores": session.place.counters, "marca": watermark })))
 }
 
 /// What a new run is about.
-async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Place, JobError> {
+async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Cursor, JobError> {
     let settings: &BigQuerySettings = client.settings();
     let lag = TimeDelta::from_std(settings.lag).map_err(JobError::fail)?;
     let now = client.clock().await? - lag;
@@ -114,13 +110,8 @@ async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Pla
     let (from, to) = match params.mode {
         Mode::Full => (start, now),
         Mode::Daily => {
-            let watermark: Option<DateTime<Utc>> =
-                sqlx::query_scalar("select watermark from raw_streams where stream = $1")
-                    .bind(&params.stream)
-                    .fetch_optional(pool)
-                    .await
-                    .map_err(JobError::retry)?
-                    .flatten();
+            let watermark = raw_streams::watermark(&orm(pool), &params.stream).await;
+            let watermark = watermark.map_err(JobError::retry)?;
             let again =
                 watermark.map(|at| lima_midnight(today(at - Duration::days(settings.look_back.into()))));
             (again.unwrap_or(start).max(start), now)
@@ -132,11 +123,11 @@ async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Pla
         }
     };
     let counters = Counters::default();
-    Ok(Place { from, to, slice: 0, beginning: 0, snapshot: None, page: None, step: 0, counters })
+    Ok(Cursor { from, to, slice: 0, beginning: 0, snapshot: None, page: None, step: 0, counters })
 }
 
 /// The slices of a run, in the order in which they are read.
-fn plan(table: &RawTable, params: &RunParams, place: &Place) -> Vec<Slice> {
+fn plan(table: &RawTable, params: &RunParams, place: &Cursor) -> Vec<Slice> {
     if table.cursor.is_none() {
         return vec![None];
     }
@@ -208,8 +199,8 @@ impl Session<'_> {
         let run = self.run.job.id;
         let mut next = self.place.clone();
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
-        let merged = raw::merge(&mut transaction, self.table, run, rows).await.map_err(told)?;
-        raw::quarantine(&mut transaction, self.table.stream, run, &bad).await.map_err(told)?;
+        let merged = raw::merge(&mut transaction, self.table, run, rows).await.map_err(job_error)?;
+        raw::quarantine(&mut transaction, self.table.stream, run, &bad).await.map_err(job_error)?;
         let counters = &mut next.counters;
         counters.leidos += read;
         counters.insertados += merged.inserted;
@@ -229,7 +220,7 @@ impl Session<'_> {
                 // What is bad is kept, for who looks into it; the slice is not whole.
                 drop(transaction);
                 let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
-                raw::quarantine(&mut conn, self.table.stream, run, &bad).await.map_err(told)?;
+                raw::quarantine(&mut conn, self.table.stream, run, &bad).await.map_err(job_error)?;
                 return Err(JobError::fail(anyhow!(
                     "{en_cuarentena} of {leidos} records are in quarantine: more than 1 %"
                 )));
@@ -268,27 +259,15 @@ impl Session<'_> {
     ) -> Result<u64, JobError> {
         let run = self.run.job.id;
         let fuse = (!self.params.force).then_some(self.client.settings().fuse_percent);
-        let gone = raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(told)?;
+        let gone = raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?;
         let gone = gone.map_err(|reason| JobError::fail(anyhow!("{}: {reason}", self.table.name)))?;
-        sqlx::query("delete from raw_met where run = $1")
-            .bind(run)
-            .execute(&mut *conn)
-            .await
-            .map_err(told)?;
+        raw::forget_met(conn, run).await.map_err(job_error)?;
         if self.params.mode != Mode::Backfill {
             let watermark = slice.map_or(self.place.to, |(_, to)| to);
-            sqlx::query(
-                "insert into raw_streams as s (stream, watermark, read_at, run) values ($1, $2, $3, $4)
-                 on conflict (stream) do update set run = excluded.run, read_at = excluded.read_at,
-                     watermark = greatest(s.watermark, excluded.watermark)",
-            )
-            .bind(self.table.stream)
-            .bind(watermark)
-            .bind(snapshot)
-            .bind(run)
-            .execute(conn)
-            .await
-            .map_err(told)?;
+            let advanced = raw_streams::advance(conn, self.table.stream, watermark, snapshot, run);
+            advanced.await.map_err(|error| {
+                if orm_unavailable(&error) { JobError::retry(error) } else { JobError::fail(error) }
+            })?;
         }
         Ok(gone)
     }
@@ -297,18 +276,14 @@ impl Session<'_> {
     async fn note(&mut self) -> Result<(), JobError> {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         // What an earlier beginning has met says nothing of this one's snapshot.
-        sqlx::query("delete from raw_met where run = $1")
-            .bind(self.run.job.id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(told)?;
+        raw::forget_met(&mut transaction, self.run.job.id).await.map_err(job_error)?;
         let place = self.place.clone();
         self.checkpoint(&mut transaction, &place).await?;
         transaction.commit().await.map_err(JobError::retry)?;
         self.run.proceed()
     }
 
-    async fn checkpoint(&self, conn: &mut PgConnection, place: &Place) -> Result<(), JobError> {
+    async fn checkpoint(&self, conn: &mut PgConnection, place: &Cursor) -> Result<(), JobError> {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (read, bad) = (count(place.counters.leidos), count(place.counters.en_cuarentena));
         let progress = Progress { total: None, processed: read, successful: read - bad, failed: bad };
@@ -318,6 +293,6 @@ impl Session<'_> {
     }
 }
 
-fn told(error: sqlx::Error) -> JobError {
+fn job_error(error: sqlx::Error) -> JobError {
     if chassis::db::unavailable(&error) { JobError::retry(error) } else { JobError::fail(error) }
 }

@@ -2,14 +2,9 @@
 
 use chrono::{DateTime, Duration, NaiveTime, Utc};
 use chrono_tz::America::Lima;
-use sea_orm::sqlx::{self, PgConnection, PgPool, Row as _, postgres::PgRow};
-use uuid::Uuid;
 
 use super::bigquery::{BigQuerySettings, Parameter};
-use crate::{
-    domain::stream::{Source, Stream, Walk},
-    target::Lane,
-};
+use crate::domain::stream::{Source, Stream, Walk};
 
 /// What a raw column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,39 +215,6 @@ pub const STREAMS: &[Stream] = &[
 /// The table of a stream.
 pub fn table_of(stream: &str) -> Option<&'static RawTable> {
     TABLES.iter().find(|table| table.stream == stream)
-}
-
-/// Where each stream is.
-///
-/// # Errors
-/// The database.
-pub async fn lanes(pool: &PgPool) -> sqlx::Result<Vec<Lane>> {
-    let found =
-        sqlx::query("select stream, watermark, read_at, run from raw_streams").fetch_all(pool).await?;
-    found.iter().map(lane).collect()
-}
-
-fn lane(row: &PgRow) -> sqlx::Result<Lane> {
-    let (read_at, run): (Option<DateTime<Utc>>, Option<Uuid>) =
-        (row.try_get("read_at")?, row.try_get("run")?);
-    Ok(Lane {
-        lane: row.try_get("stream")?,
-        // The job's lease is the fence here: rows and job are in one database.
-        epoch: 0,
-        run: run.map(|run| run.to_string()),
-        watermark: row.try_get("watermark")?,
-        state: None,
-        updated_at: read_at.unwrap_or_default(),
-    })
-}
-
-/// Forgets where a stream is: its next run begins at the beginning. Its rows stay.
-///
-/// # Errors
-/// The database.
-pub async fn reset(conn: &mut PgConnection, stream: &str) -> sqlx::Result<()> {
-    let reset = sqlx::query("update raw_streams set watermark = null where stream = $1");
-    reset.bind(stream).execute(conn).await.map(drop)
 }
 
 /// A part of a stream's time, its end excluded. None: all there is.

@@ -28,16 +28,3 @@ pub struct Stream {
     /// Whether a daily run includes it.
     pub daily: bool,
 }
-
-/// Every stream of the service.
-pub const STREAMS: &[&[Stream]] = &[crate::bsale::STREAMS, crate::collections::STREAMS];
-
-/// All of them.
-pub fn all() -> impl Iterator<Item = &'static Stream> {
-    STREAMS.iter().flat_map(|streams| streams.iter())
-}
-
-/// The stream of this name.
-pub fn named(name: &str) -> Option<&'static Stream> {
-    all().find(|stream| stream.name == name)
-}

@@ -9,24 +9,17 @@ use chassis::{Problem, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
-use super::{Resources, may_write};
+use super::{
+    Resources,
+    begun::{Begun, begin},
+    may_write,
+};
 use crate::{
-    asking::{Asked, ask},
     bsale::STREAMS,
     domain::run::{Mode, RunParams},
     target,
 };
-
-/// What was begun.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Begun {
-    /// Of all runs that this began, together: `GET /api/v1/etl/runs/{run_id}`.
-    pub run_id: Uuid,
-    /// One a stream: a new one, or the one that it has already.
-    pub runs: Vec<Uuid>,
-}
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Started {
@@ -57,32 +50,6 @@ pub(super) struct Reloaded {
 pub(super) struct StartQuery {
     /// `YYYY-MM-DD`: documents from this day on.
     start_date: Option<NaiveDate>,
-}
-
-/// Asks for a run of each stream, in one transaction. A stream that has a run keeps it, and it is named.
-///
-/// # Errors
-/// The database.
-pub(super) async fn begin(
-    api: &Resources,
-    caller: &Caller,
-    streams: &[&'static str],
-    params: impl Fn(&str) -> RunParams,
-) -> Result<Begun, Problem> {
-    let group = Uuid::now_v7();
-    let mut transaction = api.database.pool.begin().await?;
-    let (mut runs, mut begun) = (Vec::new(), false);
-    for stream in streams {
-        let params = RunParams { group: Some(group), ..params(stream) };
-        let correlation = chassis::http::request_id();
-        let asked = ask(&mut transaction, &api.settings, &params, caller.id(), correlation).await?;
-        begun |= matches!(asked, Asked::New(_));
-        runs.push(asked.job().id);
-    }
-    transaction.commit().await?;
-    // Where nothing was begun there is no group to look at, but what is under way.
-    let run_id = runs.first().copied().filter(|_| !begun).unwrap_or(group);
-    Ok(Begun { run_id, runs })
 }
 
 fn all() -> Vec<&'static str> {

@@ -1,5 +1,6 @@
 //! The service's API. Paths, field names and messages are contracts with clients there are.
 
+mod begun;
 mod collections;
 mod legacy;
 mod refresh;
@@ -12,8 +13,8 @@ mod webhooks;
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    connections::Api,
     http::Routes,
-    parts::Api,
     routes,
 };
 use sea_orm::DatabaseConnection;
@@ -21,7 +22,8 @@ use sea_orm::DatabaseConnection;
 use crate::{
     Resources,
     bsale::Bsale,
-    domain::stream::{self, Source, Stream},
+    domain::stream::{Source, Stream},
+    streams,
 };
 
 /// The scopes that a limited credential needs.
@@ -114,7 +116,7 @@ fn database_of<'a>(api: &'a Resources, stream: &Stream) -> Option<&'a DatabaseCo
 
 /// The stream of this name, or the one whose table it is.
 fn stream_of(name: &str) -> Result<&'static Stream, Problem> {
-    stream::all()
+    streams::all()
         .find(|stream| stream.name == name || stream.table == name)
         .ok_or_else(|| Problem::not_found(format!("La tabla '{name}' no existe")))
 }

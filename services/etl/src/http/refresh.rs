@@ -16,17 +16,16 @@ use uuid::Uuid;
 
 use super::{
     Resources,
-    legacy::{Begun, begin},
+    begun::{Begun, begin},
     may_write, stream_of,
 };
 use crate::{
-    collections::streams,
     domain::{
         run::{Mode, RunParams},
-        stream::{self, Source, Walk},
+        stream::{Source, Walk},
     },
-    storage::runs,
-    target,
+    storage::{raw_streams, runs},
+    streams, target,
 };
 
 /// What to refresh.
@@ -65,7 +64,7 @@ async fn refresh(
     let streams = if names.is_empty() {
         // The dashboards are the collections'; who has none of them has Bsale.
         let source = if api.has(Source::BigQuery) { Source::BigQuery } else { Source::Bsale };
-        stream::all().filter(|stream| stream.source == source).collect()
+        streams::all().filter(|stream| stream.source == source).collect()
     } else {
         names.iter().map(|name| stream_of(name)).collect::<Result<Vec<_>, _>>()?
     };
@@ -243,7 +242,7 @@ pub(super) async fn reset(
     }
     match stream.source {
         Source::Bsale => drop(target::reset(&super::bsale(&api)?.target.db, stream.name, Utc::now()).await?),
-        Source::BigQuery => streams::reset(&mut conn, stream.name).await?,
+        Source::BigQuery => raw_streams::reset(&mut conn, stream.name).await?,
     }
     Ok(HttpResponse::Ok().json(Reset { status: "reset", stream: stream.name }))
 }

@@ -8,7 +8,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Resources,
-    legacy::{Begun, begin, entity},
+    begun::{Begun, begin},
+    legacy::entity,
     may_read, may_write,
 };
 use crate::{

@@ -1,6 +1,6 @@
-//! Syncs that begin by themselves.
+//! Scheduled syncs.
 
-use ::schedules::{BadSchedule, Missed, Schedule, Timetable};
+use ::schedules::{Missed, Schedule, http};
 use actix_web::{
     HttpResponse,
     web::{Data, Path},
@@ -90,43 +90,26 @@ pub(super) struct Schedules {
     items: Vec<ScheduleView>,
 }
 
-fn refused(error: BadSchedule) -> Problem {
-    Problem::unprocessable("invalid_schedule", error.to_string())
-}
-
-async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Result<Schedule, Problem> {
-    let zone = new.zona_horaria.unwrap_or_else(|| api.settings.zone.name().to_owned());
-    let timetable = Timetable::parse(&new.cron, &zone).map_err(refused)?;
+async fn put(
+    api: &Resources,
+    caller: &Caller,
+    id: Option<Uuid>,
+    new: NewSchedule,
+) -> Result<Schedule, Problem> {
     let sync = ScheduledSync { source: new.fuente, mode: new.modo, overlap: new.si_se_superpone };
     if sync.streams().is_empty() || sync.mode == Mode::Backfill {
         let detail = format!("fuente {:?} y modo {:?} no inician nada", sync.source, sync.mode.name());
         return Err(Problem::unprocessable("invalid_schedule", detail));
     }
-    let schedule = Schedule {
-        id,
-        next_at: timetable.next(Utc::now()).map_err(refused)?,
+    let schedule = http::NewSchedule {
         cron: new.cron,
-        zone,
+        zone: new.zona_horaria.unwrap_or_else(|| api.settings.zone.name().to_owned()),
         missed: new.si_se_pierde,
-        params: serde_json::to_value(sync).map_err(Problem::internal)?,
+        params: sync,
         active: new.activo,
-        last_at: None,
-        last_run: None,
-        last_error: None,
         created_by: caller.id().to_owned(),
-        created_at: Utc::now(),
-        version: 1,
     };
-    Ok(::schedules::put(&api.database.orm, schedule).await?)
-}
-
-fn not_found(id: &str) -> Problem {
-    Problem::not_found(format!("Programación {id} no encontrada"))
-}
-
-async fn named(api: &Resources, id: &str) -> Result<Schedule, Problem> {
-    let uuid = Uuid::parse_str(id).map_err(|_| not_found(id))?;
-    ::schedules::get(&api.database.orm, uuid).await?.ok_or_else(|| not_found(id))
+    schedule.put(&api.database.orm, id).await
 }
 
 /// All schedules.
@@ -156,7 +139,7 @@ pub(super) async fn create(
     body: Json<NewSchedule>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let schedule = put(&api, &caller, Uuid::now_v7(), body.into_inner()).await?;
+    let schedule = put(&api, &caller, None, body.into_inner()).await?;
     let url = format!("/api/v1/etl/schedules/{}", schedule.id);
     Ok(HttpResponse::Created().insert_header(("Location", url)).json(ScheduleView::try_from(schedule)?))
 }
@@ -174,7 +157,7 @@ pub(super) async fn get(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    Ok(HttpResponse::Ok().json(ScheduleView::try_from(named(&api, &id).await?)?))
+    Ok(HttpResponse::Ok().json(ScheduleView::try_from(http::named(&api.database.orm, &id).await?)?))
 }
 
 /// Other settings for a schedule. It does not fire for times that passed before.
@@ -195,8 +178,9 @@ pub(super) async fn replace(
     body: Json<NewSchedule>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let id = named(&api, &id).await?.id;
-    Ok(HttpResponse::Ok().json(ScheduleView::try_from(put(&api, &caller, id, body.into_inner()).await?)?))
+    let id = http::named(&api.database.orm, &id).await?.id;
+    let schedule = put(&api, &caller, Some(id), body.into_inner()).await?;
+    Ok(HttpResponse::Ok().json(ScheduleView::try_from(schedule)?))
 }
 
 /// No more of its runs. Those that it began stay.
@@ -212,10 +196,6 @@ pub(super) async fn delete(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let uuid = Uuid::parse_str(&id).map_err(|_| not_found(&id))?;
-    if ::schedules::delete(&api.database.orm, uuid).await? {
-        Ok(HttpResponse::NoContent().finish())
-    } else {
-        Err(not_found(&id))
-    }
+    http::delete(&api.database.orm, &id).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 
 use super::{Resources, database_of, may_read, stream_of};
 use crate::{
-    collections::streams,
-    domain::stream::{self, Stream, Walk},
+    domain::stream::{Stream, Walk},
     scheduler::ScheduledSync,
-    storage::runs,
+    storage::{raw_streams, runs},
+    streams,
     target::{self, Lane},
 };
 
@@ -55,12 +55,24 @@ struct Known {
     schedules: Vec<Schedule>,
 }
 
+fn lane(row: raw_streams::Model) -> Lane {
+    Lane {
+        lane: row.stream,
+        // The job's lease is the fence here: rows and job are in one database.
+        epoch: 0,
+        run: row.run.map(|run| run.to_string()),
+        watermark: row.watermark,
+        state: None,
+        updated_at: row.read_at.unwrap_or_default(),
+    }
+}
+
 async fn known(api: &Resources) -> Result<Known, Problem> {
     let mut lanes = match &api.bsale {
         Some(bsale) => target::lanes(&bsale.target.db).await?,
         None => Vec::new(),
     };
-    lanes.extend(streams::lanes(&api.database.pool).await?);
+    lanes.extend(raw_streams::all(&api.database.orm).await?.into_iter().map(lane));
     Ok(Known { lanes, schedules: ::schedules::list(&api.database.orm).await? })
 }
 
@@ -97,7 +109,7 @@ pub(super) async fn all(api: Data<Resources>, caller: Caller) -> Result<HttpResp
     may_read(&caller)?;
     let known = known(&api).await?;
     let mut tables = Vec::new();
-    for stream in stream::all().filter(|stream| api.has(stream.source)) {
+    for stream in streams::all().filter(|stream| api.has(stream.source)) {
         tables.push(status_of(&api, &known, stream).await?);
     }
     let count = |status: &str| tables.iter().filter(|table| table.status == status).count();
@@ -158,7 +170,7 @@ pub(super) struct TableConfigs {
 )]
 pub(super) async fn tables(caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    let tables = stream::all().map(|stream| TableConfig {
+    let tables = streams::all().map(|stream| TableConfig {
         table_name: stream.table,
         stream: stream.name,
         strategy: match stream.walk {

@@ -6,9 +6,8 @@ use actix_web::{
     http::StatusCode,
     web::{Bytes, Data, Path},
 };
-use chassis::Problem;
+use chassis::{Problem, lock};
 use jobs::NewJob;
-use sea_orm::sqlx;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -18,6 +17,7 @@ use crate::{
     bsale::webhook::{Notice, Resource},
     jobs::refetch_resource,
     metrics::WEBHOOKS,
+    storage::runs,
 };
 
 /// The largest body, in bytes: Bsale's have some 200.
@@ -71,19 +71,8 @@ async fn enqueue(api: &Resources, resource: &Resource) -> Result<bool, Problem> 
     let path = resource.path();
     let mut transaction = api.database.pool.begin().await?;
     let conn = &mut *transaction;
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended(current_schema() || ' resource ' || $1, 0))")
-        .bind(&path)
-        .execute(&mut *conn)
-        .await?;
-    // One that has been begun may have asked already.
-    let waits: bool = sqlx::query_scalar(
-        "select exists (select from jobs where kind = 'etl.webhooks' and state = 'pending' and started_at is null
-                        and params ->> 'resource' = $1)",
-    )
-    .bind(&path)
-    .fetch_one(&mut *conn)
-    .await?;
-    if waits {
+    lock::hold(conn, &format!("resource {path}")).await?;
+    if runs::refetch_waits(conn, &path).await? {
         return Ok(false);
     }
     let kind = refetch_resource::kind(&api.settings);

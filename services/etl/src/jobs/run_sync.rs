@@ -16,8 +16,9 @@ use crate::{
     config::EtlSettings,
     domain::{
         run::{Counters, RunParams},
-        stream::{self, Source},
+        stream::Source,
     },
+    streams,
 };
 
 /// Runs of streams.
@@ -37,7 +38,7 @@ pub struct RunSyncs {
 impl Work for RunSyncs {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
         let params = params(&run.job).map_err(JobError::Fail)?;
-        let stream = stream::named(&params.stream)
+        let stream = streams::named(&params.stream)
             .ok_or_else(|| JobError::fail(anyhow!("there is no stream {}", params.stream)))?;
         match stream.source {
             Source::Bsale => {

@@ -3,10 +3,10 @@
 use chassis::db::Orm;
 use chrono::Utc;
 use schedules::{Missed, Schedule, Timetable};
-use sea_orm::sqlx;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::seeded_schedules;
 use crate::{Resources, domain::stream::Source};
 
 /// Fixed ids, so that all workers mean the same ones: what, cron.
@@ -31,11 +31,7 @@ pub async fn ensure(resources: &Resources) -> anyhow::Result<()> {
             Source::BigQuery => chrono_tz::America::Lima.name(),
         };
         let mut transaction = resources.database.pool.begin().await?;
-        let first = sqlx::query("insert into seeded_schedules (id) values ($1) on conflict do nothing")
-            .bind(Uuid::from_u128(id))
-            .execute(&mut *transaction)
-            .await?;
-        if first.rows_affected() == 0 {
+        if !seeded_schedules::record(&mut transaction, Uuid::from_u128(id)).await? {
             continue;
         }
         let schedule = Schedule {

@@ -1,4 +1,4 @@
-//! The service's own invariants, for `doctor`.
+//! The service's own invariants, for `doctor`. SQL by hand: what it compares spans all tables.
 
 use sea_orm::sqlx::{self, PgPool};
 
@@ -13,10 +13,7 @@ const CHECKS: &[&str] = &[
 
 /// A sentence for each thing that does not hold.
 pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
-    let mut findings = Vec::new();
-    for check in CHECKS {
-        findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
-    }
+    let mut findings = chassis::doctor::findings(pool, CHECKS).await?;
     findings.extend(crate::collections::doctor(pool).await?);
     Ok(findings)
 }

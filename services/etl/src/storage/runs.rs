@@ -1,10 +1,9 @@
-//! Runs are rows of `jobs`; these are the questions that only this service has about them.
+//! Runs are rows of `jobs`; these are the questions that only this service has about them. SQL by hand: the table is of
+//! another crate.
 
 use jobs::Job;
 use sea_orm::sqlx::{self, PgConnection, PgExecutor};
 use uuid::Uuid;
-
-use crate::jobs::run_sync::KIND;
 
 async fn jobs_of(conn: &mut PgConnection, ids: Vec<Uuid>) -> Result<Vec<Job>, jobs::Error> {
     let mut found = Vec::with_capacity(ids.len());
@@ -52,10 +51,20 @@ pub async fn of_group(conn: &mut PgConnection, group: Uuid) -> Result<Vec<Job>, 
 /// Lanes that have a run now, and the run.
 pub async fn all_active(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<(String, Uuid)>> {
     sqlx::query_as(
-        "select params ->> 'lane', id from jobs where kind = $1 and state in ('pending', 'running') order by 1",
+        "select params ->> 'lane', id from jobs where kind = 'etl.runs' and state in ('pending', 'running') order by 1",
     )
-    .bind(KIND)
     .fetch_all(executor)
+    .await
+}
+
+/// Whether a job that fetches this resource waits. One that has been begun may have asked already.
+pub async fn refetch_waits(conn: &mut PgConnection, path: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from jobs where kind = 'etl.webhooks' and state = 'pending' and started_at is null
+                        and params ->> 'resource' = $1)",
+    )
+    .bind(path)
+    .fetch_one(conn)
     .await
 }
 

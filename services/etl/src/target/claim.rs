@@ -99,11 +99,11 @@ impl Claim {
         let now = Utc::now();
         // There is a row to compare with, whoever makes it.
         let made = Sql::new("INSERT INTO lote_streams (stream, epoca, actualizado_en) VALUES (?, 0, ?)");
-        if lane(&target.db, lane_name).await.map_err(told)?.is_none()
+        if lane(&target.db, lane_name).await.map_err(job_error)?.is_none()
             && let Err(error) = made.bind(lane_name).bind(now).run(&target.db).await
             && !is_duplicate(&error)
         {
-            return Err(told(error));
+            return Err(job_error(error));
         }
         loop {
             let epoch: i64 = sqlx::query_scalar("SELECT nextval('stream_epochs')")
@@ -117,9 +117,9 @@ impl Claim {
             let taken = take.bind(epoch).bind(Utc::now()).bind(lane_name).bind(epoch).run(&target.db).await;
             let known = lane(&target.db, lane_name)
                 .await
-                .map_err(told)?
+                .map_err(job_error)?
                 .ok_or_else(|| JobError::fail(anyhow::anyhow!("lote_streams lost the row of {lane_name}")))?;
-            if taken.map_err(told)? > 0 {
+            if taken.map_err(job_error)? > 0 {
                 let claim = Self {
                     target: target.clone(),
                     lane: lane_name.to_owned(),
@@ -242,6 +242,6 @@ fn is_conflict(error: &DbErr) -> bool {
     code.is_some_and(|code| code.starts_with("40") || code == "55P03")
 }
 
-fn told(error: DbErr) -> JobError {
+fn job_error(error: DbErr) -> JobError {
     CommitError::Database(error).into()
 }

@@ -40,7 +40,7 @@ pub async fn merge(
     let mut merged = Merged::default();
     let rows = dedupe(table, rows);
     for chunk in rows.chunks(ROWS) {
-        let known = look(conn, table, chunk).await?;
+        let known = look_up(conn, table, chunk).await?;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         for (key, row) in chunk {
             let fingerprint = row.fingerprint();
@@ -60,7 +60,7 @@ pub async fn merge(
 }
 
 /// What the table has under these keys. The rows stay as they are until the caller's transaction ends.
-async fn look(
+async fn look_up(
     conn: &impl ConnectionTrait,
     table: &Table,
     rows: &[(String, Row)],

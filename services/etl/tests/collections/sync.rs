@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 use etl::{
     Resources,
-    asking::ask,
     collections::{
         bigquery::{BigQuerySettings, Client, ServiceAccount},
-        refresher::{Looked, Refresher},
+        refresher::{Checked, Refresher},
         streams::TABLES,
     },
     domain::run::{Mode, RunParams},
     jobs::run_sync::{self, RunSyncs},
+    request_run::request_run,
 };
 use jobs::{Job, Runner, State};
 use sea_orm::sqlx::{self, AssertSqlSafe};
@@ -147,7 +147,7 @@ async fn resources(world: &World, source: &BigQuery) -> Result<Resources> {
 
 async fn ask_for(resources: &Resources, params: &RunParams) -> Result<Job> {
     let mut conn = resources.database.pool.acquire().await?;
-    Ok(ask(&mut conn, &resources.settings, params, "test", None).await?.job().clone())
+    Ok(request_run(&mut conn, &resources.settings, params, "test", None).await?.job().clone())
 }
 
 /// Works on a run until it ends or `stop` is cancelled.
@@ -265,8 +265,8 @@ async fn raw_tables_are_the_sources_truth_after_faults_and_changes() -> Result<(
         sqlx::query_scalar("select extra from raw_voicebot_gestiones limit 1").fetch_one(&world.pool).await?;
     assert_eq!(extra, json!({ "etiquetas": ["x", "y"], "detalle": { "a": "z", "b": 5 } }));
     let refresher = Refresher::new(world.pool.clone(), resources.dashboards.clone());
-    assert!(matches!(refresher.look().await?, Looked::Refreshed(_)));
-    assert_eq!(refresher.look().await?, Looked::Nothing);
+    assert!(matches!(refresher.check().await?, Checked::Refreshed(_)));
+    assert_eq!(refresher.check().await?, Checked::Nothing);
 
     // Read again as it is: nothing is written.
     for job in sync(&resources, Mode::Full).await? {
@@ -300,7 +300,7 @@ async fn raw_tables_are_the_sources_truth_after_faults_and_changes() -> Result<(
         assert_eq!(job.state, State::Completed, "{} {:?}", job.params, job.error);
     }
     same(&world, &source).await?;
-    assert!(matches!(refresher.look().await?, Looked::Refreshed(_)));
+    assert!(matches!(refresher.check().await?, Checked::Refreshed(_)));
     // A daily run reads the look-back again.
     source.change("voicebot_gestiones", |table| {
         let last = table.rows.len() - 1;
@@ -376,14 +376,14 @@ async fn a_stream_that_fails_holds_the_marts_back_and_says_so() -> Result<()> {
     assert_eq!(failed.len(), 1, "one stream's failure stops no other");
     let error = failed[0].error.clone().unwrap_or_default();
     assert!(error.contains("monto_cancelado"), "{error}");
-    let Looked::HeldBack(reason) = refresher.look().await? else { anyhow::bail!("not held back") };
+    let Checked::HeldBack(reason) = refresher.check().await? else { anyhow::bail!("not held back") };
     assert!(reason.contains("bigquery.pagos"), "{reason}");
-    let version = etl::collections::refresh::data_version(&world.pool).await?;
+    let version = etl::storage::mart_version::get(&chassis::db::orm(&world.pool)).await?;
     assert_eq!((version.version, version.held_back), (0, Some(reason)));
     // A day that loses most of its rows is not believed either.
     source.change("pagos", |table| table.fields = fields);
     sync(&resources, Mode::Daily).await?;
-    assert!(matches!(refresher.look().await?, Looked::Refreshed(_)));
+    assert!(matches!(refresher.check().await?, Checked::Refreshed(_)));
     source.change("mibotair_gestiones", |table| table.rows.truncate(100));
     let params = RunParams::new("bigquery.mibotair_gestiones", Mode::Full);
     let job = ask_for(&resources, &params).await?;
@@ -391,14 +391,14 @@ async fn a_stream_that_fails_holds_the_marts_back_and_says_so() -> Result<()> {
     assert_eq!(job.state, State::Failed);
     assert!(job.error.unwrap_or_default().contains("5 %"));
     assert!(
-        matches!(refresher.look().await?, Looked::HeldBack(_))
-            || matches!(refresher.look().await?, Looked::Nothing)
+        matches!(refresher.check().await?, Checked::HeldBack(_))
+            || matches!(refresher.check().await?, Checked::Nothing)
     );
     let job = ask_for(&resources, &RunParams { force: true, ..params }).await?;
     let job = work(&resources, &job, &CancellationToken::new()).await?;
     assert_eq!(job.state, State::Completed, "{:?}", job.error);
-    assert!(matches!(refresher.look().await?, Looked::Refreshed(_)));
-    assert_eq!(etl::collections::refresh::data_version(&world.pool).await?.held_back, None);
+    assert!(matches!(refresher.check().await?, Checked::Refreshed(_)));
+    assert_eq!(etl::storage::mart_version::get(&chassis::db::orm(&world.pool)).await?.held_back, None);
     same(&world, &source).await
 }
 

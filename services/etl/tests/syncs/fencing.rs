@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use etl::{
-    asking::Asked,
     bsale::{tables, views},
     domain::run::{Mode, RunParams},
+    request_run::Requested,
     target::{self, Sql},
 };
 use jobs::State;
@@ -26,10 +26,10 @@ async fn a_stream_has_one_run_at_a_time() -> Result<()> {
     let params = RunParams::new("bsale.clientes", Mode::Daily);
     let (one, other) = tokio::try_join!(world.ask(&params), world.ask(&params))?;
     ensure!(one.job().id == other.job().id, "{one:?} {other:?}");
-    ensure!([&one, &other].iter().filter(|asked| matches!(asked, Asked::New(_))).count() == 1);
+    ensure!([&one, &other].iter().filter(|asked| matches!(asked, Requested::New(_))).count() == 1);
     // A backfill runs beside it, and the index holds where somebody forgets to ask.
     let backfill = world.ask(&RunParams::new("bsale.clientes", Mode::Backfill)).await?;
-    ensure!(matches!(backfill, Asked::New(_)));
+    ensure!(matches!(backfill, Requested::New(_)));
     let second = sea_orm::sqlx::query(
         "insert into jobs (id, kind, params, max_attempts)
          select gen_random_uuid(), kind, params, max_attempts from jobs where id = $1",
@@ -137,7 +137,7 @@ async fn a_stale_workers_commit_fails_in_postgresql() -> Result<()> {
 #[tokio::test]
 async fn an_epoch_above_all_of_ours_is_overtaken() -> Result<()> {
     let world = World::new("etlepoch", Kind::MariaDb, Shop::new(2, Size::default())).await?;
-    // The sales database outlived a schema that was made anew.
+    // The sales database outlived a schema that was made again.
     let db = &world.ours().target.db;
     let now = chrono::Utc::now();
     let row = Sql::new(

@@ -8,12 +8,12 @@ use chassis::{
 };
 use etl::{
     Resources, SERVICE,
-    asking::{Asked, ask},
     bsale::{Bsale, STREAMS, tables, views},
     collections::cache::Dashboards,
     config::EtlSettings,
     domain::run::{Mode, RunParams},
     jobs::run_sync::{self, RunSyncs},
+    request_run::{Requested, request_run},
     storage::migrations::Migrator,
 };
 use jobs::{Job, Runner, State};
@@ -100,9 +100,9 @@ impl World {
     }
 
     /// Asks for a run.
-    pub async fn ask(&self, params: &RunParams) -> Result<Asked> {
+    pub async fn ask(&self, params: &RunParams) -> Result<Requested> {
         let mut transaction = self.resources.database.pool.begin().await?;
-        let asked = ask(&mut transaction, &self.resources.settings, params, "ana", None).await?;
+        let asked = request_run(&mut transaction, &self.resources.settings, params, "ana", None).await?;
         transaction.commit().await?;
         Ok(asked)
     }

@@ -5,7 +5,7 @@ use actix_web::{
     Error, HttpMessage as _, HttpRequest, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::Method,
+    http::{Method, header},
     middleware::Next,
     web,
 };
@@ -18,7 +18,6 @@ use percent_encoding::percent_decode_str;
 use super::{
     client_ip::client_ip,
     limits::{Class, address_key},
-    proxy::is_upload,
     routes,
 };
 use crate::{App, config::Settings, identity::Authenticated};
@@ -159,4 +158,13 @@ fn authorise_any(request: &HttpRequest) -> Result<(Caller, String), Problem> {
         Some(Access::Refused(problem)) => Err(problem),
         Some(Access::Nobody) | None => Err(Problem::unauthorized("Falta el token de acceso")),
     }
+}
+
+/// Whether a request carries a file.
+pub fn is_upload(request: &HttpRequest) -> bool {
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
 }

@@ -15,11 +15,14 @@ use chassis::{
     http::{Form, Json, OptionalJson, Query},
 };
 use sea_orm::{ActiveValue::Set, EntityTrait as _, TransactionTrait as _};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::users::User;
+use super::{
+    secret::{optional_secret, secret},
+    users::User,
+};
 use crate::{
     domain::password,
     identity::{
@@ -35,17 +38,6 @@ use crate::{
 
 /// More than that in a field is no name and no password.
 const LONGEST: usize = 1024;
-
-/// A text that no log shows.
-pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<String>, D::Error> {
-    String::deserialize(deserializer).map(Secret::new)
-}
-
-pub(crate) fn optional_secret<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Secret<String>>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
-}
 
 /// A user name or an address, and the password.
 #[derive(Debug, Deserialize, ToSchema)]

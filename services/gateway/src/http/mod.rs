@@ -13,6 +13,7 @@ pub mod limits;
 mod problems;
 mod proxy;
 pub mod routes;
+mod secret;
 mod stream;
 pub(crate) mod users;
 mod workers;

@@ -56,7 +56,7 @@ const FORWARDED: &[&str] = &[
 /// What of a webhook's a backend sees besides: a vendor signs the body that is passed on as it is.
 const SIGNATURES: &[&str] = &["telnyx-signature-ed25519", "telnyx-timestamp", "x-twilio-signature"];
 
-/// What of a backend's answer belongs to its connection only (RFC 9110, 7.6.1), or is written anew here.
+/// What of a backend's answer belongs to its connection only (RFC 9110, 7.6.1), or is written again here.
 const DROPPED: &[&str] = &[
     "connection",
     "content-length",
@@ -318,7 +318,7 @@ impl<'a> Incoming<'a> {
     ) -> Result<Option<Self>, Problem> {
         let limit = if route.webhook {
             WEBHOOK_LIMIT
-        } else if is_upload(request) {
+        } else if access::is_upload(request) {
             settings.upload_limit
         } else {
             settings.body_limit
@@ -340,15 +340,6 @@ impl<'a> Incoming<'a> {
             || request.headers().contains_key(header::TRANSFER_ENCODING);
         Ok(has_body.then_some(Self { payload, length, limit }))
     }
-}
-
-/// Whether a request carries a file.
-pub fn is_upload(request: &HttpRequest) -> bool {
-    request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
 }
 
 fn headers(request: &HttpRequest, route: &routes::Route, settings: &Settings) -> reqwest::header::HeaderMap {

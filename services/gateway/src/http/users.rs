@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::auth::secret;
+use super::secret::secret;
 use crate::{
     domain::{password, roles::Standing, users as rules},
     identity::{Error, Identity, Person},

@@ -86,7 +86,7 @@ async fn each_event_is_shown_once_and_never_after_a_newer_one() -> anyhow::Resul
     assert_eq!(event.data["data"]["task_id"], "t1");
     assert_eq!(event.data["data"]["resumen"]["exitosos"], 1);
     publish(&broker, Outgoing::new::<ImportFailed>(&older)?).await?;
-    // Handled concurrently: the older one is worked off once the queue is empty.
+    // Handled concurrently: the older one is processed once the queue is empty.
     until("the queue is empty", SOON, async || {
         broker.depth(&GATEWAY_EVENTS).await.is_ok_and(|depth| depth.ready + depth.in_flight == 0)
     })

@@ -24,8 +24,8 @@ async fn created_read_changed_and_deleted() -> anyhow::Result<()> {
     assert_eq!(created.body["name"], "luis");
     assert_eq!(send(door.get(&path).bearer_auth(&admin)).await?.expect(200)?.body, created.body);
 
-    let wish = json!({ "name": "Luis Mora", "email": null });
-    let changed = door.change(&admin, &created.body, &wish).await?.expect(200)?.body;
+    let request = json!({ "name": "Luis Mora", "email": null });
+    let changed = door.change(&admin, &created.body, &request).await?.expect(200)?.body;
     assert_eq!((&changed["name"], &changed["email"]), (&json!("Luis Mora"), &Value::Null));
     let bound = json!({ "role": "supplier", "proveedor_id": "PROV001" });
     assert_eq!(door.change(&admin, &changed, &bound).await?.expect(200)?.body["proveedor_id"], "PROV001");
@@ -183,9 +183,9 @@ async fn two_administrators_who_remove_each_other_do_not_both_succeed() -> anyho
         let name = format!("rival-{round}");
         let rival = door.user(&admin, &name, Role::Admin).await?;
         let rivals = door.log_in(&name, PASSWORD).await?.text("access_token");
-        let wish = json!({ "role": "viewer" });
+        let request = json!({ "role": "viewer" });
         let (one, other) =
-            tokio::join!(door.change(&admin, &rival, &wish), replica.change(&rivals, &me, &wish),);
+            tokio::join!(door.change(&admin, &rival, &request), replica.change(&rivals, &me, &request),);
         let (one, other) = (one?.status, other?.status);
         // The loser finds itself the last, or no administrator any more.
         assert!(matches!((one, other), (200, 401 | 409) | (401 | 409, 200)), "{one} {other}");

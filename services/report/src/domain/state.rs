@@ -1,24 +1,8 @@
 //! Where a run and its files stand, and as what their clients know it.
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
+use jobs::State;
 use serde::Serialize;
 use utoipa::ToSchema;
-
-/// The state of a run or a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
-#[sea_orm(rs_type = "String", db_type = "Text")]
-pub enum State {
-    #[sea_orm(string_value = "pending")]
-    Pending,
-    #[sea_orm(string_value = "running")]
-    Running,
-    #[sea_orm(string_value = "completed")]
-    Completed,
-    #[sea_orm(string_value = "failed")]
-    Failed,
-    #[sea_orm(string_value = "cancelled")]
-    Cancelled,
-}
 
 /// The state in the clients' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]

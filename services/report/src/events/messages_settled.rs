@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
-use contracts::sms::v1::{MessageState as Told, MessagesSettled, SettledMessage};
+use contracts::sms::v1::{MessageState as SettledState, MessagesSettled, SettledMessage};
 use failpoints::Point;
 use messaging::{Context, Handler, JobError};
 use uuid::Uuid;
@@ -83,7 +83,7 @@ impl Handler<MessagesSettled> for MessagesSettledHandler {
             tracing::warn!(campaign = %batch.campaign, fecha = %batch.fecha, "rows of a campaign that is past its days");
             return Ok(());
         }
-        // Twice at most: after a retention that came between, all is made anew.
+        // Twice at most: after a retention that came between, all is made again.
         for _ in 0..2 {
             let campaign = match self.remembered(batch.campaign) {
                 Some(campaign) => campaign,
@@ -109,7 +109,7 @@ impl Handler<MessagesSettled> for MessagesSettledHandler {
 
 fn read(message: MessagesSettled) -> anyhow::Result<Batch> {
     let campaign = Uuid::parse_str(&message.campaign_id)
-        .with_context(|| format!("campaign {:?} is no UUID", message.campaign_id))?;
+        .with_context(|| format!("campaign {:?} is not a valid UUID", message.campaign_id))?;
     let fecha = sensible_day(&message.campaign_date)?;
     let mut messages = message.rows.into_iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
     // By id, newest first: of one message's rows the first stays.
@@ -120,18 +120,18 @@ fn read(message: MessagesSettled) -> anyhow::Result<Batch> {
 
 fn row(row: SettledMessage) -> anyhow::Result<Message> {
     let id = Uuid::parse_str(&row.message_id)
-        .with_context(|| format!("message {:?} is no UUID", row.message_id))?;
+        .with_context(|| format!("message {:?} is not a valid UUID", row.message_id))?;
     let state = match row.state() {
-        Told::Sent => MessageState::Enviado,
-        Told::Pending => MessageState::Pendiente,
-        Told::Failed => MessageState::Fallido,
-        Told::Unspecified => anyhow::bail!("message {id} has no state"),
+        SettledState::Sent => MessageState::Enviado,
+        SettledState::Pending => MessageState::Pendiente,
+        SettledState::Failed => MessageState::Fallido,
+        SettledState::Unspecified => anyhow::bail!("message {id} has no state"),
     };
     let sent_at = match row.sent_at {
         None => None,
         Some(time) => {
             let nanos = u32::try_from(time.nanos).context("sent_at")?;
-            Some(DateTime::from_timestamp(time.seconds, nanos).context("sent_at is no time")?)
+            Some(DateTime::from_timestamp(time.seconds, nanos).context("sent_at is not a valid time")?)
         }
     };
     Ok(Message {
@@ -155,7 +155,7 @@ mod tests {
             version,
             phone: "+573001234567".into(),
             text: format!("v{version}\0"),
-            state: Told::Sent.into(),
+            state: SettledState::Sent.into(),
             ..SettledMessage::default()
         }
     }

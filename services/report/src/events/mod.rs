@@ -1,6 +1,6 @@
 //! What this service learns from events: one file a handler.
 
-pub mod campaign_told;
+pub mod campaign_updated;
 pub mod messages_settled;
 
 use anyhow::Context as _;

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Resources, in_range, legacy::day, may_read};
+use super::{Resources, day::day, in_range, may_read};
 use crate::{
     domain::date,
     storage::{

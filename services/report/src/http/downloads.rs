@@ -17,6 +17,7 @@ use chassis::{
     s3::{self, DownloadError},
 };
 use futures::stream;
+use jobs::State;
 use serde::Deserialize;
 use tokio::{runtime::Handle, sync::mpsc};
 use utoipa::IntoParams;
@@ -24,7 +25,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::{Resources, may_read, reports::named};
 use crate::{
-    domain::{params::Compression, state::State},
+    domain::params::Compression,
     storage::{
         files::{self, File},
         runs::Run,
@@ -60,7 +61,7 @@ pub(super) struct OneQuery {
     directo: bool,
 }
 
-/// A file: by a link that works for some minutes and is signed anew on each ask, or streamed.
+/// A file: by a link that works for some minutes and is signed again for each request, or streamed.
 #[utoipa::path(
     operation_id = "files_download", summary = "Descargar un archivo de un reporte",
     description = "Por un enlace que vale unos minutos y se firma en cada petición, o por esta API.",

@@ -8,16 +8,13 @@ use actix_web::{
 };
 use chassis::{Problem, auth::Caller, http::Query};
 use chrono::{DateTime, NaiveDate, Utc};
+use jobs::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Resources, may_read, may_write, reports::begin};
+use super::{Resources, day::day, may_read, may_write, reports::begin};
 use crate::{
-    domain::{
-        date,
-        params::Params,
-        state::{self, State},
-    },
+    domain::{params::Params, state},
     storage::{campaigns, files},
 };
 
@@ -26,15 +23,6 @@ pub(super) struct DayQuery {
     /// `YYYY/MM/DD`.
     #[serde(default)]
     fecha: String,
-}
-
-/// A day as clients write it, or what they are told.
-pub(super) fn day(text: &str) -> Result<NaiveDate, Problem> {
-    date::parse(text).map_err(|error| Problem::bad_request("invalid_date", error.to_string()))
-}
-
-pub(super) fn no_campaigns(fecha: NaiveDate) -> Problem {
-    Problem::not_found(format!("No se encontraron campañas para la fecha {fecha}"))
 }
 
 /// A campaign whose file is on its way.

@@ -2,6 +2,7 @@
 
 mod campaigns;
 mod changes;
+mod day;
 mod downloads;
 mod files;
 mod legacy;
@@ -11,8 +12,8 @@ mod schedules;
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    connections::Api,
     http::{Routes, in_range},
-    parts::Api,
     routes,
 };
 

@@ -19,16 +19,16 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    Resources, in_range,
-    legacy::{day, no_campaigns},
-    may_read, may_write,
+    Resources,
+    day::{day, no_campaigns},
+    in_range, may_read, may_write,
 };
 use crate::{
-    asking::{Asked, Wish, ask},
     domain::{
         params::{self, Compression, Encoding, Format, Kind, MessageState, Params},
         state,
     },
+    request_run::{Requested, RunRequest, request_run},
     storage::{
         files,
         runs::{self, Run},
@@ -151,7 +151,7 @@ impl Report {
     }
 }
 
-/// Begins a run, or finds the one that answers the wish; and whether it is new.
+/// Begins a run, or finds the one that answers the request; and whether it is new.
 pub(super) async fn begin(
     api: &Resources,
     caller: &Caller,
@@ -159,7 +159,7 @@ pub(super) async fn begin(
     params: Params,
     force: bool,
 ) -> Result<(Run, bool), Problem> {
-    let wish = Wish {
+    let request = RunRequest {
         fecha,
         params,
         force,
@@ -167,14 +167,14 @@ pub(super) async fn begin(
         correlation_id: chassis::http::request_id(),
     };
     let mut transaction = api.database.pool.begin().await?;
-    match ask(&mut transaction, api, wish).await? {
-        Asked::New(run) => {
+    match request_run(&mut transaction, api, request).await? {
+        Requested::New(run) => {
             transaction.commit().await?;
             failpoints::hit(Point::UploadCommitted);
             Ok((run, true))
         }
-        Asked::Same(run) => Ok((run, false)),
-        Asked::NoCampaigns => Err(no_campaigns(fecha)),
+        Requested::Same(run) => Ok((run, false)),
+        Requested::NoCampaigns => Err(no_campaigns(fecha)),
     }
 }
 

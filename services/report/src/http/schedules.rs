@@ -1,4 +1,4 @@
-//! Runs that begin by themselves.
+//! Scheduled reports.
 
 use actix_web::{
     HttpResponse,
@@ -6,7 +6,7 @@ use actix_web::{
 };
 use chassis::{Problem, auth::Caller, http::Json};
 use chrono::{DateTime, Utc};
-use schedules::{BadSchedule, Missed, Schedule, Timetable};
+use schedules::{Missed, Schedule, http};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -78,39 +78,21 @@ pub(super) struct Schedules {
     items: Vec<ScheduleView>,
 }
 
-fn refused(error: BadSchedule) -> Problem {
-    Problem::unprocessable("invalid_schedule", error.to_string())
-}
-
-async fn put(api: &Resources, caller: &Caller, id: Uuid, new: NewSchedule) -> Result<Schedule, Problem> {
-    let zone = new.zona_horaria.unwrap_or_else(|| api.settings.zone.name().to_owned());
-    let timetable = Timetable::parse(&new.cron, &zone).map_err(refused)?;
-    let now = Utc::now();
-    let schedule = Schedule {
-        id,
-        next_at: timetable.next(now).map_err(refused)?,
+async fn put(
+    api: &Resources,
+    caller: &Caller,
+    id: Option<Uuid>,
+    new: NewSchedule,
+) -> Result<Schedule, Problem> {
+    let schedule = http::NewSchedule {
         cron: new.cron,
-        zone,
+        zone: new.zona_horaria.unwrap_or_else(|| api.settings.zone.name().to_owned()),
         missed: new.si_se_pierde,
-        params: serde_json::to_value(new.parametros.params()?).map_err(Problem::internal)?,
+        params: new.parametros.params()?,
         active: new.activo,
-        last_at: None,
-        last_run: None,
-        last_error: None,
         created_by: caller.id().to_owned(),
-        created_at: now,
-        version: 1,
     };
-    Ok(schedules::put(&api.database.orm, schedule).await?)
-}
-
-fn not_found(id: &str) -> Problem {
-    Problem::not_found(format!("Programación {id} no encontrada"))
-}
-
-async fn named(api: &Resources, id: &str) -> Result<Schedule, Problem> {
-    let uuid = Uuid::parse_str(id).map_err(|_| not_found(id))?;
-    schedules::get(&api.database.orm, uuid).await?.ok_or_else(|| not_found(id))
+    schedule.put(&api.database.orm, id).await
 }
 
 /// A new schedule.
@@ -126,7 +108,7 @@ pub(super) async fn create(
     body: Json<NewSchedule>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let schedule = put(&api, &caller, Uuid::now_v7(), body.into_inner()).await?;
+    let schedule = put(&api, &caller, None, body.into_inner()).await?;
     let url = format!("/api/v1/reports/schedules/{}", schedule.id);
     Ok(HttpResponse::Created().insert_header(("Location", url)).json(ScheduleView::try_from(schedule)?))
 }
@@ -158,7 +140,7 @@ pub(super) async fn get(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
-    Ok(HttpResponse::Ok().json(ScheduleView::try_from(named(&api, &id).await?)?))
+    Ok(HttpResponse::Ok().json(ScheduleView::try_from(http::named(&api.database.orm, &id).await?)?))
 }
 
 /// Other settings for a schedule.
@@ -178,8 +160,9 @@ pub(super) async fn replace(
     body: Json<NewSchedule>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let id = named(&api, &id).await?.id;
-    Ok(HttpResponse::Ok().json(ScheduleView::try_from(put(&api, &caller, id, body.into_inner()).await?)?))
+    let id = http::named(&api.database.orm, &id).await?.id;
+    let schedule = put(&api, &caller, Some(id), body.into_inner()).await?;
+    Ok(HttpResponse::Ok().json(ScheduleView::try_from(schedule)?))
 }
 
 /// No more of its runs. Those that it began stay.
@@ -195,10 +178,6 @@ pub(super) async fn delete(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let uuid = Uuid::parse_str(&id).map_err(|_| not_found(&id))?;
-    if schedules::delete(&api.database.orm, uuid).await? {
-        Ok(HttpResponse::NoContent().finish())
-    } else {
-        Err(not_found(&id))
-    }
+    http::delete(&api.database.orm, &id).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

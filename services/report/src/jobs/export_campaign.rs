@@ -20,11 +20,11 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::{
-    Resources,
+    Resources, abandoned_uploads,
     config::ReportSettings,
     domain::{names, params::Kind},
     files::produce::{self, Counter, ProduceError, Produced, Subject},
-    leftovers, run_end,
+    finish_run::finish_run,
     storage::{
         files::{self, File, Made},
         runs::{self, Run},
@@ -63,7 +63,7 @@ impl Work for ExportCampaigns {
             self.clean_up(run, &file).await?;
         }
         let made = self.make(run, &file, &report).await?;
-        self.tell(run, made.rows, Some(made.rows)).await?;
+        self.report(run, made.rows, Some(made.rows)).await?;
         tracing::info!(
             run = %file.run_id, campaign = file.campaign_id, rows = made.rows, bytes = made.bytes, "file made"
         );
@@ -86,13 +86,13 @@ impl Work for ExportCampaigns {
             files::record(conn, job.id, made).await?;
         }
         let run = runs::file_ended(conn, file.run_id, made.map(|made| (made.rows, made.bytes))).await?;
-        run_end::write(conn, &run, job.error.as_deref()).await
+        finish_run(conn, &run, job.error.as_deref()).await
     }
 
     async fn after(&self, job: Uuid) {
         let orm = &self.resources.database.orm;
         if let Ok(Some(file)) = files::of_job(orm, job).await {
-            self.resources.live.tell(orm, file.run_id).await;
+            self.resources.live.publish(orm, file.run_id).await;
         }
     }
 }
@@ -117,21 +117,26 @@ impl ExportCampaigns {
     /// has this epoch or a higher one may be a holder's after a failover took claims back; retention finds what is
     /// nobody's.
     async fn clean_up(&self, run: &JobRun, file: &File) -> Result<(), JobError> {
-        let Resources { s3, bucket, database, .. } = &self.resources;
-        let folder = leftovers::folder(file.run_id, file.campaign_id);
-        let is_older = |key: &str| leftovers::epoch(key).is_some_and(|epoch| epoch < run.lease.epoch);
-        let mut parts = leftovers::unfinished(s3, bucket, &folder).await.map_err(JobError::Retry)?;
+        let Resources { s3: client, bucket, database, .. } = &self.resources;
+        let folder = abandoned_uploads::folder(file.run_id, file.campaign_id);
+        let is_older = |key: &str| abandoned_uploads::epoch(key).is_some_and(|epoch| epoch < run.lease.epoch);
+        let mut parts =
+            abandoned_uploads::unfinished(client, bucket, &folder).await.map_err(JobError::Retry)?;
         parts.retain(|upload| is_older(&upload.key));
-        let objects = leftovers::objects(s3, bucket, &folder).await.map_err(JobError::Retry)?;
-        let keys: Vec<String> = objects.into_iter().map(|(key, _)| key).filter(|key| is_older(key)).collect();
+        let mut keys = Vec::new();
+        let mut page = s3::list(client, bucket, &folder, None).await.map_err(JobError::Retry)?;
+        while let Some(last) = page.last().map(|object| object.key.clone()) {
+            keys.extend(page.into_iter().map(|object| object.key).filter(|key| is_older(key)));
+            page = s3::list(client, bucket, &folder, Some(&last)).await.map_err(JobError::Retry)?;
+        }
         if parts.is_empty() && keys.is_empty() {
             return Ok(());
         }
         let mut conn = database.pool.acquire().await.map_err(JobError::retry)?;
         run.confirm(&mut conn).await?;
         drop(conn);
-        leftovers::discard(s3, bucket, &parts).await.map_err(JobError::Retry)?;
-        leftovers::delete(s3, bucket, &keys).await.map_err(JobError::Retry)
+        abandoned_uploads::discard(client, bucket, &parts).await.map_err(JobError::Retry)?;
+        s3::delete(client, bucket, &keys).await.map_err(JobError::Retry)
     }
 
     /// From the tables into S3. One task reads and writes rows while this one stores what there is.
@@ -143,7 +148,7 @@ impl ExportCampaigns {
             Kind::Detalle => names::of_campaign(file.campaign_id, at, zone, &report.params),
             Kind::Resumen => names::of_summary(report.fecha, at, zone, &report.params),
         };
-        let object_key = leftovers::object_key(file.run_id, file.campaign_id, &run.lease, &name);
+        let object_key = abandoned_uploads::object_key(file.run_id, file.campaign_id, &run.lease, &name);
         let subject =
             Subject { campaign: file.campaign_id, fecha: report.fecha, zone, params: report.params.clone() };
 
@@ -163,20 +168,21 @@ impl ExportCampaigns {
                 stored = &mut storing => break stored,
                 _ = timer.tick() => {
                     let (rows, total) = counter.read();
-                    self.tell(run, rows, total).await?;
+                    self.report(run, rows, total).await?;
                 }
             }
         };
         match stored {
             Ok(stored) => {
-                let Produced { rows, changes } = producing.await.map_err(JobError::retry)?.map_err(told)?;
+                let Produced { rows, changes } =
+                    producing.await.map_err(JobError::retry)?.map_err(job_error)?;
                 let bytes = i64::try_from(stored.bytes).unwrap_or(i64::MAX);
                 failpoints::hit(Point::UploadStored);
                 Ok(Made { object_key: object_key.clone(), rows, bytes, sha256: stored.sha256, changes })
             }
             // What the producer said went through the pipe as text.
             Err(UploadError::Interrupted(text)) => match producing.await.map_err(JobError::retry)? {
-                Err(error) => Err(told(error)),
+                Err(error) => Err(job_error(error)),
                 Ok(_) => Err(JobError::Retry(anyhow!("{text}"))),
             },
             Err(error) => Err(JobError::retry(error)),
@@ -187,7 +193,7 @@ impl ExportCampaigns {
     ///
     /// # Errors
     /// What the work must return at once.
-    pub async fn tell(&self, run: &JobRun, rows: i64, total: Option<i64>) -> Result<(), JobError> {
+    pub async fn report(&self, run: &JobRun, rows: i64, total: Option<i64>) -> Result<(), JobError> {
         let mut conn = self.resources.database.pool.acquire().await.map_err(JobError::retry)?;
         let progress = Progress { total, processed: rows, successful: rows, failed: 0 };
         run.progress(&mut conn, &progress).await.map(drop)
@@ -195,7 +201,7 @@ impl ExportCampaigns {
 }
 
 /// What becomes of a file that could not be produced.
-fn told(error: ProduceError) -> JobError {
+fn job_error(error: ProduceError) -> JobError {
     match error {
         ProduceError::Letter { .. } | ProduceError::NoCampaign(_) => JobError::fail(error),
         ProduceError::Stopped => JobError::Release,

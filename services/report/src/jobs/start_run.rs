@@ -14,7 +14,7 @@ use super::export_campaign;
 use crate::{
     Resources,
     config::ReportSettings,
-    run_end,
+    finish_run::finish_run,
     storage::{files, runs},
 };
 
@@ -34,7 +34,7 @@ impl Work for StartRuns {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
         match self.begin(run.job.id).await.map_err(JobError::Retry)? {
             Begun::Files(files) => Ok(Outcome::Done(json!({ "files": files }))),
-            // Whoever claims the job next finds the wish in its row, and ends it.
+            // Whoever claims the job next finds the request to cancel in its row, and ends it.
             Begun::Cancelled => Err(JobError::Release),
             Begun::Missing => Err(JobError::fail(anyhow!("the job has no run"))),
         }
@@ -46,13 +46,13 @@ impl Work for StartRuns {
         }
         if runs::lock(conn, job.id).await?.is_some() {
             let run = runs::not_begun(conn, job.id).await?;
-            run_end::write(conn, &run, job.error.as_deref()).await?;
+            finish_run(conn, &run, job.error.as_deref()).await?;
         }
         Ok(())
     }
 
     async fn after(&self, job: Uuid) {
-        self.resources.live.tell(&self.resources.database.orm, job).await;
+        self.resources.live.publish(&self.resources.database.orm, job).await;
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::params::MessageState,
-    storage::{campaigns::Told, messages::Message},
+    storage::{campaigns::CampaignUpdate, messages::Message},
 };
 
 pub const MAESTRO: [&str; 5] = ["id", "fecha", "nombre", "estado", "descripcion"];
@@ -17,9 +17,9 @@ pub const DETALLE: [&str; 7] = ["id", "id_maestro", "telefono", "mensaje", "fech
 ///
 /// # Errors
 /// A value that makes no sense, by name.
-pub fn campaign(row: [&str; 5], version: i64) -> anyhow::Result<Told> {
+pub fn campaign(row: [&str; 5], version: i64) -> anyhow::Result<CampaignUpdate> {
     let [id, day, nombre, estado, descripcion] = row;
-    Ok(Told {
+    Ok(CampaignUpdate {
         origin_id: number("id", id)?.to_string(),
         fecha: NaiveDate::parse_from_str(day, "%Y-%m-%d")
             .with_context(|| format!("fecha {day:?} is not a day, expected YYYY-MM-DD"))?,

@@ -60,7 +60,7 @@ pub struct Campaign {
 
 /// What an event or a line says of a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct CampaignUpdate {
     pub origin_id: String,
     pub fecha: NaiveDate,
     pub nombre: String,
@@ -137,8 +137,8 @@ pub async fn known(
 
 /// Writes what was told of campaigns, each of them once in `told`, unless something newer was. Gives how many were
 /// written. The day of a campaign that is there stays what it is.
-pub async fn write(conn: &mut PgConnection, origin: Origin, told: &[Told]) -> sqlx::Result<u64> {
-    let texts = |of: fn(&Told) -> &str| told.iter().map(of).collect::<Vec<_>>();
+pub async fn write(conn: &mut PgConnection, origin: Origin, told: &[CampaignUpdate]) -> sqlx::Result<u64> {
+    let texts = |of: fn(&CampaignUpdate) -> &str| told.iter().map(of).collect::<Vec<_>>();
     let days: Vec<_> = told.iter().map(|told| told.fecha).collect();
     let expected: Vec<_> = told.iter().map(|told| told.expected_rows).collect();
     let versions: Vec<_> = told.iter().map(|told| told.version).collect();

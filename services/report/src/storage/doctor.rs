@@ -1,5 +1,6 @@
 //! The service's own invariants, for `doctor`. SQL by hand: what it compares spans all tables.
 
+use chassis::doctor::findings;
 use sea_orm::sqlx::{self, PgPool};
 
 /// Each query yields one row a finding, as a sentence.
@@ -41,9 +42,5 @@ const CHECKS: &[&str] = &[
 
 /// A sentence for each thing that does not hold.
 pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {
-    let mut findings = Vec::new();
-    for check in CHECKS {
-        findings.extend(sqlx::query_scalar::<_, String>(*check).fetch_all(pool).await?);
-    }
-    Ok(findings)
+    findings(pool, CHECKS).await
 }

@@ -3,6 +3,7 @@
 
 use chassis::db::{Orm, sql};
 use chrono::{DateTime, NaiveDate, Utc};
+use jobs::State;
 use sea_orm::{
     ActiveValue::Set,
     FromQueryResult, QueryOrder as _, QuerySelect as _, Statement, Value,
@@ -10,7 +11,7 @@ use sea_orm::{
     sqlx::{self, PgConnection},
 };
 
-use crate::domain::{params::Params, state::State};
+use crate::domain::params::Params;
 
 /// One a campaign; with campaign 0, the one of a summary.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

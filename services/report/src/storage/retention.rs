@@ -1,5 +1,5 @@
-//! What is old enough to be deleted. SQL by hand for the advisory lock, for partitions, which only the catalogue
-//! knows, and to compare a bucket's keys with the rows.
+//! What is old enough to be deleted. SQL by hand for partitions, which only the catalogue knows, and to compare a
+//! bucket's keys with the rows.
 
 use std::time::Duration;
 
@@ -12,23 +12,6 @@ use sea_orm::{
 };
 
 use super::{campaigns, days, runs};
-
-/// Lets one process at a time delete, until the transaction ends, however long S3 takes meanwhile. False: another one
-/// is at it.
-pub async fn try_turn(conn: &mut PgConnection) -> sqlx::Result<bool> {
-    // Held by its connection: it ends with the process, however that ends.
-    let mine =
-        sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext('retention ' || current_schema()))")
-            .fetch_one(&mut *conn)
-            .await?;
-    wait_for_storage(conn).await?;
-    Ok(mine)
-}
-
-/// Lets the caller's transaction be idle while it waits for S3.
-pub async fn wait_for_storage(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query("set local idle_in_transaction_session_timeout = 0").execute(conn).await.map(drop)
-}
 
 /// Runs that ended longer ago than `age` and whose files are still there.
 fn due(age: Duration) -> Select<runs::Entity> {

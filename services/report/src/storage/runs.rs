@@ -1,19 +1,15 @@
 //! `runs`: what somebody asked for, one day's files. SQL by hand where one is planned from the day's campaigns or
-//! compared with them, and for the advisory lock.
+//! compared with them.
 
 use chassis::db::{Orm, columns, sql};
 use chrono::{DateTime, NaiveDate, Utc};
+use jobs::State;
 use sea_orm::{
-    ActiveValue::Set,
-    ExprTrait as _, FromQueryResult as _, QueryOrder as _, QuerySelect as _, UpdateMany,
-    entity::prelude::*,
-    sqlx::{self, PgConnection},
+    ActiveValue::Set, ExprTrait as _, FromQueryResult as _, QueryOrder as _, QuerySelect as _, UpdateMany,
+    entity::prelude::*, sqlx::PgConnection,
 };
 
-use crate::domain::{
-    params::{Kind, Params},
-    state::State,
-};
+use crate::domain::params::{Kind, Params};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "runs")]
@@ -53,16 +49,6 @@ impl Model {
     pub fn is_final(&self) -> bool {
         self.finished_at.is_some()
     }
-}
-
-/// Lets one at a time ask for this, until the caller's transaction ends.
-pub async fn take_turn(conn: &mut PgConnection, fecha: NaiveDate, params: &Params) -> sqlx::Result<()> {
-    let params = serde_json::to_value(params).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended(current_schema() || $1, 0))")
-        .bind(format!(" run {fecha} {params}"))
-        .execute(conn)
-        .await
-        .map(drop)
 }
 
 /// The newest run of these parameters that has not ended, and whose end nobody has asked for.

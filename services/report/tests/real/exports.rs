@@ -157,7 +157,7 @@ struct Telling<'a> {
 #[async_trait]
 impl Work for Telling<'_> {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        self.work.tell(run, run.lease.epoch, None).await?;
+        self.work.report(run, run.lease.epoch, None).await?;
         self.work.work(run).await
     }
 

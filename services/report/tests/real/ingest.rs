@@ -11,7 +11,7 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use report::storage::{
-    campaigns::{self, Origin, Told},
+    campaigns::{self, CampaignUpdate, Origin},
     doctor,
     messages::{self, Written},
 };
@@ -100,8 +100,8 @@ fn of_each_message_the_newest_version_stays_whatever_the_order() -> Result<()> {
 async fn of_a_campaign_too_and_origins_do_not_meet() -> Result<()> {
     let world = World::new("reportorigin").await?;
     let mut conn = world.pool.acquire().await?;
-    let told = |version: i64, nombre: &str, fecha: &str| -> Result<Told> {
-        Ok(Told {
+    let told = |version: i64, nombre: &str, fecha: &str| -> Result<CampaignUpdate> {
+        Ok(CampaignUpdate {
             origin_id: "7".to_owned(),
             fecha: day(fecha)?,
             nombre: nombre.to_owned(),

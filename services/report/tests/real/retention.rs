@@ -197,9 +197,7 @@ async fn days_past_their_days_go_with_their_rows() -> Result<()> {
     // While somebody else is at it, nobody else is.
     let retention = Retention::new(world.resources.clone());
     let mut turn = world.pool.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock(hashtext('retention ' || current_schema()))")
-        .execute(&mut *turn)
-        .await?;
+    chassis::lock::hold(&mut turn, "retention").await?;
     ensure!(retention.sweep(now).await? == 0, "two at once");
     turn.rollback().await?;
 

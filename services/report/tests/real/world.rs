@@ -14,7 +14,7 @@ use report::{
     domain::params::MessageState,
     live::Live,
     storage::{
-        campaigns::{self, Origin, Told},
+        campaigns::{self, CampaignUpdate, Origin},
         messages::{self, Message},
         migrations::Migrator,
     },
@@ -66,7 +66,7 @@ impl World {
     /// A campaign of a day with so many messages. Gives its id.
     pub async fn campaign(&self, fecha: NaiveDate, name: &str, rows: u32) -> Result<i64> {
         let mut conn = self.pool.acquire().await?;
-        let told = Told {
+        let told = CampaignUpdate {
             origin_id: name.to_owned(),
             fecha,
             nombre: name.to_owned(),

@@ -20,8 +20,8 @@ mod webhooks;
 use chassis::{
     Problem,
     auth::{Caller, Role},
+    connections::Api,
     http::Routes,
-    parts::Api,
     routes,
 };
 

@@ -8,7 +8,7 @@ use contracts::{Message as _, queues::SMS_IMPORTS, sms::v1::ImportContacts as Re
 use failpoints::Point;
 use jobs::{Job, JobKind, JobRun, Outcome, State, Work};
 use messaging::JobError;
-use sea_orm::sqlx::{self, PgConnection, PgPool};
+use sea_orm::sqlx::{PgConnection, PgPool};
 use serde_json::{Value, json};
 
 use crate::{
@@ -101,10 +101,7 @@ impl Work for ImportContacts {
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
         if job.state == State::Completed {
             let report = job.result.clone().context("a completed import has a report")?;
-            let number: i32 = sqlx::query_scalar("select number from imports where id = $1")
-                .bind(job.id)
-                .fetch_one(&mut *conn)
-                .await?;
+            let number = imports::number(conn, job.id).await?;
             let sums = match report.get("dry_run") {
                 Some(_) => None,
                 None => Some(batches::sums(conn, number).await?),

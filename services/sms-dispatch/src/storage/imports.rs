@@ -271,3 +271,21 @@ pub async fn list(pool: &PgPool, after: Option<Uuid>, limit: i64) -> Result<Vec<
         .all(&orm(pool))
         .await
 }
+
+/// The number of an import: its place among all of them.
+pub async fn number(conn: &mut PgConnection, id: Uuid) -> Result<i32, DbErr> {
+    let number = Entity::find().select_only().column(Column::Number).filter(Column::Id.eq(id));
+    let number = number.into_tuple().one(&Orm::on(conn)).await?;
+    number.ok_or_else(|| DbErr::RecordNotFound(format!("import {id}")))
+}
+
+/// Jobs of these kinds that nobody holds and whose end somebody asked for, each with its kind.
+pub async fn unheld_to_cancel(pool: &PgPool, kinds: &[&str]) -> sqlx::Result<Vec<(Uuid, String)>> {
+    sqlx::query_as(
+        "select id, kind from jobs where kind = any($1) and state in ('pending', 'running')
+             and cancel_requested_at is not null and (lease_until is null or lease_until < clock_timestamp())",
+    )
+    .bind(kinds)
+    .fetch_all(pool)
+    .await
+}

@@ -92,67 +92,57 @@ pub async fn clear(conn: &mut PgConnection, import: i32) -> sqlx::Result<()> {
     sqlx::query("delete from import_staged where import = $1").bind(import).execute(conn).await.map(drop)
 }
 
+/// Each field as `each` writes it, in one order.
+fn list(each: impl Fn(&str) -> String) -> String {
+    FIELDS.into_iter().chain(EXTRAS).map(each).collect::<Vec<_>>().join(", ")
+}
+
+fn columns() -> String {
+    list(str::to_owned)
+}
+
+fn flags() -> String {
+    GUESSES.map(|(flag, _)| flag).join(", ")
+}
+
+/// What an update of a contact `c` sets to a row `m`.
+fn set() -> String {
+    let flags = GUESSES.map(|(flag, _)| format!("{flag} = m.{flag}")).join(", ");
+    format!("{}, {flags}", list(|field| format!("{field} = m.{field}")))
+}
+
 fn statement() -> String {
-    let all: Vec<&str> = FIELDS.into_iter().chain(EXTRAS).collect();
-    let list =
-        |each: &dyn Fn(&str) -> String| all.iter().map(|field| each(field)).collect::<Vec<_>>().join(", ");
-    let columns = list(&|field| field.to_owned());
-    let filled = FIELDS.join(", ");
-    let first_filled = list(&|field| {
+    format!(
+        "with {}, {}, {}, {},
+         counts as (
+             select (select count(*) from staged) as rows, (select count(*) from created) as created,
+                    (select count(*) from updated) as updated, (select count(*) from losers) as merged,
+                    (select count(*) from there where import <> $1) as of_others)
+         select rows, created, updated, of_others - updated, merged from counts",
+        merged_rows(),
+        guessed_rows(),
+        own_contacts(),
+        contacts_of_others()
+    )
+}
+
+/// `merged`: one row a phone, of the staged ones and of the contacts that this import made.
+fn merged_rows() -> String {
+    let (columns, filled) = (columns(), FIELDS.join(", "));
+    let first_filled = list(|field| {
         format!("(array_agg({field} order by rank) filter (where {field} is not null))[1] as {field}")
     });
     // What a provider said of a phone is newer than any numbering plan.
-    let of_staged = list(&|field| match field {
+    let of_staged = list(|field| match field {
         "operator" | "is_mobile" => format!("coalesce(l.{field}, s.{field}) as {field}"),
         field => format!("s.{field}"),
     });
-    let of_contact = list(&|field| match GUESSES.iter().find(|(_, guessed)| *guessed == field) {
+    let of_contact = list(|field| match GUESSES.iter().find(|(_, guessed)| *guessed == field) {
         Some((flag, _)) => format!("case when {flag} then null else {field} end as {field}"),
         None => field.to_owned(),
     });
-    // No city of another state than the rows name.
-    let guess = |field: &str| match field {
-        "city" => "case when coalesce(m.state_code, g.state_code) = g.state_code then g.city end".to_owned(),
-        field => format!("g.{field}"),
-    };
-    let completed_by_guess = list(&|field| match GUESSES.iter().any(|(_, guessed)| *guessed == field) {
-        true => format!("coalesce(m.{field}, {}) as {field}", guess(field)),
-        false => format!("m.{field}"),
-    });
-    let flags = GUESSES.map(|(flag, _)| flag).join(", ");
-    let guessed = GUESSES
-        .map(|(flag, field)| {
-            format!("nullif(m.{field} is null and {} is not null, false) as {flag}", guess(field))
-        })
-        .join(", ");
-    let set_flags = GUESSES.map(|(flag, _)| format!("{flag} = m.{flag}")).join(", ");
-    let kept_flags = GUESSES
-        .map(|(flag, field)| format!("case when m.{field} is null then t.{flag} end as {flag}"))
-        .join(", ");
-    let set_merged = list(&|field| format!("{field} = m.{field}"));
-    // One phone has many spellings, none better than the other: the first stays, so that parts of a file, imported again,
-    // don't rewrite each other's.
-    let completed = list(&|field| match field {
-        "phone_original" => "coalesce(t.phone_original, m.phone_original) as phone_original".to_owned(),
-        field => format!("coalesce(m.{field}, t.{field}) as {field}"),
-    });
-    let completed_differ = all
-        .iter()
-        .map(|field| match *field {
-            "phone_original" => "(t.phone_original is null and m.phone_original is not null)".to_owned(),
-            field => format!("(m.{field} is not null and m.{field} is distinct from t.{field})"),
-        })
-        .collect::<Vec<_>>()
-        .join(" or ");
-    let image = |of: &str| {
-        let flags = GUESSES.iter().map(|(flag, _)| flag);
-        let fields = all.iter().chain(flags).map(|field| format!("'{field}', {of}.{field}"));
-        let fields = fields.collect::<Vec<_>>().join(", ");
-        format!("'is_valid', {of}.is_valid, 'status', {of}.status, 'consent', {of}.consent, {fields}")
-    };
-    let (before, after) = (image("t"), image("c"));
     format!(
-        "with staged as materialized (
+        "staged as materialized (
              select {of_staged}, s.phone_e164, s.lada, s.source_id, s.is_valid
              from import_staged s left join phone_lookups l using (phone_e164)
              where s.import = $1 and s.phone_e164 > $2 and s.phone_e164 <= $3),
@@ -173,12 +163,37 @@ fn statement() -> String {
              select phone_e164, lada, source_id, is_valid, {columns} from ranked where rivals = 1
              union all
              select phone_e164, min(lada), min(winner), bool_or(is_valid), {first_filled}
-             from ranked where rivals > 1 group by phone_e164),
-         -- Of this import: a gap that no row fills is filled by the LADA.
-         full_ones as (
-             select m.phone_e164, m.lada, m.source_id, m.is_valid, {completed_by_guess}, {guessed}
-             from merged m left join unnest($5::text[], $6::text[], $7::text[]) g (lada, state_code, city) using (lada)),
-         losers as (
+             from ranked where rivals > 1 group by phone_e164)"
+    )
+}
+
+/// `full_ones`: the same, where a gap that no row fills is filled by the LADA; for contacts of this import.
+fn guessed_rows() -> String {
+    // No city of another state than the rows name.
+    let guess = |field: &str| match field {
+        "city" => "case when coalesce(m.state_code, g.state_code) = g.state_code then g.city end".to_owned(),
+        field => format!("g.{field}"),
+    };
+    let completed = list(|field| match GUESSES.iter().any(|(_, guessed)| *guessed == field) {
+        true => format!("coalesce(m.{field}, {}) as {field}", guess(field)),
+        false => format!("m.{field}"),
+    });
+    let guessed = GUESSES.map(|(flag, field)| {
+        format!("nullif(m.{field} is null and {} is not null, false) as {flag}", guess(field))
+    });
+    format!(
+        "full_ones as (
+             select m.phone_e164, m.lada, m.source_id, m.is_valid, {completed}, {guessed}
+             from merged m left join unnest($5::text[], $6::text[], $7::text[]) g (lada, state_code, city) using (lada))",
+        guessed = guessed.join(", ")
+    )
+}
+
+/// What becomes of the contacts of this import: new ones, and those that are what its rows come to.
+fn own_contacts() -> String {
+    let (columns, flags, set) = (columns(), flags(), set());
+    format!(
+        "losers as (
              insert into contact_merges (import, source_id, phone_e164, into_source_id)
              select $1, source_id, phone_e164, winner from ranked where rank > 1 returning 1),
          created as (
@@ -193,35 +208,57 @@ fn statement() -> String {
              from full_ones m where not exists (select from there t where t.phone_e164 = m.phone_e164)
              order by m.source_id
              returning 1),
-         -- Of this import: the contact is what its rows come to.
          own as (
              update contacts c set source_id = m.source_id, is_valid = m.is_valid,
-                    status = case when m.is_valid then 'ACTIVE' else 'INVALID' end, {set_merged}, {set_flags}
+                    status = case when m.is_valid then 'ACTIVE' else 'INVALID' end, {set}
              from full_ones m join there t using (phone_e164)
              where c.ctid = t.at and t.import = $1
-             returning 1),
-         changed as (
+             returning 1)"
+    )
+}
+
+/// What becomes of the contacts of other imports: they take what the rows know, and what they were is kept.
+fn contacts_of_others() -> String {
+    let set = set();
+    let kept_flags = GUESSES
+        .map(|(flag, field)| format!("case when m.{field} is null then t.{flag} end as {flag}"))
+        .join(", ");
+    // One phone has many spellings, none better than the other: the first stays, so that parts of a file, imported again,
+    // don't rewrite each other's.
+    let completed = list(|field| match field {
+        "phone_original" => "coalesce(t.phone_original, m.phone_original) as phone_original".to_owned(),
+        field => format!("coalesce(m.{field}, t.{field}) as {field}"),
+    });
+    let differ = FIELDS.into_iter().chain(EXTRAS).map(|field| match field {
+        "phone_original" => "(t.phone_original is null and m.phone_original is not null)".to_owned(),
+        field => format!("(m.{field} is not null and m.{field} is distinct from t.{field})"),
+    });
+    let differ = differ.collect::<Vec<_>>().join(" or ");
+    let image = |of: &str| {
+        let flags = GUESSES.iter().map(|(flag, _)| *flag);
+        let fields = FIELDS.into_iter().chain(EXTRAS).chain(flags);
+        let fields = fields.map(|field| format!("'{field}', {of}.{field}")).collect::<Vec<_>>().join(", ");
+        format!("'is_valid', {of}.is_valid, 'status', {of}.status, 'consent', {of}.consent, {fields}")
+    };
+    let (before, after) = (image("t"), image("c"));
+    format!(
+        "changed as (
              select t.at, t.id, m.is_valid as still_valid, {completed}, {kept_flags}, m.consent,
                     jsonb_build_object({before}) as before
              from (
                  select m.*, case when w.phone_e164 is null then $4 else 'unknown' end as consent
                  from merged m left join consent_withdrawals w using (phone_e164)) m
              join there t using (phone_e164)
-             where t.import <> $1 and ({completed_differ} or (t.is_valid and not m.is_valid)
+             where t.import <> $1 and ({differ} or (t.is_valid and not m.is_valid)
                  or (t.consent = 'unknown' and m.consent <> 'unknown'))),
          updated as (
              update contacts c set is_valid = c.is_valid and m.still_valid,
                     status = case when c.status = 'ACTIVE' and not m.still_valid then 'INVALID' else c.status end,
                     consent = case when c.consent = 'unknown' then m.consent else c.consent end,
-                    updated_at = now(), {set_merged}, {set_flags}
+                    updated_at = now(), {set}
              from changed m where c.ctid = m.at
              returning c.id, m.before, jsonb_build_object({after}) as after),
          remembered as (
-             insert into contact_changes (import, contact_id, before, after) select $1, id, before, after from updated),
-         counts as (
-             select (select count(*) from staged) as rows, (select count(*) from created) as created,
-                    (select count(*) from updated) as updated, (select count(*) from losers) as merged,
-                    (select count(*) from there where import <> $1) as of_others)
-         select rows, created, updated, of_others - updated, merged from counts"
+             insert into contact_changes (import, contact_id, before, after) select $1, id, before, after from updated)"
     )
 }

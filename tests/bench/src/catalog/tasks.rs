@@ -10,7 +10,7 @@ const ROUNDS: usize = 3;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// `dry_run_100k`: from 202 to `completed` of a dry run; `annotated_100k`: from the first question for the annotated
-/// workbook of an import until its answer has all of it; `undo_100k`: from the wish to take that import back to
+/// workbook of an import until its answer has all of it; `undo_100k`: from the request to take that import back to
 /// `completed`.
 pub async fn measure(arena: &Arena) -> Result<()> {
     let client = arena.platform.admin().await?;

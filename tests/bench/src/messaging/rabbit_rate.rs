@@ -18,7 +18,7 @@ const COUNT_INBOX: usize = 10_000;
 /// Rounds, each with its floor beside it: what disturbs one disturbs the other.
 const ROUNDS: usize = 5;
 
-/// Counts, and remembers when the first and the last message were worked off.
+/// Counts, and remembers when the first and the last message were processed.
 pub struct Meter {
     wanted: usize,
     seen: AtomicUsize,

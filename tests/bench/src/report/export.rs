@@ -58,7 +58,7 @@ async fn floor(arena: &Arena) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
-/// `run_1000_campaigns`: from the answer to a wish until all files are made, 400 rows each.
+/// `run_1000_campaigns`: from the answer to a request until all files are made, 400 rows each.
 pub async fn many(arena: &Arena) -> Result<()> {
     let day = Utc::now().date_naive();
     data::campaigns(&arena.pool, day, 1_000, 400).await?;

@@ -78,8 +78,8 @@ impl Arena {
 
     /// Has a day's report made. Gives its run, and how long it took from the answer to the last file's end.
     async fn run(&self, day: NaiveDate) -> Result<(Value, Duration)> {
-        let wish = json!({ "fecha": day.format("%Y/%m/%d").to_string(), "forzar": true });
-        let asked = self.client.post("/api/v1/reports", &wish).await?;
+        let request = json!({ "fecha": day.format("%Y/%m/%d").to_string(), "forzar": true });
+        let asked = self.client.post("/api/v1/reports", &request).await?;
         let begin = Instant::now();
         ensure!(asked.status == 202, "{asked}");
         let path = format!("/api/v1/reports/{}", asked.body["id"].as_str().context("an id")?);

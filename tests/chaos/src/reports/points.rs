@@ -118,7 +118,7 @@ async fn visit(scene: &mut Scene, point: Point, way: Way, number: u32, line: &mu
     }
     let begun = scene.runs().await? - before;
     if way == Way::Unanswered && begun != 1 {
-        eprintln!("failpoints {}: {begun} runs of one wish", point.name());
+        eprintln!("failpoints {}: {begun} runs of one request", point.name());
         line.duplicated += 1;
     }
     Ok(struck)

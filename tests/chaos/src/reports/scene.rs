@@ -92,7 +92,7 @@ impl Scene {
         if case == Case::IngestKill { Duration::from_millis(600) } else { Duration::from_millis(1_800) }
     }
 
-    /// Has the day's report made anew.
+    /// Has the day's report made again.
     pub async fn ask(&self) -> Result<Work> {
         ask(self.client.clone(), self.day, true).await
     }
@@ -289,10 +289,10 @@ impl Scene {
 
 /// Asks for a day's report until it is accepted.
 async fn ask(client: Client, day: NaiveDate, force: bool) -> Result<Work> {
-    let wish = json!({ "fecha": day.format("%Y/%m/%d").to_string(), "forzar": force });
+    let request = json!({ "fecha": day.format("%Y/%m/%d").to_string(), "forzar": force });
     let end = Instant::now() + FINAL;
     loop {
-        let asked = client.post("/api/v1/reports", &wish).await;
+        let asked = client.post("/api/v1/reports", &request).await;
         if let Ok(asked) = &asked
             && asked.status == 202
         {

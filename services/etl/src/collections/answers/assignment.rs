@@ -7,9 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Conn;
-use crate::collections::{
-    numbers::{average, float, variation},
-    refresh::DataVersion,
+use crate::{
+    collections::numbers::{average, float, variation},
+    storage::mart_version,
 };
 
 /// `GET /assignment`.
@@ -95,7 +95,7 @@ impl Sums {
 /// The database.
 pub async fn assignment(
     conn: &mut Conn,
-    version: &DataVersion,
+    version: &mart_version::Model,
     now: NaiveDate,
     before: NaiveDate,
     cartera: &BTreeSet<String>,

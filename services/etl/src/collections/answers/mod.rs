@@ -1,4 +1,5 @@
-//! Answers to questions, each from one version of the data. Shapes are those that the dashboards' pages read.
+//! Answers to questions, each from one version of the data. Shapes are those that the dashboards' pages read. SQL by hand:
+//! every figure is an aggregate over marts.
 
 pub mod assignment;
 pub mod dashboard;
@@ -6,13 +7,14 @@ pub mod evolution;
 pub mod operation;
 pub mod productivity;
 
+use chassis::db::Orm;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 
 use super::{
     question::{Cut, Question, period},
-    refresh::{DataVersion, data_version},
     settings::CollectionsSettings,
 };
+use crate::storage::mart_version;
 
 /// Answers a question: the JSON, and the version that all of it is from.
 ///
@@ -22,13 +24,13 @@ pub async fn answer(
     pool: &PgPool,
     settings: &CollectionsSettings,
     question: &Question,
-) -> anyhow::Result<(DataVersion, Vec<u8>)> {
+) -> anyhow::Result<(mart_version::Model, Vec<u8>)> {
     let mut transaction = pool.begin().await?;
     // One snapshot: a refresh that commits between two queries is not seen by the second.
     sqlx::raw_sql("set transaction isolation level repeatable read, read only")
         .execute(&mut *transaction)
         .await?;
-    let version = data_version(&mut *transaction).await?;
+    let version = mart_version::get(&Orm::on(&mut transaction)).await?;
     let conn = &mut *transaction;
     let body = match question {
         Question::Dashboard { corte, cut, dimensions } => {

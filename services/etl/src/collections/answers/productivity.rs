@@ -7,9 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Conn;
-use crate::collections::{
-    numbers::{float, percent},
-    refresh::DataVersion,
+use crate::{
+    collections::numbers::{float, percent},
+    storage::mart_version,
 };
 
 /// `GET /productivity`.
@@ -142,7 +142,7 @@ struct Sums {
 /// The database.
 pub async fn productivity(
     conn: &mut Conn,
-    version: &DataVersion,
+    version: &mart_version::Model,
     from: NaiveDate,
     to: NaiveDate,
 ) -> sqlx::Result<Productivity> {

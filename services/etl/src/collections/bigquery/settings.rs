@@ -44,7 +44,7 @@ pub struct SourceTable {
     pub table: Option<String>,
     /// Instead of a table: a whole query, in GoogleSQL, with `@desde` and `@hasta` where the stream has slices.
     pub sql: Option<String>,
-    /// The type of the cursor's column where it is no TIMESTAMP: DATETIME or DATE.
+    /// The type of the cursor's column where it is not TIMESTAMP: DATETIME or DATE.
     pub cursor_type: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{User, record, taken, valid_email, valid_name, valid_standing};
 use crate::{
     domain::password,
-    http::auth::optional_secret,
+    http::secret::optional_secret,
     identity::{Error, Identity, Person},
     storage::{
         PasswordHash,
@@ -27,14 +27,14 @@ use crate::{
 /// What to change. A field that is absent stays; `null` clears the two that can be empty.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct UserChange {
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     email: Option<Option<String>>,
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
     role: Option<Role>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     proveedor_id: Option<Option<String>>,
     #[serde(default, deserialize_with = "optional_secret")]
@@ -45,7 +45,7 @@ pub(crate) struct UserChange {
 }
 
 /// Tells `null` (`Some(None)`) from absent (`None`).
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -88,8 +88,8 @@ pub(crate) async fn disable(
     id: web::Path<Uuid>,
 ) -> Result<Json<User>, Problem> {
     let person = identity.admin(&request).await?;
-    let wish = UserChange { disabled: Some(true), ..UserChange::default() };
-    Ok(Json(apply(&identity, &person, *id, wish).await?))
+    let change = UserChange { disabled: Some(true), ..UserChange::default() };
+    Ok(Json(apply(&identity, &person, *id, change).await?))
 }
 
 /// Habilitar un usuario
@@ -105,16 +105,16 @@ pub(crate) async fn enable(
     id: web::Path<Uuid>,
 ) -> Result<Json<User>, Problem> {
     let person = identity.admin(&request).await?;
-    let wish = UserChange { disabled: Some(false), ..UserChange::default() };
-    Ok(Json(apply(&identity, &person, *id, wish).await?))
+    let change = UserChange { disabled: Some(false), ..UserChange::default() };
+    Ok(Json(apply(&identity, &person, *id, change).await?))
 }
 
-async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange) -> Result<User, Error> {
+async fn apply(identity: &Identity, person: &Person, id: Uuid, change: UserChange) -> Result<User, Error> {
     let before = users::get(identity.orm(), id).await?.ok_or(Error::NotFound("Usuario"))?;
-    let email = wish.email.map(|email| email.map(|email| valid_email(&email)).transpose()).transpose()?;
-    let name = wish.name.map(|name| valid_name(&name)).transpose()?;
+    let email = change.email.map(|email| email.map(|email| valid_email(&email)).transpose()).transpose()?;
+    let name = change.name.map(|name| valid_name(&name)).transpose()?;
     // Hashing takes long: before the row is locked.
-    let hash = match wish.password {
+    let hash = match change.password {
         Some(password) => {
             let email = email.clone().unwrap_or_else(|| before.email.clone());
             password::check(password.expose(), &before.username, email.as_deref())
@@ -125,18 +125,18 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
     };
     let now = identity.now();
     let transaction = identity.orm().begin().await?;
-    let removes_admin = wish.disabled == Some(true) || wish.role.is_some_and(|role| role != Role::Admin);
+    let removes_admin = change.disabled == Some(true) || change.role.is_some_and(|role| role != Role::Admin);
     let alone = removes_admin && !users::another_admin(&transaction, id).await?;
     let current = users::get_for_update(&transaction, id).await?.ok_or(Error::NotFound("Usuario"))?;
     if alone && current.role == Role::Admin && current.disabled_at.is_none() {
         return Err(Error::LastAdmin);
     }
-    let role = wish.role.unwrap_or(current.role);
+    let role = change.role.unwrap_or(current.role);
     // Whoever becomes an operator or an administrator is bound to nobody any more.
     let bound =
         if matches!(role, Role::Admin | Role::Operator) { None } else { current.proveedor_id.clone() };
-    let standing = valid_standing(role, wish.proveedor_id.unwrap_or(bound))?;
-    let disabled_at = match wish.disabled {
+    let standing = valid_standing(role, change.proveedor_id.unwrap_or(bound))?;
+    let disabled_at = match change.disabled {
         Some(true) => current.disabled_at.or(Some(now)),
         Some(false) => None,
         None => current.disabled_at,
@@ -171,7 +171,7 @@ async fn apply(identity: &Identity, person: &Person, id: Uuid, wish: UserChange)
             families::revoke_all(&transaction, id, identity.ending(reason, now)).await?;
         }
     }
-    let action = match wish.disabled {
+    let action = match change.disabled {
         _ if barred => Action::UserDisabled,
         Some(false) if current.disabled_at.is_some() => Action::UserEnabled,
         _ => Action::UserUpdated,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The connections of one process of a service.
-pub struct Parts {
+pub struct Connections {
     /// Its schema.
     pub database: Database,
     /// What is live.
@@ -42,8 +42,8 @@ pub struct Api {
     pub description: &'static str,
 }
 
-impl Parts {
-    /// Connects a process of `service`, which works `queues` off. Waits for the database; everything else may come later.
+impl Connections {
+    /// Connects a process of `service`, which processes `queues`. Waits for the database; everything else may come later.
     ///
     /// # Errors
     /// Configuration that does not hold, or shutdown while waiting.

@@ -1,16 +1,18 @@
 //! What an import that ended shows in its status.
 
-use sea_orm::sqlx::{self, PgConnection};
+use sea_orm::sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    imports::Kind,
-    ledger::{self, Action, LISTED, Note},
-    plan,
-};
 use crate::{
-    domain::Summary,
-    status::{ImportResult, Resumen, RowAdvice, RowProblem},
+    domain::{
+        Summary,
+        import_result::{ImportResult, Resumen, RowAdvice, RowProblem},
+    },
+    storage::{
+        imports::Kind,
+        ledger::{self, Action, LISTED, Note},
+        plan,
+    },
 };
 
 /// How an import ended, for its `mensaje`.
@@ -30,7 +32,7 @@ pub async fn of(
     ending: Ending,
     summary: &Summary,
     ignored_columns: Vec<String>,
-) -> sqlx::Result<ImportResult> {
+) -> anyhow::Result<ImportResult> {
     let (warnings, warned) = ledger::first_warnings(conn, import).await?;
     let mut result = ImportResult {
         mensaje: message(kind, ending, summary),
@@ -54,9 +56,8 @@ pub async fn of(
             result.productos_actualizados = ledger::first_changes(conn, import, Action::Updated).await?;
         }
         Kind::DryRun => {
-            result.productos_creados = plan::first_products(conn, import, Action::Created.name()).await?;
-            result.productos_actualizados =
-                plan::first_products(conn, import, Action::Updated.name()).await?;
+            result.productos_creados = plan::first_products(conn, import, Action::Created).await?;
+            result.productos_actualizados = plan::first_products(conn, import, Action::Updated).await?;
             result.simulacion = Some(plan::describe(conn, import).await?);
         }
         Kind::Undo => {

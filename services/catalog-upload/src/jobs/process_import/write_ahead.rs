@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    Pass,
     batches::{Batch, Batches},
     checkpoint::Checkpoint,
-    process_import::{Pass, file_error},
+    file_error,
     write_batch::{is_conflict, write_rest},
 };
 use crate::{

@@ -2,11 +2,9 @@
 //! `campaign-reports/{run}/{campaign}/{epoch}-{token}/{name}`. So a worker that lost its file without knowing
 //! overwrites nothing, and the clean-up knows what is older than its own.
 
-use anyhow::Context as _;
 use aws_sdk_s3::{
     Client,
-    error::DisplayErrorContext,
-    types::{Delete, ObjectIdentifier},
+    error::{DisplayErrorContext, ProvideErrorMetadata as _},
 };
 use jobs::Lease;
 use uuid::Uuid;
@@ -69,47 +67,10 @@ pub async fn discard(s3: &Client, bucket: &str, uploads: &[Unfinished]) -> anyho
     for upload in uploads {
         let abort = s3.abort_multipart_upload().bucket(bucket).key(&upload.key).upload_id(&upload.id);
         if let Err(error) = abort.send().await {
-            use aws_sdk_s3::error::ProvideErrorMetadata as _;
             // Somebody else was faster.
             if error.code() != Some("NoSuchUpload") {
                 anyhow::bail!("{}", DisplayErrorContext(error));
             }
-        }
-    }
-    Ok(())
-}
-
-/// The objects under `prefix`, with when they were last modified, in seconds since 1970.
-///
-/// # Errors
-/// S3.
-pub async fn objects(s3: &Client, bucket: &str, prefix: &str) -> anyhow::Result<Vec<(String, i64)>> {
-    let mut pages = s3.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
-        let named = page.contents().iter().filter_map(|object| {
-            Some((object.key()?.to_owned(), object.last_modified().map_or(0, |time| time.secs())))
-        });
-        found.extend(named);
-    }
-    Ok(found)
-}
-
-/// Deletes objects. One that is not there is deleted already.
-///
-/// # Errors
-/// S3.
-pub async fn delete(s3: &Client, bucket: &str, keys: &[String]) -> anyhow::Result<()> {
-    // So many S3 takes at once.
-    for keys in keys.chunks(1_000) {
-        let objects = keys.iter().map(|key| ObjectIdentifier::builder().key(key).build());
-        let objects = objects.collect::<Result<Vec<_>, _>>().context("naming the objects")?;
-        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build()?;
-        let answer = s3.delete_objects().bucket(bucket).delete(delete).send().await;
-        let answer = answer.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
-        if let Some(error) = answer.errors().first() {
-            anyhow::bail!("{:?} was not deleted: {:?}", error.key(), error.message());
         }
     }
     Ok(())

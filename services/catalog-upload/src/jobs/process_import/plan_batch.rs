@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Accepted, Claims, classify},
-    storage::{batch as table, imports::Import, ledger},
+    storage::{imports::Import, ledger, plan},
 };
 
 /// Notes the plan and the refused rows of a batch; gives its counts.
@@ -22,13 +22,14 @@ pub async fn plan_batch(
 ) -> anyhow::Result<Written> {
     let (ids, codes) = keys(&batch.valid);
     let proveedor_id = &import.source.proveedor_id;
-    let existing = table::matching_planned(conn, &ids, &codes, import.id, proveedor_id).await?;
+    let existing = plan::matching(conn, &ids, &codes, import.id, proveedor_id).await?;
     let decisions = classify(&batch.valid, &existing, claims, import.into());
     let accepted = Accepted::of(&batch.valid, &decisions);
     // Which of them change nothing, the plan tells.
     let mut sorted = Sorted::of(batch, decisions, &HashSet::new());
-    sorted.summary.unchanged = table::plan_updates(conn, import.id, &sorted.updates(), &batch.absent).await?;
-    table::plan_creations(conn, import.id, &sorted.created).await?;
+    sorted.summary.unchanged =
+        plan::record_updates(conn, import.id, &sorted.updates(), &batch.absent).await?;
+    plan::record_creations(conn, import.id, &sorted.created).await?;
     ledger::record_rejections(conn, import.id, batch.invalid.iter().chain(&sorted.rejected)).await?;
     Ok(Written { summary: sorted.summary, accepted })
 }

@@ -10,16 +10,16 @@ use uuid::Uuid;
 use super::{clean, sensible_day};
 use crate::{
     Resources,
-    storage::campaigns::{self, Origin, Told},
+    storage::campaigns::{self, CampaignUpdate, Origin},
 };
 
 /// Keeps what events tell of campaigns.
 #[derive(Clone)]
-pub struct CampaignTold {
+pub struct CampaignUpdated {
     pub resources: Resources,
 }
 
-impl CampaignTold {
+impl CampaignUpdated {
     async fn keep(&self, campaign: Option<Campaign>) -> Result<(), JobError> {
         let told = read(campaign).map_err(JobError::Fail)?;
         if self.resources.settings.is_past(told.fecha, Utc::now()) {
@@ -32,10 +32,11 @@ impl CampaignTold {
     }
 }
 
-fn read(campaign: Option<Campaign>) -> anyhow::Result<Told> {
+fn read(campaign: Option<Campaign>) -> anyhow::Result<CampaignUpdate> {
     let campaign = campaign.context("the event has no campaign")?;
-    let id = Uuid::parse_str(&campaign.id).with_context(|| format!("{:?} is no UUID", campaign.id))?;
-    Ok(Told {
+    let id =
+        Uuid::parse_str(&campaign.id).with_context(|| format!("{:?} is not a valid UUID", campaign.id))?;
+    Ok(CampaignUpdate {
         origin_id: id.to_string(),
         fecha: sensible_day(&campaign.date)?,
         nombre: clean(campaign.name),
@@ -47,14 +48,14 @@ fn read(campaign: Option<Campaign>) -> anyhow::Result<Told> {
 }
 
 #[async_trait]
-impl Handler<CampaignStarted> for CampaignTold {
+impl Handler<CampaignStarted> for CampaignUpdated {
     async fn handle(&self, message: CampaignStarted, _: &Context) -> Result<(), JobError> {
         self.keep(message.campaign).await
     }
 }
 
 #[async_trait]
-impl Handler<CampaignCompleted> for CampaignTold {
+impl Handler<CampaignCompleted> for CampaignUpdated {
     async fn handle(&self, message: CampaignCompleted, _: &Context) -> Result<(), JobError> {
         self.keep(message.campaign).await
     }

@@ -28,44 +28,44 @@ pub(super) struct NewProduct {
     /// Where the product may be kept: an empty lot each.
     #[serde(default)]
     pub bodegas_iniciales: Option<Vec<InitialLot>>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 255)]
     nombre: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 64)]
     codigo: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 64)]
     categoria: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 128)]
     presentacion: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<f64>, minimum = 0)]
     precio_unitario: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 128)]
     requisitos_almacenamiento: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 255)]
     certificado_sanitario: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 1)]
     tiempo_entrega_dias: Option<Value>,
     /// 10 unless told.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     stock_minimo: Option<Value>,
     /// 5 unless told.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     stock_critico: Option<Value>,
     /// `false` unless told.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     requiere_lote: Option<Value>,
     /// `true` unless told.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     requiere_vencimiento: Option<Value>,
 }
@@ -81,50 +81,50 @@ pub(super) struct Values {
     id: Option<String>,
     /// The product's own, as `id`.
     proveedor_id: Option<String>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 255)]
     nombre: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 64)]
     codigo: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 64)]
     categoria: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 128)]
     presentacion: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<f64>, minimum = 0)]
     precio_unitario: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 128)]
     requisitos_almacenamiento: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 255)]
     certificado_sanitario: Option<Value>,
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 1)]
     tiempo_entrega_dias: Option<Value>,
     /// 10 unless told.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     stock_minimo: Option<Value>,
     /// 5 unless told.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     stock_critico: Option<Value>,
     /// `false` unless told.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     requiere_lote: Option<Value>,
     /// `true` unless told.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     requiere_vencimiento: Option<Value>,
 }
 
 /// Tells `null` from what is left out.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
@@ -421,10 +421,15 @@ const fn field(column: Column) -> &'static str {
     }
 }
 
+/// There is none, or it is not the caller's to see.
+pub(super) fn no_product(id: &str) -> Problem {
+    Problem::not_found(format!("Producto {id} no encontrado"))
+}
+
 /// The answer to a change that was not made.
 pub(super) fn edit_problem(error: EditError, id: &str, codigo: &str) -> Problem {
     match error {
-        EditError::NotFound => super::products::no_product(id),
+        EditError::NotFound => no_product(id),
         EditError::Taken(what) => {
             let value = if what == "ID" { id } else { codigo };
             Problem::conflict(
@@ -438,5 +443,6 @@ pub(super) fn edit_problem(error: EditError, id: &str, codigo: &str) -> Problem 
                 .with_details(json!({ "etag": format!("\"{version}\"") }))
         }
         EditError::Database(error) => error.into(),
+        EditError::Entity(error) => error.into(),
     }
 }

@@ -1,6 +1,6 @@
-//! Asking for a report: by a client, or by a schedule.
+//! Requests for reports: of a client, or of a schedule.
 
-use chassis::db::Orm;
+use chassis::{db::Orm, lock};
 use chrono::NaiveDate;
 use sea_orm::sqlx::PgConnection;
 
@@ -13,7 +13,7 @@ use crate::{
 
 /// What came of it.
 #[derive(Clone, Debug)]
-pub enum Asked {
+pub enum Requested {
     /// A new run.
     New(Run),
     /// One that is under way, or whose files show the day as it is.
@@ -22,9 +22,9 @@ pub enum Asked {
     NoCampaigns,
 }
 
-/// What is asked for.
+/// What is wanted.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct RunRequest {
     pub fecha: NaiveDate,
     pub params: Params,
     /// A new run whatever there is.
@@ -35,19 +35,24 @@ pub struct Wish {
     pub correlation_id: Option<String>,
 }
 
-/// Begins a run, unless there is one that answers the wish, in the caller's transaction.
+/// Begins a run, unless there is one that answers the request, in the caller's transaction.
 ///
 /// # Errors
 /// The database.
-pub async fn ask(conn: &mut PgConnection, resources: &Resources, wish: Wish) -> anyhow::Result<Asked> {
-    let Wish { fecha, params, force, user, correlation_id } = wish;
-    runs::take_turn(conn, fecha, &params).await?;
+pub async fn request_run(
+    conn: &mut PgConnection,
+    resources: &Resources,
+    request: RunRequest,
+) -> anyhow::Result<Requested> {
+    let RunRequest { fecha, params, force, user, correlation_id } = request;
+    // One at a time asks for this: the second finds the first's run.
+    lock::hold(conn, &format!("run {fecha} {}", serde_json::to_value(&params)?)).await?;
     if !force {
         if let Some(run) = runs::active(conn, fecha, &params).await? {
-            return Ok(Asked::Same(run));
+            return Ok(Requested::Same(run));
         }
         if let Some(run) = runs::current(conn, fecha, &params).await? {
-            return Ok(Asked::Same(run));
+            return Ok(Requested::Same(run));
         }
     }
     let kind = start_run::kind(&resources.settings);
@@ -55,11 +60,11 @@ pub async fn ask(conn: &mut PgConnection, resources: &Resources, wish: Wish) -> 
     let id = job.id;
     // The campaigns first: without one there is nothing to begin.
     if crate::storage::campaigns::of_day(&Orm::on(conn), fecha).await?.is_empty() {
-        return Ok(Asked::NoCampaigns);
+        return Ok(Requested::NoCampaigns);
     }
     kind.create(&mut *conn, job, correlation_id).await?;
     let Some(run) = runs::create(conn, id, fecha, &params, &user).await? else {
         anyhow::bail!("the campaigns of {fecha} were deleted at this moment");
     };
-    Ok(Asked::New(run))
+    Ok(Requested::New(run))
 }

@@ -1,18 +1,19 @@
 //! The end of a run, with the event that tells of it.
 
 use contracts::report::v1::{ReportFailed, ReportReady};
+use jobs::State;
 use outbox::Meta;
 use sea_orm::sqlx::PgConnection;
 
 use crate::{
     SERVICE,
-    domain::state::{self, State},
+    domain::state,
     storage::runs::{self, Run},
 };
 
 /// Writes the end of a run all of whose files have ended, and its event, in the caller's transaction. Does nothing
 /// where some have not. `error` is what the last one said.
-pub async fn write(conn: &mut PgConnection, run: &Run, error: Option<&str>) -> anyhow::Result<()> {
+pub async fn finish_run(conn: &mut PgConnection, run: &Run, error: Option<&str>) -> anyhow::Result<()> {
     if run.done + run.failed < run.files {
         return Ok(());
     }

@@ -3,25 +3,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use contracts::catalog::v1::ProductsChanged;
-use outbox::Meta;
 use sea_orm::sqlx::{self, PgConnection};
 
 use super::batches::Batch;
 use crate::{
-    SERVICE,
+    changes::{Change, publish_changes},
     domain::{
         Accepted, Claims, Decision, ExistingProduct, Key, Outcome, ProductRow, RowError, Summary, classify,
     },
     storage::{
         batch::{self as table, Met, Update},
+        edits,
         imports::Import,
         ledger,
     },
 };
-
-/// Changes in one event.
-const EVENT_CHANGES: usize = 2_000;
 
 /// How often products may change between a look at them and their being held.
 const LOOKS: usize = 5;
@@ -68,7 +64,7 @@ pub async fn write_batch(
         };
         let proveedor_id = &import.source.proveedor_id;
         table::insert(conn, Some(import.id), &sorted.created, proveedor_id, version).await?;
-        if table::deleted_since(conn, version, &sorted.created).await? {
+        if edits::deleted_since(conn, version, &sorted.created).await? {
             return Ok(None);
         }
         record(conn, import, version, batch, &sorted).await?;
@@ -144,7 +140,7 @@ pub async fn write_rest(
         return Ok(None);
     }
     table::insert(conn, Some(import.id), &late, &import.source.proveedor_id, version).await?;
-    if table::deleted_since(conn, version, &sorted.created).await? {
+    if edits::deleted_since(conn, version, &sorted.created).await? {
         return Ok(None);
     }
     record(conn, import, version, batch, &sorted).await?;
@@ -227,44 +223,4 @@ impl<'a> Sorted<'a> {
         let version = |id: &str| versions.get(id).copied().unwrap_or_default();
         self.updated.iter().map(|(id, row)| Update { target: id, version: version(id), row }).collect()
     }
-}
-
-/// What was done to products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    Created,
-    Updated,
-    Deleted,
-}
-
-/// Says which products changed, in the caller's transaction, whose version theirs is now.
-pub async fn publish_changes<'a>(
-    conn: &mut PgConnection,
-    proveedor_id: &str,
-    task_id: &str,
-    version: i64,
-    changes: impl Iterator<Item = (&'a str, Change)>,
-) -> anyhow::Result<()> {
-    let empty = ProductsChanged {
-        proveedor_id: proveedor_id.to_owned(),
-        version: u64::try_from(version)?,
-        task_id: task_id.to_owned(),
-        ..ProductsChanged::default()
-    };
-    let mut events: Vec<(ProductsChanged, Meta)> = Vec::new();
-    for (count, (id, change)) in changes.enumerate() {
-        if count % EVENT_CHANGES == 0 {
-            events.push((empty.clone(), Meta::about(proveedor_id)));
-        }
-        if let Some((event, _)) = events.last_mut() {
-            let ids = match change {
-                Change::Created => &mut event.created,
-                Change::Updated => &mut event.updated,
-                Change::Deleted => &mut event.deleted,
-            };
-            ids.push(id.to_owned());
-        }
-    }
-    outbox::publish_all(conn, SERVICE, events).await?;
-    Ok(())
 }

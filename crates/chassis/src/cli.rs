@@ -1,0 +1,69 @@
+//! What the programs of all services have in common: how they start, and the subcommands that each of them has.
+
+use std::process::ExitCode;
+
+use sea_orm::sqlx::{self, PgPool};
+use sea_orm_migration::MigratorTrait;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::DatabaseSettings,
+    db, doctor, shutdown,
+    telemetry::{self, Telemetry},
+    tls,
+};
+
+/// The subcommands of a service that runs jobs.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Serve HTTP.
+    Api,
+    /// Run jobs in the background.
+    Worker,
+    /// Bring the database schema to this version.
+    Migrate,
+    /// Check the invariants in the database; exits with 1 where one is broken.
+    Doctor,
+}
+
+/// A process from its start to its end.
+pub struct Process {
+    /// Cancelled when the process is asked to end.
+    pub shutdown: CancellationToken,
+    /// Exports what is left when the process ends.
+    _telemetry: Telemetry,
+}
+
+impl Process {
+    /// Starts what every process has: TLS, telemetry, and an ear for signals.
+    ///
+    /// # Errors
+    /// Telemetry that can't be configured so; signals that can't be listened to.
+    pub fn start(service: &'static str) -> anyhow::Result<Self> {
+        tls::install();
+        let telemetry = telemetry::init(service)?;
+        Ok(Self { shutdown: shutdown::token()?, _telemetry: telemetry })
+    }
+
+    /// Brings a service's schema to this version.
+    ///
+    /// # Errors
+    /// Configuration that does not hold; as [`db::migrate`].
+    pub async fn migrate<M: MigratorTrait>(&self, service: &str) -> anyhow::Result<()> {
+        db::migrate::<M>(&DatabaseSettings::from_process()?, service, &self.shutdown).await
+    }
+
+    /// Prints what must not be in a service's database: in its outbox, its jobs, and what `own` finds.
+    ///
+    /// # Errors
+    /// Configuration that does not hold; a database that can't be asked.
+    pub async fn doctor(
+        &self,
+        service: &str,
+        own: impl AsyncFnOnce(&PgPool) -> sqlx::Result<Vec<String>>,
+    ) -> anyhow::Result<ExitCode> {
+        let settings = DatabaseSettings::from_process()?;
+        let findings = doctor::check(service, &settings, &self.shutdown, own).await?;
+        Ok(doctor::report(service, &findings))
+    }
+}

@@ -1,0 +1,47 @@
+//! Runs that a request begins together.
+
+use chassis::{Problem, auth::Caller};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Resources;
+use crate::{
+    domain::run::RunParams,
+    request_run::{Requested, request_run},
+};
+
+/// What was begun.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Begun {
+    /// Of all runs that this began, together: `GET /api/v1/etl/runs/{run_id}`.
+    pub run_id: Uuid,
+    /// One a stream: a new one, or the one that it has already.
+    pub runs: Vec<Uuid>,
+}
+
+/// Asks for a run of each stream, in one transaction. A stream that has a run keeps it, and it is named.
+///
+/// # Errors
+/// The database.
+pub(super) async fn begin(
+    api: &Resources,
+    caller: &Caller,
+    streams: &[&'static str],
+    params: impl Fn(&str) -> RunParams,
+) -> Result<Begun, Problem> {
+    let group = Uuid::now_v7();
+    let mut transaction = api.database.pool.begin().await?;
+    let (mut runs, mut begun) = (Vec::new(), false);
+    for stream in streams {
+        let params = RunParams { group: Some(group), ..params(stream) };
+        let correlation = chassis::http::request_id();
+        let asked = request_run(&mut transaction, &api.settings, &params, caller.id(), correlation).await?;
+        begun |= matches!(asked, Requested::New(_));
+        runs.push(asked.job().id);
+    }
+    transaction.commit().await?;
+    // Where nothing was begun there is no group to look at, but what is under way.
+    let run_id = runs.first().copied().filter(|_| !begun).unwrap_or(group);
+    Ok(Begun { run_id, runs })
+}
