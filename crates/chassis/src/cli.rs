@@ -7,7 +7,7 @@ use sea_orm_migration::MigratorTrait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::DatabaseSettings,
+    config::{self, DatabaseSettings, Env, Role},
     db, doctor, shutdown,
     telemetry::{self, Telemetry},
     tls,
@@ -24,6 +24,47 @@ pub enum Command {
     Migrate,
     /// Check the invariants in the database; exits with 1 where one is broken.
     Doctor,
+    /// Check the environment of a role; exits with 1 where a variable is missing or wrong. Connects to nothing.
+    CheckConfig(CheckConfig),
+}
+
+/// What the environment is checked for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct CheckConfig {
+    /// Who is to run in it.
+    role: Program,
+    /// Refuse variables that it doesn't read, too.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// What runs in an environment of its own.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Program {
+    Api,
+    Worker,
+    Migrate,
+}
+
+impl CheckConfig {
+    /// Prints what is wrong with this process's environment for those who `read` it: a role, or (none) the migration.
+    pub fn run(self, service: &str, read: impl FnOnce(&mut Env, Option<Role>)) -> ExitCode {
+        let role = match self.role {
+            Program::Api => Some(Role::Api),
+            Program::Worker => Some(Role::Worker),
+            Program::Migrate => None,
+        };
+        match config::check(Env::from_process(), self.strict, |env| read(env, role)) {
+            Ok(()) => {
+                println!("{service}: the configuration is complete");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                println!("{service}: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
 }
 
 /// A process from its start to its end.

@@ -9,7 +9,10 @@ use catalog_upload::{
     run_api, run_worker,
     storage::{doctor::doctor, migrations::Migrator},
 };
-use chassis::cli::{Command, Process};
+use chassis::{
+    cli::{Command, Process},
+    config::{DatabaseSettings, from_process},
+};
 use clap::Parser;
 
 /// Supplier catalogs.
@@ -26,10 +29,20 @@ async fn main() -> anyhow::Result<ExitCode> {
     let Arguments { command } = Arguments::parse();
     let process = Process::start(SERVICE)?;
     match command {
-        Command::Api => run_api(Config::from_env(Role::Api)?, process.shutdown.clone()).await?,
-        Command::Worker => run_worker(Config::from_env(Role::Worker)?, process.shutdown.clone()).await?,
+        Command::Api => {
+            run_api(from_process(|env| Config::read(env, Role::Api))?, process.shutdown.clone()).await?
+        }
+        Command::Worker => {
+            run_worker(from_process(|env| Config::read(env, Role::Worker))?, process.shutdown.clone()).await?
+        }
         Command::Migrate => process.migrate::<Migrator>(SERVICE).await?,
         Command::Doctor => return process.doctor(SERVICE, doctor).await,
+        Command::CheckConfig(check) => {
+            return Ok(check.run(SERVICE, |env, role| match role {
+                Some(role) => drop(Config::read(env, role)),
+                None => drop(DatabaseSettings::read(env)),
+            }));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

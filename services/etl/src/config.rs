@@ -79,32 +79,20 @@ pub struct BsaleSettings {
 }
 
 impl Config {
-    /// Reads the process's environment.
-    ///
-    /// # Errors
-    /// Every variable that is missing or wrong, at once.
-    pub fn from_env(role: Role) -> anyhow::Result<Self> {
-        let mut env = Env::from_process();
+    /// What each part documents. What is missing or wrong, `env` says.
+    pub fn read(env: &mut Env, role: Role) -> Self {
         let port = match role {
             Role::Api => 3004,
             Role::Worker => 3014,
         };
-        let config =
-            Self { common: ServiceSettings::read(&mut env, SERVICE, port), etl: EtlSettings::read(&mut env) };
-        env.finish()?;
-        Ok(config)
+        Self { common: ServiceSettings::read(env, SERVICE, port), etl: EtlSettings::read(env) }
     }
+}
 
+impl Tools {
     /// What the commands need that are no service.
-    ///
-    /// # Errors
-    /// Every variable that is missing or wrong, at once.
-    pub fn tools_from_env() -> anyhow::Result<Tools> {
-        let mut env = Env::from_process();
-        let tools =
-            Tools { database: DatabaseSettings::read(&mut env), bsale: BsaleSettings::read(&mut env) };
-        env.finish()?;
-        Ok(tools)
+    pub fn read(env: &mut Env) -> Self {
+        Self { database: DatabaseSettings::read(env), bsale: BsaleSettings::read(env) }
     }
 }
 

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use chassis::{
     cli::{Command, Process},
+    config::from_process,
     doctor::report,
 };
 use clap::Parser;
 use etl::{
     SERVICE,
-    config::{Config, Role},
+    config::{Config, Role, Tools},
     doctor, migrate, run_api, run_worker,
 };
 
@@ -28,12 +29,22 @@ async fn main() -> anyhow::Result<ExitCode> {
     let Arguments { command } = Arguments::parse();
     let process = Process::start(SERVICE)?;
     match command {
-        Command::Api => run_api(Config::from_env(Role::Api)?, process.shutdown.clone()).await?,
-        Command::Worker => run_worker(Config::from_env(Role::Worker)?, process.shutdown.clone()).await?,
-        Command::Migrate => migrate(&Config::tools_from_env()?, &process.shutdown).await?,
+        Command::Api => {
+            run_api(from_process(|env| Config::read(env, Role::Api))?, process.shutdown.clone()).await?
+        }
+        Command::Worker => {
+            run_worker(from_process(|env| Config::read(env, Role::Worker))?, process.shutdown.clone()).await?
+        }
+        Command::Migrate => migrate(&from_process(Tools::read)?, &process.shutdown).await?,
         Command::Doctor => {
-            let findings = doctor(&Config::tools_from_env()?, &process.shutdown).await?;
+            let findings = doctor(&from_process(Tools::read)?, &process.shutdown).await?;
             return Ok(report(SERVICE, &findings));
+        }
+        Command::CheckConfig(check) => {
+            return Ok(check.run(SERVICE, |env, role| match role {
+                Some(role) => drop(Config::read(env, role)),
+                None => drop(Tools::read(env)),
+            }));
         }
     }
     Ok(ExitCode::SUCCESS)

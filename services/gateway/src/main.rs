@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chassis::{
-    config::{DatabaseSettings, Env},
+    cli::CheckConfig,
+    config::{self, DatabaseSettings, Env},
     db, shutdown, telemetry, tls,
 };
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Role {
     Migrate,
     /// Check the invariants in the database; exits with 1 where one is broken.
     Doctor,
+    /// Check the environment of a role; exits with 1 where a variable is missing or wrong. Connects to nothing.
+    CheckConfig(CheckConfig),
 }
 
 #[tokio::main]
@@ -51,6 +54,15 @@ async fn main() -> anyhow::Result<ExitCode> {
             let settings = DatabaseSettings::read(&mut env);
             env.finish()?;
             db::migrate::<Migrator>(&settings, "gateway", &shutdown).await?;
+        }
+        Role::CheckConfig(check) => {
+            return Ok(check.run("gateway", |env, role| match role {
+                Some(config::Role::Worker) => {
+                    env.reject("the role", "is worker, of which the gateway has none")
+                }
+                Some(config::Role::Api) => drop(Config::read(env)),
+                None => drop(DatabaseSettings::read(env)),
+            }));
         }
         Role::Doctor => {
             let settings = DatabaseSettings::read(&mut env);

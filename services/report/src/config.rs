@@ -43,18 +43,8 @@ pub struct ReportSettings {
 }
 
 impl Config {
-    /// Reads the process's environment.
-    ///
-    /// # Errors
-    /// Every variable that is missing or wrong, at once.
-    pub fn from_env(role: Role) -> anyhow::Result<Self> {
-        let mut env = Env::from_process();
-        let config = Self::read(&mut env, role);
-        env.finish()?;
-        Ok(config)
-    }
-
-    fn read(env: &mut Env, role: Role) -> Self {
+    /// What each part documents. What is missing or wrong, `env` says.
+    pub fn read(env: &mut Env, role: Role) -> Self {
         let port = match role {
             Role::Api => 3002,
             Role::Worker => 3012,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use chassis::{
     cli::{self, Process},
-    config::{DatabaseSettings, Env},
+    config::{DatabaseSettings, Env, from_process},
 };
 use clap::{Parser, Subcommand};
 use report::{
@@ -50,19 +50,28 @@ async fn main() -> anyhow::Result<ExitCode> {
     let command = match arguments.command {
         Command::Common(command) => command,
         Command::Load { maestro, detalle, max_rejects } => {
-            let mut env = Env::from_process();
-            let (settings, reports) = (DatabaseSettings::read(&mut env), ReportSettings::read(&mut env));
-            env.finish()?;
+            let read = |env: &mut Env| (DatabaseSettings::read(env), ReportSettings::read(env));
+            let (settings, reports) = from_process(read)?;
             let files = Files { maestro, detalle, zone: reports.zone, max_rejects };
             let rejected = load(&settings, &files, &process.shutdown).await?;
             return Ok(if rejected > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS });
         }
     };
     match command {
-        cli::Command::Api => run_api(Config::from_env(Role::Api)?, process.shutdown.clone()).await?,
-        cli::Command::Worker => run_worker(Config::from_env(Role::Worker)?, process.shutdown.clone()).await?,
+        cli::Command::Api => {
+            run_api(from_process(|env| Config::read(env, Role::Api))?, process.shutdown.clone()).await?
+        }
+        cli::Command::Worker => {
+            run_worker(from_process(|env| Config::read(env, Role::Worker))?, process.shutdown.clone()).await?
+        }
         cli::Command::Migrate => process.migrate::<Migrator>(SERVICE).await?,
         cli::Command::Doctor => return process.doctor(SERVICE, doctor).await,
+        cli::Command::CheckConfig(check) => {
+            return Ok(check.run(SERVICE, |env, role| match role {
+                Some(role) => drop(Config::read(env, role)),
+                None => drop(DatabaseSettings::read(env)),
+            }));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::jobs::{Jobs, workers::Announcer};
-use chassis::{config::DatabaseSettings, connections::Connections};
+use chassis::connections::Connections;
 use contracts::{
     Queue,
     queues::{SMS_AUDIENCES, SMS_BULK, SMS_IMPORTS, SMS_VALIDATIONS},
@@ -107,15 +107,4 @@ fn resources(connections: &Connections, config: &Config) -> Resources {
         lookups: Arc::new(config.lookups.clone()),
         sms: Arc::new(config.sms.clone()),
     }
-}
-
-/// Looks for what must not be, in the database. Gives a line for each finding.
-///
-/// # Errors
-/// The database can't be asked.
-pub async fn doctor(
-    settings: &DatabaseSettings,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<Vec<String>> {
-    chassis::doctor::check(SERVICE, settings, shutdown, storage::doctor::doctor).await
 }

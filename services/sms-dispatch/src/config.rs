@@ -1,7 +1,7 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use chassis::config::Role;
-use chassis::config::{DatabaseSettings, Env, ServiceSettings};
+use chassis::config::{DatabaseSettings, Env, ServiceSettings, from_process};
 
 use chrono::{DateTime, Utc};
 
@@ -28,25 +28,19 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the process's environment: what each part documents, and `CONTACTS_REFRESH_SECONDS` (900).
-    ///
-    /// # Errors
-    /// Every variable that is missing or wrong, at once.
-    pub fn from_env(role: Role) -> anyhow::Result<Self> {
-        let mut env = Env::from_process();
+    /// What each part documents, and `CONTACTS_REFRESH_SECONDS` (900). What is missing or wrong, `env` says.
+    pub fn read(env: &mut Env, role: Role) -> Self {
         let port = match role {
             Role::Api => 3003,
             Role::Worker => 3013,
         };
-        let config = Self {
-            common: ServiceSettings::read(&mut env, SERVICE, port),
-            imports: ImportSettings::read(&mut env),
-            lookups: LookupSettings::read(&mut env),
-            sms: SmsSettings::read(&mut env),
+        Self {
+            common: ServiceSettings::read(env, SERVICE, port),
+            imports: ImportSettings::read(env),
+            lookups: LookupSettings::read(env),
+            sms: SmsSettings::read(env),
             refresh: env.seconds("CONTACTS_REFRESH_SECONDS", Duration::from_secs(900)),
-        };
-        env.finish()?;
-        Ok(config)
+        }
     }
 }
 
@@ -258,8 +252,5 @@ fn twilio(env: &mut Env) -> Option<TwilioSettings> {
 /// # Errors
 /// Every variable that is missing or wrong, at once.
 pub fn command_line() -> anyhow::Result<(DatabaseSettings, ImportSettings)> {
-    let mut env = Env::from_process();
-    let settings = (DatabaseSettings::read(&mut env), ImportSettings::read(&mut env));
-    env.finish()?;
-    Ok(settings)
+    Ok(from_process(|env| (DatabaseSettings::read(env), ImportSettings::read(env)))?)
 }

@@ -23,7 +23,7 @@ pub mod texts;
 mod turn;
 pub mod upkeep;
 
-pub use app::{doctor, run_api, run_worker};
+pub use app::{run_api, run_worker};
 use resources::Resources;
 
 /// The service's name, in health, metrics, tables and messages.

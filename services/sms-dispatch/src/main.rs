@@ -3,15 +3,17 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use chassis::{config::DatabaseSettings, db, shutdown, telemetry, tls};
+use chassis::{
+    cli::{self as common, Process},
+    config::{DatabaseSettings, from_process},
+};
 use clap::{Parser, Subcommand};
 use sms_dispatch::{
-    cli,
+    SERVICE, cli,
     config::{self, Config, Role},
-    doctor,
     domain::source::Mapping,
     run_api, run_worker,
-    storage::migrations::Migrator,
+    storage::{doctor::doctor, migrations::Migrator},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -26,14 +28,8 @@ struct Arguments {
 
 #[derive(Clone, Subcommand)]
 enum Command {
-    /// Serve HTTP.
-    Api,
-    /// Work in the background.
-    Worker,
-    /// Check the invariants in the database; exits with 1 where one is broken.
-    Doctor,
-    /// Bring the database schema to this version.
-    Migrate,
+    #[command(flatten)]
+    Common(common::Command),
     /// Import contacts from numeros.db or a CSV file on this machine; run again, it goes on where it was.
     Import {
         file: PathBuf,
@@ -98,20 +94,10 @@ fn column(text: &str) -> Result<(String, String), String> {
 async fn main() -> anyhow::Result<ExitCode> {
     let _failpoints = failpoints::arm();
     let arguments = Arguments::parse();
-    tls::install();
-    let _telemetry = telemetry::init(sms_dispatch::SERVICE)?;
-    let shutdown = shutdown::token()?;
+    let process = Process::start(SERVICE)?;
+    let shutdown = process.shutdown.clone();
     match arguments.command {
-        Command::Api => run_api(Config::from_env(Role::Api)?, shutdown).await?,
-        Command::Worker => run_worker(Config::from_env(Role::Worker)?, shutdown).await?,
-        Command::Doctor => {
-            let findings = doctor(&DatabaseSettings::from_process()?, &shutdown).await?;
-            return Ok(chassis::doctor::report(sms_dispatch::SERVICE, &findings));
-        }
-        Command::Migrate => {
-            db::migrate::<Migrator>(&DatabaseSettings::from_process()?, sms_dispatch::SERVICE, &shutdown)
-                .await?
-        }
+        Command::Common(command) => return run(command, &process).await,
         Command::Import { file, consent_basis, dry_run, limit, batch_size, workers, columns } => {
             let (database, settings) = config::command_line()?;
             let mapping = Mapping(columns.into_iter().collect());
@@ -130,6 +116,26 @@ async fn main() -> anyhow::Result<ExitCode> {
             println!("{} ranges; {} contacts brought up to date", done.ranges, done.contacts);
         }
         Command::Contacts { command } => contacts(command, &shutdown).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What every service has.
+async fn run(command: common::Command, process: &Process) -> anyhow::Result<ExitCode> {
+    let shutdown = process.shutdown.clone();
+    match command {
+        common::Command::Api => run_api(from_process(|env| Config::read(env, Role::Api))?, shutdown).await?,
+        common::Command::Worker => {
+            run_worker(from_process(|env| Config::read(env, Role::Worker))?, shutdown).await?
+        }
+        common::Command::Migrate => process.migrate::<Migrator>(SERVICE).await?,
+        common::Command::Doctor => return process.doctor(SERVICE, doctor).await,
+        common::Command::CheckConfig(check) => {
+            return Ok(check.run(SERVICE, |env, role| match role {
+                Some(role) => drop(Config::read(env, role)),
+                None => drop(DatabaseSettings::read(env)),
+            }));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
