@@ -48,10 +48,10 @@ test: export LOTE_TEST_STACK := $(CURDIR)/.stack/make-test
 test: ## Format, lints and all tests, against real servers of its own
 	@deploy/native/install.sh tests
 	trap '[ ! -x $(BIN)/stack ] || $(BIN)/stack test-down' EXIT
-	echo '- manifests'; $(VALIDATE)
 	echo '- format'; cargo fmt --all --check
 	echo '- lints'; cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	echo '- build'; cargo build --workspace $(FEATURES)
+	echo '- manifests'; $(VALIDATE)
 	echo '- tests'; $(BIN)/stack test-up
 	if cargo nextest --version >/dev/null 2>&1; then
 		cargo nextest run --workspace $(FEATURES) --no-fail-fast
@@ -59,9 +59,9 @@ test: ## Format, lints and all tests, against real servers of its own
 		cargo test --workspace $(FEATURES) --no-fail-fast
 	fi
 
-VALIDATE = .stack/deploy/bin/python -m pytest --quiet --no-header -W ignore::DeprecationWarning -p no:cacheprovider \
+VALIDATE = LOTE_BINARIES=$(BIN) .stack/deploy/bin/python -m pytest --quiet --no-header -W ignore::DeprecationWarning -p no:cacheprovider \
 	--numprocesses 2 --dist loadfile tests/deploy
-validate: ## Compose, images, Kubernetes manifests, Traefik, AWS set-up: by the real tools, without an engine or a cluster
+validate: build ## Compose, images, Kubernetes manifests, Traefik, AWS set-up: by the real tools, without an engine or a cluster
 	@deploy/native/install.sh validate
 	$(VALIDATE)
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import pathlib
 import re
 
@@ -66,64 +67,15 @@ def processes():
 # --- settings ---------------------------------------------------------------------------------------------------
 
 NAME = r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)"'
-CHASSIS = "crates/chassis/src/config/settings.rs"
 
 
 def names(source):
     return set(re.findall(NAME, without_tests(source)))
 
 
-def part(kind):
-    """The names that one struct of chassis's settings reads."""
-    found = re.search(rf"\nimpl {kind} \{{(.*?)\n\}}", text(CHASSIS), re.S)
-    assert found, f"{CHASSIS} has no {kind}"
-    return names(found[1])
-
-
-# What every binary reads beside its configuration: chassis's telemetry.
-ALWAYS = {"RUST_LOG", "LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT"}
-# The AWS SDK's own.
-SDK = {"AWS_EC2_METADATA_DISABLED"}
-
-
-@functools.cache
-def settings(service, role):
-    """All names that a role of a service reads."""
-    own = text(f"services/{service}/src/config.rs")
-    database = part("DatabaseSettings")
-    if role == "migrate":
-        if service != "etl":
-            return ALWAYS | database
-        bsale = re.search(r"\nimpl BsaleSettings \{(.*?)\n\}", own, re.S)
-        return ALWAYS | database | names(bsale[1])
-    common = database | part("HttpSettings") | part("RedisSettings") | ALWAYS
-    broker = names(text("crates/chassis/src/config/broker.rs"))
-    if service == "gateway":
-        backends = set(re.findall(r'"(\w+_URL)"', text("services/gateway/src/http/routes.rs")))
-        # Its events come by RabbitMQ alone.
-        rabbit = {name for name in broker if not name.startswith(("SQS_", "AWS_"))}
-        return common | rabbit | backends | names(own) | names(text("services/gateway/src/identity/settings.rs"))
-    found = common | broker | part("S3Settings") | part("AuthSettings") | names(own) | SDK
-    for path in sorted((ROOT / f"services/{service}/src").rglob("settings.rs")):
-        found |= names(path.read_text())
-    return found
-
-
-@functools.cache
-def required(service, role):
-    """The names without which a role does not start."""
-    if role == "migrate":
-        return {"DATABASE_URL"} | ({"BSALE_API_TOKEN", "SALES_DATABASE_URL"} if service == "etl" else set())
-    sources = [text(CHASSIS), text("crates/chassis/src/config/broker.rs"), text(f"services/{service}/src/config.rs")]
-    if service == "gateway":
-        sources.append(text("services/gateway/src/identity/settings.rs"))
-    found = set()
-    for source in sources:
-        found |= set(re.findall(rf"env\s*\.(?:url|secret|required)(?:::<\w+>)?\(\s*{NAME}", without_tests(source)))
-    if service == "gateway":
-        # The first service there was; without it a gateway has nothing to pass on to. It checks its own tokens.
-        return found - {"JWKS_URL"} | {"CATALOG_UPLOAD_URL"}
-    return found
+def binary(service):
+    """The program of a service, as it was built last."""
+    return ROOT / os.environ.get("LOTE_BINARIES", "target/debug") / f"lote-{service}"
 
 
 @functools.cache

@@ -179,7 +179,7 @@ BROKEN = [
     (checks.nobody_is_scaled_away_on_a_guess, "prod", changed(lambda o: one(o, "ScaledObject", "report-worker")["spec"], fallback=None)),
     (checks.nobody_is_scaled_away_on_a_guess, "prod", changed(lambda o: behavior(o)["scaleDown"], stabilizationWindowSeconds=0)),
     (checks.nobody_is_scaled_away_on_a_guess, "prod",
-     changed(lambda o: one(o, "ScaledObject", "etl-worker")["spec"], minReplicaCount=0)),
+     changed(lambda o: one(o, "ScaledObject", "etl-worker")["spec"], minReplicaCount=1)),
     (checks.nobody_is_scaled_away_on_a_guess, "prod",
      changed(lambda o: one(o, "ScaledObject", "report-worker")["spec"], maxReplicaCount=None)),
     (checks.pools_fit, "prod", changed(lambda o: one(o, "ScaledObject", "report-worker")["spec"], maxReplicaCount=20)),

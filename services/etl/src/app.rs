@@ -48,11 +48,11 @@ fn jobs(resources: &Resources) -> Jobs {
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
     let resources = resources(&connections, &config)?;
-    let tasks = background(&connections, &resources, &jobs(&resources), &shutdown);
+    let tasks = background(&connections, &resources, &jobs(&resources), &shutdown).await?;
     tasks.serve(connections.api(&shutdown, resources, http::API).await?).await
 }
 
-/// Runs syncs, and begins those that are scheduled.
+/// Runs syncs.
 ///
 /// # Errors
 /// As [`run_api`].
@@ -60,16 +60,12 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?.without_files();
     let server = connections.worker()?;
     let resources = resources(&connections, &config)?;
-    storage::default_schedules::ensure(&resources).await?;
     let jobs = jobs(&resources);
-    let pool = || connections.database.pool.clone();
-    let announcer = Announcer::new(pool(), SERVICE, env!("CARGO_PKG_VERSION"), QUEUES, jobs.activities());
-    let scheduler = Scheduler::new(pool(), Clock::System, BeginSyncs { resources: resources.clone() });
-    let refresher = Refresher::new(pool(), resources.dashboards.clone());
+    let (pool, version) = (connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
+    let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
     background(&connections, &resources, &jobs, &shutdown)
+        .await?
         .run_jobs(&jobs, &connections.broker)
-        .spawn("refresher", refresher.run(shutdown.clone()))
-        .spawn("scheduler", scheduler.run(shutdown.clone()))
         .spawn("announcer", announcer.run(shutdown.clone()))
         .serve(server)
         .await
@@ -126,15 +122,21 @@ fn resources(connections: &Connections, config: &Config) -> anyhow::Result<Resou
 }
 
 /// What either role does.
-fn background(
+async fn background(
     connections: &Connections,
     resources: &Resources,
     jobs: &Jobs,
     shutdown: &CancellationToken,
-) -> Background {
+) -> anyhow::Result<Background> {
+    storage::default_schedules::ensure(resources).await?;
+    let pool = || connections.database.pool.clone();
     let retention = Retention::new(resources.clone());
-    connections
+    let scheduler = Scheduler::new(pool(), Clock::System, BeginSyncs { resources: resources.clone() });
+    let refresher = Refresher::new(pool(), resources.dashboards.clone());
+    Ok(connections
         .background(shutdown)
         .sweep_jobs(jobs, &connections.broker)
         .spawn("retention", retention.run(shutdown.clone()))
+        .spawn("scheduler", scheduler.run(shutdown.clone()))
+        .spawn("refresher", refresher.run(shutdown.clone())))
 }

@@ -1,9 +1,9 @@
 //! The roles of the service: what each connects to, and what it does beside answering requests.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ::jobs::{Jobs, workers::Announcer};
-use chassis::connections::Connections;
+use chassis::{background::Background, connections::Connections};
 use contracts::{
     Queue,
     queues::{SMS_AUDIENCES, SMS_BULK, SMS_IMPORTS, SMS_VALIDATIONS},
@@ -60,7 +60,7 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&connections, &config);
     let jobs = jobs(&resources, &connections, &Providers::default());
-    let tasks = connections.background(&shutdown).sweep_jobs(&jobs, &connections.broker);
+    let tasks = background(&connections, &resources, &jobs, config.refresh, &shutdown);
     tasks.serve(connections.api(&shutdown, resources, http::API).await?).await
 }
 
@@ -78,24 +78,37 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         storage::providers::configure(&connections.database.pool, *name, rate).await?;
     }
     let jobs = jobs(&resources, &connections, &providers);
-    let (pool, version) = (|| connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
-    let announcer = Announcer::new(pool(), SERVICE, version, QUEUES, jobs.activities());
+    let (pool, version) = (connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
+    let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
+    background(&connections, &resources, &jobs, config.refresh, &shutdown)
+        .run_jobs(&jobs, &connections.broker)
+        .spawn("announcer", announcer.run(shutdown.clone()))
+        .serve(server)
+        .await
+}
+
+/// What either role does: while no worker runs, campaigns begin at their hour, and what people and providers write is
+/// taken in.
+fn background(
+    connections: &Connections,
+    resources: &Resources,
+    jobs: &Jobs,
+    refresh: Duration,
+    shutdown: &CancellationToken,
+) -> Background {
+    let pool = || connections.database.pool.clone();
     let orphans = Orphans::new(pool(), &resources.settings);
-    let upkeep = Upkeep::new(pool(), config.refresh);
+    let upkeep = Upkeep::new(pool(), refresh);
     let reports = Reports::new(pool());
     let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));
     connections
-        .background(&shutdown)
-        .sweep_jobs(&jobs, &connections.broker)
-        .run_jobs(&jobs, &connections.broker)
+        .background(shutdown)
+        .sweep_jobs(jobs, &connections.broker)
         .spawn("end of orphans", orphans.run(shutdown.clone()))
-        .spawn("announcer", announcer.run(shutdown.clone()))
         .spawn("upkeep", upkeep.run(shutdown.clone()))
         .spawn("feeder", feeder.run(shutdown.clone()))
         .spawn("reports of providers", reports.clone().run(Lane::Statuses, shutdown.clone()))
         .spawn("messages to us", reports.run(Lane::Inbound, shutdown.clone()))
-        .serve(server)
-        .await
 }
 
 fn resources(connections: &Connections, config: &Config) -> Resources {
