@@ -303,7 +303,8 @@ pub async fn list(
         client.list_objects_v2().bucket(bucket).prefix(prefix).set_start_after(after.map(str::to_owned));
     let page = page.send().await.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
     let listed = page.contents().iter().filter_map(|object| {
-        let modified = object.last_modified().map_or(0, |time| time.secs());
+        // Of which nobody knows how old it is, is not old.
+        let modified = object.last_modified().map_or(i64::MAX, |time| time.secs());
         Some(Listed { key: object.key()?.to_owned(), modified })
     });
     Ok(listed.collect())

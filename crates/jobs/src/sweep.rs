@@ -42,7 +42,9 @@ impl Sweeper {
         let mut away = false;
         let mut sample_at = Instant::now();
         loop {
-            match self.sweep().await {
+            // A look at a broker that does not answer takes its time: whoever ends does not wait for it.
+            let Some(swept) = shutdown.run_until_cancelled(self.sweep()).await else { return };
+            match swept {
                 Ok(_) => away = false,
                 Err(error) if !away => {
                     away = true;
@@ -81,56 +83,68 @@ impl Sweeper {
                 }
             }
         }
-        Ok(swept + self.repeat().await?)
+        loop {
+            let batch = self.repeat().await?;
+            swept += batch;
+            if batch < BATCH as u64 {
+                return Ok(swept);
+            }
+        }
     }
 
-    /// Nudges again those that wait for longest, as many as the queue lacks messages.
+    /// Nudges again those that wait for longest, as many as the queue lacks messages. One process at a time.
     async fn repeat(&self) -> Result<u64, Error> {
         let names: Vec<_> = self.kinds.iter().map(|kind| kind.name).collect();
         let leases: Vec<_> = self.kinds.iter().map(|kind| kind.lease.as_secs_f64()).collect();
-        let unanswered: bool = sqlx::query_scalar(AssertSqlSafe(format!(
-            "SELECT EXISTS (SELECT FROM jobs JOIN unnest($1::text[], $2::float8[]) AS k (kind, lease) USING (kind)
-                            WHERE {DUE} AND nudged_at <= clock_timestamp() - {PAUSE})"
-        )))
-        .bind(&names)
-        .bind(&leases)
-        .fetch_one(&self.pool)
+        let mut transaction = self.pool.begin().await?;
+        let mine: bool = sqlx::query_scalar(
+            "SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' sweep ' || $1, 0))",
+        )
+        .bind(self.queue.name)
+        .fetch_one(&mut *transaction)
         .await?;
+        let unanswered: bool = mine
+            && sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT EXISTS (SELECT FROM jobs JOIN unnest($1::text[], $2::float8[]) AS k (kind, lease) USING (kind)
+                                WHERE {DUE} AND nudged_at <= clock_timestamp() - {PAUSE})"
+            )))
+            .bind(&names)
+            .bind(&leases)
+            .fetch_one(&mut *transaction)
+            .await?;
         if !unanswered {
             return Ok(0);
         }
-        // Before the jobs are counted: what comes in between makes fewer messages seem to be missing, not more.
+        // In the way of a message, and the jobs last: what moves on between the counts makes fewer messages seem to be
+        // missing, not more.
+        let unsent: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE destination = $1")
+            .bind(Destination::from(self.queue).to_string())
+            .fetch_one(&mut *transaction)
+            .await?;
         let ready = match self.broker.depth(self.queue).await {
             Ok(depth) => depth.ready,
             Err(error) => {
-                // What it lacks shows when it is back.
-                tracing::debug!(queue = self.queue.name, %error, "unanswered nudges are not repeated");
+                // What it lacks shows when it can be asked again.
+                tracing::warn!(queue = self.queue.name, %error, "unanswered nudges are not repeated");
                 return Ok(0);
             }
         };
-        let mut transaction = self.pool.begin().await?;
-        let (mine, waiting, unsent): (bool, i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
-            "SELECT pg_try_advisory_xact_lock(hashtextextended('sweep ' || current_schema() || ' ' || $3, 0)),
-                    (SELECT count(*) FROM jobs WHERE kind = ANY($1) AND {DUE} AND nudged_at IS NOT NULL),
-                    (SELECT count(*) FROM outbox WHERE destination = $2)"
+        let waiting: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT count(*) FROM jobs WHERE kind = ANY($1) AND {DUE} AND nudged_at < now()"
         )))
         .bind(&names)
-        .bind(Destination::from(self.queue).to_string())
-        .bind(self.queue.name)
         .fetch_one(&mut *transaction)
         .await?;
         let mut missing = waiting - unsent - i64::try_from(ready).unwrap_or(i64::MAX);
         let mut swept = 0;
-        if mine {
-            for kind in &self.kinds {
-                let unanswered = format!(
-                    "nudged_at <= clock_timestamp() - {}",
-                    PAUSE.replace("lease", &kind.lease.as_secs_f64().to_string())
-                );
-                let batch = nudge(&mut transaction, kind, &unanswered, missing.clamp(0, BATCH)).await?;
-                missing -= batch as i64;
-                swept += batch as u64;
-            }
+        for kind in &self.kinds {
+            let unanswered = format!(
+                "nudged_at <= clock_timestamp() - {}",
+                PAUSE.replace("lease", &kind.lease.as_secs_f64().to_string())
+            );
+            let batch = nudge(&mut transaction, kind, &unanswered, missing.clamp(0, BATCH)).await?;
+            missing -= batch as i64;
+            swept += batch as u64;
         }
         failpoints::hit(Point::SweepWritten);
         transaction.commit().await?;
@@ -160,7 +174,7 @@ const DUE: &str = "next_run_at <= clock_timestamp() AND state IN ('pending', 'ru
 /// How long a nudge may stay unanswered, of a kind whose lease is so many seconds.
 const PAUSE: &str = "make_interval(secs => lease * 2 ^ least(greatest(nudges - 1, 0), 5))";
 
-/// Nudges jobs of a kind that are due and `which`, those first that wait for longest. A row that another sweeper has
+/// Nudges jobs of a kind that are due and `which`, those first that are due for longest. A row that another sweeper has
 /// locked is skipped; one that it has just nudged is looked at again as it is now. Returns how many.
 async fn nudge(conn: &mut PgConnection, kind: &JobKind, which: &str, most: i64) -> Result<usize, Error> {
     if most == 0 {
@@ -170,7 +184,7 @@ async fn nudge(conn: &mut PgConnection, kind: &JobKind, which: &str, most: i64) 
         "UPDATE jobs SET nudged_at = clock_timestamp(), nudges = nudges + 1
          WHERE id = ANY (ARRAY(
              SELECT id FROM jobs WHERE kind = $1 AND {DUE} AND {which}
-             ORDER BY nudged_at, next_run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+             ORDER BY next_run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
          RETURNING id"
     )))
     .bind(kind.name)

@@ -36,7 +36,7 @@ enum Command {
         /// `ta_sms_detalle`: id, id_maestro, telefono, mensaje, fecha_envio, estado, error.
         #[arg(long)]
         detalle: Option<PathBuf>,
-        /// Rejected rows a file after which it stops; they are in `<file>.rejected.csv`. With any, it exits with 2.
+        /// Rejected rows a file after which it stops; they are in `<file>.rejected.csv`. With any, it exits with 3.
         #[arg(long, default_value_t = 1_000)]
         max_rejects: usize,
     },
@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             let (settings, reports) = from_process(read)?;
             let files = Files { maestro, detalle, zone: reports.zone, max_rejects };
             let rejected = load(&settings, &files, &process.shutdown).await?;
-            return Ok(if rejected > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS });
+            return Ok(if rejected > 0 { ExitCode::from(3) } else { ExitCode::SUCCESS });
         }
     };
     match command {

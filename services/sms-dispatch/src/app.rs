@@ -8,7 +8,7 @@ use contracts::{
     Queue,
     queues::{SMS_AUDIENCES, SMS_BULK, SMS_IMPORTS, SMS_VALIDATIONS},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Resources, SERVICE,
@@ -34,7 +34,12 @@ use crate::{
 const QUEUES: &[&Queue] = &[&SMS_IMPORTS, &SMS_VALIDATIONS, &SMS_AUDIENCES, &SMS_BULK];
 
 /// Every kind of job, each with what its jobs do.
-fn jobs(resources: &Resources, connections: &Connections, providers: &Providers) -> Jobs {
+fn jobs(
+    resources: &Resources,
+    connections: &Connections,
+    providers: &Providers,
+    under_way: &TaskTracker,
+) -> Jobs {
     let Resources { database, settings, lookups, sms, .. } = resources;
     let pool = || database.pool.clone();
     let rollbacks = RollBackImports { pool: pool(), settings: Arc::clone(settings) };
@@ -43,6 +48,7 @@ fn jobs(resources: &Resources, connections: &Connections, providers: &Providers)
         buckets: Arc::new(Buckets::new(connections.redis.clone(), pool())),
         providers: Arc::clone(providers),
         settings: Arc::clone(sms),
+        under_way: under_way.clone(),
     };
     Jobs::new(pool())
         .register(import_contacts::kind(settings), ImportContacts::from_s3(resources))
@@ -59,7 +65,7 @@ fn jobs(resources: &Resources, connections: &Connections, providers: &Providers)
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&connections, &config);
-    let jobs = jobs(&resources, &connections, &Providers::default());
+    let jobs = jobs(&resources, &connections, &Providers::default(), &TaskTracker::new());
     let tasks = background(&connections, &resources, &jobs, config.refresh, &shutdown);
     tasks.serve(connections.api(&shutdown, resources, http::API).await?).await
 }
@@ -77,14 +83,25 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         let rate = resources.sms.per_second(*name);
         storage::providers::configure(&connections.database.pool, *name, rate).await?;
     }
-    let jobs = jobs(&resources, &connections, &providers);
+    let under_way = TaskTracker::new();
+    let jobs = jobs(&resources, &connections, &providers, &under_way);
     let (pool, version) = (connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
     let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
     background(&connections, &resources, &jobs, config.refresh, &shutdown)
         .run_jobs(&jobs, &connections.broker)
         .spawn("announcer", announcer.run(shutdown.clone()))
+        .spawn("requests under way", end_of(under_way, shutdown.clone()))
         .serve(server)
         .await
+}
+
+/// Waits for requests whose answers are not written yet, once the process is to end.
+async fn end_of(requests: TaskTracker, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    requests.close();
+    if tokio::time::timeout(send_slice::UNDER_WAY, requests.wait()).await.is_err() {
+        tracing::warn!(requests = requests.len(), "answers of providers are not written");
+    }
 }
 
 /// What either role does: while no worker runs, campaigns begin at their hour, and what people and providers write is

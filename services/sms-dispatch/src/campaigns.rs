@@ -39,6 +39,8 @@ pub enum Refused {
     NoCampaign(uuid::Uuid),
     #[error("El remitente {0:?} no existe o está deshabilitado")]
     NoSender(String),
+    #[error("un segmento de su audiencia cambió después de programarla")]
+    Changed,
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -106,6 +108,26 @@ pub async fn start(
     let started = act(conn, campaign, Action::Start, actor, change).await?;
     kind.create(conn, job, correlation).await.map_err(anyhow::Error::from)?;
     Ok(started)
+}
+
+/// Whether a segment that decides whom a campaign reaches has changed since then: whoever looked at the campaign looked at
+/// another one.
+///
+/// # Errors
+/// The database.
+pub async fn audience_changed(
+    conn: &mut PgConnection,
+    campaign: &Campaign,
+    since: DateTime<Utc>,
+) -> Result<bool, Refused> {
+    let audience = &campaign.plan.audience;
+    for id in audience.segment_id.iter().chain(&audience.less_segments) {
+        let kept = segments::lock(conn, *id).await?.ok_or(Refused::NoSegment(*id))?;
+        if kept.updated_at > since {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a campaign depends on, as it is now.

@@ -32,6 +32,8 @@ use crate::{
 
 /// How often it looks.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How often those look who don't feed.
+const LOOK: Duration = Duration::from_secs(2);
 /// So many seconds of the rate are with workers at most.
 const AHEAD_SECONDS: f64 = 10.0;
 /// Slices that one round feeds at most.
@@ -58,6 +60,7 @@ impl Feeder {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut turn: Option<Turn> = None;
         loop {
+            let feeds = turn.is_some();
             let round = async {
                 if turn.is_none() {
                     turn = Turn::try_take(&self.pool, FEEDER).await?;
@@ -79,7 +82,8 @@ impl Feeder {
                     turn = None;
                 }
             }
-            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+            let pause = if feeds { PAUSE } else { LOOK };
+            if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
         }
@@ -95,11 +99,23 @@ impl Feeder {
         providers::open(&mut conn, None).await?;
         let mut running = Vec::new();
         for campaign in rows::live(&mut conn).await? {
-            match campaign.state {
-                State::Scheduled => self.start(&campaign).await?,
-                State::Cancelled | State::Failed => self.settle_rest(&mut conn, &campaign).await?,
-                State::Running if !self.ends(&mut conn, &campaign).await? => running.push(campaign),
-                _ => {}
+            let step = async {
+                match campaign.state {
+                    State::Scheduled => self.start(&campaign).await.map(|()| false),
+                    State::Cancelled | State::Failed => {
+                        self.settle_rest(&mut conn, &campaign).await.map(|()| false)
+                    }
+                    State::Running => self.ends(&mut conn, &campaign).await.map(|ended| !ended),
+                    _ => Ok(false),
+                }
+            };
+            match step.await {
+                Ok(true) => running.push(campaign),
+                Ok(false) => {}
+                // What is wrong with one stops no other.
+                Err(error) => {
+                    tracing::warn!(campaign = %campaign.id, error = %format!("{error:#}"), "a campaign does not go on");
+                }
             }
         }
         self.feed(&mut conn, &running).await
@@ -122,7 +138,13 @@ impl Feeder {
             if locked.state != State::Scheduled || locked.start_at != campaign.start_at {
                 return Ok(());
             }
-            match campaigns::start(&mut transaction, &locked, "schedule", None).await {
+            let started =
+                match campaigns::audience_changed(&mut transaction, &locked, locked.updated_at).await {
+                    Ok(true) => Err(Refused::Changed),
+                    Ok(false) => campaigns::start(&mut transaction, &locked, "schedule", None).await,
+                    Err(refused) => Err(refused),
+                };
+            match started {
                 Ok(_) => return Ok(transaction.commit().await?),
                 Err(Refused::Other(error)) => return Err(error),
                 Err(refused) => format!("No pudo iniciar: {refused}"),
@@ -190,7 +212,7 @@ impl Feeder {
             .filter(|state| state.closed_at.is_none())
             .map(|state| (state.name, state.per_second))
             .collect();
-        let mut room = rates.values().sum::<f64>() * AHEAD_SECONDS;
+        let mut room = (rates.values().sum::<f64>() * AHEAD_SECONDS).max(1.0);
         let mut turns = Vec::new();
         for campaign in running {
             let fed = slices::fed(conn, campaign.number).await? as f64;
@@ -202,7 +224,8 @@ impl Feeder {
                 continue;
             };
             let zones = self.open_zones(conn, campaign.number).await?;
-            let may = rate * AHEAD_SECONDS - fed;
+            // The slowest sends one message after the other.
+            let may = (rate * AHEAD_SECONDS).max(1.0) - fed;
             if !zones.is_empty() && may >= 1.0 {
                 turns.push((campaign.number, zones, may));
             }

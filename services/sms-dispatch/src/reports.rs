@@ -168,6 +168,7 @@ async fn apply(
         .filter_map(|(id, status)| {
             let (report, verdict) = (&status.report, status.report.verdict.as_ref());
             Some(Fact {
+                phone: status.to.map(|phone| phone.to_string()),
                 provider_id: Some(report.provider_id),
                 parts: report.parts.filter(|parts| *parts > 0).and_then(|parts| parts.try_into().ok()),
                 cost_micros: report.cost.map(|cost| cost.micros),

@@ -102,10 +102,11 @@ pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -
     let mut positions: Vec<i32> = facts.iter().map(|fact| fact.position).collect();
     positions.sort_unstable();
     positions.dedup();
+    // Before the rows. What makes a row pending again holds the campaign: it must not end meanwhile.
+    let again = facts.iter().any(|fact| fact.observed == Observed::NotAccepted);
+    let sends_on = sends_on(conn, campaign.number, again).await?;
     let rows = ledger::lock(conn, campaign.date, campaign.number, &positions).await?;
     let now = now(conn).await?;
-    // Read behind the locks: who cancels a campaign settles its rows under them.
-    let sends_on = sends_on(conn, campaign.number).await?;
     let changes: Vec<(Row, Row)> = rows
         .into_iter()
         .filter_map(|before| {
@@ -118,12 +119,13 @@ pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -
     Ok(changes.len())
 }
 
-/// Whether what is pending will be sent.
-async fn sends_on(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<bool> {
-    let state: String = sqlx::query_scalar("select state from campaigns where number = $1")
-        .bind(campaign)
-        .fetch_one(conn)
-        .await?;
+/// Whether what is pending will be sent. `held`: and stays so until the transaction ends.
+async fn sends_on(conn: &mut PgConnection, campaign: i32, held: bool) -> sqlx::Result<bool> {
+    let query = match held {
+        true => "select state from campaigns where number = $1 for share",
+        false => "select state from campaigns where number = $1",
+    };
+    let state: String = sqlx::query_scalar(query).bind(campaign).fetch_one(conn).await?;
     Ok([State::Running, State::Paused].iter().any(|open| open.name() == state))
 }
 
@@ -193,7 +195,11 @@ pub async fn apply(conn: &mut PgConnection, campaign: &Open, changes: &[(Row, Ro
         slices::open_again(conn, campaign.number, &positions).await?;
     }
     if campaign.kind == Kind::Marketing {
-        let unsent = changes.iter().filter(|change| again(change) || was_refused(&change.1));
+        // By the provider's answer alone: of what a person gives up or has sent again nobody knows that it never went.
+        let unsent = changes
+            .iter()
+            .filter(|(before, _)| before.state() == MessageState::Submitting)
+            .filter(|change| again(change) || was_refused(&change.1));
         let phones: Vec<&str> = unsent.map(|(_, after)| after.phone_e164.as_str()).collect();
         phone_sends::give_back(conn, campaign.number, &phones).await?;
     }

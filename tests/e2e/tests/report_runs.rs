@@ -163,6 +163,12 @@ async fn a_cancel_waits_for_a_file_that_ends() -> Result<()> {
     scene.platform.service_mut(&REPORT).workers[0].restart().await?;
     let run = finished(&operator, &id).await?;
     ensure!(run["estado"] == "ERROR" && run["cancelado"] == true, "{run}");
+    let left: i64 = sqlx::query_scalar(
+        "select count(*) from jobs where state in ('pending', 'running') and cancel_requested_at is not null",
+    )
+    .fetch_one(&pool)
+    .await?;
+    ensure!(left == 0, "{left} jobs of the cancelled run have not ended");
     let newest = operator.get("/api/v1/reports?size=1").await?.body["items"][0]["id"].clone();
     let newest = newest.as_str().context("an id")?;
     ensure!(newest != id, "the cancelled run was given to who asked after it");
@@ -203,13 +209,13 @@ async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> 
     .join("\n");
     std::fs::write(&detalle, format!("{lines}{wrong}\n"))?;
     let api = scene.platform.service(&REPORT).api.service();
-    let rejected = scene.dir.join("detalle.rejected.csv");
+    let rejected = scene.dir.join("detalle.csv.rejected.csv");
     let (maestro_path, detalle_path) = (maestro.display().to_string(), detalle.display().to_string());
     let load = api.with_args(&["load", "--maestro", &maestro_path, "--detalle", &detalle_path]);
 
     for _ in 0..2 {
         let (status, said) = load.run().await?;
-        ensure!(status.code() == Some(2), "some are rejected: {said}");
+        ensure!(status.code() == Some(3), "some are rejected: {said}");
         ensure!(said.contains("12007 rows, 5 of them rejected: see "), "{said}");
         arrived(&scene, 12_002).await?;
         let text = std::fs::read_to_string(&rejected)?;
@@ -234,8 +240,8 @@ async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> 
     // A day can't change, and what an older file says counts for nothing.
     std::fs::write(&maestro, "id,fecha,nombre,estado,descripcion\n1,2001-01-01,Uno,CERRADA,\n2,")?;
     let (status, said) = api.with_args(&["load", "--maestro", &maestro_path]).run().await?;
-    ensure!(status.code() == Some(2) && said.contains("2 of them rejected"), "{said}");
-    let text = std::fs::read_to_string(scene.dir.join("maestro.rejected.csv"))?;
+    ensure!(status.code() == Some(3) && said.contains("2 of them rejected"), "{said}");
+    let text = std::fs::read_to_string(scene.dir.join("maestro.csv.rejected.csv"))?;
     ensure!(text.contains(&format!("the campaign is loaded with {day}")), "{text}");
     std::fs::write(&maestro, format!("id,fecha,nombre,estado,descripcion\n1,{day},Vieja,,\n"))?;
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);

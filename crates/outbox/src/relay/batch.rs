@@ -101,9 +101,9 @@ pub(super) async fn relay(pool: &PgPool, broker: &Broker, destination: &str) -> 
         let (confirmed, away) = (answers.confirmed.len(), answers.away);
         return Ok(Turn::Settled(Settled { claimed, full, confirmed, away }));
     }
-    put_back(&mut transaction, destination, &sent).await?;
     let ids: Vec<_> = sent.iter().map(|row| row.id).collect();
     let lease = async {
+        put_back(&mut transaction, destination, &sent).await?;
         let lease = lease(&mut transaction, &ids, None).await?;
         transaction.commit().await?;
         Ok::<_, Error>(lease)

@@ -44,7 +44,8 @@ impl Work for StartRuns {
         if job.state == State::Completed {
             return Ok(());
         }
-        if runs::lock(conn, job.id).await?.is_some() {
+        // Whose files have their jobs ends with those, whatever became of the job that gave them out.
+        if runs::lock(conn, job.id).await?.is_some() && !files::without_job(conn, job.id).await?.is_empty() {
             let run = runs::not_begun(conn, job.id).await?;
             finish_run(conn, &run, job.error.as_deref()).await?;
         }

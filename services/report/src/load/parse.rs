@@ -1,7 +1,7 @@
 //! What the columns of a row say.
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, Datelike as _, LocalResult, NaiveDate, NaiveDateTime, SubsecRound as _, Utc};
 use chrono_tz::Tz;
 use uuid::Uuid;
 
@@ -22,7 +22,9 @@ pub fn campaign(row: [&str; 5], version: i64) -> anyhow::Result<CampaignUpdate> 
     Ok(CampaignUpdate {
         origin_id: number("id", id)?.to_string(),
         fecha: NaiveDate::parse_from_str(day, "%Y-%m-%d")
-            .with_context(|| format!("fecha {day:?} is not a day, expected YYYY-MM-DD"))?,
+            .ok()
+            .filter(|day| (2000..2100).contains(&day.year()))
+            .with_context(|| format!("fecha {day:?} is not a day, expected YYYY-MM-DD from 2000 to 2099"))?,
         nombre: text("nombre", nombre)?,
         estado: text("estado", estado)?,
         descripcion: text("descripcion", descripcion)?,

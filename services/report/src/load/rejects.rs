@@ -11,6 +11,11 @@ use csv::ByteRecord;
 /// Columns before the row's own.
 const ADDED: [&str; 2] = ["row", "reason"];
 
+/// The number of a rejected row.
+fn row(record: &ByteRecord) -> Option<i64> {
+    std::str::from_utf8(record.get(0)?).ok()?.parse().ok()
+}
+
 /// The file of rejected rows, which appears with the first of them.
 pub struct Rejects {
     path: PathBuf,
@@ -23,36 +28,45 @@ pub struct Rejects {
 }
 
 impl Rejects {
-    /// `detalle.csv` has `detalle.rejected.csv`. Of one that is there, rows after `loaded` go: their batch was broken
+    /// `detalle.csv` has `detalle.csv.rejected.csv`. Of one that is there, rows after `loaded` go: their batch was broken
     /// off, and they come again.
     ///
     /// # Errors
     /// A file that is there and can't be read or written.
     pub fn open(of: &Path, head: ByteRecord, loaded: i64, most: usize) -> anyhow::Result<Self> {
-        let mut rejects = Self { path: of.with_extension("rejected.csv"), head, count: 0, most };
-        let kept = match loaded {
-            0 => Vec::new(),
-            _ if !rejects.path.exists() => Vec::new(),
-            _ => rejects.up_to(loaded)?,
-        };
+        let mut name = of.file_name().unwrap_or_default().to_owned();
+        name.push(".rejected.csv");
+        let mut rejects = Self { path: of.with_file_name(name), head, count: 0, most };
+        if !rejects.path.exists() {
+            return Ok(rejects);
+        }
+        let all = rejects.read()?;
+        let kept: Vec<_> =
+            all.iter().filter(|record| row(record).is_some_and(|row| row <= loaded)).cloned().collect();
+        if kept.len() == all.len() {
+            rejects.count = kept.len();
+            return Ok(rejects);
+        }
+        // In one step: this is the only list of what was left out.
+        let path = rejects.path.clone();
+        rejects.path.set_extension("csv.new");
+        let said = |path: &Path| path.display().to_string();
         if rejects.path.exists() {
-            fs::remove_file(&rejects.path).with_context(|| rejects.path.display().to_string())?;
+            fs::remove_file(&rejects.path).with_context(|| said(&rejects.path))?;
         }
         rejects.append(kept)?;
-        Ok(rejects)
+        if rejects.path.exists() {
+            fs::rename(&rejects.path, &path).with_context(|| said(&path))?;
+        } else {
+            fs::remove_file(&path).with_context(|| said(&path))?;
+        }
+        Ok(Self { path, ..rejects })
     }
 
-    fn up_to(&self, loaded: i64) -> anyhow::Result<Vec<ByteRecord>> {
+    fn read(&self) -> anyhow::Result<Vec<ByteRecord>> {
         let said = || self.path.display().to_string();
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(&self.path).with_context(said)?;
-        let records = reader.byte_records().collect::<Result<Vec<_>, _>>().with_context(said)?;
-        let row = |record: &ByteRecord| {
-            record
-                .get(0)
-                .and_then(|row| std::str::from_utf8(row).ok())
-                .and_then(|row| row.parse::<i64>().ok())
-        };
-        Ok(records.into_iter().filter(|record| row(record).is_some_and(|row| row <= loaded)).collect())
+        reader.byte_records().collect::<Result<Vec<_>, _>>().with_context(said)
     }
 
     /// Adds rows: each its number, the reason and what it holds.

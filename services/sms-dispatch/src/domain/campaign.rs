@@ -241,11 +241,16 @@ pub enum BadPlan {
     Many(&'static str, usize),
     #[error("{0} está fuera de rango")]
     Range(&'static str),
+    #[error("un texto tiene más de {0} letras")]
+    Long(usize),
     #[error("{0:?} no es una zona horaria de IANA, como America/Mexico_City")]
     Zone(String),
     #[error("el remitente {0:?} está dos veces")]
     Twice(String),
 }
+
+/// Letters of a template: more than ten parts of any alphabet have.
+const LONGEST_TEXT: usize = 1_600;
 
 impl Plan {
     /// The same with its filter checked.
@@ -255,6 +260,9 @@ impl Plan {
     pub fn checked(mut self) -> Result<Self, BadPlan> {
         if !(1..=10).contains(&self.texts.len()) {
             return Err(BadPlan::Many("texts", 10));
+        }
+        if self.texts.iter().any(|text| text.text.chars().count() > LONGEST_TEXT) {
+            return Err(BadPlan::Long(LONGEST_TEXT));
         }
         if !(1..=MOST_SENDERS).contains(&self.senders.len()) {
             return Err(BadPlan::Many("senders", MOST_SENDERS));

@@ -27,7 +27,7 @@ use crate::{
     storage::{
         audit,
         campaigns::{self as rows, ActiveModel, Campaign},
-        preview, segments,
+        preview, segments, slices,
     },
 };
 
@@ -53,7 +53,10 @@ async fn act(
 
 /// Refuses a large campaign that nobody but its last editor has looked at.
 async fn approved(api: &Resources, conn: &mut PgConnection, campaign: &Campaign) -> Result<(), Problem> {
-    if campaign.approved_by.as_ref().is_some_and(|by| *by != campaign.edited_by) {
+    if let (Some(by), Some(at)) = (&campaign.approved_by, campaign.approved_at)
+        && *by != campaign.edited_by
+        && !campaigns::audience_changed(conn, campaign, at).await.map_err(refused)?
+    {
         return Ok(());
     }
     let audience = &campaign.plan.audience;
@@ -240,6 +243,8 @@ pub(super) async fn cancel(
     let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
     let cancelled = campaigns::act(&mut transaction, &campaign, Action::Cancel, caller.id(), change).await;
     let cancelled = cancelled.map_err(refused)?;
+    // Those that wait for their hour are settled now.
+    slices::hurry(&mut transaction, cancelled.number).await?;
     // A job that writes its ledger finds at its next window that it is cancelled.
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, cancelled))

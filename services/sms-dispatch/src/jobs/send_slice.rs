@@ -15,6 +15,7 @@ use jobs::{Job, JobKind, JobRun, Outcome, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{PgConnection, PgPool};
 use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
 
 use self::batch::Batch;
 use crate::{
@@ -63,6 +64,8 @@ pub struct SendSlices {
     pub buckets: Arc<Buckets>,
     pub providers: Arc<HashMap<ProviderName, Arc<dyn Messaging>>>,
     pub settings: Arc<SmsSettings>,
+    /// Requests whose answers are not written yet. A process ends after them.
+    pub under_way: TaskTracker,
 }
 
 /// How a job left its slice: when the rest is due, and what it waits for.
@@ -134,6 +137,8 @@ impl Work for SendSlices {
         let Some(campaign) = campaigns::by_number(conn, grant.campaign).await? else { return Ok(()) };
         let Some(date) = campaign.date else { return Ok(()) };
         let range = (grant.first, grant.last);
+        // Whoever makes a message pending again waits here, or is waited for.
+        slices::lock(conn, grant.campaign, grant.first).await?;
         let (pending, submitting) = ledger::open(conn, date, grant.campaign, range).await?;
         let left = job.result.clone().map(serde_json::from_value::<Left>).transpose()?;
         let due = match left {

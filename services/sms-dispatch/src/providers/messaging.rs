@@ -235,7 +235,9 @@ pub(super) fn refused(
     let verdict = outcomes::refusal(provider, status.as_u16(), code);
     match verdict.outcome {
         Outcome::Unknown => Submission::Unknown { reason: verdict.reason },
-        _ => Submission::NotAccepted(Refusal { verdict, pause: pause(headers) }),
+        // A limit's headers come with other refusals too, of which they say nothing.
+        Outcome::Later => Submission::NotAccepted(Refusal { verdict, pause: pause(headers) }),
+        _ => Submission::NotAccepted(Refusal { verdict, pause: None }),
     }
 }
 

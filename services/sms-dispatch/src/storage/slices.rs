@@ -100,6 +100,16 @@ pub async fn feed(conn: &mut PgConnection, job: Uuid, grant: Grant) -> sqlx::Res
     .map(drop)
 }
 
+/// Holds a slice until the transaction ends.
+pub async fn lock(conn: &mut PgConnection, campaign: i32, first: i32) -> sqlx::Result<()> {
+    sqlx::query("select from slices where campaign = $1 and first_position = $2 for update")
+        .bind(campaign)
+        .bind(first)
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
 /// Takes a slice back from its job: done, or due again then. A job that has it no more changes nothing.
 pub async fn give_back(
     conn: &mut PgConnection,
@@ -143,18 +153,34 @@ pub async fn wait(
     .map(drop)
 }
 
-/// Messages that are to be sent after all are in slices that may be done: those wait again.
+/// Messages that are to be sent after all are in slices that may be done: those wait again. All of these slices are held,
+/// in the order of their positions: one whose job is about to end it is ended after this transaction, or before.
 pub async fn open_again(conn: &mut PgConnection, campaign: i32, positions: &[i32]) -> sqlx::Result<()> {
     sqlx::query(
-        "update slices s set state = 'waiting', due_at = now(), reason = null
-         from unnest($2::int[]) position
-         where s.campaign = $1 and position between s.first_position and s.last_position and s.state = 'done'",
+        "with held as materialized (
+             select first_position, state from slices where campaign = $1 and first_position in (
+                 select s.first_position from unnest($2::int[]) position cross join lateral (
+                     select first_position, last_position from slices
+                     where campaign = $1 and first_position <= position order by first_position desc limit 1) s
+                 where position <= s.last_position)
+             order by first_position for update)
+         update slices s set state = 'waiting', due_at = now(), reason = null
+         from held where s.campaign = $1 and s.first_position = held.first_position and held.state = 'done'",
     )
     .bind(campaign)
     .bind(positions)
     .execute(conn)
     .await
     .map(drop)
+}
+
+/// Has the slices that wait looked at now.
+pub async fn hurry(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<()> {
+    sqlx::query("update slices set due_at = now(), reason = null where campaign = $1 and state = 'waiting'")
+        .bind(campaign)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// A slice that no job has and that is not done, locked: of a campaign that was cancelled.

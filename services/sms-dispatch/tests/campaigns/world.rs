@@ -38,7 +38,7 @@ use sms_dispatch::{
     },
 };
 use stack::Namespace;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 pub const SENDER: &str = "+525550001111";
@@ -251,6 +251,7 @@ impl World {
             buckets: Arc::new(Buckets::new(self.redis.clone(), self.pool.clone())),
             providers: Arc::new(HashMap::from([(ProviderName::Telnyx, provider)])),
             settings: Arc::clone(&self.settings),
+            under_way: TaskTracker::new(),
         }
     }
 

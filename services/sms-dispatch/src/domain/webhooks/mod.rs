@@ -31,6 +31,8 @@ pub struct Status {
     pub event_id: Option<String>,
     /// The message and the attempt, read from what is signed; none where the message was not sent by this service.
     pub callback: Option<Callback>,
+    /// Whom the message went to; none where that isn't a number of Mexico.
+    pub to: Option<Phone>,
     pub report: Report,
 }
 

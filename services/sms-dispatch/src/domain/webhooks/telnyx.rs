@@ -191,6 +191,7 @@ pub fn parse(body: &[u8]) -> Result<Webhook, WebhookError> {
         event_id: id,
         // The payload repeats it, so it is under the signature; the path of the request isn't.
         callback: message.webhook_url.as_deref().and_then(Callback::parse),
+        to: message.to.iter().find_map(|to| to.phone_number.as_deref()).and_then(phone),
         report: message.report(occurred_at).ok_or_else(no_id)?,
     }))
 }

@@ -86,6 +86,7 @@ pub fn parse(url: &str, body: &[u8], now: DateTime<Utc>) -> Result<Webhook, Webh
                 // Twilio doesn't number its callbacks, and each status comes once.
                 event_id: None,
                 callback: Callback::parse(url),
+                to: field("To").and_then(phone),
                 report: Report {
                     provider_id: provider_id.ok_or_else(no_id)?,
                     observed,

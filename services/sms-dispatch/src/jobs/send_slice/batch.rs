@@ -1,18 +1,23 @@
 //! A micro-batch: as many messages as requests may be in flight, from the peek at their rows to what became of them.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
 use messaging::JobError;
-use sea_orm::{DbErr, sqlx::PgConnection};
+use sea_orm::{
+    DbErr,
+    sqlx::{PgConnection, PgPool},
+};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Left, SendSlices, Sending, UNDER_WAY, Waits,
     claim::{Claim, Claimed, Skip},
 };
 use crate::{
+    config::SmsSettings,
     domain::{
         Phone,
         callback::Callback,
@@ -22,8 +27,8 @@ use crate::{
         parts::MAX_PARTS,
         sender::{ProviderName, Sender},
     },
-    providers::messaging::{Encoding, Outcome, OutgoingMessage, SEND_TIMEOUT, Submission},
-    settle::Fact,
+    providers::messaging::{Encoding, Messaging, Outcome, OutgoingMessage, SEND_TIMEOUT, Submission},
+    settle::{Fact, Open},
     storage::{
         ledger::{self, Row},
         phone_sends, providers,
@@ -32,6 +37,11 @@ use crate::{
     },
 };
 
+/// So many answers of one batch say whether a provider answers at all.
+const BREAK_OFF_FROM: usize = 8;
+/// A provider that does not is closed for so long.
+const OPENS_AFTER: Duration = Duration::from_secs(30);
+const BROKEN_OFF: &str = "El proveedor no responde";
 /// How long a slice waits where no provider takes messages.
 const CLOSED: TimeDelta = TimeDelta::seconds(5);
 /// The longest that a slice is kept while its bucket is empty.
@@ -68,6 +78,8 @@ pub(super) struct Answer {
     pub closes: Option<Closes>,
     /// How long the provider wants to be left alone.
     pub pause: Option<Duration>,
+    /// There was no connection, or something on the way answered.
+    pub unreachable: bool,
 }
 
 /// What a refusal closes.
@@ -132,13 +144,25 @@ impl SendSlices {
             Claim::Waits(left) => return Ok(Batch::Waits(left)),
         };
         let taken = (letters.len() + unsendable.len()) as i64;
-        let mut requests = Vec::with_capacity(claimed.len());
-        for claimed in &claimed {
-            let start = starts.get(claimed.place).copied().unwrap_or(began);
-            requests.push(self.request(sending, claimed, start, began + UNDER_WAY));
-        }
-        let answers = join_all(requests).await;
-        let held = self.record(sending, &answers, sent + taken).await?;
+        let requests = Requests {
+            pool: self.pool.clone(),
+            providers: self.providers.clone(),
+            settings: self.settings.clone(),
+            open: open.clone(),
+            stopping: sending.run.stopping().clone(),
+        };
+        // In a task of its own: a job that loses its lease, or whose process drains, is dropped at an await. The answers
+        // of requests that were made must be written all the same.
+        let made = self.under_way.spawn(async move {
+            let each = claimed.iter().map(|claimed| {
+                let start = starts.get(claimed.place).copied().unwrap_or(began);
+                requests.request(claimed, start, began + UNDER_WAY)
+            });
+            let mut answers = join_all(each).await;
+            break_off(&mut answers);
+            requests.record(&answers).await
+        });
+        let held = made.await.map_err(JobError::retry)??;
         Ok(held.map_or(Batch::Sent(taken), Batch::Waits))
     }
 
@@ -206,15 +230,20 @@ impl SendSlices {
             .collect();
         (buckets, asks)
     }
+}
 
+/// What requests need, and what becomes of them.
+pub(super) struct Requests {
+    pub pool: PgPool,
+    providers: Arc<HashMap<ProviderName, Arc<dyn Messaging>>>,
+    settings: Arc<SmsSettings>,
+    pub open: Open,
+    stopping: CancellationToken,
+}
+
+impl Requests {
     /// Makes one request, at its time, unless it could still be under way at its deadline.
-    async fn request(
-        &self,
-        sending: &Sending<'_>,
-        claimed: &Claimed,
-        start: Instant,
-        deadline: Instant,
-    ) -> Answer {
+    async fn request(&self, claimed: &Claimed, start: Instant, deadline: Instant) -> Answer {
         let letter = &claimed.letter;
         let provider = letter.sender.provider;
         let attempt = letter.row.attempt;
@@ -224,15 +253,15 @@ impl SendSlices {
             opted_out: None,
             closes: None,
             pause: None,
+            unreachable: false,
         };
-        let waited =
-            sending.run.stopping().run_until_cancelled(tokio::time::sleep_until(start)).await.is_some();
+        let waited = self.stopping.run_until_cancelled(tokio::time::sleep_until(start)).await.is_some();
         let client = self.providers.get(&provider);
         let in_time = Instant::now() + SEND_TIMEOUT <= deadline;
         let Some(client) = client.filter(|_| waited && in_time) else {
             return answer(Observed::NotAccepted);
         };
-        let id = letter.row.id(sending.open.date, sending.open.number);
+        let id = letter.row.id(self.open.date, self.open.number);
         let message = OutgoingMessage {
             id,
             attempt,
@@ -245,6 +274,18 @@ impl SendSlices {
         };
         read(client.send(&message).await, letter, answer)
     }
+}
+
+/// Closes a provider for a while of whose answers most are no answers: what goes there now is a person's to decide about,
+/// or is tried again for nothing.
+fn break_off(answers: &mut [Answer]) {
+    let silent = |answer: &Answer| answer.fact.observed == Observed::Unknown || answer.unreachable;
+    let all = answers.len();
+    if all < BREAK_OFF_FROM || answers.iter().filter(|answer| silent(answer)).count() * 2 < all {
+        return;
+    }
+    let Some(answer) = answers.iter_mut().find(|answer| silent(answer)) else { return };
+    answer.closes = Some(Closes::Provider(BROKEN_OFF.to_owned(), Some(OPENS_AFTER)));
 }
 
 /// What a submission says.
@@ -268,7 +309,9 @@ fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> An
                 Outcome::ProviderClosed => Some(Closes::Provider(verdict.reason.clone(), refusal.pause)),
                 _ => None,
             };
-            answer.pause = refusal.pause.or((verdict.outcome == Outcome::Later).then_some(PATIENCE));
+            // What is closed opens by itself: the slice need not wait as long.
+            answer.pause = (verdict.outcome == Outcome::Later).then(|| refusal.pause.unwrap_or(PATIENCE));
+            answer.unreachable = verdict.outcome == Outcome::Later && verdict.code.is_none();
             answer.opted_out = verdict.suppresses.then(|| letter.row.phone_e164.clone());
             answer.fact.code = verdict.code.map(|code| code.to_string());
             answer.fact.repeatable = verdict.repeatable;

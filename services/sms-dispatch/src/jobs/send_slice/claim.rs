@@ -190,7 +190,9 @@ pub(super) async fn run_checkpoint(
 async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Result<HashMap<String, Skip>> {
     let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
     let suppressed: Vec<(String, String)> = sqlx::query_as(
-        "select phone_e164, reason from suppressions where phone_e164 = any($1) and effective_at <= now()",
+        // Not `now()`, which is this transaction's beginning: an opt-out may have been committed since.
+        "select phone_e164, reason from suppressions
+         where phone_e164 = any($1) and effective_at <= clock_timestamp()",
     )
     .bind(&phones)
     .fetch_all(&mut *conn)

@@ -8,9 +8,8 @@ use messaging::JobError;
 use sea_orm::sqlx::PgConnection;
 
 use super::{
-    Left, SendSlices, Sending, Waits,
-    batch::{Answer, Closes},
-    claim::{progress, run_checkpoint},
+    Left, Waits,
+    batch::{Answer, Closes, Requests},
 };
 use crate::{
     domain::{message_state::Observed, suppression::Cause},
@@ -25,27 +24,18 @@ use crate::{
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(250);
 
-impl SendSlices {
-    /// Writes what became of requests. Gives what the rest of the slice waits for, if anything.
-    pub(super) async fn record(
-        &self,
-        sending: &Sending<'_>,
-        answers: &[Answer],
-        sent: i64,
-    ) -> Result<Option<Left>, JobError> {
+impl Requests {
+    /// Writes what became of requests. What a provider has said is true whoever has the slice by now, and moves rows
+    /// forward: it needs no lease. Gives what the rest of the slice waits for, if anything.
+    pub(super) async fn record(&self, answers: &[Answer]) -> Result<Option<Left>, JobError> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.try_record(sending, answers, sent, true).await {
+            match self.try_record(answers).await {
                 Ok(()) => break,
-                // Somebody else has the slice. What a provider has said stays true: it moves rows forward without the lease.
-                Err(JobError::Release) => {
-                    self.try_record(sending, answers, sent, false).await?;
-                    return Err(JobError::Release);
-                }
                 // What is not written is unknown to whoever comes next: not given up lightly.
                 Err(JobError::Retry(error)) if tries < TRIES => {
-                    tracing::warn!(campaign = %sending.open.id, %error, tries, "answers are not written yet");
+                    tracing::warn!(campaign = %self.open.id, %error, tries, "answers are not written yet");
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => return Err(error),
@@ -63,22 +53,13 @@ impl SendSlices {
         Ok(left.or_else(|| closed.then_some(Left { due: now, wait: Some(Waits::Provider) })))
     }
 
-    async fn try_record(
-        &self,
-        sending: &Sending<'_>,
-        answers: &[Answer],
-        sent: i64,
-        holds: bool,
-    ) -> Result<(), JobError> {
+    async fn try_record(&self, answers: &[Answer]) -> Result<(), JobError> {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let conn = &mut *transaction;
         let facts: Vec<Fact> = answers.iter().map(|answer| answer.fact.clone()).collect();
-        settle::observe(conn, &sending.open, &facts).await.map_err(JobError::Retry)?;
+        settle::observe(conn, &self.open, &facts).await.map_err(JobError::Retry)?;
         for answer in answers {
             close(conn, answer).await.map_err(JobError::Retry)?;
-        }
-        if holds {
-            run_checkpoint(sending, conn, &serde_json::json!({}), sent, &progress(sending, sent)).await?;
         }
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)
@@ -86,17 +67,16 @@ impl SendSlices {
 
     /// Whoever has opted out at the provider is suppressed here too.
     async fn suppress(&self, answers: &[Answer]) -> Result<(), JobError> {
-        let now = Utc::now();
-        let batch: Vec<New> = answers
-            .iter()
-            .filter_map(|answer| answer.opted_out.clone())
-            .map(|phone| New { phone, cause: Cause::OptOut, effective_at: now })
-            .collect();
-        if batch.is_empty() {
+        let phones: Vec<String> = answers.iter().filter_map(|answer| answer.opted_out.clone()).collect();
+        if phones.is_empty() {
             return Ok(());
         }
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         suppressions::turn(&mut transaction).await.map_err(JobError::retry)?;
+        // The database's clock: by it campaigns ask whether an opt-out holds.
+        let now = suppressions::now(&mut transaction).await.map_err(JobError::retry)?;
+        let new = |phone| New { phone, cause: Cause::OptOut, effective_at: now };
+        let batch: Vec<New> = phones.into_iter().map(new).collect();
         let added = suppressions::add(&mut transaction, &batch, "proveedor", "provider").await;
         added.map_err(JobError::retry)?;
         transaction.commit().await.map_err(JobError::retry)
