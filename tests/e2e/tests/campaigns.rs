@@ -143,7 +143,7 @@ impl World {
             .into_iter()
             .collect();
             let ledger: BTreeMap<String, i64> = sqlx::query_as::<_, (String, i64)>(
-                "select case when state in (3, 4, 5, 8) then 'ENVIADO' when state in (0, 1, 2) then 'PENDIENTE' else 'FALLIDO' end,
+                "select case when m.state in (3, 4, 5, 8) then 'ENVIADO' when m.state in (0, 1, 2) then 'PENDIENTE' else 'FALLIDO' end,
                         count(*) from messages m join campaigns c on c.number = m.campaign where c.id = $1::uuid group by 1",
             )
             .bind(id)

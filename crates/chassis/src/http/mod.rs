@@ -17,5 +17,5 @@ pub use health::{Health, Importance};
 pub use input::{Form, Json, OptionalJson, Query, json_parameter, repeated_parameters};
 pub use observe::request_id;
 pub use problem::{Problem, ProblemBody};
-pub use routes::{Routes, get_only};
+pub use routes::{Routes, get_only, method_not_allowed};
 pub use server::{Server, configure, serve};

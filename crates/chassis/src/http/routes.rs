@@ -232,14 +232,20 @@ fn other_methods(methods: Vec<Method>) -> Route {
     allowed.dedup();
     let allowed = allowed.join(", ");
     web::to(move |request: HttpRequest| {
-        let detail = format!("{} no existe en esta ruta; se admite {allowed}", request.method());
-        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
-        let mut response = HttpResponse::from_error(problem);
-        if let Ok(allowed) = header::HeaderValue::from_str(&allowed) {
-            response.headers_mut().insert(header::ALLOW, allowed);
-        }
+        let response = method_not_allowed(request.method(), &allowed);
         async move { response }
     })
+}
+
+/// The answer to a method that a path does not have: 405, with those that it has.
+pub fn method_not_allowed(method: &Method, allowed: &str) -> HttpResponse {
+    let detail = format!("{method} no existe en esta ruta; se admite {allowed}");
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+    let mut response = HttpResponse::from_error(problem);
+    if let Ok(allowed) = header::HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
 }
 
 /// Lets a method through; with GET, HEAD.

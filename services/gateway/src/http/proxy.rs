@@ -15,7 +15,7 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
-use chassis::Problem;
+use chassis::{Problem, http::method_not_allowed};
 use futures::{Stream, StreamExt as _};
 use reqwest::{Body, RequestBuilder, Response};
 use tokio::{sync::mpsc, time::timeout};
@@ -122,7 +122,14 @@ async fn forward(
     if routes::climbs(path) {
         return Err(unknown());
     }
-    let route = routes::find(method, path).ok_or_else(unknown)?;
+    let route = match routes::find(method, path) {
+        Some(route) => route,
+        // Vendors' webhooks have no other method, and nobody else has business there.
+        None if routes::find(&Method::POST, path).is_some_and(|route| route.webhook) => {
+            return Ok((method_not_allowed(method, "POST"), Sent::Part));
+        }
+        None => return Err(unknown()),
+    };
     let target = app.backends.get(route.backend).ok_or_else(unknown)?;
     let token = if route.anonymous || route.webhook {
         None

@@ -250,3 +250,84 @@ async fn what_failed_for_a_reason_that_may_pass_is_sent_again_when_a_person_says
     ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 1);
     world.is_sound().await
 }
+
+/// A job that loses its lease, or whose process drains, is dropped at an await. What a provider says is written all the same.
+#[tokio::test]
+async fn answers_are_written_after_the_end_of_their_job() -> Result<()> {
+    let world = World::new("outlive").await?;
+    world.contacts(40).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.answer_after(Duration::from_millis(1_500));
+    world.round().await?;
+    let job: Uuid = sqlx::query_scalar("select id from jobs where kind = 'sms.slices' limit 1")
+        .fetch_one(&world.pool)
+        .await?;
+    let runner = Runner::new(world.pool.clone()).lease(Duration::from_secs(1));
+    let (work, token) = (world.sender(), CancellationToken::new());
+    let dropped = tokio::time::timeout(Duration::from_secs(1), runner.run(job, &token, &work)).await;
+    ensure!(dropped.is_err(), "it waits for answers");
+    let made = world.provider.accepted().len() as i64;
+    ensure!(made > 0, "no request was made");
+    work.under_way.close();
+    tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == made);
+    world.is_sound().await
+}
+
+/// A message becomes pending again in one transaction while the job of its slice ends in another.
+#[tokio::test]
+async fn no_slice_is_done_that_has_a_message_to_send() -> Result<()> {
+    let world = World::new("reopen").await?;
+    world.contacts(10).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.execute("update messages set state = 6 where position = 1").await?;
+    world.round().await?;
+    let mut again = world.pool.begin().await?;
+    sqlx::query("update messages set state = 0 where position = 1").execute(&mut *again).await?;
+    sms_dispatch::storage::slices::open_again(&mut again, campaign.number, &[1]).await?;
+    let (sent, committed) = tokio::join!(world.send(), async {
+        let waiting =
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%slices%'";
+        for _ in 0..200 {
+            if world.count(waiting).await? > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        again.commit().await.map_err(anyhow::Error::from)
+    });
+    committed?;
+    ensure!(sent? > 0, "nothing was with workers");
+    world.finish(campaign.id).await?;
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 10);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_answer_is_left_alone_for_a_while() -> Result<()> {
+    let world = World::new("breaker").await?;
+    world.contacts(400).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.refuse(Some(Submission::Unknown { reason: "500".to_owned() }));
+    world.round().await?;
+    world.send().await?;
+    let closed = "select count(*) from sms_providers where closed_at is not null and opens_at > now()";
+    ensure!(world.count(closed).await? == 1);
+    let unknown = world.in_state(&campaign, MessageState::Unknown.code()).await?;
+    let pending = world.in_state(&campaign, MessageState::Pending.code()).await?;
+    ensure!(unknown > 0 && pending > 0 && unknown + pending == 400, "{unknown} unknown, {pending} pending");
+    world.round().await?;
+    ensure!(world.send().await? == 0, "nothing is fed");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn the_slowest_campaign_sends_too() -> Result<()> {
+    let world = World::new("slowest").await?;
+    world.contacts(3).await?;
+    world.started(Kind::Cobranza, World::plan(|plan| plan["per_minute"] = 1.into())).await?;
+    world.round().await?;
+    ensure!(world.send().await? == 1);
+    ensure!(world.provider.accepted().len() == 1, "{:?}", world.provider.accepted());
+    Ok(())
+}

@@ -68,6 +68,8 @@ struct State {
     refused: Option<Submission>,
     /// Requests that are never answered, though they are accepted.
     silent: bool,
+    /// How long an answer takes.
+    slow: Duration,
 }
 
 impl Truth {
@@ -92,6 +94,10 @@ impl Truth {
         self.state().refused = all;
     }
 
+    pub fn answer_after(&self, slow: Duration) {
+        self.state().slow = slow;
+    }
+
     pub fn fall_silent(&self, silent: bool) {
         self.state().silent = silent;
     }
@@ -104,15 +110,16 @@ impl Messaging for Truth {
     }
 
     async fn send(&self, message: &OutgoingMessage) -> Submission {
-        let silent = {
+        let (silent, slow) = {
             let mut state = self.state();
             let refused = state.refused.clone();
             if let Some(answer) = refused.or_else(|| state.answers.pop_front()) {
                 return answer;
             }
             state.accepted.push(message.clone());
-            state.silent
+            (state.silent, state.slow)
         };
+        tokio::time::sleep(slow).await;
         if silent {
             std::future::pending::<()>().await;
         }

@@ -247,7 +247,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("post", "/api/v1/campaigns/{id}/pause", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/resume", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/cancel", Rule::Operators(404)),
-    ("post", "/api/v1/campaigns/{id}/resolve", Rule::Operators(422)),
+    ("post", "/api/v1/campaigns/{id}/resolve", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/retry-failed", Rule::Operators(404)),
     ("get", "/api/v1/sms/senders", Rule::Contacts(200)),
     ("put", "/api/v1/sms/senders/{address}", Rule::Admins(409)),

@@ -285,6 +285,24 @@ impl World {
                 let path = path.replace("{id}", &self.fresh_segment().await?);
                 Ok((path, Body::Json(json!({ "name": stack::random_hex(6) }))))
             }
+            ("post" | "put", "/api/v1/campaigns" | "/api/v1/campaigns/{id}") => {
+                let nothing = "0190b1a0-0000-7000-8000-000000000000";
+                let plan = json!({ "texts": [], "audience": { "filter": {} }, "senders": [] });
+                let campaign = json!({ "name": "Prueba", "kind": "cobranza", "plan": plan });
+                Ok((template.replace("{id}", nothing), Body::Json(campaign)))
+            }
+            ("post", "/api/v1/campaigns/{id}/schedule" | "/api/v1/campaigns/{id}/resolve") => {
+                let nothing = "0190b1a0-0000-7000-8000-000000000000";
+                let body = match template.ends_with("schedule") {
+                    true => json!({ "start_at": null }),
+                    false => json!({ "action": "give_up", "dry_run": true }),
+                };
+                Ok((template.replace("{id}", nothing), Body::Json(body)))
+            }
+            ("put", "/api/v1/sms/senders/{address}") => {
+                let sender = json!({ "provider": "telnyx", "kind": "long_code", "per_second": 1 });
+                Ok((template.replace("{address}", "+525550001111"), Body::Json(sender)))
+            }
             (_, "/api/v1/segments/{id}") => plain(&template.replace("{id}", &self.fresh_segment().await?)),
             ("post" | "put", path) if path.starts_with("/api/v1/etl/schedules") => {
                 let path = path.replace("{id}", &self.fresh_sync().await?);
