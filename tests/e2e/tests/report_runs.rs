@@ -235,7 +235,7 @@ async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> 
     let strict = api.with_args(&["load", "--detalle", &detalle_path, "--max-rejects", "2"]);
     std::fs::write(&detalle, format!("{head}{wrong}\n"))?;
     let (status, said) = strict.run().await?;
-    ensure!(status.code() == Some(1) && said.contains("more than 2 rows are rejected"), "{said}");
+    ensure!(status.code() == Some(1), "{status}: {said}");
 
     // A day can't change, and what an older file says counts for nothing.
     std::fs::write(&maestro, "id,fecha,nombre,estado,descripcion\n1,2001-01-01,Uno,CERRADA,\n2,")?;
