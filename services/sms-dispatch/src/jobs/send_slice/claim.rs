@@ -134,9 +134,11 @@ impl SendSlices {
             changes.push((before, after));
         }
         settle::apply(&mut transaction, open, &changes).await.map_err(JobError::Retry)?;
-        let checkpoint = serde_json::json!({});
-        let progress = progress(sending, sent);
-        run_checkpoint(sending, &mut transaction, &checkpoint, sent, &progress).await?;
+        // The lease is compared in the transaction: a worker that lost it commits nothing. How many there are in all is
+        // not said: what waits is another job's.
+        let progress = Progress { total: None, processed: sent, successful: sent, failed: 0 };
+        let (nothing, position) = (serde_json::json!({}), Position::new(0, sent));
+        sending.run.checkpoint(&mut transaction, &nothing, position, &progress).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
@@ -168,22 +170,6 @@ impl SendSlices {
         let opens = zone.and_then(|zone| self.settings.opens_at(zone, now)).filter(|opens| *opens > now);
         Ok(opens.map(|due| Left { due, wait: Some(Waits::Hours) }))
     }
-}
-
-pub(super) fn progress(sending: &Sending<'_>, sent: i64) -> Progress {
-    let total = i64::from(sending.grant.last - sending.grant.first) + 1;
-    Progress { total: Some(total), processed: sent, successful: sent, failed: 0 }
-}
-
-/// The lease is compared in the transaction: a worker that lost it commits nothing.
-pub(super) async fn run_checkpoint(
-    sending: &Sending<'_>,
-    conn: &mut PgConnection,
-    checkpoint: &serde_json::Value,
-    sent: i64,
-    progress: &Progress,
-) -> Result<(), JobError> {
-    sending.run.checkpoint(conn, checkpoint, Position::new(0, sent), progress).await.map(drop)
 }
 
 /// Which phones must not be written to, and why. Marketing takes the phones' turns: two campaigns can't both have one.

@@ -12,7 +12,7 @@ use super::{
     batch::{Answer, Closes, Requests},
 };
 use crate::{
-    domain::{message_state::Observed, suppression::Cause},
+    domain::suppression::Cause,
     settle::{self, Fact},
     storage::{
         audit, providers, senders,
@@ -83,9 +83,8 @@ impl Requests {
     }
 }
 
-/// Closes what a refusal says is closed, with an audit row.
+/// Closes what an answer says is closed, with an audit row.
 async fn close(conn: &mut PgConnection, answer: &Answer) -> anyhow::Result<()> {
-    debug_assert!(answer.closes.is_none() || answer.fact.observed == Observed::NotAccepted);
     let (action, of, details, is_news) = match &answer.closes {
         None => return Ok(()),
         Some(Closes::Provider(reason, pause)) => {
