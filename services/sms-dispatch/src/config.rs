@@ -165,7 +165,7 @@ pub struct SmsSettings {
 }
 
 impl SmsSettings {
-    /// `SMS_IN_FLIGHT` (64), `SMS_SLICES_AT_ONCE` (4), `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (http://localhost:8080),
+    /// `SMS_IN_FLIGHT` (64), `SMS_SLICES_AT_ONCE` (4), `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (required with an account),
     /// `SMS_QUIET_HOURS` (true), `SMS_LOG_PROVIDER` (false), `SMS_LOG_PARTS_PER_SECOND` (1000), `SMS_APPROVE_ABOVE` (10,000),
     /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), and what [`TelnyxMessaging`] and Twilio's account are.
     pub fn read(env: &mut Env) -> Self {
@@ -177,8 +177,25 @@ impl SmsSettings {
         if slices_at_once == 0 {
             env.reject("SMS_SLICES_AT_ONCE", "is 0, expected 1 or more");
         }
-        let url = env.optional_url("SMS_PUBLIC_URL", &["http", "https"]);
+        let (telnyx, twilio) = (TelnyxMessaging::read(env), twilio(env));
+        // A default would lead a real account's reports, and its opt-outs, nowhere.
+        let url = match telnyx.is_some() || twilio.is_some() {
+            true => Some(env.url("SMS_PUBLIC_URL", &["http", "https"])),
+            false => env.optional_url("SMS_PUBLIC_URL", &["http", "https"]),
+        };
         let url = url.map_or_else(|| "http://localhost:8080".to_owned(), |url| url.expose().clone());
+        let mut rate = |name: &str, default: f64| {
+            let rate = env.default(name, default, "parts a second");
+            if !(rate.is_finite() && rate > 0.0) {
+                env.reject(name, "is out of range, expected more than 0");
+            }
+            rate
+        };
+        let (log_per_second, telnyx_per_second, twilio_per_second) = (
+            rate("SMS_LOG_PARTS_PER_SECOND", 1_000.0),
+            rate("TELNYX_PARTS_PER_SECOND", 50.0),
+            rate("TWILIO_PARTS_PER_SECOND", 10.0),
+        );
         Self {
             in_flight,
             slices_at_once,
@@ -186,11 +203,11 @@ impl SmsSettings {
             public_url: url.trim_end_matches('/').to_owned(),
             quiet_hours: env.flag("SMS_QUIET_HOURS", true),
             log: env.flag("SMS_LOG_PROVIDER", false),
-            log_per_second: env.default("SMS_LOG_PARTS_PER_SECOND", 1_000.0, "parts a second"),
-            telnyx_per_second: env.default("TELNYX_PARTS_PER_SECOND", 50.0, "parts a second"),
-            twilio_per_second: env.default("TWILIO_PARTS_PER_SECOND", 10.0, "parts a second"),
-            telnyx: TelnyxMessaging::read(env),
-            twilio: twilio(env),
+            log_per_second,
+            telnyx_per_second,
+            twilio_per_second,
+            telnyx,
+            twilio,
             approve_above: env.default("SMS_APPROVE_ABOVE", 10_000, "a number of recipients"),
         }
     }
