@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::sqlx::PgPool;
 use sea_orm_migration::MigratorTrait;
 use tokio_util::sync::CancellationToken;
 
@@ -94,14 +94,14 @@ impl Process {
         db::migrate::<M>(&DatabaseSettings::from_process()?, service, &self.shutdown).await
     }
 
-    /// Prints what must not be in a service's database: in its outbox, its jobs, and what `own` finds.
+    /// Prints what must not be: in a service's outbox, in its jobs, and what `own` finds.
     ///
     /// # Errors
     /// Configuration that does not hold; a database that can't be asked.
-    pub async fn doctor(
+    pub async fn doctor<E: Into<anyhow::Error>>(
         &self,
         service: &str,
-        own: impl AsyncFnOnce(&PgPool) -> sqlx::Result<Vec<String>>,
+        own: impl AsyncFnOnce(&PgPool) -> Result<Vec<String>, E>,
     ) -> anyhow::Result<ExitCode> {
         let settings = DatabaseSettings::from_process()?;
         let findings = doctor::check(service, &settings, &self.shutdown, own).await?;

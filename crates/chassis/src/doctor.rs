@@ -12,16 +12,17 @@ use crate::{config::DatabaseSettings, db};
 ///
 /// # Errors
 /// The database can't be asked.
-pub async fn check(
+pub async fn check<E: Into<anyhow::Error>>(
     service: &str,
     settings: &DatabaseSettings,
     shutdown: &CancellationToken,
-    own: impl AsyncFnOnce(&PgPool) -> sqlx::Result<Vec<String>>,
+    own: impl AsyncFnOnce(&PgPool) -> Result<Vec<String>, E>,
 ) -> anyhow::Result<Vec<String>> {
     let database = db::connect(settings, &format!("{service} doctor"), shutdown).await?;
     let mut findings = outbox::doctor(&database.pool).await.context("checking the outbox")?;
     findings.extend(jobs::doctor(&database.pool).await.context("checking the jobs")?);
-    findings.extend(own(&database.pool).await.with_context(|| format!("checking {service}"))?);
+    let own = own(&database.pool).await.map_err(Into::into);
+    findings.extend(own.with_context(|| format!("checking {service}"))?);
     Ok(findings)
 }
 

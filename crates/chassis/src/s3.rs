@@ -13,7 +13,9 @@ use aws_sdk_s3::{
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt as _};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use sea_orm::sqlx;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
@@ -289,25 +291,51 @@ pub struct Listed {
     pub modified: i64,
 }
 
-/// A page of the objects under `prefix`: those after the key `after`, a thousand at most. Empty after the last.
-///
-/// # Errors
-/// S3.
-pub async fn list(
-    client: &Client,
-    bucket: &str,
-    prefix: &str,
-    after: Option<&str>,
-) -> anyhow::Result<Vec<Listed>> {
-    let page =
-        client.list_objects_v2().bucket(bucket).prefix(prefix).set_start_after(after.map(str::to_owned));
-    let page = page.send().await.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
-    let listed = page.contents().iter().filter_map(|object| {
-        // Of which nobody knows how old it is, is not old.
-        let modified = object.last_modified().map_or(i64::MAX, |time| time.secs());
-        Some(Listed { key: object.key()?.to_owned(), modified })
-    });
-    Ok(listed.collect())
+/// The objects under `prefix` in the order of their keys, a page of a thousand at most at a time.
+pub fn list<'a>(
+    client: &'a Client,
+    bucket: &'a str,
+    prefix: &'a str,
+) -> impl Stream<Item = anyhow::Result<Vec<Listed>>> + 'a {
+    futures::stream::try_unfold(None::<String>, move |after| async move {
+        let page = client.list_objects_v2().bucket(bucket).prefix(prefix).set_start_after(after).send().await;
+        let page = page.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+        let listed = page.contents().iter().filter_map(|object| {
+            // Of which nobody knows how old it is, is not old.
+            let modified = object.last_modified().map_or(i64::MAX, |time| time.secs());
+            Some(Listed { key: object.key()?.to_owned(), modified })
+        });
+        let listed: Vec<_> = listed.collect();
+        let last = listed.last().map(|object| object.key.clone());
+        Ok(last.map(|last| (listed, Some(last))))
+    })
+}
+
+/// The keys under `prefix` that `unnamed` gives back of those last modified before `before`, some pages of them empty:
+/// with it a service says which objects no row of its own names.
+pub fn strays<'a, F: Future<Output = sqlx::Result<Vec<String>>>>(
+    client: &'a Client,
+    bucket: &'a str,
+    prefix: &'a str,
+    before: DateTime<Utc>,
+    unnamed: impl Fn(Vec<String>) -> F + Copy + 'a,
+) -> impl Stream<Item = anyhow::Result<Vec<String>>> + 'a {
+    list(client, bucket, prefix).and_then(move |page| async move {
+        let old = page.into_iter().filter(|object| object.modified < before.timestamp());
+        Ok(unnamed(old.map(|object| object.key).collect()).await?)
+    })
+}
+
+/// How long an object may be due to be swept up before a doctor names it: sweeps are hourly.
+pub const SWEEPS_BEHIND: TimeDelta = TimeDelta::hours(3);
+
+/// A doctor's sentence for each of the first strays.
+pub fn findings(strays: &[String]) -> Vec<String> {
+    strays
+        .iter()
+        .take(20)
+        .map(|key| format!("the bucket has {key}, which no row names, and no sweep deletes it"))
+        .collect()
 }
 
 /// Deletes objects. One that is not there is deleted already.

@@ -4,6 +4,7 @@ mod annotations;
 mod app;
 mod changes;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod files;
 mod http;

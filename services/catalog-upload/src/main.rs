@@ -1,17 +1,18 @@
 //! `api` takes uploads, `worker` processes them, `migrate` brings the schema to this version, `doctor` checks what must
-//! hold in the database.
+//! hold in database and bucket.
 
 use std::process::ExitCode;
 
 use catalog_upload::{
     SERVICE,
     config::{Config, Role},
+    doctor::doctor,
     run_api, run_worker,
-    storage::{doctor::doctor, migrations::Migrator},
+    storage::migrations::Migrator,
 };
 use chassis::{
     cli::{Command, Process},
-    config::{DatabaseSettings, from_process},
+    config::{DatabaseSettings, S3Settings, from_process},
 };
 use clap::Parser;
 
@@ -36,7 +37,10 @@ async fn main() -> anyhow::Result<ExitCode> {
             run_worker(from_process(|env| Config::read(env, Role::Worker))?, process.shutdown.clone()).await?
         }
         Command::Migrate => process.migrate::<Migrator>(SERVICE).await?,
-        Command::Doctor => return process.doctor(SERVICE, doctor).await,
+        Command::Doctor => {
+            let settings = from_process(S3Settings::read)?;
+            return process.doctor(SERVICE, async |pool| doctor(pool, &settings).await).await;
+        }
         Command::CheckConfig(check) => {
             return Ok(check.run(SERVICE, |env, role| match role {
                 Some(role) => drop(Config::read(env, role)),

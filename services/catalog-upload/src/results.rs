@@ -45,6 +45,7 @@ pub async fn of(
         advertencias: warnings.into_iter().map(advice).collect(),
         columnas_ignoradas: ignored_columns,
         hojas_omitidas: Vec::new(),
+        filas_ausentes: 0,
         simulacion: None,
         truncado: [summary.created, summary.updated - summary.unchanged, summary.rejected, warned]
             .iter()

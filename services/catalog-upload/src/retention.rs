@@ -1,8 +1,11 @@
 //! Deletes what is old: files and reports in S3, and the ledgers that go with them. Also files that no row
 //! names: an upload that died between the two.
 
+use aws_sdk_s3::Client;
 use chassis::{background::sweep_hourly, db, lock, s3};
 use chrono::{DateTime, Utc};
+use futures::{Stream, TryStreamExt as _};
+use sea_orm::sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -77,15 +80,41 @@ impl Retention {
     async fn orphans(&self, prefix: &str, before: DateTime<Utc>) -> anyhow::Result<u64> {
         let Resources { s3: client, bucket, database, .. } = &self.resources;
         let mut deleted = 0;
-        let mut page = s3::list(client, bucket, prefix, None).await?;
-        while let Some(last) = page.last().map(|object| object.key.clone()) {
-            let old = page.into_iter().filter(|object| object.modified < before.timestamp());
-            let old: Vec<String> = old.map(|object| object.key).collect();
-            let unknown = retention::unknown(&database.pool, &old).await?;
-            s3::delete(client, bucket, &unknown).await?;
-            deleted += unknown.len() as u64;
-            page = s3::list(client, bucket, prefix, Some(&last)).await?;
+        let mut strays = std::pin::pin!(strays(&database.pool, client, bucket, prefix, before));
+        while let Some(keys) = strays.try_next().await? {
+            s3::delete(client, bucket, &keys).await?;
+            deleted += keys.len() as u64;
         }
         Ok(deleted)
     }
+}
+
+/// Objects that no import names.
+fn strays<'a>(
+    pool: &'a PgPool,
+    client: &'a Client,
+    bucket: &'a str,
+    prefix: &'a str,
+    before: DateTime<Utc>,
+) -> impl Stream<Item = anyhow::Result<Vec<String>>> + 'a {
+    s3::strays(client, bucket, prefix, before, move |keys| retention::unnamed(pool, keys))
+}
+
+/// A sentence for each object that a sweep should have deleted some hours ago.
+///
+/// # Errors
+/// The database or S3.
+pub async fn overlooked(
+    pool: &PgPool,
+    client: &Client,
+    bucket: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for prefix in PREFIXES {
+        let before = now - ORPHAN_AGE - s3::SWEEPS_BEHIND;
+        let strays = strays(pool, client, bucket, prefix, before).try_concat().await?;
+        findings.extend(s3::findings(&strays));
+    }
+    Ok(findings)
 }

@@ -198,6 +198,14 @@ async fn originals_reports_and_ledgers_past_their_days_go_and_orphans_after_a_da
     // What has no row may still get one, for a day.
     ensure!(retention.sweep(now + TimeDelta::hours(23)).await? == 0);
     ensure!(world.objects().await? == left, "{:?}", world.objects().await?);
+    // Two sweeps later, doctor wonders why they are still there.
+    let Resources { s3, bucket, .. } = &world.resources;
+    let overlooked = async |hours| {
+        catalog_upload::retention::overlooked(&world.pool, s3, bucket, now + TimeDelta::hours(hours)).await
+    };
+    ensure!(overlooked(26).await?.is_empty(), "{:?}", overlooked(26).await?);
+    let found = overlooked(28).await?;
+    ensure!(found.len() == 2 && found[0].contains("uploads/orphan"), "{found:?}");
     let deleted = retention.sweep(now + TimeDelta::hours(25)).await?;
     for orphan in ["uploads/orphan", "reports/orphan.xlsx"] {
         left.remove(orphan);

@@ -24,6 +24,11 @@ pub fn epoch(key: &str) -> Option<i64> {
     claim.split('-').next()?.parse().ok()
 }
 
+/// The run of the file that a key is of; none where the key is no file's.
+pub fn run(key: &str) -> Option<Uuid> {
+    Uuid::parse_str(key.strip_prefix(FOLDER)?.split('/').next()?).ok()
+}
+
 /// Where all attempts at a file are.
 pub fn folder(run: Uuid, campaign: i64) -> String {
     format!("{FOLDER}{run}/{campaign}/")

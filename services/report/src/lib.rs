@@ -3,6 +3,7 @@
 mod abandoned_uploads;
 mod app;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod events;
 pub mod files;

@@ -1,19 +1,20 @@
 //! `api` takes requests, `worker` keeps events and makes files, `load` reads campaigns from files, `migrate` brings the schema
-//! to this version, `doctor` checks what must hold in the database.
+//! to this version, `doctor` checks what must hold in database and bucket.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use chassis::{
     cli::{self, Process},
-    config::{DatabaseSettings, Env, from_process},
+    config::{DatabaseSettings, Env, S3Settings, from_process},
 };
 use clap::{Parser, Subcommand};
 use report::{
     SERVICE,
     config::{Config, ReportSettings, Role},
+    doctor::doctor,
     load::{Files, load},
     run_api, run_worker,
-    storage::{doctor::doctor, migrations::Migrator},
+    storage::migrations::Migrator,
 };
 
 /// Campaign reports.
@@ -65,7 +66,10 @@ async fn main() -> anyhow::Result<ExitCode> {
             run_worker(from_process(|env| Config::read(env, Role::Worker))?, process.shutdown.clone()).await?
         }
         cli::Command::Migrate => process.migrate::<Migrator>(SERVICE).await?,
-        cli::Command::Doctor => return process.doctor(SERVICE, doctor).await,
+        cli::Command::Doctor => {
+            let settings = from_process(S3Settings::read)?;
+            return process.doctor(SERVICE, async |pool| doctor(pool, &settings).await).await;
+        }
         cli::Command::CheckConfig(check) => {
             return Ok(check.run(SERVICE, |env, role| match role {
                 Some(role) => drop(Config::read(env, role)),

@@ -1,13 +1,15 @@
 //! Deletes what is old: files in S3, days of campaigns with their rows; and what dead workers left in the bucket.
 
+use aws_sdk_s3::Client;
 use chassis::{
     background::sweep_hourly,
     db::{self, Orm},
     lock, s3,
 };
 use chrono::{DateTime, Utc};
+use futures::{Stream, TryStreamExt as _};
+use sea_orm::sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
     Resources,
@@ -81,10 +83,9 @@ impl Retention {
     /// Parts and objects of attempts whose run has ended without them.
     async fn abandoned(&self, before: DateTime<Utc>) -> anyhow::Result<u64> {
         let Resources { database, s3: client, bucket, .. } = &self.resources;
-        let run_of = |key: &str| key.split('/').nth(1).and_then(|id| Uuid::parse_str(id).ok());
         let mut deleted = 0;
         for upload in abandoned_uploads::unfinished(client, bucket, FOLDER).await? {
-            let ended = match run_of(&upload.key) {
+            let ended = match abandoned_uploads::run(&upload.key) {
                 Some(run) => retention::has_ended(&database.orm, run).await?,
                 None => true,
             };
@@ -93,15 +94,39 @@ impl Retention {
                 deleted += 1;
             }
         }
-        let mut page = s3::list(client, bucket, FOLDER, None).await?;
-        while let Some(last) = page.last().map(|object| object.key.clone()) {
-            let old = page.into_iter().filter(|object| object.modified < before.timestamp());
-            let old: Vec<String> = old.map(|object| object.key).filter(|key| run_of(key).is_some()).collect();
-            let unknown = retention::unknown(&database.pool, &old).await?;
-            s3::delete(client, bucket, &unknown).await?;
-            deleted += unknown.len() as u64;
-            page = s3::list(client, bucket, FOLDER, Some(&last)).await?;
+        let mut strays = std::pin::pin!(strays(&database.pool, client, bucket, before));
+        while let Some(keys) = strays.try_next().await? {
+            s3::delete(client, bucket, &keys).await?;
+            deleted += keys.len() as u64;
         }
         Ok(deleted)
     }
+}
+
+/// Objects that no run's file names, or will.
+fn strays<'a>(
+    pool: &'a PgPool,
+    client: &'a Client,
+    bucket: &'a str,
+    before: DateTime<Utc>,
+) -> impl Stream<Item = anyhow::Result<Vec<String>>> + 'a {
+    s3::strays(client, bucket, FOLDER, before, move |keys| {
+        // What isn't the key of a run's file is somebody else's.
+        let of_runs = keys.into_iter().filter_map(|key| abandoned_uploads::run(&key).map(|run| (key, run)));
+        retention::unnamed(pool, of_runs.collect())
+    })
+}
+
+/// A sentence for each object that a sweep should have deleted some hours ago.
+///
+/// # Errors
+/// The database or S3.
+pub async fn overlooked(
+    pool: &PgPool,
+    client: &Client,
+    bucket: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<String>> {
+    let strays = strays(pool, client, bucket, now - ORPHAN_AGE - s3::SWEEPS_BEHIND).try_concat().await?;
+    Ok(s3::findings(&strays))
 }

@@ -608,6 +608,13 @@ async fn a_correction_is_of_the_rows_that_were_rejected_or_it_is_none() -> Resul
     // What it left can be corrected by it in turn.
     let second = status["task_id"].as_str().context("a task")?;
     let upload = Upload::new(&csv(&scene, "rest.csv", &good)?, SUPPLIER).with("corrige", second);
-    counts(&import(&supplier, &upload).await?, &[("total", 1), ("productos_creados", 1)])?;
+    let status = import(&supplier, &upload).await?;
+    counts(&status, &[("total", 1), ("productos_creados", 1)])?;
+    ensure!(status["result"].get("filas_ausentes").is_none(), "{status:#}");
+    // A file that has but one of the two rows says so.
+    let upload = correct(&csv(&scene, "part.csv", &good[..4])?).with("dry_run", "true");
+    let status = import(&supplier, &upload).await?;
+    counts(&status, &[("total", 1)])?;
+    ensure!(status["result"]["filas_ausentes"] == 1, "{status:#}");
     healthy(&scene).await
 }

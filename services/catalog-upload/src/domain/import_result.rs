@@ -32,6 +32,9 @@ pub struct ImportResult {
     /// Other sheets of the workbook that have products and were not read: `hoja` chooses one.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub hojas_omitidas: Vec<String>,
+    /// Of a correction: how many of the rows that the other task had rejected the file lacks.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub filas_ausentes: u64,
     /// Of a dry run.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub simulacion: Option<Simulacion>,

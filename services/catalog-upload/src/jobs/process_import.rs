@@ -107,6 +107,10 @@ impl Work for ProcessImports {
             let mut ended =
                 results::of(conn, job.id, kind, ending, &summary, checkpoint.ignored.clone()).await?;
             ended.hojas_omitidas.clone_from(&checkpoint.omitted_sheets);
+            if let (Ending::Complete, Some(first)) = (&ending, import.options.corrects) {
+                let rejected = imports::rejected(&Orm::on(conn), first).await?;
+                ended.filas_ausentes = rejected.saturating_sub(summary.total);
+            }
             imports::record_end(conn, job.id, kind, &summary, &ended).await?;
             result = Some(serde_json::to_value(ended)?);
         }

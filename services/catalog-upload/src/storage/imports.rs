@@ -294,6 +294,12 @@ pub async fn record_end(
     Ok(())
 }
 
+/// How many rows an import that has ended rejected. It knows after its ledger is deleted, too.
+pub async fn rejected(connection: &impl ConnectionTrait, id: Uuid) -> Result<u64, DbErr> {
+    let import = Entity::find_by_id(id).one(connection).await?;
+    Ok(import.and_then(|import| import.rejected).map_or(0, |count| count.unsigned_abs().into()))
+}
+
 /// Notes up to which row the words of its products are written, and whether all are.
 pub(super) async fn indexed(conn: &mut PgConnection, id: Uuid, row: i32, whole: bool) -> Result<(), DbErr> {
     let indexed = ActiveModel { indexed_row: Set(row), indexed: Set(whole), ..Default::default() };

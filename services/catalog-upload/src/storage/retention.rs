@@ -84,7 +84,7 @@ pub async fn purge(pool: &PgPool, holder: &mut PgConnection, import: Uuid) -> an
 }
 
 /// Which of these objects no import names that still has its file.
-pub async fn unknown(pool: &PgPool, keys: &[String]) -> sqlx::Result<Vec<String>> {
+pub async fn unnamed(pool: &PgPool, keys: Vec<String>) -> sqlx::Result<Vec<String>> {
     const QUERY: &str = "
         select key from unnest($1::text[]) as key
         where not exists (select from imports i where i.object_key = key and i.purged_at is null)

@@ -10,7 +10,7 @@ use chassis::{
 };
 use contracts::{Message as _, queues::REPORT_CAMPAIGNS, report::v1::ExportCampaign};
 use failpoints::Point;
-use futures::stream;
+use futures::{TryStreamExt as _, stream};
 use jobs::{Job, JobKind, JobRun, Outcome, Progress, State, Work};
 use messaging::JobError;
 use sea_orm::sqlx::PgConnection;
@@ -124,10 +124,9 @@ impl ExportCampaigns {
             abandoned_uploads::unfinished(client, bucket, &folder).await.map_err(JobError::Retry)?;
         parts.retain(|upload| is_older(&upload.key));
         let mut keys = Vec::new();
-        let mut page = s3::list(client, bucket, &folder, None).await.map_err(JobError::Retry)?;
-        while let Some(last) = page.last().map(|object| object.key.clone()) {
+        let mut pages = std::pin::pin!(s3::list(client, bucket, &folder));
+        while let Some(page) = pages.try_next().await.map_err(JobError::Retry)? {
             keys.extend(page.into_iter().map(|object| object.key).filter(|key| is_older(key)));
-            page = s3::list(client, bucket, &folder, Some(&last)).await.map_err(JobError::Retry)?;
         }
         if parts.is_empty() && keys.is_empty() {
             return Ok(());

@@ -45,15 +45,17 @@ pub async fn purged(conn: &mut PgConnection, run: Uuid) -> Result<(), DbErr> {
     purged.exec(&Orm::on(conn)).await.map(drop)
 }
 
-/// Those of the keys that no file has or will get: a run that goes on may be about to name one.
-pub async fn unknown(pool: &PgPool, keys: &[String]) -> sqlx::Result<Vec<String>> {
+/// Those of the keys, each with its run, that no file has or will get: a run that goes on may be about to name one.
+pub async fn unnamed(pool: &PgPool, keys: Vec<(String, Uuid)>) -> sqlx::Result<Vec<String>> {
+    let (keys, runs): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     sqlx::query_scalar(
-        "select k from unnest($1::text[]) as k
-         where not exists (select from runs r where r.id = split_part(k, '/', 2)::uuid
+        "select key from unnest($1::text[], $2::uuid[]) as stored (key, run)
+         where not exists (select from runs r where r.id = stored.run
                            and (r.finished_at is null
-                                or exists (select from run_files f where f.run_id = r.id and f.object_key = k)))",
+                                or exists (select from run_files f where f.run_id = r.id and f.object_key = key)))",
     )
     .bind(keys)
+    .bind(runs)
     .fetch_all(pool)
     .await
 }

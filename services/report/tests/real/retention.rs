@@ -109,6 +109,15 @@ async fn files_past_their_days_and_leftovers_go() -> Result<()> {
     ensure!(uploads(&world).await? == set(&[&active_key, foreign[1]]), "{:?}", uploads(&world).await?);
 
     ensure!(retention.sweep(now + TimeDelta::hours(23)).await? == 0);
+    // Two sweeps after that, doctor wonders why they are still there.
+    let resources = &world.resources;
+    let overlooked = async |hours| {
+        let then = now + TimeDelta::hours(hours);
+        report::retention::overlooked(&world.pool, &resources.s3, &resources.bucket, then).await
+    };
+    ensure!(overlooked(26).await?.is_empty(), "{:?}", overlooked(26).await?);
+    let found = overlooked(28).await?;
+    ensure!(found.len() == 2 && found.iter().any(|found| found.contains(&stray)), "{found:?}");
     // A day later nobody can be at work on what no run names, but for a run that goes on: a worker that slept for a
     // day names its file when it wakes.
     let deleted = retention.sweep(now + TimeDelta::hours(25)).await?;
