@@ -4,6 +4,7 @@
 mod arena;
 mod case;
 mod contacts;
+mod etl;
 mod messaging;
 mod points;
 mod reports;
@@ -24,7 +25,7 @@ struct Arguments {
     /// What to break
     #[arg(value_enum)]
     suite: Suite,
-    /// Rounds a case, each proven to have struck in the middle of work: 20, or 10 of reports, unless told
+    /// Rounds a case, each proven to have struck in the middle of work: 20, 10 of reports or 30 of syncs, unless told
     #[arg(long)]
     rounds: Option<u32>,
     /// This case only
@@ -45,6 +46,8 @@ enum Suite {
     Contacts,
     /// Outbox, broker, consumers and dead letters
     Messaging,
+    /// Syncs of sales
+    Etl,
 }
 
 #[tokio::main]
@@ -70,6 +73,10 @@ async fn main() -> ExitCode {
         Suite::Messaging => {
             let (rounds, seed) = (arguments.rounds.unwrap_or(20), arguments.seed);
             each(&arguments, |case| messaging::measure(case, rounds, seed)).await
+        }
+        Suite::Etl => {
+            let (rounds, seed) = (arguments.rounds.unwrap_or(30), arguments.seed);
+            each(&arguments, |case| etl::measure(case, rounds, seed)).await
         }
     };
     if unmeasured == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -170,6 +170,9 @@ async fn judge(scene: &mut Scene, round: u32, deleted: Option<&Deleted>, line: &
     for fault in account.lost.iter().chain(&account.duplicated).take(10) {
         eprintln!("{fault}");
     }
+    if !account.lost.is_empty() {
+        scene.tell_queues().await?;
+    }
     line.accepted += account.orders;
     line.r#final += account.right;
     line.lost += account.lost.len();

@@ -111,7 +111,11 @@ pub async fn walk(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError
             None => session.place.phase = 1,
         }
     }
-    sweep(session, spec).await
+    // An earlier worker may have ended the scan, and not the run: what it met is forgotten by now.
+    if session.place.phase == 1 {
+        sweep(session, spec).await?;
+    }
+    Ok(())
 }
 
 async fn slice(

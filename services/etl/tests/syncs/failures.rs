@@ -8,19 +8,16 @@ use etl::{
     target::{self, Sql},
 };
 use jobs::State;
-use simulators::bsale::{Fault, Shop, Size};
+use simulators::bsale::{Fault, Shop, Size, truth};
 
-use crate::{
-    truth,
-    world::{Kind, World},
-};
+use crate::world::{Kind, World};
 
 #[tokio::test]
 async fn failures_of_the_moment_lose_nothing() -> Result<()> {
     let world = World::new("etlflaky", Kind::MariaDb, Shop::new(11, Size::default())).await?;
     world.bsale.fail_one_in(5);
     world.sync_all(Mode::Full).await?;
-    truth::tables(&world.ours().target, &world.bsale.shop(|shop| shop.clone())).await
+    truth::tables(&world.ours().target.db, &world.bsale.shop(|shop| shop.clone())).await
 }
 
 #[tokio::test]
@@ -33,7 +30,7 @@ async fn a_page_that_stays_broken_is_no_empty_page() -> Result<()> {
         let job = world.run(&RunParams::new("bsale.clientes", Mode::Daily)).await?;
         ensure!(job.state == State::Pending && job.error.is_some(), "{fault:?}: {job:?}");
         // Nothing was taken for gone.
-        truth::tables(&world.ours().target, &world.bsale.shop(|shop| shop.clone())).await?;
+        truth::tables(&world.ours().target.db, &world.bsale.shop(|shop| shop.clone())).await?;
         sea_orm::sqlx::query("update jobs set next_run_at = now()")
             .execute(&world.resources.database.pool)
             .await?;
@@ -84,7 +81,7 @@ async fn a_sweep_that_would_empty_a_table_stops_and_asks() -> Result<()> {
     let job = world.run(&force).await?;
     ensure!(job.state == State::Completed, "{:?}", job.error);
     ensure!(target::count_live(&target.db, "stock").await? == 3);
-    truth::tables(target, &world.bsale.shop(|shop| shop.clone())).await
+    truth::tables(&target.db, &world.bsale.shop(|shop| shop.clone())).await
 }
 
 #[tokio::test]

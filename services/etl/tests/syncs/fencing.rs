@@ -4,21 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use etl::{
-    bsale::{tables, views},
+    bsale::{self, tables, views},
     domain::run::{Mode, RunParams},
     request_run::Requested,
     target::{self, Sql},
 };
 use jobs::State;
 use sea_orm::ConnectionTrait as _;
-use simulators::bsale::{Fault, Shop, Size};
+use simulators::bsale::{Fault, Shop, Size, truth};
 use stack::wait;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    truth,
-    world::{Kind, World},
-};
+use crate::world::{Kind, World};
 
 #[tokio::test]
 async fn a_stream_has_one_run_at_a_time() -> Result<()> {
@@ -77,7 +74,7 @@ async fn killed(label: &str, kind: Kind) -> Result<()> {
     ] {
         world.sync(stream, Mode::Full).await?;
     }
-    truth::tables(&world.ours().target, &world.bsale.shop(|shop| shop.clone())).await
+    truth::tables(&world.ours().target.db, &world.bsale.shop(|shop| shop.clone())).await
 }
 
 #[tokio::test]
@@ -88,6 +85,43 @@ async fn killed_workers_lose_and_double_nothing_in_mariadb() -> Result<()> {
 #[tokio::test]
 async fn killed_workers_lose_and_double_nothing_in_postgresql() -> Result<()> {
     killed("etlkillpg", Kind::Postgres).await
+}
+
+/// A worker dies when all of a run is in the sales database, and the run's end is not in the service's.
+async fn ended_twice(label: &str, kind: Kind) -> Result<()> {
+    // Fewer rows than the fuse cares for.
+    let size = Size { products: 4, clients: 4, ..Size::default() };
+    let world = World::new(label, kind, Shop::new(2, size)).await?;
+    for stream in bsale::STREAMS {
+        for mode in [Mode::Full, Mode::Daily] {
+            let job = world.sync(stream.name, mode).await?;
+            let not_ended =
+                "update jobs set state = 'pending', result = null, finished_at = null, next_run_at = now()
+                             where id = $1";
+            sea_orm::sqlx::query(not_ended).bind(job.id).execute(&world.resources.database.pool).await?;
+            let again = world.attempt(job.id).await?;
+            ensure!(again.state == State::Completed, "{} {mode:?}: {:?}", stream.name, again.error);
+            ensure!(
+                again.result.as_ref().map(|result| &result["marca"])
+                    == job.result.as_ref().map(|result| &result["marca"]),
+                "{} {mode:?}: {:?} {:?}",
+                stream.name,
+                job.result,
+                again.result
+            );
+        }
+    }
+    truth::tables(&world.ours().target.db, &world.bsale.shop(|shop| shop.clone())).await
+}
+
+#[tokio::test]
+async fn a_run_that_had_all_but_its_end_ends_the_same_in_mariadb() -> Result<()> {
+    ended_twice("etlendmaria", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_run_that_had_all_but_its_end_ends_the_same_in_postgresql() -> Result<()> {
+    ended_twice("etlendpg", Kind::Postgres).await
 }
 
 /// A worker that was paused past its lease wakes up after another has taken over: what it has read does not get in.

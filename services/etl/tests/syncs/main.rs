@@ -4,5 +4,4 @@ mod failures;
 mod fencing;
 mod money;
 mod sales;
-mod truth;
 mod world;

@@ -7,20 +7,17 @@ use etl::{
     target,
 };
 use jobs::State;
-use simulators::bsale::{Shop, Size};
+use simulators::bsale::{Shop, Size, truth};
 
-use crate::{
-    truth,
-    world::{Kind, World},
-};
+use crate::world::{Kind, World};
 
 async fn a_month(label: &str, kind: Kind) -> Result<()> {
     let world = World::new(label, kind, Shop::new(7, Size::default())).await?;
     let target = &world.ours().target;
     world.sync_all(Mode::Full).await?;
     let shop = world.bsale.shop(|shop| shop.clone());
-    truth::tables(target, &shop).await.context("after the full sync")?;
-    truth::views(target, &shop).await.context("after the full sync")?;
+    truth::tables(&target.db, &shop).await.context("after the full sync")?;
+    truth::views(&target.db, &shop).await.context("after the full sync")?;
 
     // Nothing has changed: nothing is written.
     world.sync_all(Mode::Daily).await?;
@@ -38,17 +35,17 @@ async fn a_month(label: &str, kind: Kind) -> Result<()> {
         if day % 6 == 5 {
             world.sync_all(Mode::Daily).await?;
             let shop = world.bsale.shop(|shop| shop.clone());
-            truth::tables(target, &shop).await.with_context(|| format!("after day {day}"))?;
+            truth::tables(&target.db, &shop).await.with_context(|| format!("after day {day}"))?;
         }
     }
     let shop = world.bsale.shop(|shop| shop.clone());
-    truth::views(target, &shop).await.context("after a month")?;
+    truth::views(&target.db, &shop).await.context("after a month")?;
     ensure!(bsale::doctor(target).await?.is_empty(), "{:?}", bsale::doctor(target).await?);
 
     // Back-dated further than a daily run looks: a full one finds it.
     world.bsale.shop(|shop| shop.sell(shop.today - chrono::Days::new(60)));
     world.sync("bsale.documentos", Mode::Full).await?;
-    truth::tables(target, &world.bsale.shop(|shop| shop.clone())).await.context("back-dated by 60 days")
+    truth::tables(&target.db, &world.bsale.shop(|shop| shop.clone())).await.context("back-dated by 60 days")
 }
 
 #[tokio::test]
@@ -97,7 +94,7 @@ async fn a_list_that_changes_while_it_is_read_is_read_again() -> Result<()> {
         world.sync(stream, Mode::Full).await?;
     }
     world.sync("bsale.documentos", Mode::Daily).await?;
-    truth::tables(&world.ours().target, &world.bsale.shop(|shop| shop.clone())).await
+    truth::tables(&world.ours().target.db, &world.bsale.shop(|shop| shop.clone())).await
 }
 
 #[tokio::test]
@@ -116,7 +113,7 @@ async fn a_backfill_reads_its_days_and_moves_no_watermark() -> Result<()> {
     };
     let job = world.run(&params).await?;
     ensure!(job.state == State::Completed, "{:?}", job.error);
-    truth::tables(target, &world.bsale.shop(|shop| shop.clone())).await?;
+    truth::tables(&target.db, &world.bsale.shop(|shop| shop.clone())).await?;
     let after = target::lane(&target.db, "bsale.documentos").await?.context("a lane")?;
     ensure!(after == before, "{before:?} {after:?}");
     let backfill = target::lane(&target.db, "bsale.documentos#backfill").await?.context("a lane")?;

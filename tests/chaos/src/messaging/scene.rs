@@ -263,6 +263,17 @@ impl Scene {
         answer.error_for_status().map(|_| true).with_context(|| format!("delete {name}"))
     }
 
+    /// Prints what the broker itself says of its queues; its figures are some seconds old.
+    pub async fn tell_queues(&self) -> Result<()> {
+        let columns = "name,messages_ready,messages_unacknowledged,consumers";
+        let url = format!("{}/api/queues/%2F?columns={columns}", self.rabbit.management_url());
+        let queues: Vec<Value> = self.http.get(&url).send().await?.error_for_status()?.json().await?;
+        for queue in queues {
+            eprintln!("in the broker: {queue}");
+        }
+        Ok(())
+    }
+
     /// Messages in any of the broker's queues when all is done.
     pub async fn left_in_queues(&self) -> Result<usize> {
         let end = Instant::now() + FIGURES;

@@ -7,6 +7,7 @@
 mod json;
 mod serve;
 mod shop;
+pub mod truth;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,11 +1,11 @@
-//! What the tables and views must hold, from the shop alone.
+//! What the tables and views of a sales database must hold, from the shop alone.
 
 use anyhow::{Result, ensure};
 use chrono::NaiveDate;
-use etl::target::{Sql, Target};
 use rust_decimal::Decimal;
-use sea_orm::{DbErr, QueryResult};
-use simulators::bsale::{Document, Money, Shop};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbErr, QueryResult, Statement};
+
+use super::{Document, Money, Shop};
 
 /// A decimal with four places.
 fn money(money: Money) -> String {
@@ -41,8 +41,8 @@ fn given(text: Option<&String>) -> String {
 
 type Read = fn(&QueryResult) -> Result<Vec<String>, DbErr>;
 
-async fn read(target: &Target, query: &str, read: Read) -> Result<Vec<String>> {
-    let rows = Sql::new(query).all(&target.db).await?;
+async fn read(db: &DatabaseConnection, query: &str, read: Read) -> Result<Vec<String>> {
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), query)).await?;
     let mut lines = rows.iter().map(|row| Ok(read(row)?.join("\t"))).collect::<Result<Vec<_>>>()?;
     lines.sort();
     Ok(lines)
@@ -77,7 +77,10 @@ fn document_line(document: &Document) -> String {
 }
 
 /// Every table, row by row, is the shop; what the shop does not have any more is marked.
-pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
+///
+/// # Errors
+/// The database; or where a table is not the shop: how many rows, and the first that differ.
+pub async fn tables(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     let products = shop.products.values().map(|product| {
         let (name, description) = (product.name.clone(), given(product.description.as_ref()));
         [
@@ -90,7 +93,7 @@ pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
         .join("\t")
     });
     let query = "SELECT * FROM productos WHERE eliminado_en IS NULL";
-    let found = read(target, query, |row| {
+    let found = read(db, query, |row| {
         Ok(vec![
             number(row, "id_bsale")?,
             text(row, "nombre")?,
@@ -106,7 +109,7 @@ pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
         [variant.id.to_string(), variant.product.to_string(), sku, bar_code, variant.state.to_string()]
             .join("\t")
     });
-    let found = read(target, "SELECT * FROM variantes WHERE eliminado_en IS NULL", |row| {
+    let found = read(db, "SELECT * FROM variantes WHERE eliminado_en IS NULL", |row| {
         Ok(vec![
             number(row, "id_bsale")?,
             number(row, "id_producto")?,
@@ -129,7 +132,7 @@ pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
         let texts = texts.map(|text| given(text.as_ref())).join("\t");
         format!("{}\t{texts}\t{}", client.id, client.state)
     });
-    let found = read(target, "SELECT * FROM clientes WHERE eliminado_en IS NULL", |row| {
+    let found = read(db, "SELECT * FROM clientes WHERE eliminado_en IS NULL", |row| {
         let mut line = vec![number(row, "id_bsale")?];
         for name in ["nombre", "apellido", "rut", "email", "telefono", "direccion"] {
             line.push(text(row, name)?);
@@ -139,7 +142,7 @@ pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
     });
     same("clientes", clients.collect(), &found.await?)?;
 
-    let found = read(target, "SELECT * FROM documentos_venta WHERE eliminado_en IS NULL", |row| {
+    let found = read(db, "SELECT * FROM documentos_venta WHERE eliminado_en IS NULL", |row| {
         Ok(vec![
             number(row, "id_bsale")?,
             number(row, "id_tipo_documento")?,
@@ -162,7 +165,7 @@ pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
             format!("{}\t{}\t{}\t{}\t{amounts}", detail.id, document.id, detail.line, detail.variant)
         })
     });
-    let found = read(target, "SELECT * FROM detalles_documento WHERE eliminado_en IS NULL", |row| {
+    let found = read(db, "SELECT * FROM detalles_documento WHERE eliminado_en IS NULL", |row| {
         let mut line = Vec::new();
         for name in ["id_bsale", "id_documento", "linea", "id_variante"] {
             line.push(number(row, name)?);
@@ -179,7 +182,7 @@ pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
     let stock = shop.stock.values().map(|stock| {
         format!("{}\t{}\t{}\t{}", stock.variant, stock.office, money(stock.quantity), money(stock.reserved))
     });
-    let found = read(target, "SELECT * FROM stock WHERE eliminado_en IS NULL", |row| {
+    let found = read(db, "SELECT * FROM stock WHERE eliminado_en IS NULL", |row| {
         Ok(vec![
             number(row, "id_variante")?,
             number(row, "id_sucursal")?,
@@ -190,7 +193,7 @@ pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
     same("stock", stock.collect(), &found.await?)?;
 
     let prices = shop.prices.values().map(|price| format!("2\t{}\t{}", price.variant, money(price.value)));
-    let found = read(target, "SELECT * FROM listas_precio WHERE eliminado_en IS NULL", |row| {
+    let found = read(db, "SELECT * FROM listas_precio WHERE eliminado_en IS NULL", |row| {
         Ok(vec![number(row, "id_lista")?, number(row, "id_variante")?, amount(row, "precio_neto")?])
     });
     same("listas_precio", prices.collect(), &found.await?)?;
@@ -199,7 +202,7 @@ pub async fn tables(target: &Target, shop: &Shop) -> Result<()> {
         let has_cost = variant.history.iter().any(|(_, cost)| cost.0 > 0);
         format!("{}\t{}\t{has_cost}", variant.id, money(variant.average_cost.unwrap_or_default()))
     });
-    let found = read(target, "SELECT * FROM costos WHERE eliminado_en IS NULL", |row| {
+    let found = read(db, "SELECT * FROM costos WHERE eliminado_en IS NULL", |row| {
         let has_cost: bool = row.try_get("", "tiene_costo")?;
         Ok(vec![number(row, "id_variante")?, amount(row, "costo_promedio")?, has_cost.to_string()])
     });
@@ -222,7 +225,10 @@ fn is_rut(text: &str) -> bool {
 }
 
 /// The views are what the users' own code would store: its rules, by its own column names.
-pub async fn views(target: &Target, shop: &Shop) -> Result<()> {
+///
+/// # Errors
+/// As [`tables`].
+pub async fn views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     let clients = shop
         .clients
         .values()
@@ -232,9 +238,8 @@ pub async fn views(target: &Target, shop: &Shop) -> Result<()> {
     });
     let query =
         "SELECT id_bsale, nombre, apellido, rut, email, telefono, direccion, fecha_creacion FROM cliente";
-    let found = read(target, query, |row| {
-        Ok(vec![number(row, "id_bsale")?, text(row, "nombre")?, text(row, "rut")?])
-    });
+    let found =
+        read(db, query, |row| Ok(vec![number(row, "id_bsale")?, text(row, "nombre")?, text(row, "rut")?]));
     same("cliente", clients.collect(), &found.await?)?;
 
     let products = shop.variants.values().filter_map(|variant| {
@@ -255,7 +260,7 @@ pub async fn views(target: &Target, shop: &Shop) -> Result<()> {
     let query =
         "SELECT id_bsale, nombre, descripcion, codigo_sku, codigo_barras, controla_stock, precio_neto,
                         costo_neto, estado FROM producto";
-    let found = read(target, query, |row| {
+    let found = read(db, query, |row| {
         Ok(vec![
             number(row, "id_bsale")?,
             text(row, "nombre")?,
@@ -274,7 +279,7 @@ pub async fn views(target: &Target, shop: &Shop) -> Result<()> {
         .map(|document| format!("{}\t{} 00:00:00\t{}", document.id, document.day, money(document.total)));
     let query = "SELECT id_bsale, id_cliente, id_tipo_documento, folio, fecha_emision, monto_neto, monto_iva,
                         monto_total FROM documento_venta";
-    let found = read(target, query, |row| {
+    let found = read(db, query, |row| {
         let at: chrono::NaiveDateTime = row.try_get("", "fecha_emision")?;
         Ok(vec![number(row, "id_bsale")?, at.to_string(), amount(row, "monto_total")?])
     });
@@ -288,7 +293,7 @@ pub async fn views(target: &Target, shop: &Shop) -> Result<()> {
     let query =
         "SELECT id_detalle, id_documento, id_producto, cantidad, precio_neto_unitario, descuento_porcentual,
                         monto_total_linea FROM detalle_documento";
-    let found = read(target, query, |row| {
+    let found = read(db, query, |row| {
         Ok(vec![
             number(row, "id_detalle")?,
             number(row, "id_documento")?,
@@ -305,8 +310,7 @@ pub async fn views(target: &Target, shop: &Shop) -> Result<()> {
         .filter(|document| document.state == 0)
         .map(|document| if document.document_type == 9 { -document.total.0 } else { document.total.0 })
         .sum();
-    let found = read(target, "SELECT sum(monto_total) AS total FROM ventas_netas", |row| {
-        Ok(vec![amount(row, "total")?])
-    });
+    let found =
+        read(db, "SELECT sum(monto_total) AS total FROM ventas_netas", |row| Ok(vec![amount(row, "total")?]));
     same("ventas_netas", vec![money(Money(sum))], &found.await?)
 }

@@ -1,0 +1,189 @@
+//! Syncs of a Bsale into MariaDB while things are killed: every run ends, the tables are the shop row by row, and no
+//! stream is run twice at a time.
+
+mod points;
+mod scene;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use scene::{Scene, Work};
+use serde::Serialize;
+use std::time::Duration;
+
+/// What is broken, each on servers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Case {
+    /// SIGKILL to all workers while streams are read.
+    WorkerKill,
+    /// PostgreSQL, which has the runs, stops as `-m immediate` does.
+    PostgresKill,
+    /// SIGKILL to MariaDB, which has the data.
+    MariadbKill,
+    /// SIGKILL to Redis, which has the buckets of requests.
+    RedisOutage,
+    /// SIGKILL to RabbitMQ.
+    BrokerKill,
+    /// One of five answers of Bsale is none: an error, nothing, half of it, or late.
+    SourceFaults,
+    /// Every schedule falls due at once, before two workers of which one is killed.
+    TwoSchedulers,
+    /// A worker is stopped past its lease, and wakes up when another is at work on its streams.
+    StalledWorker,
+    /// Each failpoint, once.
+    Failpoints,
+}
+
+impl Case {
+    /// The name on the command line and in the results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WorkerKill => "worker_kill",
+            Self::PostgresKill => "postgres_kill",
+            Self::MariadbKill => "mariadb_kill",
+            Self::RedisOutage => "redis_outage",
+            Self::BrokerKill => "broker_kill",
+            Self::SourceFaults => "source_faults",
+            Self::TwoSchedulers => "two_schedulers",
+            Self::StalledWorker => "stalled_worker",
+            Self::Failpoints => "failpoints",
+        }
+    }
+
+    /// Whether it hit work.
+    async fn strike(self, scene: &Scene, work: &Work) -> Result<bool> {
+        let under_way = scene.is_under_way(work).await?;
+        match self {
+            Self::WorkerKill => scene.kill_workers().await?,
+            Self::PostgresKill => scene.stack.postgres.kill().await?,
+            Self::MariadbKill => scene.stack.mariadb.kill().await?,
+            Self::RedisOutage => scene.stack.redis.kill().await?,
+            Self::BrokerKill => scene.stack.rabbit.kill().await?,
+            Self::SourceFaults => scene.bsale.fail_one_in(5),
+            Self::TwoSchedulers => scene.kill_a_worker().await?,
+            Self::StalledWorker => return Ok(scene.stall_a_worker().await? && under_way),
+            Self::Failpoints => {}
+        }
+        Ok(under_way)
+    }
+
+    async fn restore(self, scene: &mut Scene) -> Result<()> {
+        match self {
+            Self::WorkerKill | Self::TwoSchedulers => scene.restart_workers().await,
+            Self::PostgresKill => scene.stack.postgres.start().await,
+            Self::MariadbKill => scene.stack.mariadb.start().await,
+            Self::RedisOutage => scene.stack.redis.start().await,
+            Self::BrokerKill => scene.stack.rabbit.start().await,
+            // Until the end of the round's runs.
+            Self::SourceFaults | Self::StalledWorker | Self::Failpoints => Ok(()),
+        }
+    }
+}
+
+/// A case's results, in the order in which they are printed.
+#[derive(Serialize)]
+pub struct Line {
+    chaos: &'static str,
+    case: &'static str,
+    rounds: u32,
+    struck: u32,
+    /// Runs of streams.
+    accepted: usize,
+    /// Those that have completed.
+    r#final: usize,
+    /// Runs that have not, and tables that are not the shop.
+    lost: usize,
+    /// Runs of a stream beside another, or more of them than were asked for.
+    duplicated: usize,
+    doctor: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_struck: Vec<&'static str>,
+}
+
+/// Strikes at random moments until `rounds` of them were in the middle of work.
+pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
+    eprintln!("{}: starting servers and services", case.name());
+    let mut scene = Scene::start(case.name(), seed).await?;
+    let mut line = Line {
+        chaos: "etl",
+        case: case.name(),
+        rounds: 0,
+        struck: 0,
+        accepted: 0,
+        r#final: 0,
+        lost: 0,
+        duplicated: 0,
+        doctor: 0,
+        not_struck: Vec::new(),
+    };
+    match case {
+        Case::Failpoints => points::walk(&mut scene, &mut line).await?,
+        _ => strikes(&mut scene, case, rounds, seed, &mut line).await?,
+    }
+    let findings = scene.findings().await?;
+    for finding in &findings {
+        eprintln!("{}: doctor: {finding}", case.name());
+    }
+    line.doctor = findings.len();
+    if line.struck == 0 {
+        bail!("no round struck");
+    }
+    let clean = line.lost + line.duplicated + line.doctor == 0;
+    scene.end(clean).await.context("remove the servers")?;
+    Ok(line)
+}
+
+async fn strikes(scene: &mut Scene, case: Case, rounds: u32, seed: u64, line: &mut Line) -> Result<()> {
+    // Round 0 is not disturbed: what goes wrong in it is a fault of this suite, and its length is that of the next.
+    let started = std::time::Instant::now();
+    let work = scene.ask().await?;
+    settle(scene, &work, line).await?;
+    ensure!(line.lost + line.duplicated == 0, "an undisturbed round went wrong");
+    let span = started.elapsed();
+    let mut tried = 0;
+    while line.struck < rounds {
+        ensure!(tried < rounds * 5 + 10, "{tried} rounds, and only {} struck in mid-work", line.struck);
+        tried += 1;
+        let mut random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ u64::from(tried));
+        scene.bsale.shop(|shop| shop.live_a_day(5));
+        let work = if case == Case::TwoSchedulers { scene.fall_due().await? } else { scene.ask().await? };
+        tokio::time::sleep(span.mul_f64(random.random_range(0.0..0.8))).await;
+        let struck = case.strike(scene, &work).await?;
+        tokio::time::sleep(Duration::from_millis(random.random_range(100..1_500))).await;
+        case.restore(scene).await?;
+        settle(scene, &work, line).await?;
+        scene.bsale.fail_one_in(0);
+        line.struck += u32::from(struck);
+        eprintln!(
+            "{} {tried}: {}, lost {}, duplicated {}",
+            case.name(),
+            if struck { "struck in mid-work" } else { "missed: once more" },
+            line.lost,
+            line.duplicated
+        );
+    }
+    line.rounds = line.struck;
+    Ok(())
+}
+
+/// Waits for the end of the work and counts what is wrong with it.
+async fn settle(scene: &Scene, work: &Work, line: &mut Line) -> Result<()> {
+    let runs = scene.ended(work).await?;
+    line.accepted += runs.len();
+    line.r#final += runs.iter().filter(|run| run.has_completed()).count();
+    for run in runs.iter().filter(|run| !run.has_completed()) {
+        eprintln!("{} of {}: {}", run.state, run.lane, run.error);
+        line.lost += 1;
+    }
+    for twice in scene.twice(work).await? {
+        eprintln!("{twice}");
+        line.duplicated += 1;
+    }
+    if let Err(error) = scene.compare().await {
+        eprintln!("{error:#}");
+        line.lost += 1;
+    }
+    Ok(())
+}
