@@ -101,14 +101,12 @@ async fn ended_twice(label: &str, kind: Kind) -> Result<()> {
             sea_orm::sqlx::query(not_ended).bind(job.id).execute(&world.resources.database.pool).await?;
             let again = world.attempt(job.id).await?;
             ensure!(again.state == State::Completed, "{} {mode:?}: {:?}", stream.name, again.error);
-            ensure!(
-                again.result.as_ref().map(|result| &result["marca"])
-                    == job.result.as_ref().map(|result| &result["marca"]),
-                "{} {mode:?}: {:?} {:?}",
-                stream.name,
-                job.result,
-                again.result
-            );
+            // A database keeps microseconds.
+            let mark = |job: &jobs::Job| {
+                let mark = job.result.as_ref().and_then(|result| result["marca"].as_str());
+                mark.map(|mark| mark.chars().take("2026-11-26T20:04:18.206772".len()).collect::<String>())
+            };
+            ensure!(mark(&again) == mark(&job), "{} {mode:?}: {job:?} {again:?}", stream.name);
         }
     }
     truth::tables(&world.ours().target.db, &world.bsale.shop(|shop| shop.clone())).await
