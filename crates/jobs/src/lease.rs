@@ -251,6 +251,28 @@ pub async fn release(conn: &mut PgConnection, lease: &Lease) -> Result<Job, Erro
     held(row)
 }
 
+/// Gives the job back because what it needs is not there yet: due again after `pause`, when the sweeper nudges it, or at
+/// once where its end was asked for. The attempt does not count.
+///
+/// # Errors
+/// [`Error::LeaseLost`]; the database.
+pub async fn postpone(conn: &mut PgConnection, lease: &Lease, pause: Duration) -> Result<Job, Error> {
+    let row = sqlx::query(
+        "UPDATE jobs SET state = 'pending', owner = NULL, lease_until = NULL, nudged_at = NULL, nudges = 0,
+                next_run_at = clock_timestamp()
+                    + CASE WHEN cancel_requested_at IS NULL THEN make_interval(secs => $4) ELSE interval '0' END,
+                attempts = greatest(attempts - 1, 0), version = version + 1, updated_at = clock_timestamp()
+         WHERE id = $1 AND epoch = $2 AND owner = $3 AND state = 'running' RETURNING *",
+    )
+    .bind(lease.job)
+    .bind(lease.epoch)
+    .bind(&lease.owner)
+    .bind(pause.as_secs_f64())
+    .fetch_optional(conn)
+    .await?;
+    held(row)
+}
+
 /// PostgreSQL's text holds no NUL.
 fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")

@@ -46,7 +46,7 @@ pub use error::Error;
 pub use job::{Job, Position, Progress, State};
 pub use kind::JobKind;
 pub use lease::{
-    Lease, Standing, cancelled, checkpoint, complete, defer, fail, heartbeat, progress, release,
+    Lease, Standing, cancelled, checkpoint, complete, defer, fail, heartbeat, postpone, progress, release,
 };
 pub use list::{Filter, Page, Pages, get, list};
 pub use migration::migrations;

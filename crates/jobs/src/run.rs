@@ -51,7 +51,7 @@ pub enum Outcome {
     /// Nothing is left to do: the runner completes the job with this result.
     Done(Value),
     /// The work has ended the job itself, in a transaction of its own, with [`crate::complete`] or
-    /// [`crate::fail`].
+    /// [`crate::fail`]; or it has given it back with [`crate::postpone`].
     Written,
 }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use common::{LEASE, World};
 use jobs::{
     Claim, Error, Lease, Position, Progress, State, checkpoint, claim, complete, defer, fail, heartbeat,
-    release, request_cancel,
+    postpone, release, request_cancel,
 };
 use sea_orm::sqlx;
 use serde_json::json;
@@ -35,6 +35,7 @@ async fn writes_nothing(world: &World, stale: &Lease) -> Result<()> {
         jobs::cancelled(conn, stale).await.map(drop),
         defer(conn, stale, "no", Duration::ZERO).await.map(drop),
         release(conn, stale).await.map(drop),
+        postpone(conn, stale, Duration::ZERO).await.map(drop),
     ];
     for (place, written) in written.into_iter().enumerate() {
         assert!(matches!(written, Err(Error::LeaseLost)), "function {place}: {written:?}");
@@ -252,6 +253,19 @@ async fn a_released_job_is_due_at_once_and_the_attempt_does_not_count() -> Resul
         assert_eq!(job.attempts, 1);
         assert_eq!(release(&mut conn, &lease).await?.attempts, 0);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postponed_job_waits_and_the_attempt_does_not_count() -> Result<()> {
+    let world = World::new("lease_postpone").await?;
+    let id = world.job(1).await?;
+    let mut conn = world.pool.acquire().await?;
+    let (_, lease) = world.hold(id, "a").await?;
+    let job = postpone(&mut conn, &lease, Duration::from_secs(600)).await?;
+    assert_eq!((job.state, job.attempts, job.error), (State::Pending, 0, None));
+    assert!(job.next_run_at > chrono::Utc::now() + chrono::TimeDelta::seconds(500));
+    assert!(matches!(claim(&mut conn, id, "b", LEASE).await?, Claim::NotDue));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! One JSON line a case on standard output, everything else on standard error.
 
 mod arena;
+mod armed;
 mod case;
 mod contacts;
 mod etl;

@@ -1,4 +1,5 @@
 use crate::arena::{Arena, Book, SUPPLIER};
+use crate::armed::{REACHED, arm, died_at, disarm};
 use crate::round::{Tally, settle};
 use anyhow::{Context, Result, ensure};
 use failpoints::Point;
@@ -8,9 +9,6 @@ use stack::process::Running;
 use stack::services::CATALOG_UPLOAD;
 use stack::workbook::Spec;
 use std::time::Duration;
-
-/// How long a process may take to get to its failpoint.
-const REACHED: Duration = Duration::from_secs(30);
 
 /// Which processes die at a point.
 #[derive(Clone, Copy)]
@@ -98,10 +96,8 @@ async fn visit(
     book: &mut Book,
     tally: &mut Tally,
 ) -> Result<bool> {
-    for process in armed.processes(arena) {
-        process
-            .restart_with(|service| service.env("FAILPOINTS", format!("{}=1*return", point.name())))
-            .await?;
+    if !matches!(way, Way::Orphan) {
+        arm(armed.processes(arena), point).await?;
     }
     if let Way::Retry = way {
         arena.stack.redis.kill().await?;
@@ -115,13 +111,13 @@ async fn visit(
         tokio::spawn(async move { client.upload_until_accepted(&wanted, Duration::from_secs(90)).await });
     if let Way::Orphan = way {
         orphan(arena, book).await?;
+        // Not before: whoever sweeps dies of the first lease that lapses.
+        arm(armed.processes(arena), point).await?;
     }
-    let struck = reached(arena, armed, point).await;
+    let struck = died_at(armed.processes(arena), point).await;
 
     arena.stack.redis.start().await?;
-    for process in armed.processes(arena) {
-        process.restart_with(|service| service.env("FAILPOINTS", "")).await?;
-    }
+    disarm(armed.processes(arena)).await?;
     if let Way::Orphan = way {
         for worker in &mut arena.platform.service_mut(&CATALOG_UPLOAD).workers {
             worker.restart().await?;
@@ -148,20 +144,6 @@ async fn orphan(arena: &Arena, book: &Book) -> Result<()> {
     })
     .await?;
     arena.platform.service(&CATALOG_UPLOAD).kill_workers().await
-}
-
-/// Waits until one of the armed processes has died, and says whether it was of this point.
-async fn reached(arena: &mut Arena, armed: Armed, point: Point) -> bool {
-    let processes: Vec<_> =
-        armed.processes(arena).into_iter().map(|process| process.daemon().clone()).collect();
-    let died = stack::wait::until("a process should die at its failpoint", REACHED, async || {
-        processes.iter().any(|process| !process.is_running())
-    });
-    if died.await.is_err() {
-        return false;
-    }
-    let said = format!("failpoint {} reached", point.name());
-    processes.iter().any(|process| !process.is_running() && process.log_tail().contains(&said))
 }
 
 impl Armed {

@@ -16,12 +16,15 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::link::Link;
+use super::link::{self, Link};
 
 /// How long a call may take from its first message to the last confirm.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// How often a call whose confirms are late looks whether its connection is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long late confirms are waited for on a connection that answers. RabbitMQ never confirms what a channel sends to a
+/// quorum queue that was deleted and made again under it, and such a channel must not keep its turn for good.
+const LINGER: Duration = Duration::from_secs(10);
 /// Calls that publish at once, each on a channel of its own. Others wait for their turn, within their time.
 const CHANNELS: usize = 32;
 
@@ -123,7 +126,7 @@ impl Publisher {
             drop(confirms);
             true
         } else {
-            self.written_out(&channel.connection, confirms).await
+            self.written_out(&channel, confirms).await
         };
         if complete {
             self.keep(channel);
@@ -131,21 +134,38 @@ impl Publisher {
         drop(turn);
     }
 
-    /// Waits for the confirms that were late. False where they will never come: the connection is lost or given up.
+    /// Waits for the confirms that were late. False where they will not come: the connection is lost or given up, or the
+    /// channel is closed without them.
     async fn written_out(
         &self,
-        connection: &Arc<Connection>,
+        channel: &Confirming,
         mut confirms: impl Stream<Item = (usize, lapin::Result<Confirmation>)> + Unpin,
     ) -> bool {
+        let Confirming { connection, channel } = channel;
+        // What is wrong with this channel may be wrong with others that have waited beside it.
+        for idle in self.all_idle() {
+            tokio::spawn(async move { link::leave(&idle.channel).await });
+        }
         if self.link.suspect(connection).await {
             return false;
         }
+        let mut patience = Instant::now() + LINGER;
         loop {
             match timeout(LOOK_EVERY, confirms.next()).await {
                 Ok(Some(_)) => {}
                 Ok(None) => return true,
-                Err(_) if connection.status().connected() => {}
-                Err(_) => return false,
+                Err(_) if !connection.status().connected() => return false,
+                // What is written to a blocked connection is confirmed when the alarm ends.
+                Err(_) if connection.status().blocked() => patience = Instant::now() + LINGER,
+                Err(_) if Instant::now() < patience => {}
+                // Another channel opens on the connection: all that was sent before is written.
+                Err(_) if self.link.suspect(connection).await => return false,
+                Err(_) if connection.status().blocked() => {}
+                Err(_) => {
+                    tracing::warn!("RabbitMQ does not confirm on a channel, which is closed");
+                    link::leave(channel).await;
+                    return false;
+                }
             }
         }
     }
@@ -193,6 +213,10 @@ impl Publisher {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|kept| Arc::ptr_eq(&kept.connection, connection) && kept.channel.status().connected());
         idle.pop()
+    }
+
+    fn all_idle(&self) -> Vec<Confirming> {
+        std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keeps a channel for the next call. One that RabbitMQ has closed tells of a missing exchange.

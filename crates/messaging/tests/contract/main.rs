@@ -15,6 +15,7 @@ mod retries;
 mod settling;
 mod slow_open;
 mod sqs;
+mod stuck_queue;
 mod topology;
 
 /// One test a transport, of a function that takes the transport and returns a result.

@@ -30,11 +30,11 @@ use crate::{
 };
 
 const fn scan(name: &'static str, table: &'static str) -> Stream {
-    Stream { name, source: Source::Bsale, table, walk: Walk::Scan, daily: true }
+    Stream { name, source: Source::Bsale, table, walk: Walk::Scan, daily: true, after: None }
 }
 
 const fn days(name: &'static str, table: &'static str) -> Stream {
-    Stream { name, source: Source::Bsale, table, walk: Walk::Days, daily: true }
+    Stream { name, source: Source::Bsale, table, walk: Walk::Days, daily: true, after: None }
 }
 
 /// What is read from Bsale, in the order in which a sync of all begins.
@@ -47,7 +47,8 @@ pub const STREAMS: &[Stream] = &[
     days("bsale.documentos", "documentos_venta"),
     scan("bsale.stock", "stock"),
     scan("bsale.listas_precio", "listas_precio"),
-    days("bsale.costos", "costos"),
+    // One request a variant that there is.
+    Stream { after: Some("bsale.variantes"), ..days("bsale.costos", "costos") },
 ];
 
 /// Bsale and the sales database, as this installation has them.

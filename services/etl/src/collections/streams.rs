@@ -196,7 +196,7 @@ pub const TABLES: &[RawTable] = &[
 
 const fn stream(table: &RawTable) -> Stream {
     let walk = if table.cursor.is_some() { Walk::Days } else { Walk::Scan };
-    Stream { name: table.stream, source: Source::BigQuery, table: table.name, walk, daily: true }
+    Stream { name: table.stream, source: Source::BigQuery, table: table.name, walk, daily: true, after: None }
 }
 
 /// The same, as the service knows streams.

@@ -27,4 +27,6 @@ pub struct Stream {
     pub walk: Walk,
     /// Whether a daily run includes it.
     pub daily: bool,
+    /// The stream whose rows it goes by: while that one is run, it waits.
+    pub after: Option<&'static str>,
 }

@@ -1,5 +1,7 @@
 //! Works on one run of a stream.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use contracts::{
@@ -18,6 +20,7 @@ use crate::{
         run::{Counters, RunParams},
         stream::Source,
     },
+    storage::runs,
     streams,
 };
 
@@ -25,6 +28,9 @@ use crate::{
 pub fn kind(settings: &EtlSettings) -> JobKind {
     super::kind(KIND, &ETL_RUNS, settings)
 }
+
+/// When a run that waits for another stream's looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Its name in rows.
 pub const KIND: &str = "etl.runs";
@@ -34,12 +40,29 @@ pub struct RunSyncs {
     pub resources: Resources,
 }
 
+impl RunSyncs {
+    /// Gives the run back while another stream's goes on. It holds no place of a worker meanwhile: the other may need it.
+    async fn waits_for(&self, run: &JobRun, stream: &str) -> Result<bool, JobError> {
+        let mut conn = self.resources.database.pool.acquire().await.map_err(JobError::retry)?;
+        if runs::active(&mut conn, stream).await.map_err(JobError::retry)?.is_none() {
+            return Ok(false);
+        }
+        jobs::postpone(&mut conn, &run.lease, LOOK_AGAIN).await.map_err(JobError::retry)?;
+        Ok(true)
+    }
+}
+
 #[async_trait]
 impl Work for RunSyncs {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
         let params = params(&run.job).map_err(JobError::Fail)?;
         let stream = streams::named(&params.stream)
             .ok_or_else(|| JobError::fail(anyhow!("there is no stream {}", params.stream)))?;
+        if let Some(other) = stream.after
+            && self.waits_for(run, other).await?
+        {
+            return Ok(Outcome::Written);
+        }
         match stream.source {
             Source::Bsale => {
                 let bsale = self.resources.bsale.as_ref().context("this installation has no Bsale");

@@ -143,3 +143,20 @@ async fn a_daily_run_moves_the_watermark_over_whole_days_only() -> Result<()> {
     ensure!(lane.watermark == Some(today), "{lane:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn costs_wait_for_the_variants_that_they_are_of() -> Result<()> {
+    let world = World::new("etlorder", Kind::Postgres, Shop::new(7, Size::default())).await?;
+    let variants = world.ask(&RunParams::new("bsale.variantes", Mode::Full)).await?.job().id;
+    let costs = world.run(&RunParams::new("bsale.costos", Mode::Full)).await?;
+    ensure!(costs.state == State::Pending && costs.attempts == 0 && costs.error.is_none(), "{costs:?}");
+    world.attempt(variants).await?;
+    let due = "update jobs set next_run_at = now() where id = $1";
+    sea_orm::sqlx::query(due).bind(costs.id).execute(&world.resources.database.pool).await?;
+    let costs = world.attempt(costs.id).await?;
+    ensure!(costs.state == State::Completed, "{costs:?}");
+    let read = &costs.result.as_ref().context("a result")?["contadores"]["leidos"];
+    let there = world.bsale.shop(|shop| shop.variants.len());
+    ensure!(*read == there, "{read} of {there}");
+    Ok(())
+}

@@ -24,8 +24,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How long the work of a round may take to come to rest once the broker is left alone.
 const FINAL: Duration = Duration::from_secs(45);
-/// Nothing moves for so long: what is missing will not come. Longer than any pause of a consumer or of the broker.
-const STILL: Duration = Duration::from_secs(6);
+/// Nothing moves for so long: what is missing will not come. Longer than any pause of a consumer or of the broker, and
+/// than a publisher waits for a confirm before it tries another channel.
+const STILL: Duration = Duration::from_secs(14);
 /// The same where nothing is missing: a copy may wait in a retry queue.
 const AT_REST: Duration = Duration::from_millis(600);
 /// How long the outbox may take without consumers. A row that came back waits for some seconds.

@@ -1,13 +1,10 @@
 use super::scene::Scene;
 use super::{Line, settle};
+use crate::armed::{REACHED, arm, died_at, disarm};
 use anyhow::{Context, Result, ensure};
 use failpoints::Point;
 use sea_orm::sqlx;
 use serde_json::json;
-use std::time::Duration;
-
-/// How long a process may take to get to its failpoint.
-const REACHED: Duration = Duration::from_secs(30);
 
 /// What leads a process to a point.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,41 +70,45 @@ pub async fn walk(scene: &mut Scene, line: &mut Line) -> Result<()> {
 /// Returns whether a process died at the point.
 async fn visit(scene: &mut Scene, point: Point, way: Way, number: u32, line: &mut Line) -> Result<bool> {
     let before = scene.runs().await?;
-    scene.arm(&format!("{}=1*return", point.name())).await?;
+    if way != Way::Orphan {
+        arm(scene.processes(), point).await?;
+    }
     let (work, struck) = match way {
         Way::Run => {
             let asking = scene.begin_to_ask(true);
-            let struck = scene.died_at(point).await;
-            scene.arm("").await?;
+            let struck = died_at(scene.processes(), point).await;
+            disarm(scene.processes()).await?;
             (asking.await??, struck)
         }
         Way::Unanswered => {
             scene.change().await?;
             let asking = scene.begin_to_ask(false);
-            let struck = scene.died_at(point).await;
-            scene.arm("").await?;
+            let struck = died_at(scene.processes(), point).await;
+            disarm(scene.processes()).await?;
             (asking.await??, struck)
         }
         Way::Orphan => {
             let asking = scene.begin_to_ask(true);
             scene.orphan().await?;
-            let struck = scene.died_at(point).await;
-            scene.arm("").await?;
+            // Not before: whoever sweeps dies of the first lease that lapses.
+            arm(scene.processes(), point).await?;
+            let struck = died_at(scene.processes(), point).await;
+            disarm(scene.processes()).await?;
             (asking.await??, struck)
         }
         Way::Retry => {
             scene.stack.postgres.kill().await?;
             let (work, telling) = scene.tell(number)?;
-            let struck = scene.died_at(point).await;
+            let struck = died_at(scene.processes(), point).await;
             scene.stack.postgres.start().await?;
-            scene.arm("").await?;
+            disarm(scene.processes()).await?;
             telling.await??;
             (work, struck)
         }
         Way::Garbage => {
             scene.publisher.nonsense().await?;
-            let struck = scene.died_at(point).await;
-            scene.arm("").await?;
+            let struck = died_at(scene.processes(), point).await;
+            disarm(scene.processes()).await?;
             (scene.ask().await?, struck)
         }
     };
@@ -125,25 +126,6 @@ async fn visit(scene: &mut Scene, point: Point, way: Way, number: u32, line: &mu
 }
 
 impl Scene {
-    /// Starts all of report's processes with these failpoints.
-    async fn arm(&mut self, points: &str) -> Result<()> {
-        for process in self.processes() {
-            process.restart_with(|service| service.env("FAILPOINTS", points)).await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until a process has died at this point. Whether one did.
-    async fn died_at(&mut self, point: Point) -> bool {
-        let processes: Vec<_> =
-            self.processes().into_iter().map(|process| process.daemon().clone()).collect();
-        let said = format!("failpoint {} reached", point.name());
-        let died = stack::wait::until("a process should die at its failpoint", REACHED, async || {
-            processes.iter().any(|process| !process.is_running() && process.log_tail().contains(&said))
-        });
-        died.await.is_ok()
-    }
-
     /// Kills the workers while they are at work on files, so that their leases lapse.
     async fn orphan(&self) -> Result<()> {
         stack::wait::until("a file should be under way", REACHED, async || {

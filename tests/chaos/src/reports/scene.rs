@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 
 /// How long work may take to end before it counts as lost.
 const FINAL: Duration = Duration::from_secs(120);
+/// How long a sweep may take.
+const SWEPT: Duration = Duration::from_secs(20);
 /// Large campaigns need several parts of an upload; the small ones are many jobs.
 const LARGE: (i64, i64) = (3, 120_000);
 const SMALL: (i64, i64) = (20, 500);
@@ -239,8 +241,19 @@ impl Scene {
         }
     }
 
-    /// Multipart uploads that nobody will end.
-    pub async fn stray_uploads(&self) -> Result<usize> {
+    /// Multipart uploads that are left when the service has swept: a request that began one may have reached S3 without its
+    /// answer. A process that starts sweeps at once.
+    pub async fn stray_uploads(&mut self) -> Result<usize> {
+        if self.unfinished_uploads().await? > 0 {
+            self.platform.service_mut(&REPORT).api.restart().await?;
+            let swept = async || self.unfinished_uploads().await.is_ok_and(|left| left == 0);
+            // Past that, the count says it.
+            let _ = stack::wait::until("the uploads should be swept up", SWEPT, swept).await;
+        }
+        self.unfinished_uploads().await
+    }
+
+    async fn unfinished_uploads(&self) -> Result<usize> {
         let place = &self.platform.place;
         let url = format!("{}/{}?uploads", place.servers().aws_endpoint, place.bucket());
         let text = stack::http().get(url).send().await?.error_for_status()?.text().await?;
