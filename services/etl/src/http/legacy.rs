@@ -31,7 +31,7 @@ pub(super) struct Started {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Synced {
-    /// `sincronización completada`, as clients expect; the run says when it is.
+    /// `sincronización completada`, como lo esperan los clientes; la ejecución dice cuándo lo está.
     status: &'static str,
     entity: String,
     #[serde(flatten)]
@@ -48,7 +48,7 @@ pub(super) struct Reloaded {
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct StartQuery {
-    /// `YYYY-MM-DD`: documents from this day on.
+    /// `YYYY-MM-DD`: documentos desde este día.
     start_date: Option<NaiveDate>,
 }
 

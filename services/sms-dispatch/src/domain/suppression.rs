@@ -5,7 +5,7 @@ use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a phone must not be written to.
+/// Por qué no se debe escribir a un teléfono.
 #[derive(
     Clone,
     Copy,
