@@ -39,6 +39,7 @@ pub(super) struct TableStatus {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SyncStatus)]
 pub(super) struct Status {
     /// `healthy`, o `degraded` si falló la última ejecución de alguna tabla.
     status: &'static str,

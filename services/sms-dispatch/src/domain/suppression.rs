@@ -20,6 +20,7 @@ use utoipa::ToSchema;
     EnumIter,
     DeriveActiveEnum,
 )]
+#[schema(as = SuppressionCause)]
 #[serde(rename_all = "snake_case")]
 #[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Cause {

@@ -58,6 +58,7 @@ pub(super) struct ListForm {
 
 /// Qué fue de una lista.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SuppressionOutcome)]
 pub(super) struct Outcome {
     rows: i64,
     added: i64,

@@ -35,6 +35,7 @@ pub struct Assignment {
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = AssignmentKpi)]
 #[serde(rename_all = "camelCase")]
 pub struct Kpi {
     pub label: &'static str,
@@ -68,6 +69,7 @@ pub struct Detail {
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = AssignmentMetadata)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     pub fecha_actual: NaiveDate,

@@ -21,6 +21,7 @@ pub struct Operation {
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = OperationKpi)]
 pub struct Kpi {
     pub label: &'static str,
     pub value: String,

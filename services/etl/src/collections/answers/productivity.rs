@@ -73,6 +73,7 @@ pub struct Performance {
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ProductivityMetadata)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     pub fecha_inicio: NaiveDate,
