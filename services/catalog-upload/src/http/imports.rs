@@ -83,6 +83,7 @@ pub(super) struct UploadForm {
     responses(
         (status = 202, body = Accepted),
         (status = 400, description = "Sin archivo, sin proveedor_id, o formato no soportado"),
+        (status = 404, description = "La tarea de `corrige` no existe"),
         (status = 409, description = "Idempotency-Key ya usada con otra petición"),
         (status = 413, description = "El archivo supera el máximo"),
     )

@@ -86,7 +86,7 @@ async fn run(
     operation_id = "scheduler_daily", summary = "Sincronizar los documentos de siete días",
     description = "Para un programador externo.",
     post, path = "/api/v1/scheduler/etl/daily", tag = "etl",
-    responses((status = 200, body = Executed), (status = 401), (status = 403)),
+    responses((status = 200, body = Executed), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
 )]
 pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     run(&api, &caller, "ETL diario iniciado".to_owned(), None).await
@@ -97,7 +97,7 @@ pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpRe
     operation_id = "scheduler_incremental", summary = "Sincronizar los documentos de unos días",
     description = "Para un programador externo.",
     post, path = "/api/v1/scheduler/etl/incremental", tag = "etl", params(Incremental),
-    responses((status = 200, body = Executed), (status = 400), (status = 401), (status = 403)),
+    responses((status = 200, body = Executed), (status = 400), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
 )]
 pub(super) async fn incremental(
     api: Data<Resources>,
@@ -138,7 +138,7 @@ pub(super) async fn health(api: Data<Resources>, caller: Caller) -> Result<HttpR
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct TestQuery {
-    /// clients, products, documents o all.
+    /// `clients`, `products`, `documents` o `all`.
     #[serde(default = "clients")]
     entity: String,
     /// Se acepta de quien lo envía; se cuentan tablas enteras.

@@ -96,6 +96,7 @@ pub(crate) struct SessionResponse {
     responses(
         (status = 200, description = "Tokens, o `SessionResponse` si se pidió una sesión", body = TokenResponse),
         (status = 401, description = "Credenciales incorrectas"),
+        (status = 422, description = "Sin usuario, correo o contraseña"),
         (status = 429, description = "Demasiados intentos; ver Retry-After"),
     )
 )]
@@ -258,6 +259,7 @@ pub(crate) struct LogoutRequest {
     responses(
         (status = 204, description = "Cerrada, o ya lo estaba"),
         (status = 403, description = "Cookie sin token CSRF"),
+        (status = 422, description = "Sin el refresh_token de la sesión a cerrar"),
     )
 )]
 pub(crate) async fn logout(

@@ -22,7 +22,7 @@ async fn the_platform_answers_as_its_document_says() -> Result<()> {
         .args(["--header", &format!("Authorization: Bearer {}", admin.token().context("a token")?)])
         // The same requests each time. What Schemathesis remembers of one run is not for the next.
         .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--seed", "1"])
-        .args(["--generation-database", "none", "--no-shrink", "--workers", "2", "--continue-on-failure"])
+        .args(["--generation-database", "none", "--no-shrink", "--workers", "1", "--continue-on-failure"])
         .args(["--request-timeout", "20", "--suppress-health-check", "all", "--warnings", "off"])
         .current_dir(&scene.dir);
     for operation in LEFT_ALONE {

@@ -41,7 +41,7 @@ async fn trying_an_operation_out_sends_that_operation() -> Result<()> {
             "GET",
             "/api/v1/contacts?lada=612".into(),
         ),
-        ("etl_runs_list", json!({ "size": "7" }), Value::Null, "GET", "/api/v1/etl/runs?size=7".into()),
+        ("etl_runs_list", json!({ "limit": "7" }), Value::Null, "GET", "/api/v1/etl/runs?limit=7".into()),
     ];
     let asked: Vec<Value> = tried
         .iter()

@@ -26,7 +26,7 @@ pub struct Evolution {
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub struct Series {
     pub name: String,
-    /// Days without an open campaign are left out.
+    /// Faltan los días sin una campaña abierta.
     pub data: Vec<Point>,
 }
 

@@ -14,7 +14,7 @@ pub struct Operation {
     pub channel_performance: Vec<Channel>,
     /// Las horas con llamadas, en Lima.
     pub hourly_performance: Vec<Hour>,
-    /// The first five attempts at a client in a campaign.
+    /// Los primeros cinco intentos con un cliente en una campaña.
     pub attempt_effectiveness: Vec<Attempt>,
     /// Por llamadas. La llamada de un cliente con dos carteras está en ambas.
     pub queue_performance: Vec<QueueRow>,
