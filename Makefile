@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help install build demo up down status logs test validate images bench chaos fuzz fmt clean
+.PHONY: help install build demo up down status logs test api-check validate images bench chaos fuzz fmt clean
 
 # Demo, tests and chaos share one profile and one set of features, and always build the whole workspace:
 # a build of a part would compile dependencies again with other features.
@@ -16,7 +16,7 @@ CHAOS ?= catalog
 FUZZ_SECONDS ?= 30
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## What is missing: PostgreSQL, MariaDB, RabbitMQ, Redis, LocalStack
 	@deploy/native/install.sh
@@ -58,6 +58,13 @@ test: ## Format, lints and all tests, against real servers of its own
 	else
 		cargo test --workspace $(FEATURES) --no-fail-fast
 	fi
+
+api-check: export LOTE_TEST_STACK := $(CURDIR)/.stack/make-test
+api-check: ## The platform against its OpenAPI document, by Schemathesis: no status, type or 5xx that it does not name
+	@deploy/native/install.sh tests
+	trap '[ ! -x $(BIN)/stack ] || $(BIN)/stack test-down' EXIT
+	cargo build --workspace $(FEATURES)
+	cargo test --workspace $(FEATURES) --test api -- --nocapture check::
 
 VALIDATE = LOTE_BINARIES=$(BIN) .stack/deploy/bin/python -m pytest --quiet --no-header -W ignore::DeprecationWarning -p no:cacheprovider \
 	--numprocesses 2 --dist loadfile tests/deploy

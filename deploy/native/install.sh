@@ -2,7 +2,7 @@
 # Installs what Lote's native stack needs on Debian or Ubuntu: RabbitMQ, Redis, PostgreSQL and MariaDB from apt,
 # LocalStack from a pinned list into a Python environment of its own (.stack/venv).
 # With the argument `validate`, also what checks manifests and images (.stack/deploy); with `images`, that and the
-# root of an image (.stack/image); with `tests`, manifests and what checks the API's document (.stack/api).
+# root of an image (.stack/image); with `tests`, manifests and what checks the API (.stack/api), Chromium among it.
 # Running it again costs a fraction of a second. It starts nothing: tests/stack runs private instances.
 set -euo pipefail
 
@@ -37,6 +37,7 @@ find_missing() {
     [ "$for_manifests" = no ] || have npm || missing+=(nodejs npm)
     [ "$for_manifests" = no ] || have shellcheck || missing+=(shellcheck)
     [ "$for_manifests" = no ] || have promtool || missing+=(prometheus)
+    [ "$for_tests" = no ] || have chromium || missing+=(chromium)
     [ "$for_images" = no ] || have mmdebstrap || missing+=(mmdebstrap)
 }
 
@@ -107,12 +108,12 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]
     printf '%s' "$wanted" >"$stamp"
 fi
 
-# What checks the OpenAPI document in the tests, apart from what runs.
+# What checks the OpenAPI document and the platform against it in the tests, apart from what runs.
 api="$root/.stack/api"
 stamp="$api/.installed"
 wanted="$(python3 --version 2>&1) $(cat "$root/tests/e2e/api/requirements.txt" "$root/tests/e2e/api/package.json" | cksum) $root"
 if [ "$for_tests" = yes ] && [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    say "installing what checks the API's document into .stack/api"
+    say "installing what checks the API into .stack/api"
     rm -rf "$api"
     python3 -m venv "$api"
     "$api/bin/pip" install --quiet --disable-pip-version-check --no-input \

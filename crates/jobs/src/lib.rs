@@ -26,6 +26,7 @@ mod create;
 mod doctor;
 mod error;
 mod job;
+mod keys;
 mod kind;
 mod lease;
 mod list;
@@ -44,6 +45,7 @@ pub use create::{Creation, NewJob, create, lock, reopen, reopen_all, request_can
 pub use doctor::doctor;
 pub use error::Error;
 pub use job::{Job, Position, Progress, State};
+pub use keys::{join, keyed};
 pub use kind::JobKind;
 pub use lease::{
     Lease, Standing, cancelled, checkpoint, complete, defer, fail, heartbeat, postpone, progress, release,

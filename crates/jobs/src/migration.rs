@@ -3,7 +3,7 @@ use sea_orm_migration::prelude::{ConnectionTrait as _, DbErr, MigrationName, Mig
 
 /// The tables of this crate, for a service's `Migrator` to include before its own.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Tables)]
+    vec![Box::new(Tables), Box::new(Keys)]
 }
 
 struct Tables;
@@ -24,6 +24,40 @@ impl MigrationTrait for Tables {
         manager.get_connection().execute_unprepared("DROP TABLE workers, jobs").await.map(drop)
     }
 }
+
+struct Keys;
+
+impl MigrationName for Keys {
+    fn name(&self) -> &'static str {
+        "m20261126_000003_job_keys"
+    }
+}
+
+#[async_trait]
+impl MigrationTrait for Keys {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(KEYS).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("DROP TABLE job_keys").await.map(drop)
+    }
+}
+
+/// Keys of requests that found their job there already. A process of the version before knows none of them, and makes of
+/// such a key's repetition a job of its own, as it did.
+const KEYS: &str = "
+CREATE TABLE job_keys (
+    created_by      text NOT NULL,
+    idempotency_key text NOT NULL,
+    request_hash    text,
+    job_id          uuid NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (created_by, idempotency_key)
+);
+-- Serves the deletion of jobs.
+CREATE INDEX job_keys_job ON job_keys (job_id);
+";
 
 /// A running job's row is updated with every batch and heartbeat. No index holds a column that those
 /// change, and a page keeps room, so that they are heap-only updates.

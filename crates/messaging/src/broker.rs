@@ -11,12 +11,11 @@ use tokio::sync::Notify;
 
 use crate::{
     BrokerConfig, DeadLetter, Destination, Letters, Outgoing, Policy, PublishError,
-    delivery::Source,
-    letters::LetterSource,
     memory::Memory,
     metrics::{self, QueueMetrics},
     rabbit::{self, Rabbit},
     sqs::{self, Sqs},
+    transport::{LetterSource, Source},
 };
 
 /// How long a transport may take to answer a ping.

@@ -9,9 +9,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     Broker, Handler, Policy,
-    delivery::{Batch, Delivery, Pauses, Source},
+    delivery::{Delivery, Pauses},
     dispatch::{AnyHandler, Dispatch, Typed},
     kill_switch::KillSwitch,
+    transport::{Batch, Source, Token},
 };
 
 /// How often a consumer looks how full its queue is.
@@ -240,7 +241,7 @@ impl Orphans {
     }
 }
 
-async fn give_back(deliveries: Vec<Delivery>, dispatch: &Dispatch) {
+async fn give_back(deliveries: Vec<Delivery<Token>>, dispatch: &Dispatch) {
     futures::future::join_all(deliveries.into_iter().map(|delivery| dispatch.release(delivery))).await;
 }
 

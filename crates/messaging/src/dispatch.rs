@@ -19,6 +19,7 @@ use crate::{
     kill_switch::KillSwitch,
     metrics::QueueMetrics,
     trace,
+    transport::Token,
 };
 
 /// A handler whose message type is forgotten, so that handlers of many types share a map.
@@ -97,7 +98,7 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     /// Works one delivery off.
-    pub async fn work(&self, delivery: Delivery) {
+    pub async fn work(&self, delivery: Delivery<Token>) {
         self.metrics.delivered.inc();
         self.metrics.in_flight.inc();
         let work = async {
@@ -114,11 +115,11 @@ impl Dispatch {
     }
 
     /// Gives a delivery back that was not begun.
-    pub async fn release(&self, delivery: Delivery) {
+    pub async fn release(&self, delivery: Delivery<Token>) {
         keeping(&delivery, self.settle(&delivery, &Verdict::Release)).await;
     }
 
-    async fn judge(&self, delivery: &Delivery) -> Verdict {
+    async fn judge(&self, delivery: &Delivery<Token>) -> Verdict {
         let incoming: Incoming<'_> = match serde_json::from_slice(&delivery.body) {
             Ok(incoming) => incoming,
             Err(error) => return self.dead(delivery, "undecodable", format!("no envelope: {error}")),
@@ -164,7 +165,7 @@ impl Dispatch {
         handler: &dyn AnyHandler,
         data: &str,
         context: &Context,
-        delivery: &Delivery,
+        delivery: &Delivery<Token>,
     ) -> Verdict {
         let started = Instant::now();
         // A panic in the handler is an outcome like others. What it left half done is the handler's own
@@ -213,7 +214,7 @@ impl Dispatch {
         }
     }
 
-    fn retry(&self, delivery: &Delivery, error: String) -> Verdict {
+    fn retry(&self, delivery: &Delivery<Token>, error: String) -> Verdict {
         self.failed();
         if delivery.attempt >= self.policy.max_attempts {
             return self.dead(delivery, "attempts", error);
@@ -224,7 +225,7 @@ impl Dispatch {
         Verdict::Retry { failure: failure(delivery, "retry", error), pause }
     }
 
-    fn dead(&self, delivery: &Delivery, reason: &'static str, error: String) -> Verdict {
+    fn dead(&self, delivery: &Delivery<Token>, reason: &'static str, error: String) -> Verdict {
         tracing::error!(queue = self.queue.name, attempt = delivery.attempt, reason, %error,
             "a message goes to the dead letters");
         Verdict::Dead(failure(delivery, reason, error))
@@ -232,7 +233,7 @@ impl Dispatch {
 
     /// Tells the broker what becomes of the message, for as long as the policy allows. Then the message is given
     /// up: it holds a place that others need.
-    async fn settle(&self, delivery: &Delivery, verdict: &Verdict) {
+    async fn settle(&self, delivery: &Delivery<Token>, verdict: &Verdict) {
         let until = Instant::now() + self.policy.settle_within;
         let mut pauses = Pauses::new();
         loop {
@@ -272,7 +273,7 @@ impl Dispatch {
         }
     }
 
-    fn give_up(&self, delivery: &Delivery, verdict: &Verdict, error: &str) {
+    fn give_up(&self, delivery: &Delivery<Token>, verdict: &Verdict, error: &str) {
         let outcome = match verdict {
             Verdict::Done => "done",
             Verdict::Retry { .. } => "retry",
@@ -295,7 +296,7 @@ impl Dispatch {
 }
 
 /// Keeps a delivery ours while `work` goes on.
-async fn keeping(delivery: &Delivery, work: impl Future<Output = ()>) {
+async fn keeping(delivery: &Delivery<Token>, work: impl Future<Output = ()>) {
     tokio::select! {
         biased;
         () = work => {}
@@ -303,7 +304,7 @@ async fn keeping(delivery: &Delivery, work: impl Future<Output = ()>) {
     }
 }
 
-fn failure(delivery: &Delivery, reason: &'static str, error: String) -> Failure {
+fn failure(delivery: &Delivery<Token>, reason: &'static str, error: String) -> Failure {
     let now = Utc::now();
     Failure {
         reason,

@@ -5,6 +5,7 @@
 mod broker;
 mod config;
 mod consumer;
+mod dead_letter;
 mod delivery;
 mod dispatch;
 mod envelope;
@@ -20,14 +21,16 @@ mod policy;
 mod rabbit;
 mod sqs;
 pub mod trace;
+mod transport;
 
 pub use broker::{Broker, DeclareError, Depth};
 pub use config::{BrokerConfig, SqsConfig};
 pub use consumer::Consumer;
+pub use dead_letter::DeadLetter;
 pub use envelope::Envelope;
 pub use error::JobError;
 pub use handler::{Context, Handler};
 pub use keeper::TopologyKeeper;
-pub use letters::{DeadLetter, Letters};
+pub use letters::Letters;
 pub use outgoing::{Destination, Outgoing, PublishError};
 pub use policy::{Backoff, Policy};

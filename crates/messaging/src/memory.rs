@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use crate::{
     Depth,
-    delivery::{Delivery, Failure, Token as AnyToken, Verdict, jitter},
-    letters::{DeadLetter, Receipt},
+    dead_letter::DeadLetter,
+    delivery::{Delivery, Failure, Verdict, jitter},
 };
 
 /// All queues, by logical name.
@@ -86,7 +86,7 @@ impl Memory {
                     attempts,
                     first_failed_at: Some(first_failed_at),
                     failed_at,
-                    ..DeadLetter::read(body, name, Receipt::Memory)
+                    ..DeadLetter::read(body, name, None)
                 };
             }
             queue.died.notified().await;
@@ -99,16 +99,16 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub async fn receive(&mut self) -> Vec<Delivery> {
+    pub async fn receive(&mut self) -> Delivery<Token> {
         loop {
             if let Some(item) = locked(&self.queue.ready).pop_front() {
-                let token = AnyToken::Memory(Token { queue: self.queue.clone(), attempt: item.attempt });
-                return vec![Delivery {
+                let token = Token { queue: self.queue.clone(), attempt: item.attempt };
+                return Delivery {
                     body: item.body,
                     attempt: item.attempt,
                     first_failed_at: item.first_failed_at,
                     token,
-                }];
+                };
             }
             self.queue.arrived.notified().await;
         }

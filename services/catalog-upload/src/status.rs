@@ -11,7 +11,7 @@ use crate::{
     storage::imports::{Import, Kind},
 };
 
-/// What polling clients wait for: they stop at `completed` or `failed`.
+/// Lo que esperan los clientes que preguntan: dejan de hacerlo con `completed` o `failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -21,7 +21,7 @@ pub enum State {
     Failed,
 }
 
-/// What a task does. Uploads of the usual kind don't say.
+/// Qué hace una tarea. Las cargas corrientes no lo dicen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tipo {
@@ -31,22 +31,22 @@ pub enum Tipo {
     Reversion,
 }
 
-/// The status of an import.
+/// El avance de una carga.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Status {
     pub task_id: Uuid,
     pub status: State,
     pub filename: String,
     pub proveedor_id: String,
-    /// RFC 3339, UTC.
+    /// RFC 3339, en UTC.
     pub created_at: String,
     pub updated_at: String,
     pub progress: Progress,
-    /// Of an import that has ended, also one that failed half-way.
+    /// De una carga que terminó, también si falló a medias.
     pub result: Option<ImportResult>,
-    /// Of a failed one: why, and what to do.
+    /// De una que falló: por qué, y qué hacer.
     pub error: Option<String>,
-    /// Whether it failed because somebody cancelled it.
+    /// Si falló porque alguien la canceló.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub cancelada: bool,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -55,21 +55,21 @@ pub struct Status {
     pub failed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tipo: Option<Tipo>,
-    /// The dry run that this task carries out.
+    /// La simulación que esta tarea aplica.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub aplica: Option<Uuid>,
-    /// The import of whose rejected rows this one reads the corrections.
+    /// La carga cuyas filas rechazadas corrige esta.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub corrige: Option<Uuid>,
-    /// The import that this task takes back.
+    /// La carga que esta tarea revierte.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revierte: Option<Uuid>,
 }
 
-/// How far an import is, in rows.
+/// Cuánto lleva una carga, en filas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Progress {
-    /// All rows; an estimate until the last row is read.
+    /// Todas las filas; una estimación hasta que se lee la última.
     pub total: i64,
     pub processed: i64,
     pub successful: i64,

@@ -60,13 +60,7 @@ pub async fn begin(
     options: &Options,
 ) -> Result<Creation, Problem> {
     let user = job.user.clone().unwrap_or_default();
-    let created = job_kind(api, options).create(&mut *conn, job, chassis::http::request_id()).await;
-    let created = created.map_err(|error| match error {
-        ::jobs::Error::KeyReused(_) => {
-            Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
-        }
-        error => anyhow::Error::new(error).into(),
-    })?;
+    let created = job_kind(api, options).create(&mut *conn, job, chassis::http::request_id()).await?;
     if let Creation::Created(job) = &created {
         imports::create(conn, job.id, source, options, &user).await?;
     }
@@ -98,7 +92,7 @@ pub type Answer = (&'static str, Import);
 /// 409 where it has ended; the database.
 pub async fn cancel(api: &Resources, import: Import) -> Result<Answer, Problem> {
     let mut transaction = api.database.pool.begin().await?;
-    let job = ::jobs::request_cancel(&mut transaction, import.id).await.map_err(anyhow::Error::new)?;
+    let job = ::jobs::request_cancel(&mut transaction, import.id).await?;
     let job = job.ok_or_else(|| not_found(&import.id.to_string()))?;
     if job.state.is_final() {
         let detail = format!("La tarea {} ya terminó; no se puede cancelar", import.id);
@@ -118,7 +112,7 @@ pub async fn retry(api: &Resources, id: Uuid) -> Result<Answer, Problem> {
     if imports::undoing(&Orm::on(&mut transaction), id).await?.is_some() {
         return Err(Problem::conflict("undone", "La carga fue revertida; vuelva a subir el archivo"));
     }
-    if ::jobs::reopen(&mut transaction, id).await.map_err(anyhow::Error::new)?.is_none() {
+    if ::jobs::reopen(&mut transaction, id).await?.is_none() {
         let detail = "Solo se puede reintentar una tarea que falló o fue cancelada";
         return Err(Problem::conflict("not_failed", detail));
     }

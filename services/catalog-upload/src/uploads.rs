@@ -7,7 +7,7 @@ use chassis::{
     lock,
 };
 use jobs::{Creation, NewJob};
-use sea_orm::sqlx::PgTransaction;
+use sea_orm::sqlx::{PgConnection, PgTransaction};
 use uuid::Uuid;
 
 use crate::{
@@ -47,13 +47,16 @@ pub async fn accept(
         vec![source.proveedor_id.as_bytes(), &flags, corrects.as_bytes(), source.sha256.as_bytes()];
     // Keys from before sheets could be chosen stay as they are.
     parts.extend(options.sheet.as_deref().map(str::as_bytes));
-    let job = NewJob {
-        id,
-        idempotency_key: key.0,
-        request_hash: Some(request_hash(&parts)),
-        ..tasks::job_kind(api, options).job(user)
-    };
+    let hash = request_hash(&parts);
     let mut transaction = api.database.pool.begin().await?;
+    // A key answers what it first answered, whatever runs by now.
+    if let Some(key) = &key.0 {
+        lock::hold(&mut transaction, &format!("idempotency {user} {key}")).await?;
+        let job = jobs::keyed(&mut transaction, user, key, Some(&hash)).await?;
+        if let Some(job) = job {
+            return known(&mut transaction, job.id).await;
+        }
+    }
     if let Some(first) = options.corrects {
         tasks::hold_base(&mut transaction, first).await?;
     }
@@ -61,15 +64,26 @@ pub async fn accept(
     let content = format!("content {} {}", source.sha256, source.proveedor_id);
     lock::hold(&mut transaction, &content).await?;
     if let Some(first) = imports::unfinished(&mut transaction, source, options).await? {
+        if let Some(key) = &key.0 {
+            jobs::join(&mut transaction, user, key, Some(&hash), first.id).await?;
+            transaction.commit().await?;
+        }
         return Ok(Acceptance::Known(Box::new(first)));
     }
+    let job = NewJob {
+        id,
+        idempotency_key: key.0,
+        request_hash: Some(hash),
+        ..tasks::job_kind(api, options).job(user)
+    };
     match tasks::begin(&mut transaction, api, job, source, options).await? {
         Creation::Created(_) => Ok(Acceptance::New(transaction)),
-        Creation::Existing(job) => {
-            let first = imports::get(&Orm::on(&mut transaction), job.id).await?.ok_or_else(|| {
-                Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
-            })?;
-            Ok(Acceptance::Known(Box::new(first)))
-        }
+        Creation::Existing(job) => known(&mut transaction, job.id).await,
     }
+}
+
+/// The import of a job that a key has created or joined; another kind of job was another request.
+async fn known(conn: &mut PgConnection, job: Uuid) -> Result<Acceptance, Problem> {
+    let first = imports::get(&Orm::on(conn), job).await?;
+    Ok(Acceptance::Known(Box::new(first.ok_or_else(Problem::key_reused)?)))
 }

@@ -16,7 +16,7 @@ use crate::{
     streams,
 };
 
-/// What becomes of a time at which what it began before has not ended.
+/// Qué se hace con una hora en la que lo anterior no ha terminado.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Overlap {
     /// Nothing is begun.
@@ -28,10 +28,10 @@ pub enum Overlap {
     Queue,
 }
 
-/// What a schedule begins.
+/// Lo que inicia una programación.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduledSync {
-    /// `bsale`, or one stream's name.
+    /// `bsale`, o el nombre de un flujo.
     pub source: String,
     pub mode: Mode,
     #[serde(default)]

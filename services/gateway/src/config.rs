@@ -67,6 +67,11 @@ pub struct Settings {
     pub backend_timeout: Duration,
     /// How long a client may be silent while it sends a body.
     pub client_timeout: Duration,
+    /// How many bytes a second a client must send at least, over all the time that its body is waited for; the first
+    /// [`Settings::client_timeout`] is for free.
+    pub client_min_rate: u64,
+    /// How long a client's body may be waited for altogether.
+    pub client_deadline: Duration,
     /// Failures in a row after which a backend is left alone for a moment.
     pub breaker_threshold: u32,
     /// That moment.
@@ -105,6 +110,8 @@ impl Settings {
             connect_timeout: millis(env, "BACKEND_CONNECT_MILLIS", 500),
             backend_timeout: millis(env, "BACKEND_TIMEOUT_MILLIS", 30_000),
             client_timeout: millis(env, "CLIENT_TIMEOUT_MILLIS", 30_000),
+            client_min_rate: env.default("CLIENT_MIN_BYTES_PER_SECOND", 1_024, "a number of bytes"),
+            client_deadline: env.seconds("CLIENT_DEADLINE_SECONDS", Duration::from_secs(3_600)),
             breaker_threshold: env.default("BREAKER_THRESHOLD", 5, "a number of failures"),
             breaker_pause: millis(env, "BREAKER_PAUSE_MILLIS", 1_000),
             limits: Limits {

@@ -14,6 +14,7 @@ use crate::{
     Resources, SERVICE,
     buckets::Buckets,
     config::Config,
+    contact_files::ContactFiles,
     feeder::Feeder,
     http,
     jobs::{
@@ -116,6 +117,7 @@ fn background(
     let pool = || connections.database.pool.clone();
     let orphans = Orphans::new(pool(), &resources.settings);
     let upkeep = Upkeep::new(pool(), refresh);
+    let files = ContactFiles::new(resources.clone());
     let reports = Reports::new(pool());
     let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));
     connections
@@ -123,6 +125,7 @@ fn background(
         .sweep_jobs(jobs, &connections.broker)
         .spawn("end of orphans", orphans.run(shutdown.clone()))
         .spawn("upkeep", upkeep.run(shutdown.clone()))
+        .spawn("clean-up of contacts' files", files.run(shutdown.clone()))
         .spawn("feeder", feeder.run(shutdown.clone()))
         .spawn("reports of providers", reports.clone().run(Lane::Statuses, shutdown.clone()))
         .spawn("messages to us", reports.run(Lane::Inbound, shutdown.clone()))
@@ -136,5 +139,6 @@ fn resources(connections: &Connections, config: &Config) -> Resources {
         settings: Arc::new(config.imports.clone()),
         lookups: Arc::new(config.lookups.clone()),
         sms: Arc::new(config.sms.clone()),
+        phone_searches: config.phone_searches,
     }
 }

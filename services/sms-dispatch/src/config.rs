@@ -23,12 +23,14 @@ pub struct Config {
     pub imports: ImportSettings,
     pub lookups: LookupSettings,
     pub sms: SmsSettings,
+    /// Phones that a user who sees phones masked may search for in an hour.
+    pub phone_searches: i64,
     /// How old counts by state, LADA and city get, and how late a suppression whose date has come is applied.
     pub refresh: Duration,
 }
 
 impl Config {
-    /// What each part documents, and `CONTACTS_REFRESH_SECONDS` (900). What is missing or wrong, `env` says.
+    /// What each part documents, `CONTACTS_PHONE_SEARCHES_PER_HOUR` (30) and `CONTACTS_REFRESH_SECONDS` (900). What is missing or wrong, `env` says.
     pub fn read(env: &mut Env, role: Role) -> Self {
         let port = match role {
             Role::Api => 3003,
@@ -39,6 +41,7 @@ impl Config {
             imports: ImportSettings::read(env),
             lookups: LookupSettings::read(env),
             sms: SmsSettings::read(env),
+            phone_searches: env.default("CONTACTS_PHONE_SEARCHES_PER_HOUR", 30, "a number of searches"),
             refresh: env.seconds("CONTACTS_REFRESH_SECONDS", Duration::from_secs(900)),
         }
     }
@@ -61,14 +64,16 @@ pub struct ImportSettings {
     pub deadline: Duration,
     /// The largest file that is taken over HTTP, in bytes.
     pub max_bytes: u64,
+    /// How long a file stays in the bucket after its import has ended.
+    pub keep_files: Duration,
     /// Where a worker keeps the file that it reads.
     pub spool: PathBuf,
 }
 
 impl ImportSettings {
     /// `CONTACTS_BATCH_ROWS` (50,000), `CONTACTS_WORKERS` (3), `CONTACTS_INDEX_BUILDERS` (2), `CONTACTS_LEASE_SECONDS` (30),
-    /// `CONTACTS_MAX_ATTEMPTS` (10), `CONTACTS_DEADLINE_SECONDS` (21,600), `CONTACTS_MAX_MB` (16,384), `SPOOL_DIR` (the
-    /// system's temporary directory).
+    /// `CONTACTS_MAX_ATTEMPTS` (10), `CONTACTS_DEADLINE_SECONDS` (21,600), `CONTACTS_MAX_MB` (16,384),
+    /// `CONTACTS_KEEP_FILES_HOURS` (24), `SPOOL_DIR` (the system's temporary directory).
     pub fn read(env: &mut Env) -> Self {
         let batch_rows = env.default("CONTACTS_BATCH_ROWS", 50_000, "a number of rows");
         if !(1_000..=1_000_000).contains(&batch_rows) {
@@ -91,6 +96,9 @@ impl ImportSettings {
             max_attempts: env.default("CONTACTS_MAX_ATTEMPTS", 10, "a number of attempts"),
             deadline: env.seconds("CONTACTS_DEADLINE_SECONDS", Duration::from_secs(6 * 60 * 60)),
             max_bytes: env.default("CONTACTS_MAX_MB", 16_384_u64, "a number of megabytes") << 20,
+            keep_files: Duration::from_secs(
+                60 * 60 * u64::from(env.default("CONTACTS_KEEP_FILES_HOURS", 24_u32, "a number of hours")),
+            ),
             spool: env.default("SPOOL_DIR", std::env::temp_dir(), "a folder"),
         }
     }

@@ -6,6 +6,7 @@ pub mod buckets;
 pub mod campaigns;
 pub mod cli;
 pub mod config;
+mod contact_files;
 pub mod domain;
 pub mod feeder;
 mod http;

@@ -103,9 +103,17 @@ async fn main() -> anyhow::Result<ExitCode> {
             let mapping = Mapping(columns.into_iter().collect());
             let actor = actor();
             let consent = consent_basis;
-            let wish =
-                cli::import::Wish { file, consent, dry_run, limit, batch_size, workers, mapping, actor };
-            let import = cli::import::run(&database, settings, &wish, &shutdown).await?;
+            let request = cli::import::ImportRequest {
+                file,
+                consent,
+                dry_run,
+                limit,
+                batch_size,
+                workers,
+                mapping,
+                actor,
+            };
+            let import = cli::import::run(&database, settings, &request, &shutdown).await?;
             eprintln!("import {}", import.id);
             println!("{}", serde_json::to_string_pretty(&import.report)?);
         }

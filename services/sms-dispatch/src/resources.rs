@@ -14,4 +14,6 @@ pub struct Resources {
     pub settings: Arc<ImportSettings>,
     pub lookups: Arc<LookupSettings>,
     pub sms: Arc<SmsSettings>,
+    /// Phones that a user who sees phones masked may search for in an hour.
+    pub phone_searches: i64,
 }

@@ -29,7 +29,7 @@ const TOLD: usize = 1_000;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct ListRequest {
     /// Of rows that name none.
     pub cause: Cause,
     /// Of rows that name none; the cause's own unless told.
@@ -75,11 +75,16 @@ pub enum ListError {
 ///
 /// # Errors
 /// As [`ListError`] says.
-pub async fn import(pool: &PgPool, path: &Path, wish: &Wish, actor: &str) -> Result<Outcome, ListError> {
+pub async fn import(
+    pool: &PgPool,
+    path: &Path,
+    request: &ListRequest,
+    actor: &str,
+) -> Result<Outcome, ListError> {
     let now = suppressions::now(&mut *pool.acquire().await?).await?;
     let (list, mut outcome) = blocking({
-        let (path, wish) = (path.to_owned(), wish.clone());
-        move || look(&path, &wish, now)
+        let (path, request) = (path.to_owned(), request.clone());
+        move || look(&path, &request, now)
     })
     .await?;
     if outcome.rows == outcome.rejected {
@@ -96,7 +101,7 @@ pub async fn import(pool: &PgPool, path: &Path, wish: &Wish, actor: &str) -> Res
         let batch: Vec<New> = good.into_iter().map(new).collect();
         let mut transaction = pool.begin().await?;
         suppressions::turn(&mut transaction).await?;
-        let added = suppressions::add(&mut transaction, &batch, &wish.source, actor).await?;
+        let added = suppressions::add(&mut transaction, &batch, &request.source, actor).await?;
         transaction.commit().await?;
         outcome.added += added.added;
         outcome.known += batch.len() as i64 - added.added;
@@ -104,7 +109,7 @@ pub async fn import(pool: &PgPool, path: &Path, wish: &Wish, actor: &str) -> Res
     }
     let Outcome { rows, added, known, rejected, opted_out, .. } = &outcome;
     let details = json!({
-        "source": wish.source, "rows": rows, "added": added, "known": known, "rejected": rejected, "opted_out": opted_out,
+        "source": request.source, "rows": rows, "added": added, "known": known, "rejected": rejected, "opted_out": opted_out,
     });
     audit::record(&mut *pool.acquire().await?, actor, "suppressions_imported", None, &details).await?;
     Ok(outcome)
@@ -118,8 +123,8 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Reads the list to its end, and counts.
-fn look(path: &Path, wish: &Wish, now: DateTime<Utc>) -> anyhow::Result<(List, Outcome)> {
-    let list = List::open(path, &wish.mapping, wish.cause, wish.effective_at, now)?;
+fn look(path: &Path, request: &ListRequest, now: DateTime<Utc>) -> anyhow::Result<(List, Outcome)> {
+    let list = List::open(path, &request.mapping, request.cause, request.effective_at, now)?;
     let mut outcome = Outcome::default();
     list.read(&list.first_place(), usize::MAX, &mut |row| {
         outcome.rows += 1;

@@ -21,7 +21,7 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// Counts anew when the counts are older than `every`; looks for dates four times as often, once a minute at least.
+    /// Counts again when the counts are older than `every`; looks for dates four times as often, once a minute at least.
     pub fn new(pool: PgPool, every: Duration) -> Self {
         // Days without any worker are caught up with when the counts are refreshed.
         Self { pool, every, applied: Utc::now() - TimeDelta::days(1) }
@@ -57,7 +57,7 @@ impl Upkeep {
         if !views::older_than(&self.pool, self.every).await? {
             return Ok(None);
         }
-        // The turn of imports: one that fills an empty table has no indexes meanwhile, and counts anew when it ends.
+        // The turn of imports: one that fills an empty table has no indexes meanwhile, and counts again when it ends.
         let mut turn = self.pool.begin().await?;
         if !imports::try_turn(&mut turn).await? {
             return Ok(None);

@@ -87,6 +87,20 @@ async fn a_database_of_numbers_becomes_contacts_and_goes_again() -> Result<()> {
     let page = admin.download(&format!("{IMPORTS}/{id}/report?formato=md")).await?;
     ensure!(String::from_utf8(page)?.starts_with("# Calidad de la importación de numeros.db"));
 
+    // Every rejected row with its reason; whole for who sees phones, masked for who does not.
+    let rejected = format!("{IMPORTS}/{id}/rejected.csv?crudo=true");
+    let rows = String::from_utf8(admin.download(&rejected).await?)?;
+    let reasons = rows.matches(",phone_").count() as u64;
+    ensure!(reasons == truth.rejected.values().sum::<u64>(), "{rows}");
+    let viewer = scene.platform.user("viewer", None).await?;
+    let masked = String::from_utf8(viewer.download(&rejected).await?)?;
+    ensure!(masked.lines().count() == rows.lines().count() && masked != rows, "{masked}");
+    let longest = |text: &str| {
+        let values = text.lines().skip(1).filter_map(|line| line.split(',').nth(1));
+        values.map(|value| value.chars().filter(char::is_ascii_digit).count()).max()
+    };
+    ensure!(longest(&rows) > Some(4) && longest(&masked) <= Some(4), "{masked}");
+
     // The same file again changes nothing.
     let second = ended(&admin, &send(&admin, &file, &[], None).await?).await?;
     ensure!(
@@ -145,6 +159,32 @@ async fn who_may_not_import_is_told_so_and_so_is_who_sends_nonsense() -> Result<
         failed["error"].as_str().is_some_and(|error| error.contains("no tiene una columna de teléfonos")),
         "{failed}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_of_contacts_do_not_stay_once_their_import_is_done_with_them() -> Result<()> {
+    let (mut scene, admin) = scene("contactfiles").await?;
+    let (file, _) = numbers(&scene, 100, 4)?;
+    let asked = send(&admin, &file, &[], None).await?;
+    ensure!(ended(&admin, &asked).await?["status"] == "completed");
+    let place = &scene.platform.place;
+    let id = asked.body["id"].as_str().context("an id")?;
+    let base = format!("{}/{}", place.servers().aws_endpoint, place.bucket());
+    let (object, other) = (format!("{base}/contacts/{id}"), format!("{base}/uploads/not-contacts"));
+    let http = stack::http();
+    http.put(&other).body("x").send().await?.error_for_status()?;
+    let there = async |url: &str| http.get(url).send().await.map(|answer| answer.status() == 200);
+    ensure!(there(&object).await?, "it is kept for a day");
+    let pool = scene.platform.contacts().await?;
+    sqlx::query("update jobs set finished_at = now() - interval '25 hours'").execute(&pool).await?;
+    // It looks when it starts, and then once an hour.
+    scene.platform.service_mut(&SMS_DISPATCH).workers[0].restart().await?;
+    stack::wait::until("the file should be deleted", LIMIT, async || {
+        there(&object).await.is_ok_and(|is| !is)
+    })
+    .await?;
+    ensure!(there(&other).await?, "what is not of contacts is not touched");
     Ok(())
 }
 

@@ -15,7 +15,11 @@ const CONTACTS: &str = "/api/v1/contacts";
 /// A platform with sms-dispatch, and these contacts imported.
 async fn scene(label: &str) -> Result<Scene> {
     let scene = Scene::start(label, |options| {
-        options.workers(0).with(&SMS_DISPATCH, 1).env("CONTACTS_REFRESH_SECONDS", 1)
+        options
+            .workers(0)
+            .with(&SMS_DISPATCH, 1)
+            .env("CONTACTS_REFRESH_SECONDS", 1)
+            .env("CONTACTS_PHONE_SEARCHES_PER_HOUR", 3)
     })
     .await?;
     let file = scene.dir.join("contactos.csv");
@@ -128,6 +132,17 @@ async fn a_viewer_sees_whom_it_is_but_not_how_to_reach_them() -> Result<()> {
         ensure!(refused.status == 403, "{guess}: {refused}");
     }
     let id = contact["id"].as_i64().context("an id")?;
+    // Nor would trying all that the last digits leave: so many an hour, by user, whatever the credential, and audited.
+    let key = viewer.post("/api/v1/api-keys", &json!({ "name": "guesses" })).await?;
+    let key = Client::api_key(viewer.base(), key.body["key"].as_str().context("a key")?);
+    for (client, status) in [(&key, 200), (&viewer, 200), (&viewer, 429), (&key, 429)] {
+        let searched = client.get(&format!("{CONTACTS}?telefono=6121004768")).await?;
+        ensure!(searched.status == status, "{searched}");
+    }
+    let by_path = viewer.get("/api/v1/suppressions/6121004768").await?;
+    ensure!(by_path.status == 429, "{by_path}");
+    ensure!(operator.get(&format!("{CONTACTS}?telefono=6121004768")).await?.status == 200);
+    ensure!(audited(&scene, "phone_searched").await? == 3, "each is in the audit");
     let one = viewer.get(&format!("{CONTACTS}/{id}")).await?;
     ensure!(one.body["phone_e164"] == "+52******4768" && one.body["address"].is_null(), "{one}");
     let one = operator.get(&format!("{CONTACTS}/{id}")).await?;

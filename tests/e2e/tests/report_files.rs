@@ -80,7 +80,7 @@ async fn boto3_lists_and_downloads_what_the_manifest_says() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_link_is_signed_anew_and_archives_of_many_files_are_streamed() -> Result<()> {
+async fn each_link_is_signed_again_and_archives_of_many_files_are_streamed() -> Result<()> {
     const CAMPAIGNS: usize = 300;
     let (scene, _, operator) = scene("reportmany").await?;
     let (day, pool) = (today(), scene.platform.reports().await?);
@@ -181,6 +181,25 @@ async fn a_retry_makes_only_what_failed() -> Result<()> {
     let again = operator.post(&format!("/api/v1/reports/{id}/retry"), &json!({})).await?;
     ensure!(again.status == 409, "{again}");
     ensure!(scene.platform.doctor().await?.is_empty(), "{:?}", scene.platform.doctor().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_viewer_downloads_summaries_and_no_phones() -> Result<()> {
+    let (scene, sms, operator) = scene("reportviewer").await?;
+    let viewer = scene.platform.user("viewer", None).await?;
+    let day = today();
+    told(&scene, &sms, &[Campaign::new("Una", day)], 3).await?;
+    for (kind, status) in [("detalle", 403), ("resumen", 200)] {
+        let run = report(&operator, &json!({ "fecha": slashed(day), "tipo": kind })).await?;
+        let id = run["id"].as_str().context("an id")?;
+        let files = viewer.get(&format!("/api/v1/reports/{id}/files")).await?;
+        let one = files.body["items"][0]["download_url"].as_str().context("a file")?.to_owned();
+        for path in [format!("/api/v1/reports/{id}/download"), format!("{one}?directo=true")] {
+            let answer = viewer.request(Method::GET, &path).send().await?;
+            ensure!(answer.status() == status, "{kind} {path}: {}", answer.status());
+        }
+    }
     Ok(())
 }
 

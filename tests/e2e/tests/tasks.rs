@@ -263,6 +263,11 @@ async fn what_became_of_the_rows_can_be_downloaded() -> Result<()> {
             ensure!(status["status"] == "completed", "{status:#}");
             ensure!(status["result"]["resumen"]["rechazados"] == 0, "{status:#}");
             ensure!(status["result"]["advertencias"].is_null(), "{status:#}");
+            // Ids and codes are one catalog's, and the example is everybody's.
+            let other = scene.platform.supplier("PROV002").await?;
+            std::fs::write(&template, other.download(&path).await?)?;
+            let status = import(&other, &Upload::new(&template, "PROV002")).await?;
+            ensure!(status["result"]["resumen"]["rechazados"] == 0, "{status:#}");
         } else {
             ensure!(status["status"] == "failed", "{status:#}");
         }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::Scene;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
+use sea_orm::sqlx;
 use serde_json::{Value, json};
 use stack::platform::{Answer, Client, Upload, answer, compare, task_id};
 use stack::workbook::{Known, Outcome, Spec, Truth};
@@ -310,6 +311,35 @@ async fn a_repeated_upload_gets_the_first_ones_task() -> Result<()> {
     let bad_key =
         answer(supplier.upload_request(stack::platform::UPLOAD, &upload_with_bad_key(&file)).await?).await?;
     ensure!(bad_key.status == 400 && bad_key.body["code"] == "invalid_idempotency_key", "{bad_key}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_answers_what_it_first_answered_also_where_that_was_anothers_task() -> Result<()> {
+    // Nobody processes anything: what is uploaded stays under way.
+    let scene = Scene::start("joinedkey", |options| options.workers(0)).await?;
+    let supplier = scene.platform.supplier("PROV001").await?;
+    let (file, _) = scene.workbook(&Spec::new(8, "JOINED", 5))?;
+    let (another, _) = scene.workbook(&Spec::new(9, "OTHER", 5))?;
+    let upload = Upload::new(&file, "PROV001");
+    let first = task_id(&supplier.upload(&upload).await?)?;
+    let keyed = upload.clone().key("k-1");
+    ensure!(task_id(&supplier.upload(&keyed).await?)? == first, "the same content is under way already");
+    let reused = supplier.upload(&Upload::new(&another, "PROV001").key("k-1")).await?;
+    ensure!(reused.status == 409 && reused.body["code"] == "idempotency_key_reused", "{reused}");
+
+    // Its task has ended, and the same content would be a new one: not for this key.
+    let cancelled = supplier.task(&first, "cancel").await?;
+    ensure!(cancelled.status == 202, "{cancelled}");
+    let pool = scene.platform.catalog().await?;
+    sqlx::query(
+        "update jobs set state = 'failed', error = 'ended', finished_at = now() where id = $1::uuid and owner is null",
+    )
+    .bind(&first)
+    .execute(&pool)
+    .await?;
+    ensure!(task_id(&supplier.upload(&keyed).await?)? == first, "the key has another answer now");
+    ensure!(task_id(&supplier.upload(&upload).await?)? != first, "without a key it is a new request");
     Ok(())
 }
 

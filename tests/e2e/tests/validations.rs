@@ -155,10 +155,10 @@ async fn contacts_become_what_the_provider_says_of_their_numbers() -> Result<()>
     // Nobody is asked about twice in the time for which an answer stands; and again, where it is over.
     let again = world.ended(&world.start(&everybody(1_000)).await?).await?;
     ensure!(again["status"] == "completed" && again["total"] == 0 && again["spent"] == 0, "{again}");
-    let mut anew = everybody(7);
-    anew["again_after_days"] = json!(0);
-    let anew = world.ended(&world.start(&anew).await?).await?;
-    ensure!(anew["spent"] == 7 && anew["processed"] == 7 && anew["total"] == 7, "{anew}");
+    let mut again = everybody(7);
+    again["again_after_days"] = json!(0);
+    let again = world.ended(&world.start(&again).await?).await?;
+    ensure!(again["spent"] == 7 && again["processed"] == 7 && again["total"] == 7, "{again}");
 
     let list = world.admin.get(&format!("{VALIDATIONS}?limit=2")).await?;
     ensure!(list.body["items"].as_array().is_some_and(|items| items.len() == 2), "{list}");

@@ -5,8 +5,10 @@ use sea_orm::sqlx::{self, Connection, PgConnection};
 use serde_json::{Value, json};
 use stack::server::{Durability, Postgres, Redis};
 use stack::{Namespace, Stack, wait};
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 #[tokio::test]
@@ -106,6 +108,8 @@ async fn a_killed_redis_comes_back_on_its_port() -> Result<()> {
 async fn a_private_stack_comes_back_after_a_power_cut() -> Result<()> {
     let dir = tempfile::tempdir_in(stack::home())?;
     let stack = Stack::start(dir.path()).await?;
+    let open = open_to_others(dir.path())?;
+    ensure!(open.is_empty(), "other machines could reach {open:?}");
     let (servers, client) = (stack.servers(), stack::http());
     let queue = format!("{}/api/queues/%2F/work", servers.management_url);
     let quorum = json!({ "durable": true, "arguments": { "x-queue-type": "quorum" } });
@@ -141,4 +145,49 @@ async fn a_private_stack_comes_back_after_a_power_cut() -> Result<()> {
     let queues = stack::aws::sqs_queues(&servers.aws_endpoint, "medisupply-bulk-upload-queue").await?;
     ensure!(queues.len() == 2, "the queue and its dead letters: {queues:?}");
     stack.remove().await
+}
+
+/// Where processes that have to do with a directory listen for other machines too: command and address.
+fn open_to_others(dir: &Path) -> Result<Vec<(String, String)>> {
+    let name = dir.to_str().context("a path")?.as_bytes();
+    let (mut found, mut listening) = (Vec::new(), 0);
+    for process in std::fs::read_dir("/proc")? {
+        let process = process?.path();
+        let read = |file: &str| std::fs::read(process.join(file)).unwrap_or_default();
+        let told = [read("cmdline"), read("environ")].concat();
+        if !told.windows(name.len()).any(|window| window == name) {
+            continue;
+        }
+        let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let sockets: BTreeSet<String> = files
+            .filter_map(|file| std::fs::read_link(file.path()).ok())
+            .filter_map(|link| {
+                Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
+            })
+            .collect();
+        for table in ["net/tcp", "net/tcp6"] {
+            for line in String::from_utf8(read(table))?.lines().skip(1) {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                // 0A is LISTEN.
+                if fields.get(3) != Some(&"0A")
+                    || !fields.get(9).is_some_and(|inode| sockets.contains(*inode))
+                {
+                    continue;
+                }
+                listening += 1;
+                // 127.0.0.1 and ::1, in the order of bytes that the kernel has them in.
+                let loopback =
+                    ["0100007F:", "00000000000000000000000001000000:", "0000000000000000FFFF00000100007F:"];
+                if !loopback.iter().any(|address| fields[1].starts_with(address)) {
+                    found.push((
+                        String::from_utf8_lossy(&read("comm")).trim().to_owned(),
+                        fields[1].to_owned(),
+                    ));
+                }
+            }
+        }
+    }
+    // PostgreSQL, Redis, LocalStack; AMQP, management, metrics, distribution and port mapper of RabbitMQ.
+    ensure!(listening >= 8, "only {listening} ports are listened at");
+    Ok(found)
 }

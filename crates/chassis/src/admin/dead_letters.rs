@@ -13,7 +13,7 @@ use crate::{
     http::{Json, Query},
 };
 
-/// The names of [`LetterState`], for the document.
+/// El estado de un mensaje muerto.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what another crate's type is written as")]
@@ -23,41 +23,41 @@ enum LetterStateName {
     Discarded,
 }
 
-/// A message that could not be processed.
+/// Un mensaje que no se pudo procesar.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLetter {
-    /// The archive's id.
+    /// Su id en el archivo.
     id: Uuid,
-    /// The queue it failed in.
+    /// La cola en la que falló.
     queue: String,
-    /// The message's own id, the same in logs and traces.
+    /// El id del mensaje, el mismo de los registros y las trazas.
     message_id: Option<Uuid>,
-    /// The message's type.
+    /// El tipo del mensaje.
     kind: Option<String>,
-    /// Why, in a word.
+    /// Por qué, en una palabra.
     reason: String,
-    /// The last error with its causes.
+    /// El último error con sus causas.
     error: String,
-    /// How often it was tried.
+    /// Cuántas veces se intentó.
     attempts: i32,
     first_failed_at: Option<DateTime<Utc>>,
     failed_at: DateTime<Utc>,
     archived_at: DateTime<Utc>,
-    /// Where the broker says it came from.
+    /// De dónde viene, según el broker.
     origin: String,
-    /// `open`, `replayed` or `discarded`.
+    /// `open`, `replayed` o `discarded`.
     #[schema(value_type = LetterStateName)]
     state: &'static str,
-    /// Whether it can be replayed at all.
+    /// Si se puede reenviar.
     replayable: bool,
     replayed_at: Option<DateTime<Utc>>,
     replay_count: i32,
-    /// Who replayed or discarded it.
+    /// Quién lo reenvió o descartó.
     resolved_by: Option<String>,
     resolved_at: Option<DateTime<Utc>>,
-    /// Size of the message in bytes.
+    /// Tamaño del mensaje en bytes.
     body_bytes: usize,
-    /// The message as it was: for admins, and only where one letter is asked for.
+    /// El mensaje como era: para administradores, y solo cuando se pide uno.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
 }
@@ -93,30 +93,30 @@ impl DeadLetter {
     }
 }
 
-/// A page, newest failure first.
+/// Una página, del fallo más reciente al más antiguo.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLetterPage {
     items: Vec<DeadLetter>,
-    /// Send it as `after` for the next page; absent on the last.
+    /// Se envía como `after` para pedir la página siguiente; falta en la última.
     next: Option<String>,
 }
 
-/// Which letters. All that is given must match.
+/// Qué mensajes. Se debe cumplir todo lo que se indica.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LetterFilter {
-    /// The queue's name.
+    /// El nombre de la cola.
     queue: Option<String>,
-    /// The message's type.
+    /// El tipo del mensaje.
     kind: Option<String>,
-    /// Stands in the reason or the error.
+    /// Texto que aparece en el motivo o en el error.
     reason: Option<String>,
-    /// `open`, `replayed` or `discarded`. Replay and discard touch open ones only.
+    /// `open`, `replayed` o `discarded`. Reenviar y descartar solo tocan los abiertos.
     #[schema(value_type = Option<LetterStateName>)]
     state: Option<LetterState>,
-    /// Failed at this time or later.
+    /// Fallaron en este momento o después.
     from: Option<DateTime<Utc>>,
-    /// Failed before this time.
+    /// Fallaron antes de este momento.
     to: Option<DateTime<Utc>>,
 }
 
@@ -131,22 +131,22 @@ impl From<LetterFilter> for Filter {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// The queue's name.
+    /// El nombre de la cola.
     queue: Option<String>,
-    /// The message's type.
+    /// El tipo del mensaje.
     kind: Option<String>,
-    /// Stands in the reason or the error.
+    /// Texto que aparece en el motivo o en el error.
     reason: Option<String>,
-    /// `open`, `replayed` or `discarded`.
+    /// `open`, `replayed` o `discarded`.
     #[param(value_type = Option<LetterStateName>)]
     state: Option<LetterState>,
-    /// Failed at this time or later.
+    /// Fallaron en este momento o después.
     from: Option<DateTime<Utc>>,
-    /// Failed before this time.
+    /// Fallaron antes de este momento.
     to: Option<DateTime<Utc>>,
-    /// The `next` of the page before.
+    /// El `next` de la página anterior.
     after: Option<String>,
-    /// Letters a page, 1 to 200; 50 if absent.
+    /// Mensajes por página, de 1 a 200; 50 si falta.
     #[serde(default)]
     size: u32,
 }
@@ -198,14 +198,14 @@ pub(super) async fn get(
     Ok(Json(shown))
 }
 
-/// Which letters to replay or discard: `ids` or `filter`, not both. An empty filter means all open ones.
+/// Qué mensajes reenviar o descartar: `ids` o `filter`, no ambos. Un filtro vacío son todos los abiertos.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Decision {
-    /// The archive's ids, 1 to 1000.
+    /// Ids del archivo, de 1 a 1000.
     ids: Option<Vec<Uuid>>,
     filter: Option<LetterFilter>,
-    /// Only say what would happen: `true` unless told otherwise.
+    /// Solo decir qué pasaría: `true` si no se indica otra cosa.
     #[serde(default = "only_say")]
     #[schema(default = true)]
     dry_run: bool,
@@ -234,27 +234,27 @@ impl Decision {
     }
 }
 
-/// What a replay or discard did, or would do.
+/// Lo que hizo, o haría, un reenvío o descarte.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Outcome {
     dry_run: bool,
-    /// Open letters that were meant.
+    /// Mensajes abiertos de los que se trata.
     matched: i64,
-    /// Letters replayed or discarded; 0 in a dry run.
+    /// Mensajes reenviados o descartados; 0 en una simulación.
     changed: i64,
-    /// Letters that can't be replayed because they are no envelopes.
+    /// Mensajes que no se pueden reenviar porque su sobre no se entiende.
     undecodable: i64,
-    /// What they failed of, the commonest first, at most 100.
+    /// De qué fallaron, lo más común primero, 100 como máximo.
     reasons: Vec<Cause>,
 }
 
-/// Letters with the same queue, type and reason.
+/// Mensajes con la misma cola, tipo y motivo.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Cause {
     queue: String,
     kind: Option<String>,
     reason: String,
-    /// One of their errors.
+    /// Uno de sus errores.
     error: String,
     count: i64,
 }
@@ -329,15 +329,15 @@ pub(super) async fn discard(
     Ok(Json(report.into()))
 }
 
-/// Who replayed or discarded what.
+/// Quién reenvió o descartó qué.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AuditLine {
     id: i64,
     at: DateTime<Utc>,
     actor: String,
-    /// `replay` or `discard`.
+    /// `replay` o `discard`.
     action: String,
-    /// The selection.
+    /// La selección.
     #[schema(value_type = Object)]
     filter: Value,
     dry_run: bool,
@@ -348,9 +348,9 @@ pub(super) struct AuditLine {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
-    /// The last id of the page before.
+    /// El último id de la página anterior.
     before: Option<i64>,
-    /// Lines, 1 to 200; 50 if absent.
+    /// Líneas, de 1 a 200; 50 si falta.
     size: Option<u32>,
 }
 
@@ -377,6 +377,6 @@ pub(super) async fn audit(
     Ok(Json(lines.collect()))
 }
 
-fn database(error: outbox::Error) -> Problem {
+pub(super) fn database(error: outbox::Error) -> Problem {
     anyhow::Error::from(error).into()
 }

@@ -12,7 +12,7 @@ use crate::{
     http::{Json, Query},
 };
 
-/// The names of [`State`], for the document.
+/// El estado de un trabajo.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what another crate's type is written as")]
@@ -24,19 +24,19 @@ enum JobState {
     Cancelled,
 }
 
-/// A job, without what it is about.
+/// Un trabajo, sin su contenido.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct JobRow {
     id: Uuid,
-    /// What kind of work.
+    /// La clase de trabajo.
     kind: String,
-    /// `pending`, `running`, `completed`, `failed` or `cancelled`.
+    /// `pending`, `running`, `completed`, `failed` o `cancelled`.
     #[schema(value_type = JobState)]
     state: &'static str,
-    /// The worker that holds it.
+    /// El proceso que lo tiene.
     owner: Option<String>,
     lease_until: Option<DateTime<Utc>>,
-    /// Claims since it last made progress.
+    /// Intentos desde que avanzó por última vez.
     attempts: i32,
     max_attempts: i32,
     next_run_at: DateTime<Utc>,
@@ -46,7 +46,7 @@ pub(super) struct JobRow {
     failed: i64,
     error: Option<String>,
     cancel_requested: bool,
-    /// Who created it.
+    /// Quién lo creó.
     user: Option<String>,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
@@ -80,11 +80,11 @@ impl From<Job> for JobRow {
     }
 }
 
-/// A page, newest first.
+/// Una página, del más reciente al más antiguo.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct JobPage {
     items: Vec<JobRow>,
-    /// Send it as `after` for the next page; absent on the last.
+    /// Se envía como `after` para pedir la página siguiente; falta en la última.
     next: Option<String>,
 }
 
@@ -92,16 +92,16 @@ pub(super) struct JobPage {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JobQuery {
-    /// The kind of work.
+    /// La clase de trabajo.
     kind: Option<String>,
-    /// `pending`, `running`, `completed`, `failed` or `cancelled`.
+    /// `pending`, `running`, `completed`, `failed` o `cancelled`.
     #[param(value_type = Option<JobState>)]
     state: Option<State>,
-    /// Who created it.
+    /// Quién lo creó.
     user: Option<String>,
-    /// The `next` of the page before.
+    /// El `next` de la página anterior.
     after: Option<String>,
-    /// Jobs a page, 1 to 200; 50 if absent.
+    /// Trabajos por página, de 1 a 200; 50 si falta.
     #[serde(default)]
     size: u32,
 }
@@ -126,7 +126,7 @@ pub(super) async fn list(
     Ok(Json(JobPage { items: page.items.into_iter().map(JobRow::from).collect(), next: page.next }))
 }
 
-/// A worker process that was heard of within the last minute.
+/// Un proceso que dio señales en el último minuto.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WorkerRow {
     id: Uuid,
@@ -134,7 +134,7 @@ pub(super) struct WorkerRow {
     pid: i32,
     version: String,
     queues: Vec<String>,
-    /// What it does right now.
+    /// Lo que hace en este momento.
     #[schema(value_type = Vec<Object>)]
     working: Vec<::jobs::Activity>,
     started_at: DateTime<Utc>,

@@ -2,28 +2,31 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use futures::future::join_all;
+use outbox::dead_letters as archive;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Context, READ, operators_only};
+use super::{Context, READ, dead_letters::database, operators_only};
 use crate::{Problem, auth::Caller, http::Json};
 
 /// A broker that takes longer is shown as not answering.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How full a queue is.
+/// Cuán llena está una cola.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct QueueDepth {
     queue: &'static str,
-    /// Waiting to be taken.
+    /// Mensajes que esperan.
     ready: Option<u64>,
-    /// Taken and not settled.
+    /// Mensajes tomados y sin terminar.
     in_flight: Option<u64>,
-    /// In the broker's dead-letter queue, not archived yet.
+    /// En la cola de mensajes muertos del broker, sin archivar todavía.
     dead: Option<u64>,
-    /// Age of the oldest one waiting, in seconds, where it is known.
+    /// Mensajes muertos archivados que nadie ha reenviado ni descartado.
+    open_letters: i64,
+    /// Antigüedad del que más espera, en segundos, si se conoce.
     oldest_age_s: Option<u64>,
-    /// Whether the broker answered; the numbers are absent where it did not.
+    /// Si el broker respondió; sin respuesta faltan las cifras.
     available: bool,
 }
 
@@ -36,6 +39,8 @@ pub(super) struct QueueDepth {
 )]
 pub(super) async fn depths(caller: Caller, context: Data<Context>) -> Result<Json<Vec<QueueDepth>>, Problem> {
     operators_only(&caller, READ)?;
+    let names: Vec<&str> = context.queues.iter().map(|queue| queue.name).collect();
+    let open = archive::open_by_queue(&context.pool, &names).await.map_err(database)?;
     let depths = join_all(context.queues.iter().map(|queue| async {
         let depth = match tokio::time::timeout(PATIENCE, context.broker.depth(queue)).await {
             Ok(Ok(depth)) => Some(depth),
@@ -53,6 +58,7 @@ pub(super) async fn depths(caller: Caller, context: Data<Context>) -> Result<Jso
             ready: depth.map(|depth| depth.ready),
             in_flight: depth.map(|depth| depth.in_flight),
             dead: depth.map(|depth| depth.dead),
+            open_letters: open.get(queue.name).copied().unwrap_or_default(),
             oldest_age_s: depth.and_then(|depth| depth.oldest_age).map(|age| age.as_secs()),
             available: depth.is_some(),
         }

@@ -30,6 +30,11 @@ impl Caller {
         &self.claims.sub
     }
 
+    /// The user's id, also where an API key of theirs is used: what is counted is counted by user.
+    pub fn user(&self) -> &str {
+        self.claims.owner.as_deref().unwrap_or(&self.claims.sub)
+    }
+
     /// Its role.
     pub fn role(&self) -> Role {
         self.claims.role

@@ -4,7 +4,7 @@ use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What its bearer is.
+/// El rol de quien llama.
 #[derive(
     Clone,
     Copy,
@@ -94,6 +94,9 @@ pub struct Claims {
     /// What of its role it may use, as `catalog:read`; empty for all of it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub scopes: Vec<String>,
+    /// Of an API key: the id of the user who made it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owner: Option<String>,
     /// A name to show.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,

@@ -82,6 +82,7 @@ pub fn claims(role: Role) -> Claims {
         role,
         proveedor_id: (role == Role::Supplier).then(|| "PROV001".into()),
         scopes: Vec::new(),
+        owner: None,
         name: None,
     }
 }

@@ -13,6 +13,8 @@ pub struct HttpSettings {
     pub workers: usize,
     /// The largest JSON or form body, in bytes. Uploads are streamed and have limits of their own.
     pub body_limit: usize,
+    /// How long such a body may take to arrive: a client that trickles would hold a connection.
+    pub body_timeout: Duration,
     /// How long requests are still taken at shutdown, by a process that says it is not ready: so long may a load
     /// balancer take to notice.
     pub lame_duck: Duration,
@@ -25,7 +27,8 @@ pub struct HttpSettings {
 
 impl HttpSettings {
     /// `HTTP_HOST` (127.0.0.1), `HTTP_PORT` (the given one), `HTTP_WORKERS` (one a core, at most 8),
-    /// `HTTP_BODY_LIMIT` (1 MiB), `HTTP_LAME_DUCK_SECONDS` (0), `HTTP_DRAIN_SECONDS` (20), `METRICS_PORT` (none).
+    /// `HTTP_BODY_LIMIT` (1 MiB), `HTTP_BODY_SECONDS` (30), `HTTP_LAME_DUCK_SECONDS` (0), `HTTP_DRAIN_SECONDS` (20),
+    /// `METRICS_PORT` (none).
     pub fn read(env: &mut Env, port: u16) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from).min(8);
         Self {
@@ -33,6 +36,7 @@ impl HttpSettings {
             port: env.default("HTTP_PORT", port, "a port number"),
             workers: env.default("HTTP_WORKERS", cores, "a number of threads"),
             body_limit: env.default("HTTP_BODY_LIMIT", 1 << 20, "a number of bytes"),
+            body_timeout: env.seconds("HTTP_BODY_SECONDS", Duration::from_secs(30)),
             lame_duck: env.seconds("HTTP_LAME_DUCK_SECONDS", Duration::ZERO),
             drain: env.seconds("HTTP_DRAIN_SECONDS", Duration::from_secs(20)),
             metrics_port: env.optional("METRICS_PORT", "a port number"),

@@ -8,8 +8,9 @@
 mod de;
 mod nearest;
 mod node;
+mod refusal;
 
-use std::ops::Deref;
+use std::{ops::Deref, time::Duration};
 
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse, Responder,
@@ -27,11 +28,21 @@ use futures::{
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
+use tokio::time::timeout;
 
 use self::{de::Input, node::Node};
 use super::Problem;
 
-pub(crate) use self::de::{Refusal, Why};
+pub(crate) use self::refusal::{Refusal, Why};
+
+/// What bodies may be that are read whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bodies {
+    /// In bytes.
+    pub(super) limit: usize,
+    /// How long one may take to arrive: a client that trickles would hold a connection.
+    pub(super) timeout: Duration,
+}
 
 /// The query of a request. Everything in it must be a field of `T`.
 #[derive(Debug)]
@@ -112,12 +123,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
             essence == "application/json"
                 || (essence.starts_with("application/") && essence.ends_with("+json"))
         });
-        let body = Bytes::from_request(request, payload);
+        let body = whole(request, payload);
         async move {
             if !is_json {
                 return Err(unsupported("Se espera application/json"));
             }
-            json(&body.await.map_err(|error| unread(&error))?).map(Self)
+            json(&body.await?).map(Self)
         }
         .boxed_local()
     }
@@ -128,9 +139,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for OptionalJson<T> {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = Bytes::from_request(request, payload);
+        let body = whole(request, payload);
         async move {
-            let body = body.await.map_err(|error| unread(&error))?;
+            let body = body.await?;
             if body.trim_ascii().is_empty() {
                 Ok(Self(None))
             } else {
@@ -147,12 +158,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let is_form = has_type(request, |essence| essence == "application/x-www-form-urlencoded");
-        let body = Bytes::from_request(request, payload);
+        let body = whole(request, payload);
         async move {
             if !is_form {
                 return Err(unsupported("Se espera application/x-www-form-urlencoded"));
             }
-            let body = body.await.map_err(|error| unread(&error))?;
+            let body = body.await?;
             let broken = || Problem::bad_request("invalid_form", "Formulario inválido: no es UTF-8");
             let text = std::str::from_utf8(&body).map_err(|_| broken())?;
             let node = Node::of_pairs(&pairs(text).map_err(|name| not_text("El campo", &name))?);
@@ -161,6 +172,19 @@ impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
                 .map_err(|refusal| refusal.problem("unknown_field", "invalid_form", "campo"))
         }
         .boxed_local()
+    }
+}
+
+/// A body to its end.
+fn whole(
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> impl Future<Output = Result<Bytes, Problem>> + use<> {
+    let patience = request.app_data::<Bodies>().map_or(Duration::MAX, |bodies| bodies.timeout);
+    let body = timeout(patience, Bytes::from_request(request, payload));
+    async move {
+        let late = |_| Problem::of(StatusCode::REQUEST_TIMEOUT);
+        body.await.map_err(late)?.map_err(|error| unread(&error))
     }
 }
 

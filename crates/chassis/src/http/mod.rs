@@ -1,9 +1,12 @@
 //! The HTTP side of a process: server, problems, health, metrics.
 
+mod attachment;
+mod cross_site;
 mod document;
 mod extractors;
 mod health;
 mod input;
+pub mod job;
 mod observe;
 pub mod page;
 mod problem;
@@ -11,6 +14,8 @@ mod routes;
 mod server;
 pub mod upload;
 
+pub use attachment::{attachment, csv_pages};
+pub use cross_site::CrossSite;
 pub use document::Document;
 pub use extractors::{IfMatch, in_range};
 pub use health::{Health, Importance};
@@ -18,4 +23,4 @@ pub use input::{Form, Json, OptionalJson, Query, json_parameter, repeated_parame
 pub use observe::request_id;
 pub use problem::{Problem, ProblemBody};
 pub use routes::{Routes, get_only, method_not_allowed};
-pub use server::{Server, configure, serve};
+pub use server::{Server, serve};

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::Problem;
 
-/// A page of a list.
+/// Una página de una lista.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// The rows.
+    /// Las filas.
     pub items: Vec<T>,
     /// El `cursor` de la página siguiente; nulo en la última.
     pub next_cursor: Option<String>,

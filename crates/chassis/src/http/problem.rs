@@ -24,28 +24,28 @@ pub struct Problem {
     cause: Option<anyhow::Error>,
 }
 
-/// The JSON of a [`Problem`].
+/// Por qué no se pudo (RFC 9457).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ProblemBody {
-    /// `urn:lote:problem:<code>`: which problem this is.
+    /// `urn:lote:problem:<code>`: qué problema es.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What its HTTP status means.
+    /// Lo que significa su estado HTTP.
     pub title: &'static str,
-    /// The HTTP status.
+    /// El estado HTTP.
     pub status: u16,
-    /// What is wrong with this request.
+    /// Qué tiene de malo esta petición.
     pub detail: String,
-    /// The request's id, as in the logs.
+    /// El id de la petición, como en los registros.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// For programs: never changes for the same problem.
+    /// Para programas: no cambia nunca para el mismo problema.
     pub code: &'static str,
-    /// The same as `detail`, where existing clients look for it.
+    /// Lo mismo que `detail`, donde lo buscan los clientes que ya existen.
     pub error: String,
-    /// The same once more: the catalog's web client shows this one.
+    /// Otra vez lo mismo: es lo que muestra el cliente web del catálogo.
     pub message: String,
-    /// More about it, for instance one entry a field.
+    /// Más sobre el problema, por ejemplo una entrada por campo.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Value>,
 }

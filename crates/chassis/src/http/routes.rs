@@ -154,7 +154,8 @@ impl Routes {
         let components = document.components.get_or_insert_default();
         for entry in &self.entries {
             for (name, schema) in &entry.schemas {
-                components.schemas.entry(name.clone()).or_insert_with(|| schema.clone());
+                let known = components.schemas.entry(name.clone()).or_insert_with(|| schema.clone());
+                debug_assert!(known == schema, "two types of this service have the name {name}");
             }
             let id = entry.operation.operation_id.as_deref().unwrap_or_default();
             let mut operation = entry.operation.clone();

@@ -12,7 +12,12 @@ use actix_web::{
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Problem, health, input::refuse_what_is_no_text, observe::observe, routes::get_only};
+use super::{
+    Health, Problem, health,
+    input::{Bodies, refuse_what_is_no_text},
+    observe::observe,
+    routes::get_only,
+};
 use crate::config::HttpSettings;
 
 /// A server that has its ports and is ready to run.
@@ -35,7 +40,8 @@ impl Server {
     where
         F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
     {
-        let (body_limit, with_metrics) = (settings.body_limit, settings.metrics_port.is_none());
+        let bodies = Bodies { limit: settings.body_limit, timeout: settings.body_timeout };
+        let with_metrics = settings.metrics_port.is_none();
         let common = health.clone();
         let server = HttpServer::new(move || {
             let (health, configure_service) = (common.clone(), configure_service.clone());
@@ -45,7 +51,7 @@ impl Server {
                 .wrap(from_fn(observe))
                 .wrap(from_fn(close_when_draining))
                 .app_data(health.clone())
-                .configure(move |config| configure(config, &health, body_limit))
+                .configure(move |config| configure(config, &health, bodies))
                 .configure(move |config| {
                     if with_metrics {
                         serve_metrics(config)
@@ -166,9 +172,10 @@ where
 }
 
 /// What every server has: `/health…`, limits, and extractors whose errors are problems.
-pub fn configure(config: &mut ServiceConfig, health: &Health, body_limit: usize) {
+fn configure(config: &mut ServiceConfig, health: &Health, bodies: Bodies) {
     config
-        .app_data(web::PayloadConfig::new(body_limit))
+        .app_data(web::PayloadConfig::new(bodies.limit))
+        .app_data(bodies)
         .app_data(web::PathConfig::default().error_handler(|error, _| path(&error).into()))
         .configure(|config| health::routes(config, health));
 }

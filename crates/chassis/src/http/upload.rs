@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 use self::form::{form, reason};
-use super::Problem;
+use super::{Problem, attachment::plain};
 use crate::s3::{self, UploadError};
 
 /// The part of the form that is the file.
@@ -231,10 +231,10 @@ fn too_large(limit: u64) -> Problem {
     Problem::too_large(format!("El archivo supera el máximo de {} MB", limit >> 20))
 }
 
-/// The last part of a path, as some clients send one, without control characters.
+/// The last part of a path, as some clients send one, without what could not be seen of it.
 fn plain_filename(sent: &str) -> String {
     let name = sent.rsplit(['/', '\\']).next().unwrap_or_default();
-    let clean: String = name.chars().filter(|c| !c.is_control()).collect();
+    let clean = plain(name);
     let clean = clean.trim();
     // The end is kept: it has the extension.
     let surplus = clean.chars().count().saturating_sub(LONGEST_NAME);
@@ -250,6 +250,7 @@ mod tests {
         assert_eq!(plain_filename("C:\\datos\\Productos 2024.XLSX"), "Productos 2024.XLSX");
         assert_eq!(plain_filename("../../etc/passwd"), "passwd");
         assert_eq!(plain_filename("a\r\nb\0.csv"), "ab.csv");
+        assert_eq!(plain_filename("lista\u{202e}vsc.exe"), "listavsc.exe");
         let long = format!("{}.xlsx", "x".repeat(400));
         assert_eq!(plain_filename(&long).chars().count(), 255);
         assert!(plain_filename(&long).ends_with(".xlsx"));

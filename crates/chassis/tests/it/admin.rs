@@ -259,7 +259,11 @@ async fn queues_jobs_and_workers_are_shown() -> anyhow::Result<()> {
     announcing.await?;
     assert_eq!(service.get("/workers").await?, json!([]));
 
+    service.letter("failed", 0).await?;
+    let closed = service.letter("failed", 0).await?;
+    service.post("/dead-letters/discard", json!({ "ids": [closed], "dry_run": false })).await?;
     let depths = service.get("/queues").await?;
+    assert_eq!(depths[0]["open_letters"], 1, "{depths}");
     assert_eq!((&depths[0]["queue"], &depths[0]["ready"]), (&json!("catalog.imports"), &json!(0)));
     Ok(())
 }

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use chassis::{
     Problem,
     auth::{Caller, Role, testing::Keys},
+    config::HttpSettings,
     http::{Health, Json, Query, get_only},
     http_client,
     idempotency::IdempotencyKey,
@@ -12,9 +13,13 @@ use reqwest::{StatusCode, header};
 use sea_orm::sqlx;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Notify,
+};
 
-use crate::support::{Running, start};
+use crate::support::{Running, settings, start, start_with};
 
 #[derive(Deserialize)]
 struct Body {
@@ -102,6 +107,20 @@ async fn whatever_goes_wrong_is_a_problem() -> anyhow::Result<()> {
         assert_eq!(answer.status().as_u16(), status, "{code}");
         assert_eq!(problem(answer).await?["code"], code);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_not_waited_for() -> anyhow::Result<()> {
+    let settings = HttpSettings { body_timeout: Duration::from_millis(300), ..settings() };
+    let server = start_with(&settings, Health::new("test"), routes)?;
+    let mut slow = TcpStream::connect(server.url.trim_start_matches("http://")).await?;
+    let head =
+        "POST /json HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await?;
+    let mut status = [0; 12];
+    tokio::time::timeout(Duration::from_secs(10), slow.read_exact(&mut status)).await??;
+    assert_eq!(&status, b"HTTP/1.1 408");
     Ok(())
 }
 

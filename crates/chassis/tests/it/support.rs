@@ -32,6 +32,7 @@ pub fn settings() -> HttpSettings {
         port: 0,
         workers: 1,
         body_limit: 1024,
+        body_timeout: Duration::from_secs(5),
         lame_duck: Duration::ZERO,
         drain: Duration::from_secs(5),
         metrics_port: None,

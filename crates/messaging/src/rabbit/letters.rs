@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use async_trait::async_trait;
 use contracts::Queue;
 use futures::StreamExt as _;
 use lapin::{
@@ -10,7 +11,7 @@ use lapin::{
 };
 
 use super::{headers, link::OwnChannel, topology::Topology};
-use crate::letters::{DeadLetter, Receipt};
+use crate::dead_letter::{DeadLetter, Receipt};
 
 /// A consumer of a dead-letter queue.
 pub(crate) struct LetterSource {
@@ -47,9 +48,8 @@ impl LetterSource {
         let delivered = delivered?;
         let past = headers::past(&delivered.properties);
         let broker = headers::death(&delivered.properties, &self.work);
-        let receipt =
-            Receipt::Rabbit(LetterReceipt { acker: Some(delivered.acker), _channel: self.channel.clone() });
-        let mut letter = DeadLetter::read(delivered.data.into(), self.queue.name, receipt);
+        let receipt = LetterReceipt { acker: Some(delivered.acker), _channel: self.channel.clone() };
+        let mut letter = DeadLetter::read(delivered.data.into(), self.queue.name, Some(Box::new(receipt)));
         letter.attempts = past.attempts;
         letter.first_failed_at = past.first_failed_at;
         letter.error = past.error.unwrap_or_default();
@@ -69,7 +69,7 @@ impl LetterSource {
 }
 
 /// Removes a letter; dropped without, gives it back.
-pub(crate) struct LetterReceipt {
+struct LetterReceipt {
     acker: Option<Acker>,
     _channel: Arc<OwnChannel>,
 }
@@ -80,8 +80,9 @@ impl std::fmt::Debug for LetterReceipt {
     }
 }
 
-impl LetterReceipt {
-    pub async fn ack(mut self) -> anyhow::Result<()> {
+#[async_trait]
+impl Receipt for LetterReceipt {
+    async fn ack(mut self: Box<Self>) -> anyhow::Result<()> {
         match self.acker.take() {
             Some(acker) if acker.ack(BasicAckOptions::default()).await? => Ok(()),
             _ => bail!("the channel has closed"),

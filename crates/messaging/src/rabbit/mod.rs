@@ -15,7 +15,7 @@ use contracts::Queue;
 use lapin::{Connection, options::BasicQosOptions};
 use tokio::sync::Notify;
 
-pub(crate) use letters::{LetterReceipt, LetterSource};
+pub(crate) use letters::LetterSource;
 pub(crate) use publisher::{Failed, Frame};
 pub(crate) use source::{Source, Token};
 

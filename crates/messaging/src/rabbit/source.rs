@@ -24,7 +24,7 @@ use super::{
     publisher::{Failed, Frame, Publisher},
     topology::Topology,
 };
-use crate::delivery::{Delivery, SettleError, Token as AnyToken, Verdict, jitter};
+use crate::delivery::{Delivery, SettleError, Verdict, jitter};
 
 /// How long leaving may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
@@ -110,7 +110,7 @@ impl Source {
         .await
     }
 
-    pub async fn receive(&mut self, most: usize) -> anyhow::Result<Vec<Delivery>> {
+    pub async fn receive(&mut self, most: usize) -> anyhow::Result<Vec<Delivery<Box<Token>>>> {
         if let Some(error) = self.ended.take() {
             return Err(error);
         }
@@ -137,23 +137,23 @@ impl Source {
         Ok(deliveries)
     }
 
-    fn delivery(&self, delivered: Delivered) -> Delivery {
+    fn delivery(&self, delivered: Delivered) -> Delivery<Box<Token>> {
         let past = headers::past(&delivered.properties);
         let attempt = past.attempts.saturating_add(past.lost).saturating_add(1);
         Delivery {
             body: delivered.data.into(),
             attempt,
             first_failed_at: past.first_failed_at,
-            token: AnyToken::Rabbit(Box::new(Token {
+            token: Box::new(Token {
                 tag: delivered.delivery_tag,
                 attempt,
                 properties: delivered.properties,
                 place: self.place.clone(),
-            })),
+            }),
         }
     }
 
-    pub async fn stop(&mut self) -> Vec<Delivery> {
+    pub async fn stop(&mut self) -> Vec<Delivery<Box<Token>>> {
         let cancels = self
             .consumers
             .iter()

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName::SentTimestamp};
 use chrono::{DateTime, Utc};
 use contracts::Queue;
@@ -10,7 +11,7 @@ use super::{
     publisher::{ATTEMPTS, ERROR, FAILED_AT, FIRST_FAILED_AT, REASON},
 };
 use crate::{
-    letters::{DeadLetter, Receipt},
+    dead_letter::{DeadLetter, Receipt},
     metrics,
 };
 
@@ -75,8 +76,8 @@ impl LetterSource {
             sent.and_then(|ms| ms.parse().ok()).and_then(DateTime::from_timestamp_millis);
         let attributes = message.message_attributes.unwrap_or_default();
         let text = |name| attributes.get(name).and_then(|value| value.string_value());
-        let mut letter =
-            DeadLetter::read(message.body.unwrap_or_default().into(), self.queue.name, Receipt::Sqs(receipt));
+        let body = message.body.unwrap_or_default().into();
+        let mut letter = DeadLetter::read(body, self.queue.name, Some(Box::new(receipt)));
         // Without our attributes, SQS moved it by itself.
         letter.reason = text(REASON).unwrap_or("receive_count").to_owned();
         letter.attempts = text(ATTEMPTS).and_then(|n| n.parse().ok()).unwrap_or(MAX_RECEIVES);
@@ -91,7 +92,7 @@ impl LetterSource {
 }
 
 /// Removes a letter.
-pub(crate) struct LetterReceipt {
+struct LetterReceipt {
     sqs: Sqs,
     queue: &'static str,
     url: String,
@@ -104,8 +105,9 @@ impl std::fmt::Debug for LetterReceipt {
     }
 }
 
-impl LetterReceipt {
-    pub async fn ack(self) -> anyhow::Result<()> {
+#[async_trait]
+impl Receipt for LetterReceipt {
+    async fn ack(self: Box<Self>) -> anyhow::Result<()> {
         metrics::sqs_call(self.queue, "delete_letter");
         let call = self.sqs.client().await.delete_message().queue_url(&self.url);
         let deleted = call.receipt_handle(&self.receipt).send().await;

@@ -23,7 +23,7 @@ use aws_sdk_sqs::{
 };
 use tokio::sync::OnceCell;
 
-pub(crate) use letters::{LetterReceipt, LetterSource};
+pub(crate) use letters::LetterSource;
 pub(crate) use publisher::Failed;
 pub(crate) use source::{Source, Token};
 

@@ -22,7 +22,7 @@ use super::{
     settler::{self, Settled},
 };
 use crate::{
-    delivery::{Delivery, SettleError, Token as AnyToken, Verdict, jitter},
+    delivery::{Delivery, SettleError, Verdict, jitter},
     metrics,
 };
 
@@ -63,7 +63,7 @@ impl Sqs {
 }
 
 impl Source {
-    pub async fn receive(&mut self, most: usize) -> anyhow::Result<Vec<Delivery>> {
+    pub async fn receive(&mut self, most: usize) -> anyhow::Result<Vec<Delivery<Token>>> {
         loop {
             let place = &self.place;
             let receiving = self.receiving.get_or_insert_with(|| tokio::spawn(receive(place.clone(), most)));
@@ -76,7 +76,7 @@ impl Source {
         }
     }
 
-    fn delivery(&self, message: Message) -> Delivery {
+    fn delivery(&self, message: Message) -> Delivery<Token> {
         let attribute = |name| message.attributes().and_then(|all| all.get(&name));
         let attempt: u32 = attribute(ApproximateReceiveCount).and_then(|n| n.parse().ok()).unwrap_or(1);
         let first = attribute(ApproximateFirstReceiveTimestamp).and_then(|ms| ms.parse().ok());
@@ -86,15 +86,15 @@ impl Source {
             attempt,
             // SQS remembers no failures: the first receive is the closest.
             first_failed_at: first.filter(|_| attempt > 1),
-            token: AnyToken::Sqs(Token {
+            token: Token {
                 receipt: message.receipt_handle.unwrap_or_default(),
                 received: Instant::now(),
                 place: self.place.clone(),
-            }),
+            },
         }
     }
 
-    pub async fn stop(&mut self) -> Vec<Delivery> {
+    pub async fn stop(&mut self) -> Vec<Delivery<Token>> {
         let Some(receiving) = self.receiving.take() else { return Vec::new() };
         match receiving.await {
             Ok(Ok(messages)) => messages.into_iter().map(|message| self.delivery(message)).collect(),

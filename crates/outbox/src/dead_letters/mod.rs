@@ -5,5 +5,5 @@ mod read;
 mod redrive;
 
 pub use archive::Archiver;
-pub use read::{DeadLetter, Filter, LetterState, Page, Pages, audit, get, list};
+pub use read::{DeadLetter, Filter, LetterState, Page, Pages, audit, get, list, open_by_queue};
 pub use redrive::{AuditEntry, Reason, Report, Selection, discard, replay};

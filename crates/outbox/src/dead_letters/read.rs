@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{self, PgPool, Row as _, postgres::PgRow};
 use serde::{Deserialize, Serialize};
@@ -168,6 +170,20 @@ fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let (micros, id) = text.split_once('_')?;
     let failed_at = DateTime::from_timestamp_micros(micros.parse().ok()?).and_then(storable::time)?;
     Some((failed_at, id.parse().ok()?))
+}
+
+/// How many open letters each of these queues has; none of those that have none.
+///
+/// # Errors
+/// The database.
+pub async fn open_by_queue(pool: &PgPool, queues: &[&str]) -> Result<HashMap<String, i64>, Error> {
+    let counts: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT queue, count(*) FROM dead_letters WHERE queue = ANY($1) AND state = 'open' GROUP BY queue",
+    )
+    .bind(queues)
+    .fetch_all(pool)
+    .await?;
+    Ok(counts.into_iter().collect())
 }
 
 /// Lists letters, newest failure first. A page begins after the last letter of the page before it, so that

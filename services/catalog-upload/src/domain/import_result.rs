@@ -6,52 +6,54 @@ use serde::{Deserialize, Serialize};
 
 use super::Summary;
 
-/// What an import came to. Lists hold the first 1,000 in the order of the sheet; the whole is in the downloads.
+/// El resultado de una carga. Las listas tienen las primeras 1.000 en el orden de la hoja; todo está en las
+/// descargas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ImportResult {
     pub mensaje: String,
     pub resumen: Resumen,
-    /// Ids; of a dry run: those that would be.
+    /// Ids; en una simulación, los que se crearían.
     pub productos_creados: Vec<String>,
-    /// Those that changed.
+    /// Los que cambiaron.
     pub productos_actualizados: Vec<String>,
-    /// Of an undo: what the import had created.
+    /// Al revertir: lo que la carga había creado.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub productos_eliminados: Vec<String>,
-    /// Of an undo: what the import had updated.
+    /// Al revertir: lo que la carga había actualizado.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub productos_restaurados: Vec<String>,
-    /// The rejected rows; of an undo: those whose product stays as it is.
+    /// Las filas rechazadas; al revertir, aquellas cuyo producto queda como está.
     pub errores: Vec<RowProblem>,
-    /// Rows that were accepted and that a person should look at.
+    /// Filas aceptadas que alguien debería revisar.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub advertencias: Vec<RowAdvice>,
-    /// Columns of the file that mean nothing here.
+    /// Columnas del archivo que aquí no significan nada.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub columnas_ignoradas: Vec<String>,
-    /// Other sheets of the workbook that have products and were not read: `hoja` chooses one.
+    /// Otras hojas del libro con productos, que no se leyeron: `hoja` elige una.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub hojas_omitidas: Vec<String>,
-    /// Of a correction: how many of the rows that the other task had rejected the file lacks.
+    /// De una corrección: cuántas de las filas rechazadas por la otra tarea le faltan al archivo.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub filas_ausentes: u64,
     /// Of a dry run.
+    /// De una simulación.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub simulacion: Option<Simulacion>,
-    /// Whether one of the lists is longer than it is shown.
+    /// Si alguna de las listas es más larga de lo que se muestra.
     pub truncado: bool,
 }
 
-/// What a dry run would change.
+/// Lo que cambiaría una simulación.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Simulacion {
-    /// The updates, each with the columns that change.
+    /// Las actualizaciones, cada una con las columnas que cambian.
     pub cambios: Vec<PlannedChange>,
-    /// How many products each column would change of.
+    /// En cuántos productos cambiaría cada columna.
     pub campos: BTreeMap<String, u64>,
 }
 
-/// An update that a dry run would make.
+/// Una actualización que haría una simulación.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlannedChange {
     pub fila: i32,
@@ -59,20 +61,20 @@ pub struct PlannedChange {
     pub campos: Vec<String>,
 }
 
-/// The sums: total = exitosos + rechazados; exitosos = productos_creados + productos_actualizados, of an undo
-/// productos_eliminados + productos_restaurados.
+/// Las sumas: total = exitosos + rechazados; exitosos = productos_creados + productos_actualizados o, al
+/// revertir, productos_eliminados + productos_restaurados.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Resumen {
     pub total: u64,
     pub exitosos: u64,
     pub rechazados: u64,
-    /// Rows that met an existing product or an earlier row of the file, whether rejected or updated.
+    /// Filas con un producto que ya existía o con una fila anterior del archivo, rechazadas o actualizadas.
     pub duplicados: u64,
     pub productos_creados: u64,
-    /// Products that were there before, those that a row doesn't change included.
+    /// Productos que ya existían, incluidos los que la fila no cambia.
     pub productos_actualizados: u64,
-    /// Of those, the ones that were as their row says already: nothing was written, and no list names them. Left out
-    /// where there are none.
+    /// De esos, los que ya eran como dice su fila: no se escribió nada y ninguna lista los nombra. Falta si
+    /// no hay.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub sin_cambios: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -105,20 +107,20 @@ impl From<&Summary> for Resumen {
     }
 }
 
-/// A rejected row.
+/// Una fila rechazada.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RowProblem {
-    /// The row of the sheet; the header is 1.
+    /// La fila de la hoja; el encabezado es la 1.
     pub fila: i32,
-    /// What is wrong, for a person.
+    /// Qué tiene de malo, para una persona.
     pub error: String,
-    /// The same for a program.
+    /// Lo mismo, para un programa.
     pub codigo: String,
     pub columna: Option<String>,
     pub valor: Option<String>,
 }
 
-/// Something about an accepted row that a person should look at.
+/// Algo de una fila aceptada que alguien debería revisar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RowAdvice {
     pub fila: i32,

@@ -25,7 +25,7 @@ pub use claims::{Accepted, Claims, Key};
 pub use classify::{Decision, ExistingProduct, ImportContext, Outcome, classify};
 pub use column::{Column, HeaderName};
 pub use import_result::ImportResult;
-pub use row::{NOT_COMPUTED, ProductRow, RawCell, RawRow, RowError, Surplus, begins_like_a_formula, trim};
+pub use row::{NOT_COMPUTED, ProductRow, RawCell, RawRow, RowError, Surplus, trim};
 pub use rules::{Checked, is_error, validate, validate_requiring};
 pub use summary::Summary;
 pub use warnings::RowWarning;

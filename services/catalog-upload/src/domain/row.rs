@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use rust_decimal::Decimal;
+use tabular::begins_like_a_formula;
 
 use super::{
     Column,
@@ -102,12 +103,6 @@ fn quoted_formula(formula: &str) -> Option<String> {
     let inner = formula.strip_prefix('=')?.trim_start().strip_prefix('"')?.strip_suffix('"')?;
     let text = inner.replace("\"\"", "\u{0}");
     (!text.contains('"') && !inner.contains('\0')).then(|| text.replace('\0', "\""))
-}
-
-/// Whether a spreadsheet would take a text for a formula. TAB and CR count because some programs drop them and
-/// then see what follows; full-width signs because some take them for the plain ones.
-pub fn begins_like_a_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'])
 }
 
 /// Without the spaces around it, the invisible ones too.

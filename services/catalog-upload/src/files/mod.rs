@@ -4,7 +4,6 @@ pub mod annotate;
 mod csv;
 mod encoding;
 mod error;
-pub mod export;
 mod feed;
 mod gate;
 mod guard;

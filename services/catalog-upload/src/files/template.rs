@@ -17,20 +17,27 @@ const REQUIRED_FILL: Color = Color::RGB(0x1F_4E_79);
 const OPTIONAL_FILL: Color = Color::RGB(0xD9_E1_F2);
 
 /// A workbook to start from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Template {
     /// The header only.
     Vacia,
-    /// With rows that an import accepts as they are.
-    Ejemplo,
+    /// With rows that an import accepts as they are. Ids and codes are unique in the whole catalog, so they carry this.
+    Ejemplo(String),
 }
 
+/// Characters of an id or a code that tell whose example it is.
+const OWNER: usize = 32;
+
 impl Template {
-    /// The template of a name without its extension.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The template of a name without its extension; `owner` is whose example it is.
+    pub fn named(name: &str, owner: &str) -> Option<Self> {
         match name {
             "vacia" => Some(Self::Vacia),
-            "ejemplo" => Some(Self::Ejemplo),
+            "ejemplo" => {
+                // The end tells suppliers apart, and ids of the same time.
+                let surplus = owner.chars().count().saturating_sub(OWNER);
+                Some(Self::Ejemplo(owner.chars().skip(surplus).collect()))
+            }
             _ => None,
         }
     }
@@ -44,9 +51,9 @@ impl Template {
         workbook.set_properties(&DocProperties::new().set_title("Plantilla de carga de productos"));
         let sheet = workbook.add_worksheet().set_name("Sheet1")?;
         write_columns(sheet)?;
-        if self == Self::Ejemplo {
+        if let Self::Ejemplo(owner) = self {
             for (row, cells) in (FIRST_ROW..).zip(guide::EXAMPLES) {
-                write_example(sheet, row, &cells)?;
+                write_example(sheet, row, &cells, &owner)?;
             }
         }
         write_instructions(workbook.add_worksheet().set_name("Instrucciones")?)?;
@@ -115,10 +122,18 @@ fn validation(column: Column, guide: &Guide) -> Result<DataValidation, XlsxError
     rule.set_error_title(column.name())?.set_error_message(format!("{}. {}", guide.what, guide.limits))
 }
 
-fn write_example(sheet: &mut Worksheet, row: u32, cells: &[&str; Column::COUNT]) -> Result<(), XlsxError> {
+fn write_example(
+    sheet: &mut Worksheet,
+    row: u32,
+    cells: &[&str; Column::COUNT],
+    owner: &str,
+) -> Result<(), XlsxError> {
     for ((position, column), cell) in (0..).zip(Column::ALL).zip(cells) {
         match cell.parse::<f64>() {
             _ if cell.is_empty() => continue,
+            _ if matches!(column, Column::Id | Column::Codigo) => {
+                sheet.write_string(row, position, format!("{cell}-{owner}"))?
+            }
             Ok(number) if column.is_number() => sheet.write_number(row, position, number)?,
             _ => sheet.write_string(row, position, *cell)?,
         };

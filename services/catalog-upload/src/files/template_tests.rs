@@ -15,7 +15,8 @@ fn part(bytes: &[u8], name: &str) -> Result<String> {
 
 #[test]
 fn the_example_is_accepted_as_it_is() -> Result<()> {
-    let read = read(&Template::Ejemplo.xlsx()?, FileKind::Xlsx)?;
+    let example = Template::named("ejemplo", "PROV001").context("there is an example")?;
+    let read = read(&example.xlsx()?, FileKind::Xlsx)?;
     assert_eq!((read.sheet.as_deref(), read.total), (Some("Sheet1"), Some(10)));
     assert_eq!(read.ignored, [""; 0]);
     let mut categories = Vec::new();
@@ -79,7 +80,10 @@ fn the_instructions_are_no_catalog() -> Result<()> {
 
 #[test]
 fn templates_have_names() {
-    assert_eq!(Template::named("vacia"), Some(Template::Vacia));
-    assert_eq!(Template::named("ejemplo"), Some(Template::Ejemplo));
-    assert_eq!(Template::named("Vacia"), None);
+    assert_eq!(Template::named("vacia", "PROV001"), Some(Template::Vacia));
+    assert_eq!(Template::named("ejemplo", "PROV001"), Some(Template::Ejemplo("PROV001".into())));
+    assert_eq!(Template::named("Vacia", "PROV001"), None);
+    // An id has 64 characters at most; what tells owners apart is at their end.
+    let long = Template::named("ejemplo", &format!("{}7", "Ñ".repeat(63)));
+    assert_eq!(long, Some(Template::Ejemplo(format!("{}7", "Ñ".repeat(31)))));
 }

@@ -10,13 +10,13 @@ use crate::{
     storage::imports::{Import, Source},
 };
 
-/// A task is stored and will be processed.
+/// La tarea está guardada y se procesará.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Accepted {
     message: &'static str,
     task_id: Uuid,
     status: State,
-    /// Where to ask how far it is.
+    /// Dónde preguntar cuánto lleva.
     status_url: String,
     filename: String,
     proveedor_id: String,

@@ -4,37 +4,33 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use bytes::Bytes;
 use chassis::{
     Problem,
     auth::Caller,
-    http::Query,
+    http::{CrossSite, Query, attachment, csv_pages},
     s3::{self, DownloadError},
 };
-use futures::{Stream, stream};
+use futures::stream;
 use jobs::State;
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tabular::{CsvExport, CsvField, CsvStyle};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    Resources,
-    access::kept,
-    attachment::{XLSX, attachment},
-};
+use super::{Resources, access::kept};
 use crate::{
     annotations,
-    files::{
-        FileKind,
-        export::{CsvExport, CsvField, CsvStyle},
-    },
+    files::FileKind,
     storage::{
         imports::{Import, Kind},
         ledger::{self, Action, ChangeLine},
         reports,
     },
 };
+
+/// The media type of a workbook.
+pub(super) const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
 /// Rows fetched at once for a download.
 const PAGE: i64 = 2_000;
@@ -89,8 +85,8 @@ async fn send(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ExportQuery {
-    /// For programs: commas, no byte order mark, text as it is, also where a spreadsheet would take it for a
-    /// formula.
+    /// Para programas: comas, sin marca de orden de bytes y el texto tal cual, también donde una hoja de
+    /// cálculo lo tomaría por fórmula.
     #[serde(default)]
     crudo: bool,
 }
@@ -122,21 +118,23 @@ pub(super) async fn errors(
     let mut head = CsvExport::new(query.style());
     head.record(["fila", "tipo", "codigo", "columna", "valor", "mensaje"].map(CsvField::Text));
     let (orm, id) = (api.database.orm.clone(), import.id);
-    let body = pages(orm, head, move |orm, after, mut rows| async move {
-        let notes = ledger::notes(&orm, id, after, PAGE).await?;
-        for note in &notes {
-            rows.record([
-                CsvField::Number(&note.row_number.to_string()),
-                CsvField::Text(if note.is_error { "error" } else { "advertencia" }),
-                CsvField::Text(&note.code),
-                CsvField::optional(note.column.as_deref()),
-                CsvField::optional(note.value.as_deref()),
-                CsvField::Text(&note.message),
-            ]);
+    Ok(csv_pages(&format!("{}_errores.csv", stem(&import)), head, 0, move |after, mut rows| {
+        let orm = orm.clone();
+        async move {
+            let notes = ledger::notes(&orm, id, after, PAGE).await?;
+            for note in &notes {
+                rows.record([
+                    CsvField::Number(&note.row_number.to_string()),
+                    CsvField::Text(if note.is_error { "error" } else { "advertencia" }),
+                    CsvField::Text(&note.code),
+                    CsvField::optional(note.column.as_deref()),
+                    CsvField::optional(note.value.as_deref()),
+                    CsvField::Text(&note.message),
+                ]);
+            }
+            Ok::<_, DbErr>((notes.last().map(|note| note.row_number), rows))
         }
-        Ok((notes.last().map(|note| note.row_number), rows))
-    });
-    Ok(csv(&format!("{}_errores.csv", stem(&import)), body))
+    }))
 }
 
 /// The columns of a product in a list of changes.
@@ -178,12 +176,14 @@ pub(super) async fn changes(
     let names = ["fila", "producto_id", "accion", "campos"];
     head.record(names.into_iter().chain(before.iter().map(String::as_str)).map(CsvField::Text));
     let (orm, id) = (api.database.orm.clone(), import.id);
-    let body = pages(orm, head, move |orm, after, mut rows| async move {
-        let lines = ledger::changes(&orm, id, after, PAGE).await?;
-        lines.iter().for_each(|line| change(&mut rows, line));
-        Ok((lines.last().map(|line| line.row_number), rows))
-    });
-    Ok(csv(&format!("{}_cambios.csv", stem(&import)), body))
+    Ok(csv_pages(&format!("{}_cambios.csv", stem(&import)), head, 0, move |after, mut rows| {
+        let orm = orm.clone();
+        async move {
+            let lines = ledger::changes(&orm, id, after, PAGE).await?;
+            lines.iter().for_each(|line| change(&mut rows, line));
+            Ok::<_, DbErr>((lines.last().map(|line| line.row_number), rows))
+        }
+    }))
 }
 
 fn change(rows: &mut CsvExport, line: &ChangeLine) {
@@ -211,45 +211,7 @@ fn change(rows: &mut CsvExport, line: &ChangeLine) {
     rows.record(head.into_iter().chain(values));
 }
 
-/// What a page gives: the last row that it holds, none after the last page; and the rows.
-type Page = (Option<i32>, CsvExport);
-
-/// A head, then pages of rows until there is none. A failure in the middle breaks the download off, so that
-/// nobody takes a part for the whole.
-fn pages<F, R>(
-    orm: DatabaseConnection,
-    head: CsvExport,
-    page: F,
-) -> impl Stream<Item = Result<Bytes, std::io::Error>> + 'static
-where
-    F: Fn(DatabaseConnection, i32, CsvExport) -> R + 'static,
-    R: Future<Output = Result<Page, DbErr>> + 'static,
-{
-    // The head leaves with the first page.
-    stream::unfold(Some((orm, 0, head, page)), |state| async {
-        let (orm, after, rows, page) = state?;
-        match page(orm.clone(), after, rows).await {
-            Ok((last, mut rows)) => {
-                let text = Bytes::from(rows.take());
-                Some((Ok(text), last.map(|last| (orm, last, rows, page))))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a download broke off");
-                Some((Err(std::io::Error::other(error)), None))
-            }
-        }
-    })
-}
-
-fn csv(filename: &str, body: impl Stream<Item = Result<Bytes, std::io::Error>> + 'static) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/csv; charset=utf-8")
-        .insert_header(attachment(filename))
-        .insert_header(("Cache-Control", "private, no-store"))
-        .streaming(body)
-}
-
-/// The file is being made.
+/// El archivo se está preparando.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Preparing {
     message: &'static str,
@@ -260,7 +222,7 @@ pub(super) struct Preparing {
 /// until it is there the answer is 202 with `Retry-After`.
 #[utoipa::path(
     operation_id = "imports_download_annotated", summary = "Descargar el archivo con sus errores marcados",
-    description = "Un libro con las filas malas marcadas y explicadas. Se prepara la primera vez que se pide: hasta entonces la respuesta es 202 con Retry-After.",
+    description = "Un libro con las filas malas marcadas y explicadas. Se prepara la primera vez que se pide: hasta entonces la respuesta es 202 con Retry-After. Con una sesión de cookie, quien lo pide por primera vez envía también X-CSRF-Token.",
     get, path = "/api/v1/catalog/bulk-upload/{task_id}/annotated.xlsx", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
@@ -273,6 +235,7 @@ pub(super) async fn annotated(
     api: Data<Resources>,
     caller: Caller,
     task_id: Path<String>,
+    site: CrossSite,
 ) -> Result<HttpResponse, Problem> {
     let import = kept(&api, &caller, &task_id).await?;
     if import.options.kind == Kind::Undo || !import.has_ended() {
@@ -285,6 +248,7 @@ pub(super) async fn annotated(
             return send(&api, object_key, XLSX, &name).await;
         }
         if report.state == State::Failed {
+            site.refuse()?;
             // Told once: whoever asks again starts it again, for what was wrong may not be any more.
             reports::forget(&api.database.orm, report.job_id).await?;
             let detail = report.error.unwrap_or_else(|| "El libro anotado no se pudo preparar".to_owned());
@@ -293,6 +257,7 @@ pub(super) async fn annotated(
         }
         return Ok(preparing());
     }
+    site.refuse()?;
     annotations::begin(&api, import.id, caller.id()).await?;
     Ok(preparing())
 }

@@ -34,24 +34,24 @@ use crate::{
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct UploadQuery {
-    /// Whose products these are, as `PROV001`. A supplier's own where it is left out; nobody else may leave it out.
+    /// De quién son los productos, como `PROV001`. Un proveedor puede omitirlo: es el suyo; nadie más.
     #[param(max_length = 64, example = "PROV001")]
     proveedor_id: Option<String>,
-    /// Whether a row may update a product that is there already.
+    /// Si una fila puede actualizar un producto que ya existe.
     #[serde(default)]
     reemplazar_duplicados: bool,
-    /// Whether only to tell what the file would change.
+    /// Si solo se dice qué cambiaría el archivo.
     #[serde(default)]
     dry_run: bool,
-    /// Whether a bad row is left out, or refuses the whole file.
+    /// Si una fila mala se deja fuera o hace rechazar el archivo entero.
     #[serde(default)]
     #[param(inline)]
     error_policy: ErrorPolicy,
-    /// The task of whose rejected rows this file has the corrections, under the same row numbers: only those
-    /// rows are read.
+    /// La tarea cuyas filas rechazadas corrige este archivo, con los mismos números de fila: solo se leen
+    /// esas.
     corrige: Option<String>,
-    /// The sheet of the workbook to read. Left out, the first that has a header and rows is read, and the result names
-    /// the others.
+    /// La hoja del libro que se lee. Si falta, la primera con encabezado y filas, y el resultado nombra las
+    /// demás.
     #[param(max_length = 31)]
     hoja: Option<String>,
 }
@@ -64,11 +64,11 @@ pub(super) enum ErrorPolicy {
     RejectFile,
 }
 
-/// The file as a part of a form.
+/// El archivo como parte de un formulario.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form; the file itself is streamed")]
 pub(super) struct UploadForm {
-    /// .xlsx or .csv
+    /// .xlsx o .csv
     #[schema(format = Binary, content_media_type = "application/octet-stream")]
     file: String,
 }
@@ -83,6 +83,7 @@ pub(super) struct UploadForm {
     responses(
         (status = 202, body = Accepted),
         (status = 400, description = "Sin archivo, sin proveedor_id, o formato no soportado"),
+        (status = 404, description = "La tarea de `corrige` no existe"),
         (status = 409, description = "Idempotency-Key ya usada con otra petición"),
         (status = 413, description = "El archivo supera el máximo"),
     )
@@ -215,20 +216,20 @@ pub(super) async fn status(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ListQuery {
-    /// One supplier's only.
+    /// Solo las de un proveedor.
     proveedor_id: Option<String>,
-    /// The cursor of the page before.
+    /// El `siguiente` de la página anterior.
     despues_de: Option<String>,
-    /// Imports a page, 1 to 100.
+    /// Cargas por página, de 1 a 100.
     #[param(minimum = 1, maximum = 100)]
     size: Option<i64>,
 }
 
-/// A page of imports, newest first.
+/// Una página de cargas, de la más reciente a la más antigua.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ImportPage {
     items: Vec<Status>,
-    /// Give it as `despues_de` for the next page; null on the last.
+    /// Se envía como `despues_de` para pedir la página siguiente; nulo en la última.
     siguiente: Option<String>,
 }
 

@@ -27,7 +27,7 @@ use crate::storage::{
     products,
 };
 
-/// A lot.
+/// Un lote.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Lot {
     producto_id: String,
@@ -46,10 +46,10 @@ pub(super) struct Lot {
     stock_minimo: i32,
     stock_critico: i32,
     estado_stock: StockState,
-    /// `bodega_id`, as the stock dialog reads it.
+    /// `bodega_id`, como lo lee el diálogo de existencias.
     #[serde(rename = "bodegaId")]
     bodega: String,
-    /// `fecha_vencimiento`, as the stock dialog reads it.
+    /// `fecha_vencimiento`, como lo lee el diálogo de existencias.
     vence: NaiveDate,
 }
 
@@ -57,9 +57,9 @@ pub(super) struct Lot {
 #[serde(rename_all = "UPPERCASE")]
 pub(super) enum StockState {
     Normal,
-    /// At the minimum or below.
+    /// Los que están en el mínimo o por debajo.
     Bajo,
-    /// At the critical stock or below.
+    /// Los que están en el crítico o por debajo.
     Critico,
 }
 
@@ -102,31 +102,31 @@ impl From<Stock> for Lot {
 pub(super) struct StockQuery {
     /// `CO`, `PE`, …
     pais: Option<String>,
-    /// Only lots of which something is left.
+    /// Solo lotes de los que queda algo.
     #[serde(default)]
     con_stock: bool,
-    /// From 1.
+    /// Desde 1.
     #[param(minimum = 1)]
     page: Option<u64>,
-    /// Lots a page, 1 to 200.
+    /// Lotes por página, de 1 a 200.
     #[param(minimum = 1, maximum = 200)]
     size: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ProductStockQuery {
-    /// Only lots in this warehouse.
+    /// Solo lotes de esta bodega.
     #[serde(rename = "bodegaId")]
     bodega_id: Option<String>,
     /// `CO`, `PE`, …
     pais: Option<String>,
-    /// Only lots of which something is left.
+    /// Solo lotes de los que queda algo.
     #[serde(default)]
     con_stock: bool,
-    /// From 1.
+    /// Desde 1.
     #[param(minimum = 1)]
     page: Option<u64>,
-    /// Lots a page, 1 to 200.
+    /// Lotes por página, de 1 a 200.
     #[param(minimum = 1, maximum = 200)]
     size: Option<u64>,
 }

@@ -2,7 +2,6 @@
 
 mod accepted;
 mod access;
-mod attachment;
 mod downloads;
 mod imports;
 mod inventory;

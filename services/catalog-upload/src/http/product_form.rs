@@ -17,15 +17,15 @@ use crate::{
     },
 };
 
-/// A product to be, as the product form sends it.
+/// Un producto nuevo, como lo envía el formulario.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewProduct {
-    /// A UUID where it is left out.
+    /// Un UUID si falta.
     id: Option<String>,
-    /// A supplier's own where it is left out.
+    /// El del propio proveedor si falta.
     pub proveedor_id: Option<String>,
-    /// Where the product may be kept: an empty lot each.
+    /// Dónde se puede guardar el producto: un lote vacío en cada una.
     #[serde(default)]
     pub bodegas_iniciales: Option<Vec<InitialLot>>,
     #[serde(default, deserialize_with = "present")]
@@ -52,34 +52,34 @@ pub(super) struct NewProduct {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 1)]
     tiempo_entrega_dias: Option<Value>,
-    /// 10 unless told.
+    /// 10 si falta.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     stock_minimo: Option<Value>,
-    /// 5 unless told.
+    /// 5 si falta.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     stock_critico: Option<Value>,
-    /// `false` unless told.
+    /// `false` si falta.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     requiere_lote: Option<Value>,
-    /// `true` unless told.
+    /// `true` si falta.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     requiere_vencimiento: Option<Value>,
 }
 
-/// Values of a product. In a new one, what is left out is empty or has its default; in a product that there is,
-/// it stays as it is. An explicit `null` empties `presentacion`, `requisitosAlmacenamiento`,
-/// `certificadoSanitario` and `tiempoEntregaDias`, and sets the stocks and what the product requires to their
-/// defaults; the other fields can't be empty.
+/// Valores de un producto. En uno nuevo, lo que falta queda vacío o con su valor por omisión; en uno que
+/// existe, como está. Un `null` explícito vacía `presentacion`, `requisitosAlmacenamiento`,
+/// `certificadoSanitario` y `tiempoEntregaDias`, y devuelve a su valor por omisión las existencias y lo que
+/// el producto requiere; los demás campos no pueden quedar vacíos.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Values {
-    /// The product's own, for clients that send back what they read.
+    /// El del producto, para clientes que devuelven lo que leyeron.
     id: Option<String>,
-    /// The product's own, as `id`.
+    /// El del producto, como `id`.
     proveedor_id: Option<String>,
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 255)]
@@ -105,19 +105,19 @@ pub(super) struct Values {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 1)]
     tiempo_entrega_dias: Option<Value>,
-    /// 10 unless told.
+    /// 10 si falta.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     stock_minimo: Option<Value>,
-    /// 5 unless told.
+    /// 5 si falta.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     stock_critico: Option<Value>,
-    /// `false` unless told.
+    /// `false` si falta.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     requiere_lote: Option<Value>,
-    /// `true` unless told.
+    /// `true` si falta.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     requiere_vencimiento: Option<Value>,
@@ -311,18 +311,18 @@ fn refused(error: RowError) -> Problem {
     Problem::unprocessable(error.code, message).with_details(details)
 }
 
-/// A warehouse in which a new product may be kept.
+/// Una bodega en la que se puede guardar un producto nuevo.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub(super) struct InitialLot {
     #[schema(max_length = 64)]
     bodega_id: String,
-    /// Two letters (ISO 3166).
+    /// Dos letras (ISO 3166).
     #[schema(min_length = 2, max_length = 2, example = "CO")]
     pais: String,
-    /// `INICIAL-` and the day, in UTC, where it is left out.
+    /// `INICIAL-` y el día, en UTC, si falta.
     #[schema(max_length = 64)]
     lote: Option<String>,
-    /// 2099-12-31 where it is left out.
+    /// 2099-12-31 si falta.
     #[schema(value_type = Option<chrono::NaiveDate>)]
     fecha_vencimiento: Option<String>,
 }

@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// A product.
+/// Un producto.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Product {
@@ -44,7 +44,7 @@ pub(super) struct Product {
     #[serde(serialize_with = "as_number")]
     #[schema(value_type = f64)]
     precio_unitario: Decimal,
-    /// `null` where it is not known, as the two that follow.
+    /// `null` si no se conoce, como los dos que siguen.
     requisitos_almacenamiento: Option<String>,
     certificado_sanitario: Option<String>,
     tiempo_entrega_dias: Option<i32>,
@@ -55,45 +55,45 @@ pub(super) struct Product {
     requiere_vencimiento: bool,
 }
 
-/// A product that was made.
+/// Un producto recién creado.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Created {
     #[serde(flatten)]
     product: Product,
-    /// Its lots, where it was given some.
+    /// Sus lotes, si se le dieron.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     bodegas_iniciales: Vec<InitialLot>,
 }
 
-/// A product of a list.
+/// Un producto de una lista.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Listed {
     #[serde(flatten)]
     product: Product,
-    /// `null` where the product has no lots.
+    /// `null` si el producto no tiene lotes.
     inventario_resumen: Option<StockSummary>,
 }
 
-/// All there is of a product.
+/// Todo lo que hay de un producto.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StockSummary {
     cantidad_total: i64,
-    /// Each once, in order.
+    /// Cada uno una vez, en orden.
     paises: BTreeSet<String>,
-    /// By id and country.
+    /// Por id y país.
     bodegas: Vec<BodegaStock>,
 }
 
-/// All there is of a product in a warehouse.
+/// Todo lo que hay de un producto en una bodega.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BodegaStock {
     id: String,
-    /// The id where it has no other code.
+    /// El id si no tiene otro código.
     codigo: String,
-    /// The id where it has no name.
+    /// El id si no tiene nombre.
     nombre: String,
     ciudad: Option<String>,
     pais: String,
@@ -149,31 +149,33 @@ fn known(text: String) -> Option<String> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ListQuery {
-    /// Words, or beginnings of words, of name, code or id; accents and case aside.
+    /// Palabras, o comienzos de palabras, del nombre, el código o el id; sin distinguir acentos ni
+    /// mayúsculas.
     q: Option<String>,
     categoria_id: Option<String>,
-    /// Another spelling of `categoriaId`.
+    /// Otra forma de escribir `categoriaId`.
     category: Option<String>,
-    /// Accepted and without effect: clients send it besides `categoriaId`.
+    /// Se acepta sin efecto: hay clientes que lo envían junto a `categoriaId`.
     #[serde(rename = "categoria")]
     _categoria: Option<String>,
     codigo: Option<String>,
-    /// Products with a lot in this country (`CO`, `PE`, …).
+    /// Productos con un lote en este país (`CO`, `PE`, …).
     pais: Option<String>,
-    /// Products with a lot in this warehouse.
+    /// Productos con un lote en esta bodega.
     bodega_id: Option<String>,
-    /// Another spelling of `bodegaId`.
+    /// Otra forma de escribir `bodegaId`.
     #[serde(rename = "bodega_id")]
     bodega: Option<String>,
     proveedor_id: Option<String>,
-    /// From 1.
+    /// Desde 1.
     #[param(minimum = 1)]
     page: Option<u64>,
-    /// Products a page, 1 to 50.
+    /// Productos por página, de 1 a 50.
     #[param(minimum = 1, maximum = 50)]
     size: Option<u64>,
-    /// `id`, `nombre`, `codigo`, `precio`, `categoria`, `actualizado`, `relevancia` (best first), `cantidad` (most
-    /// first), `vencimiento` (what expires first; without lots, last); a `-` before it reverses.
+    /// `id`, `nombre`, `codigo`, `precio`, `categoria`, `actualizado`, `relevancia` (primero lo que mejor
+    /// coincide), `cantidad` (primero lo que más hay), `vencimiento` (primero lo que antes vence; sin lotes,
+    /// al final); un `-` delante lo invierte.
     sort: Option<String>,
 }
 

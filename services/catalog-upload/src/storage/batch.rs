@@ -6,9 +6,9 @@ use chassis::lock;
 use sea_orm::sqlx::{
     self, AssertSqlSafe, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query,
 };
+use tabular::CopyText;
 use uuid::Uuid;
 
-use super::copy_text::CopyText;
 use crate::domain::{Column, ExistingProduct, ProductRow};
 
 /// What a row of a file says of a product besides its id, with PostgreSQL's types.

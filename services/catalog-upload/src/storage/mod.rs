@@ -2,7 +2,6 @@
 
 pub mod batch;
 pub mod claims;
-mod copy_text;
 pub mod doctor;
 pub mod edits;
 pub mod imports;

@@ -11,6 +11,7 @@ use sea_orm::{
     sea_query::NullOrdering,
     sqlx::{self, PgConnection},
 };
+use tabular::without_accent;
 
 use super::{
     batch,
@@ -158,6 +159,7 @@ pub async fn get(db: &impl ConnectionTrait, id: &str) -> Result<Option<Model>, D
 /// `Amoxi 500` → `amoxi:* & 500:*`: every word of the query begins a word of the product. Text without
 /// a letter or digit asks for nothing.
 fn prefix_query(text: &str) -> Option<String> {
+    // The same letters that the index of words folds.
     let plain: String = text.to_lowercase().chars().map(without_accent).collect();
     let words: Vec<String> = plain
         .split(|c: char| !c.is_alphanumeric())
@@ -166,19 +168,6 @@ fn prefix_query(text: &str) -> Option<String> {
         .map(|word| format!("{word}:*"))
         .collect();
     (!words.is_empty()).then(|| words.join(" & "))
-}
-
-/// The same letters that the index of words folds.
-const fn without_accent(letter: char) -> char {
-    match letter {
-        'á' => 'a',
-        'é' => 'e',
-        'í' => 'i',
-        'ó' => 'o',
-        'ú' | 'ü' => 'u',
-        'ñ' => 'n',
-        other => other,
-    }
 }
 
 /// What a change by a person met.

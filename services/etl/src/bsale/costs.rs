@@ -7,10 +7,11 @@ use messaging::JobError;
 use sea_orm::DbErr;
 
 use super::{
-    Bsale, days,
+    Bsale,
+    calendar::{before, midnight},
     read::{cost, received},
     record::{Bad, Record},
-    run::Session,
+    session::Session,
     tables::COSTS,
 };
 use crate::{
@@ -37,7 +38,7 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
             session.place.after = last;
             session.commit(page, variants.len() as u64).await?;
         }
-        return session.commit_with(Page::default(), 0, Some(days::midnight(today))).await;
+        return session.commit_with(Page::default(), 0, Some(midnight(today))).await;
     }
     if session.params.mode == Mode::Daily {
         // Variants that came since: nothing of theirs may have been received yet.
@@ -51,7 +52,7 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
         }
     }
     let from = session.watermark.map_or(today, |mark| mark.date_naive()).min(today);
-    let from = session.params.from.unwrap_or_else(|| days::before(from, settings.look_back));
+    let from = session.params.from.unwrap_or_else(|| before(from, settings.look_back));
     let last = session.params.to.unwrap_or(today).min(today);
     let mut day = session.place.day.unwrap_or(from);
     while day <= last {
@@ -63,12 +64,10 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
         let Some(next) = day.succ_opt() else { break };
         let moves = session.params.mode != Mode::Backfill
             && next <= today
-            && session
-                .watermark
-                .is_some_and(|mark| days::midnight(day) <= mark && days::midnight(next) > mark);
+            && session.watermark.is_some_and(|mark| midnight(day) <= mark && midnight(next) > mark);
         day = next;
         session.place.day = Some(day);
-        session.commit_with(Page::default(), 0, moves.then(|| days::midnight(next))).await?;
+        session.commit_with(Page::default(), 0, moves.then(|| midnight(next))).await?;
     }
     Ok(())
 }
@@ -101,7 +100,7 @@ async fn fetch(session: &mut Session<'_>, variants: &[i64]) -> Result<Page, JobE
 async fn variants_received(session: &mut Session<'_>, day: NaiveDate) -> Result<BTreeSet<i64>, JobError> {
     let client = &session.bsale.client;
     let query =
-        [("admissiondate", days::midnight(day).timestamp().to_string()), ("expand", "[details]".to_owned())];
+        [("admissiondate", midnight(day).timestamp().to_string()), ("expand", "[details]".to_owned())];
     let (mut offset, mut variants) = (0, BTreeSet::new());
     loop {
         let page = client.page("stocks/receptions.json", &query, offset, session.priority).await?;

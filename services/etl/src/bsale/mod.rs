@@ -2,15 +2,18 @@
 //! others.
 
 mod bucket;
+mod calendar;
 mod client;
 mod costs;
 mod days;
+mod days_walk;
 mod read;
 mod reconcile;
 mod record;
 mod rules;
 mod run;
 mod scan;
+mod session;
 pub mod tables;
 pub mod views;
 pub mod webhook;

@@ -8,10 +8,11 @@ use sea_orm::DbErr;
 use serde_json::value::RawValue;
 
 use super::{
-    Bsale, Priority, days,
+    Bsale, Priority,
+    calendar::range,
+    days,
     record::{Bad, Record},
-    run::Session,
-    scan::range,
+    session::Session,
 };
 use crate::target::{Page, Sql};
 

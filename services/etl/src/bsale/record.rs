@@ -239,6 +239,11 @@ pub fn id_of_href(href: &str) -> Option<i64> {
     path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok()
 }
 
+/// The id of a record that can't be read otherwise.
+pub fn id_of(raw: &RawValue) -> Option<i64> {
+    Record::read("record", raw).ok()?.id("id").ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

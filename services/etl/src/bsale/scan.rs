@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::anyhow;
-use chrono::NaiveDate;
 use messaging::JobError;
 use sea_orm::Value;
 
@@ -18,7 +17,7 @@ use super::{
     client::Client,
     read::{self, Understood},
     record::{Bad, Record},
-    run::Session,
+    session::Session,
 };
 use crate::{
     config::BsaleSettings,
@@ -240,13 +239,6 @@ pub async fn one(
         .map(|(raw, version)| Record::read(spec.what, &raw).and_then(|record| (spec.parse)(record, version))))
 }
 
-/// The first and last second of a day, as Bsale's ranges have them.
-pub fn range(from: NaiveDate, to: NaiveDate) -> String {
-    let start = from.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
-    let end = to.and_time(chrono::NaiveTime::MIN).and_utc().timestamp() + 86_399;
-    format!("[{start},{end}]")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,11 +249,5 @@ mod tests {
         assert!(fuse(11, 100, 5).is_err());
         assert!(fuse(50, 1_000, 5).is_ok());
         assert!(fuse(51, 1_000, 5).is_err());
-    }
-
-    #[test]
-    fn a_range_holds_its_days_whole() {
-        let day = NaiveDate::from_ymd_opt(2016, 5, 18).expect("a day");
-        assert_eq!(range(day, day), "[1463529600,1463615999]");
     }
 }

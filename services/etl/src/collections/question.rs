@@ -65,7 +65,7 @@ pub struct Cut {
     pub opened_to: Option<NaiveDate>,
 }
 
-/// What evolves.
+/// Lo que evoluciona.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
@@ -130,7 +130,7 @@ impl Metric {
     }
 }
 
-/// `filters` of a POST, and what a GET says of them.
+/// `filters` de un POST, y lo que un GET dice de ellos.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Filters {
@@ -139,12 +139,12 @@ pub struct Filters {
     pub servicio: Option<Vec<String>>,
     pub periodo: Option<Vec<String>>,
     pub tramo: Option<Vec<String>>,
-    /// Days of the month.
+    /// Días del mes.
     pub vencimiento: Option<Vec<i16>>,
     pub rango_deuda: Option<Vec<String>>,
-    /// Campaigns that opened on this day or later.
+    /// Campañas que abrieron este día o después.
     pub fecha_inicio: Option<NaiveDate>,
-    /// Campaigns that opened on this day or earlier.
+    /// Campañas que abrieron este día o antes.
     pub fecha_fin: Option<NaiveDate>,
 }
 

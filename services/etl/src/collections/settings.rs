@@ -28,7 +28,7 @@ pub struct Threshold {
     pub status: Status,
 }
 
-/// The marks that the dashboards know.
+/// Las marcas que conocen los tableros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {

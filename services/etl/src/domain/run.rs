@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// How much a run reads.
+/// Cuánto lee una ejecución.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -62,23 +62,23 @@ impl RunParams {
     }
 }
 
-/// What a run has done so far. It commits with the rows that it counts.
+/// Lo que lleva hecho una ejecución. Se confirma junto con las filas que cuenta.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Counters {
-    /// Records that came from the source, repeated ones too.
+    /// Registros que vinieron de la fuente, también los repetidos.
     pub leidos: u64,
     pub insertados: u64,
     pub actualizados: u64,
-    /// Met again as they were: not written.
+    /// Encontrados como estaban: no se escribieron.
     pub sin_cambios: u64,
-    /// The table had a newer one.
+    /// La tabla tenía uno más reciente.
     pub mas_antiguos: u64,
     pub eliminados: u64,
     pub en_cuarentena: u64,
-    /// Kept in the tables but not in the views, by reason.
+    /// Guardados en las tablas pero no en las vistas, por motivo.
     pub omitidos: BTreeMap<String, u64>,
-    /// Fields that the source did not have before, by how often.
+    /// Campos que la fuente no tenía antes, con cuántas veces aparecen.
     pub campos_nuevos: BTreeMap<String, u64>,
 }
 

@@ -11,12 +11,12 @@ use crate::{
     request_run::{Requested, request_run},
 };
 
-/// What was begun.
+/// Lo que se inició.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Begun {
-    /// Of all runs that this began, together: `GET /api/v1/etl/runs/{run_id}`.
+    /// De todas las ejecuciones que esto inició, juntas: `GET /api/v1/etl/runs/{run_id}`.
     pub run_id: Uuid,
-    /// One a stream: a new one, or the one that it has already.
+    /// Una por flujo: una nueva, o la que ya tiene.
     pub runs: Vec<Uuid>,
 }
 

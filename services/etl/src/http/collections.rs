@@ -25,13 +25,13 @@ use crate::collections::{
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct DashboardQuery {
-    /// `TODAS`, or carteras; may be repeated.
+    /// `TODAS`, o carteras; se puede repetir.
     #[param(value_type = Vec<String>)]
     cartera: Option<Vec<String>>,
-    /// `TODOS`, `MOVIL`, `FIJA`; may be repeated.
+    /// `TODOS`, `MOVIL`, `FIJA`; se puede repetir.
     #[param(value_type = Vec<String>)]
     servicio: Option<Vec<String>>,
-    /// The day at whose end everything is as shown. Today, in Lima, where it is missing.
+    /// El día a cuyo final todo está como se muestra. Hoy, en Lima, si falta.
     fecha_corte: Option<NaiveDate>,
 }
 
@@ -41,7 +41,7 @@ struct DashboardQuery {
 pub(super) struct DashboardRequest {
     filters: Option<Filters>,
     fecha_corte: Option<NaiveDate>,
-    /// One or two of `cartera`, `servicio`, `tramo`, `vencimiento`, `rangoDeuda`, `archivo`.
+    /// Una o dos de `cartera`, `servicio`, `tramo`, `vencimiento`, `rangoDeuda`, `archivo`.
     #[schema(example = json!(["cartera"]))]
     dimensions: Option<Vec<String>>,
 }
@@ -99,11 +99,11 @@ struct EvolutionQuery {
     cartera: Option<Vec<String>>,
     #[param(value_type = Vec<String>)]
     servicio: Option<Vec<String>>,
-    /// 30 days until `fecha_fin` where it is missing.
+    /// 30 días hasta `fecha_fin` si falta.
     fecha_inicio: Option<NaiveDate>,
-    /// Today where it is missing.
+    /// Hoy si falta.
     fecha_fin: Option<NaiveDate>,
-    /// With commas between, or repeated: `cobertura,contacto,cd,ci,sc,cierre,recupero,intensidad`.
+    /// Con comas, o repetido: `cobertura,contacto,cd,ci,sc,cierre,recupero,intensidad`.
     #[param(value_type = Vec<String>)]
     metrics: Option<Vec<String>>,
 }
@@ -216,9 +216,9 @@ pub(super) async fn evolution_metrics(caller: Caller) -> Result<Json<Vec<MetricI
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct AssignmentQuery {
-    /// Today where it is missing.
+    /// Hoy si falta.
     fecha_actual: Option<NaiveDate>,
-    /// 30 days before `fecha_actual` where it is missing.
+    /// 30 días antes de `fecha_actual` si falta.
     fecha_anterior: Option<NaiveDate>,
     #[param(value_type = Vec<String>)]
     cartera: Option<Vec<String>>,
@@ -250,7 +250,7 @@ pub(super) async fn assignment(
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct OperationQuery {
-    /// Today where it is missing.
+    /// Hoy si falta.
     fecha_analisis: Option<NaiveDate>,
 }
 
@@ -275,9 +275,9 @@ pub(super) async fn operation(
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ProductivityQuery {
-    /// 30 days until `fecha_fin` where it is missing.
+    /// 30 días hasta `fecha_fin` si falta.
     fecha_inicio: Option<NaiveDate>,
-    /// Today where it is missing.
+    /// Hoy si falta.
     fecha_fin: Option<NaiveDate>,
 }
 

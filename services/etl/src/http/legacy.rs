@@ -31,7 +31,7 @@ pub(super) struct Started {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Synced {
-    /// `sincronización completada`, as clients expect; the run says when it is.
+    /// `sincronización completada`, como lo esperan los clientes; la ejecución dice cuándo lo está.
     status: &'static str,
     entity: String,
     #[serde(flatten)]
@@ -48,7 +48,7 @@ pub(super) struct Reloaded {
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct StartQuery {
-    /// `YYYY-MM-DD`: documents from this day on.
+    /// `YYYY-MM-DD`: documentos desde este día.
     start_date: Option<NaiveDate>,
 }
 
@@ -61,7 +61,7 @@ fn all() -> Vec<&'static str> {
     operation_id = "legacy_full_sync", summary = "Sincronizar todo Bsale",
     description = "Responde en el acto; `run_id` permite seguir la sincronización.",
     post, path = "/etl/run-full-sync", tag = "etl",
-    responses((status = 200, body = Started), (status = 401), (status = 403)),
+    responses((status = 200, body = Started), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
 )]
 pub(super) async fn full(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
@@ -75,7 +75,7 @@ pub(super) async fn full(api: Data<Resources>, caller: Caller) -> Result<HttpRes
     operation_id = "legacy_daily_sync", summary = "Sincronizar los últimos días de Bsale",
     description = "Responde en el acto; `run_id` permite seguir la sincronización.",
     post, path = "/etl/run-daily-sync", tag = "etl",
-    responses((status = 200, body = Started), (status = 401), (status = 403)),
+    responses((status = 200, body = Started), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
 )]
 pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
@@ -124,7 +124,7 @@ async fn one(
 /// Reads clients, products, documents, or all.
 #[utoipa::path(
     operation_id = "legacy_sync_entity", summary = "Sincronizar una entidad",
-    description = "clients, products, documents o all.",
+    description = "`clients`, `products`, `documents` o `all`.",
     post, path = "/etl/sync/{entity}", tag = "etl", params(("entity" = String, Path), StartQuery),
     responses(
         (status = 200, body = Synced), (status = 401), (status = 403),
@@ -143,7 +143,7 @@ pub(super) async fn sync(
 /// The same at its other path.
 #[utoipa::path(
     operation_id = "sync_entity", summary = "Sincronizar una entidad",
-    description = "clients, products, documents o all.",
+    description = "`clients`, `products`, `documents` o `all`.",
     post, path = "/api/v1/etl/sync/{entity}", tag = "etl", params(("entity" = String, Path), StartQuery),
     responses(
         (status = 200, body = Synced), (status = 401), (status = 403),
@@ -164,7 +164,7 @@ pub(super) async fn sync_v1(
     operation_id = "clean_and_reload", summary = "Volver a leer todo",
     description = "Quienes consultan ven las filas de antes hasta el final.",
     post, path = "/api/v1/etl/clean-and-reload", tag = "etl",
-    responses((status = 200, body = Reloaded), (status = 401), (status = 403)),
+    responses((status = 200, body = Reloaded), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
 )]
 pub(super) async fn clean_and_reload(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;

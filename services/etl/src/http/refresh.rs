@@ -28,16 +28,16 @@ use crate::{
     streams, target,
 };
 
-/// What to refresh.
+/// Qué actualizar.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub(super) struct RefreshForm {
-    /// Everything, whatever the source says has changed; and deletions beyond the fuse.
+    /// Todo, diga lo que diga la fuente que cambió; y las eliminaciones, aunque pasen del fusible.
     #[serde(default)]
     force: bool,
-    /// Tables or streams; all where it is empty.
+    /// Tablas o flujos; todos si está vacío.
     #[serde(default)]
     tables: Vec<String>,
-    /// Accepted for those who send it: how many run at once is the workers' setting.
+    /// Se acepta de quien lo envía: cuántos corren a la vez lo fija la configuración.
     #[allow(dead_code, reason = "a field of existing clients")]
     max_concurrent: Option<u32>,
 }
@@ -99,7 +99,7 @@ pub(super) async fn dashboard(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct Force {
-    /// Everything, whatever the source says has changed; and deletions beyond the fuse.
+    /// Todo, diga lo que diga la fuente que cambió; y las eliminaciones, aunque pasen del fusible.
     #[serde(default)]
     force: bool,
 }
@@ -124,7 +124,7 @@ pub(super) async fn table(
 pub(super) struct Cancelled {
     /// `cancelling`.
     status: &'static str,
-    /// The runs that end at their next page.
+    /// Las ejecuciones que terminan en su siguiente página.
     runs: Vec<Uuid>,
 }
 
@@ -169,15 +169,15 @@ pub(super) async fn cancel_table(
     end(&api, |lane| lane.split('#').next() == Some(name)).await
 }
 
-/// Days to read again.
+/// Los días que se leen de nuevo.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BackfillForm {
-    /// A stream that goes by days, or its table.
+    /// Un flujo que va por días, o su tabla.
     tabla: String,
-    /// The first day.
+    /// El primer día.
     desde: NaiveDate,
-    /// The last day; today where it is absent.
+    /// El último día; hoy si falta.
     hasta: Option<NaiveDate>,
 }
 
@@ -207,11 +207,11 @@ pub(super) async fn backfill(
     Ok(HttpResponse::Accepted().json(begin(&api, &caller, &[stream.name], params).await?))
 }
 
-/// What to forget.
+/// Qué olvidar.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResetForm {
-    /// A stream, or its table.
+    /// Un flujo, o su tabla.
     tabla: String,
 }
 

@@ -17,22 +17,22 @@ use crate::{
     domain::run::{Counters, Mode, RunParams},
     jobs::run_sync::KIND,
     storage::runs,
-    target::{self, Kept},
+    target::{self, KeptRecord},
 };
 
-/// A run.
+/// Una ejecución.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RunView {
     pub id: Uuid,
-    /// As `bsale.documentos`.
+    /// Como `bsale.documentos`.
     pub flujo: String,
     pub modo: Mode,
-    /// `pending`, `running`, `completed`, `failed`, `cancelled`.
+    /// `pending`, `running`, `completed`, `failed` o `cancelled`.
     pub estado: &'static str,
     pub contadores: Counters,
-    /// Up to where the stream is whole, by the source's clock.
+    /// Hasta dónde está completo el flujo, por el reloj de la fuente.
     pub marca: Option<DateTime<Utc>>,
-    /// Days whose totals differ from the source's after they were read again.
+    /// Días cuyos totales difieren de los de la fuente después de leerlos de nuevo.
     pub dias_distintos: Value,
     pub error: Option<String>,
     pub intentos: i32,
@@ -67,22 +67,22 @@ impl RunView {
     }
 }
 
-/// Runs that were asked for together.
+/// Ejecuciones que se pidieron juntas.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct GroupView {
     id: Uuid,
-    /// `running` while one of them has not ended; then `completed`, or `failed` where one is not.
+    /// `running` mientras una no haya terminado; después `completed`, o `failed` si una no lo está.
     estado: &'static str,
     ejecuciones: Vec<RunView>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ListQuery {
-    /// `pending`, `running`, `completed`, `failed`, `cancelled`.
+    /// `pending`, `running`, `completed`, `failed` o `cancelled`.
     estado: Option<String>,
-    /// The `siguiente` of the page before.
+    /// El `siguiente` de la página anterior.
     cursor: Option<String>,
-    /// 1 to 200.
+    /// De 1 a 200.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
 }
@@ -158,16 +158,16 @@ pub(super) async fn get(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct QuarantineQuery {
-    /// Of one stream.
+    /// De un flujo.
     flujo: Option<String>,
-    /// 1 to 500.
+    /// De 1 a 500.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Quarantine {
-    items: Vec<Kept>,
+    items: Vec<KeptRecord>,
 }
 
 /// Records that could not be read, as they came, with the rule that they break.

@@ -18,7 +18,8 @@ use crate::{
     target,
 };
 
-/// As the users' scheduler reads it. The run goes on after `end_time`, which is when it was accepted.
+/// Como lo lee el programador de los usuarios. La ejecución sigue después de `end_time`, que es cuando se
+/// aceptó.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Executed {
     /// `success`.
@@ -27,7 +28,7 @@ pub(super) struct Executed {
     start_time: DateTime<Utc>,
     end_time: DateTime<Utc>,
     duration_seconds: f64,
-    /// Who asked.
+    /// Quién lo pidió.
     executed_by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     days_processed: Option<u32>,
@@ -39,7 +40,7 @@ pub(super) struct Executed {
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct Incremental {
-    /// Days of documents, 1 to 365.
+    /// Días de documentos, de 1 a 365.
     #[serde(default = "one_day")]
     #[param(minimum = 1, maximum = 365)]
     days: u32,
@@ -85,7 +86,7 @@ async fn run(
     operation_id = "scheduler_daily", summary = "Sincronizar los documentos de siete días",
     description = "Para un programador externo.",
     post, path = "/api/v1/scheduler/etl/daily", tag = "etl",
-    responses((status = 200, body = Executed), (status = 401), (status = 403)),
+    responses((status = 200, body = Executed), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
 )]
 pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
     run(&api, &caller, "ETL diario iniciado".to_owned(), None).await
@@ -96,7 +97,7 @@ pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpRe
     operation_id = "scheduler_incremental", summary = "Sincronizar los documentos de unos días",
     description = "Para un programador externo.",
     post, path = "/api/v1/scheduler/etl/incremental", tag = "etl", params(Incremental),
-    responses((status = 200, body = Executed), (status = 400), (status = 401), (status = 403)),
+    responses((status = 200, body = Executed), (status = 400), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
 )]
 pub(super) async fn incremental(
     api: Data<Resources>,
@@ -137,10 +138,10 @@ pub(super) async fn health(api: Data<Resources>, caller: Caller) -> Result<HttpR
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct TestQuery {
-    /// clients, products, documents or all.
+    /// `clients`, `products`, `documents` o `all`.
     #[serde(default = "clients")]
     entity: String,
-    /// Accepted for those who send it; counts are of whole tables.
+    /// Se acepta de quien lo envía; se cuentan tablas enteras.
     limit: Option<u32>,
 }
 
@@ -153,7 +154,7 @@ pub(super) struct Tested {
     status: &'static str,
     entity: String,
     limit: Option<u32>,
-    /// Rows by table.
+    /// Filas por tabla.
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]
     records: std::collections::BTreeMap<&'static str, u64>,
 }

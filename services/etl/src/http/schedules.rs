@@ -17,21 +17,21 @@ use crate::{
     scheduler::{Overlap, ScheduledSync},
 };
 
-/// When, and what.
+/// Cuándo, y qué.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSchedule {
-    /// Five fields: minute, hour, day, month, day of the week.
+    /// Cinco campos: minuto, hora, día, mes y día de la semana.
     cron: String,
-    /// Whose clock: the service's own unless told.
+    /// Con qué reloj: el del servicio si falta.
     zona_horaria: Option<String>,
-    /// What becomes of times at which the service was not running.
+    /// Qué se hace con las horas en las que el servicio no estaba en marcha.
     #[serde(default)]
     si_se_pierde: Missed,
-    /// What becomes of a time at which what it began before has not ended.
+    /// Qué se hace con una hora en la que lo anterior no ha terminado.
     #[serde(default)]
     si_se_superpone: Overlap,
-    /// `bsale`, or one stream.
+    /// `bsale`, o un flujo.
     fuente: String,
     modo: Mode,
     #[serde(default = "yes")]
@@ -52,7 +52,7 @@ pub(super) struct ScheduleView {
     fuente: String,
     modo: Mode,
     activo: bool,
-    /// Null where it is not active.
+    /// Nulo si no está activa.
     proxima: Option<DateTime<Utc>>,
     ultima: Option<DateTime<Utc>>,
     ultima_ejecucion: Option<Uuid>,

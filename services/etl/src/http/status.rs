@@ -20,18 +20,18 @@ use crate::{
     target::{self, Lane},
 };
 
-/// How fresh a table is.
+/// Cuán al día está una tabla.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TableStatus {
     table_name: &'static str,
     stream: &'static str,
-    /// `pending`, `running`, `completed`, `failed`, `cancelled`, or `never`.
+    /// `pending`, `running`, `completed`, `failed`, `cancelled` o `never`.
     status: &'static str,
-    /// When its last run that ended well did.
+    /// Cuándo terminó su última ejecución que salió bien.
     last_extracted: Option<DateTime<Utc>>,
-    /// Up to where it is whole, by the source's clock.
+    /// Hasta dónde está completa, por el reloj de la fuente.
     watermark: Option<DateTime<Utc>>,
-    /// Asked of the table; null in the list of all.
+    /// Se pregunta a la tabla; nulo en la lista de todas.
     records_count: Option<u64>,
     extraction_duration_seconds: Option<f64>,
     next_scheduled: Option<DateTime<Utc>>,
@@ -39,8 +39,9 @@ pub(super) struct TableStatus {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SyncStatus)]
 pub(super) struct Status {
-    /// `healthy`, or `degraded` where the last run of some table failed.
+    /// `healthy`, o `degraded` si falló la última ejecución de alguna tabla.
     status: &'static str,
     last_updated: Option<DateTime<Utc>>,
     total_tables: usize,
@@ -151,7 +152,7 @@ pub(super) async fn one(
 pub(super) struct TableConfig {
     table_name: &'static str,
     stream: &'static str,
-    /// `full_scan`, or `incremental` by days.
+    /// `full_scan`, o `incremental` por días.
     strategy: &'static str,
     daily: bool,
 }

@@ -84,7 +84,7 @@ impl Claim {
     /// had it can commit nothing there. Gives the lane as it was.
     ///
     /// An epoch is drawn from the service's own schema, and the job's lease is asked for after that: a worker that
-    /// lost its lease draws no epoch above that of the one who has it. Where the schema was made anew and the
+    /// lost its lease draws no epoch above that of the one who has it. Where the schema was made again and the
     /// target was not, the sequence catches up.
     ///
     /// # Errors

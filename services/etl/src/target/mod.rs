@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use claim::{Claim, CommitError, Family, Page};
 pub use merge::{Merged, merge};
-pub use quarantine::{Kept, Quarantined, list as quarantined, purge as purge_quarantine};
+pub use quarantine::{KeptRecord, Quarantined, list as quarantined, purge as purge_quarantine};
 pub use sql::Sql;
 pub use state::{Lane, lane, lanes, reset};
 pub use sweep::{count_live, delete_by_key, forget, unmet};

@@ -8,15 +8,15 @@ use utoipa::ToSchema;
 
 use super::Sql;
 
-/// A record.
+/// Un registro.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Quarantined {
     pub stream: String,
-    /// Its key, as far as it could be read.
+    /// Su clave, hasta donde se pudo leer.
     pub clave: String,
-    /// What it breaks.
+    /// Lo que incumple.
     pub regla: String,
-    /// As the source sent it.
+    /// Como lo envió la fuente.
     pub registro: String,
 }
 
@@ -27,13 +27,13 @@ impl Quarantined {
     }
 }
 
-/// One that is kept.
+/// Uno que se guarda.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Kept {
+pub struct KeptRecord {
     pub id: String,
     #[serde(flatten)]
     pub record: Quarantined,
-    /// The run that met it last.
+    /// La última ejecución que lo encontró.
     pub corrida: String,
     pub visto_en: DateTime<Utc>,
 }
@@ -75,7 +75,11 @@ pub(super) async fn keep(
 ///
 /// # Errors
 /// The database.
-pub async fn list(conn: &impl ConnectionTrait, stream: Option<&str>, size: u64) -> Result<Vec<Kept>, DbErr> {
+pub async fn list(
+    conn: &impl ConnectionTrait,
+    stream: Option<&str>,
+    size: u64,
+) -> Result<Vec<KeptRecord>, DbErr> {
     let only = if stream.is_some() { " WHERE stream = ?" } else { "" };
     let text = format!(
         "SELECT id, stream, clave, regla, registro, corrida, visto_en FROM lote_cuarentena{only}
@@ -84,7 +88,7 @@ pub async fn list(conn: &impl ConnectionTrait, stream: Option<&str>, size: u64) 
     let rows = Sql::new(text).bind_all(stream.map(Into::into)).all(conn).await?;
     rows.iter()
         .map(|row| {
-            Ok(Kept {
+            Ok(KeptRecord {
                 id: row.try_get("", "id")?,
                 record: Quarantined {
                     stream: row.try_get("", "stream")?,

@@ -1,3 +1,4 @@
 //! What the gateway does with events: one file a handler.
 
+pub mod payloads;
 pub mod show_event;

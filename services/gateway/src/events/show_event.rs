@@ -12,8 +12,13 @@ use contracts::{
 };
 use deadpool_redis::redis::cmd;
 use messaging::{Broker, Consumer, Context, Handler, JobError, Policy};
-use serde_json::{Value, json};
+use serde::Serialize;
 use uuid::Uuid;
+
+use super::payloads::{
+    CompletedImport, CompletedSync, FailedImport, FailedReport, FailedSync, ReadyReport, RefreshedDashboard,
+    UndoneImport,
+};
 
 /// How long an event's id and its subject's version are remembered, in seconds: longer than any
 /// redelivery takes.
@@ -77,211 +82,86 @@ impl ShowEvent {
 #[async_trait]
 impl Handler<ImportCompleted> for ShowEvent {
     async fn handle(&self, message: ImportCompleted, context: &Context) -> Result<(), JobError> {
-        self.show(context.id, &message.task_id, message.version, &completed(&message)).await.map(drop)
+        let (subject, version) = (message.task_id.clone(), message.version);
+        let event =
+            of_supplier::<ImportCompleted>(message.proveedor_id.clone(), CompletedImport::from(message))?;
+        self.show(context.id, &subject, version, &event).await.map(drop)
     }
 }
 
 #[async_trait]
 impl Handler<ImportFailed> for ShowEvent {
     async fn handle(&self, message: ImportFailed, context: &Context) -> Result<(), JobError> {
-        self.show(context.id, &message.task_id, message.version, &failed(&message)).await.map(drop)
+        let (subject, version) = (message.task_id.clone(), message.version);
+        let event = of_supplier::<ImportFailed>(message.proveedor_id.clone(), FailedImport::from(message))?;
+        self.show(context.id, &subject, version, &event).await.map(drop)
     }
 }
 
 #[async_trait]
 impl Handler<ImportUndone> for ShowEvent {
     async fn handle(&self, message: ImportUndone, context: &Context) -> Result<(), JobError> {
-        self.show(context.id, &message.task_id, message.version, &undone(&message)).await.map(drop)
+        let (subject, version) = (message.task_id.clone(), message.version);
+        let event = of_supplier::<ImportUndone>(message.proveedor_id.clone(), UndoneImport::from(message))?;
+        self.show(context.id, &subject, version, &event).await.map(drop)
     }
 }
 
 #[async_trait]
 impl Handler<ReportReady> for ShowEvent {
     async fn handle(&self, message: ReportReady, context: &Context) -> Result<(), JobError> {
-        self.show(context.id, &message.run_id, message.version, &ready(&message)).await.map(drop)
+        let (subject, version) = (message.run_id.clone(), message.version);
+        let event = of_nobody::<ReportReady>("report", ReadyReport::from(message))?;
+        self.show(context.id, &subject, version, &event).await.map(drop)
     }
 }
 
 #[async_trait]
 impl Handler<ReportFailed> for ShowEvent {
     async fn handle(&self, message: ReportFailed, context: &Context) -> Result<(), JobError> {
-        self.show(context.id, &message.run_id, message.version, &not_ready(&message)).await.map(drop)
+        let (subject, version) = (message.run_id.clone(), message.version);
+        let event = of_nobody::<ReportFailed>("report", FailedReport::from(message))?;
+        self.show(context.id, &subject, version, &event).await.map(drop)
     }
 }
 
 #[async_trait]
 impl Handler<SyncCompleted> for ShowEvent {
     async fn handle(&self, message: SyncCompleted, context: &Context) -> Result<(), JobError> {
-        let event = sync_event::<SyncCompleted>(json!({
-            "id": message.run_id,
-            "flujo": message.stream,
-            "modo": message.mode,
-            "estado": "completed",
-            "leidos": message.read,
-            "insertados": message.inserted,
-            "actualizados": message.updated,
-            "eliminados": message.deleted,
-            "en_cuarentena": message.quarantined,
-            "marca": message.watermark,
-            "version": message.version,
-        }));
-        self.show(context.id, &message.run_id, message.version, &event).await.map(drop)
+        let (subject, version) = (message.run_id.clone(), message.version);
+        let event = of_nobody::<SyncCompleted>("etl", CompletedSync::from(message))?;
+        self.show(context.id, &subject, version, &event).await.map(drop)
     }
 }
 
 #[async_trait]
 impl Handler<SyncFailed> for ShowEvent {
     async fn handle(&self, message: SyncFailed, context: &Context) -> Result<(), JobError> {
-        let event = sync_event::<SyncFailed>(json!({
-            "id": message.run_id,
-            "flujo": message.stream,
-            "modo": message.mode,
-            "estado": "failed",
-            "error": message.reason,
-            "version": message.version,
-        }));
-        self.show(context.id, &message.run_id, message.version, &event).await.map(drop)
+        let (subject, version) = (message.run_id.clone(), message.version);
+        let event = of_nobody::<SyncFailed>("etl", FailedSync::from(message))?;
+        self.show(context.id, &subject, version, &event).await.map(drop)
     }
 }
 
 #[async_trait]
 impl Handler<DashboardRefreshed> for ShowEvent {
     async fn handle(&self, message: DashboardRefreshed, context: &Context) -> Result<(), JobError> {
-        let event = sync_event::<DashboardRefreshed>(json!({
-            "data_version": message.data_version,
-            "as_of": message.as_of,
-            "id": message.run_id,
-        }));
+        let version = message.version;
+        let event = of_nobody::<DashboardRefreshed>("etl", RefreshedDashboard::from(message))?;
         // One subject: what dashboards read.
-        self.show(context.id, "dashboards", message.version, &event).await.map(drop)
+        self.show(context.id, "dashboards", version, &event).await.map(drop)
     }
 }
 
-/// Syncs belong to no supplier: whoever is bound to one does not see them.
-fn sync_event<M: Message>(data: Value) -> LiveEvent {
-    LiveEvent { kind: M::TYPE.to_owned(), service: "etl".to_owned(), proveedor_id: None, data }
+/// An event of the catalog, which its supplier sees too.
+fn of_supplier<M: Message>(proveedor_id: String, payload: impl Serialize) -> Result<LiveEvent, JobError> {
+    let proveedor_id = Some(proveedor_id).filter(|id| !id.is_empty());
+    let data = serde_json::to_value(payload).map_err(JobError::fail)?;
+    Ok(LiveEvent { kind: M::TYPE.to_owned(), service: "catalog-upload".to_owned(), proveedor_id, data })
 }
 
-/// The event with the field names of the reports' own API.
-fn ready(message: &ReportReady) -> LiveEvent {
-    report_event::<ReportReady>(json!({
-        "id": message.run_id,
-        "fecha": message.fecha,
-        "tipo": message.tipo,
-        "estado": "COMPLETADO",
-        "archivos": message.files,
-        "filas": message.rows,
-        "bytes": message.bytes,
-        "version": message.version,
-    }))
-}
-
-fn not_ready(message: &ReportFailed) -> LiveEvent {
-    report_event::<ReportFailed>(json!({
-        "id": message.run_id,
-        "fecha": message.fecha,
-        "tipo": message.tipo,
-        "estado": "ERROR",
-        "archivos": message.files,
-        "fallidos": message.failed,
-        "error": message.reason,
-        "version": message.version,
-    }))
-}
-
-/// Reports belong to no supplier: whoever is bound to one does not see them.
-fn report_event<M: Message>(data: Value) -> LiveEvent {
-    LiveEvent { kind: M::TYPE.to_owned(), service: "report".to_owned(), proveedor_id: None, data }
-}
-
-/// The event with the field names of the catalog's own API.
-fn completed(message: &ImportCompleted) -> LiveEvent {
-    let summary = message.summary.unwrap_or_default();
-    event::<ImportCompleted>(
-        &message.proveedor_id,
-        json!({
-            "task_id": message.task_id,
-            "status": "completed",
-            "filename": message.filename,
-            "proveedor_id": message.proveedor_id,
-            "version": message.version,
-            "resumen": {
-                "total": summary.total,
-                "exitosos": summary.accepted,
-                "rechazados": summary.rejected,
-                "duplicados": summary.duplicates,
-                "productos_creados": summary.created,
-                "productos_actualizados": summary.updated,
-            },
-        }),
-    )
-}
-
-fn failed(message: &ImportFailed) -> LiveEvent {
-    event::<ImportFailed>(
-        &message.proveedor_id,
-        json!({
-            "task_id": message.task_id,
-            "status": "failed",
-            "filename": message.filename,
-            "proveedor_id": message.proveedor_id,
-            "version": message.version,
-            "error": message.reason,
-        }),
-    )
-}
-
-fn undone(message: &ImportUndone) -> LiveEvent {
-    event::<ImportUndone>(
-        &message.proveedor_id,
-        json!({
-            "task_id": message.task_id,
-            "status": "completed",
-            "tipo": "reversion",
-            "revierte": message.import_id,
-            "filename": message.filename,
-            "proveedor_id": message.proveedor_id,
-            "version": message.version,
-            "resumen": {
-                "total": message.removed + message.restored + message.kept,
-                "exitosos": message.removed + message.restored,
-                "rechazados": message.kept,
-                "productos_eliminados": message.removed,
-                "productos_restaurados": message.restored,
-            },
-        }),
-    )
-}
-
-fn event<M: Message>(proveedor_id: &str, data: Value) -> LiveEvent {
-    LiveEvent {
-        kind: M::TYPE.to_owned(),
-        service: "catalog-upload".to_owned(),
-        proveedor_id: Some(proveedor_id.to_owned()).filter(|id| !id.is_empty()),
-        data,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use contracts::catalog::v1::ImportSummary;
-
-    use super::*;
-
-    #[test]
-    fn events_speak_the_catalogs_language() {
-        let summary =
-            ImportSummary { total: 3, accepted: 2, rejected: 1, duplicates: 1, created: 2, updated: 0 };
-        let event = completed(&ImportCompleted {
-            task_id: "t".into(),
-            proveedor_id: "PROV001".into(),
-            filename: "a.xlsx".into(),
-            summary: Some(summary),
-            version: 4,
-        });
-        assert_eq!(event.kind, "lote.catalog.v1.ImportCompleted");
-        assert_eq!(event.proveedor_id.as_deref(), Some("PROV001"));
-        assert_eq!(event.data["resumen"]["exitosos"], 2);
-        assert_eq!(event.data["status"], "completed");
-    }
+/// An event that belongs to no supplier: whoever is bound to one does not see it.
+fn of_nobody<M: Message>(service: &str, payload: impl Serialize) -> Result<LiveEvent, JobError> {
+    let data = serde_json::to_value(payload).map_err(JobError::fail)?;
+    Ok(LiveEvent { kind: M::TYPE.to_owned(), service: service.to_owned(), proveedor_id: None, data })
 }

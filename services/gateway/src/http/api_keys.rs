@@ -33,7 +33,7 @@ const VISIBLE: usize = 8;
 /// What a key begins with.
 const PREFIX: &str = "lote_";
 
-/// A key, without its secret.
+/// Una clave, sin su secreto.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ApiKey {
     id: Uuid,
@@ -85,7 +85,7 @@ pub(crate) struct ListQuery {
     user_id: Option<Uuid>,
 }
 
-/// A page of keys, newest first.
+/// Una página de claves, de la más reciente a la más antigua.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ApiKeyPage {
     items: Vec<ApiKey>,
@@ -138,7 +138,7 @@ pub(crate) struct NewApiKey {
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// A new key: the only time its secret is shown.
+/// Una clave nueva: la única vez que se muestra su secreto.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedApiKey {
     /// La clave completa. No se vuelve a mostrar.

@@ -33,7 +33,7 @@ pub(crate) struct ListQuery {
     limit: Option<u64>,
 }
 
-/// Something that was done.
+/// Algo que se hizo.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Entry {
     id: Uuid,
@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     details: Value,
 }
 
-/// A page, newest first.
+/// Una página, de lo más reciente a lo más antiguo.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AuditPage {
     items: Vec<Entry>,

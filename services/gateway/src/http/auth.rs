@@ -39,7 +39,7 @@ use crate::{
 /// More than that in a field is no name and no password.
 const LONGEST: usize = 1024;
 
-/// A user name or an address, and the password.
+/// Un usuario o correo, y la contraseña.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct LoginRequest {
     /// Nombre de usuario o correo.
@@ -62,7 +62,7 @@ pub(crate) struct LoginQuery {
     session: Option<String>,
 }
 
-/// A login as bearer tokens.
+/// Un inicio de sesión con tokens.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TokenResponse {
     /// JWT firmado con EdDSA.
@@ -76,7 +76,7 @@ pub(crate) struct TokenResponse {
     user: User,
 }
 
-/// A login as a cookie session. The cookie itself is out of reach for scripts, so nothing here grants anything.
+/// Un inicio de sesión con cookie. Los programas de la página no alcanzan la cookie: nada de aquí da acceso.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SessionResponse {
     /// Debe repetirse en `X-CSRF-Token` con cada POST, PUT, PATCH y DELETE.
@@ -96,6 +96,7 @@ pub(crate) struct SessionResponse {
     responses(
         (status = 200, description = "Tokens, o `SessionResponse` si se pidió una sesión", body = TokenResponse),
         (status = 401, description = "Credenciales incorrectas"),
+        (status = 422, description = "Sin usuario, correo o contraseña"),
         (status = 429, description = "Demasiados intentos; ver Retry-After"),
     )
 )]
@@ -108,7 +109,8 @@ pub(crate) async fn login(
     log_in(&request, &identity, &query, body.into_inner()).await
 }
 
-/// The form of OAuth 2.0's password grant (RFC 6749, 4.3.2), which FastAPI's clients and Swagger UI send.
+/// El formulario de la concesión por contraseña de OAuth 2.0 (RFC 6749, 4.3.2), que envían los clientes de
+/// FastAPI y Swagger UI.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct LoginForm {
     /// Nombre de usuario o correo.
@@ -208,7 +210,7 @@ fn set_cookies(
     }
 }
 
-/// A refresh token.
+/// Un token de renovación.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct RefreshRequest {
     #[serde(deserialize_with = "secret")]
@@ -257,6 +259,7 @@ pub(crate) struct LogoutRequest {
     responses(
         (status = 204, description = "Cerrada, o ya lo estaba"),
         (status = 403, description = "Cookie sin token CSRF"),
+        (status = 422, description = "Sin el refresh_token de la sesión a cerrar"),
     )
 )]
 pub(crate) async fn logout(
@@ -280,7 +283,7 @@ pub(crate) async fn logout(
     Ok(response.finish())
 }
 
-/// The caller, by its credential.
+/// Quien llama, por su credencial.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Me {
     /// Del usuario, o de la clave de API.

@@ -20,11 +20,13 @@ mod workers;
 
 use std::time::Duration;
 
-use actix_cors::Cors;
+use actix_cors::{Cors, CorsError};
 use actix_web::{
-    HttpResponse,
+    Error, HttpResponse, ResponseError as _,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
     http::{StatusCode, header},
-    middleware::from_fn,
+    middleware::{Next, from_fn},
     web::{self, ServiceConfig},
 };
 use chassis::{
@@ -67,12 +69,64 @@ pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>, admin: &Admin
     }
     scope = scope.default_service(web::to(unknown));
     // The last is the outermost: browsers see who may call even on refusals.
-    config.service(scope.wrap(from_fn(access::guard)).wrap(cors(&app.settings)));
+    config.service(
+        scope.wrap(from_fn(access::guard)).wrap(cors(&app.settings)).wrap(from_fn(explain_preflight)),
+    );
 }
 
 async fn unknown() -> Result<HttpResponse, Problem> {
     Err(Problem::of(StatusCode::NOT_FOUND))
 }
+
+/// Says of a preflight that is refused which setting decides: browsers tell their users nothing, and developers look here.
+async fn explain_preflight<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let response = next.call(request).await?;
+    let refusal = response.response().error().and_then(|error| error.as_error::<CorsError>());
+    let Some(problem) = refusal.map(preflight_problem) else { return Ok(response.map_into_boxed_body()) };
+    Ok(ServiceResponse::new(response.into_parts().0, problem.error_response()))
+}
+
+fn preflight_problem(refusal: &CorsError) -> Problem {
+    match refusal {
+        CorsError::OriginNotAllowed => Problem::new(
+            StatusCode::FORBIDDEN,
+            "origin_not_allowed",
+            "El origen no está entre los permitidos; los fija CORS_ORIGINS en la configuración del gateway",
+        ),
+        CorsError::MethodNotAllowed => Problem::new(
+            StatusCode::FORBIDDEN,
+            "method_not_allowed",
+            "El método no está entre los permitidos a otros orígenes: GET, HEAD, POST, PUT, PATCH, DELETE",
+        ),
+        CorsError::HeadersNotAllowed => Problem::new(
+            StatusCode::FORBIDDEN,
+            "header_not_allowed",
+            format!(
+                "Un encabezado no está entre los permitidos a otros orígenes: {}",
+                ALLOWED_HEADERS.join(", ")
+            ),
+        ),
+        other => Problem::bad_request("invalid_preflight", "La petición CORS previa no es válida")
+            .because(anyhow::anyhow!("{other}")),
+    }
+}
+
+/// What pages of other origins may send.
+const ALLOWED_HEADERS: [&str; 10] = [
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "x-csrf-token",
+    "if-match",
+    "if-none-match",
+    "x-request-id",
+    "traceparent",
+    "x-api-key",
+];
 
 /// Other origins than the API's own, if any are configured.
 fn cors(settings: &Settings) -> Cors {
@@ -88,14 +142,7 @@ fn cors(settings: &Settings) -> Cors {
     ];
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-        .allowed_headers([
-            "authorization",
-            "content-type",
-            "idempotency-key",
-            "last-event-id",
-            "x-csrf-token",
-        ])
-        .allowed_headers(["if-match", "if-none-match", "x-request-id", "traceparent", "x-api-key"])
+        .allowed_headers(ALLOWED_HEADERS)
         .expose_headers(exposed)
         .supports_credentials()
         .max_age(usize::try_from(Duration::from_secs(3600).as_secs()).ok());

@@ -46,7 +46,13 @@ pub fn too_large(limit: u64) -> Problem {
 /// 408: the client stopped sending.
 pub fn slow_client(waited: Duration) -> Problem {
     Problem::of(StatusCode::REQUEST_TIMEOUT)
-        .with_details(format!("No llegaron datos durante {} ms", waited.as_millis()))
+        .with_details(format!("El cuerpo no terminó de llegar en {} ms", waited.as_millis()))
+}
+
+/// 408: the client sends less than so many bytes a second.
+pub fn too_slow(rate: u64) -> Problem {
+    Problem::of(StatusCode::REQUEST_TIMEOUT)
+        .with_details(format!("El cuerpo llega a menos de {rate} bytes por segundo"))
 }
 
 /// 400: the client went away, or what it sent is not HTTP.

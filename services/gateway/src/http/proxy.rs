@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
+    HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
         Method, StatusCode,
         header::{self, HeaderMap, HeaderName, HeaderValue},
@@ -15,7 +15,10 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
-use chassis::{Problem, http::method_not_allowed};
+use chassis::{
+    Problem,
+    http::{CrossSite, method_not_allowed},
+};
 use futures::{Stream, StreamExt as _};
 use reqwest::{Body, RequestBuilder, Response};
 use tokio::{sync::mpsc, time::timeout};
@@ -26,7 +29,7 @@ use super::{
     client_ip::{client_ip, from_trusted},
     problems, routes,
 };
-use crate::{App, config::Settings};
+use crate::{App, config::Settings, identity::WithoutCsrf};
 
 /// What of a client's request a backend sees. All else stays here: cookies, keys, what belongs to one
 /// connection (RFC 9110, 7.6.1), and what a client could use to pose as a proxy.
@@ -241,8 +244,11 @@ impl Call<'_> {
     /// Moves the client's body into the call, piece by piece.
     async fn pump(&self, body: Incoming<'_>, sender: mpsc::Sender<Piece>) -> Result<(), Problem> {
         let mut received = 0_u64;
+        // What the client was waited for: a backend that takes its time makes nobody slow.
+        let mut waited = Duration::ZERO;
         let patience = self.settings.client_timeout;
         loop {
+            let asked = Instant::now();
             let piece = match timeout(patience, body.payload.next()).await {
                 Err(_) => return Err(problems::slow_client(patience)),
                 Ok(None) => Piece::End,
@@ -255,6 +261,10 @@ impl Call<'_> {
                     Piece::Data(bytes)
                 }
             };
+            waited += asked.elapsed();
+            if matches!(piece, Piece::Data(_)) {
+                keeps_up(self.settings, received, waited)?;
+            }
             let last = matches!(piece, Piece::End);
             match timeout(self.settings.backend_timeout, sender.send(piece)).await {
                 // The backend takes nothing.
@@ -294,6 +304,19 @@ impl Call<'_> {
         self.target.failed(self.started, "silent", &self.caller);
         problems::silent(self.target.backend, self.settings.backend_timeout)
     }
+}
+
+/// Whether a client that has sent so much of a body, after it was waited for so long, is fast enough: one that trickles
+/// would hold a connection, and a backend's, for ever.
+fn keeps_up(settings: &Settings, received: u64, waited: Duration) -> Result<(), Problem> {
+    if waited > settings.client_deadline {
+        return Err(problems::slow_client(waited));
+    }
+    let counted = waited.saturating_sub(settings.client_timeout).as_secs_f64();
+    if (received as f64) < counted * settings.client_min_rate as f64 {
+        return Err(problems::too_slow(settings.client_min_rate));
+    }
+    Ok(())
 }
 
 /// A piece of a body. Its end is said, never concluded from silence.
@@ -375,6 +398,7 @@ fn headers(request: &HttpRequest, route: &routes::Route, settings: &Settings) ->
         ("x-forwarded-for", Some(client_ip(request, &settings.trusted_proxies).to_string())),
         ("x-forwarded-proto", Some(scheme)),
         ("x-forwarded-host", Some(host).filter(|host| !host.is_empty())),
+        (CrossSite::HEADER, request.extensions().contains::<WithoutCsrf>().then(|| "true".to_owned())),
     ];
     for (name, value) in own {
         if let Some(value) = value.and_then(|value| reqwest::header::HeaderValue::try_from(value).ok()) {

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::access;
 use crate::{
     App,
+    events::payloads::StreamEvent,
     identity::{Authenticated, Credential},
     live::{Entry, StreamId},
 };
@@ -67,7 +68,7 @@ impl Drop for Place {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct From {
-    /// The id of the last event that was seen, for clients that can't set the header `Last-Event-ID`.
+    /// El id del último evento visto, para clientes que no pueden enviar el encabezado `Last-Event-ID`.
     last_event_id: Option<String>,
 }
 
@@ -79,7 +80,7 @@ pub struct From {
     description = "Avances y hechos, según ocurren (server-sent events). El `id` de cada evento se puede devolver como `Last-Event-ID`, a cualquier réplica. Además de los del dominio hay `reset` (se perdieron eventos: lea el estado actual) y `expired` (terminó el token o su sesión, y con ella la conexión; `reason` es `token_expired` o `session_ended`).",
     get, path = "/api/v1/stream", tag = "stream", params(From),
     responses(
-        (status = 200, description = "Los eventos que el usuario puede ver", content_type = "text/event-stream"),
+        (status = 200, description = "Los eventos que el usuario puede ver", body = StreamEvent, content_type = "text/event-stream"),
         (status = 401, description = "Sin credenciales válidas"),
         (status = 429, description = "Demasiadas conexiones abiertas de este usuario"),
         (status = 503, description = "El canal de eventos no está disponible"),

@@ -31,7 +31,7 @@ use crate::{
 const PAGE: u64 = 50;
 const LARGEST_PAGE: u64 = 200;
 
-/// A user, without anything secret.
+/// Un usuario, sin nada secreto.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct User {
     pub(crate) id: Uuid,
@@ -82,7 +82,7 @@ pub(crate) struct ListQuery {
     limit: Option<u64>,
 }
 
-/// A page of users.
+/// Una página de usuarios.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserPage {
     items: Vec<User>,

@@ -10,13 +10,13 @@ use tracing::warn;
 use super::access;
 use crate::{App, SERVICE};
 
-/// The live workers of all services.
+/// Los procesos vivos de todos los servicios.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Workers {
-    /// As each service lists them.
+    /// Como los da cada servicio.
     #[schema(value_type = Vec<Object>)]
     items: Vec<Value>,
-    /// Services that did not answer: theirs are missing.
+    /// Servicios que no respondieron: faltan los suyos.
     unavailable: Vec<&'static str>,
 }
 

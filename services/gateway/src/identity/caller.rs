@@ -43,6 +43,10 @@ pub enum Credential {
     Anonymous,
 }
 
+/// In the extensions of a request that reads by a cookie and without its CSRF token: a page of another site may have made
+/// the browser send it.
+pub struct WithoutCsrf;
+
 /// A caller that proved who it is.
 #[derive(Clone)]
 pub struct Authenticated {
@@ -144,6 +148,7 @@ impl Identity {
             tracing::warn!(%error, key = %key.id, "could not note the use of an API key");
         }
         let claims = self.claims(key.id, standing, key.scopes, Some(key.name), Some(end));
+        let claims = Claims { owner: Some(owner.id.to_string()), ..claims };
         self.authenticated(claims, Credential::ApiKey(key.id), Some(owner.id))
     }
 
@@ -172,12 +177,12 @@ impl Identity {
         if session.revoked_at.is_some() || session.expires_at <= now || idle || user.disabled_at.is_some() {
             return Err(Error::InvalidToken);
         }
-        let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if !safe {
-            let presented = request.headers().get(CSRF_HEADER).and_then(|value| value.to_str().ok());
-            if !presented.is_some_and(|token| self.vault().csrf_fits(session.id, token)) {
+        let presented = request.headers().get(CSRF_HEADER).and_then(|value| value.to_str().ok());
+        if !presented.is_some_and(|token| self.vault().csrf_fits(session.id, token)) {
+            if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
                 return Err(Error::Csrf);
             }
+            request.extensions_mut().insert(WithoutCsrf);
         }
         if due(Some(session.last_used_at), now)
             && let Err(error) = families::touch(self.orm(), session.id, now).await

@@ -27,7 +27,7 @@ use jsonwebtoken::jwk::JwkSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use caller::{Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, Person, SESSION_COOKIE};
+pub use caller::{Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, Person, SESSION_COOKIE, WithoutCsrf};
 pub use error::Error;
 pub use hasher::{Cost, Hasher};
 pub use keyring::Keyring;
@@ -146,6 +146,7 @@ impl Identity {
             role: standing.role,
             proveedor_id: standing.proveedor_id,
             scopes,
+            owner: None,
             name,
         }
     }

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 use stack::Namespace;
 
 use crate::{
@@ -86,6 +86,9 @@ async fn other_origins_need_to_be_configured() -> anyhow::Result<()> {
     assert_eq!(allowed.headers()["access-control-allow-credentials"], "true");
     let other = preflight("https://evil.example").send().await?;
     assert!(!other.headers().contains_key("access-control-allow-origin"));
+    let told: Value = serde_json::from_slice(&other.bytes().await?)?;
+    assert_eq!(told["code"], "origin_not_allowed");
+    assert!(told["detail"].as_str().is_some_and(|detail| detail.contains("CORS_ORIGINS")), "{told}");
     // Refusals, too, can be read by the console.
     let refused =
         gateway.get("/api/v1/catalog/echo").header("origin", "https://console.example").send().await?;

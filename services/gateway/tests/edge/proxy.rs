@@ -247,6 +247,38 @@ async fn a_client_that_leaves_takes_its_upload_along() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_client_that_trickles_is_cut_off() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_trickle").await?;
+    let upstream = Upstream::start().await?;
+    let setup = || Setup::new(&namespace, &upstream.url).with("CLIENT_TIMEOUT_MILLIS", "400");
+    let slow = setup().with("CLIENT_MIN_BYTES_PER_SECOND", "1000").start().await?;
+    let long =
+        setup().with("CLIENT_MIN_BYTES_PER_SECOND", "0").with("CLIENT_DEADLINE_SECONDS", "1").start().await?;
+    for gateway in [&slow, &long] {
+        upstream.seen.upload.send_replace(Upload::Running);
+        let head = format!(
+            "POST /api/v1/catalog/upload HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             content-type: {MULTIPART}\r\ntransfer-encoding: chunked\r\n\r\n",
+            gateway.admin().await?
+        );
+        let (mut answer, mut sending) = TcpStream::connect(gateway.address()).await?.into_split();
+        sending.write_all(head.as_bytes()).await?;
+        // Never silent for as long as a client may be.
+        let trickle = tokio::spawn(async move {
+            while sending.write_all(b"1\r\nx\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        assert_eq!(timeout(SOON, upstream.upload_ended()).await??, Upload::Broken);
+        let mut status = [0; 12];
+        timeout(SOON, answer.read_exact(&mut status)).await??;
+        assert_eq!(&status, b"HTTP/1.1 408");
+        trickle.abort();
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_answer_before_the_end_of_the_body_reaches_the_client() -> anyhow::Result<()> {
     let namespace = Namespace::create("edge_early").await?;
     let upstream = Upstream::start().await?;

@@ -4,7 +4,8 @@ use sea_orm::FromJsonQueryResult;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What is in it.
+/// Qué contiene: `detalle`, un archivo por campaña y una línea por mensaje; `resumen`, un archivo y una
+/// línea por campaña.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -25,7 +26,8 @@ impl Kind {
     }
 }
 
-/// How its files are written.
+/// Cómo se escriben los archivos: `csv` (RFC 4180), o `txt`, una línea por registro y escapes en lugar de
+/// comillas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -36,7 +38,7 @@ pub enum Format {
     Txt,
 }
 
-/// In which letters.
+/// Con qué letras: `utf-8-bom` es el que reconoce Excel; `latin-1` tiene 256.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Encoding {
     /// UTF-8.
@@ -51,7 +53,7 @@ pub enum Encoding {
     Latin1,
 }
 
-/// In which wrapping.
+/// Con qué compresión.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -62,7 +64,7 @@ pub enum Compression {
     Gzip,
 }
 
-/// Where a message stands.
+/// El estado de un mensaje.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum MessageState {
@@ -82,21 +84,21 @@ impl MessageState {
     }
 }
 
-/// All that two runs of one day can differ in. Its JSON form is what is stored and compared.
+/// Todo aquello en que dos reportes de un día pueden diferir.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, FromJsonQueryResult)]
 pub struct Params {
     #[serde(rename = "tipo")]
     pub kind: Kind,
     #[serde(rename = "formato")]
     pub format: Format,
-    /// One character.
+    /// Un carácter.
     #[serde(rename = "separador")]
     pub separator: char,
     #[serde(rename = "codificacion")]
     pub encoding: Encoding,
     #[serde(rename = "comprimir")]
     pub compression: Compression,
-    /// The messages in these states only; all where it is empty. Sorted, each once.
+    /// Solo los mensajes en estos estados; todos si está vacío.
     #[serde(rename = "estados")]
     pub states: Vec<MessageState>,
 }

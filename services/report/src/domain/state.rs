@@ -4,7 +4,7 @@ use jobs::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The state in the clients' words.
+/// El estado, con las palabras de los clientes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub enum Estado {
     #[serde(rename = "PENDIENTE")]

@@ -17,12 +17,12 @@ use crate::{
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ListQuery {
-    /// `YYYY/MM/DD`; without it, all days, newest first.
+    /// `YYYY/MM/DD`; si falta, todos los días, del más reciente al más antiguo.
     fecha: Option<String>,
-    /// From 1.
+    /// Desde 1.
     #[param(minimum = 1)]
     page: Option<i64>,
-    /// Campaigns a page, 1 to 100.
+    /// Campañas por página, de 1 a 100.
     #[param(minimum = 1, maximum = 100)]
     page_size: Option<i64>,
 }
@@ -76,7 +76,7 @@ pub(super) async fn list(
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Days {
-    /// `YYYY/MM/DD`: as they stand, they are the `fecha` of `/campania/list` and `/reporte`.
+    /// `YYYY/MM/DD`: tal cual son la `fecha` de `/campania/list` y `/reporte`.
     #[schema(example = json!(["2025/01/27"]))]
     fechas: Vec<String>,
     total: usize,

@@ -43,7 +43,7 @@ async fn held(api: &Resources, caller: &Caller, id: &str) -> Result<Held, Proble
         let missing = missing(&mut transaction, id).await?;
         let mut wanted = jobs_of(&missing);
         wanted.push(id);
-        jobs::lock(&mut transaction, &wanted).await.map_err(anyhow::Error::new)?;
+        jobs::lock(&mut transaction, &wanted).await?;
         let run = runs::lock(&mut transaction, id).await?.ok_or_else(none)?;
         let missing = self::missing(&mut transaction, id).await?;
         let jobs = jobs_of(&missing);
@@ -88,7 +88,7 @@ pub(super) async fn cancel(
     }
     runs::request_cancel(&mut transaction, id).await?;
     jobs.push(id);
-    jobs::request_cancel_all(&mut transaction, &jobs).await.map_err(anyhow::Error::new)?;
+    jobs::request_cancel_all(&mut transaction, &jobs).await?;
     transaction.commit().await?;
     respond(&api, id).await
 }
@@ -125,7 +125,7 @@ pub(super) async fn retry(
         // Those without a job are given one by the run's own.
         jobs.push(id);
     }
-    jobs::reopen_all(&mut transaction, &jobs).await.map_err(anyhow::Error::new)?;
+    jobs::reopen_all(&mut transaction, &jobs).await?;
     runs::reopened(&mut transaction, id).await?;
     transaction.commit().await?;
     respond(&api, id).await

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use actix_web::{
     HttpResponse,
-    http::header::{ContentDisposition, DispositionParam, DispositionType},
     web::{Data, Path},
 };
 use anyhow::Context as _;
@@ -12,8 +11,8 @@ use aws_sdk_s3::{error::DisplayErrorContext, presigning::PresigningConfig};
 use bytes::Bytes;
 use chassis::{
     Problem,
-    auth::Caller,
-    http::Query,
+    auth::{Caller, Role},
+    http::{Query, attachment},
     s3::{self, DownloadError},
 };
 use futures::stream;
@@ -25,7 +24,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::{Resources, may_read, reports::named};
 use crate::{
-    domain::params::Compression,
+    domain::params::{Compression, Kind},
     storage::{
         files::{self, File},
         runs::Run,
@@ -36,10 +35,13 @@ use crate::{
 const PIECE: usize = 64 << 10;
 const WAITING: usize = 4;
 
-fn attachment(filename: &str) -> ContentDisposition {
-    // Names are of our own letters.
-    let parameters = vec![DispositionParam::Filename(filename.to_owned())];
-    ContentDisposition { disposition: DispositionType::Attachment, parameters }
+/// A line a message has the phone and the text: what is masked everywhere else is not to be had in a file. Summaries count.
+fn may_download(caller: &Caller, run: &Run) -> Result<(), Problem> {
+    if caller.role() == Role::Viewer && run.params.kind == Kind::Detalle {
+        let detail = "Los archivos de detalle llevan teléfonos y textos completos, que su rol no ve; pida un reporte de tipo resumen";
+        return Err(Problem::forbidden(detail));
+    }
+    Ok(())
 }
 
 /// Files are kept for a time.
@@ -56,7 +58,7 @@ fn kept(run: &Run) -> Result<(), Problem> {
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct OneQuery {
-    /// Through this API instead of by a link to the storage.
+    /// Por esta API, en lugar de por un enlace al almacenamiento.
     #[serde(default)]
     directo: bool,
 }
@@ -64,7 +66,7 @@ pub(super) struct OneQuery {
 /// A file: by a link that works for some minutes and is signed again for each request, or streamed.
 #[utoipa::path(
     operation_id = "files_download", summary = "Descargar un archivo de un reporte",
-    description = "Por un enlace que vale unos minutos y se firma en cada petición, o por esta API.",
+    description = "Por un enlace que vale unos minutos y se firma en cada petición, o por esta API. Un viewer solo descarga resúmenes.",
     get, path = "/api/v1/reports/{id}/files/{id_campana}/download", tag = "report",
     params(("id" = String, Path), ("id_campana" = i64, Path), OneQuery),
     responses(
@@ -81,6 +83,7 @@ pub(super) async fn one(
     may_read(&caller)?;
     let (id, campaign) = path.into_inner();
     let run = named(&api, &id).await?;
+    may_download(&caller, &run)?;
     let none = || Problem::not_found(format!("El reporte {id} no tiene la campaña {campaign}"));
     let number: i64 = campaign.parse().map_err(|_| none())?;
     let file = files::get(&api.database.orm, run.id, number).await?.ok_or_else(none)?;
@@ -128,7 +131,7 @@ async fn send(api: &Resources, object_key: &str, name: &str) -> Result<HttpRespo
 /// All files of a completed run as one ZIP archive, made while it is sent.
 #[utoipa::path(
     operation_id = "reports_download", summary = "Descargar todos los archivos de un reporte",
-    description = "En un ZIP que se arma mientras se descarga.",
+    description = "En un ZIP que se arma mientras se descarga. Un viewer solo descarga resúmenes.",
     get, path = "/api/v1/reports/{id}/download", tag = "report", params(("id" = String, Path)),
     responses(
         (status = 200, description = "Un archivo ZIP", content_type = "application/zip"),
@@ -142,6 +145,7 @@ pub(super) async fn all(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let run = named(&api, &id).await?;
+    may_download(&caller, &run)?;
     kept(&run)?;
     if run.state != State::Completed {
         return Err(Problem::conflict("not_ready", "El reporte todavía no está completo"));

@@ -18,17 +18,17 @@ use crate::{
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct FilesQuery {
-    /// The `siguiente` of the page before.
+    /// El `siguiente` de la página anterior.
     despues_de: Option<i64>,
-    /// Files a page, 1 to 1000.
+    /// Archivos por página, de 1 a 1000.
     #[param(minimum = 1, maximum = 1000)]
     size: Option<i64>,
 }
 
-/// A file of a run.
+/// Un archivo de un reporte.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FileItem {
-    /// 0 for a summary's.
+    /// 0 en el de un resumen.
     id_campana: i64,
     estado: state::Estado,
     archivo: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct FileItem {
     bytes: Option<i64>,
     sha256: Option<String>,
     filas_procesadas: i64,
-    /// Where that is known beforehand.
+    /// Si se conocen de antemano.
     filas_totales: Option<i64>,
     error: Option<String>,
     download_url: Option<String>,
@@ -63,7 +63,7 @@ impl From<File> for FileItem {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FilePage {
     items: Vec<FileItem>,
-    /// Give it as `despues_de` for the next page; null on the last.
+    /// Se envía como `despues_de` para pedir la página siguiente; nulo en la última.
     siguiente: Option<i64>,
 }
 
@@ -99,11 +99,11 @@ pub(super) struct ManifestLine {
     filas: i64,
     bytes: i64,
     sha256: String,
-    /// The key in the bucket; null once the file is deleted for its age.
+    /// La clave en el almacenamiento; nulo cuando el archivo se eliminó por su antigüedad.
     ruta: Option<String>,
 }
 
-/// What a run has made.
+/// Lo que hizo un reporte.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Manifest {
     id: Uuid,
@@ -112,7 +112,7 @@ pub(super) struct Manifest {
     bucket: String,
     filas: i64,
     bytes: i64,
-    /// When the files were deleted for their age.
+    /// Cuándo se eliminaron los archivos por su antigüedad.
     eliminado_en: Option<DateTime<Utc>>,
     archivos: Vec<ManifestLine>,
 }

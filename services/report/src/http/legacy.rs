@@ -6,7 +6,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::Query};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{CrossSite, Query},
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use serde::{Deserialize, Serialize};
@@ -25,7 +29,7 @@ pub(super) struct DayQuery {
     fecha: String,
 }
 
-/// A campaign whose file is on its way.
+/// Una campaña cuyo archivo está en camino.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Begun {
     id: i64,
@@ -43,7 +47,7 @@ pub(super) struct Generation {
 /// what it made still holds.
 #[utoipa::path(
     operation_id = "campaigns_generate", summary = "Generar los reportes de un día",
-    description = "Inicia los archivos de las campañas de la fecha. Si se pide otra vez, no empieza de nuevo mientras está en marcha o lo hecho sigue siendo válido.",
+    description = "Inicia los archivos de las campañas de la fecha. Si se pide otra vez, no empieza de nuevo mientras está en marcha o lo hecho sigue siendo válido. Con una sesión de cookie necesita X-CSRF-Token, aunque sea un GET.",
     get, path = "/reporte", tag = "report", params(DayQuery),
     responses(
         (status = 200, body = Generation),
@@ -54,8 +58,10 @@ pub(super) async fn generate(
     api: Data<Resources>,
     caller: Caller,
     query: Query<DayQuery>,
+    site: CrossSite,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
+    site.refuse()?;
     let fecha = day(&query.fecha)?;
     let (run, _) = begin(&api, &caller, fecha, Params::default(), false).await?;
     let orm = &api.database.orm;
@@ -73,16 +79,16 @@ pub(super) async fn generate(
     Ok(HttpResponse::Ok().json(Generation { mensaje, campanias }))
 }
 
-/// Where the last file of a campaign stands.
+/// Dónde va el último archivo de una campaña.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FileStatus {
     id_campana: i64,
     estado: state::Estado,
-    /// The campaign's day, `YYYY-MM-DD`.
+    /// El día de la campaña, `YYYY-MM-DD`.
     fecha: NaiveDate,
-    /// Once it is made, and until it is deleted for its age.
+    /// Cuando está hecho, y hasta que se elimina por su antigüedad.
     ruta_archivo: Option<String>,
-    /// When it was deleted for its age.
+    /// Cuándo se eliminó por su antigüedad.
     #[serde(skip_serializing_if = "Option::is_none")]
     eliminado_en: Option<DateTime<Utc>>,
 }

@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// How a report is to be. What is absent is as `GET /reporte` has it.
+/// Cómo debe ser un reporte. Lo que falta es como en `GET /reporte`.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Form {
@@ -43,13 +43,13 @@ pub(super) struct Form {
     tipo: Kind,
     #[serde(default)]
     formato: Format,
-    /// One character: `,` in CSV and `|` in TXT unless told.
+    /// Un carácter: `,` en CSV y `|` en TXT si falta.
     separador: Option<String>,
     #[serde(default)]
     codificacion: Encoding,
     #[serde(default)]
     comprimir: Compression,
-    /// Only messages in these states.
+    /// Solo mensajes en estos estados.
     #[serde(default)]
     estados: Vec<MessageState>,
 }
@@ -75,26 +75,26 @@ impl Form {
     }
 }
 
-/// A report of a day's campaigns.
+/// Un reporte de las campañas de un día.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(super) struct NewReport {
     /// `YYYY/MM/DD`.
     #[serde(default)]
     fecha: String,
-    /// A new run also where one is under way, or nothing has changed since the last.
+    /// Uno nuevo, aunque haya otro en marcha o nada haya cambiado desde el último.
     #[serde(default)]
     forzar: bool,
     #[serde(default)]
     tipo: Kind,
     #[serde(default)]
     formato: Format,
-    /// One character: `,` in CSV and `|` in TXT unless told.
+    /// Un carácter: `,` en CSV y `|` en TXT si falta.
     separador: Option<String>,
     #[serde(default)]
     codificacion: Encoding,
     #[serde(default)]
     comprimir: Compression,
-    /// Only messages in these states.
+    /// Solo mensajes en estos estados.
     #[serde(default)]
     estados: Vec<MessageState>,
 }
@@ -106,26 +106,26 @@ pub(super) struct FileCounts {
     fallidos: i32,
 }
 
-/// A run.
+/// Un reporte.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Report {
     id: Uuid,
     fecha: NaiveDate,
     estado: state::Estado,
-    /// Its end was asked for.
+    /// Se pidió que termine.
     cancelado: bool,
     parametros: Params,
     archivos: FileCounts,
-    /// In the files that are made.
+    /// En los archivos que están hechos.
     filas: i64,
     bytes: i64,
-    /// Reached so far, in all files.
+    /// Las que lleva, en todos los archivos.
     #[serde(skip_serializing_if = "Option::is_none")]
     filas_procesadas: Option<i64>,
     creado_por: String,
     creado_en: DateTime<Utc>,
     terminado_en: Option<DateTime<Utc>>,
-    /// When its files were deleted for their age.
+    /// Cuándo se eliminaron sus archivos por su antigüedad.
     eliminado_en: Option<DateTime<Utc>>,
     status_url: String,
 }
@@ -212,20 +212,20 @@ pub(super) async fn create(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ListQuery {
-    /// One day's only, `YYYY/MM/DD`.
+    /// Solo los de un día, `YYYY/MM/DD`.
     fecha: Option<String>,
-    /// The cursor of the page before.
+    /// El `siguiente` de la página anterior.
     despues_de: Option<String>,
-    /// Runs a page, 1 to 100.
+    /// Reportes por página, de 1 a 100.
     #[param(minimum = 1, maximum = 100)]
     size: Option<i64>,
 }
 
-/// A page of runs, newest first.
+/// Una página de reportes, del más reciente al más antiguo.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ReportPage {
     items: Vec<Report>,
-    /// Give it as `despues_de` for the next page; null on the last.
+    /// Se envía como `despues_de` para pedir la página siguiente; nulo en la última.
     siguiente: Option<String>,
 }
 

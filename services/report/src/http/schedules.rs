@@ -14,15 +14,15 @@ use uuid::Uuid;
 use super::{Resources, may_read, may_write, reports::Form};
 use crate::domain::params::Params;
 
-/// When, and what.
+/// Cuándo, y qué.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSchedule {
-    /// Five fields: minute, hour, day, month, day of the week. Each run reports the day before.
+    /// Cinco campos: minuto, hora, día, mes y día de la semana. Cada ejecución reporta el día anterior.
     cron: String,
-    /// Whose clock: the service's own unless told.
+    /// Con qué reloj: el del servicio si falta.
     zona_horaria: Option<String>,
-    /// What becomes of times at which the service was not running.
+    /// Qué se hace con las horas en las que el servicio no estaba en marcha.
     #[serde(default)]
     si_se_pierde: Missed,
     #[serde(default)]
@@ -43,7 +43,7 @@ pub(super) struct ScheduleView {
     si_se_pierde: Missed,
     parametros: Params,
     activo: bool,
-    /// Null where it is not active.
+    /// Nulo si no está activa.
     proxima: Option<DateTime<Utc>>,
     ultima: Option<DateTime<Utc>>,
     ultimo_reporte: Option<Uuid>,

@@ -1,4 +1,4 @@
-//! A job that the command line works off itself, to its end.
+//! A job that the command line runs itself, to its end.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// Works the job off, over its deferrals, and returns it as it ended.
 ///
 /// # Errors
-/// A wish to stop.
+/// A request to stop.
 pub async fn drive(
     pool: &PgPool,
     lease: Duration,

@@ -35,7 +35,7 @@ use crate::{
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct ImportRequest {
     pub file: PathBuf,
     pub consent: Option<String>,
     pub dry_run: bool,
@@ -50,16 +50,16 @@ pub struct Wish {
 /// Imports the file, or goes on with its unfinished import. Returns the import as it ended.
 ///
 /// # Errors
-/// A file that can't be read, an import that failed (with its reason), the database, a wish to stop.
+/// A file that can't be read, an import that failed (with its reason), the database, a request to stop.
 pub async fn run(
     database: &DatabaseSettings,
     settings: ImportSettings,
-    wish: &Wish,
+    request: &ImportRequest,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Import> {
-    let settings = ImportSettings { workers: wish.workers.unwrap_or(settings.workers), ..settings };
+    let settings = ImportSettings { workers: request.workers.unwrap_or(settings.workers), ..settings };
     let database = db::connect(database, "sms-dispatch import", shutdown).await?;
-    let id = ensure_job(&database, &settings, wish).await?;
+    let id = ensure_job(&database, &settings, request).await?;
     let bar = bar();
     let work = ImportContacts {
         pool: database.pool.clone(),
@@ -75,13 +75,17 @@ pub async fn run(
 }
 
 /// The job to work off: the file's unfinished one, or a new one.
-async fn ensure_job(database: &Database, settings: &ImportSettings, wish: &Wish) -> anyhow::Result<Uuid> {
-    let path = std::path::absolute(&wish.file)?;
+async fn ensure_job(
+    database: &Database,
+    settings: &ImportSettings,
+    request: &ImportRequest,
+) -> anyhow::Result<Uuid> {
+    let path = std::path::absolute(&request.file)?;
     let options = Options {
-        dry_run: wish.dry_run,
-        limit: wish.limit,
-        batch_size: Some(wish.batch_size.unwrap_or(settings.batch_rows)),
-        mapping: wish.mapping.clone(),
+        dry_run: request.dry_run,
+        limit: request.limit,
+        batch_size: Some(request.batch_size.unwrap_or(settings.batch_rows)),
+        mapping: request.mapping.clone(),
     };
     let (mark, kind) = tokio::task::spawn_blocking({
         let (path, options) = (path.clone(), options.clone());
@@ -90,11 +94,11 @@ async fn ensure_job(database: &Database, settings: &ImportSettings, wish: &Wish)
     .await??;
     if let Some(id) = imports::unfinished(&database.pool, LOCAL_KIND, &mark, &options).await? {
         let begun = imports::get(&database.pool, id).await?.context("an import's row is gone")?;
-        if let Some(basis) = &wish.consent {
+        if let Some(basis) = &request.consent {
             ensure!(
                 begun.consent == *basis,
                 "this file's import {id} goes on with the consent basis {:?}, not {basis:?}: run it without one, \
-                 or cancel it and begin anew",
+                 or cancel it and begin again",
                 begun.consent
             );
         }
@@ -108,7 +112,7 @@ async fn ensure_job(database: &Database, settings: &ImportSettings, wish: &Wish)
         id,
         kind: LOCAL_KIND,
         params: serde_json::Value::Null,
-        user: Some(wish.actor.clone()),
+        user: Some(request.actor.clone()),
         idempotency_key: None,
         request_hash: None,
         max_attempts: settings.max_attempts,
@@ -120,15 +124,16 @@ async fn ensure_job(database: &Database, settings: &ImportSettings, wish: &Wish)
         object_key: None,
         path: path.to_str(),
         fingerprint: Some(&mark),
-        consent: wish.consent.as_deref().unwrap_or("unknown"),
+        consent: request.consent.as_deref().unwrap_or("unknown"),
         options: &options,
-        imported_by: &wish.actor,
+        imported_by: &request.actor,
     };
     let mut transaction = database.pool.begin().await?;
     jobs::create(&mut transaction, new).await?;
     imports::insert(&mut transaction, &import).await?;
     let details = json!({"source": import.source, "consent": import.consent, "options": options});
-    audit::record(&mut transaction, &wish.actor, "import_started", Some(&id.to_string()), &details).await?;
+    audit::record(&mut transaction, &request.actor, "import_started", Some(&id.to_string()), &details)
+        .await?;
     transaction.commit().await?;
     Ok(id)
 }

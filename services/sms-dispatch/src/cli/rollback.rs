@@ -17,7 +17,7 @@ use crate::{
 /// Rolls the import back, for `actor`.
 ///
 /// # Errors
-/// An import that can't be rolled back (with the reason), the database, a wish to stop.
+/// An import that can't be rolled back (with the reason), the database, a request to stop.
 pub async fn run(
     database: &DatabaseSettings,
     settings: ImportSettings,

@@ -12,7 +12,7 @@ pub struct Bucket {
     pub per_second: f64,
 }
 
-/// A message's wish: its parts, from these of the buckets.
+/// A message's request: its parts, from these of the buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
     pub parts: u32,

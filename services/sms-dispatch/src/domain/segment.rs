@@ -14,7 +14,7 @@ const MOST_CHARS: usize = 200;
 /// Contacts that a sample may have.
 const MOST_SAMPLED: i64 = 100_000_000;
 
-/// What a contact may be.
+/// Lo que puede ser un contacto.
 #[derive(
     Clone,
     Copy,
@@ -56,31 +56,31 @@ impl Status {
     }
 }
 
-/// Which contacts. Conditions of different kinds must all hold; of the values of one kind, one must. What is empty or absent
-/// excludes nobody, but for the status.
+/// Qué contactos. Se deben cumplir todas las clases de condiciones; de los valores de una clase, uno. Lo que
+/// falta o está vacío no excluye a nadie, salvo el estado.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, FromJsonQueryResult)]
 #[serde(default, deny_unknown_fields)]
 pub struct Segment {
-    /// Codes or names of states, as `BCS` or `Baja California Sur`.
+    /// Códigos o nombres de estados, como `BCS` o `Baja California Sur`.
     pub states: Vec<String>,
     pub ladas: Vec<String>,
-    /// As the contacts have them.
+    /// Como las tienen los contactos.
     pub cities: Vec<String>,
-    /// As the contacts have them.
+    /// Como los tienen los contactos.
     pub municipalities: Vec<String>,
-    /// Only phones that are known to be mobile.
+    /// Solo teléfonos que se sabe que son móviles.
     pub mobile_only: bool,
-    /// Active ones unless told.
+    /// Los activos si falta.
     pub status: Vec<Status>,
-    /// On what grounds they may be written to.
+    /// Con qué fundamento se les puede escribir.
     pub consent: Vec<String>,
-    /// Only who was not written to since then, or never.
+    /// Solo a quienes no se les escribió desde entonces, o nunca.
     pub not_contacted_since: Option<DateTime<Utc>>,
-    /// Only who was not written to for so many days, or never.
+    /// Solo a quienes no se les escribió en tantos días, o nunca.
     pub not_contacted_days: Option<u32>,
-    /// Only who was written to so many times at most.
+    /// Solo a quienes se les escribió tantas veces como máximo.
     pub max_sends: Option<i32>,
-    /// Only so many of them.
+    /// Solo tantos de ellos.
     pub sample: Option<Sample>,
 }
 
@@ -102,17 +102,17 @@ impl Default for Segment {
     }
 }
 
-/// Some of a segment.
+/// Una parte de un segmento.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
-    /// How many at most.
+    /// Cuántos como máximo.
     pub size: i64,
     #[serde(default)]
     pub order: Order,
 }
 
-/// Which ones come first.
+/// Cuáles van primero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {

@@ -1,5 +1,7 @@
 //! The 32 states of Mexico: how files name them, and what time it is there.
 
+use tabular::without_accent;
+
 /// A state of Mexico.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct State(&'static Row);
@@ -114,17 +116,6 @@ fn plain(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let letters = words.join(" ");
     letters.chars().filter(|letter| *letter != '.').flat_map(char::to_uppercase).map(without_accent).collect()
-}
-
-fn without_accent(letter: char) -> char {
-    match letter {
-        'Á' => 'A',
-        'É' => 'E',
-        'Í' => 'I',
-        'Ó' => 'O',
-        'Ú' | 'Ü' => 'U',
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a phone must not be written to.
+/// Por qué no se debe escribir a un teléfono.
 #[derive(
     Clone,
     Copy,
@@ -20,6 +20,7 @@ use utoipa::ToSchema;
     EnumIter,
     DeriveActiveEnum,
 )]
+#[schema(as = SuppressionCause)]
 #[serde(rename_all = "snake_case")]
 #[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Cause {

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Other values. What is absent stays, what is null is emptied.
+/// Otros valores. Lo que falta queda como está; lo que es nulo se vacía.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Change {
@@ -46,7 +46,7 @@ pub(super) struct Change {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     municipality: Option<Option<String>>,
-    /// A code or a name: `BCS`, `Baja California Sur`.
+    /// Un código o un nombre: `BCS`, `Baja California Sur`.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     state_code: Option<Option<String>>,
@@ -54,7 +54,7 @@ pub(super) struct Change {
     #[schema(value_type = Option<String>)]
     city: Option<Option<String>>,
     status: Option<Status>,
-    /// On what grounds it may be written to; `unknown` where nobody knows.
+    /// Con qué fundamento se le puede escribir; `unknown` si nadie lo sabe.
     consent: Option<String>,
 }
 
@@ -182,15 +182,15 @@ pub(super) async fn patch(
     Ok(shown(contact, false))
 }
 
-/// How somebody let us know.
+/// Cómo nos lo hizo saber.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wish {
-    /// Where from: a call, a letter, a form.
+pub(super) struct ConsentChange {
+    /// De dónde: una llamada, una carta, un formulario.
     source: Option<String>,
 }
 
-impl Wish {
+impl ConsentChange {
     fn source(self) -> Result<String, Problem> {
         Ok(text("source", self.source)?.unwrap_or_else(|| "api".to_owned()))
     }
@@ -201,14 +201,14 @@ impl Wish {
     operation_id = "contacts_opt_out", summary = "Dar de baja un contacto",
     description = "Desde ahora nadie le escribe, se importe o restaure lo que sea después.",
     post, path = "/api/v1/contacts/{id}/opt-out", tag = "contacts",
-    params(("id" = String, Path)), request_body = Option<Wish>,
+    params(("id" = String, Path)), request_body = Option<ConsentChange>,
     responses((status = 200, body = super::view::ContactView))
 )]
 pub(super) async fn opt_out(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    body: OptionalJson<Wish>,
+    body: OptionalJson<ConsentChange>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let source = body.0.unwrap_or_default().source()?;
@@ -232,7 +232,7 @@ pub(super) async fn opt_out(
     operation_id = "contacts_opt_in", summary = "Dar de alta otra vez un contacto",
     description = "Quita su baja. No quita la entrada de un registro (con una vigente, 409) ni una supresión por el motivo `manual`.",
     post, path = "/api/v1/contacts/{id}/opt-in", tag = "contacts",
-    params(("id" = String, Path)), request_body = Option<Wish>,
+    params(("id" = String, Path)), request_body = Option<ConsentChange>,
     responses(
         (status = 200, body = super::view::ContactView),         (status = 409, description = "El número está en el REPEP"),
     )
@@ -241,7 +241,7 @@ pub(super) async fn opt_in(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    body: OptionalJson<Wish>,
+    body: OptionalJson<ConsentChange>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
     let source = body.0.unwrap_or_default().source()?;

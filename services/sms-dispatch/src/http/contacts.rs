@@ -14,7 +14,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Resources, may_read, sees_masked,
+    Resources, may_read, phone_searches, sees_masked,
     view::{ContactView, LookupView},
 };
 use crate::{
@@ -34,43 +34,44 @@ use crate::{
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// Words of the name: case, accents and order aside, the last one perhaps only begun.
+    /// Palabras del nombre, sin distinguir mayúsculas, acentos ni orden; la última puede estar solo
+    /// empezada.
     nombre: Option<String>,
-    /// In any spelling, or its first three to nine digits.
+    /// Escrito de cualquier manera, o sus primeras tres a nueve cifras.
     telefono: Option<String>,
-    /// Words of the address, as those of the name.
+    /// Palabras de la dirección, como las del nombre.
     direccion: Option<String>,
-    /// A code or a name: `BCS`, `Baja California Sur`.
+    /// Un código o un nombre: `BCS`, `Baja California Sur`.
     estado: Option<String>,
     lada: Option<String>,
-    /// As the contacts have it.
+    /// Como la tienen los contactos.
     ciudad: Option<String>,
-    /// As the contacts have it.
+    /// Como lo tienen los contactos.
     municipio: Option<String>,
-    /// ACTIVE, INACTIVE, UNKNOWN or INVALID.
+    /// ACTIVE, INACTIVE, UNKNOWN o INVALID.
     #[param(value_type = Option<Status>)]
     status: Option<String>,
-    /// Contacts a page, 1 to 200.
+    /// Contactos por página, de 1 a 200.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
-    /// The `next_cursor` of the page before.
+    /// El `next_cursor` de la página anterior.
     cursor: Option<String>,
 }
 
-/// A page of contacts, by id; by phone where the beginning of one is asked for.
+/// Una página de contactos, por id; por teléfono si se busca el comienzo de uno.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ContactPage {
     items: Vec<ContactView>,
-    /// Give it as `cursor` for the next page; null on the last.
+    /// Se envía como `cursor` para pedir la página siguiente; nulo en la última.
     next_cursor: Option<String>,
 }
 
 /// Contacts that match, by id, without a total: counting what a common name finds would take longer than showing it.
 #[utoipa::path(
     operation_id = "contacts_list", summary = "Buscar contactos",
-    description = "Por id y sin total: contar lo que encuentra un nombre común tardaría más que mostrarlo.",
+    description = "Por id y sin total: contar lo que encuentra un nombre común tardaría más que mostrarlo. Un viewer busca teléfonos completos, y solo unos pocos por hora.",
     get, path = "/api/v1/contacts", tag = "contacts", params(ListQuery),
-    responses((status = 200, body = ContactPage))
+    responses((status = 200, body = ContactPage), (status = 429))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
@@ -86,6 +87,9 @@ pub(super) async fn list(
     })?;
     let asked = query.asked();
     let filter = query.filter(sees_masked(&caller))?;
+    if let Some(PhoneQuery::Whole(phone)) = filter.phone {
+        phone_searches::note(&api, &caller, phone).await?;
+    }
     let mut conn = api.database.pool.acquire().await?;
     let mut found = page(&mut conn, &filter, after, limit + 1).await?;
     let more = found.len() as i64 > limit;

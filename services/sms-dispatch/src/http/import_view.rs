@@ -1,5 +1,6 @@
 //! What a client sees of an import.
 
+use chassis::http::job::{Pace, percent};
 use chrono::{DateTime, Utc};
 use jobs::{Job, State};
 use serde::Serialize;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use crate::storage::imports::Import;
 
-/// An import, and how far it is.
+/// Una importación, y cuánto lleva.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ImportView {
     id: Uuid,
@@ -16,11 +17,11 @@ pub(super) struct ImportView {
     kind: &'static str,
     consent: String,
     dry_run: bool,
-    /// pending, running, completed, failed or cancelled; rolled_back once it was taken out again.
+    /// pending, running, completed, failed o cancelled; rolled_back cuando se revirtió.
     status: &'static str,
-    /// load, index or merge, while it runs.
+    /// load, index o merge, mientras corre.
     phase: Option<String>,
-    /// Rows of the file, once that is known.
+    /// Filas del archivo, cuando se conocen.
     total: Option<i64>,
     processed: i64,
     rejected: i64,
@@ -37,7 +38,7 @@ pub(super) struct ImportView {
     report_url: Option<String>,
 }
 
-/// What became of the rows: `rows = created + updated + unchanged + merged + rejected`.
+/// Qué fue de las filas: `rows = created + updated + unchanged + merged + rejected`.
 #[derive(Debug, Serialize, ToSchema)]
 struct SummaryView {
     rows: i64,
@@ -48,11 +49,11 @@ struct SummaryView {
     rejected: i64,
 }
 
-/// A page of imports.
+/// Una página de importaciones.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ImportPage {
     pub imports: Vec<ImportView>,
-    /// For the next page; none on the last one.
+    /// Para pedir la página siguiente; falta en la última.
     pub next_cursor: Option<Uuid>,
 }
 
@@ -66,13 +67,7 @@ impl ImportView {
             None => State::Failed,
         };
         let running = state == State::Running;
-        let seconds = job
-            .and_then(|job| job.started_at)
-            .filter(|_| running)
-            .map(|since| (Utc::now() - since).as_seconds_f64())
-            .filter(|seconds| *seconds > 1.0);
-        let rate = seconds.map(|seconds| progress.processed as f64 / seconds).filter(|rate| *rate > 0.0);
-        let left = progress.total.map(|total| (total - progress.processed).max(0));
+        let pace = job.map(|job| Pace::of(job, Utc::now())).unwrap_or_default();
         let done = if state == State::Completed { import.source_rows } else { Some(progress.processed) };
         let total = progress.total.or(import.source_rows);
         Self {
@@ -88,12 +83,9 @@ impl ImportView {
             total,
             processed: done.unwrap_or_default(),
             rejected: import.rejected.unwrap_or(progress.failed),
-            percent: total
-                .filter(|total| *total > 0)
-                .zip(done)
-                .map(|(total, done)| (1000.0 * done as f64 / total as f64).round() / 10.0),
-            rows_per_second: rate.map(f64::round),
-            eta_seconds: left.zip(rate).map(|(left, rate)| (left as f64 / rate).ceil() as i64),
+            percent: done.and_then(|done| percent(done, total)),
+            rows_per_second: pace.per_second.map(f64::round),
+            eta_seconds: pace.eta_seconds,
             error: job.and_then(|job| job.error.clone()),
             imported_by: import.imported_by.clone(),
             created_at: import.created_at,

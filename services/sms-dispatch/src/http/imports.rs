@@ -8,20 +8,24 @@ use chassis::{
     Problem,
     auth::{Caller, Role},
     http::{
-        Json, Query, json_parameter, request_id,
+        Json, Query, in_range,
+        job::Accepted,
+        json_parameter,
+        page::cut,
+        request_id,
         upload::{self, Bucket, Upload},
     },
     idempotency::{IdempotencyKey, request_hash},
 };
 use jobs::{Creation, NewJob};
 use sea_orm::sqlx::PgTransaction;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    READ, WRITE,
+    CONTACT_FILES, READ, WRITE,
     import_view::{ImportPage, ImportView},
 };
 use crate::{
@@ -35,28 +39,25 @@ use crate::{
     },
 };
 
-/// Where uploaded files are, and where files that are there already must be.
-const PREFIX: &str = "contacts/";
-
 /// How a file is imported.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Choices {
-    /// On what grounds these people may be written to; without it, marketing leaves them out.
+    /// Con qué fundamento se puede escribir a estas personas; sin él, la publicidad las deja fuera.
     consent_basis: Option<String>,
-    /// Only count what would become of the rows.
+    /// Solo contar qué sería de las filas.
     #[serde(default)]
     dry_run: bool,
-    /// Only the first rows.
+    /// Solo las primeras filas.
     limit: Option<u64>,
-    /// Of a CSV file: which column is what, as a JSON object, as `{"phone": "Celular"}`.
+    /// De un CSV: qué columna es qué, como objeto JSON: `{"phone": "Celular"}`.
     mapping: Option<String>,
 }
 
-/// A file that is in the bucket already.
+/// Un archivo que ya está en el almacenamiento.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(super) struct Stored {
-    /// Its key, which begins with `contacts/`.
+    /// Su clave, que empieza con `contacts/`.
     object_key: String,
     consent_basis: Option<String>,
     #[serde(default)]
@@ -65,34 +66,17 @@ pub(super) struct Stored {
     mapping: Option<String>,
 }
 
-/// The file as a part of a form.
+/// El archivo como parte de un formulario.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form; the file itself is streamed")]
 pub(super) struct ImportForm {
-    /// numeros.db or .csv
+    /// numeros.db o .csv
     #[schema(format = Binary, content_media_type = "application/octet-stream")]
     file: String,
 }
 
-/// An import is safe and will be worked off.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Accepted {
-    message: &'static str,
-    id: Uuid,
-    status_url: String,
-}
-
-impl Accepted {
-    fn respond(message: &'static str, id: Uuid) -> HttpResponse {
-        let status_url = format!("/api/v1/contacts/imports/{id}");
-        HttpResponse::Accepted().insert_header(("Location", status_url.clone())).json(Self {
-            message,
-            id,
-            status_url,
-        })
-    }
-}
-
+/// Below which each import is.
+const LIST: &str = "/api/v1/contacts/imports";
 const ACCEPTED: &str = "Importación recibida y encolada para procesamiento";
 
 /// Takes a file, and answers once it is stored.
@@ -106,7 +90,7 @@ pub(super) async fn upload(
     may_import(&caller)?;
     let options = options(&choices)?;
     let id = Uuid::now_v7();
-    let object_key = format!("{PREFIX}{id}");
+    let object_key = format!("{CONTACT_FILES}{id}");
     let file = store(&api, form, &object_key).await?;
     let hash = request_hash(&[file.sha256.as_bytes(), choices_bytes(&choices)?.as_slice()]);
     let accepted = accept(&api, &caller, id, &file, &options, &choices, (key, hash)).await;
@@ -116,7 +100,7 @@ pub(super) async fn upload(
     let (accepted, transaction) = accepted?;
     // If this fails the object stays: the commit may have come through, with only its answer lost.
     transaction.commit().await?;
-    Ok(Accepted::respond(ACCEPTED, accepted))
+    Ok(Accepted::respond(ACCEPTED, LIST, accepted))
 }
 
 /// Imports a file that is in the bucket already; with the annotation of both.
@@ -136,15 +120,15 @@ pub(super) async fn start(
     api: Data<Resources>,
     caller: Caller,
     key: IdempotencyKey,
-    wish: Json<Stored>,
+    request: Json<Stored>,
 ) -> Result<HttpResponse, Problem> {
     may_import(&caller)?;
-    let Stored { object_key, consent_basis, dry_run, limit, mapping } = wish.into_inner();
+    let Stored { object_key, consent_basis, dry_run, limit, mapping } = request.into_inner();
     let choices = Choices { consent_basis, dry_run, limit, mapping };
     let options = options(&choices)?;
     let object_key = object_key.as_str();
-    if !object_key.starts_with(PREFIX) || object_key.len() > 512 {
-        let detail = format!("object_key debe empezar con {PREFIX} y tener hasta 512 caracteres");
+    if !object_key.starts_with(CONTACT_FILES) || object_key.len() > 512 {
+        let detail = format!("object_key debe empezar con {CONTACT_FILES} y tener hasta 512 caracteres");
         return Err(Problem::bad_request("invalid_object_key", detail));
     }
     let beginning = api.s3.get_object().bucket(&api.bucket).key(object_key).range("bytes=0-15").send().await;
@@ -170,7 +154,7 @@ pub(super) async fn start(
     let accepted = accept(&api, &caller, Uuid::now_v7(), &file, &options, &choices, (key, hash));
     let (id, transaction) = accepted.await?;
     transaction.commit().await?;
-    Ok(Accepted::respond(ACCEPTED, id))
+    Ok(Accepted::respond(ACCEPTED, LIST, id))
 }
 
 /// A stored file.
@@ -189,15 +173,6 @@ fn may_import(caller: &Caller) -> Result<(), Problem> {
 fn may_watch(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin, Role::Operator])?;
     caller.require_scope(READ)
-}
-
-pub(super) fn of_job(error: jobs::Error) -> Problem {
-    match error {
-        jobs::Error::KeyReused(_) => {
-            Problem::conflict("idempotency_key_reused", "Idempotency-Key ya fue usada con otra petición")
-        }
-        other => anyhow::Error::new(other).into(),
-    }
 }
 
 fn options(choices: &Choices) -> Result<Options, Problem> {
@@ -260,7 +235,7 @@ async fn accept(
         imported_by: caller.id(),
     };
     let mut transaction = api.database.pool.begin().await?;
-    match job_kind.create(&mut transaction, job, request_id()).await.map_err(of_job)? {
+    match job_kind.create(&mut transaction, job, request_id()).await? {
         Creation::Existing(first) => Ok((first.id, transaction)),
         Creation::Created(_) => {
             imports::insert(&mut transaction, &import).await?;
@@ -275,9 +250,9 @@ async fn accept(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
-    /// Imports a page, 1 to 100; 20 unless told.
+    /// Importaciones por página, de 1 a 100; 20 si falta.
     limit: Option<i64>,
-    /// The last page's `next_cursor`.
+    /// El `next_cursor` de la página anterior.
     cursor: Option<Uuid>,
 }
 
@@ -294,24 +269,19 @@ pub(super) async fn list(
     query: Query<PageQuery>,
 ) -> Result<Json<ImportPage>, Problem> {
     may_watch(&caller)?;
-    let limit = query.limit.unwrap_or(20);
-    if !(1..=100).contains(&limit) {
-        return Err(Problem::bad_request("invalid_page", format!("limit es {limit}; se espera de 1 a 100")));
-    }
+    let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
     let mut found = imports::list(&api.database.pool, query.cursor, limit + 1).await?;
-    let more = i64::try_from(found.len()).is_ok_and(|found| found > limit);
-    found.truncate(usize::try_from(limit).unwrap_or_default());
+    let next_cursor = cut(&mut found, limit, |last| last.id);
     let mut conn = api.database.pool.acquire().await?;
     let mut imports = Vec::with_capacity(found.len());
     for import in &found {
-        let job = jobs::get(&mut conn, import.id).await.map_err(of_job)?;
+        let job = jobs::get(&mut conn, import.id).await?;
         imports.push(ImportView::of(import, job.as_ref()));
     }
-    let next_cursor = more.then(|| found.last().map(|import| import.id)).flatten();
     Ok(Json(ImportPage { imports, next_cursor }))
 }
 
-async fn found(api: &Resources, id: &str) -> Result<Import, Problem> {
+pub(super) async fn found(api: &Resources, id: &str) -> Result<Import, Problem> {
     let not_found = || Problem::not_found(format!("Importación {id} no encontrada"));
     let id = Uuid::parse_str(id).map_err(|_| not_found())?;
     imports::get(&api.database.pool, id).await?.ok_or_else(not_found)
@@ -332,7 +302,7 @@ pub(super) async fn get(
     may_watch(&caller)?;
     // The job before its import: where it has ended, what the import came to was committed with its end.
     let job = match id.parse() {
-        Ok(id) => jobs::get(&mut *api.database.pool.acquire().await?, id).await.map_err(of_job)?,
+        Ok(id) => jobs::get(&mut *api.database.pool.acquire().await?, id).await?,
         Err(_) => None,
     };
     let import = found(&api, &id).await?;
@@ -342,7 +312,7 @@ pub(super) async fn get(
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ReportQuery {
-    /// `json`, or `md` for a page of Markdown.
+    /// `json`, o `md` para una página de Markdown.
     formato: Option<String>,
 }
 
@@ -394,7 +364,7 @@ pub(super) async fn cancel(
     may_import(&caller)?;
     let import = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
-    let job = jobs::request_cancel(&mut transaction, import.id).await.map_err(of_job)?;
+    let job = jobs::request_cancel(&mut transaction, import.id).await?;
     let Some(job) = job.filter(|job| !job.state.is_final()) else {
         return Err(Problem::conflict("already_finished", "La importación ya terminó"));
     };
@@ -428,8 +398,7 @@ pub(super) async fn roll_back(
     if import.rolled_back_at.is_some() {
         return Err(Problem::conflict("already_rolled_back", "La importación ya fue revertida"));
     }
-    if jobs::get(&mut transaction, import.id).await.map_err(of_job)?.is_some_and(|job| !job.state.is_final())
-    {
+    if jobs::get(&mut transaction, import.id).await?.is_some_and(|job| !job.state.is_final()) {
         return Err(Problem::conflict("not_finished", "La importación no ha terminado; cancélela primero"));
     }
     let later = crate::storage::rollback::later(&api.database.pool, import.number).await?;
@@ -437,11 +406,11 @@ pub(super) async fn roll_back(
         return Err(Problem::conflict("later_import", later.to_string()));
     }
     let job = roll_back_import::create(&mut transaction, &api.settings, import.id, caller.id(), request_id());
-    if job.await.map_err(of_job)?.is_some() {
+    if job.await?.is_some() {
         let subject = import.id.to_string();
         audit::record(&mut transaction, caller.id(), "import_rollback_asked", Some(&subject), &Value::Null)
             .await?;
     }
     transaction.commit().await?;
-    Ok(Accepted::respond("Reversión recibida y encolada para procesamiento", import.id))
+    Ok(Accepted::respond("Reversión recibida y encolada para procesamiento", LIST, import.id))
 }

@@ -8,6 +8,8 @@ mod changes;
 mod contacts;
 mod import_view;
 mod imports;
+mod phone_searches;
+mod rejected_rows;
 mod segments;
 mod senders;
 mod stats;
@@ -27,6 +29,9 @@ use chassis::{
 
 use crate::Resources;
 
+/// Where uploaded files of contacts are, and where files that are there already must be.
+pub const CONTACT_FILES: &str = "contacts/";
+
 /// The scopes that a limited credential needs.
 const READ: &str = "contacts:read";
 const WRITE: &str = "contacts:write";
@@ -41,6 +46,7 @@ fn routes() -> Routes {
         imports::list,
         imports::get,
         imports::report,
+        rejected_rows::download,
         imports::cancel,
         imports::roll_back,
         contacts::list,

@@ -1,4 +1,4 @@
-//! Segments: kept, listed, and what they come to.
+//! Segments: saved, listed, and what they come to.
 
 use actix_web::{
     HttpResponse,
@@ -28,15 +28,15 @@ use crate::{
     domain::segment::Segment,
     storage::{
         audit, preview,
-        segments::{self, Kept, Wish, WriteError},
+        segments::{self, SavedSegment, SegmentValues, WriteError},
     },
 };
 
-/// A segment to keep.
+/// Un segmento que se guarda.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSegment {
-    /// No other segment's.
+    /// El de ningún otro segmento.
     name: String,
     #[serde(default)]
     description: String,
@@ -45,7 +45,7 @@ pub(super) struct NewSegment {
 }
 
 impl NewSegment {
-    fn wish(self) -> Result<Wish, Problem> {
+    fn values(self) -> Result<SegmentValues, Problem> {
         let (name, description) = (self.name.trim(), self.description.trim());
         let controls = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
         if !(1..=120).contains(&name.chars().count()) || name.chars().any(char::is_control) {
@@ -55,7 +55,11 @@ impl NewSegment {
             let detail = "description debe tener 2000 caracteres como máximo, sin caracteres de control";
             return Err(Problem::unprocessable("invalid_description", detail));
         }
-        Ok(Wish { name: name.to_owned(), description: description.to_owned(), filter: checked(self.filter)? })
+        Ok(SegmentValues {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            filter: checked(self.filter)?,
+        })
     }
 }
 
@@ -75,16 +79,17 @@ pub(super) struct SegmentView {
     updated_at: DateTime<Utc>,
 }
 
-impl From<Kept> for SegmentView {
-    fn from(kept: Kept) -> Self {
-        let Kept { id, name, description, filter, created_by, version, created_at, updated_at } = kept;
+impl From<SavedSegment> for SegmentView {
+    fn from(saved: SavedSegment) -> Self {
+        let SavedSegment { id, name, description, filter, created_by, version, created_at, updated_at } =
+            saved;
         Self { id, name, description, filter, created_by, version, created_at, updated_at }
     }
 }
 
-fn shown(status: StatusCode, kept: Kept) -> HttpResponse {
-    let version = format!("\"{}\"", kept.version);
-    HttpResponse::build(status).insert_header(("ETag", version)).json(SegmentView::from(kept))
+fn shown(status: StatusCode, saved: SavedSegment) -> HttpResponse {
+    let version = format!("\"{}\"", saved.version);
+    HttpResponse::build(status).insert_header(("ETag", version)).json(SegmentView::from(saved))
 }
 
 fn refused(error: WriteError) -> Problem {
@@ -99,15 +104,15 @@ fn no_segment(id: &str) -> Problem {
 }
 
 /// The segment, if it is as the caller read it.
-async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<Kept, Problem> {
+async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<SavedSegment, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_segment(id))?;
-    let kept = segments::lock(conn, uuid).await?.ok_or_else(|| no_segment(id))?;
-    if expected.0.is_some_and(|version| version != kept.version) {
+    let saved = segments::lock(conn, uuid).await?.ok_or_else(|| no_segment(id))?;
+    if expected.0.is_some_and(|version| version != saved.version) {
         let detail = format!("El segmento {id} cambió desde que lo leyó; léalo de nuevo");
         return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "segment_changed", detail)
-            .with_details(json!({ "etag": format!("\"{}\"", kept.version) })));
+            .with_details(json!({ "etag": format!("\"{}\"", saved.version) })));
     }
-    Ok(kept)
+    Ok(saved)
 }
 
 /// Keeps a segment.
@@ -125,21 +130,21 @@ pub(super) async fn create(
     body: Json<NewSegment>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let wish = body.into_inner().wish()?;
+    let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
-    let kept = segments::insert(&mut transaction, &wish, caller.id()).await.map_err(refused)?;
-    let (id, details) = (kept.id.to_string(), json!({ "name": kept.name, "filter": kept.filter }));
+    let saved = segments::insert(&mut transaction, &values, caller.id()).await.map_err(refused)?;
+    let (id, details) = (saved.id.to_string(), json!({ "name": saved.name, "filter": saved.filter }));
     audit::record(&mut transaction, caller.id(), "segment_created", Some(&id), &details).await?;
     transaction.commit().await?;
-    Ok(shown(StatusCode::CREATED, kept))
+    Ok(shown(StatusCode::CREATED, saved))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ListQuery {
-    /// Segments a page, 1 to 200.
+    /// Segmentos por página, de 1 a 200.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
-    /// The `next_cursor` of the page before.
+    /// El `next_cursor` de la página anterior.
     cursor: Option<String>,
 }
 
@@ -179,8 +184,8 @@ pub(super) async fn get(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let uuid = Uuid::parse_str(&id).map_err(|_| no_segment(&id))?;
-    let kept = segments::get(&api.database.pool, uuid).await?.ok_or_else(|| no_segment(&id))?;
-    Ok(shown(StatusCode::OK, kept))
+    let saved = segments::get(&api.database.pool, uuid).await?.ok_or_else(|| no_segment(&id))?;
+    Ok(shown(StatusCode::OK, saved))
 }
 
 /// Another name, description or filter for a segment.
@@ -203,14 +208,14 @@ pub(super) async fn replace(
     body: Json<NewSegment>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let wish = body.into_inner().wish()?;
+    let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
     let old = locked(&mut transaction, &id, expected).await?;
-    let kept = segments::update(&mut transaction, old.id, &wish).await.map_err(refused)?;
-    let details = json!({ "name": kept.name, "before": old.filter, "after": kept.filter });
+    let saved = segments::update(&mut transaction, old.id, &values).await.map_err(refused)?;
+    let details = json!({ "name": saved.name, "before": old.filter, "after": saved.filter });
     audit::record(&mut transaction, caller.id(), "segment_changed", Some(&id), &details).await?;
     transaction.commit().await?;
-    Ok(shown(StatusCode::OK, kept))
+    Ok(shown(StatusCode::OK, saved))
 }
 
 /// Forgets a segment.
@@ -237,19 +242,19 @@ pub(super) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// What a segment comes to.
+/// Cuántos contactos tiene un segmento.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PreviewView {
-    /// How many an audience of it would have.
+    /// Cuántos tendría una audiencia suya.
     count: i64,
-    /// How many match; more than `count` where only a sample is wanted.
+    /// Cuántos cumplen; más que `count` si solo se quiere una muestra.
     matching: i64,
-    /// Counted; else estimated from some of the table's pages.
+    /// Contados; si no, estimados de algunas páginas de la tabla.
     exact: bool,
-    /// When it was counted; null where nothing was counted yet.
+    /// Cuándo se contó; nulo si todavía no se ha contado.
     as_of: Option<DateTime<Utc>>,
     by_state: Vec<StateCount>,
-    /// Ten of them at most, at random.
+    /// Diez de ellos como máximo, al azar.
     sample: Vec<ExampleView>,
 }
 

@@ -9,24 +9,25 @@ use utoipa::ToSchema;
 use super::{Resources, may_read, view::state_name};
 use crate::storage::stats::{self, Counts};
 
-/// Counts as of the last refresh: after each import, and every quarter of an hour unless configured otherwise.
+/// Cuentas de la última actualización: después de cada importación, y cada cuarto de hora si no se configura
+/// otra cosa.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stats {
-    /// Null where nothing was counted yet.
+    /// Nulo si todavía no se ha contado.
     as_of: Option<DateTime<Utc>>,
     total: i64,
-    /// Active, and not opted out.
+    /// Activos, y que no se dieron de baja.
     active: i64,
-    /// Known to be mobile.
+    /// Se sabe que son móviles.
     mobile: i64,
     opted_out: i64,
-    /// Written to in the last 30 days.
+    /// Se les escribió en los últimos 30 días.
     recently_contacted: i64,
-    /// Who may be written to, by state.
+    /// A quiénes se puede escribir, por estado.
     by_state: Vec<StateCounts>,
-    /// Who may be written to, by LADA.
+    /// A quiénes se puede escribir, por LADA.
     by_lada: Vec<LadaCounts>,
-    /// Who may be written to, in the hundred largest cities.
+    /// A quiénes se puede escribir, en las cien ciudades más grandes.
     by_city: Vec<CityCounts>,
 }
 

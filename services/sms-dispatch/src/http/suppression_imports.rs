@@ -21,7 +21,7 @@ use super::{Resources, imports::mapping, may_write};
 use crate::{
     domain::suppression::{Cause, parse_effect},
     import::suppression_list::Refused,
-    suppression_lists::{self, ListError, Wish},
+    suppression_lists::{self, ListError, ListRequest},
 };
 
 /// A list that is larger is none of phones: some thirty million lines.
@@ -34,38 +34,40 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ImportQuery {
-    /// Of rows that name no reason: `opt_out`, `repep` or `manual`.
+    /// De las filas que no dicen motivo: `opt_out`, `repep` o `manual`.
     reason: Cause,
-    /// Of rows that name no date: `2026-01-31`, `31/01/2026` or RFC 3339. Unless told REPEP counts after 30 days, all else at
-    /// once.
+    /// De las filas que no dicen fecha: `2026-01-31`, `31/01/2026` o RFC 3339. Si falta, REPEP vale a los 30
+    /// días y lo demás de inmediato.
     effective_at: Option<String>,
-    /// Where the list is from. The file's name unless told.
+    /// De dónde es la lista. El nombre del archivo si falta.
     source: Option<String>,
-    /// Which column is what, as a JSON object, as `{"phone": "Celular"}`: fields are `phone`, `reason` and `effective_at`.
+    /// Qué columna es qué, como objeto JSON: `{"phone": "Celular"}`; los campos son `phone`, `reason` y
+    /// `effective_at`.
     mapping: Option<String>,
 }
 
-/// The file as a part of a form.
+/// El archivo como parte de un formulario.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form; the file itself is streamed")]
 pub(super) struct ListForm {
-    /// CSV with the names of its columns: one of phones in any spelling, perhaps `reason` and `effective_at`. A list without
-    /// names has one column of phones.
+    /// Un CSV con los nombres de sus columnas: una de teléfonos, escritos de cualquier manera, y quizá
+    /// `reason` y `effective_at`. Una lista sin nombres tiene una sola columna, de teléfonos.
     #[schema(format = Binary, content_media_type = "text/csv")]
     file: String,
 }
 
-/// What became of a list.
+/// Qué fue de una lista.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SuppressionOutcome)]
 pub(super) struct Outcome {
     rows: i64,
     added: i64,
-    /// Those that were there already, or stand in the list twice.
+    /// Los que ya estaban, o están dos veces en la lista.
     known: i64,
     rejected: i64,
-    /// Contacts that nobody writes to from now on.
+    /// Contactos a los que ya nadie escribe.
     opted_out: i64,
-    /// The first thousand rejected rows.
+    /// Las primeras mil filas rechazadas.
     errors: Vec<Rejection>,
 }
 
@@ -122,8 +124,8 @@ pub(super) async fn import(
     let named = Some(filename).filter(|name| !name.is_empty());
     let source = source.or(named).unwrap_or_else(|| "api".to_owned());
     let source: String = source.chars().filter(|letter| !letter.is_control()).take(200).collect();
-    let wish = Wish { cause: reason, effective_at, source, mapping };
-    let done = suppression_lists::import(&api.database.pool, &copy, &wish, caller.id()).await;
+    let request = ListRequest { cause: reason, effective_at, source, mapping };
+    let done = suppression_lists::import(&api.database.pool, &copy, &request, caller.id()).await;
     Ok(HttpResponse::Ok().json(Outcome::from(done.map_err(refused)?)))
 }
 

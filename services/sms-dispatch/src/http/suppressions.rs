@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Resources, may_read, may_write, sees_masked, view};
+use super::{Resources, may_read, may_write, phone_searches, sees_masked, view};
 use crate::{
     domain::{Phone, normalise, suppression::Cause},
     storage::{
@@ -19,11 +19,11 @@ use crate::{
     },
 };
 
-/// A phone and what is known against writing to it.
+/// Un teléfono, y lo que se sabe en contra de escribirle.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Suppressions {
     phone_e164: String,
-    /// Whether it must not be written to now.
+    /// Si ahora no se le debe escribir.
     suppressed: bool,
     items: Vec<SuppressionView>,
 }
@@ -60,7 +60,7 @@ fn none() -> Problem {
     description = "Escrito de cualquier forma.",
     get, path = "/api/v1/suppressions/{phone}", tag = "contacts",
     params(("phone" = String, Path)),
-    responses((status = 200, body = Suppressions))
+    responses((status = 200, body = Suppressions), (status = 429))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
@@ -69,6 +69,7 @@ pub(super) async fn get(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let phone = phone(&text)?;
+    phone_searches::note(&api, &caller, phone).await?;
     let mut conn = api.database.pool.acquire().await?;
     let now = suppressions::now(&mut conn).await?;
     let found = suppressions::of_phone(&mut conn, &phone.to_string()).await?;
@@ -86,7 +87,7 @@ pub(super) async fn get(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct DeleteQuery {
-    /// Only for this reason: `opt_out`, `repep` or `manual`. All unless told.
+    /// Solo por este motivo: `opt_out`, `repep` o `manual`. Todos si falta.
     reason: Option<Cause>,
 }
 

@@ -7,17 +7,22 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    http::{Json, Query, in_range, request_id},
+    http::{
+        Json, Query, in_range,
+        job::{Accepted, Pace, percent},
+        page::cut,
+        request_id,
+    },
     idempotency::{IdempotencyKey, request_hash},
 };
 use chrono::{DateTime, Days, Utc};
-use jobs::{Creation, Job, NewJob, State};
+use jobs::{Creation, Job, NewJob};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{READ, WRITE, imports::of_job};
+use super::{READ, WRITE};
 use crate::{
     Resources,
     domain::segment::Segment,
@@ -34,44 +39,44 @@ const MOST: i64 = 50_000_000;
 const STANDS: u32 = 90;
 const MOST_DAYS: u32 = 3_650;
 
-/// Whose numbers to ask about, and how many at most.
+/// Por los números de quiénes preguntar, y por cuántos como máximo.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wish {
-    /// As of a segment, without `sample`.
+pub(super) struct ValidationRequest {
+    /// Como la de un segmento, sin `sample`.
     #[serde(default)]
     filter: Segment,
-    /// Look-ups at most, each of which the provider bills.
+    /// Consultas como máximo; el proveedor cobra cada una.
     #[schema(minimum = 1, maximum = 50_000_000)]
     budget: i64,
-    /// Who was asked about in so many days is not asked about again; 90 unless told.
+    /// No se vuelve a preguntar por quien se preguntó en tantos días; 90 si falta.
     #[serde(default)]
     again_after_days: Option<u32>,
 }
 
-/// A validation, and how far it is.
+/// Una validación, y cuánto lleva.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ValidationView {
     id: Uuid,
-    /// pending, running, completed, failed or cancelled.
+    /// pending, running, completed, failed o cancelled.
     status: &'static str,
     filter: Segment,
     budget: i64,
-    /// Look-ups that were billed, or may have been.
+    /// Consultas que se cobraron, o que quizá se cobraron.
     spent: i64,
-    /// Contacts to ask about, up to the budget, once that is known.
+    /// Contactos por los que se pregunta, hasta el presupuesto, cuando se conocen.
     total: Option<i64>,
-    /// Those with an outcome: `processed = answered + refused`.
+    /// Los que tienen resultado: `processed = answered + refused`.
     processed: i64,
     answered: i64,
-    /// Numbers that the provider would not look up.
+    /// Números que el proveedor no quiso consultar.
     refused: i64,
-    /// Contacts of which something is known now that was not, or otherwise.
+    /// Contactos de los que ahora se sabe algo que antes no, o de otra manera.
     changed: i64,
     percent: Option<f64>,
     per_second: Option<f64>,
     eta_seconds: Option<i64>,
-    /// Of a validation that failed, or that waits to try again.
+    /// De una validación que falló, o que espera para intentarlo de nuevo.
     error: Option<String>,
     created_by: String,
     created_at: DateTime<Utc>,
@@ -82,13 +87,7 @@ pub(super) struct ValidationView {
 impl ValidationView {
     fn of(validation: Validation, job: &Job) -> Self {
         let progress = job.progress;
-        let running = job.state == State::Running;
-        let seconds = job.started_at.filter(|_| running).map(|since| (Utc::now() - since).as_seconds_f64());
-        let rate = seconds
-            .filter(|seconds| *seconds > 1.0)
-            .map(|seconds| progress.processed as f64 / seconds)
-            .filter(|rate| *rate > 0.0);
-        let left = progress.total.map(|total| (total - progress.processed).max(0));
+        let pace = Pace::of(job, Utc::now());
         Self {
             id: validation.id,
             status: job.state.name(),
@@ -100,12 +99,9 @@ impl ValidationView {
             answered: progress.successful,
             refused: progress.failed,
             changed: validate_contacts::changed(job),
-            percent: progress
-                .total
-                .filter(|total| *total > 0)
-                .map(|total| (1000.0 * progress.processed as f64 / total as f64).round() / 10.0),
-            per_second: rate.map(|rate| (10.0 * rate).round() / 10.0),
-            eta_seconds: left.zip(rate).map(|(left, rate)| (left as f64 / rate).ceil() as i64),
+            percent: percent(progress.processed, progress.total),
+            per_second: pace.per_second.map(|rate| (10.0 * rate).round() / 10.0),
+            eta_seconds: pace.eta_seconds,
             error: job.error.clone(),
             created_by: validation.created_by,
             created_at: validation.created_at,
@@ -115,30 +111,17 @@ impl ValidationView {
     }
 }
 
-/// A page of validations, newest first.
+/// Una página de validaciones, de la más reciente a la más antigua.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ValidationPage {
     items: Vec<ValidationView>,
-    /// Give it as `cursor` for the next page; null on the last.
+    /// Se envía como `cursor` para pedir la página siguiente; nulo en la última.
     next_cursor: Option<Uuid>,
 }
 
-/// A validation is safe and will be worked off.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ValidationAccepted {
-    message: &'static str,
-    id: Uuid,
-    status_url: String,
-}
-
-impl ValidationAccepted {
-    fn respond(id: Uuid) -> HttpResponse {
-        let status_url = format!("/api/v1/contacts/validations/{id}");
-        let message = "Validación recibida y encolada para procesamiento";
-        let location = ("Location", status_url.clone());
-        HttpResponse::Accepted().insert_header(location).json(Self { message, id, status_url })
-    }
-}
+/// Below which each validation is.
+const LIST: &str = "/api/v1/contacts/validations";
+const ACCEPTED: &str = "Validación recibida y encolada para procesamiento";
 
 /// It costs money: only admins begin and end it.
 fn may_spend(caller: &Caller) -> Result<(), Problem> {
@@ -155,21 +138,21 @@ fn may_watch(caller: &Caller) -> Result<(), Problem> {
 #[utoipa::path(
     operation_id = "validations_create", summary = "Validar números con un proveedor",
     description = "Pregunta a un proveedor por los números de contactos: de quién son, de qué tipo, si existen.",
-    post, path = "/api/v1/contacts/validations", tag = "contacts", request_body = Wish,
+    post, path = "/api/v1/contacts/validations", tag = "contacts", request_body = ValidationRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera validación")),
     responses(
-        (status = 202, body = ValidationAccepted),         (status = 409, description = "Sin proveedor configurado, o Idempotency-Key ya usada con otra petición"), (status = 422),
+        (status = 202, body = Accepted),         (status = 409, description = "Sin proveedor configurado, o Idempotency-Key ya usada con otra petición"), (status = 422),
     )
 )]
 pub(super) async fn start(
     api: Data<Resources>,
     caller: Caller,
     key: IdempotencyKey,
-    wish: Json<Wish>,
+    request: Json<ValidationRequest>,
 ) -> Result<HttpResponse, Problem> {
     may_spend(&caller)?;
-    let hash = request_hash(&[&serde_json::to_vec(&*wish).map_err(Problem::internal)?]);
-    let Wish { filter, budget, again_after_days } = wish.into_inner();
+    let hash = request_hash(&[&serde_json::to_vec(&*request).map_err(Problem::internal)?]);
+    let ValidationRequest { filter, budget, again_after_days } = request.into_inner();
     let filter =
         filter.checked().map_err(|error| Problem::unprocessable("invalid_segment", error.to_string()))?;
     if filter.sample.is_some() {
@@ -195,24 +178,24 @@ pub(super) async fn start(
     let kind = validate_contacts::kind(&api.lookups);
     let job = NewJob { id, idempotency_key: key.0, request_hash: Some(hash), ..kind.job(caller.id()) };
     let mut transaction = api.database.pool.begin().await?;
-    let created = kind.create(&mut transaction, job, request_id()).await.map_err(of_job)?;
+    let created = kind.create(&mut transaction, job, request_id()).await?;
     if let Creation::Existing(first) = created {
-        return Ok(ValidationAccepted::respond(first.id));
+        return Ok(Accepted::respond(ACCEPTED, LIST, first.id));
     }
     validations::insert(&mut transaction, id, &filter, budget, fresh_since, caller.id()).await?;
     let details = json!({ "filter": filter, "budget": budget, "again_after_days": days });
     audit::record(&mut transaction, caller.id(), "validation_started", Some(&id.to_string()), &details)
         .await?;
     transaction.commit().await?;
-    Ok(ValidationAccepted::respond(id))
+    Ok(Accepted::respond(ACCEPTED, LIST, id))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
-    /// Validations a page, 1 to 100; 20 unless told.
+    /// Validaciones por página, de 1 a 100; 20 si falta.
     limit: Option<i64>,
-    /// The last page's `next_cursor`.
+    /// El `next_cursor` de la página anterior.
     cursor: Option<Uuid>,
 }
 
@@ -231,13 +214,11 @@ pub(super) async fn list(
     may_watch(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
     let mut found = validations::list(&api.database.pool, query.cursor, limit + 1).await?;
-    let more = found.len() as i64 > limit;
-    found.truncate(limit as usize);
-    let next_cursor = found.last().filter(|_| more).map(|last| last.id);
+    let next_cursor = cut(&mut found, limit, |last| last.id);
     let mut conn = api.database.pool.acquire().await?;
     let mut items = Vec::with_capacity(found.len());
     for validation in found {
-        if let Some(job) = jobs::get(&mut conn, validation.id).await.map_err(of_job)? {
+        if let Some(job) = jobs::get(&mut conn, validation.id).await? {
             items.push(ValidationView::of(validation, &job));
         }
     }
@@ -249,7 +230,7 @@ async fn found(api: &Resources, id: &str) -> Result<(Validation, Job), Problem> 
     let uuid = Uuid::parse_str(id).map_err(|_| not_found())?;
     let validation = validations::get(&api.database.pool, uuid).await?.ok_or_else(not_found)?;
     let mut conn = api.database.pool.acquire().await?;
-    let job = jobs::get(&mut conn, uuid).await.map_err(of_job)?.ok_or_else(not_found)?;
+    let job = jobs::get(&mut conn, uuid).await?.ok_or_else(not_found)?;
     Ok((validation, job))
 }
 
@@ -285,7 +266,7 @@ pub(super) async fn cancel(
     may_spend(&caller)?;
     let (validation, _) = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
-    let job = jobs::request_cancel(&mut transaction, validation.id).await.map_err(of_job)?;
+    let job = jobs::request_cancel(&mut transaction, validation.id).await?;
     let job = job.filter(|job| !job.state.is_final());
     let job = job.ok_or_else(|| Problem::conflict("already_finished", "La validación ya terminó"))?;
     audit::record(&mut transaction, caller.id(), "validation_cancelled", Some(&id), &Value::Null).await?;
@@ -308,11 +289,11 @@ pub(super) async fn retry(
     may_spend(&caller)?;
     let (validation, _) = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
-    let job = jobs::reopen(&mut transaction, validation.id).await.map_err(of_job)?;
+    let job = jobs::reopen(&mut transaction, validation.id).await?;
     let refused = || Problem::conflict("not_retryable", "La validación no falló ni fue cancelada");
     let job = job.ok_or_else(refused)?;
     let kind = validate_contacts::kind(&api.lookups);
-    kind.nudge(&mut transaction, &[validation.id], request_id()).await.map_err(of_job)?;
+    kind.nudge(&mut transaction, &[validation.id], request_id()).await?;
     audit::record(&mut transaction, caller.id(), "validation_retried", Some(&id), &Value::Null).await?;
     transaction.commit().await?;
     Ok(HttpResponse::Accepted().json(ValidationView::of(validation, &job)))

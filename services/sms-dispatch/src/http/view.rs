@@ -9,14 +9,14 @@ use crate::{
     storage::{contacts::Contact, lookups::Known, preview::Example},
 };
 
-/// A contact. To a viewer the phone shows its last four digits, and no address.
+/// Un contacto. A un viewer se le muestran las cuatro últimas cifras del teléfono, y ninguna dirección.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ContactView {
     id: i64,
     phone_e164: String,
-    /// Ten digits.
+    /// Diez cifras.
     phone_national: String,
-    /// As its source wrote it.
+    /// Como lo escribió su fuente.
     phone_original: Option<String>,
     full_name: Option<String>,
     address: Option<String>,
@@ -27,35 +27,35 @@ pub(super) struct ContactView {
     lada: String,
     city: Option<String>,
     is_valid: bool,
-    /// Null where no numbering plan and no look-up says it.
+    /// Nulo si ningún plan de numeración ni consulta lo dice.
     is_mobile: Option<bool>,
     operator: Option<String>,
     #[schema(value_type = Status)]
     status: String,
-    /// On what grounds it may be written to.
+    /// Con qué fundamento se le puede escribir.
     consent: String,
-    /// The file it came from.
+    /// El archivo del que vino.
     source: Option<String>,
     last_sent_at: Option<DateTime<Utc>>,
     send_count: i32,
-    /// Since when it must not be written to.
+    /// Desde cuándo no se le debe escribir.
     opt_out_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
-    /// What a provider said of the phone; only of one contact, and only where it was asked.
+    /// Lo que dijo un proveedor del teléfono; solo de un contacto, y solo si se preguntó.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lookup: Option<LookupView>,
 }
 
-/// What a provider said of a phone.
+/// Lo que dijo un proveedor de un teléfono.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LookupView {
     provider: String,
-    /// In the provider's words: mobile, fixed line, voip.
+    /// Con las palabras del proveedor: mobile, fixed line, voip.
     line_type: Option<String>,
     operator: Option<String>,
     is_valid: Option<bool>,
-    /// Why it had no answer the last time.
+    /// Por qué no tuvo respuesta la última vez.
     refusal: Option<String>,
     looked_up_at: DateTime<Utc>,
 }
@@ -111,7 +111,7 @@ impl ContactView {
     }
 }
 
-/// One contact of a segment.
+/// Un contacto de un segmento.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ExampleView {
     pub(super) id: i64,

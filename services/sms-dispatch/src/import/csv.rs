@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 use encoding_rs::WINDOWS_1252;
 use serde::{Deserialize, Serialize};
+use tabular::without_accent;
 
 use super::raw::{Raw, RawRow};
 use crate::domain::{normalise, source::Mapping};
@@ -266,16 +267,7 @@ fn decode(record: &mut ByteRecord, phones: Option<usize>) {
 
 /// A column's name without case and accents.
 fn plain(name: &str) -> String {
-    let accent = |letter: char| match letter {
-        'á' => 'a',
-        'é' => 'e',
-        'í' => 'i',
-        'ó' => 'o',
-        'ú' | 'ü' => 'u',
-        'ñ' => 'n',
-        other => other,
-    };
-    name.to_lowercase().chars().map(accent).collect()
+    name.to_lowercase().chars().map(without_accent).collect()
 }
 
 /// A file of which one row reads no more than it may.

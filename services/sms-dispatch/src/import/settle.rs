@@ -28,7 +28,7 @@ pub async fn follow(pool: &PgPool, import: i32) -> anyhow::Result<()> {
     merge::clear(&mut transaction, import).await?;
     transaction.commit().await?;
     failpoints::hit(Point::StagedCleared);
-    views::refresh(pool).await.context("counting anew")?;
+    views::refresh(pool).await.context("counting again")?;
     failpoints::hit(Point::ViewsRefreshed);
     Ok(())
 }

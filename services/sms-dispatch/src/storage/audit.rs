@@ -2,7 +2,7 @@
 
 use chassis::db::Orm;
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue::Set, entity::prelude::*, sqlx::PgConnection};
+use sea_orm::{ActiveValue::Set, QuerySelect as _, entity::prelude::*, sqlx::PgConnection};
 use serde_json::Value;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -40,4 +40,22 @@ pub async fn record(
         ..Default::default()
     };
     Entity::insert(row).exec_without_returning(&Orm::on(conn)).await.map(drop)
+}
+
+/// How often `actor` did something since then, and when first. Served by the index of the latest rows: `since` is not long ago.
+pub async fn since(
+    conn: &mut PgConnection,
+    actor: &str,
+    action: &str,
+    since: DateTime<Utc>,
+) -> Result<(i64, Option<DateTime<Utc>>), DbErr> {
+    let query = Entity::find()
+        .select_only()
+        .column_as(Column::Id.count(), "times")
+        .column_as(Column::At.min(), "first")
+        .filter(Column::At.gt(since))
+        .filter(Column::Actor.eq(actor))
+        .filter(Column::Action.eq(action));
+    let found = query.into_tuple().one(&Orm::on(conn)).await?;
+    Ok(found.unwrap_or_default())
 }

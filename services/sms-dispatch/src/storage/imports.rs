@@ -289,3 +289,19 @@ pub async fn unheld_to_cancel(pool: &PgPool, kinds: &[&str]) -> sqlx::Result<Vec
     .fetch_all(pool)
     .await
 }
+
+/// Which of these objects are an import's, and whether it needs them still: it has not ended, or not before `ended_before`.
+pub async fn uses_of(
+    pool: &PgPool,
+    keys: &[String],
+    ended_before: DateTime<Utc>,
+) -> sqlx::Result<Vec<(String, bool)>> {
+    sqlx::query_as(
+        "select i.object_key, coalesce(j.state in ('pending', 'running'), false) or coalesce(j.finished_at, i.created_at) > $2
+         from imports i left join jobs j using (id) where i.object_key = any($1)",
+    )
+    .bind(keys)
+    .bind(ended_before)
+    .fetch_all(pool)
+    .await
+}

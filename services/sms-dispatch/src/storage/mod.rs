@@ -20,6 +20,7 @@ pub mod phone_sends;
 pub mod preview;
 pub mod providers;
 pub mod quality;
+pub mod rejects;
 pub mod reports;
 pub mod rollback;
 pub mod search;

@@ -32,11 +32,11 @@ pub enum Relation {}
 impl ActiveModelBehavior for ActiveModel {}
 
 /// A segment's row.
-pub type Kept = Model;
+pub type SavedSegment = Model;
 
 /// What of a segment its users decide.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct SegmentValues {
     pub name: String,
     pub description: String,
     pub filter: Segment,
@@ -60,25 +60,33 @@ impl From<DbErr> for WriteError {
     }
 }
 
-fn row(wish: &Wish) -> ActiveModel {
+fn row(values: &SegmentValues) -> ActiveModel {
     ActiveModel {
-        name: Set(wish.name.clone()),
-        description: Set(wish.description.clone()),
-        filter: Set(wish.filter.clone()),
+        name: Set(values.name.clone()),
+        description: Set(values.description.clone()),
+        filter: Set(values.filter.clone()),
         ..Default::default()
     }
 }
 
 /// Writes a new one.
-pub async fn insert(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Kept, WriteError> {
-    let new = ActiveModel { id: Set(Uuid::now_v7()), created_by: Set(actor.to_owned()), ..row(wish) };
+pub async fn insert(
+    conn: &mut PgConnection,
+    values: &SegmentValues,
+    actor: &str,
+) -> Result<SavedSegment, WriteError> {
+    let new = ActiveModel { id: Set(Uuid::now_v7()), created_by: Set(actor.to_owned()), ..row(values) };
     Ok(Entity::insert(new).exec_with_returning(&Orm::on(conn)).await?)
 }
 
 /// Writes one again.
-pub async fn update(conn: &mut PgConnection, id: Uuid, wish: &Wish) -> Result<Kept, WriteError> {
+pub async fn update(
+    conn: &mut PgConnection,
+    id: Uuid,
+    values: &SegmentValues,
+) -> Result<SavedSegment, WriteError> {
     let written = Entity::update_many()
-        .set(row(wish))
+        .set(row(values))
         .col_expr(Column::Version, Expr::col(Column::Version).add(1))
         .col_expr(Column::UpdatedAt, Expr::current_timestamp())
         .filter(Column::Id.eq(id))
@@ -89,12 +97,12 @@ pub async fn update(conn: &mut PgConnection, id: Uuid, wish: &Wish) -> Result<Ke
 }
 
 /// One of them.
-pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<Kept>, DbErr> {
+pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<SavedSegment>, DbErr> {
     Entity::find_by_id(id).one(&orm(pool)).await
 }
 
 /// One of them, nobody else's to change until the transaction ends.
-pub async fn lock(conn: &mut PgConnection, id: Uuid) -> Result<Option<Kept>, DbErr> {
+pub async fn lock(conn: &mut PgConnection, id: Uuid) -> Result<Option<SavedSegment>, DbErr> {
     Entity::find_by_id(id).lock_exclusive().one(&Orm::on(conn)).await
 }
 
@@ -103,7 +111,7 @@ pub async fn list(
     pool: &PgPool,
     before: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
-) -> Result<Vec<Kept>, DbErr> {
+) -> Result<Vec<SavedSegment>, DbErr> {
     let mut query = Entity::find();
     if let Some((at, id)) = before {
         let row = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);

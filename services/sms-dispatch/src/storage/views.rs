@@ -7,7 +7,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 /// The cube first: the others read it.
 const VIEWS: [&str; 4] = ["contact_cube", "contacts_by_state", "contacts_by_lada", "contacts_by_city"];
 
-/// Counts anew, while readers see the old counts.
+/// Counts again, while readers see the old counts.
 pub async fn refresh(pool: &PgPool) -> sqlx::Result<()> {
     for view in VIEWS {
         let mut transaction = pool.begin().await?;

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     source::{Row, numeros},
-    world::{World, wish},
+    world::{World, request},
 };
 
 async fn file(world: &World) -> Result<std::path::PathBuf> {
@@ -26,7 +26,7 @@ async fn an_import_whose_indexes_can_t_be_built_fails_after_its_attempts() -> Re
              $$ begin raise exception 'no index today'; end $$",
         )
         .await?;
-    let refused = tokio::time::timeout(Duration::from_secs(240), world.refused(&wish(&file))).await;
+    let refused = tokio::time::timeout(Duration::from_secs(240), world.refused(&request(&file))).await;
     let attempts = world.count("select epoch from jobs").await?;
     ensure!(refused.is_ok(), "it is tried for ever: {attempts} attempts");
     ensure!(refused??.contains("no index today"));

@@ -7,7 +7,7 @@ use sea_orm::sqlx;
 use sms_dispatch::{
     domain::source::Mapping,
     domain::suppression::Cause,
-    suppression_lists::{self, ListError, Outcome, Wish},
+    suppression_lists::{self, ListError, ListRequest, Outcome},
 };
 
 use crate::world::World;
@@ -61,13 +61,13 @@ async fn digits_after_the_point_make_nobody_elses_phone() -> Result<()> {
 
 async fn suppress(world: &World, name: &str, mapping: &[(&str, &str)]) -> Result<Outcome, ListError> {
     let pair = |(field, column): &(&str, &str)| ((*field).to_owned(), (*column).to_owned());
-    let wish = Wish {
+    let request = ListRequest {
         cause: Cause::OptOut,
         effective_at: None,
         source: name.to_owned(),
         mapping: Mapping(mapping.iter().map(pair).collect()),
     };
-    suppression_lists::import(&world.pool, &case(name), &wish, "test").await
+    suppression_lists::import(&world.pool, &case(name), &request, "test").await
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use sea_orm::sqlx;
-use sms_dispatch::{cli::import::Wish, domain::source::Mapping};
+use sms_dispatch::{cli::import::ImportRequest, domain::source::Mapping};
 
-use crate::world::{World, report, wish};
+use crate::world::{World, report, request};
 
 /// Contacts as `phone name address`, in the order of their rows.
 async fn contacts(world: &World) -> Result<Vec<String>> {
@@ -54,7 +54,7 @@ async fn separators_marks_quotes_and_columns() -> Result<()> {
     for (name, content, mapping) in files {
         let world = World::new("smscsv").await?;
         let file = world.write("contactos.csv", content)?;
-        let import = world.import_as(&Wish { mapping, ..wish(&file) }).await?;
+        let import = world.import_as(&ImportRequest { mapping, ..request(&file) }).await?;
         let found = contacts(&world).await?;
         let should = ["1 / 6121004701 / ANA / CALLE 1", "2 / 6121004702 / BERTA / CALLE 2"];
         ensure!(found == should, "{name}: {found:?}");
@@ -107,14 +107,14 @@ async fn what_a_csv_file_lacks_is_named() -> Result<()> {
             "El mapping nombra [\"sexo\"]; se espera alguno de [\"phone\"",
         ),
     ] {
-        let refused = world.refused(&Wish { mapping: mapping(pairs), ..wish(&file) }).await?;
+        let refused = world.refused(&ImportRequest { mapping: mapping(pairs), ..request(&file) }).await?;
         ensure!(refused.contains(told), "{refused}");
     }
     // The header alone is a file without rows.
-    let import = world.import_as(&wish(&world.write("nadie.csv", "numero,nombre\n")?)).await?;
+    let import = world.import_as(&request(&world.write("nadie.csv", "numero,nombre\n")?)).await?;
     ensure!(report(&import)?.rows == 0);
     let limited = world.write("tres.csv", "numero\n6121004701\n6121004702\n6121004703\n")?;
-    let import = world.import_as(&Wish { limit: Some(2), ..wish(&limited) }).await?;
+    let import = world.import_as(&ImportRequest { limit: Some(2), ..request(&limited) }).await?;
     ensure!(import.source_rows == Some(2) && contacts(&world).await?.len() == 2, "{import:?}");
     world.is_sound().await
 }
@@ -135,14 +135,14 @@ async fn accents_of_windows_are_read_and_what_cannot_be_is_told() -> Result<()> 
     );
 
     let open = format!("numero,nombre\n6121004701,\"ANA\n{}", "6121004702,BERTA\n".repeat(100_000));
-    let said = world.refused(&wish(&world.write("abierto.csv", open)?)).await?;
+    let said = world.refused(&request(&world.write("abierto.csv", open)?)).await?;
     ensure!(said.contains("¿hay comillas sin cerrar?"), "{said}");
     // Nor does one swallow what follows in a short file.
     let open = "numero,nombre\n6121004701,ANA\n6121004702,\"BERTA\n6121004703,CARLA\n6121004704,DIANA\n";
-    let said = world.refused(&wish(&world.write("corto.csv", open)?)).await?;
+    let said = world.refused(&request(&world.write("corto.csv", open)?)).await?;
     ensure!(said.contains("La fila de la línea 3 tiene comillas sin cerrar"), "{said}");
     let wide: Vec<u8> = "\u{feff}numero\n6121004701\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let said = world.refused(&wish(&world.write("ancho.csv", wide)?)).await?;
+    let said = world.refused(&request(&world.write("ancho.csv", wide)?)).await?;
     ensure!(said.contains("UTF-16"), "{said}");
     world.is_sound().await
 }

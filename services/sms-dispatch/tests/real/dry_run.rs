@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use sms_dispatch::cli::import::Wish;
+use sms_dispatch::cli::import::ImportRequest;
 use stack::contacts::{self, Dirt, Spec};
 
 use crate::{
     picture::{self, ALL, CONTENT},
-    world::{World, report, settings, wish},
+    world::{World, report, request, settings},
 };
 
 fn generate(world: &World, name: &str, rows: u64, seed: u64) -> Result<()> {
@@ -18,16 +18,16 @@ fn generate(world: &World, name: &str, rows: u64, seed: u64) -> Result<()> {
 }
 
 /// Runs dry, then in earnest, and compares.
-async fn foretold(world: &World, wish: Wish) -> Result<()> {
+async fn foretold(world: &World, request: ImportRequest) -> Result<()> {
     let before = picture::take(&world.pool, ALL).await?;
-    let dry = world.import_as(&Wish { dry_run: true, ..wish.clone() }).await?;
+    let dry = world.import_as(&ImportRequest { dry_run: true, ..request.clone() }).await?;
     picture::same(&before, &picture::take(&world.pool, ALL).await?)?;
     for table in ["contact_rejects", "contact_merges", "contact_changes", "import_staged", "import_batches"] {
         let rows = format!("select count(*) from {table} where import = {}", dry.number);
         ensure!(world.count(&rows).await? == 0, "the dry run wrote {table}");
     }
     let told = dry.report.context("a forecast")?;
-    let done = report(&world.import_as(&wish).await?)?;
+    let done = report(&world.import_as(&request).await?)?;
     // What a contact knows already is not looked at: whether it changes is not told, only that it is there.
     let should = json!({
         "dry_run": true,
@@ -48,20 +48,20 @@ async fn a_dry_run_is_what_the_import_then_does() -> Result<()> {
     let world = World::new("smsdry").await?;
     generate(&world, "a.db", 6_000, 3)?;
     generate(&world, "b.db", 9_000, 4)?;
-    let (a, b) = (wish(&world.path("a.db")), wish(&world.path("b.db")));
-    foretold(&world, Wish { limit: Some(2_345), ..a.clone() }).await?;
+    let (a, b) = (request(&world.path("a.db")), request(&world.path("b.db")));
+    foretold(&world, ImportRequest { limit: Some(2_345), ..a.clone() }).await?;
     foretold(&world, a).await?;
-    foretold(&world, Wish { limit: Some(4_000), ..b.clone() }).await?;
+    foretold(&world, ImportRequest { limit: Some(4_000), ..b.clone() }).await?;
     foretold(&world, b).await?;
     let empty = World::new("smsdry").await?;
     generate(&empty, "a.db", 6_000, 3)?;
-    foretold(&empty, wish(&empty.path("a.db"))).await?;
+    foretold(&empty, request(&empty.path("a.db"))).await?;
     // A CSV file keeps no phones apart.
     let csv = World::new("smsdry").await?;
     let rows = "numero,nombre\n6121004701,ANA\n+526121004701,\n6121004701,BERTA\nx,NADIE\n6121004702,\n";
-    foretold(&csv, wish(&csv.write("a.csv", rows)?)).await?;
+    foretold(&csv, request(&csv.write("a.csv", rows)?)).await?;
     let more = format!("{rows}6121004703,CARLA\n");
-    foretold(&csv, wish(&csv.write("b.csv", more)?)).await
+    foretold(&csv, request(&csv.write("b.csv", more)?)).await
 }
 
 #[tokio::test]
@@ -70,10 +70,11 @@ async fn neither_batches_nor_workers_change_what_comes_of_it() -> Result<()> {
     for (batch, workers, builders) in [(1_000, 1, 1), (1_357, 5, 3), (1_000_000, 2, 2)] {
         let world = World::new("smsbatch").await?;
         generate(&world, "a.db", 5_000, 5)?;
-        let wish = Wish { batch_size: Some(batch), workers: Some(workers), ..wish(&world.path("a.db")) };
+        let request =
+            ImportRequest { batch_size: Some(batch), workers: Some(workers), ..request(&world.path("a.db")) };
         let mut settings = settings();
         settings.index_builders = builders;
-        let import = world.import_with(settings, &wish).await?;
+        let import = world.import_with(settings, &request).await?;
         let batches = world.count("select count(*) from import_batches where phase = 'load'").await?;
         // Rows have the ids from 1 on, and a batch begins where its size divides the id.
         ensure!(batches == 5_000 / batch + 1, "{batches} batches of {batch}");
@@ -91,8 +92,9 @@ async fn a_limit_is_the_first_rows_by_id() -> Result<()> {
     let world = World::new("smslimit").await?;
     generate(&world, "a.db", 3_000, 6)?;
     let limited = async |limit: u64| -> Result<(i64, Option<i64>)> {
-        let import =
-            world.import_as(&Wish { limit: Some(limit), ..wish(Path::new(&world.path("a.db"))) }).await?;
+        let import = world
+            .import_as(&ImportRequest { limit: Some(limit), ..request(Path::new(&world.path("a.db"))) })
+            .await?;
         let last = "select coalesce(max(source_id), 0) from (select source_id from contacts
                     union all select source_id from contact_rejects union all select source_id from contact_merges) r";
         Ok((world.count(last).await?, import.source_rows))

@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, types::Value};
 use sea_orm::sqlx;
-use sms_dispatch::cli::import::Wish;
+use sms_dispatch::cli::import::ImportRequest;
 use stack::contacts::{self, Dirt, Spec};
 
 use crate::{
     source::{Row, TABLE, insert, numeros, put_text},
-    world::{World, wish},
+    world::{World, request},
 };
 
 #[tokio::test]
@@ -44,12 +44,12 @@ async fn what_is_no_database_of_numbers_is_refused_and_leaves_nothing() -> Resul
     ];
     for (file, told) in cases {
         for dry_run in [false, true] {
-            let refused = world.refused(&Wish { dry_run, ..wish(&file) }).await?;
+            let refused = world.refused(&ImportRequest { dry_run, ..request(&file) }).await?;
             ensure!(refused.contains(told), "{}: {refused}", file.display());
         }
     }
     std::fs::write(world.path("good.db-wal"), "something")?;
-    let refused = world.refused(&wish(&good)).await?;
+    let refused = world.refused(&request(&good)).await?;
     ensure!(refused.contains("good.db-wal holds changes") && refused.contains("wal_checkpoint"), "{refused}");
     std::fs::remove_file(world.path("good.db-wal"))?;
     ensure!(world.count("select count(*) from imports").await? == 0, "an import was begun");
@@ -67,7 +67,7 @@ async fn a_database_that_lacks_pages_fails_with_its_name() -> Result<()> {
     let whole = std::fs::read(&file)?;
     for part in [0.2, 0.5, 0.95] {
         let bytes = &whole[..(whole.len() as f64 * part) as usize];
-        let refused = world.refused(&wish(&world.write("parte.db", bytes)?)).await?;
+        let refused = world.refused(&request(&world.write("parte.db", bytes)?)).await?;
         ensure!(refused.contains("parte.db") && refused.contains("malformed"), "{part}: {refused}");
     }
     // What they left behind is no obstacle for the whole file.
@@ -90,7 +90,7 @@ async fn ids_may_be_anywhere() -> Result<()> {
     ensure!(world.import(&file).await?.1.unchanged == 11);
     world.is_sound().await?;
     ensure!(import.mode.map(|mode| mode.name()) == Some("fast"));
-    let only = world.import_as(&Wish { limit: Some(4), ..wish(&file) }).await?;
+    let only = world.import_as(&ImportRequest { limit: Some(4), ..request(&file) }).await?;
     ensure!(only.source_rows == Some(4), "{only:?}");
     Ok(())
 }

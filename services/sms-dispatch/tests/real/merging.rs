@@ -4,12 +4,12 @@ use anyhow::{Context as _, Result, ensure};
 use rusqlite::types::Value;
 use sea_orm::sqlx;
 use serde_json::json;
-use sms_dispatch::{cli::import::Wish, storage::contacts};
+use sms_dispatch::{cli::import::ImportRequest, storage::contacts};
 
 use crate::{
     picture::{self, ALL},
     source::{Row, numeros},
-    world::{World, wish},
+    world::{World, request},
 };
 
 type Columns = (i64, Option<String>, Option<String>, Option<String>, Option<String>, bool, String);
@@ -234,8 +234,8 @@ async fn a_contact_of_an_earlier_import_takes_what_is_known_and_keeps_the_rest()
 #[tokio::test]
 async fn a_basis_of_consent_is_never_lost_and_never_replaced() -> Result<()> {
     let world = World::new("smsconsent").await?;
-    let with = |file: &str, consent: Option<&str>| -> Wish {
-        Wish { consent: consent.map(str::to_owned), ..wish(&world.path(file)) }
+    let with = |file: &str, consent: Option<&str>| -> ImportRequest {
+        ImportRequest { consent: consent.map(str::to_owned), ..request(&world.path(file)) }
     };
     let one = [Row::new(1, "6121004701").nombre("ANA")];
     let two = [Row::new(1, "6121004701").nombre("ANA"), Row::new(2, "0446121004702")];
@@ -273,7 +273,7 @@ async fn a_consent_that_was_taken_back_is_not_returned_by_a_file() -> Result<()>
     let world = World::new("smswithdrawn").await?;
     let rows = [Row::new(1, "6121004701").nombre("ANA"), Row::new(2, "6121004702")];
     let file = numeros(&world, "a.db", &rows)?;
-    let with = |consent: &str| Wish { consent: Some(consent.to_owned()), ..wish(&file) };
+    let with = |consent: &str| ImportRequest { consent: Some(consent.to_owned()), ..request(&file) };
     let first = world.import_as(&with("contrato")).await?;
     let say = async |consent: &str| -> Result<()> {
         let mut transaction = world.pool.begin().await?;

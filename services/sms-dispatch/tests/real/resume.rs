@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     picture::{self, ALL, CONTENT, PEOPLE},
     source::{Row, numeros},
-    world::{World, wish},
+    world::{World, request},
 };
 
 /// Runs an import that dies after so many batches.
@@ -136,7 +136,7 @@ async fn a_cancelled_import_is_taken_out_or_built_upon() -> Result<()> {
     let index =
         "select count(*) from pg_indexes where schemaname = current_schema() and tablename = 'contacts'";
     ensure!(world.count(index).await? == indexes::ALL.len() as i64, "contacts are used without indexes");
-    let again = world.import_as(&wish(&file)).await?;
+    let again = world.import_as(&request(&file)).await?;
     ensure!(again.id != begun);
     let undisturbed = World::new("smscancel").await?;
     undisturbed.import(&file).await?;

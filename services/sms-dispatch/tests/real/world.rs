@@ -12,7 +12,7 @@ use chassis::{
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 use sms_dispatch::{
     SERVICE,
-    cli::{self, import::Wish},
+    cli::{self, import::ImportRequest},
     config::ImportSettings,
     domain::source::Mapping,
     import::quality::Report,
@@ -54,17 +54,17 @@ impl World {
         Ok(path)
     }
 
-    pub async fn import_as(&self, wish: &Wish) -> Result<Import> {
-        self.import_with(settings(), wish).await
+    pub async fn import_as(&self, request: &ImportRequest) -> Result<Import> {
+        self.import_with(settings(), request).await
     }
 
-    pub async fn import_with(&self, settings: ImportSettings, wish: &Wish) -> Result<Import> {
-        cli::import::run(&self.database, settings, wish, &CancellationToken::new()).await
+    pub async fn import_with(&self, settings: ImportSettings, request: &ImportRequest) -> Result<Import> {
+        cli::import::run(&self.database, settings, request, &CancellationToken::new()).await
     }
 
     /// Imports a file, and checks that the report's sums are those of the import's row and of the tables.
     pub async fn import(&self, file: &Path) -> Result<(Import, Report)> {
-        let import = self.import_as(&wish(file)).await?;
+        let import = self.import_as(&request(file)).await?;
         let report = report(&import)?;
         let sums = (Some(report.rows), Some(report.created), Some(report.updated), Some(report.unchanged));
         ensure!(
@@ -79,8 +79,8 @@ impl World {
     }
 
     /// What goes wrong with an import, as the user is told.
-    pub async fn refused(&self, wish: &Wish) -> Result<String> {
-        match self.import_as(wish).await {
+    pub async fn refused(&self, request: &ImportRequest) -> Result<String> {
+        match self.import_as(request).await {
             Ok(import) => anyhow::bail!("the import went well: {:?}", import.report),
             Err(error) => Ok(format!("{error:#}")),
         }
@@ -136,8 +136,8 @@ pub fn settings() -> ImportSettings {
     }
 }
 
-pub fn wish(file: &Path) -> Wish {
-    Wish {
+pub fn request(file: &Path) -> ImportRequest {
+    ImportRequest {
         file: file.to_owned(),
         consent: None,
         dry_run: false,

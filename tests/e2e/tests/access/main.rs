@@ -2,6 +2,7 @@
 //! gateway and, where a service serves it, at the service's own port. An operation that the table here lacks
 //! fails the test.
 
+mod cross_site;
 mod rules;
 mod world;
 

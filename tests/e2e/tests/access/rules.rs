@@ -187,8 +187,9 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     // The run is completed: who learns that got in.
     ("post", "/api/v1/reports/{id}/cancel", Rule::Operators(409)),
     ("post", "/api/v1/reports/{id}/retry", Rule::Operators(409)),
-    ("get", "/api/v1/reports/{id}/download", Rule::Reports(200)),
-    ("get", "/api/v1/reports/{id}/files/{id_campana}/download", Rule::Reports(200)),
+    // Of a detailed one, with whole phones: not for viewers.
+    ("get", "/api/v1/reports/{id}/download", Rule::Operators(200)),
+    ("get", "/api/v1/reports/{id}/files/{id_campana}/download", Rule::Operators(200)),
     ("get", "/api/v1/reports/schedules", Rule::Reports(200)),
     ("post", "/api/v1/reports/schedules", Rule::Operators(201)),
     ("get", "/api/v1/reports/schedules/{id}", Rule::Reports(200)),
@@ -209,6 +210,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/contacts/imports", Rule::Operators(200)),
     ("get", "/api/v1/contacts/imports/{id}", Rule::Operators(404)),
     ("get", "/api/v1/contacts/imports/{id}/report", Rule::Operators(404)),
+    ("get", "/api/v1/contacts/imports/{id}/rejected.csv", Rule::Contacts(404)),
     ("post", "/api/v1/contacts/imports/{id}/cancel", Rule::Admins(404)),
     ("post", "/api/v1/contacts/imports/{id}/rollback", Rule::Admins(404)),
     // Nobody has an account at a provider, a validation that does not exist: who learns that got in.

@@ -4,7 +4,9 @@
 //! Traps: pages of 50 at most whatever is asked for, newest first; `next` an absolute URL, absent on the last page;
 //! expanded lists cut at 25 without a word; ids as numbers or as strings; 429 above 8 a second or 3,000 in 300 s.
 
+mod answers;
 mod json;
+mod records;
 mod serve;
 mod shop;
 pub mod truth;
@@ -16,7 +18,8 @@ use std::time::{Duration, Instant};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use anyhow::{Context, Result};
 
-pub use shop::{Client, Detail, Document, Money, Price, Product, Shop, Size, Stock, Variant};
+pub use records::{Client, Detail, Document, Money, Price, Product, Stock, Variant};
+pub use shop::{Shop, Size};
 
 /// An answer that is not one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use chrono::{DateTime, NaiveDate};
 use super::{
     Fault, Shared, State,
     json::{list, nested, object, text},
-    shop::{Money, Shop},
+    records::Money,
+    shop::Shop,
 };
 
 const SECOND: (usize, Duration) = (8, Duration::from_secs(1));

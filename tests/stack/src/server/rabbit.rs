@@ -138,7 +138,12 @@ impl Rabbit {
             ("RABBITMQ_CONFIG_FILE", dir.join("rabbitmq").display().to_string()),
             ("RABBITMQ_PID_FILE", dir.join("beam.pid").display().to_string()),
             // Idle schedulers that spin take the CPU from everybody else on a small machine.
-            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none +sbwtdcpu none +sbwtdio none".to_owned()),
+            // Erlang's distribution, which runs anything for who has its cookie, listens where the rest does.
+            (
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+                    .to_owned(),
+            ),
         ]);
         self.instance.spawn(command)
     }

@@ -21,26 +21,27 @@ pub struct Assignment {
     pub success: bool,
     pub message: String,
     pub kpis: Vec<Kpi>,
-    /// The debt of each cartera, the largest first.
+    /// La deuda de cada cartera, de mayor a menor.
     pub composition_data: Vec<Composition>,
     pub detail_breakdown: Vec<Detail>,
     pub metadata: Metadata,
     #[schema(example = "2025-06")]
     pub current_period: String,
     pub previous_period: String,
-    /// When this was computed.
+    /// Cuándo se calculó.
     pub query_time: DateTime<Utc>,
-    /// Always null: what there is stands beside it.
+    /// Siempre nulo: lo que hay está al lado.
     pub data: Option<serde_json::Value>,
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = AssignmentKpi)]
 #[serde(rename_all = "camelCase")]
 pub struct Kpi {
     pub label: &'static str,
     pub valor_actual: f64,
     pub valor_anterior: f64,
-    /// In percent of the value before.
+    /// En porcentaje del valor anterior.
     pub variacion: f64,
     #[schema(example = "number")]
     pub value_type: &'static str,
@@ -68,6 +69,7 @@ pub struct Detail {
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = AssignmentMetadata)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     pub fecha_actual: NaiveDate,

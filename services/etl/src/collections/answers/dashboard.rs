@@ -15,14 +15,14 @@ use crate::collections::{
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dashboard {
-    /// A row for each value of the first dimension, by accounts.
+    /// Una fila por cada valor de la primera dimensión, por cuentas.
     pub segmento_data: Vec<Row>,
-    /// A row for each value of the second.
+    /// Una fila por cada valor de la segunda.
     pub negocio_data: Vec<Row>,
     pub integral_chart_data: Vec<ChartPoint>,
 }
 
-/// The accounts that have one value of a dimension. Percentages are from 0 to 100, with one decimal.
+/// Las cuentas con un valor de una dimensión. Los porcentajes van de 0 a 100, con un decimal.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
@@ -60,7 +60,7 @@ pub struct Row {
     pub dias_habiles: Option<i64>,
 }
 
-/// A row's rates, for the chart.
+/// Las tasas de una fila, para el gráfico.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChartPoint {

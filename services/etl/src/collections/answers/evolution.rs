@@ -12,27 +12,27 @@ use crate::collections::{
     question::{Cut, Metric},
 };
 
-/// A metric's series.
+/// La serie de una métrica.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evolution {
     pub metric: Metric,
     #[schema(example = "percent")]
     pub value_type: &'static str,
-    /// `TODAS` first, then each value of the dimension.
+    /// Primero `TODAS`, después cada valor de la dimensión.
     pub series: Vec<Series>,
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub struct Series {
     pub name: String,
-    /// Days without an open campaign are left out.
+    /// Faltan los días sin una campaña abierta.
     pub data: Vec<Point>,
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub struct Point {
-    /// 1 is the first day of the span.
+    /// 1 es el primer día del período.
     pub day: i32,
     pub value: f64,
 }

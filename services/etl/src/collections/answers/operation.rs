@@ -12,15 +12,16 @@ use crate::collections::numbers::{percent, ratio};
 pub struct Operation {
     pub kpis: Vec<Kpi>,
     pub channel_performance: Vec<Channel>,
-    /// Hours with calls, in Lima.
+    /// Las horas con llamadas, en Lima.
     pub hourly_performance: Vec<Hour>,
-    /// The first five attempts at a client in a campaign.
+    /// Los primeros cinco intentos con un cliente en una campaña.
     pub attempt_effectiveness: Vec<Attempt>,
-    /// By calls. A call of a client in two carteras is in both.
+    /// Por llamadas. La llamada de un cliente con dos carteras está en ambas.
     pub queue_performance: Vec<QueueRow>,
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = OperationKpi)]
 pub struct Kpi {
     pub label: &'static str,
     pub value: String,

@@ -18,23 +18,23 @@ use crate::{
 pub struct Productivity {
     pub daily_trend: Vec<Trend>,
     pub hourly_trend: Vec<Trend>,
-    /// Agents by what was recovered after their contacts.
+    /// Los agentes por lo que se recuperó después de sus contactos.
     pub agent_ranking: Vec<Agent>,
-    /// The same agents, by name.
+    /// Los mismos agentes, por nombre.
     pub agent_heatmap: Vec<Heat>,
     pub metadata: Metadata,
 }
 
-/// A day's, or an hour's over all days.
+/// De un día, o de una hora en todos los días.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub struct Trend {
-    /// 1 is the first day of the span.
+    /// 1 es el primer día del período.
     pub day: Option<i32>,
     #[schema(example = "09:00")]
     pub hour: Option<String>,
     pub llamadas: i64,
     pub compromisos: i64,
-    /// What was paid on the day. Payments have no hour.
+    /// Lo que se pagó en el día. Los pagos no tienen hora.
     pub recupero: Option<f64>,
 }
 
@@ -60,7 +60,7 @@ pub struct Heat {
     pub id: String,
     pub dni: String,
     pub agent_name: String,
-    /// By day, 1 is the first of the span.
+    /// Por día; 1 es el primero del período.
     pub daily_performance: BTreeMap<i32, Performance>,
 }
 
@@ -73,6 +73,7 @@ pub struct Performance {
 }
 
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ProductivityMetadata)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     pub fecha_inicio: NaiveDate,

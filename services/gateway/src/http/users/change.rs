@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// What to change. A field that is absent stays; `null` clears the two that can be empty.
+/// Qué cambiar. Un campo que falta queda como está; `null` vacía los dos que pueden estar vacíos.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct UserChange {
     #[serde(default, deserialize_with = "present")]

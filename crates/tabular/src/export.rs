@@ -8,8 +8,6 @@
 //! so that an Excel which splits at commas finds no formula inside of one. The import takes that `'` away
 //! again. A program gets commas, no mark, and each value as it is.
 
-use crate::domain::begins_like_a_formula;
-
 /// Who reads the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CsvStyle {
@@ -120,6 +118,12 @@ impl CsvExport {
     }
 }
 
+/// Whether a spreadsheet would take a text for a formula. TAB and CR count because some programs drop them and
+/// then see what follows; full-width signs because some take them for the plain ones.
+pub fn begins_like_a_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'])
+}
+
 /// Whether a text is written behind a quote. Where it has one already, that one must not be taken for ours when
 /// the file comes back.
 fn needs_quote(text: &str) -> bool {
@@ -131,7 +135,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::RawCell;
 
     fn line(style: CsvStyle, fields: &[CsvField<'_>]) -> String {
         let mut export = CsvExport::new(style);
@@ -182,9 +185,6 @@ mod tests {
             assert!(safe.trim_start_matches('"').starts_with('\''), "{safe}");
             let raw = line(CsvStyle::Raw, &[CsvField::Text(text)]);
             assert_eq!(raw.contains('\''), text.contains('\''), "{raw}");
-            // What we put before it is not part of the value that comes back.
-            let back = safe.trim_end().trim_matches('"').replace("\"\"", "\"");
-            assert_eq!(RawCell::from_file(&back, 100), RawCell::Text(text.to_owned()), "{back}");
         }
         assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Text("\t=1")]), "\"'\t=1\"\r\n");
         assert_eq!(line(CsvStyle::Spreadsheet, &[CsvField::Text("\r=1")]), "\"'\r=1\"\r\n");

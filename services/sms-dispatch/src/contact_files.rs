@@ -1,0 +1,64 @@
+//! Files of contacts in the bucket: personal data, of which nothing needs to stay once the import has read it.
+
+use std::{collections::HashSet, time::Duration};
+
+use chassis::{background::sweep_hourly, db, lock, s3};
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Resources, http::CONTACT_FILES, storage::imports};
+
+/// An upload takes less from its last byte to its row: what no row names for so long is nobody's.
+const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// Deletes them. Any number may run at once: one works, the others wait for the next hour.
+pub struct ContactFiles {
+    resources: Resources,
+}
+
+impl ContactFiles {
+    pub fn new(resources: Resources) -> Self {
+        Self { resources }
+    }
+
+    /// Looks once an hour until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        sweep_hourly("files of contacts", &shutdown, || self.sweep(Utc::now())).await;
+    }
+
+    /// Deletes the files whose import ended longer ago than they are kept, and those of no import that are as old.
+    /// Gives how many.
+    ///
+    /// # Errors
+    /// The database or S3; what was not deleted is due again.
+    pub async fn sweep(&self, now: DateTime<Utc>) -> anyhow::Result<u64> {
+        let Resources { database, s3: client, bucket, settings, .. } = &self.resources;
+        let mut turn = database.pool.begin().await?;
+        if !lock::try_hold(&mut turn, "contact files").await? {
+            return Ok(0);
+        }
+        db::allow_idle(&mut turn).await?;
+        let ended_before = now - settings.keep_files;
+        let orphan_before = (now - settings.keep_files.max(ORPHAN_AGE)).timestamp();
+        let mut deleted = 0;
+        let mut page = s3::list(client, bucket, CONTACT_FILES, None).await?;
+        while let Some(last) = page.last().map(|object| object.key.clone()) {
+            let keys: Vec<String> = page.iter().map(|object| object.key.clone()).collect();
+            let uses = imports::uses_of(&database.pool, &keys, ended_before).await?;
+            let (named, needed): (HashSet<_>, HashSet<_>) = (
+                uses.iter().map(|(key, _)| key.as_str()).collect(),
+                uses.iter().filter(|(_, needed)| *needed).map(|(key, _)| key.as_str()).collect(),
+            );
+            let is_due = |object: &&s3::Listed| match named.contains(object.key.as_str()) {
+                true => !needed.contains(object.key.as_str()),
+                false => object.modified < orphan_before,
+            };
+            let due: Vec<String> = page.iter().filter(is_due).map(|object| object.key.clone()).collect();
+            s3::delete(client, bucket, &due).await?;
+            deleted += due.len() as u64;
+            page = s3::list(client, bucket, CONTACT_FILES, Some(&last)).await?;
+        }
+        turn.commit().await?;
+        Ok(deleted)
+    }
+}

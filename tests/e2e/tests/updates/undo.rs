@@ -1,0 +1,140 @@
+//! Updates that are taken back.
+
+use super::*;
+
+#[tokio::test]
+async fn imports_that_are_undone_from_the_last_to_the_first_leave_what_was_before() -> Result<()> {
+    let scene = Scene::start("upchain", |options| options.env("IMPORT_BATCH_ROWS", 3)).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let base = rows(8);
+    import(&supplier, &Upload::new(&csv(&scene, "base.csv", &base)?, SUPPLIER)).await?;
+    let before = contents(&pool).await?;
+    let mut imports = Vec::new();
+    let mut changed = base.clone();
+    changed.push(row("N-1", "NC-1", "Nuevo", 1));
+    for round in 0..4 {
+        changed.iter_mut().skip(round).for_each(|row| row.nombre = format!("Ronda {round}"));
+        let file = csv(&scene, &format!("round{round}.csv"), &changed)?;
+        imports.push(import(&supplier, &Upload::new(&file, SUPPLIER).replacing(true)).await?);
+    }
+    // Undone, then another one over it, which is undone too.
+    counts(&undo(&supplier, &imports[3]).await?, &[("rechazados", 0)])?;
+    changed.iter_mut().for_each(|row| row.precio += 5);
+    let file = csv(&scene, "again.csv", &changed)?;
+    imports[3] = import(&supplier, &Upload::new(&file, SUPPLIER).replacing(true)).await?;
+    for import in imports.iter().rev() {
+        let status = undo(&supplier, import).await?;
+        counts(&status, &[("rechazados", 0)])?;
+    }
+    ensure!(contents(&pool).await? == before, "the catalog is not as it was");
+    // What somebody changed after an undo is theirs.
+    let file = csv(&scene, "first.csv", &changed)?;
+    let first = import(&supplier, &Upload::new(&file, SUPPLIER).replacing(true)).await?;
+    changed.iter_mut().for_each(|row| row.precio += 5);
+    let second = Upload::new(&csv(&scene, "second.csv", &changed)?, SUPPLIER).replacing(true);
+    undo(&supplier, &import(&supplier, &second).await?).await?;
+    let mut product = supplier.get(&format!("{ITEMS}/P-0003")).await?.body;
+    product["nombre"] = json!("De alguien");
+    ensure!(supplier.put(&format!("{ITEMS}/P-0003"), &product).await?.status == 200, "edit");
+    let status = undo(&supplier, &first).await?;
+    counts(&status, &[("rechazados", 1)])?;
+    ensure!(supplier.get(&format!("{ITEMS}/P-0003")).await?.body["nombre"] == "De alguien", "overwritten");
+    healthy(&scene).await
+}
+
+/// Files that repeat most of the catalog, in random ways; each is tried out, imported and taken back.
+#[tokio::test]
+async fn a_resync_tells_what_it_changes_and_goes_back_whole() -> Result<()> {
+    let scene = Scene::start("upresync", |options| options.env("IMPORT_BATCH_ROWS", 16)).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let mut known = rows(90);
+    import(&supplier, &Upload::new(&csv(&scene, "base.csv", &known)?, SUPPLIER)).await?;
+    for round in 0..10_u64 {
+        let mut random = StdRng::seed_from_u64(round);
+        let (before, exact) = (contents(&pool).await?, versions(&pool).await?);
+        let (mut file, mut wrong) = (Vec::new(), Vec::new());
+        let (mut same, mut changed, mut created) = (0_u64, 0_u64, 0_u64);
+        let mut after = known.clone();
+        for (place, product) in known.iter().enumerate() {
+            let mut row = product.clone();
+            match random.random_range(0..20) {
+                0 => row.nombre = format!("Ronda {round}-{place}"),
+                1 => row.precio += 1,
+                2 => row.codigo = format!("R{round}-{place}"),
+                // Not in the file.
+                3 => continue,
+                _ => {}
+            }
+            if row == *product {
+                same += 1
+            } else {
+                changed += 1
+            }
+            after[place] = row.clone();
+            if random.random_bool(0.1) {
+                // By its code alone.
+                row.id = if row.codigo == product.codigo { format!("POR-CODIGO-{place}") } else { row.id };
+            }
+            file.push(row.clone());
+            if random.random_bool(0.1) {
+                row.nombre = "Repetida".to_owned();
+                file.push(row);
+                wrong.push(file.len() as u64 + 1);
+            }
+            if random.random_bool(0.05) {
+                let new = self::row(&format!("N{round}-{place}"), &format!("NC{round}-{place}"), "Nuevo", 9);
+                file.push(new.clone());
+                after.push(new);
+                created += 1;
+            }
+        }
+        let upload =
+            Upload::new(&csv(&scene, &format!("round{round}.csv"), &file)?, SUPPLIER).replacing(true);
+        let plan = import(&supplier, &upload.clone().with("dry_run", "true")).await?;
+        ensure!(versions(&pool).await? == exact, "round {round}: the dry run wrote");
+        let status = import(&supplier, &upload).await?;
+        for status in [&plan, &status] {
+            counts(
+                status,
+                &[
+                    ("total", file.len() as u64),
+                    ("productos_creados", created),
+                    ("productos_actualizados", same + changed),
+                    ("sin_cambios", same),
+                    ("rechazados", wrong.len() as u64),
+                ],
+            )
+            .with_context(|| format!("round {round}"))?;
+            let refused: Vec<u64> = refused(status).into_iter().map(|(fila, _)| fila).collect();
+            ensure!(refused == wrong, "round {round}: {refused:?}, not {wrong:?}");
+        }
+        let written = contents(&pool).await?;
+        for product in &after {
+            let is = written.get(&product.id).with_context(|| format!("round {round}: {}", product.id))?;
+            ensure!(
+                is.contains(&format!("\"{}\"", product.nombre))
+                    && is.contains(&format!("\"{}\"", product.codigo)),
+                "round {round}: {is}, not {product:?}"
+            );
+        }
+        healthy(&scene).await?;
+        if changed + created > 0 {
+            let undone = undo(&supplier, &status).await?;
+            counts(
+                &undone,
+                &[("productos_restaurados", changed), ("productos_eliminados", created), ("rechazados", 0)],
+            )
+            .with_context(|| format!("round {round}"))?;
+        }
+        ensure!(contents(&pool).await? == before, "round {round}: the catalog is not as it was");
+        healthy(&scene).await?;
+        // Every other round stays.
+        if round % 2 == 0 {
+            import(&supplier, &upload.with("error_policy", "reject_rows")).await?;
+            known = after;
+        }
+    }
+    Ok(())
+}
