@@ -36,7 +36,6 @@ pub struct ImportResult {
     /// De una corrección: cuántas de las filas rechazadas por la otra tarea le faltan al archivo.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub filas_ausentes: u64,
-    /// Of a dry run.
     /// De una simulación.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub simulacion: Option<Simulacion>,
