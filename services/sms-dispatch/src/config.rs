@@ -162,11 +162,14 @@ pub struct SmsSettings {
     pub twilio: Option<TwilioSettings>,
     /// Recipients above which somebody else than the last editor approves.
     pub approve_above: i64,
+    /// What a campaign may cost without that at the worst, in units of its senders' currency.
+    pub approve_above_cost: i64,
 }
 
 impl SmsSettings {
     /// `SMS_IN_FLIGHT` (64), `SMS_SLICES_AT_ONCE` (4), `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (required with an account),
     /// `SMS_QUIET_HOURS` (true), `SMS_LOG_PROVIDER` (false), `SMS_LOG_PARTS_PER_SECOND` (1000), `SMS_APPROVE_ABOVE` (10,000),
+    /// `SMS_APPROVE_ABOVE_COST` (1,000),
     /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), and what [`TelnyxMessaging`] and Twilio's account are.
     pub fn read(env: &mut Env) -> Self {
         let in_flight = env.default("SMS_IN_FLIGHT", 64, "a number of requests");
@@ -209,6 +212,7 @@ impl SmsSettings {
             telnyx,
             twilio,
             approve_above: env.default("SMS_APPROVE_ABOVE", 10_000, "a number of recipients"),
+            approve_above_cost: env.default("SMS_APPROVE_ABOVE_COST", 1_000, "an amount of money"),
         }
     }
 

@@ -141,7 +141,10 @@ impl Feeder {
             let started =
                 match campaigns::audience_changed(&mut transaction, &locked, locked.updated_at).await {
                     Ok(true) => Err(Refused::Changed),
-                    Ok(false) => campaigns::start(&mut transaction, &locked, "schedule", None).await,
+                    Ok(false) => {
+                        let public_url = &self.settings.public_url;
+                        campaigns::start(&mut transaction, &locked, "schedule", None, public_url).await
+                    }
                     Err(refused) => Err(refused),
                 };
             match started {

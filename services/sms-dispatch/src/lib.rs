@@ -3,6 +3,7 @@
 pub mod again;
 mod app;
 pub mod buckets;
+pub mod campaign_preview;
 pub mod campaigns;
 pub mod cli;
 pub mod config;

@@ -2,12 +2,15 @@
 
 mod campaign_actions;
 mod campaign_again;
+mod campaign_preview;
 mod campaign_view;
 mod campaigns;
 mod changes;
 mod contacts;
 mod import_view;
 mod imports;
+mod opt_out_page;
+mod prices;
 mod segments;
 mod senders;
 mod stats;
@@ -68,6 +71,7 @@ fn routes() -> Routes {
         campaigns::get,
         campaigns::replace,
         campaigns::delete,
+        campaign_preview::preview,
         campaigns::progress,
         campaigns::messages,
         campaigns::replies,
@@ -83,6 +87,11 @@ fn routes() -> Routes {
         senders::put,
         senders::list_providers,
         senders::open_provider,
+        prices::list,
+        prices::create,
+        prices::delete,
+        opt_out_page::show,
+        opt_out_page::opt_out,
         webhooks::telnyx_webhook,
         webhooks::twilio_webhook,
     ];

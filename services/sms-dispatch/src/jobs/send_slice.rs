@@ -79,6 +79,7 @@ struct Left {
 enum Waits {
     Hours,
     Provider,
+    Budget,
 }
 
 impl Left {
@@ -90,6 +91,7 @@ impl Left {
         self.wait.map(|wait| match wait {
             Waits::Hours => Wait::Hours,
             Waits::Provider => Wait::Provider,
+            Waits::Budget => Wait::Budget,
         })
     }
 }
@@ -147,6 +149,11 @@ impl Work for SendSlices {
             None => Some((Utc::now() + AFTER_FAILURE, Some(Wait::Error))),
         };
         slices::give_back(conn, job.id, grant, due).await?;
+        if let Some((due, Some(Wait::Budget))) = due {
+            // What one slice has no money for, no other has: none is fed to find that out.
+            let zones = slices::zones(conn, grant.campaign).await?;
+            slices::wait(conn, grant.campaign, &zones, due, Wait::Budget).await?;
+        }
         Ok(())
     }
 }

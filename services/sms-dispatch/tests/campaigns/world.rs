@@ -210,7 +210,7 @@ impl World {
     pub async fn started(&self, kind: Kind, plan: Plan) -> Result<Campaign> {
         let draft = self.draft(kind, plan).await?;
         let mut transaction = self.pool.begin().await?;
-        acts::start(&mut transaction, &draft, "ana", None).await?;
+        acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
         transaction.commit().await?;
         self.prepare().await?;
         self.campaign(draft.id).await

@@ -299,6 +299,10 @@ impl World {
                 };
                 Ok((template.replace("{id}", nothing), Body::Json(body)))
             }
+            ("post", "/api/v1/sms/prices") => {
+                let price = json!({ "provider": "telnyx", "price_micros": 1, "currency": "pesos" });
+                Ok((template.to_owned(), Body::Json(price)))
+            }
             ("put", "/api/v1/sms/senders/{address}") => {
                 let sender = json!({ "provider": "telnyx", "kind": "long_code", "per_second": 1 });
                 Ok((template.replace("{address}", "+525550001111"), Body::Json(sender)))
@@ -324,7 +328,7 @@ impl World {
                 let path = path.replace("{task_id}", &self.task).replace("{id}", nothing);
                 let path = path.replace("{name}", "vacia").replace("{bodega_id}", "PRINCIPAL");
                 let path = path.replace("{table}", "clientes").replace("{entity}", "clients");
-                plain(&path.replace("{secret}", "guessed"))
+                plain(&path.replace("{secret}", "guessed").replace("{token}", "guessed"))
             }
         }
     }
