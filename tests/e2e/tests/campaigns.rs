@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use e2e::Scene;
+use reqwest::Method;
 use sea_orm::sqlx::{self, PgPool};
 use serde_json::{Value, json};
 use simulators::messages::{Faults, Messages, PROFILE};
@@ -241,6 +242,65 @@ async fn workers_killed_in_mid_sending_send_nothing_twice_and_leave_nobody_out()
         .when(&id, |progress| progress["state"] == "completed" && progress["messages"]["delivered"] == 3_000)
         .await?;
     world.is_the_truth(&id, 3_000).await
+}
+
+#[tokio::test]
+async fn a_campaign_is_foretold_and_its_links_opt_out_by_their_button_alone() -> Result<()> {
+    let world = World::new("campaignlink", 1, 1_000, Faults::default()).await?;
+    world.contacts(200).await?;
+    let plan = json!({
+        "texts": [{ "text": "Hola {nombre}. Baja: {baja}" }], "audience": { "filter": {} }, "senders": [{ "address": SENDER }],
+        "most_cost": { "micros": 200 * 5_100, "currency": "USD" },
+    });
+    let draft =
+        world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plan": plan })).await?;
+    let id = draft.body["id"].as_str().with_context(|| format!("{draft}"))?.to_owned();
+    let told = world.admin.get(&format!("{CAMPAIGNS}/{id}/preview")).await?;
+    ensure!(told.body["exact"] == true && told.body["recipients"] == 200, "{told}");
+    ensure!(told.body["parts"]["total"] == 200 && told.body["costs"][0]["micros"] == 200 * 5_100, "{told}");
+    ensure!(told.body["by_state"][0]["state_name"] == "Baja California Sur", "{told}");
+    ensure!(told.body["examples"][0]["text"].as_str().is_some_and(|text| text.contains("Persona")), "{told}");
+    let started = world.admin.post(&format!("{CAMPAIGNS}/{id}/start"), &Value::Null).await?;
+    ensure!(started.status == 202, "{started}");
+    world.when(&id, |progress| progress["messages"]["delivered"] == 200).await?;
+    ensure!(world.admin.get(&format!("{CAMPAIGNS}/{id}/preview")).await?.status == 409, "it has started");
+
+    let accepted = world.telnyx.accepted();
+    let message = accepted.first().context("a message")?;
+    let text = message.text.as_deref().unwrap_or_default();
+    let gateway = world.scene.platform.gateway_url();
+    let path = text.split_once(&gateway).map(|(_, path)| path).with_context(|| text.to_owned())?;
+    let nobody = Client::nobody(&gateway);
+    let known = async || world.admin.get(&format!("/api/v1/suppressions/{}", message.to)).await;
+    for _ in 0..3 {
+        let shown = nobody.get(path).await?;
+        ensure!(shown.status == 200 && shown.content_type.starts_with("text/html"), "{shown}");
+        ensure!(
+            shown.to_string().contains(&message.to[9..]) && !shown.to_string().contains(&message.to),
+            "{shown}"
+        );
+    }
+    ensure!(known().await?.status == 404, "to look is not to act");
+    let page = nobody.request(Method::GET, path).send().await?;
+    let header =
+        |name: &str| page.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ensure!(header("content-security-policy").contains("default-src 'none'"), "{page:?}");
+    ensure!(header("referrer-policy") == "no-referrer" && header("cache-control") == "no-store", "{page:?}");
+    for _ in 0..2 {
+        let acted = nobody.request(Method::POST, path).form(&[("x", "y")]).send().await?;
+        ensure!(acted.status() == 200, "{acted:?}");
+        ensure!(known().await?.body["suppressed"] == true, "at once, and once more changes nothing");
+    }
+    let mut other = path.to_owned();
+    let last = if other.pop() == Some('A') { 'B' } else { 'A' };
+    other.push(last);
+    ensure!(nobody.request(Method::POST, &other).send().await?.status() == 404, "{other}");
+    ensure!(nobody.request(Method::DELETE, path).send().await?.status() == 405);
+    // From then on it is in no campaign of whatever kind.
+    let second = world.start("cobranza").await?;
+    let done = world.when(&second, |progress| progress["state"] == "completed").await?;
+    ensure!(done["excluded"]["opt_out"] == 1 && done["recipients"] == 199, "{done}");
+    Ok(())
 }
 
 #[tokio::test]
