@@ -121,7 +121,7 @@ pub async fn preview(
     drop(conn);
 
     let written = Written::of(&texts, &frozen, &audience.drawn, weights.len());
-    let per_second = rate(campaign, &rates, &accounts);
+    let per_second = rate(campaign, &rates, &accounts, 1.0 - settings.singles_share);
     let starts_at = campaign.start_at.filter(|at| *at > now).unwrap_or(now);
     let work: Vec<(Clocks, f64)> = audience
         .groups
@@ -139,15 +139,21 @@ pub async fn preview(
     Ok(Preview { audience, parts, costs, unpriced_parts, per_second, starts_at, ends_at, shown })
 }
 
-/// Parts a second that a campaign's senders and their accounts let out, less where the campaign itself is slower.
-fn rate(campaign: &Campaign, senders: &[senders::Sender], accounts: &[providers::Provider]) -> Option<f64> {
+/// Parts a second that a campaign's senders and their accounts let out, of which it has this part, less where the campaign
+/// itself is slower.
+fn rate(
+    campaign: &Campaign,
+    senders: &[senders::Sender],
+    accounts: &[providers::Provider],
+    part: f64,
+) -> Option<f64> {
     let of = |name: ProviderName| -> f64 {
         let used = senders.iter().filter(|sender| sender.enabled && sender.provider == name);
         used.map(|sender| sender.per_second).sum()
     };
     let all: f64 = accounts.iter().map(|account| of(account.name).min(account.per_second)).sum();
     let wished = campaign.plan.per_minute.map_or(f64::INFINITY, |rate| f64::from(rate) / 60.0);
-    (all > 0.0).then(|| all.min(wished))
+    (all > 0.0).then(|| (all * part).min(wished))
 }
 
 /// What a message of one variant has in the mean.

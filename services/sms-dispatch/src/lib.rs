@@ -18,6 +18,7 @@ pub mod providers;
 pub mod reports;
 mod resources;
 pub mod settle;
+pub mod singles;
 pub mod storage;
 pub mod suppression_lists;
 pub mod texts;

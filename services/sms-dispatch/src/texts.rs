@@ -12,7 +12,7 @@ use crate::{
         message_id::MessageId,
         parts::{Alphabet, Encoding},
         sender::{ProviderName, SenderKind},
-        template::{Template, TemplateError, Values},
+        template::{NoValue, Template, TemplateError, Values},
     },
     storage::{
         audiences::{Name, OF_CONTACTS},
@@ -37,6 +37,17 @@ pub struct Texts {
     transliterate: bool,
     /// What `{baja}` becomes.
     links: Option<(Links, NaiveDate, i32)>,
+    /// Whether each message's only value is what it says.
+    verbatim: bool,
+}
+
+/// Values that somebody gives, in the place of a contact's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    pub name: Option<&'a str>,
+    pub city: Option<&'a str>,
+    /// The link that opts the recipient out.
+    pub link: Option<&'a str>,
 }
 
 /// The field that has no value of its own: each message's link.
@@ -62,7 +73,29 @@ impl Texts {
                 }
             }
         }
-        Ok(Self { names, texts, transliterate: plan.transliterate, links: None })
+        Ok(Self { names, texts, transliterate: plan.transliterate, links: None, verbatim: false })
+    }
+
+    /// Those of single messages: each says what its only value is, as it is.
+    pub const fn verbatim() -> Self {
+        Self { names: Vec::new(), texts: Vec::new(), transliterate: false, links: None, verbatim: true }
+    }
+
+    /// What one of the texts says with these values.
+    ///
+    /// # Errors
+    /// A value is missing, and has no default.
+    pub fn with(
+        &self,
+        variant: usize,
+        given: &Given<'_>,
+        (provider, kind): (ProviderName, SenderKind),
+    ) -> Result<String, NoValue> {
+        let columns = BTreeMap::new();
+        let (name, city, opt_out_link) = (given.name, given.city, given.link);
+        let values = Values { name, city, opt_out_link, columns: &columns };
+        let alphabet = self.transliterate.then(|| Alphabet::of(provider, kind));
+        self.texts.get(variant).map_or_else(|| Ok(String::new()), |text| text.render(&values, alphabet))
     }
 
     /// The same as they are written in a campaign that has started: with links, where its texts have them.
@@ -104,6 +137,9 @@ impl Texts {
         position: i32,
         sender: Option<(ProviderName, SenderKind)>,
     ) -> String {
+        if self.verbatim {
+            return vars.first().cloned().unwrap_or_default();
+        }
         let value = |names: &[&str]| {
             let of = self.names.iter().position(|name| names.contains(&name.name.as_str()));
             of.and_then(|place| vars.get(place)).map(String::as_str)

@@ -304,6 +304,65 @@ async fn a_campaign_is_foretold_and_its_links_opt_out_by_their_button_alone() ->
 }
 
 #[tokio::test]
+async fn a_single_message_goes_before_a_campaign_and_tests_stay_out_of_its_totals() -> Result<()> {
+    let world = World::new("campaignsingle", 1, 20, Faults::default()).await?;
+    world.contacts(2_000).await?;
+    // At 20 parts a second the campaign has minutes to go.
+    let bulk = world.start("cobranza").await?;
+    world.when(&bulk, |progress| progress["messages"]["accepted"].as_u64().unwrap_or_default() > 0).await?;
+    let wish = json!({ "to": "612 100 0155", "text": "Código 123", "sender": SENDER });
+    let key = [("idempotency-key", "una-vez")];
+    let send = async || {
+        let request = world.admin.request(Method::POST, "/api/v1/messages").header(key[0].0, key[0].1);
+        anyhow::Ok(request.json(&wish).send().await?.json::<Value>().await?)
+    };
+    let taken = send().await?;
+    let id = taken["id"].as_str().with_context(|| format!("{taken}"))?.to_owned();
+    ensure!(send().await?["id"] == id.as_str(), "the same key is the same message");
+    let began = Instant::now();
+    while !world.telnyx.accepted().iter().any(|one| one.text.as_deref() == Some("Código 123")) {
+        ensure!(began.elapsed() < Duration::from_secs(10), "it waits behind the campaign");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let shown = world.admin.get(&format!("/api/v1/messages/{id}")).await?;
+    ensure!(shown.body["text"] == "Código 123" && shown.body["phone"] == "+526121000155", "{shown}");
+    let listed = world.admin.get("/api/v1/messages?phone=6121000155").await?;
+    ensure!(listed.body["items"][0]["id"] == id.as_str(), "{listed}");
+
+    let draft = json!({ "name": "x", "kind": "marketing", "plan": {
+        "texts": [{ "text": "Hola {primer_nombre}. {baja}" }, { "text": "Adiós {ciudad|ahí}" }],
+        "audience": { "filter": {} }, "senders": [{ "address": SENDER }] } });
+    let draft = world.admin.post(CAMPAIGNS, &draft).await?.body["id"].as_str().context("an id")?.to_owned();
+    let path = format!("{CAMPAIGNS}/{draft}/test");
+    let missing = world.admin.post(&path, &json!({ "phones": ["6121000165"] })).await?;
+    ensure!(missing.status == 422 && missing.to_string().contains("primer_nombre"), "{missing}");
+    let tested = world.admin.post(&path, &json!({ "phones": ["6121000165"], "nombre": "Ana Ruiz" })).await?;
+    ensure!(
+        tested.status == 202 && tested.body["messages"].as_array().is_some_and(|all| all.len() == 2),
+        "{tested}"
+    );
+    let began = Instant::now();
+    let link = loop {
+        let accepted = world.telnyx.accepted();
+        let text =
+            accepted.iter().filter_map(|one| one.text.as_deref()).find(|text| text.starts_with("Hola Ana. "));
+        if let Some((_, path)) = text.and_then(|text| text.split_once(&world.scene.platform.gateway_url())) {
+            break path.to_owned();
+        }
+        ensure!(began.elapsed() < Duration::from_secs(10), "the test did not arrive");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    ensure!(world.progress(&draft).await?["messages"] == json!({}), "outside of its totals");
+    // The link of a test works: whoever tries it opts out, and is tested on no more.
+    let nobody = Client::nobody(&world.scene.platform.gateway_url());
+    ensure!(nobody.request(Method::POST, &link).send().await?.status() == 200);
+    let refused = world.admin.post(&path, &json!({ "phones": ["6121000165"], "nombre": "Ana" })).await?;
+    ensure!(refused.status == 409 && refused.body["code"] == "suppressed", "{refused}");
+    ensure!(world.progress(&bulk).await?["state"] == "running", "the campaign still goes on");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_nobody_signed_is_refused_and_what_no_field_has_is_named() -> Result<()> {
     let world = World::new("campaignodd", 1, 50, Faults::default()).await?;
     let nobody = Client::nobody(&world.scene.platform.gateway_url());

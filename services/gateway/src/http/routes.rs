@@ -203,6 +203,7 @@ pub const ROUTES: &[Route] = &[
     row("/api/v1/segments", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/campaigns", Backend::SmsDispatch, OPERATORS),
+    row("/api/v1/messages", Backend::SmsDispatch, OPERATORS),
     webhook("/webhooks/telnyx", Backend::SmsDispatch),
     webhook("/webhooks/twilio", Backend::SmsDispatch),
     // The links of messages: short, for each letter costs.

@@ -9,6 +9,7 @@ mod changes;
 mod contacts;
 mod import_view;
 mod imports;
+mod messages;
 mod opt_out_page;
 mod prices;
 mod segments;
@@ -16,6 +17,7 @@ mod senders;
 mod stats;
 mod suppression_imports;
 mod suppressions;
+mod trials;
 mod validations;
 mod view;
 mod webhooks;
@@ -81,6 +83,7 @@ fn routes() -> Routes {
         campaign_actions::pause,
         campaign_actions::resume,
         campaign_actions::cancel,
+        trials::test,
         campaign_again::resolve,
         campaign_again::retry_failed,
         senders::list,
@@ -90,6 +93,9 @@ fn routes() -> Routes {
         prices::list,
         prices::create,
         prices::delete,
+        messages::send,
+        messages::of_phone,
+        messages::get,
         opt_out_page::show,
         opt_out_page::opt_out,
         webhooks::telnyx_webhook,

@@ -51,6 +51,9 @@ pub struct Drawn {
     pub variant: i16,
 }
 
+/// What the statement gives: how many match, who falls out, groups of recipients, and some of them.
+type Counted = (i64, Json<Vec<Reason>>, Json<Vec<Group>>, Json<Vec<Drawn>>);
+
 #[derive(Deserialize)]
 struct Reason {
     reason: String,
@@ -108,14 +111,13 @@ async fn within(
     query.push("), id limit ").push_bind(DRAWN).push(") d)");
     let found = query.build_query_as().persistent(false).fetch_one(&mut *transaction).await;
     transaction.rollback().await?;
-    let (matched, reasons, groups, drawn): (i64, Json<Vec<Reason>>, Json<Vec<Group>>, Json<Vec<Drawn>>) =
-        match found {
-            Ok(found) => found,
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(TIMED_OUT) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
+    let (matched, reasons, groups, drawn): Counted = match found {
+        Ok(found) => found,
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(TIMED_OUT) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     Ok(Some(Expected {
         exact: among == Among::All,
         matched,

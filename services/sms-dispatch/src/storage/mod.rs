@@ -28,6 +28,7 @@ pub mod search;
 pub mod segment_sql;
 pub mod segments;
 pub mod senders;
+pub mod singles;
 pub mod slices;
 pub mod statistics;
 pub mod stats;

@@ -122,12 +122,16 @@ async fn parts_are_counted_where_nothing_varies_and_transliteration_says_what_it
     ensure!((told.parts.total, told.parts.exact) == (600.0, true), "{:?}", told.parts);
     ensure!(told.parts.as_written - told.parts.transliterated == 300.0, "{:?}", told.parts);
     ensure!(told.costs == BTreeMap::from([("USD".to_owned(), 600.0 * 5_100.0)]), "{:?}", told.costs);
-    ensure!(told.per_second == Some(5_000.0) && told.ends_at.is_some(), "{told:?}");
+    ensure!(told.per_second == Some(4_500.0) && told.ends_at.is_some(), "{told:?}");
     ensure!(told.shown.len() == 5 && told.shown.iter().all(|one| one.text == text));
 
     let named = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
     let told = preview(&world, &named).await?;
-    ensure!(!told.parts.exact && told.parts.sampled == 300 && told.parts.total == 300.0, "{:?}", told.parts);
+    ensure!(
+        !told.parts.exact && told.parts.sampled == 300 && told.parts.total.round() == 300.0,
+        "{:?}",
+        told.parts
+    );
     // A message of a link has it counted, each as long as every other.
     let linked = World::plan(|plan| plan["texts"] = json!([{ "text": "Baja: {baja}" }]));
     let linked = world.draft(Kind::Cobranza, linked).await?;

@@ -4,4 +4,5 @@ mod audience;
 mod foretold;
 mod guarantees;
 mod sending;
+mod singles;
 mod world;

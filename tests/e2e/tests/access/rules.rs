@@ -248,7 +248,12 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("post", "/api/v1/campaigns/{id}/pause", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/resume", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/cancel", Rule::Operators(404)),
+    ("post", "/api/v1/campaigns/{id}/test", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/resolve", Rule::Operators(404)),
+    // A phone that is none, a message that does not exist: who learns that got in.
+    ("post", "/api/v1/messages", Rule::Operators(422)),
+    ("get", "/api/v1/messages", Rule::Contacts(200)),
+    ("get", "/api/v1/messages/{id}", Rule::Contacts(404)),
     ("post", "/api/v1/campaigns/{id}/retry-failed", Rule::Operators(404)),
     ("get", "/api/v1/sms/senders", Rule::Contacts(200)),
     ("put", "/api/v1/sms/senders/{address}", Rule::Admins(409)),

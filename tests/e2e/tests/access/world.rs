@@ -299,6 +299,14 @@ impl World {
                 };
                 Ok((template.replace("{id}", nothing), Body::Json(body)))
             }
+            ("post", "/api/v1/messages") => {
+                Ok((template.to_owned(), Body::Json(json!({ "to": "123", "text": "Hola" }))))
+            }
+            ("get", "/api/v1/messages") => plain(&format!("{template}?phone=6121004799")),
+            ("post", "/api/v1/campaigns/{id}/test") => {
+                let nothing = "0190b1a0-0000-7000-8000-000000000000";
+                Ok((template.replace("{id}", nothing), Body::Json(json!({ "phones": ["6121004799"] }))))
+            }
             ("post", "/api/v1/sms/prices") => {
                 let price = json!({ "provider": "telnyx", "price_micros": 1, "currency": "pesos" });
                 Ok((template.to_owned(), Body::Json(price)))

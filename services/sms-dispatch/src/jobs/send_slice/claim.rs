@@ -46,6 +46,8 @@ pub(super) enum Skip {
     NoValue,
     /// More parts than a provider takes.
     TooLong,
+    /// Nobody needs it any more.
+    Expired,
     OptedOut,
     Manual,
     Register,
@@ -58,6 +60,7 @@ impl Skip {
             Self::Invalid => "invalid",
             Self::NoValue => "no_value",
             Self::TooLong => "too_long",
+            Self::Expired => "expired",
             Self::OptedOut => "opt_out",
             Self::Manual => "manual",
             Self::Register => "repep",
@@ -71,6 +74,7 @@ impl Skip {
             Self::Invalid => "El número no es válido",
             Self::NoValue => "Falta un dato que el texto necesita",
             Self::TooLong => "El texto pasa de 10 partes",
+            Self::Expired => "Venció antes de poder enviarse",
             Self::OptedOut => "El destinatario se dio de baja",
             Self::Manual => "El número está en la lista de supresión",
             Self::Register => "El número está inscrito en REPEP",
@@ -197,6 +201,8 @@ impl SendSlices {
                 .await
                 .map_err(JobError::retry)?;
         let now = Utc::now();
+        // Single messages are exempt: whoever sends one knows why.
+        let zone = zone.filter(|_| !sending.campaign.single);
         let opens = zone.and_then(|zone| self.settings.opens_at(zone, now)).filter(|opens| *opens > now);
         Ok(opens.map(|due| Left { due, wait: Some(Waits::Hours) }))
     }

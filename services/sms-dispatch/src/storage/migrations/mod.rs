@@ -10,6 +10,7 @@ mod m0007_words;
 mod m0008_consent_withdrawals;
 mod m0009_campaigns;
 mod m0010_prices;
+mod m0011_single_messages;
 
 use sea_orm_migration::prelude::*;
 
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0008_consent_withdrawals::Migration));
         all.push(Box::new(m0009_campaigns::Migration));
         all.push(Box::new(m0010_prices::Migration));
+        all.push(Box::new(m0011_single_messages::Migration));
         all
     }
 }
