@@ -116,6 +116,9 @@ pub mod queues {
     /// Slices of campaigns that may be sent now, some hundred messages each.
     pub const SMS_BULK: Queue = Queue { name: "sms.bulk", transport: Transport::Amqp, events: &[] };
 
+    /// Single messages, which don't stand in line behind campaigns.
+    pub const SMS_PRIORITY: Queue = Queue { name: "sms.priority", transport: Transport::Amqp, events: &[] };
+
     /// Look-ups of contacts' numbers at a provider, thousands each, at the provider's pace.
     pub const SMS_VALIDATIONS: Queue =
         Queue { name: "sms.validations", transport: Transport::Amqp, events: &[] };
@@ -134,6 +137,7 @@ pub const QUEUES: &[&Queue] = &[
     &queues::SMS_AUDIENCES,
     &queues::SMS_BULK,
     &queues::SMS_IMPORTS,
+    &queues::SMS_PRIORITY,
     &queues::SMS_VALIDATIONS,
 ];
 

@@ -6,7 +6,7 @@ use ::jobs::{Jobs, workers::Announcer};
 use chassis::{background::Background, connections::Connections};
 use contracts::{
     Queue,
-    queues::{SMS_AUDIENCES, SMS_BULK, SMS_IMPORTS, SMS_VALIDATIONS},
+    queues::{SMS_AUDIENCES, SMS_BULK, SMS_IMPORTS, SMS_PRIORITY, SMS_VALIDATIONS},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The queues this service consumes.
-const QUEUES: &[&Queue] = &[&SMS_IMPORTS, &SMS_VALIDATIONS, &SMS_AUDIENCES, &SMS_BULK];
+const QUEUES: &[&Queue] = &[&SMS_IMPORTS, &SMS_VALIDATIONS, &SMS_AUDIENCES, &SMS_BULK, &SMS_PRIORITY];
 
 /// Every kind of job, each with what its jobs do.
 fn jobs(
@@ -44,9 +44,10 @@ fn jobs(
     let Resources { database, settings, lookups, sms, .. } = resources;
     let pool = || database.pool.clone();
     let rollbacks = RollBackImports { pool: pool(), settings: Arc::clone(settings) };
-    let slices = SendSlices {
+    let buckets = Arc::new(Buckets::new(connections.redis.clone(), pool()));
+    let slices = || SendSlices {
         pool: pool(),
-        buckets: Arc::new(Buckets::new(connections.redis.clone(), pool())),
+        buckets: Arc::clone(&buckets),
         providers: Arc::clone(providers),
         settings: Arc::clone(sms),
         under_way: under_way.clone(),
@@ -56,7 +57,8 @@ fn jobs(
         .register(roll_back_import::kind(settings), rollbacks)
         .register(validate_contacts::kind(lookups), ValidateContacts::new(pool(), Arc::clone(lookups)))
         .register(prepare_campaign::kind(), PrepareCampaigns { pool: pool() })
-        .register(send_slice::kind(sms), slices)
+        .register(send_slice::kind(sms), slices())
+        .register(send_slice::single_kind(sms), slices())
 }
 
 /// Answers requests.

@@ -57,15 +57,15 @@ impl Buckets {
         Self { redis, pool, started: Instant::now(), local: Mutex::default() }
     }
 
-    /// Reserves for the first of `asks`, as many as may start within [`HORIZON`]. What is reserved is taken, whether it is
-    /// used or not.
-    pub async fn reserve(&self, buckets: &[Bucket], asks: &[Ask]) -> Reserved {
+    /// Reserves for the first of `asks`, as many as may start within `horizon`. What is reserved is taken, whether it is used
+    /// or not.
+    pub async fn reserve(&self, buckets: &[Bucket], asks: &[Ask], horizon: Duration) -> Reserved {
         let mut command = redis::cmd("EVAL");
         command.arg(RESERVE).arg(buckets.len());
         for bucket in buckets {
             command.arg(self.redis.key(&format!("sms:pace:{}", bucket.key)));
         }
-        command.arg(HORIZON.as_micros() as u64);
+        command.arg(horizon.as_micros() as u64);
         for bucket in buckets {
             command.arg(1e6 / bucket.per_second);
         }
@@ -80,16 +80,16 @@ impl Buckets {
                 let wait_us = starts.remove(0);
                 Reserved { starts_us: starts, wait_us }
             }
-            Ok(_) => self.alone(buckets, asks).await,
+            Ok(_) => self.alone(buckets, asks, horizon).await,
             Err(error) => {
                 tracing::debug!(%error, "the rate is kept without Redis");
-                self.alone(buckets, asks).await
+                self.alone(buckets, asks, horizon).await
             }
         }
     }
 
     /// This worker's share of the rates.
-    async fn alone(&self, buckets: &[Bucket], asks: &[Ask]) -> Reserved {
+    async fn alone(&self, buckets: &[Bucket], asks: &[Ask], horizon: Duration) -> Reserved {
         let shares = live_workers(&self.pool).await;
         let buckets: Vec<Bucket> = buckets
             .iter()
@@ -97,7 +97,7 @@ impl Buckets {
             .collect();
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.started.elapsed().as_micros() as f64;
-        pace::reserve(&mut local, now, &buckets, asks, HORIZON.as_micros() as f64)
+        pace::reserve(&mut local, now, &buckets, asks, horizon.as_micros() as f64)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happens to a campaign as a whole: each change of its state, with its audit row and what other services learn of it, in
 //! one transaction.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use contracts::sms::v1::{Campaign as ToldCampaign, CampaignCompleted, CampaignStarted};
 use outbox::Meta;
 use rand::RngExt as _;
@@ -14,14 +14,15 @@ use serde_json::json;
 use crate::{
     SERVICE,
     domain::{
-        campaign::{Action, Frozen, FrozenSender, State},
+        campaign::{Action, Frozen, FrozenSender, Plan, State},
+        link::Links,
         segment::Segment,
     },
     jobs::prepare_campaign,
     storage::{
         audit,
         campaigns::{self, ActiveModel, Campaign},
-        ledger, segments, senders,
+        ledger, prices, segments, senders,
     },
     texts::{BadText, Texts},
 };
@@ -41,6 +42,8 @@ pub enum Refused {
     NoSender(String),
     #[error("un segmento de su audiencia cambió después de programarla")]
     Changed,
+    #[error("most_cost está en {currency}, y el remitente {address:?} no tiene precio en esa moneda")]
+    NoPrice { address: String, currency: String },
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -75,7 +78,8 @@ pub async fn act(
     Ok(changed)
 }
 
-/// Starts a campaign that the caller has locked: freezes what it depends on, and has its ledger written.
+/// Starts a campaign that the caller has locked: freezes what it depends on, and has its ledger written. `public_url` is what
+/// stands before the path of its links.
 ///
 /// # Errors
 /// As [`Refused`] says.
@@ -84,16 +88,15 @@ pub async fn start(
     campaign: &Campaign,
     actor: &str,
     correlation: Option<String>,
+    public_url: &str,
 ) -> Result<Campaign, Refused> {
     if campaign.state.after(Action::Start).is_none() {
         return Err(Refused::State(campaign.state));
     }
     Texts::of(&campaign.plan)?;
     let now: DateTime<Utc> = sqlx::query_scalar("select now()").fetch_one(&mut *conn).await?;
-    let frozen = freeze(conn, campaign, now).await?;
-    // Checked when it was written.
-    let zone: chrono_tz::Tz = campaign.plan.zone.parse().unwrap_or(chrono_tz::America::Mexico_City);
-    let date = now.with_timezone(&zone).date_naive();
+    let frozen = freeze(conn, campaign, now, public_url).await?;
+    let date = day(&campaign.plan, now);
     ledger::ensure_day(conn, date).await?;
     let kind = prepare_campaign::kind();
     let job = kind.job(actor);
@@ -130,8 +133,23 @@ pub async fn audience_changed(
     Ok(false)
 }
 
-/// What a campaign depends on, as it is now.
-async fn freeze(conn: &mut PgConnection, campaign: &Campaign, at: DateTime<Utc>) -> Result<Frozen, Refused> {
+/// The day that a moment is of in the campaign's zone.
+pub fn day(plan: &Plan, at: DateTime<Utc>) -> NaiveDate {
+    // Checked when it was written.
+    let zone: chrono_tz::Tz = plan.zone.parse().unwrap_or(chrono_tz::America::Mexico_City);
+    at.with_timezone(&zone).date_naive()
+}
+
+/// What a campaign depends on, as it is now. The segments and campaigns that its audience names are locked.
+///
+/// # Errors
+/// As [`Refused`] says: something of it is not there, or has no price.
+pub async fn freeze(
+    conn: &mut PgConnection,
+    campaign: &Campaign,
+    at: DateTime<Utc>,
+    public_url: &str,
+) -> Result<Frozen, Refused> {
     let plan = &campaign.plan;
     let filter = match (&plan.audience.filter, plan.audience.segment_id) {
         (Some(filter), _) => filter.clone(),
@@ -149,19 +167,31 @@ async fn freeze(conn: &mut PgConnection, campaign: &Campaign, at: DateTime<Utc>)
     }
     let addresses: Vec<String> = plan.senders.iter().map(|sender| sender.address.clone()).collect();
     let known = senders::of(conn, &addresses).await?;
+    let (listed, day) = (prices::all(conn).await?, day(plan, at));
     let frozen_sender = |wanted: &crate::domain::campaign::WeightedSender| {
         let sender = known.iter().find(|known| known.address == wanted.address && known.enabled);
         let sender = sender.ok_or_else(|| Refused::NoSender(wanted.address.clone()))?;
+        let own = sender.price_micros.zip(sender.currency.clone());
+        let price = own.or_else(|| prices::on(&listed, sender.provider, sender.kind, day));
+        if let Some(most) = &plan.most_cost
+            && price.as_ref().is_none_or(|(_, currency)| *currency != most.currency)
+        {
+            let (address, currency) = (sender.address.clone(), most.currency.clone());
+            return Err(Refused::NoPrice { address, currency });
+        }
+        let (price_micros, currency) = price.unzip();
         Ok(FrozenSender {
             address: sender.address.clone(),
             weight: wanted.weight,
             provider: sender.provider,
             kind: sender.kind,
-            price_micros: sender.price_micros,
+            price_micros,
+            currency,
         })
     };
     let senders = plan.senders.iter().map(frozen_sender).collect::<Result<Vec<_>, Refused>>()?;
-    Ok(Frozen { filter, less_filters, less_campaigns, senders, at, seed: rand::rng().random() })
+    let links = Texts::of(plan)?.have_links().then(|| Links::under(public_url));
+    Ok(Frozen { filter, less_filters, less_campaigns, senders, at, seed: rand::rng().random(), links })
 }
 
 async fn segment(conn: &mut PgConnection, id: uuid::Uuid) -> Result<Segment, Refused> {

@@ -153,6 +153,10 @@ pub struct SmsSettings {
     pub in_flight: i64,
     /// Slices that one worker sends at once.
     pub slices_at_once: usize,
+    /// Single messages that one worker sends at once.
+    pub singles_at_once: usize,
+    /// Which part of every rate is kept for single messages.
+    pub singles_share: f64,
     /// How long a slice's lease lasts without a sign of life.
     pub lease: Duration,
     /// Where providers reach our webhooks: scheme, host, and what stands before `/webhooks`.
@@ -170,11 +174,15 @@ pub struct SmsSettings {
     pub twilio: Option<TwilioSettings>,
     /// Recipients above which somebody else than the last editor approves.
     pub approve_above: i64,
+    /// What a campaign may cost without that at the worst, in units of its senders' currency.
+    pub approve_above_cost: i64,
 }
 
 impl SmsSettings {
-    /// `SMS_IN_FLIGHT` (64), `SMS_SLICES_AT_ONCE` (4), `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (required with an account),
+    /// `SMS_IN_FLIGHT` (64), `SMS_SLICES_AT_ONCE` (4), `SMS_SINGLES_AT_ONCE` (4), `SMS_SINGLES_SHARE` (0.1),
+    /// `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (required with an account),
     /// `SMS_QUIET_HOURS` (true), `SMS_LOG_PROVIDER` (false), `SMS_LOG_PARTS_PER_SECOND` (1000), `SMS_APPROVE_ABOVE` (10,000),
+    /// `SMS_APPROVE_ABOVE_COST` (1,000),
     /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), and what [`TelnyxMessaging`] and Twilio's account are.
     pub fn read(env: &mut Env) -> Self {
         let in_flight = env.default("SMS_IN_FLIGHT", 64, "a number of requests");
@@ -184,6 +192,14 @@ impl SmsSettings {
         let slices_at_once: usize = env.default("SMS_SLICES_AT_ONCE", 4, "a number from 1");
         if slices_at_once == 0 {
             env.reject("SMS_SLICES_AT_ONCE", "is 0, expected 1 or more");
+        }
+        let singles_at_once: usize = env.default("SMS_SINGLES_AT_ONCE", 4, "a number from 1");
+        if singles_at_once == 0 {
+            env.reject("SMS_SINGLES_AT_ONCE", "is 0, expected 1 or more");
+        }
+        let singles_share = env.default("SMS_SINGLES_SHARE", 0.1, "a part of 1");
+        if !(0.01..=0.9).contains(&singles_share) {
+            env.reject("SMS_SINGLES_SHARE", "is out of range, expected 0.01 to 0.9");
         }
         let (telnyx, twilio) = (TelnyxMessaging::read(env), twilio(env));
         // A default would lead a real account's reports, and its opt-outs, nowhere.
@@ -207,6 +223,8 @@ impl SmsSettings {
         Self {
             in_flight,
             slices_at_once,
+            singles_at_once,
+            singles_share,
             lease: env.seconds("SMS_LEASE_SECONDS", Duration::from_secs(15)),
             public_url: url.trim_end_matches('/').to_owned(),
             quiet_hours: env.flag("SMS_QUIET_HOURS", true),
@@ -217,6 +235,7 @@ impl SmsSettings {
             telnyx,
             twilio,
             approve_above: env.default("SMS_APPROVE_ABOVE", 10_000, "a number of recipients"),
+            approve_above_cost: env.default("SMS_APPROVE_ABOVE_COST", 1_000, "an amount of money"),
         }
     }
 

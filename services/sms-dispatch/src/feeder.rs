@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::Utc;
-use jobs::NewJob;
+use jobs::{JobKind, NewJob};
 use sea_orm::{
     ActiveValue::Set,
     sqlx::{PgConnection, PgPool},
@@ -141,7 +141,10 @@ impl Feeder {
             let started =
                 match campaigns::audience_changed(&mut transaction, &locked, locked.updated_at).await {
                     Ok(true) => Err(Refused::Changed),
-                    Ok(false) => campaigns::start(&mut transaction, &locked, "schedule", None).await,
+                    Ok(false) => {
+                        let public_url = &self.settings.public_url;
+                        campaigns::start(&mut transaction, &locked, "schedule", None, public_url).await
+                    }
                     Err(refused) => Err(refused),
                 };
             match started {
@@ -162,7 +165,10 @@ impl Feeder {
 
     /// Ends a campaign of which nothing is left to send.
     async fn ends(&self, conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<bool> {
-        if !slices::all_done(conn, campaign.number).await? {
+        // Single messages may come until the end of their day.
+        let today = campaigns::day(&campaign.plan, Utc::now());
+        let goes_on = campaign.single && campaign.date.is_some_and(|date| date >= today);
+        if goes_on || !slices::all_done(conn, campaign.number).await? {
             return Ok(false);
         }
         let mut transaction = self.pool.begin().await?;
@@ -223,6 +229,17 @@ impl Feeder {
                 slices::wait(conn, campaign.number, &zones, until, Wait::Provider).await?;
                 continue;
             };
+            if campaign.single {
+                // What waits again goes before all others, at whatever hour.
+                let zones = slices::zones(conn, campaign.number).await?;
+                let kind = send_slice::single_kind(&self.settings);
+                for _ in 0..MOST_FED {
+                    if self.feed_one(&kind, campaign.number, &zones, 1.0).await?.is_none() {
+                        break;
+                    }
+                }
+                continue;
+            }
             let zones = self.open_zones(conn, campaign.number).await?;
             // The slowest sends one message after the other.
             let may = (rate * AHEAD_SECONDS).max(1.0) - fed;
@@ -230,6 +247,7 @@ impl Feeder {
                 turns.push((campaign.number, zones, may));
             }
         }
+        let kind = send_slice::kind(&self.settings);
         let mut fed = 0;
         while !turns.is_empty() && room >= 1.0 && fed < MOST_FED {
             let mut rest = Vec::new();
@@ -238,7 +256,7 @@ impl Feeder {
                 if most < 1.0 || fed >= MOST_FED {
                     continue;
                 }
-                if let Some(granted) = self.feed_one(campaign, &zones, most).await? {
+                if let Some(granted) = self.feed_one(&kind, campaign, &zones, most).await? {
                     room -= granted;
                     fed += 1;
                     rest.push((campaign, zones, may - granted));
@@ -286,14 +304,19 @@ impl Feeder {
     }
 
     /// Gives the next slice to a job. Gives how many messages that may send; none where there is no slice.
-    async fn feed_one(&self, campaign: i32, zones: &[i16], most: f64) -> anyhow::Result<Option<f64>> {
+    async fn feed_one(
+        &self,
+        kind: &JobKind,
+        campaign: i32,
+        zones: &[i16],
+        most: f64,
+    ) -> anyhow::Result<Option<f64>> {
         let mut transaction = self.pool.begin().await?;
         let Some(slice) = slices::next(&mut transaction, campaign, zones).await? else { return Ok(None) };
         let all = f64::from(slice.last_position - slice.first_position + 1);
         let messages = all.min(most.floor());
         let (first, last) = (slice.first_position, slice.last_position);
         let grant = Grant { campaign, first, last, messages: messages as i32 };
-        let kind = send_slice::kind(&self.settings);
         let job = NewJob { params: serde_json::to_value(grant)?, ..kind.job("system") };
         slices::feed(&mut transaction, job.id, grant).await?;
         kind.create(&mut transaction, job, None).await?;

@@ -3,6 +3,7 @@
 pub mod again;
 mod app;
 pub mod buckets;
+pub mod campaign_preview;
 pub mod campaigns;
 pub mod cli;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod providers;
 pub mod reports;
 mod resources;
 pub mod settle;
+pub mod singles;
 pub mod storage;
 pub mod suppression_lists;
 pub mod texts;

@@ -194,7 +194,10 @@ async fn apply(
 }
 
 /// Suppresses phones whose owners said so.
-async fn suppress(conn: &mut PgConnection, phones: &[String], source: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// The database.
+pub async fn suppress(conn: &mut PgConnection, phones: &[String], source: &str) -> anyhow::Result<()> {
     if phones.is_empty() {
         return Ok(());
     }

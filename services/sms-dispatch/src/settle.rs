@@ -40,7 +40,10 @@ impl Open {
     /// A campaign that never started; texts that can't be read, which its start has.
     pub fn of(campaign: &Campaign) -> anyhow::Result<Self> {
         let date = campaign.date.ok_or_else(|| anyhow::anyhow!("campaign {} never started", campaign.id))?;
-        let texts = Texts::of(&campaign.plan)?;
+        let mut texts = if campaign.single { Texts::verbatim() } else { Texts::of(&campaign.plan)? };
+        if let Some(frozen) = &campaign.frozen {
+            texts = texts.linked(frozen, date, campaign.number);
+        }
         let senders = campaign.frozen.as_ref().map(|frozen| frozen.senders.clone()).unwrap_or_default();
         Ok(Self { id: campaign.id, number: campaign.number, date, kind: campaign.kind, texts, senders })
     }

@@ -23,6 +23,7 @@ HANDLERS = {
     "sms.validations": "crates/jobs/src/kind.rs",
     "sms.audiences": "crates/jobs/src/kind.rs",
     "sms.bulk": "SMS_SLICES_AT_ONCE",
+    "sms.priority": "SMS_SINGLES_AT_ONCE",
 }
 
 

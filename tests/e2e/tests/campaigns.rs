@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use e2e::Scene;
+use reqwest::Method;
 use sea_orm::sqlx::{self, PgPool};
 use serde_json::{Value, json};
 use simulators::messages::{Faults, Messages, PROFILE};
@@ -241,6 +242,124 @@ async fn workers_killed_in_mid_sending_send_nothing_twice_and_leave_nobody_out()
         .when(&id, |progress| progress["state"] == "completed" && progress["messages"]["delivered"] == 3_000)
         .await?;
     world.is_the_truth(&id, 3_000).await
+}
+
+#[tokio::test]
+async fn a_campaign_is_foretold_and_its_links_opt_out_by_their_button_alone() -> Result<()> {
+    let world = World::new("campaignlink", 1, 1_000, Faults::default()).await?;
+    world.contacts(200).await?;
+    let plan = json!({
+        "texts": [{ "text": "Hola {nombre}. Baja: {baja}" }], "audience": { "filter": {} }, "senders": [{ "address": SENDER }],
+        "most_cost": { "micros": 200 * 5_100, "currency": "USD" },
+    });
+    let draft =
+        world.admin.post(CAMPAIGNS, &json!({ "name": "x", "kind": "cobranza", "plan": plan })).await?;
+    let id = draft.body["id"].as_str().with_context(|| format!("{draft}"))?.to_owned();
+    let told = world.admin.get(&format!("{CAMPAIGNS}/{id}/preview")).await?;
+    ensure!(told.body["exact"] == true && told.body["recipients"] == 200, "{told}");
+    ensure!(told.body["parts"]["total"] == 200 && told.body["costs"][0]["micros"] == 200 * 5_100, "{told}");
+    ensure!(told.body["by_state"][0]["state_name"] == "Baja California Sur", "{told}");
+    ensure!(told.body["examples"][0]["text"].as_str().is_some_and(|text| text.contains("Persona")), "{told}");
+    let started = world.admin.post(&format!("{CAMPAIGNS}/{id}/start"), &Value::Null).await?;
+    ensure!(started.status == 202, "{started}");
+    world.when(&id, |progress| progress["messages"]["delivered"] == 200).await?;
+    ensure!(world.admin.get(&format!("{CAMPAIGNS}/{id}/preview")).await?.status == 409, "it has started");
+
+    let accepted = world.telnyx.accepted();
+    let message = accepted.first().context("a message")?;
+    let text = message.text.as_deref().unwrap_or_default();
+    let gateway = world.scene.platform.gateway_url();
+    let path = text.split_once(&gateway).map(|(_, path)| path).with_context(|| text.to_owned())?;
+    let nobody = Client::nobody(&gateway);
+    let known = async || world.admin.get(&format!("/api/v1/suppressions/{}", message.to)).await;
+    for _ in 0..3 {
+        let shown = nobody.get(path).await?;
+        ensure!(shown.status == 200 && shown.content_type.starts_with("text/html"), "{shown}");
+        ensure!(
+            shown.to_string().contains(&message.to[9..]) && !shown.to_string().contains(&message.to),
+            "{shown}"
+        );
+    }
+    ensure!(known().await?.status == 404, "to look is not to act");
+    let page = nobody.request(Method::GET, path).send().await?;
+    let header =
+        |name: &str| page.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ensure!(header("content-security-policy").contains("default-src 'none'"), "{page:?}");
+    ensure!(header("referrer-policy") == "no-referrer" && header("cache-control") == "no-store", "{page:?}");
+    for _ in 0..2 {
+        let acted = nobody.request(Method::POST, path).form(&[("x", "y")]).send().await?;
+        ensure!(acted.status() == 200, "{acted:?}");
+        ensure!(known().await?.body["suppressed"] == true, "at once, and once more changes nothing");
+    }
+    let mut other = path.to_owned();
+    let last = if other.pop() == Some('A') { 'B' } else { 'A' };
+    other.push(last);
+    ensure!(nobody.request(Method::POST, &other).send().await?.status() == 404, "{other}");
+    ensure!(nobody.request(Method::DELETE, path).send().await?.status() == 405);
+    // From then on it is in no campaign of whatever kind.
+    let second = world.start("cobranza").await?;
+    let done = world.when(&second, |progress| progress["state"] == "completed").await?;
+    ensure!(done["excluded"]["opt_out"] == 1 && done["recipients"] == 199, "{done}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_single_message_goes_before_a_campaign_and_tests_stay_out_of_its_totals() -> Result<()> {
+    let world = World::new("campaignsingle", 1, 20, Faults::default()).await?;
+    world.contacts(2_000).await?;
+    // At 20 parts a second the campaign has minutes to go.
+    let bulk = world.start("cobranza").await?;
+    world.when(&bulk, |progress| progress["messages"]["accepted"].as_u64().unwrap_or_default() > 0).await?;
+    let wish = json!({ "to": "612 100 0155", "text": "Código 123", "sender": SENDER });
+    let key = [("idempotency-key", "una-vez")];
+    let send = async || {
+        let request = world.admin.request(Method::POST, "/api/v1/messages").header(key[0].0, key[0].1);
+        anyhow::Ok(request.json(&wish).send().await?.json::<Value>().await?)
+    };
+    let taken = send().await?;
+    let id = taken["id"].as_str().with_context(|| format!("{taken}"))?.to_owned();
+    ensure!(send().await?["id"] == id.as_str(), "the same key is the same message");
+    let began = Instant::now();
+    while !world.telnyx.accepted().iter().any(|one| one.text.as_deref() == Some("Código 123")) {
+        ensure!(began.elapsed() < Duration::from_secs(10), "it waits behind the campaign");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let shown = world.admin.get(&format!("/api/v1/messages/{id}")).await?;
+    ensure!(shown.body["text"] == "Código 123" && shown.body["phone"] == "+526121000155", "{shown}");
+    let listed = world.admin.get("/api/v1/messages?phone=6121000155").await?;
+    ensure!(listed.body["items"][0]["id"] == id.as_str(), "{listed}");
+
+    let draft = json!({ "name": "x", "kind": "marketing", "plan": {
+        "texts": [{ "text": "Hola {primer_nombre}. {baja}" }, { "text": "Adiós {ciudad|ahí}" }],
+        "audience": { "filter": {} }, "senders": [{ "address": SENDER }] } });
+    let draft = world.admin.post(CAMPAIGNS, &draft).await?.body["id"].as_str().context("an id")?.to_owned();
+    let path = format!("{CAMPAIGNS}/{draft}/test");
+    let missing = world.admin.post(&path, &json!({ "phones": ["6121000165"] })).await?;
+    ensure!(missing.status == 422 && missing.to_string().contains("primer_nombre"), "{missing}");
+    let tested = world.admin.post(&path, &json!({ "phones": ["6121000165"], "nombre": "Ana Ruiz" })).await?;
+    ensure!(
+        tested.status == 202 && tested.body["messages"].as_array().is_some_and(|all| all.len() == 2),
+        "{tested}"
+    );
+    let began = Instant::now();
+    let link = loop {
+        let accepted = world.telnyx.accepted();
+        let text =
+            accepted.iter().filter_map(|one| one.text.as_deref()).find(|text| text.starts_with("Hola Ana. "));
+        if let Some((_, path)) = text.and_then(|text| text.split_once(&world.scene.platform.gateway_url())) {
+            break path.to_owned();
+        }
+        ensure!(began.elapsed() < Duration::from_secs(10), "the test did not arrive");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    ensure!(world.progress(&draft).await?["messages"] == json!({}), "outside of its totals");
+    // The link of a test works: whoever tries it opts out, and is tested on no more.
+    let nobody = Client::nobody(&world.scene.platform.gateway_url());
+    ensure!(nobody.request(Method::POST, &link).send().await?.status() == 200);
+    let refused = world.admin.post(&path, &json!({ "phones": ["6121000165"], "nombre": "Ana" })).await?;
+    ensure!(refused.status == 409 && refused.body["code"] == "suppressed", "{refused}");
+    ensure!(world.progress(&bulk).await?["state"] == "running", "the campaign still goes on");
+    Ok(())
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub const KNOWN: &[&str] = &[
     "catalog:write",
     "contacts:read",
     "contacts:write",
+    "messages:send",
     "reports:read",
     "reports:write",
     "stream:read",

@@ -47,7 +47,7 @@ pub async fn guard<B: MessageBody + 'static>(
     let class = class(request.request());
     let address = address_key(client_ip(request.request(), &app.settings.trusted_proxies));
     // Logins carry no credentials yet; what they carry is checked by their own handlers.
-    // Nor do webhooks: their secret is the service's to check.
+    // Nor do webhooks and pages: their secret is the service's to check.
     let access = if matches!(class, Class::Auth | Class::Webhook) {
         Access::Nobody
     } else {
@@ -125,7 +125,9 @@ fn class(request: &HttpRequest) -> Class {
     let path = path.strip_prefix("/api/v1").unwrap_or(&path);
     if *request.method() == Method::POST && matches!(path, "/auth/login" | "/auth/refresh") {
         Class::Auth
-    } else if routes::find(request.method(), request.path()).is_some_and(|route| route.webhook) {
+    } else if routes::find(request.method(), request.path()).is_some_and(|route| route.webhook || route.page)
+    {
+        // Thousands of people open the links of a campaign from their carrier's few addresses.
         Class::Webhook
     } else if is_upload(request) {
         Class::Upload

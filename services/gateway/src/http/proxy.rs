@@ -78,7 +78,7 @@ const DROPPED: &[&str] = &[
 /// Pieces of a body under way between the two connections; each is at most some tens of kilobytes.
 const IN_FLIGHT: usize = 4;
 
-/// The largest body of a webhook, in bytes: whoever sends it is not known yet.
+/// The largest body of a webhook or a page, in bytes: whoever sends it is not known yet.
 const WEBHOOK_LIMIT: u64 = 64 << 10;
 
 /// How long the rest of a body is read and thrown away after its answer.
@@ -127,18 +127,15 @@ async fn forward(
     }
     let route = match routes::find(method, path) {
         Some(route) => route,
-        // Vendors' webhooks have no other method, and nobody else has business there.
-        None if routes::find(&Method::POST, path).is_some_and(|route| route.webhook) => {
-            return Ok((method_not_allowed(method, "POST"), Sent::Part));
-        }
-        None => return Err(unknown()),
+        // Vendors' webhooks and pages have no other methods, and nobody else has business there.
+        None => match routes::find(&Method::POST, path).and_then(routes::Route::only_methods) {
+            Some(methods) => return Ok((method_not_allowed(method, methods), Sent::Part)),
+            None => return Err(unknown()),
+        },
     };
     let target = app.backends.get(route.backend).ok_or_else(unknown)?;
-    let token = if route.anonymous || route.webhook {
-        None
-    } else {
-        Some(access::authorise(request, route.roles(method))?.1)
-    };
+    let token =
+        if route.is_public() { None } else { Some(access::authorise(request, route.roles(method))?.1) };
     let body = Incoming::new(request, payload, route, &app.settings)?;
     target.admit().map_err(|rest| problems::unreachable(route.backend, rest))?;
 
@@ -346,7 +343,7 @@ impl<'a> Incoming<'a> {
         route: &routes::Route,
         settings: &Settings,
     ) -> Result<Option<Self>, Problem> {
-        let limit = if route.webhook {
+        let limit = if route.webhook || route.page {
             WEBHOOK_LIMIT
         } else if access::is_upload(request) {
             settings.upload_limit

@@ -59,9 +59,26 @@ pub struct Route {
     /// Taken without a token, as the caller has none: a vendor's webhook, whose secret is in its path, or which is signed.
     /// POST only.
     pub webhook: bool,
+    /// Served without a token to whoever has the path, which is secret: a page for people, that GET shows and a POST without a
+    /// body acts by.
+    pub page: bool,
 }
 
 impl Route {
+    /// The methods of a route that needs no token and has no others than these.
+    pub fn only_methods(&self) -> Option<&'static str> {
+        match (self.webhook, self.page) {
+            (true, _) => Some("POST"),
+            (_, true) => Some("GET, HEAD, POST"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is served without a token.
+    pub fn is_public(&self) -> bool {
+        self.anonymous || self.webhook || self.page
+    }
+
     /// The roles that may use `method` here.
     pub fn roles(&self, method: &Method) -> &'static [Role] {
         if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { self.read } else { self.write }
@@ -78,7 +95,16 @@ const WRITERS: &[Role] = &[Role::Admin, Role::Operator, Role::Supplier];
 const OPERATORS: &[Role] = &[Role::Admin, Role::Operator];
 
 const fn row(prefix: &'static str, backend: Backend, write: &'static [Role]) -> Route {
-    Route { prefix, target: prefix, backend, read: EVERYONE, write, anonymous: false, webhook: false }
+    Route {
+        prefix,
+        target: prefix,
+        backend,
+        read: EVERYONE,
+        write,
+        anonymous: false,
+        webhook: false,
+        page: false,
+    }
 }
 
 /// Paths that only ask: a POST there is a question too long for a query.
@@ -91,11 +117,21 @@ const fn questions(prefix: &'static str, backend: Backend) -> Route {
         write: EVERYONE,
         anonymous: false,
         webhook: false,
+        page: false,
     }
 }
 
 const fn health(prefix: &'static str, backend: Backend) -> Route {
-    Route { prefix, target: "/health", backend, read: &[], write: &[], anonymous: true, webhook: false }
+    Route {
+        prefix,
+        target: "/health",
+        backend,
+        read: &[],
+        write: &[],
+        anonymous: true,
+        webhook: false,
+        page: false,
+    }
 }
 
 const fn admin(prefix: &'static str, backend: Backend) -> Route {
@@ -107,11 +143,34 @@ const fn admin(prefix: &'static str, backend: Backend) -> Route {
         write: OPERATORS,
         anonymous: false,
         webhook: false,
+        page: false,
     }
 }
 
 const fn webhook(prefix: &'static str, backend: Backend) -> Route {
-    Route { prefix, target: prefix, backend, read: &[], write: &[], anonymous: false, webhook: true }
+    Route {
+        prefix,
+        target: prefix,
+        backend,
+        read: &[],
+        write: &[],
+        anonymous: false,
+        webhook: true,
+        page: false,
+    }
+}
+
+const fn page(prefix: &'static str, backend: Backend) -> Route {
+    Route {
+        prefix,
+        target: prefix,
+        backend,
+        read: &[],
+        write: &[],
+        anonymous: false,
+        webhook: false,
+        page: true,
+    }
 }
 
 /// All rows. The first that matches wins, so special cases stand before what they are an exception to.
@@ -128,6 +187,7 @@ pub const ROUTES: &[Route] = &[
         write: WRITERS,
         anonymous: false,
         webhook: false,
+        page: false,
     },
     row("/api/v1/inventory", Backend::CatalogUpload, WRITERS),
     admin("/api/v1/admin/catalog-upload", Backend::CatalogUpload),
@@ -143,8 +203,11 @@ pub const ROUTES: &[Route] = &[
     row("/api/v1/segments", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/campaigns", Backend::SmsDispatch, OPERATORS),
+    row("/api/v1/messages", Backend::SmsDispatch, OPERATORS),
     webhook("/webhooks/telnyx", Backend::SmsDispatch),
     webhook("/webhooks/twilio", Backend::SmsDispatch),
+    // The links of messages: short, for each letter costs.
+    page("/b", Backend::SmsDispatch),
     admin("/api/v1/admin/sms-dispatch", Backend::SmsDispatch),
     health("/api/v1/etl/health", Backend::Etl),
     row("/api/v1/etl", Backend::Etl, OPERATORS),
@@ -168,6 +231,8 @@ pub fn find(method: &Method, path: &str) -> Option<&'static Route> {
             path == route.prefix && *method == Method::GET
         } else if route.webhook {
             *method == Method::POST && under(path, route.prefix)
+        } else if route.page {
+            matches!(*method, Method::GET | Method::HEAD | Method::POST) && under(path, route.prefix)
         } else {
             under(path, route.prefix)
         }
@@ -230,6 +295,18 @@ mod tests {
         assert!(find(&Method::POST, "/webhooks/telnyx").expect("a row").webhook);
         assert!(find(&Method::GET, "/webhooks/twilio").is_none());
         assert_eq!(ROUTES.iter().filter(|route| route.webhook).count(), 3);
+    }
+
+    #[test]
+    fn pages_come_without_a_token_and_only_show_or_act() {
+        for method in [Method::GET, Method::HEAD, Method::POST] {
+            assert!(find(&method, "/b/token").expect("a row").page);
+        }
+        for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+            assert!(find(&method, "/b/token").is_none(), "{method}");
+        }
+        assert!(find(&Method::GET, "/bodega").is_none(), "a prefix ends at a slash");
+        assert_eq!(ROUTES.iter().filter(|route| route.page).count(), 1);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
+    link::Links,
+    money::Money,
     segment::{BadSegment, Segment},
     sender::{ProviderName, SenderKind},
 };
@@ -160,6 +162,8 @@ impl Kind {
     }
 }
 
+/// Days between two messages of marketing to a phone.
+pub const CAP_DAYS: i32 = 7;
 /// Senders a campaign may name.
 const MOST_SENDERS: usize = 20;
 /// Segments or campaigns that an audience may be without.
@@ -182,9 +186,22 @@ pub struct Plan {
     /// An audience above this fails before anything is sent.
     #[serde(default)]
     pub most_recipients: Option<i64>,
+    /// Nothing is sent that would make the campaign cost more. All of its senders need a price in this currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_cost: Option<Cost>,
     /// Letters that cost a second alphabet are replaced by those that don't: á by a.
     #[serde(default)]
     pub transliterate: bool,
+}
+
+/// An amount of money.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Millionths of `currency`.
+    pub micros: i64,
+    /// ISO 4217: `USD`.
+    pub currency: String,
 }
 
 fn mexico_city() -> String {
@@ -195,7 +212,7 @@ fn mexico_city() -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Text {
-    /// With `{nombre}`, `{primer_nombre}`, `{ciudad}`, `{x|default}`.
+    /// With `{nombre}`, `{primer_nombre}`, `{ciudad}`, `{baja}`, `{x|default}`.
     pub text: String,
     #[serde(default = "one")]
     pub weight: u32,
@@ -245,6 +262,8 @@ pub enum BadPlan {
     Long(usize),
     #[error("{0:?} no es una zona horaria de IANA, como America/Mexico_City")]
     Zone(String),
+    #[error("{0:?} no es una moneda de ISO 4217, como USD")]
+    Currency(String),
     #[error("el remitente {0:?} está dos veces")]
     Twice(String),
 }
@@ -285,6 +304,14 @@ impl Plan {
         if self.most_recipients.is_some_and(|most| most < 1) {
             return Err(BadPlan::Range("most_recipients"));
         }
+        if let Some(cost) = &self.most_cost {
+            if cost.micros < 1 {
+                return Err(BadPlan::Range("most_cost.micros"));
+            }
+            if Money::code(&cost.currency).is_none() {
+                return Err(BadPlan::Currency(cost.currency.clone()));
+            }
+        }
         let audience = &mut self.audience;
         if audience.filter.is_some() == audience.segment_id.is_some() {
             return Err(BadPlan::Audience);
@@ -316,6 +343,9 @@ pub struct Frozen {
     pub at: chrono::DateTime<chrono::Utc>,
     /// Decides random samples and variants.
     pub seed: i64,
+    /// What `{baja}` is made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<Links>,
 }
 
 /// A sender as it was when the campaign started.
@@ -327,6 +357,9 @@ pub struct FrozenSender {
     pub kind: SenderKind,
     /// What a part costs, in millionths of a currency; none where nobody said.
     pub price_micros: Option<i64>,
+    /// ISO 4217, where there is a price.
+    #[serde(default)]
+    pub currency: Option<String>,
 }
 
 #[cfg(test)]
@@ -378,6 +411,10 @@ mod tests {
         assert_eq!(plan(|p| p["zone"] = json!("Marte")), Err(BadPlan::Zone("Marte".into())));
         assert_eq!(plan(|p| p["per_minute"] = json!(0)), Err(BadPlan::Range("per_minute")));
         assert_eq!(plan(|p| p["audience"] = json!({})), Err(BadPlan::Audience));
+        let cost = |micros: i64, currency: &str| json!({ "micros": micros, "currency": currency });
+        assert_eq!(plan(|p| p["most_cost"] = cost(0, "USD")), Err(BadPlan::Range("most_cost.micros")));
+        assert_eq!(plan(|p| p["most_cost"] = cost(1, "usd")), Err(BadPlan::Currency("usd".into())));
+        assert!(plan(|p| p["most_cost"] = cost(1, "USD")).is_ok());
         let both = json!({ "filter": {}, "segment_id": Uuid::nil() });
         assert_eq!(plan(|p| p["audience"] = both), Err(BadPlan::Audience));
         let twice = json!([{ "address": "LOTE" }, { "address": "LOTE", "weight": 2 }]);

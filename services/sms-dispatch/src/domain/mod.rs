@@ -2,8 +2,10 @@
 
 pub mod callback;
 pub mod campaign;
+pub mod forecast;
 pub mod keywords;
 pub mod ladas;
+pub mod link;
 pub mod lookup;
 pub mod message_id;
 pub mod message_state;

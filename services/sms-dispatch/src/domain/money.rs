@@ -11,6 +11,12 @@ pub struct Money {
 }
 
 impl Money {
+    /// A currency as ISO 4217 writes it: three capitals.
+    pub fn code(currency: &str) -> Option<[u8; 3]> {
+        let code: [u8; 3] = currency.as_bytes().try_into().ok()?;
+        code.iter().all(u8::is_ascii_uppercase).then_some(code)
+    }
+
     /// The amount that `amount` writes (`0.0051`, `-0.00750`), in `currency`; none where either is none. What is below a
     /// millionth is rounded away from zero.
     pub fn parse(amount: &str, currency: &str) -> Option<Self> {

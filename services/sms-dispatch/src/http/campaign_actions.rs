@@ -1,5 +1,7 @@
 //! What campaigns are told to do.
 
+use std::collections::BTreeMap;
+
 use actix_web::{
     HttpResponse,
     http::StatusCode,
@@ -22,12 +24,12 @@ use super::{
     campaigns::{locked, may_write, refused, shown},
 };
 use crate::{
-    campaigns::{self, Refused},
+    campaign_preview, campaigns,
     domain::campaign::Action,
     storage::{
         audit,
         campaigns::{self as rows, ActiveModel, Campaign},
-        preview, segments, slices,
+        preview, slices,
     },
 };
 
@@ -51,7 +53,7 @@ async fn act(
     Ok(shown(StatusCode::OK, changed))
 }
 
-/// Refuses a large campaign that nobody but its last editor has looked at.
+/// Refuses a large or costly campaign that nobody but its last editor has looked at.
 async fn approved(api: &Resources, conn: &mut PgConnection, campaign: &Campaign) -> Result<(), Problem> {
     if let (Some(by), Some(at)) = (&campaign.approved_by, campaign.approved_at)
         && *by != campaign.edited_by
@@ -59,25 +61,43 @@ async fn approved(api: &Resources, conn: &mut PgConnection, campaign: &Campaign)
     {
         return Ok(());
     }
-    let audience = &campaign.plan.audience;
-    let filter = match (&audience.filter, audience.segment_id) {
-        (Some(filter), _) => filter.clone(),
-        (None, Some(id)) => {
-            let kept = segments::lock(conn, id).await?;
-            kept.ok_or_else(|| refused(Refused::NoSegment(id)))?.filter
-        }
-        (None, None) => return Ok(()),
-    };
-    let found = preview::preview(conn, &filter, Utc::now()).await?;
-    let count = filter.of(found.by_state.values().sum());
-    if count <= api.sms.approve_above {
-        return Ok(());
+    let now = Utc::now();
+    let frozen = campaigns::freeze(conn, campaign, now, &api.sms.public_url).await.map_err(refused)?;
+    let found = preview::preview(conn, &frozen.filter, now).await?;
+    let count = frozen.filter.of(found.by_state.values().sum());
+    let bounds = Bounds { recipients: api.sms.approve_above, cost: api.sms.approve_above_cost };
+    let worst = campaign_preview::worst_costs(campaign, &frozen).map_err(refused)?;
+    match bounds.passed(count, &worst) {
+        None => Ok(()),
+        Some(what) => Err(Problem::conflict(
+            "needs_approval",
+            format!("La campaña {what}: la aprueba alguien distinto de quien la editó"),
+        )),
     }
-    let detail = format!(
-        "La campaña llega a unos {count} contactos: por encima de {} la aprueba alguien distinto de quien la editó",
-        api.sms.approve_above
-    );
-    Err(Problem::conflict("needs_approval", detail))
+}
+
+/// What a campaign may come to before somebody else than its last editor has looked at it.
+struct Bounds {
+    recipients: i64,
+    /// In units of whatever currency.
+    cost: i64,
+}
+
+impl Bounds {
+    /// Which bound so many recipients pass, each at the worst cost, in millionths by currency. For people.
+    fn passed(&self, recipients: i64, worst: &BTreeMap<String, i64>) -> Option<String> {
+        if recipients > self.recipients {
+            let most = self.recipients;
+            return Some(format!("llega a unos {recipients} contactos, por encima de {most}"));
+        }
+        let (currency, micros) = worst
+            .iter()
+            .map(|(currency, each)| (currency, each.saturating_mul(recipients)))
+            .max_by_key(|cost| cost.1)?;
+        let (units, most) = (micros / 1_000_000, self.cost);
+        (micros > most.saturating_mul(1_000_000))
+            .then(|| format!("puede costar hasta {units} {currency}, por encima de {most}"))
+    }
 }
 
 /// Begins a campaign.
@@ -98,7 +118,8 @@ pub(super) async fn start(
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, &id, expected).await?;
     approved(&api, &mut transaction, &campaign).await?;
-    let started = campaigns::start(&mut transaction, &campaign, caller.id(), request_id()).await;
+    let started =
+        campaigns::start(&mut transaction, &campaign, caller.id(), request_id(), &api.sms.public_url).await;
     let started = started.map_err(refused)?;
     transaction.commit().await?;
     Ok(shown(StatusCode::ACCEPTED, started))
@@ -168,7 +189,7 @@ pub(super) async fn approve(
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, &id, expected).await?;
     if campaign.state.after(Action::Schedule).is_none() {
-        return Err(refused(Refused::State(campaign.state)));
+        return Err(refused(campaigns::Refused::State(campaign.state)));
     }
     if campaign.edited_by == caller.id() {
         let detail = "La aprueba alguien distinto de quien la editó por última vez";
@@ -248,4 +269,20 @@ pub(super) async fn cancel(
     // A job that writes its ledger finds at its next window that it is cancelled.
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, cancelled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_campaign_above_a_size_or_a_cost_needs_somebody_else() {
+        let bounds = Bounds { recipients: 100, cost: 2 };
+        let worst = |micros: i64| BTreeMap::from([("USD".to_owned(), micros), ("MXN".to_owned(), 1)]);
+        assert_eq!(bounds.passed(100, &worst(20_000)), None, "2 USD, and not more");
+        assert!(bounds.passed(100, &worst(20_001)).is_some_and(|what| what.contains("2 USD")));
+        assert!(bounds.passed(101, &BTreeMap::new()).is_some_and(|what| what.contains("101 contactos")));
+        assert_eq!(bounds.passed(100, &BTreeMap::new()), None, "nobody said what it costs");
+        assert!(bounds.passed(100, &worst(i64::MAX)).is_some());
+    }
 }

@@ -22,6 +22,8 @@ pub(super) struct CampaignView {
     name: String,
     description: String,
     kind: Kind,
+    /// Whether it is the campaign of its day's single messages.
+    single: bool,
     state: State,
     plan: Plan,
     /// Its day, from the start on.
@@ -51,6 +53,7 @@ impl From<Campaign> for CampaignView {
             name: row.name,
             description: row.description,
             kind: row.kind,
+            single: row.single,
             state: row.state,
             plan: row.plan,
             date: row.date,

@@ -120,7 +120,7 @@ pub(super) async fn locked(
     Ok(campaign)
 }
 
-async fn found(api: &Resources, id: &str) -> Result<Campaign, Problem> {
+pub(super) async fn found(api: &Resources, id: &str) -> Result<Campaign, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_campaign(id))?;
     campaigns::get(&api.database.pool, uuid).await?.ok_or_else(|| no_campaign(id))
 }

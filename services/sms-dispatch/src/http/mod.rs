@@ -2,19 +2,24 @@
 
 mod campaign_actions;
 mod campaign_again;
+mod campaign_preview;
 mod campaign_view;
 mod campaigns;
 mod changes;
 mod contacts;
 mod import_view;
 mod imports;
+mod messages;
+mod opt_out_page;
 mod phone_searches;
+mod prices;
 mod rejected_rows;
 mod segments;
 mod senders;
 mod stats;
 mod suppression_imports;
 mod suppressions;
+mod trials;
 mod validations;
 mod view;
 mod webhooks;
@@ -74,6 +79,7 @@ fn routes() -> Routes {
         campaigns::get,
         campaigns::replace,
         campaigns::delete,
+        campaign_preview::preview,
         campaigns::progress,
         campaigns::messages,
         campaigns::replies,
@@ -83,12 +89,21 @@ fn routes() -> Routes {
         campaign_actions::pause,
         campaign_actions::resume,
         campaign_actions::cancel,
+        trials::test,
         campaign_again::resolve,
         campaign_again::retry_failed,
         senders::list,
         senders::put,
         senders::list_providers,
         senders::open_provider,
+        prices::list,
+        prices::create,
+        prices::delete,
+        messages::send,
+        messages::of_phone,
+        messages::get,
+        opt_out_page::show,
+        opt_out_page::opt_out,
         webhooks::telnyx_webhook,
         webhooks::twilio_webhook,
     ];

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// It decides what is paid: only admins change it.
-fn may_configure(caller: &Caller) -> Result<(), Problem> {
+pub(super) fn may_configure(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin])?;
     caller.require_scope("campaigns:write")
 }

@@ -17,11 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     SERVICE, campaigns,
-    domain::{
-        campaign::{Action, State},
-        windows::Clocks,
-    },
-    places,
+    domain::campaign::{Action, State},
     storage::{
         audiences::{self, Audience},
         campaigns::{self as rows, ActiveModel, Campaign},
@@ -34,8 +30,6 @@ use crate::{
 pub const KIND: &str = "sms.audiences";
 /// Contacts a window.
 const WINDOW: i64 = 20_000;
-/// Days between two messages of marketing to a phone.
-const CAP_DAYS: i32 = 7;
 /// How often it looks whether a load has ended that has the contacts' indexes away.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -122,17 +116,7 @@ impl PrepareCampaigns {
             .ok_or_else(|| JobError::fail(anyhow!("campaign {} never started", campaign.id)))?;
         let texts = Texts::of(&campaign.plan).map_err(JobError::fail)?;
         let weights: Vec<u32> = campaign.plan.texts.iter().map(|text| text.weight).collect();
-        let audience = Audience {
-            campaign: campaign.number,
-            date,
-            kind: campaign.kind,
-            frozen,
-            names: texts.names(),
-            weights: &weights,
-            zones: places::zones(),
-            other_zone: Clocks::Anywhere.code(),
-            cap_days: CAP_DAYS,
-        };
+        let audience = Audience::of(campaign, date, frozen, texts.names(), &weights);
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let settings = "set local statement_timeout = 0; set local plan_cache_mode = force_custom_plan";
         sqlx::raw_sql(settings).execute(&mut *transaction).await.map_err(JobError::retry)?;

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::anyhow;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::queues::SMS_BULK;
+use contracts::queues::{SMS_BULK, SMS_PRIORITY};
 use jobs::{Job, JobKind, JobRun, Outcome, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{PgConnection, PgPool};
@@ -37,6 +37,8 @@ use crate::{
 
 /// The name of the kind.
 pub const KIND: &str = "sms.slices";
+/// The name of the kind of single messages: slices of one.
+pub const SINGLE: &str = "sms.singles";
 
 /// How long after it was claimed a request may be under way: its start, at most a second later, and its timeout.
 pub const UNDER_WAY: Duration = SEND_TIMEOUT.saturating_add(Duration::from_secs(10));
@@ -55,6 +57,15 @@ pub fn kind(settings: &SmsSettings) -> JobKind {
         lease: settings.lease,
         max_attempts: 5,
         ..JobKind::new(SERVICE, KIND, &SMS_BULK)
+    }
+}
+
+/// Single messages, with places of their own in each worker.
+pub fn single_kind(settings: &SmsSettings) -> JobKind {
+    JobKind {
+        concurrency: settings.singles_at_once,
+        deadline: Duration::from_secs(5 * 60),
+        ..JobKind { queue: &SMS_PRIORITY, name: SINGLE, ..kind(settings) }
     }
 }
 
@@ -79,6 +90,7 @@ struct Left {
 enum Waits {
     Hours,
     Provider,
+    Budget,
 }
 
 impl Left {
@@ -90,6 +102,7 @@ impl Left {
         self.wait.map(|wait| match wait {
             Waits::Hours => Wait::Hours,
             Waits::Provider => Wait::Provider,
+            Waits::Budget => Wait::Budget,
         })
     }
 }
@@ -147,6 +160,11 @@ impl Work for SendSlices {
             None => Some((Utc::now() + AFTER_FAILURE, Some(Wait::Error))),
         };
         slices::give_back(conn, job.id, grant, due).await?;
+        if let Some((due, Some(Wait::Budget))) = due {
+            // What one slice has no money for, no other has: none is fed to find that out.
+            let zones = slices::zones(conn, grant.campaign).await?;
+            slices::wait(conn, grant.campaign, &zones, due, Wait::Budget).await?;
+        }
         Ok(())
     }
 }

@@ -4,10 +4,14 @@
 use chrono::NaiveDate;
 use sea_orm::sqlx::{self, PgConnection, Postgres, QueryBuilder};
 
-use super::{ledger::partition, segment_sql};
-use crate::domain::{
-    campaign::{Frozen, Kind},
-    segment::Order,
+use super::{campaigns::Campaign, ledger::partition, segment_sql};
+use crate::{
+    domain::{
+        campaign::{CAP_DAYS, Frozen, Kind},
+        segment::Order,
+        windows::Clocks,
+    },
+    places,
 };
 
 /// What the windows of one campaign have in common.
@@ -28,6 +32,29 @@ pub struct Audience<'a> {
     pub other_zone: i16,
     /// Days between two messages of marketing to a phone.
     pub cap_days: i32,
+}
+
+impl<'a> Audience<'a> {
+    /// A campaign's, as it is on a day.
+    pub fn of(
+        campaign: &Campaign,
+        date: NaiveDate,
+        frozen: &'a Frozen,
+        names: &'a [Name],
+        weights: &'a [u32],
+    ) -> Self {
+        Self {
+            campaign: campaign.number,
+            date,
+            kind: campaign.kind,
+            frozen,
+            names,
+            weights,
+            zones: places::zones(),
+            other_zone: Clocks::Anywhere.code(),
+            cap_days: CAP_DAYS,
+        }
+    }
 }
 
 /// A name of the template.
@@ -53,36 +80,48 @@ pub struct Window {
     pub recipients: i64,
 }
 
-/// Writes the recipients among the next `size` contacts behind `after`, numbered from `base` on. A random sample, or the
-/// newest, is one window of all contacts: it is drawn among those that nothing excludes.
-pub async fn window(
-    conn: &mut PgConnection,
-    audience: &Audience<'_>,
-    after: i64,
-    size: i64,
-    base: i32,
-) -> sqlx::Result<Window> {
-    let Audience { campaign, frozen, kind, .. } = *audience;
-    let mut query = QueryBuilder::<Postgres>::new(
+/// Which contacts a statement judges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Among {
+    /// The next `size` of those that match, behind the id `after`; all of them where a sample is drawn.
+    Window { after: i64, size: i64 },
+    /// All of them.
+    All,
+    /// Those on so many of a hundred pages of the table, chosen at random; of them no sample is drawn.
+    Pages { percent: f32 },
+}
+
+/// Begins a statement with who matches (`matching`), why some of them fall out (`judged`), who is drawn of the others (`drawn`),
+/// these with the clocks they live by and their text (`zoned`), and how many fell out by reason (`reasons`). Whoever writes an
+/// audience and whoever foretells one judge by this.
+pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>, among: Among) {
+    let Audience { frozen, kind, .. } = *audience;
+    query.push(
         "with matching as (
-             select id, phone_e164, full_name, city, state_code, lada, is_valid, is_mobile, consent from contacts where id > ",
+             select id, phone_e164, full_name, city, state_code, lada, is_valid, is_mobile, consent from contacts",
     );
-    query.push_bind(after);
-    segment_sql::push_audience(&mut query, &frozen.filter, frozen.at);
+    match among {
+        Among::Window { after, .. } => query.push(" where id > ").push_bind(after),
+        Among::All => query.push(" where true"),
+        Among::Pages { percent } => {
+            query.push(" tablesample system (").push_bind(percent).push(") where true")
+        }
+    };
+    segment_sql::push_audience(query, &frozen.filter, frozen.at);
     for less in &frozen.less_filters {
         query.push(" and (true");
-        segment_sql::push_audience(&mut query, less, frozen.at);
+        segment_sql::push_audience(query, less, frozen.at);
         query.push(") is not true");
     }
     if !frozen.less_campaigns.is_empty() {
         query.push(" and not exists (select from messages m where m.phone_e164 = contacts.phone_e164 and m.campaign = any(");
         query.push_bind(frozen.less_campaigns.clone()).push("))");
     }
-    if frozen.filter.sample.is_none() {
+    if let (Among::Window { size, .. }, None) = (among, frozen.filter.sample) {
         query.push(" order by id limit ").push_bind(size);
     }
     query.push("), judged as (select m.*, ");
-    push_reason(&mut query, audience);
+    push_reason(query, audience);
     query.push(
         " as excluded from matching m left join lateral (
              select s.reason from suppressions s where s.phone_e164 = m.phone_e164 and s.effective_at <= now()",
@@ -95,7 +134,7 @@ pub async fn window(
           left join phone_sends p on p.phone_e164 = m.phone_e164),
          drawn as (select * from judged where excluded is null",
     );
-    if let Some(sample) = frozen.filter.sample {
+    if let Some(sample) = frozen.filter.sample.filter(|_| !matches!(among, Among::Pages { .. })) {
         match sample.order {
             Order::Random => {
                 query.push(" order by hashint8extended(id, ").push_bind(frozen.seed).push("), id")
@@ -105,19 +144,40 @@ pub async fn window(
         query.push(" limit ").push_bind(sample.size);
     }
     query.push("), zoned as (select d.*, coalesce(z.zone, ").push_bind(audience.other_zone);
-    query.push(") as zone from drawn d left join unnest(");
+    query.push(") as zone, ");
+    push_variant(query, audience);
+    query.push(" as variant from drawn d left join unnest(");
     query
         .push_bind(audience.zones.iter().map(|(place, _)| place.clone()).collect::<Vec<_>>())
         .push("::text[], ");
     query.push_bind(audience.zones.iter().map(|(_, zone)| *zone).collect::<Vec<_>>());
-    query.push("::smallint[]) z (place, zone) on z.place = coalesce(d.state_code, d.lada)), numbered as (select z.*, ");
-    query.push_bind(base);
+    query.push(
+        "::smallint[]) z (place, zone) on z.place = coalesce(d.state_code, d.lada)),
+         reasons as (
+             select excluded as reason, count(*) as contacts from judged where excluded is not null group by 1
+             union all
+             select 'not_drawn', n from (
+                 select (select count(*) from judged where excluded is null) - (select count(*) from drawn) as n) rest where n > 0)",
+    );
+}
+
+/// Writes the recipients among the next `size` contacts behind `after`, numbered from `base` on. A random sample, or the
+/// newest, is one window of all contacts: it is drawn among those that nothing excludes.
+pub async fn window(
+    conn: &mut PgConnection,
+    audience: &Audience<'_>,
+    after: i64,
+    size: i64,
+    base: i32,
+) -> sqlx::Result<Window> {
+    let campaign = audience.campaign;
+    let mut query = QueryBuilder::<Postgres>::new("");
+    push_judged(&mut query, audience, Among::Window { after, size });
+    query.push(", numbered as (select z.*, ").push_bind(base);
     query.push(
         " + row_number() over (order by zone, id) as position, (row_number() over (partition by zone order by id) - 1) / ",
     );
-    query.push(SLICE).push(" as cut, ");
-    push_variant(&mut query, audience);
-    query.push(" as variant from zoned z), written as (insert into ").push(partition(audience.date));
+    query.push(SLICE).push(" as cut from zoned z), written as (insert into ").push(partition(audience.date));
     query
         .push(" (campaign, position, date, phone_e164, contact_id, state_code, lada, vars, variant) select ");
     query.push_bind(campaign).push(", position, ").push_bind(audience.date);
@@ -134,11 +194,6 @@ pub async fn window(
     query.push(
         ", coalesce(state_code, ''), date_trunc('hour', now(), 'UTC'), 0, '', variant, count(*), 0, 0
            from numbered group by 2, variant),
-         reasons as (
-             select excluded as reason, count(*) as contacts from judged where excluded is not null group by 1
-             union all
-             select 'not_drawn', n from (
-                 select (select count(*) from judged where excluded is null) - (select count(*) from drawn) as n) rest where n > 0),
          told as (insert into campaign_exclusions as e (campaign, reason, contacts) select ",
     );
     query.push_bind(campaign);
@@ -167,7 +222,8 @@ fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
     query.push(" end");
 }
 
-fn push_vars(query: &mut QueryBuilder<Postgres>, names: &[Name]) {
+/// The values of the template's names, as a row keeps them.
+pub(super) fn push_vars(query: &mut QueryBuilder<Postgres>, names: &[Name]) {
     let values: Vec<_> =
         names.iter().map(|name| format!("coalesce({}, '')", expression(&name.name))).collect();
     query.push(format!("array[{}]::text[]", values.join(", ")));

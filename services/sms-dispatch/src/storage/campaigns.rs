@@ -21,6 +21,8 @@ pub struct Model {
     pub name: String,
     pub description: String,
     pub kind: Kind,
+    /// Whether it is the campaign of its day's single messages.
+    pub single: bool,
     pub state: State,
     #[sea_orm(column_type = "JsonBinary")]
     pub plan: Plan,

@@ -15,7 +15,7 @@ use crate::domain::{
 use chassis::db::decode;
 
 /// What of a row is read.
-const COLUMNS: &str = "position, phone_e164, contact_id, state_code, vars, variant, state, attempt, version, changed_at, deadline,
+pub(super) const COLUMNS: &str = "position, phone_e164, contact_id, state_code, vars, variant, expires_at, state, attempt, version, changed_at, deadline,
     sender, parts, cost_micros, provider_id, sent_at, code, reason, repeatable";
 
 /// A message's row.
@@ -31,6 +31,8 @@ pub struct Row {
     pub vars: Vec<String>,
     /// Which of the campaign's texts.
     pub variant: i16,
+    /// After which it is not sent any more.
+    pub expires_at: Option<DateTime<Utc>>,
     state: i16,
     pub attempt: i16,
     /// Raised with every change.

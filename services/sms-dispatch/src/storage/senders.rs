@@ -85,6 +85,12 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Sender>, DbErr> {
     Entity::find().order_by_asc(Column::Address).all(&orm(pool)).await
 }
 
+/// Those that are in use.
+pub async fn enabled(conn: &mut PgConnection) -> Result<Vec<Sender>, DbErr> {
+    let used = Entity::find().filter(Column::Enabled.eq(true)).order_by_asc(Column::Address);
+    used.all(&Orm::on(conn)).await
+}
+
 /// Those of these addresses.
 pub async fn of(conn: &mut PgConnection, addresses: &[String]) -> Result<Vec<Sender>, DbErr> {
     Entity::find().filter(Column::Address.is_in(addresses)).all(&Orm::on(conn)).await

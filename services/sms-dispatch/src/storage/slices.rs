@@ -39,6 +39,8 @@ pub enum Wait {
     Provider,
     /// Work on it failed.
     Error,
+    /// The campaign would cost more than it may.
+    Budget,
 }
 
 impl Wait {
@@ -47,6 +49,7 @@ impl Wait {
             Self::Hours => "horario",
             Self::Provider => "proveedor",
             Self::Error => "error",
+            Self::Budget => "presupuesto",
         }
     }
 }

@@ -210,7 +210,7 @@ impl World {
     pub async fn started(&self, kind: Kind, plan: Plan) -> Result<Campaign> {
         let draft = self.draft(kind, plan).await?;
         let mut transaction = self.pool.begin().await?;
-        acts::start(&mut transaction, &draft, "ana", None).await?;
+        acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
         transaction.commit().await?;
         self.prepare().await?;
         self.campaign(draft.id).await
@@ -228,7 +228,7 @@ impl World {
         Ok(changed)
     }
 
-    async fn waiting(&self, kind: &str) -> Result<Vec<Uuid>> {
+    pub async fn waiting(&self, kind: &str) -> Result<Vec<Uuid>> {
         let ids = sqlx::query_scalar(
             "select id from jobs where kind = $1 and (state = 'pending' and next_run_at <= now()
                  or state = 'running' and lease_until < now()) order by created_at",
@@ -264,9 +264,14 @@ impl World {
 
     /// Runs the slices that are with workers. Gives how many.
     pub async fn send(&self) -> Result<usize> {
+        self.send_of("sms.slices").await
+    }
+
+    /// The same of one kind of jobs.
+    pub async fn send_of(&self, kind: &str) -> Result<usize> {
         let runner = Runner::new(self.pool.clone()).lease(Duration::from_secs(2));
         let work = self.sender();
-        let ids = self.waiting("sms.slices").await?;
+        let ids = self.waiting(kind).await?;
         let runs = ids.iter().map(|id| {
             let (runner, work) = (&runner, &work);
             async move { runner.run(*id, &CancellationToken::new(), work).await }

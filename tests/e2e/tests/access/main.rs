@@ -115,7 +115,11 @@ async fn each_caller_gets_what_the_table_says_and_nothing_else() -> Result<()> {
 fn canonical(path: &str) -> String {
     let spellings =
         [("/api/catalog", "/api/v1/catalog"), ("/auth", "/api/v1/auth"), ("/api/v1/me", "/api/v1/auth/me")];
-    let found = spellings.iter().find_map(|(alias, own)| Some(format!("{own}{}", path.strip_prefix(alias)?)));
+    let found = spellings.iter().find_map(|(alias, own)| {
+        let rest = path.strip_prefix(alias)?;
+        // `/api/v1/messages` is not a spelling of `/api/v1/me`.
+        (rest.is_empty() || rest.starts_with('/')).then(|| format!("{own}{rest}"))
+    });
     found.unwrap_or_else(|| path.to_owned())
 }
 

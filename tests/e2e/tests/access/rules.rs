@@ -240,6 +240,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/campaigns/{id}", Rule::Contacts(404)),
     ("put", "/api/v1/campaigns/{id}", Rule::Operators(422)),
     ("delete", "/api/v1/campaigns/{id}", Rule::Operators(404)),
+    ("get", "/api/v1/campaigns/{id}/preview", Rule::Contacts(404)),
     ("get", "/api/v1/campaigns/{id}/progress", Rule::Contacts(404)),
     ("get", "/api/v1/campaigns/{id}/messages", Rule::Contacts(404)),
     ("get", "/api/v1/campaigns/{id}/replies", Rule::Operators(404)),
@@ -249,12 +250,24 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("post", "/api/v1/campaigns/{id}/pause", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/resume", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/cancel", Rule::Operators(404)),
+    ("post", "/api/v1/campaigns/{id}/test", Rule::Operators(404)),
     ("post", "/api/v1/campaigns/{id}/resolve", Rule::Operators(404)),
+    // A phone that is none, a message that does not exist: who learns that got in.
+    ("post", "/api/v1/messages", Rule::Operators(422)),
+    ("get", "/api/v1/messages", Rule::Contacts(200)),
+    ("get", "/api/v1/messages/{id}", Rule::Contacts(404)),
     ("post", "/api/v1/campaigns/{id}/retry-failed", Rule::Operators(404)),
     ("get", "/api/v1/sms/senders", Rule::Contacts(200)),
     ("put", "/api/v1/sms/senders/{address}", Rule::Admins(409)),
+    ("get", "/api/v1/sms/prices", Rule::Contacts(200)),
+    // A currency that is none, a price that does not exist: who learns that got in.
+    ("post", "/api/v1/sms/prices", Rule::Admins(422)),
+    ("delete", "/api/v1/sms/prices/{id}", Rule::Admins(404)),
     ("get", "/api/v1/sms/providers", Rule::Contacts(200)),
     ("post", "/api/v1/sms/providers/{name}/open", Rule::Admins(404)),
+    // A link that nobody made.
+    ("get", "/b/{token}", Rule::Open(404)),
+    ("post", "/b/{token}", Rule::Open(404)),
     // No account anywhere: nobody learns more.
     ("post", "/webhooks/telnyx", Rule::Open(404)),
     ("post", "/webhooks/twilio", Rule::Open(404)),

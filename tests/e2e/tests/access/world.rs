@@ -299,6 +299,18 @@ impl World {
                 };
                 Ok((template.replace("{id}", nothing), Body::Json(body)))
             }
+            ("post", "/api/v1/messages") => {
+                Ok((template.to_owned(), Body::Json(json!({ "to": "123", "text": "Hola" }))))
+            }
+            ("get", "/api/v1/messages") => plain(&format!("{template}?phone=6121004799")),
+            ("post", "/api/v1/campaigns/{id}/test") => {
+                let nothing = "0190b1a0-0000-7000-8000-000000000000";
+                Ok((template.replace("{id}", nothing), Body::Json(json!({ "phones": ["6121004799"] }))))
+            }
+            ("post", "/api/v1/sms/prices") => {
+                let price = json!({ "provider": "telnyx", "price_micros": 1, "currency": "pesos" });
+                Ok((template.to_owned(), Body::Json(price)))
+            }
             ("put", "/api/v1/sms/senders/{address}") => {
                 let sender = json!({ "provider": "telnyx", "kind": "long_code", "per_second": 1 });
                 Ok((template.replace("{address}", "+525550001111"), Body::Json(sender)))
@@ -324,7 +336,7 @@ impl World {
                 let path = path.replace("{task_id}", &self.task).replace("{id}", nothing);
                 let path = path.replace("{name}", "vacia").replace("{bodega_id}", "PRINCIPAL");
                 let path = path.replace("{table}", "clientes").replace("{entity}", "clients");
-                plain(&path.replace("{secret}", "guessed"))
+                plain(&path.replace("{secret}", "guessed").replace("{token}", "guessed"))
             }
         }
     }

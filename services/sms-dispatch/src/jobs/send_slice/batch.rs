@@ -17,13 +17,14 @@ use super::{
     claim::{Claim, Claimed, Skip},
 };
 use crate::{
+    buckets::HORIZON,
     config::SmsSettings,
     domain::{
         Phone,
         callback::Callback,
         campaign::FrozenSender,
         message_state::{MessageState, Observed},
-        pace::{Ask, Bucket},
+        pace::{Ask, Bucket, Reserved},
         parts::MAX_PARTS,
         sender::{ProviderName, Sender},
     },
@@ -33,7 +34,7 @@ use crate::{
         ledger::{self, Row},
         phone_sends, providers,
         providers::Provider,
-        senders,
+        senders, singles,
     },
 };
 
@@ -46,6 +47,16 @@ const BROKEN_OFF: &str = "El proveedor no responde";
 const CLOSED: TimeDelta = TimeDelta::seconds(5);
 /// The longest that a slice is kept while its bucket is empty.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How soon a single message goes by what is kept for such, before it asks for what campaigns share.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Whose part of the rates.
+#[derive(Clone, Copy)]
+enum Lane {
+    Campaigns,
+    Singles,
+}
 
 /// What a micro-batch came to.
 pub(super) enum Batch {
@@ -101,7 +112,12 @@ impl SendSlices {
         }
         let states = providers::list(&chassis::db::Orm::on(&mut conn)).await.map_err(JobError::retry)?;
         let rates = self.rates(&mut conn, sending).await.map_err(JobError::retry)?;
-        let senders = self.senders(sending, &states, &rates);
+        let mut senders = self.senders(sending, &states, &rates);
+        if sending.campaign.single
+            && let Some(wanted) = rows.first().and_then(|row| singles::wanted_sender(&row.vars))
+        {
+            senders.retain(|sender| sender.address == wanted);
+        }
         if senders.is_empty() {
             let left = Left { due: Utc::now() + CLOSED, wait: Some(Waits::Provider) };
             return Ok(Batch::Waits(left));
@@ -109,7 +125,7 @@ impl SendSlices {
         let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
         let known = phone_sends::senders(&mut conn, &phones).await.map_err(JobError::retry)?;
         drop(conn);
-        let (mut letters, mut unsendable) = (Vec::new(), HashMap::new());
+        let (mut letters, mut unsendable, now) = (Vec::new(), HashMap::new(), Utc::now());
         for row in rows {
             let had = known.iter().find(|(phone, _)| *phone == row.phone_e164);
             let Some(sender) = choose(&senders, &row, had.map(|(_, sender)| sender.as_str())) else {
@@ -117,6 +133,7 @@ impl SendSlices {
             };
             let (text, encoding, parts) = open.texts.write(&row, sender.provider, sender.kind);
             let skip = match Phone::from_e164(&row.phone_e164) {
+                _ if row.expires_at.is_some_and(|at| at <= now) => Skip::Expired,
                 None => Skip::Invalid,
                 Some(_) if text.is_empty() => Skip::NoValue,
                 Some(_) if parts > MAX_PARTS => Skip::TooLong,
@@ -127,8 +144,7 @@ impl SendSlices {
             };
             unsendable.insert(row.position, skip);
         }
-        let (buckets, asks) = self.asks(sending, &states, &rates, &letters);
-        let reserved = self.buckets.reserve(&buckets, &asks).await;
+        let reserved = self.reserve(sending, &states, &rates, &letters).await;
         if reserved.starts_us.is_empty() && unsendable.is_empty() {
             let pause = tokio::time::sleep(Duration::from_micros(reserved.wait_us).min(PATIENCE));
             let stopping = sending.run.stopping();
@@ -196,9 +212,34 @@ impl SendSlices {
         all.iter().filter(|sender| opens(sender.provider) && rates.contains_key(&sender.address)).collect()
     }
 
+    /// Starts for the first of the letters. A single message has its start from the part of the rates that is kept for such, or
+    /// else from what campaigns share.
+    async fn reserve(
+        &self,
+        sending: &Sending<'_>,
+        states: &[Provider],
+        rates: &HashMap<String, f64>,
+        letters: &[Letter],
+    ) -> Reserved {
+        let lanes: &[(Lane, Duration)] = match sending.campaign.single {
+            true => &[(Lane::Singles, SOON), (Lane::Campaigns, HORIZON), (Lane::Singles, HORIZON)],
+            false => &[(Lane::Campaigns, HORIZON)],
+        };
+        let mut reserved = Reserved::default();
+        for (lane, horizon) in lanes {
+            let (buckets, asks) = self.asks(*lane, sending, states, rates, letters);
+            reserved = self.buckets.reserve(&buckets, &asks, *horizon).await;
+            if !reserved.starts_us.is_empty() {
+                break;
+            }
+        }
+        reserved
+    }
+
     /// Which buckets each message takes its parts from: the account's, the sender's, the campaign's.
     fn asks(
         &self,
+        lane: Lane,
         sending: &Sending<'_>,
         states: &[Provider],
         rates: &HashMap<String, f64>,
@@ -212,16 +253,20 @@ impl SendSlices {
                 buckets.len() - 1
             }
         };
+        let (part, of_lane) = match lane {
+            Lane::Campaigns => (1.0 - self.settings.singles_share, ""),
+            Lane::Singles => (self.settings.singles_share, ":singles"),
+        };
         let asks = letters
             .iter()
             .map(|letter| {
                 let provider = letter.sender.provider;
                 let account = states.iter().find(|state| state.name == provider);
                 let rate = account.map_or(1.0, |state| state.per_second);
-                let mut of = vec![place(format!("account:{}", provider.name()), rate)];
+                let mut of = vec![place(format!("account:{}{of_lane}", provider.name()), rate * part)];
                 let address = &letter.sender.address;
                 let rate = rates.get(address).copied().unwrap_or(1.0);
-                of.push(place(format!("sender:{address}"), rate));
+                of.push(place(format!("sender:{address}{of_lane}"), rate * part));
                 if let Some(rate) = sending.campaign.plan.per_minute {
                     of.push(place(format!("campaign:{}", sending.open.number), f64::from(rate) / 60.0));
                 }
@@ -269,7 +314,10 @@ impl Requests {
             from: Sender { kind: letter.sender.kind, value: letter.sender.address.clone() },
             text: letter.text.clone(),
             encoding: letter.encoding,
-            validity: None,
+            validity: letter
+                .row
+                .expires_at
+                .map(|at| (at - Utc::now()).to_std().unwrap_or(PATIENCE).max(PATIENCE)),
             callback_url: Callback { message: id, attempt }.url(&self.settings.public_url, provider),
         };
         read(client.send(&message).await, letter, answer)

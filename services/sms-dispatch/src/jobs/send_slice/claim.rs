@@ -11,18 +11,18 @@ use sea_orm::sqlx::{self, PgConnection};
 use super::{Left, SendSlices, Sending, UNDER_WAY, Waits, batch::Letter};
 use crate::{
     domain::{
-        campaign::{Kind, State},
+        campaign::{CAP_DAYS, Kind, State},
         message_state::MessageState,
     },
     settle::{self, Open},
     storage::{
         ledger::{self, Row},
-        phone_sends,
+        phone_sends, totals,
     },
 };
 
-/// Days between two messages of marketing to a phone.
-const CAP_DAYS: i32 = 7;
+/// How long a slice waits for which there is no money: what fails costs nothing, and leaves some.
+const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(60);
 
 pub(super) enum Claim {
     /// These are to be sent now; the others were skipped, or are somebody else's.
@@ -46,6 +46,8 @@ pub(super) enum Skip {
     NoValue,
     /// More parts than a provider takes.
     TooLong,
+    /// Nobody needs it any more.
+    Expired,
     OptedOut,
     Manual,
     Register,
@@ -58,6 +60,7 @@ impl Skip {
             Self::Invalid => "invalid",
             Self::NoValue => "no_value",
             Self::TooLong => "too_long",
+            Self::Expired => "expired",
             Self::OptedOut => "opt_out",
             Self::Manual => "manual",
             Self::Register => "repep",
@@ -71,6 +74,7 @@ impl Skip {
             Self::Invalid => "El número no es válido",
             Self::NoValue => "Falta un dato que el texto necesita",
             Self::TooLong => "El texto pasa de 10 partes",
+            Self::Expired => "Venció antes de poder enviarse",
             Self::OptedOut => "El destinatario se dio de baja",
             Self::Manual => "El número está en la lista de supresión",
             Self::Register => "El número está inscrito en REPEP",
@@ -98,6 +102,15 @@ impl SendSlices {
         if let Some(left) = self.may_not(&mut transaction, sending).await? {
             return Ok(Claim::Waits(left));
         }
+        // Before the rows: whoever waits for the budget holds nothing.
+        let mut budget = match &sending.campaign.plan.most_cost {
+            Some(most) => {
+                let spent =
+                    totals::cost_held(&mut transaction, open.number).await.map_err(JobError::retry)?;
+                Some(most.micros - spent)
+            }
+            None => None,
+        };
         let positions = letters.iter().map(|letter| letter.row.position);
         let positions: Vec<i32> = positions.chain(unsendable.keys().copied()).collect();
         let rows = ledger::lock(&mut transaction, open.date, open.number, &positions).await;
@@ -110,8 +123,9 @@ impl SendSlices {
         let skips = skips(&mut transaction, open, &sendable).await.map_err(JobError::retry)?;
         let now = settle::now(&mut transaction).await.map_err(JobError::retry)?;
         let mut claimed = Vec::new();
-        let mut changes = Vec::new();
-        for before in rows {
+        let mut changes: Vec<(Row, Row)> = Vec::new();
+        for before in &rows {
+            let before = before.clone();
             let mut after = before.clone();
             (after.version, after.changed_at) = (before.version + 1, now);
             let skip = unsendable.get(&before.position).or_else(|| skips.get(&before.phone_e164));
@@ -123,15 +137,35 @@ impl SendSlices {
             }
             let found = letters.iter().enumerate().find(|(_, one)| one.row.position == before.position);
             let (Some((place, letter)), Some(next)) = (found, before.standing().claim()) else { continue };
+            let cost = letter.sender.price_micros.unwrap_or_default() * i64::from(letter.parts);
+            if let Some(left) = &mut budget {
+                // What is behind it may be shorter: it waits for its turn all the same.
+                *left -= cost;
+                if *left < 0 {
+                    break;
+                }
+            }
             after.set_state(next.state);
             after.attempt = next.attempt;
             after.deadline = Some(now + TimeDelta::from_std(UNDER_WAY).unwrap_or_default());
             after.sender = Some(letter.sender.address.clone());
             after.parts = i16::try_from(letter.parts).unwrap_or(i16::MAX);
-            after.cost_micros = letter.sender.price_micros.unwrap_or_default() * i64::from(after.parts);
+            after.cost_micros = cost;
             (after.code, after.reason) = (None, None);
             claimed.push(Claimed { letter: Letter { row: after.clone(), ..letter.clone() }, place });
             changes.push((before, after));
+        }
+        if changes.is_empty() && budget.is_some_and(|left| left < 0) {
+            let left = Left { due: Utc::now() + LOOK_AGAIN, wait: Some(Waits::Budget) };
+            return Ok(Claim::Waits(left));
+        }
+        if budget.is_some_and(|left| left < 0) && open.kind == Kind::Marketing {
+            // They took their turns above. A turn of an earlier attempt was for a message that may have gone.
+            let is_left = |row: &&Row| {
+                row.attempt == 0 && !changes.iter().any(|(before, _)| before.position == row.position)
+            };
+            let phones: Vec<&str> = rows.iter().filter(is_left).map(|row| row.phone_e164.as_str()).collect();
+            phone_sends::give_back(&mut transaction, open.number, &phones).await.map_err(JobError::retry)?;
         }
         settle::apply(&mut transaction, open, &changes).await.map_err(JobError::Retry)?;
         // The lease is compared in the transaction: a worker that lost it commits nothing. How many there are in all is
@@ -167,6 +201,8 @@ impl SendSlices {
                 .await
                 .map_err(JobError::retry)?;
         let now = Utc::now();
+        // Single messages are exempt: whoever sends one knows why.
+        let zone = zone.filter(|_| !sending.campaign.single);
         let opens = zone.and_then(|zone| self.settings.opens_at(zone, now)).filter(|opens| *opens > now);
         Ok(opens.map(|due| Left { due, wait: Some(Waits::Hours) }))
     }

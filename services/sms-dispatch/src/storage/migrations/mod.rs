@@ -9,6 +9,8 @@ mod m0006_import_turns;
 mod m0007_words;
 mod m0008_consent_withdrawals;
 mod m0009_campaigns;
+mod m0010_prices;
+mod m0011_single_messages;
 
 use sea_orm_migration::prelude::*;
 
@@ -29,6 +31,8 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0007_words::Migration));
         all.push(Box::new(m0008_consent_withdrawals::Migration));
         all.push(Box::new(m0009_campaigns::Migration));
+        all.push(Box::new(m0010_prices::Migration));
+        all.push(Box::new(m0011_single_messages::Migration));
         all
     }
 }
