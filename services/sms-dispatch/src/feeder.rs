@@ -1,8 +1,9 @@
 //! Feeds slices to workers: only what may go now, and no more than some seconds of the rate ahead. All else waits as rows. And
 //! ends campaigns that have nothing more to send. One worker feeds at a time.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use chrono::Utc;
 use jobs::NewJob;
 use sea_orm::{
@@ -34,6 +35,14 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often those look who don't feed.
 const LOOK: Duration = Duration::from_secs(2);
+/// Who has not said for so long that it is there feeds no more: it was stopped, or its machine is gone.
+const LAPSES_AFTER: Duration = Duration::from_secs(15);
+/// How often it says so while a round goes on.
+const KEEP: Duration = Duration::from_secs(3);
+/// A round that takes longer hangs. Its steps are transactions of their own: another worker goes on where it stopped.
+const LONGEST_ROUND: Duration = Duration::from_secs(25);
+/// Batches of totals that one round folds at most.
+const MOST_FOLDED: usize = 20;
 /// So many seconds of the rate are with workers at most.
 const AHEAD_SECONDS: f64 = 10.0;
 /// Slices that one round feeds at most.
@@ -63,14 +72,10 @@ impl Feeder {
             let feeds = turn.is_some();
             let round = async {
                 if turn.is_none() {
-                    turn = Turn::try_take(&self.pool, FEEDER).await?;
+                    turn = Turn::try_take_lapsing(&self.pool, FEEDER, LAPSES_AFTER).await?;
                 }
                 match &mut turn {
-                    Some(held) => {
-                        // A turn ends with its connection: whoever can't use that any more has lost it.
-                        held.holds().await?;
-                        self.round().await
-                    }
+                    Some(held) => self.held_round(held).await,
                     None => Ok(()),
                 }
             };
@@ -89,12 +94,28 @@ impl Feeder {
         }
     }
 
+    /// One round, as long as the turn holds. A turn ends with its connection: whoever can't use that any more has lost it.
+    async fn held_round(&self, held: &mut Turn) -> anyhow::Result<()> {
+        let mut round = pin!(tokio::time::timeout(LONGEST_ROUND, self.round()));
+        loop {
+            held.holds().await?;
+            tokio::select! {
+                done = &mut round => return done.context("a round does not end")?,
+                () = tokio::time::sleep(KEEP) => {}
+            }
+        }
+    }
+
     /// One round: folds totals, opens what may open, ends what has ended, and feeds.
     ///
     /// # Errors
     /// The database.
     pub async fn round(&self) -> anyhow::Result<()> {
-        while totals::fold(&self.pool).await? {}
+        for _ in 0..MOST_FOLDED {
+            if !totals::fold(&self.pool).await? {
+                break;
+            }
+        }
         let mut conn = self.pool.acquire().await?;
         providers::open(&mut conn, None).await?;
         let mut running = Vec::new();

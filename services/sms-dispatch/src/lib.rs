@@ -20,7 +20,7 @@ pub mod settle;
 pub mod storage;
 pub mod suppression_lists;
 pub mod texts;
-mod turn;
+pub mod turn;
 pub mod upkeep;
 
 pub use app::{run_api, run_worker};

@@ -2,5 +2,6 @@
 
 mod audience;
 mod guarantees;
+mod pace;
 mod sending;
 mod world;
