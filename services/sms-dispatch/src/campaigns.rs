@@ -158,6 +158,7 @@ async fn freeze(conn: &mut PgConnection, campaign: &Campaign, at: DateTime<Utc>)
             provider: sender.provider,
             kind: sender.kind,
             price_micros: sender.price_micros,
+            currency: sender.currency.clone(),
         })
     };
     let senders = plan.senders.iter().map(frozen_sender).collect::<Result<Vec<_>, Refused>>()?;

@@ -238,12 +238,10 @@ impl Feeder {
         for campaign in running {
             let fed = slices::fed(conn, campaign.number).await? as f64;
             room -= fed;
-            let Some(rate) = self.rate(conn, campaign, &rates).await? else {
-                let zones = slices::zones(conn, campaign.number).await?;
-                let until = Utc::now() + chrono::TimeDelta::seconds(5);
-                slices::wait(conn, campaign.number, &zones, until, Wait::Provider).await?;
-                continue;
-            };
+            let rate = self.rate(conn, campaign, &rates).await?;
+            // What all of its slices wait for stands with the campaign: there may be tens of thousands.
+            rows::wait(conn, campaign, rate.is_none().then_some(Wait::Provider.name())).await?;
+            let Some(rate) = rate else { continue };
             let zones = self.open_zones(conn, campaign.number).await?;
             // The slowest sends one message after the other.
             let may = (rate * AHEAD_SECONDS).max(1.0) - fed;
@@ -292,18 +290,11 @@ impl Feeder {
         Ok(Some(of_senders.min(wished)))
     }
 
-    /// The zones of a campaign whose window is open; the slices of the others wait for it.
+    /// The zones of a campaign whose window is open.
     async fn open_zones(&self, conn: &mut PgConnection, campaign: i32) -> anyhow::Result<Vec<i16>> {
         let now = Utc::now();
-        let mut open = Vec::new();
-        for zone in slices::zones(conn, campaign).await? {
-            match self.settings.opens_at(zone, now) {
-                Some(at) if at <= now => open.push(zone),
-                Some(at) => slices::wait(conn, campaign, &[zone], at, Wait::Hours).await?,
-                None => {}
-            }
-        }
-        Ok(open)
+        let zones = slices::zones(conn, campaign).await?.into_iter();
+        Ok(zones.filter(|zone| self.settings.opens_at(*zone, now).is_some_and(|at| at <= now)).collect())
     }
 
     /// Gives the next slice to a job. Gives how many messages that may send; none where there is no slice.

@@ -11,6 +11,7 @@ pub mod feeder;
 mod http;
 pub mod import;
 pub mod jobs;
+pub mod opt_outs;
 mod orphans;
 mod places;
 pub mod providers;

@@ -309,7 +309,7 @@ pub struct Frozen {
     pub filter: Segment,
     /// The filters of `less_segments`.
     pub less_filters: Vec<Segment>,
-    /// The numbers and days of `less_campaigns` that have recipients.
+    /// The numbers of `less_campaigns`.
     pub less_campaigns: Vec<i32>,
     pub senders: Vec<FrozenSender>,
     /// When conditions such as `not_contacted_days` are judged from.
@@ -325,8 +325,11 @@ pub struct FrozenSender {
     pub weight: u32,
     pub provider: ProviderName,
     pub kind: SenderKind,
-    /// What a part costs, in millionths of a currency; none where nobody said.
+    /// What a part costs, in millionths of `currency`; none where nobody said.
     pub price_micros: Option<i64>,
+    /// ISO 4217.
+    #[serde(default)]
+    pub currency: Option<String>,
 }
 
 #[cfg(test)]

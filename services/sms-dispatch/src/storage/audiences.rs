@@ -28,6 +28,8 @@ pub struct Audience<'a> {
     pub other_zone: i16,
     /// Days between two messages of marketing to a phone.
     pub cap_days: i32,
+    /// The days of the campaigns whose recipients are left out.
+    pub less_days: &'a [NaiveDate],
 }
 
 /// A name of the template.
@@ -76,7 +78,9 @@ pub async fn window(
     }
     if !frozen.less_campaigns.is_empty() {
         query.push(" and not exists (select from messages m where m.phone_e164 = contacts.phone_e164 and m.campaign = any(");
-        query.push_bind(frozen.less_campaigns.clone()).push("))");
+        // Only the partitions of their days are read.
+        query.push_bind(frozen.less_campaigns.clone()).push(") and m.date = any(");
+        query.push_bind(audience.less_days.to_vec()).push("))");
     }
     if frozen.filter.sample.is_none() {
         query.push(" order by id limit ").push_bind(size);
@@ -92,9 +96,15 @@ pub async fn window(
     }
     query.push(
         " order by array_position(array['opt_out', 'manual', 'repep'], s.reason) limit 1) s on true
-          left join phone_sends p on p.phone_e164 = m.phone_e164),
-         drawn as (select * from judged where excluded is null",
+          left join phone_sends p on p.phone_e164 = m.phone_e164
+          left join lateral (select true as there from ",
     );
+    // A contact that was replaced meanwhile comes back under another id, behind the windows that had it. Look-ups one by one:
+    // the planner doesn't know how fast the ledger grows.
+    query.push(partition(audience.date)).push(" r where r.phone_e164 = m.phone_e164 and r.campaign = ");
+    query
+        .push_bind(campaign)
+        .push(" limit 1) r on true), drawn as (select * from judged where excluded is null");
     if let Some(sample) = frozen.filter.sample {
         match sample.order {
             Order::Random => {
@@ -155,7 +165,7 @@ pub async fn window(
 fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
     query.push(
         "case when s.reason is not null then s.reason when not m.is_valid then 'invalid'
-              when m.is_mobile is false then 'landline'",
+              when r.there then 'repeated' when m.is_mobile is false then 'landline'",
     );
     if audience.kind == Kind::Marketing {
         query.push(" when m.consent = 'unknown' then 'no_consent' when p.marketing_at > now() - make_interval(days => ");
@@ -207,6 +217,14 @@ pub async fn add_to_campaign(conn: &mut PgConnection, number: i32, window: Windo
     .execute(conn)
     .await
     .map(|done| done.rows_affected() > 0)
+}
+
+/// The days of campaigns that have started: those that their recipients are found in.
+pub async fn days_of(conn: &mut PgConnection, campaigns: &[i32]) -> sqlx::Result<Vec<NaiveDate>> {
+    sqlx::query_scalar("select distinct date from campaigns where number = any($1) and date is not null")
+        .bind(campaigns)
+        .fetch_all(conn)
+        .await
 }
 
 /// Who fell out of an audience, by reason.

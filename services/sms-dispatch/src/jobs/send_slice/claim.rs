@@ -129,6 +129,7 @@ impl SendSlices {
             after.sender = Some(letter.sender.address.clone());
             after.parts = i16::try_from(letter.parts).unwrap_or(i16::MAX);
             after.cost_micros = letter.sender.price_micros.unwrap_or_default() * i64::from(after.parts);
+            after.currency.clone_from(&letter.sender.currency);
             (after.code, after.reason) = (None, None);
             claimed.push(Claimed { letter: Letter { row: after.clone(), ..letter.clone() }, place });
             changes.push((before, after));

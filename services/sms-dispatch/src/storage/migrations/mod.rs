@@ -9,6 +9,7 @@ mod m0006_import_turns;
 mod m0007_words;
 mod m0008_consent_withdrawals;
 mod m0009_campaigns;
+mod m0011_sending;
 
 use sea_orm_migration::prelude::*;
 
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0007_words::Migration));
         all.push(Box::new(m0008_consent_withdrawals::Migration));
         all.push(Box::new(m0009_campaigns::Migration));
+        all.push(Box::new(m0011_sending::Migration));
         all
     }
 }
