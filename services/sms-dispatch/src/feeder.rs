@@ -29,6 +29,7 @@ use crate::{
         totals,
     },
     turn::{FEEDER, Turn},
+    watch::{self, Course},
 };
 
 /// How often it looks.
@@ -238,13 +239,23 @@ impl Feeder {
         for campaign in running {
             let fed = slices::fed(conn, campaign.number).await? as f64;
             room -= fed;
+            let course = watch::look(&self.pool, campaign, self.settings.pause_above_percent).await?;
+            if course == Course::Paused {
+                continue;
+            }
             let rate = self.rate(conn, campaign, &rates).await?;
             // What all of its slices wait for stands with the campaign: there may be tens of thousands.
-            rows::wait(conn, campaign, rate.is_none().then_some(Wait::Provider.name())).await?;
-            let Some(rate) = rate else { continue };
+            let waits = match (course, rate) {
+                (Course::Ramp, _) => Some(Wait::Ramp),
+                (_, None) => Some(Wait::Provider),
+                _ => None,
+            };
+            rows::wait(conn, campaign, waits.map(Wait::name)).await?;
+            let (Course::On(most), Some(rate)) = (course, rate) else { continue };
             let zones = self.open_zones(conn, campaign.number).await?;
             // The slowest sends one message after the other.
-            let may = (rate * AHEAD_SECONDS).max(1.0) - fed;
+            let may =
+                (rate * AHEAD_SECONDS).max(1.0).min(most.map_or(f64::INFINITY, |most| most as f64)) - fed;
             if !zones.is_empty() && may >= 1.0 {
                 turns.push((campaign.number, zones, may));
             }

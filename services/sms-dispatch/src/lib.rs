@@ -1,5 +1,6 @@
 //! Contacts, clean and unique; segments of them; campaigns to them.
 
+pub mod accounts;
 pub mod again;
 mod app;
 pub mod buckets;
@@ -8,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod feeder;
+pub mod help;
 mod http;
 pub mod import;
 pub mod jobs;
@@ -15,6 +17,7 @@ pub mod opt_outs;
 mod orphans;
 mod places;
 pub mod providers;
+pub mod reconciler;
 pub mod reports;
 mod resources;
 pub mod settle;
@@ -23,6 +26,7 @@ pub mod suppression_lists;
 pub mod texts;
 pub mod turn;
 pub mod upkeep;
+pub mod watch;
 
 pub use app::{run_api, run_worker};
 use resources::Resources;

@@ -21,7 +21,7 @@ use crate::{
     opt_outs,
     settle::{self, Fact, Open},
     storage::{
-        campaigns, ledger,
+        campaigns, help_answers, ledger,
         phone_sends::Effects,
         reports::{self, Kept},
     },
@@ -155,7 +155,10 @@ impl Reports {
                 None => "reply",
             };
             let campaign = campaigns.get(&inbound.phone_e164).copied();
-            reports::handled(&mut transaction, inbound, meaning, campaign).await?;
+            let news = reports::handled(&mut transaction, inbound, meaning, campaign).await?;
+            if news && meaning == "help" {
+                help_answers::add(&mut transaction, inbound).await?;
+            }
         }
         transaction.commit().await?;
         Ok(open.len() as i64 == INBOUND)

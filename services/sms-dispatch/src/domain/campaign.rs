@@ -182,6 +182,13 @@ pub struct Plan {
     /// An audience above this fails before anything is sent.
     #[serde(default)]
     pub most_recipients: Option<i64>,
+    /// So many messages go first; the rest follows when their reports are there, and most of them arrived.
+    #[serde(default)]
+    pub ramp: Option<u32>,
+    /// It pauses by itself when more than so many percent of its last 500 ended messages failed; what the service is
+    /// configured with unless told.
+    #[serde(default)]
+    pub pause_above_percent: Option<u8>,
     /// Letters that cost a second alphabet are replaced by those that don't: á by a.
     #[serde(default)]
     pub transliterate: bool,
@@ -285,6 +292,12 @@ impl Plan {
         if self.most_recipients.is_some_and(|most| most < 1) {
             return Err(BadPlan::Range("most_recipients"));
         }
+        if self.ramp.is_some_and(|ramp| !(1..=100_000).contains(&ramp)) {
+            return Err(BadPlan::Range("ramp"));
+        }
+        if self.pause_above_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
+            return Err(BadPlan::Range("pause_above_percent"));
+        }
         let audience = &mut self.audience;
         if audience.filter.is_some() == audience.segment_id.is_some() {
             return Err(BadPlan::Audience);
@@ -380,6 +393,9 @@ mod tests {
         assert_eq!(plan(|p| p["senders"] = json!([])), Err(BadPlan::Many("senders", MOST_SENDERS)));
         assert_eq!(plan(|p| p["zone"] = json!("Marte")), Err(BadPlan::Zone("Marte".into())));
         assert_eq!(plan(|p| p["per_minute"] = json!(0)), Err(BadPlan::Range("per_minute")));
+        assert_eq!(plan(|p| p["ramp"] = json!(0)), Err(BadPlan::Range("ramp")));
+        let percent = plan(|p| p["pause_above_percent"] = json!(101));
+        assert_eq!(percent, Err(BadPlan::Range("pause_above_percent")));
         assert_eq!(plan(|p| p["audience"] = json!({})), Err(BadPlan::Audience));
         let both = json!({ "filter": {}, "segment_id": Uuid::nil() });
         assert_eq!(plan(|p| p["audience"] = both), Err(BadPlan::Audience));

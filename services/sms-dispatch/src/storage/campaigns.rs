@@ -37,8 +37,10 @@ pub struct Model {
     pub excluded: i64,
     /// Why it is paused or failed, for people.
     pub reason: Option<String>,
-    /// What all of it waits for while it runs: `proveedor`.
+    /// What all of it waits for while it runs: `proveedor`, `rampa`.
     pub waiting: Option<String>,
+    /// Since when more than its first messages go, where its plan has a ramp.
+    pub ramped_at: Option<DateTime<Utc>>,
     pub created_by: String,
     pub edited_by: String,
     pub approved_by: Option<String>,

@@ -37,6 +37,8 @@ pub enum Wait {
     Hours,
     /// The provider or all senders are closed.
     Provider,
+    /// What was sent first has no reports yet.
+    Ramp,
     /// Work on it failed.
     Error,
 }
@@ -46,6 +48,7 @@ impl Wait {
         match self {
             Self::Hours => "horario",
             Self::Provider => "proveedor",
+            Self::Ramp => "rampa",
             Self::Error => "error",
         }
     }

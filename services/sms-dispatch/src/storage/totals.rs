@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::ledger::Row;
-use crate::domain::message_state::MessageState;
+use crate::domain::{message_state::MessageState, outcome_window::Ended};
 use chassis::db::decode;
 
 /// Deltas folded in one transaction.
@@ -189,4 +189,42 @@ pub async fn count(
     .bind(repeatable)
     .fetch_one(conn)
     .await
+}
+
+/// How far a campaign is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// A provider was asked about them, or is just being.
+    pub asked: i64,
+    pub unknown: i64,
+    pub ended: Ended,
+}
+
+/// How far a campaign is, as of one snapshot.
+pub async fn ended(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<Counts> {
+    let rows: Vec<(i16, i64)> = sqlx::query_as(
+        "select status, sum(messages)::bigint
+         from (select status, messages from campaign_totals where campaign = $1
+               union all
+               select status, messages from campaign_deltas where campaign = $1) both_of_them
+         group by 1 having sum(messages) <> 0",
+    )
+    .bind(campaign)
+    .fetch_all(conn)
+    .await?;
+    let mut counts = Counts::default();
+    for (status, messages) in rows {
+        match MessageState::from_code(status) {
+            None | Some(MessageState::Pending | MessageState::Skipped | MessageState::Cancelled) => continue,
+            Some(MessageState::Unknown) => counts.unknown += messages,
+            Some(MessageState::Failed | MessageState::Expired) => {
+                counts.ended.ended += messages;
+                counts.ended.failed += messages;
+            }
+            Some(MessageState::Delivered | MessageState::Unconfirmed) => counts.ended.ended += messages,
+            Some(MessageState::Submitting | MessageState::Accepted | MessageState::Sent) => {}
+        }
+        counts.asked += messages;
+    }
+    Ok(counts)
 }

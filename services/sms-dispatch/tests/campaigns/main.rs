@@ -4,6 +4,8 @@ mod audience;
 mod days;
 mod guarantees;
 mod pace;
+mod records;
 mod reports;
 mod sending;
+mod watch;
 mod world;

@@ -46,6 +46,16 @@ insert into campaign_deltas (campaign, state_code, hour, status, code, variant, 
 
 -- What all of a campaign waits for: no provider or sender of it takes messages.
 alter table campaigns add column waiting text;
+-- Since when more than the first messages go, where the plan has a ramp.
+alter table campaigns add column ramped_at timestamptz;
+
+-- How many messages had ended, and how many of them without arriving, at some points of a campaign's way.
+create table campaign_outcomes (
+    campaign integer not null references campaigns (number),
+    ended bigint not null,
+    failed bigint not null,
+    primary key (campaign, ended)
+);
 
 -- A report that can't be applied is set aside, with why.
 alter table provider_reports add column failed_at timestamptz, add column error text;
@@ -68,13 +78,38 @@ insert into campaign_costs (campaign, currency, cost_micros)
     select campaign, '', sum(cost_micros)::bigint
     from (select campaign, cost_micros from campaign_totals union all select campaign, cost_micros from campaign_deltas) both_of_them
     group by 1 having sum(cost_micros) <> 0;
+
+-- The lowest balance since a provider was closed: above it is money again. And until when it was asked who opted out with it.
+alter table sms_providers add column lowest_micros bigint, add column opt_outs_until timestamptz;
+
+-- Who asked for help on which day, and what became of the answer: one a day, sent once or not at all.
+create table help_answers (
+    phone_e164 text collate "C" not null,
+    day date not null,
+    provider text not null,
+    sender text not null,
+    created_at timestamptz not null default now(),
+    taken_at timestamptz,
+    outcome text,
+    primary key (phone_e164, day)
+);
+create index help_answers_open on help_answers (created_at) where taken_at is null;
+
+-- How far providers' records were asked about a campaign's messages.
+create table campaign_sweeps (
+    campaign integer primary key references campaigns (number),
+    position integer not null default 0,
+    due_at timestamptz not null default now()
+);
 "#;
 
 const DOWN: &str = r#"
-drop table campaign_costs;
+drop table help_answers, campaign_sweeps, campaign_costs;
+alter table sms_providers drop column lowest_micros, drop column opt_outs_until;
 alter table messages drop column unasked, drop column currency;
 alter table provider_reports drop column failed_at, drop column error;
-alter table campaigns drop column waiting;
+alter table campaigns drop column waiting, drop column ramped_at;
+drop table campaign_outcomes;
 alter table campaign_totals drop column repeatable;
 alter table campaign_deltas drop column repeatable;
 "#;
