@@ -352,7 +352,7 @@ mod tests {
         };
         dispatch.shutdown.cancel();
         let mut source = memory.open(QUEUE.name);
-        let delivery = source.receive().await.remove(0);
+        let delivery = source.receive().await.map(crate::transport::Token::Memory);
         let released = tokio::time::timeout(Duration::from_secs(5), dispatch.release(delivery)).await;
         assert!(released.is_ok(), "it waits for a stop that waits for it");
         assert_eq!(memory.depth(QUEUE.name).ready, 1);

@@ -2,10 +2,7 @@
 //! that failed for a reason which may have passed.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{
-    ActiveValue::Set,
-    sqlx::{Connection as _, PgConnection},
-};
+use sea_orm::{ActiveValue::Set, sqlx::PgConnection};
 use serde_json::json;
 
 use crate::{
@@ -19,13 +16,17 @@ use crate::{
         audit,
         campaigns::{ActiveModel, Campaign},
         ledger::{self, Row},
+        totals,
     },
 };
 
 /// Messages that one request decides about at most: they change in one transaction.
-pub const MOST: usize = 10_000;
+pub const MOST: i64 = 10_000;
 /// Rows that are changed together.
 const BATCH: i64 = 500;
+/// Positions that one query looks at, and that one request does.
+const LOOK: i32 = 20_000;
+const MOST_LOOKED_AT: i32 = 1_000_000;
 
 /// Which messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +49,13 @@ pub enum Order {
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decided {
-    pub messages: usize,
-    /// There are more than one request decides about.
-    pub more: bool,
+    pub messages: i64,
+    /// There may be more behind this position: one request looks at so many and decides about so many.
+    pub next: Option<i32>,
 }
 
-/// Decides about messages of a campaign that the caller has locked, in the caller's transaction; a dry run only counts.
+/// Decides about messages of a campaign that the caller has locked, behind a position, in the caller's transaction. A dry run
+/// only counts them, by the totals and so by whole hours: those that came into their state in the hour of the limit count.
 ///
 /// # Errors
 /// [`Refused::State`] where nothing of the campaign is sent any more.
@@ -62,6 +64,7 @@ pub async fn decide(
     campaign: &Campaign,
     which: Which,
     order: Order,
+    after: i32,
     dry_run: bool,
     actor: &str,
 ) -> Result<Decided, Refused> {
@@ -77,13 +80,20 @@ pub async fn decide(
     if !ledger::has_day(conn, open.date).await? {
         return Err(Refused::State(campaign.state));
     }
-    let mut work = conn.begin().await?;
-    let decided = change(&mut work, &open, which, order).await?;
+    let now = settle::now(conn).await?;
+    let (states, before): (&[MessageState], DateTime<Utc>) = match which {
+        Which::Unknown { since } => (&[MessageState::Unknown], now - since),
+        Which::Failed => (&[MessageState::Failed, MessageState::Expired], now),
+    };
+    let repeatable = which == Which::Failed;
+    let most = totals::count(conn, campaign.number, states, Some(before), repeatable).await?;
     if dry_run {
-        work.rollback().await?;
-        return Ok(decided);
+        return Ok(Decided { messages: most, next: None });
     }
-    work.commit().await?;
+    let decided = match most {
+        0 => Decided { messages: 0, next: None },
+        _ => change(conn, &open, (states, before), order, (after, most), now).await?,
+    };
     if decided.messages > 0 && order == Order::Resend {
         let change = ActiveModel { finished_at: Set(None), ..Default::default() };
         campaigns::act(conn, campaign, Action::Retry, actor, change).await?;
@@ -95,28 +105,35 @@ pub async fn decide(
     Ok(decided)
 }
 
-async fn change(conn: &mut PgConnection, open: &Open, which: Which, order: Order) -> anyhow::Result<Decided> {
-    let now = settle::now(conn).await?;
-    let (states, before): (&[MessageState], DateTime<Utc>) = match which {
-        Which::Unknown { since } => (&[MessageState::Unknown], now - since),
-        Which::Failed => (&[MessageState::Failed, MessageState::Expired], now),
-    };
-    let mut decided = Decided { messages: 0, more: false };
-    let mut after = 0;
-    loop {
-        let rows = ledger::undecided(conn, open.date, open.number, states, before, after, BATCH).await?;
-        let Some(last) = rows.last() else { return Ok(decided) };
-        if decided.messages >= MOST {
-            return Ok(Decided { more: true, ..decided });
+/// Changes the rows behind a position, of which there are `most` in the whole campaign.
+async fn change(
+    conn: &mut PgConnection,
+    open: &Open,
+    which: (&[MessageState], DateTime<Utc>),
+    order: Order,
+    (mut after, most): (i32, i64),
+    now: DateTime<Utc>,
+) -> anyhow::Result<Decided> {
+    let last = ledger::last_position(conn, open.date, open.number).await?;
+    let end = after.saturating_add(MOST_LOOKED_AT);
+    let mut messages = 0;
+    while after < last && messages < most {
+        if messages >= MOST || after >= end {
+            return Ok(Decided { messages, next: Some(after) });
         }
-        after = last.position;
+        let until = after.saturating_add(LOOK).min(last);
+        let rows = ledger::undecided(conn, open.date, open.number, which, (after, until), BATCH).await?;
+        // A batch that is full may have more behind it.
+        let full = rows.len() as i64 == BATCH;
+        after = rows.last().filter(|_| full).map_or(until, |row| row.position);
         let changes: Vec<(Row, Row)> = rows
             .into_iter()
             .filter_map(|before| Some((before.clone(), decided_row(before, order, now)?)))
             .collect();
         settle::apply(conn, open, &changes).await?;
-        decided.messages += changes.len();
+        messages += changes.len() as i64;
     }
+    Ok(Decided { messages, next: None })
 }
 
 fn decided_row(row: Row, order: Order, now: DateTime<Utc>) -> Option<Row> {

@@ -12,10 +12,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Resources, SERVICE,
+    accounts::Accounts,
     buckets::Buckets,
     config::Config,
     contact_files::ContactFiles,
     feeder::Feeder,
+    help::Help,
     http,
     jobs::{
         import_contacts::{self, ImportContacts},
@@ -26,6 +28,7 @@ use crate::{
     },
     orphans::Orphans,
     providers::{self, Providers},
+    reconciler::{Patience, Reconciler},
     reports::{Lane, Reports},
     storage,
     upkeep::Upkeep,
@@ -89,10 +92,26 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let under_way = TaskTracker::new();
     let jobs = jobs(&resources, &connections, &providers, &under_way);
     let (pool, version) = (connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
+    let reconciler = Reconciler::new(
+        pool.clone(),
+        Arc::clone(&providers),
+        Arc::clone(&resources.sms),
+        Patience::default(),
+    );
+    let accounts = Accounts::new(pool.clone(), Arc::clone(&providers));
+    let help = Help {
+        pool: pool.clone(),
+        providers: Arc::clone(&providers),
+        buckets: Arc::new(Buckets::new(connections.redis.clone(), pool.clone())),
+        settings: Arc::clone(&resources.sms),
+    };
     let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
     background(&connections, &resources, &jobs, config.refresh, &shutdown)
         .run_jobs(&jobs, &connections.broker)
         .spawn("announcer", announcer.run(shutdown.clone()))
+        .spawn("reconciler", reconciler.run(shutdown.clone()))
+        .spawn("accounts", accounts.run(shutdown.clone()))
+        .spawn("help", help.run(shutdown.clone()))
         .spawn("requests under way", end_of(under_way, shutdown.clone()))
         .serve(server)
         .await

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,19 +18,22 @@ use crate::domain::pace::{self, Ask, Bucket, Reserved};
 /// How far ahead of now a message may be given its start: what a pause may still see going.
 pub const HORIZON: Duration = Duration::from_secs(1);
 
-/// As [`pace::reserve`], by the clock of Redis. KEYS: buckets. ARGV: the horizon in microseconds, of each bucket the
+/// However slow the database is: what starts later than it was reserved for is reserved again.
+const LONGEST_LEAD: Duration = Duration::from_millis(500);
+
+/// As [`pace::reserve`], by the clock of Redis. KEYS: buckets. ARGV: lead and horizon in microseconds, of each bucket the
 /// microseconds a part; then of each message its parts, how many buckets, and which.
 const RESERVE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local times, each = {}, {}
+local first, times, each = now + tonumber(ARGV[1]), {}, {}
 for i, key in ipairs(KEYS) do
-    times[i] = math.max(tonumber(redis.call('GET', key) or '0'), now)
-    each[i] = tonumber(ARGV[i + 1])
+    times[i] = math.max(tonumber(redis.call('GET', key) or '0'), first)
+    each[i] = tonumber(ARGV[i + 2])
 end
-local horizon, at, wait, starts = tonumber(ARGV[1]), #KEYS + 2, 0, {}
+local horizon, at, wait, starts = tonumber(ARGV[2]), #KEYS + 3, 0, {}
 while at <= #ARGV do
-    local parts, many, start = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), now
+    local parts, many, start = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), first
     for i = at + 2, at + 1 + many do start = math.max(start, times[tonumber(ARGV[i])]) end
     if start - now > horizon then wait = start - now break end
     for i = at + 2, at + 1 + many do
@@ -50,22 +56,43 @@ pub struct Buckets {
     started: Instant,
     /// While Redis is away.
     local: Mutex<HashMap<String, f64>>,
+    /// How long it takes lately until what is reserved can start, in microseconds.
+    lead_us: AtomicU64,
 }
 
 impl Buckets {
     pub fn new(redis: Redis, pool: PgPool) -> Self {
-        Self { redis, pool, started: Instant::now(), local: Mutex::default() }
+        Self { redis, pool, started: Instant::now(), local: Mutex::default(), lead_us: AtomicU64::new(0) }
     }
 
-    /// Reserves for the first of `asks`, as many as may start within `horizon`. What is reserved is taken, whether it is used
-    /// or not.
-    pub async fn reserve(&self, buckets: &[Bucket], asks: &[Ask], horizon: Duration) -> Reserved {
+    /// How long after its reservation a message can start: what lies between takes so long lately, and half as long again.
+    pub fn lead(&self) -> Duration {
+        Duration::from_micros(self.lead_us.load(Ordering::Relaxed).saturating_mul(3) / 2).min(LONGEST_LEAD)
+    }
+
+    /// Notes how long it took from a reservation until its messages could start.
+    pub fn took(&self, time: Duration) {
+        let took = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let old = self.lead_us.load(Ordering::Relaxed);
+        // At once what is longer, little by little what is shorter.
+        self.lead_us.store(took.max(old - old / 8), Ordering::Relaxed);
+    }
+
+    /// Reserves for the first of `asks`, as many as may start within `horizon`, and none before `lead` has passed. What is
+    /// reserved is taken, whether it is used or not.
+    pub async fn reserve(
+        &self,
+        buckets: &[Bucket],
+        asks: &[Ask],
+        lead: Duration,
+        horizon: Duration,
+    ) -> Reserved {
         let mut command = redis::cmd("EVAL");
         command.arg(RESERVE).arg(buckets.len());
         for bucket in buckets {
             command.arg(self.redis.key(&format!("sms:pace:{}", bucket.key)));
         }
-        command.arg(horizon.as_micros() as u64);
+        command.arg(lead.as_micros() as u64).arg(horizon.as_micros() as u64);
         for bucket in buckets {
             command.arg(1e6 / bucket.per_second);
         }
@@ -80,16 +107,16 @@ impl Buckets {
                 let wait_us = starts.remove(0);
                 Reserved { starts_us: starts, wait_us }
             }
-            Ok(_) => self.alone(buckets, asks, horizon).await,
+            Ok(_) => self.alone(buckets, asks, lead, horizon).await,
             Err(error) => {
                 tracing::debug!(%error, "the rate is kept without Redis");
-                self.alone(buckets, asks, horizon).await
+                self.alone(buckets, asks, lead, horizon).await
             }
         }
     }
 
     /// This worker's share of the rates.
-    async fn alone(&self, buckets: &[Bucket], asks: &[Ask], horizon: Duration) -> Reserved {
+    async fn alone(&self, buckets: &[Bucket], asks: &[Ask], lead: Duration, horizon: Duration) -> Reserved {
         let shares = live_workers(&self.pool).await;
         let buckets: Vec<Bucket> = buckets
             .iter()
@@ -97,7 +124,8 @@ impl Buckets {
             .collect();
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.started.elapsed().as_micros() as f64;
-        pace::reserve(&mut local, now, &buckets, asks, horizon.as_micros() as f64)
+        let bounds = (lead.as_micros() as f64, horizon.as_micros() as f64);
+        pace::reserve(&mut local, now, &buckets, asks, bounds)
     }
 }
 

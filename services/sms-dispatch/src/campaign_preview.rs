@@ -18,7 +18,7 @@ use crate::{
         windows::{Clocks, Hours},
     },
     storage::{
-        audiences::Audience,
+        audiences::{self, Audience},
         campaigns::Campaign,
         expected::{self, Drawn, Expected},
         providers, senders,
@@ -113,7 +113,8 @@ pub async fn preview(
     let weights: Vec<u32> = campaign.plan.texts.iter().map(|text| text.weight).collect();
 
     let mut conn = pool.acquire().await?;
-    let audience = Audience::of(campaign, day, &frozen, texts.names(), &weights);
+    let less_days = audiences::days_of(&mut conn, &frozen.less_campaigns).await?;
+    let audience = Audience::of(campaign, day, &frozen, texts.names(), &weights, &less_days);
     let audience = expected::expected(&mut conn, &audience).await?.ok_or(NoPreview::TooLate)?;
     let addresses: Vec<String> = frozen.senders.iter().map(|sender| sender.address.clone()).collect();
     let rates = senders::of(&mut conn, &addresses).await?;

@@ -176,6 +176,12 @@ pub struct SmsSettings {
     pub approve_above: i64,
     /// What a campaign may cost without that at the worst, in units of its senders' currency.
     pub approve_above_cost: i64,
+    /// Questions a second about messages that nothing was heard of.
+    pub records_per_second: f64,
+    /// A campaign pauses by itself when more than so many percent of its last 500 ended messages failed.
+    pub pause_above_percent: u8,
+    /// What AYUDA is answered with; none: it is not answered.
+    pub help_text: Option<String>,
 }
 
 impl SmsSettings {
@@ -183,7 +189,8 @@ impl SmsSettings {
     /// `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (required with an account),
     /// `SMS_QUIET_HOURS` (true), `SMS_LOG_PROVIDER` (false), `SMS_LOG_PARTS_PER_SECOND` (1000), `SMS_APPROVE_ABOVE` (10,000),
     /// `SMS_APPROVE_ABOVE_COST` (1,000),
-    /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), and what [`TelnyxMessaging`] and Twilio's account are.
+    /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), `SMS_RECORDS_PER_SECOND` (5), `SMS_PAUSE_ABOVE_PERCENT`
+    /// (30), `SMS_HELP_TEXT`, and what [`TelnyxMessaging`] and Twilio's account are.
     pub fn read(env: &mut Env) -> Self {
         let in_flight = env.default("SMS_IN_FLIGHT", 64, "a number of requests");
         if !(1..=500).contains(&in_flight) {
@@ -215,11 +222,16 @@ impl SmsSettings {
             }
             rate
         };
-        let (log_per_second, telnyx_per_second, twilio_per_second) = (
+        let (log_per_second, telnyx_per_second, twilio_per_second, records_per_second) = (
             rate("SMS_LOG_PARTS_PER_SECOND", 1_000.0),
             rate("TELNYX_PARTS_PER_SECOND", 50.0),
             rate("TWILIO_PARTS_PER_SECOND", 10.0),
+            rate("SMS_RECORDS_PER_SECOND", 5.0),
         );
+        let pause_above_percent = env.default("SMS_PAUSE_ABOVE_PERCENT", 30, "a percentage");
+        if !(1..=100).contains(&pause_above_percent) {
+            env.reject("SMS_PAUSE_ABOVE_PERCENT", "is out of range, expected 1 to 100");
+        }
         Self {
             in_flight,
             slices_at_once,
@@ -236,6 +248,9 @@ impl SmsSettings {
             twilio,
             approve_above: env.default("SMS_APPROVE_ABOVE", 10_000, "a number of recipients"),
             approve_above_cost: env.default("SMS_APPROVE_ABOVE_COST", 1_000, "an amount of money"),
+            records_per_second,
+            pause_above_percent,
+            help_text: env.optional("SMS_HELP_TEXT", "a text"),
         }
     }
 

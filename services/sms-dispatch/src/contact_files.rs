@@ -4,6 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use chassis::{background::sweep_hourly, db, lock, s3};
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Resources, http::CONTACT_FILES, storage::imports};
@@ -41,8 +42,8 @@ impl ContactFiles {
         let ended_before = now - settings.keep_files;
         let orphan_before = (now - settings.keep_files.max(ORPHAN_AGE)).timestamp();
         let mut deleted = 0;
-        let mut page = s3::list(client, bucket, CONTACT_FILES, None).await?;
-        while let Some(last) = page.last().map(|object| object.key.clone()) {
+        let mut pages = std::pin::pin!(s3::list(client, bucket, CONTACT_FILES));
+        while let Some(page) = pages.try_next().await? {
             let keys: Vec<String> = page.iter().map(|object| object.key.clone()).collect();
             let uses = imports::uses_of(&database.pool, &keys, ended_before).await?;
             let (named, needed): (HashSet<_>, HashSet<_>) = (
@@ -56,7 +57,6 @@ impl ContactFiles {
             let due: Vec<String> = page.iter().filter(is_due).map(|object| object.key.clone()).collect();
             s3::delete(client, bucket, &due).await?;
             deleted += due.len() as u64;
-            page = s3::list(client, bucket, CONTACT_FILES, Some(&last)).await?;
         }
         turn.commit().await?;
         Ok(deleted)

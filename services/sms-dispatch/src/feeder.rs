@@ -1,8 +1,9 @@
 //! Feeds slices to workers: only what may go now, and no more than some seconds of the rate ahead. All else waits as rows. And
 //! ends campaigns that have nothing more to send. One worker feeds at a time.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use chrono::Utc;
 use jobs::{JobKind, NewJob};
 use sea_orm::{
@@ -28,12 +29,21 @@ use crate::{
         totals,
     },
     turn::{FEEDER, Turn},
+    watch::{self, Course},
 };
 
 /// How often it looks.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How often those look who don't feed.
 const LOOK: Duration = Duration::from_secs(2);
+/// Who has not said for so long that it is there feeds no more: it was stopped, or its machine is gone.
+const LAPSES_AFTER: Duration = Duration::from_secs(15);
+/// How often it says so while a round goes on.
+const KEEP: Duration = Duration::from_secs(3);
+/// A round that takes longer hangs. Its steps are transactions of their own: another worker goes on where it stopped.
+const LONGEST_ROUND: Duration = Duration::from_secs(25);
+/// Batches of totals that one round folds at most.
+const MOST_FOLDED: usize = 20;
 /// So many seconds of the rate are with workers at most.
 const AHEAD_SECONDS: f64 = 10.0;
 /// Slices that one round feeds at most.
@@ -63,14 +73,10 @@ impl Feeder {
             let feeds = turn.is_some();
             let round = async {
                 if turn.is_none() {
-                    turn = Turn::try_take(&self.pool, FEEDER).await?;
+                    turn = Turn::try_take_lapsing(&self.pool, FEEDER, LAPSES_AFTER).await?;
                 }
                 match &mut turn {
-                    Some(held) => {
-                        // A turn ends with its connection: whoever can't use that any more has lost it.
-                        held.holds().await?;
-                        self.round().await
-                    }
+                    Some(held) => self.held_round(held).await,
                     None => Ok(()),
                 }
             };
@@ -89,12 +95,28 @@ impl Feeder {
         }
     }
 
+    /// One round, as long as the turn holds. A turn ends with its connection: whoever can't use that any more has lost it.
+    async fn held_round(&self, held: &mut Turn) -> anyhow::Result<()> {
+        let mut round = pin!(tokio::time::timeout(LONGEST_ROUND, self.round()));
+        loop {
+            held.holds().await?;
+            tokio::select! {
+                done = &mut round => return done.context("a round does not end")?,
+                () = tokio::time::sleep(KEEP) => {}
+            }
+        }
+    }
+
     /// One round: folds totals, opens what may open, ends what has ended, and feeds.
     ///
     /// # Errors
     /// The database.
     pub async fn round(&self) -> anyhow::Result<()> {
-        while totals::fold(&self.pool).await? {}
+        for _ in 0..MOST_FOLDED {
+            if !totals::fold(&self.pool).await? {
+                break;
+            }
+        }
         let mut conn = self.pool.acquire().await?;
         providers::open(&mut conn, None).await?;
         let mut running = Vec::new();
@@ -223,13 +245,13 @@ impl Feeder {
         for campaign in running {
             let fed = slices::fed(conn, campaign.number).await? as f64;
             room -= fed;
-            let Some(rate) = self.rate(conn, campaign, &rates).await? else {
-                let zones = slices::zones(conn, campaign.number).await?;
-                let until = Utc::now() + chrono::TimeDelta::seconds(5);
-                slices::wait(conn, campaign.number, &zones, until, Wait::Provider).await?;
-                continue;
-            };
+            let rate = self.rate(conn, campaign, &rates).await?;
             if campaign.single {
+                // What all of it waits for stands with the campaign.
+                rows::wait(conn, campaign, rate.is_none().then_some(Wait::Provider.name())).await?;
+                if rate.is_none() {
+                    continue;
+                }
                 // What waits again goes before all others, at whatever hour.
                 let zones = slices::zones(conn, campaign.number).await?;
                 let kind = send_slice::single_kind(&self.settings);
@@ -240,9 +262,22 @@ impl Feeder {
                 }
                 continue;
             }
+            let course = watch::look(&self.pool, campaign, self.settings.pause_above_percent).await?;
+            if course == Course::Paused {
+                continue;
+            }
+            // What all of its slices wait for stands with the campaign: there may be tens of thousands.
+            let waits = match (course, rate) {
+                (Course::Ramp, _) => Some(Wait::Ramp),
+                (_, None) => Some(Wait::Provider),
+                _ => None,
+            };
+            rows::wait(conn, campaign, waits.map(Wait::name)).await?;
+            let (Course::On(most), Some(rate)) = (course, rate) else { continue };
             let zones = self.open_zones(conn, campaign.number).await?;
             // The slowest sends one message after the other.
-            let may = (rate * AHEAD_SECONDS).max(1.0) - fed;
+            let may =
+                (rate * AHEAD_SECONDS).max(1.0).min(most.map_or(f64::INFINITY, |most| most as f64)) - fed;
             if !zones.is_empty() && may >= 1.0 {
                 turns.push((campaign.number, zones, may));
             }
@@ -289,18 +324,11 @@ impl Feeder {
         Ok(Some(of_senders.min(wished)))
     }
 
-    /// The zones of a campaign whose window is open; the slices of the others wait for it.
+    /// The zones of a campaign whose window is open.
     async fn open_zones(&self, conn: &mut PgConnection, campaign: i32) -> anyhow::Result<Vec<i16>> {
         let now = Utc::now();
-        let mut open = Vec::new();
-        for zone in slices::zones(conn, campaign).await? {
-            match self.settings.opens_at(zone, now) {
-                Some(at) if at <= now => open.push(zone),
-                Some(at) => slices::wait(conn, campaign, &[zone], at, Wait::Hours).await?,
-                None => {}
-            }
-        }
-        Ok(open)
+        let zones = slices::zones(conn, campaign).await?.into_iter();
+        Ok(zones.filter(|zone| self.settings.opens_at(*zone, now).is_some_and(|at| at <= now)).collect())
     }
 
     /// Gives the next slice to a job. Gives how many messages that may send; none where there is no slice.

@@ -1,5 +1,6 @@
 //! Contacts, clean and unique; segments of them; campaigns to them.
 
+pub mod accounts;
 pub mod again;
 mod app;
 pub mod buckets;
@@ -10,12 +11,15 @@ pub mod config;
 mod contact_files;
 pub mod domain;
 pub mod feeder;
+pub mod help;
 mod http;
 pub mod import;
 pub mod jobs;
+pub mod opt_outs;
 mod orphans;
 mod places;
 pub mod providers;
+pub mod reconciler;
 pub mod reports;
 mod resources;
 pub mod settle;
@@ -23,8 +27,9 @@ pub mod singles;
 pub mod storage;
 pub mod suppression_lists;
 pub mod texts;
-mod turn;
+pub mod turn;
 pub mod upkeep;
+pub mod watch;
 
 pub use app::{run_api, run_worker};
 use resources::Resources;

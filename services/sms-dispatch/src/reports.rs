@@ -1,9 +1,13 @@
 //! Applies what providers told us: statuses in batches, whatever their order; and what people wrote to us in a lane of its own,
 //! for an opt-out waits behind nothing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
-use chrono::Utc;
+use chassis::db::any_unavailable;
+use chrono::{Days, Utc};
 use sea_orm::sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -12,14 +16,14 @@ use crate::{
         keywords::{Keyword, keyword},
         message_id::MessageId,
         sender::ProviderName,
-        suppression::Cause,
         webhooks::{Status, Webhook, telnyx, twilio},
     },
+    opt_outs,
     settle::{self, Fact, Open},
     storage::{
-        campaigns, ledger,
+        campaigns, help_answers, ledger,
+        phone_sends::Effects,
         reports::{self, Kept},
-        suppressions::{self, New},
     },
 };
 
@@ -27,6 +31,8 @@ use crate::{
 const BATCH: i64 = 500;
 /// Messages to us in one transaction.
 const INBOUND: i64 = 50;
+/// Whoever writes to us answers a campaign of the last so many days.
+const ANSWERS_DAYS: u64 = 90;
 /// How often it looks where there was nothing.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -73,32 +79,49 @@ impl Reports {
         }
     }
 
-    /// Applies the oldest statuses. Gives whether there may be more.
+    /// Applies the oldest statuses. Gives whether there may be more. One that can't be applied is set aside, and stops no
+    /// other.
     ///
     /// # Errors
-    /// The database.
+    /// The database can't be reached.
     pub async fn statuses(&self) -> anyhow::Result<bool> {
+        let error = match self.batch().await {
+            Err(error) if !any_unavailable(&error) => error,
+            done => return done,
+        };
+        tracing::warn!(error = %format!("{error:#}"), "reports of providers are applied one by one");
+        for id in reports::oldest(&self.pool, BATCH).await? {
+            match self.one(id).await {
+                Err(error) if !any_unavailable(&error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(report = id, error, "a report can't be applied and is set aside");
+                    reports::set_aside(&self.pool, id, &error).await?;
+                }
+                done => done?,
+            }
+        }
+        Ok(true)
+    }
+
+    async fn batch(&self) -> anyhow::Result<bool> {
         let mut transaction = self.pool.begin().await?;
         let kept = reports::take(&mut transaction, BATCH).await?;
         if kept.is_empty() {
             return Ok(false);
         }
-        let more = kept.len() as i64 == BATCH;
-        // In the order of the campaigns' numbers, in which everybody locks who locks rows of several.
-        let mut by_campaign: BTreeMap<i32, Vec<(MessageId, Status)>> = BTreeMap::new();
-        for status in kept.iter().filter_map(read) {
-            let id = status.callback.and_then(|callback| MessageId::parse(callback.message));
-            // Not sent by this service.
-            let Some(id) = id else { continue };
-            by_campaign.entry(id.campaign).or_default().push((id, status));
-        }
-        let mut opted_out = Vec::new();
-        for (number, statuses) in by_campaign {
-            opted_out.extend(apply(&mut transaction, number, &statuses).await?);
-        }
-        suppress(&mut transaction, &opted_out, "proveedor").await?;
+        let suppressed = apply_all(&mut transaction, &kept).await?;
         transaction.commit().await?;
-        Ok(more)
+        opt_outs::follow(&self.pool, &suppressed).await;
+        Ok(kept.len() as i64 == BATCH)
+    }
+
+    async fn one(&self, id: i64) -> anyhow::Result<()> {
+        let mut transaction = self.pool.begin().await?;
+        let Some(kept) = reports::take_one(&mut transaction, id).await? else { return Ok(()) };
+        let suppressed = apply_all(&mut transaction, &[kept]).await?;
+        transaction.commit().await?;
+        opt_outs::follow(&self.pool, &suppressed).await;
+        Ok(())
     }
 
     /// Handles the oldest messages to us. Gives whether there may be more.
@@ -111,24 +134,53 @@ impl Reports {
         if open.is_empty() {
             return Ok(false);
         }
-        let mut opted_out = Vec::new();
+        // An opt-out is committed first: nothing that is asked of the ledger below may keep it.
+        let stops = open.iter().filter(|inbound| keyword(&inbound.text) == Some(Keyword::Stop));
+        let phones: Vec<String> = stops.map(|inbound| inbound.phone_e164.clone()).collect();
+        let suppressed = opt_outs::suppress(&mut transaction, &phones, "respuesta", "recipient").await?;
+        transaction.commit().await?;
+        opt_outs::follow(&self.pool, &suppressed).await;
+
+        let mut transaction = self.pool.begin().await?;
+        let phones: Vec<&str> = open.iter().map(|inbound| inbound.phone_e164.as_str()).collect();
+        let since = Utc::now().date_naive() - Days::new(ANSWERS_DAYS);
+        let campaigns: HashMap<String, i32> =
+            reports::last_campaigns(&mut transaction, &phones, since).await?.into_iter().collect();
         for inbound in &open {
             let meaning = match keyword(&inbound.text) {
-                Some(Keyword::Stop) => {
-                    opted_out.push(inbound.phone_e164.clone());
-                    "opt_out"
-                }
+                Some(Keyword::Stop) => "opt_out",
                 Some(Keyword::Help) => "help",
                 // Whoever wants messages again asks a person: a word that a phone sends by itself takes no opt-out back.
                 Some(Keyword::Start) => "start",
                 None => "reply",
             };
-            reports::handled(&mut transaction, inbound, meaning).await?;
+            let campaign = campaigns.get(&inbound.phone_e164).copied();
+            let news = reports::handled(&mut transaction, inbound, meaning, campaign).await?;
+            if news && meaning == "help" {
+                help_answers::add(&mut transaction, inbound).await?;
+            }
         }
-        suppress(&mut transaction, &opted_out, "respuesta").await?;
         transaction.commit().await?;
         Ok(open.len() as i64 == INBOUND)
     }
+}
+
+/// Applies reports, whatever campaigns they are about. Gives the phones that are suppressed by them.
+async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<Vec<String>> {
+    // In the order of the campaigns' numbers, in which everybody locks who locks rows of several.
+    let mut by_campaign: BTreeMap<i32, Vec<(MessageId, Status)>> = BTreeMap::new();
+    for status in kept.iter().filter_map(read) {
+        let id = status.callback.and_then(|callback| MessageId::parse(callback.message));
+        // Not sent by this service.
+        let Some(id) = id else { continue };
+        by_campaign.entry(id.campaign).or_default().push((id, status));
+    }
+    let (mut phones, mut opted_out) = (Effects::default(), Vec::new());
+    for (number, statuses) in by_campaign {
+        opted_out.extend(apply(conn, number, &statuses, &mut phones).await?);
+    }
+    phones.write(conn).await?;
+    opt_outs::suppress(conn, &opted_out, "proveedor", "provider").await
 }
 
 /// A status that was kept. It was read once before it was kept.
@@ -153,6 +205,7 @@ async fn apply(
     conn: &mut PgConnection,
     number: i32,
     statuses: &[(MessageId, Status)],
+    phones: &mut Effects,
 ) -> anyhow::Result<Vec<String>> {
     let Some(campaign) = campaigns::by_number(conn, number).await? else { return Ok(Vec::new()) };
     let Some(date) = campaign.date else { return Ok(Vec::new()) };
@@ -164,49 +217,15 @@ async fn apply(
     let now = settle::now(conn).await?;
     let of_day = statuses.iter().filter(|(id, _)| id.date == date);
     let facts: Vec<Fact> = of_day
-        .clone()
         .filter_map(|(id, status)| {
-            let (report, verdict) = (&status.report, status.report.verdict.as_ref());
-            Some(Fact {
-                phone: status.to.map(|phone| phone.to_string()),
-                provider_id: Some(report.provider_id),
-                parts: report.parts.filter(|parts| *parts > 0).and_then(|parts| parts.try_into().ok()),
-                cost_micros: report.cost.map(|cost| cost.micros),
-                code: verdict.and_then(|verdict| verdict.code).map(|code| code.to_string()),
-                reason: verdict.map(|verdict| verdict.reason.clone()),
-                repeatable: verdict.is_some_and(|verdict| verdict.repeatable),
-                ..Fact::plain(
-                    id.position,
-                    status.callback?.attempt,
-                    report.observed,
-                    report.at.unwrap_or(now),
-                )
-            })
+            let phone = status.to.map(|phone| phone.to_string());
+            let attempt = status.callback?.attempt;
+            Some(Fact { phone, ..Fact::reported(id.position, attempt, &status.report, now) })
         })
         .collect();
-    settle::observe(conn, &open, &facts).await?;
-    let suppressing: Vec<i32> = of_day
-        .filter(|(_, status)| status.report.verdict.as_ref().is_some_and(|verdict| verdict.suppresses))
-        .map(|(id, _)| id.position)
-        .collect();
+    settle::observe_some(conn, &open, &facts, phones).await?;
+    let suppressing: Vec<i32> =
+        facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
     let rows = ledger::lock(conn, date, number, &suppressing).await?;
     Ok(rows.into_iter().map(|row| row.phone_e164).collect())
-}
-
-/// Suppresses phones whose owners said so.
-///
-/// # Errors
-/// The database.
-pub async fn suppress(conn: &mut PgConnection, phones: &[String], source: &str) -> anyhow::Result<()> {
-    if phones.is_empty() {
-        return Ok(());
-    }
-    suppressions::turn(conn).await?;
-    let now = suppressions::now(conn).await?;
-    let batch: Vec<New> = phones
-        .iter()
-        .map(|phone| New { phone: phone.clone(), cause: Cause::OptOut, effective_at: now })
-        .collect();
-    suppressions::add(conn, &batch, source, "recipient").await?;
-    Ok(())
 }

@@ -12,11 +12,14 @@ use crate::{
     domain::{
         campaign::{FrozenSender, Kind, State},
         message_state::{MessageState, Observed},
+        money::Money,
+        report::Report,
     },
     storage::{
         campaigns::Campaign,
         ledger::{self, Row},
-        phone_sends, slices, totals,
+        phone_sends::Effects,
+        slices, totals,
     },
     texts::Texts,
 };
@@ -48,10 +51,14 @@ impl Open {
         Ok(Self { id: campaign.id, number: campaign.number, date, kind: campaign.kind, texts, senders })
     }
 
+    /// In whose name a message was sent last; none where it was not.
+    pub fn sender(&self, row: &Row) -> Option<&FrozenSender> {
+        self.senders.iter().find(|sender| Some(&sender.address) == row.sender.as_ref())
+    }
+
     /// What a message says, as its sender sent it.
     pub fn text(&self, row: &Row) -> String {
-        let sender = self.senders.iter().find(|sender| Some(&sender.address) == row.sender.as_ref());
-        self.texts.render(row, sender.map(|sender| (sender.provider, sender.kind)))
+        self.texts.render(row, self.sender(row).map(|sender| (sender.provider, sender.kind)))
     }
 }
 
@@ -66,12 +73,17 @@ pub struct Fact {
     pub provider_id: Option<Uuid>,
     /// None where the provider doesn't know.
     pub parts: Option<i16>,
-    pub cost_micros: Option<i64>,
+    pub cost: Option<Money>,
     /// The provider's code, and why, for people.
     pub code: Option<String>,
     pub reason: Option<String>,
     /// Whether sending it once more can make sense, where it failed.
     pub repeatable: bool,
+    /// Nothing was asked of the provider, or it refused for a reason that has nothing to do with the message: such an attempt
+    /// does not count.
+    pub unasked: bool,
+    /// The phone's owner has opted out at the provider.
+    pub suppresses: bool,
     pub at: DateTime<Utc>,
 }
 
@@ -85,23 +97,60 @@ impl Fact {
             phone: None,
             provider_id: None,
             parts: None,
-            cost_micros: None,
+            cost: None,
             code: None,
             reason: None,
             repeatable: false,
+            unasked: false,
+            suppresses: false,
             at,
+        }
+    }
+
+    /// What a provider says of an attempt, in a webhook or its records.
+    pub fn reported(position: i32, attempt: i16, report: &Report, now: DateTime<Utc>) -> Self {
+        let verdict = report.verdict.as_ref();
+        Self {
+            provider_id: Some(report.provider_id),
+            parts: report.parts.filter(|parts| *parts > 0).and_then(|parts| parts.try_into().ok()),
+            cost: report.cost,
+            code: verdict.and_then(|verdict| verdict.code).map(|code| code.to_string()),
+            reason: verdict.map(|verdict| verdict.reason.clone()),
+            repeatable: verdict.is_some_and(|verdict| verdict.repeatable),
+            suppresses: verdict.is_some_and(|verdict| verdict.suppresses),
+            ..Self::plain(position, attempt, report.observed, report.at.unwrap_or(now))
         }
     }
 }
 
-/// How often a message that is surely not accepted is tried.
+/// How often a provider is asked to take a message that it surely does not accept.
 const MOST_ATTEMPTS: i16 = 20;
+/// Above this, in millionths of any currency, it is no message's cost.
+const MOST_COST: i64 = 10_000_000_000;
 
 /// Applies facts, whatever their order, in the caller's transaction: states only move forward. Gives how many rows changed.
+/// Call it last: it locks phones, which have no place in any other order.
 ///
 /// # Errors
 /// The database; an event that has no JSON form.
 pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -> anyhow::Result<usize> {
+    let mut phones = Effects::default();
+    let changed = observe_some(conn, campaign, facts, &mut phones).await?;
+    phones.write(conn).await?;
+    Ok(changed)
+}
+
+/// The same where the transaction applies facts of several campaigns: what they do to phones is collected, for the caller to
+/// write at the end.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn observe_some(
+    conn: &mut PgConnection,
+    campaign: &Open,
+    facts: &[Fact],
+    phones: &mut Effects,
+) -> anyhow::Result<usize> {
     let mut positions: Vec<i32> = facts.iter().map(|fact| fact.position).collect();
     positions.sort_unstable();
     positions.dedup();
@@ -118,7 +167,7 @@ pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -
             (after != before).then_some((before, after))
         })
         .collect();
-    apply(conn, campaign, &changes).await?;
+    apply_some(conn, campaign, &changes, phones).await?;
     Ok(changes.len())
 }
 
@@ -139,13 +188,16 @@ fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool) -> Row {
         return row;
     }
     let Some(state) = row.standing().after(fact.attempt, fact.observed) else { return row };
-    let gives_up = state == MessageState::Pending && (!sends_on || row.attempt >= MOST_ATTEMPTS);
-    let state = if gives_up { MessageState::Failed } else { state };
     let mut next = row;
+    next.unasked += i16::from(fact.unasked);
+    let asked = next.attempt.saturating_sub(next.unasked);
+    let gives_up = state == MessageState::Pending && (!sends_on || (!fact.unasked && asked >= MOST_ATTEMPTS));
+    let state = if gives_up { MessageState::Failed } else { state };
     next.set_state(state);
     next.version += 1;
     next.changed_at = now;
-    next.deadline = None;
+    // Of an unknown it says when its request was made, for who looks for it in the provider's records.
+    next.deadline = next.deadline.filter(|_| state == MessageState::Unknown);
     next.provider_id = fact.provider_id.or(next.provider_id);
     if state == MessageState::Pending {
         (next.parts, next.cost_micros, next.provider_id) = (0, 0, None);
@@ -154,7 +206,9 @@ fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool) -> Row {
         next.cost_micros = 0;
     }
     next.parts = fact.parts.unwrap_or(next.parts);
-    next.cost_micros = fact.cost_micros.unwrap_or(next.cost_micros);
+    if let Some(cost) = fact.cost.filter(|cost| (0..=MOST_COST).contains(&cost.micros)) {
+        (next.cost_micros, next.currency) = (cost.micros, Some(cost.currency().to_owned()));
+    }
     next.code.clone_from(&fact.code);
     next.reason.clone_from(&fact.reason);
     next.repeatable = gives_up || fact.repeatable;
@@ -178,11 +232,23 @@ pub async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar("select now()").fetch_one(conn).await
 }
 
-/// Writes changes of rows that the caller has locked, each as it was and as it is, with all that follows from them.
+/// Writes changes of rows that the caller has locked, each as it was and as it is, with all that follows from them. Call it
+/// last, as [`observe`].
 ///
 /// # Errors
 /// The database; an event that has no JSON form.
 pub async fn apply(conn: &mut PgConnection, campaign: &Open, changes: &[(Row, Row)]) -> anyhow::Result<()> {
+    let mut phones = Effects::default();
+    apply_some(conn, campaign, changes, &mut phones).await?;
+    Ok(phones.write(conn).await?)
+}
+
+async fn apply_some(
+    conn: &mut PgConnection,
+    campaign: &Open,
+    changes: &[(Row, Row)],
+    phones: &mut Effects,
+) -> anyhow::Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -203,21 +269,15 @@ pub async fn apply(conn: &mut PgConnection, campaign: &Open, changes: &[(Row, Ro
             .iter()
             .filter(|(before, _)| before.state() == MessageState::Submitting)
             .filter(|change| again(change) || was_refused(&change.1));
-        let phones: Vec<&str> = unsent.map(|(_, after)| after.phone_e164.as_str()).collect();
-        phone_sends::give_back(conn, campaign.number, &phones).await?;
+        for (_, after) in unsent {
+            phones.give_back(&after.phone_e164, campaign.number);
+        }
     }
-    let sent: Vec<_> = changes
-        .iter()
-        .filter(|(before, _)| before.sent_at.is_none())
-        .filter_map(|(_, after)| {
-            Some(phone_sends::Sent {
-                phone: &after.phone_e164,
-                at: after.sent_at?,
-                sender: after.sender.as_deref(),
-            })
-        })
-        .collect();
-    phone_sends::count(conn, &sent).await?;
+    for (_, after) in changes.iter().filter(|(before, _)| before.sent_at.is_none()) {
+        if let Some(at) = after.sent_at {
+            phones.sent(&after.phone_e164, at, after.sender.as_deref());
+        }
+    }
 
     let settled: Vec<SettledMessage> =
         changes.iter().filter_map(|(before, after)| told(campaign, before, after)).collect();

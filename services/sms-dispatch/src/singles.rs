@@ -163,6 +163,8 @@ impl Day {
             zone: Mexico_City.name().to_owned(),
             per_minute: None,
             most_recipients: None,
+            ramp: None,
+            pause_above_percent: None,
             most_cost: None,
             transliterate: false,
         };

@@ -12,10 +12,20 @@ pub const IMPORTS: &str = "contact imports";
 pub const VALIDATIONS: &str = "validations";
 /// Who feeds campaigns.
 pub const FEEDER: &str = "feeder";
+/// Who asks providers' records.
+pub const RECONCILER: &str = "reconciler";
+/// Who asks providers about our account.
+pub const ACCOUNTS: &str = "sms accounts";
+/// Who takes days away from the ledger.
+pub const MESSAGE_DAYS: &str = "old message days";
+
+/// How long an answer of the connection that a turn lives with may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The right to be the one that works. It ends with its connection, however the process ends.
 pub struct Turn {
     conn: PoolConnection<Postgres>,
+    of: String,
 }
 
 impl Turn {
@@ -42,11 +52,33 @@ impl Turn {
                 .bind(of)
                 .fetch_one(&mut *conn)
                 .await?;
-        Ok(mine.then_some(Self { conn }))
+        Ok(mine.then(|| Self { conn, of: of.to_owned() }))
+    }
+
+    /// As [`Turn::try_take`], but the server ends the turn where nobody asks [`Turn::holds`] for so long: a process that is
+    /// stopped, or whose machine is gone without a word, does not keep it for ever.
+    pub async fn try_take_lapsing(pool: &PgPool, of: &str, after: Duration) -> sqlx::Result<Option<Self>> {
+        let Some(mut turn) = Self::try_take(pool, of).await? else { return Ok(None) };
+        sqlx::query("select set_config('idle_session_timeout', $1, false)")
+            .bind(after.as_millis().to_string())
+            .execute(&mut *turn.conn)
+            .await?;
+        Ok(Some(turn))
+    }
+
+    /// Ends it at once. A turn that is dropped ends when the server has noticed.
+    pub async fn end(mut self) -> sqlx::Result<()> {
+        sqlx::query("select pg_advisory_unlock(hashtext(current_schema() || '.' || $1))")
+            .bind(&self.of)
+            .execute(&mut *self.conn)
+            .await
+            .map(drop)
     }
 
     /// Asks the connection that the turn lives with: where it is gone, so is the turn.
     pub async fn holds(&mut self) -> sqlx::Result<()> {
-        sqlx::query("select 1").execute(&mut *self.conn).await.map(drop)
+        let asked = sqlx::query("select 1").execute(&mut *self.conn);
+        // A server that vanished does not say so.
+        tokio::time::timeout(PATIENCE, asked).await.map_err(|_| sqlx::Error::PoolTimedOut)?.map(drop)
     }
 }

@@ -1,14 +1,16 @@
-//! What follows by itself: suppressions whose date has come are applied, the views of contacts are counted again, and ledgers
-//! past retention are dropped.
+//! What follows by itself: suppressions whose date has come are applied, the views of contacts are counted again, the ledger has
+//! its next days, and those past retention are dropped.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Days, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use sea_orm::sqlx::{self, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::storage::{imports, ledger, suppressions, views};
 
+/// How long a transaction may be open that suppresses somebody.
+const LONGEST_TRANSACTION: TimeDelta = TimeDelta::minutes(2);
 /// How long it is known who was sent what, in days.
 const LEDGER_DAYS: u64 = 730;
 
@@ -18,13 +20,15 @@ pub struct Upkeep {
     every: Duration,
     /// Dates up to then are applied.
     applied: DateTime<Utc>,
+    /// The last day that the ledger surely has.
+    days_until: Option<NaiveDate>,
 }
 
 impl Upkeep {
     /// Counts again when the counts are older than `every`; looks for dates four times as often, once a minute at least.
     pub fn new(pool: PgPool, every: Duration) -> Self {
         // Days without any worker are caught up with when the counts are refreshed.
-        Self { pool, every, applied: Utc::now() - TimeDelta::days(1) }
+        Self { pool, every, applied: Utc::now() - TimeDelta::days(1), days_until: None }
     }
 
     /// Works until `shutdown` is cancelled.
@@ -43,13 +47,29 @@ impl Upkeep {
         }
     }
 
+    /// Makes the ledger's next days ahead of their campaigns.
+    async fn days(&mut self, today: NaiveDate) -> sqlx::Result<()> {
+        if self.days_until.is_some_and(|day| day > today) {
+            return Ok(());
+        }
+        let mut conn = self.pool.acquire().await?;
+        for day in [today, today + Days::new(1)] {
+            ledger::ensure_day(&mut conn, day).await?;
+        }
+        self.days_until = Some(today + Days::new(1));
+        Ok(())
+    }
+
     /// Does what is due. Gives how many contacts a suppression took out; none where nothing was due.
     async fn turn(&mut self) -> sqlx::Result<Option<u64>> {
         // A date that comes does not wait for an import, which may take hours.
         if let Some(until) = suppressions::apply_since(&self.pool, self.applied).await? {
-            self.applied = until;
+            // What began before and is committed after was not seen yet.
+            self.applied = until - LONGEST_TRANSACTION;
         }
-        let kept_since = Utc::now().date_naive() - Days::new(LEDGER_DAYS);
+        let today = Utc::now().date_naive();
+        self.days(today).await?;
+        let kept_since = today - Days::new(LEDGER_DAYS);
         let dropped = ledger::drop_before(&self.pool, kept_since).await?;
         if dropped > 0 {
             tracing::info!(days = dropped, "ledgers of campaigns are past retention");

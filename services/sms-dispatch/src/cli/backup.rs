@@ -19,8 +19,16 @@ use url::Url;
 use crate::storage::audit;
 
 /// What is not of contacts, as pg_dump's patterns.
-const OF_CAMPAIGNS: [&str; 7] =
-    ["campaign*", "messages*", "slices", "phone_sends", "sms_*", "provider_reports", "inbound_messages"];
+const OF_CAMPAIGNS: [&str; 8] = [
+    "campaign*",
+    "messages*",
+    "slices",
+    "phone_sends",
+    "sms_*",
+    "provider_reports",
+    "inbound_messages",
+    "help_answers",
+];
 
 /// Dumps the schema to `file`, and its SHA-256 to `file.sha256`. A backup that is half done never has the file's name.
 ///

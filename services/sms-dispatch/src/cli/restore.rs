@@ -35,9 +35,8 @@ const TABLES: [&str; 10] = [
     "source_statistics",
 ];
 
-/// What a restore only adds to: who opted out after the backup stays out, what was paid for since stays known, what people
-/// made since stays theirs.
-const ADDED_TO: [&str; 4] = ["suppressions", "phone_lookups", "segments", "consent_withdrawals"];
+/// What a restore only adds to, beside suppressions: what was paid for since stays known, what people made since stays theirs.
+const ADDED_TO: [&str; 3] = ["phone_lookups", "segments", "consent_withdrawals"];
 
 /// Pieces of this many bytes go to the server.
 const PIECE: usize = 256 << 10;
@@ -50,7 +49,8 @@ pub struct Restored {
     pub suppressions: u64,
 }
 
-/// Restores `file`, in one transaction but for the indexes, which are built after it.
+/// Restores `file`, in one transaction but for its suppressions, which are added before it, and the indexes, which are built
+/// after it.
 ///
 /// # Errors
 /// A checksum that is missing or wrong, a file of another program, an import that runs, the database.
@@ -72,6 +72,13 @@ pub async fn run(
     let Some(_turn) = Turn::try_take(&pool, turn::IMPORTS).await? else {
         bail!("an import or a rollback runs; wait for its end")
     };
+    // In a transaction of their own: who opts out meanwhile must not wait until the contacts are there, as the second one to
+    // write the same row would.
+    let mut transaction = pool.begin().await?;
+    batches::relax(&mut transaction).await?;
+    suppressions::turn(&mut transaction).await?;
+    let added = add(&mut transaction, file, "suppressions").await?;
+    transaction.commit().await?;
     let mut transaction = pool.begin().await?;
     batches::relax(&mut transaction).await?;
     // Whoever suppresses somebody meanwhile waits, and then finds the contacts that are restored.
@@ -86,12 +93,8 @@ pub async fn run(
             contacts = rows;
         }
     }
-    let mut added = 0;
     for table in ADDED_TO {
-        let rows = add(&mut transaction, file, table).await?;
-        if table == "suppressions" {
-            added = rows;
-        }
+        add(&mut transaction, file, table).await?;
     }
     // Nobody sees a contact before its phone's suppressions count.
     suppressions::apply_to_all(&mut transaction).await?;

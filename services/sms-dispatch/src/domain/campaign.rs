@@ -189,6 +189,13 @@ pub struct Plan {
     /// Nothing is sent that would make the campaign cost more. All of its senders need a price in this currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_cost: Option<Cost>,
+    /// So many messages go first; the rest follows when their reports are there, and most of them arrived.
+    #[serde(default)]
+    pub ramp: Option<u32>,
+    /// It pauses by itself when more than so many percent of its last 500 ended messages failed; what the service is
+    /// configured with unless told.
+    #[serde(default)]
+    pub pause_above_percent: Option<u8>,
     /// Letters that cost a second alphabet are replaced by those that don't: á by a.
     #[serde(default)]
     pub transliterate: bool,
@@ -312,6 +319,12 @@ impl Plan {
                 return Err(BadPlan::Currency(cost.currency.clone()));
             }
         }
+        if self.ramp.is_some_and(|ramp| !(1..=100_000).contains(&ramp)) {
+            return Err(BadPlan::Range("ramp"));
+        }
+        if self.pause_above_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
+            return Err(BadPlan::Range("pause_above_percent"));
+        }
         let audience = &mut self.audience;
         if audience.filter.is_some() == audience.segment_id.is_some() {
             return Err(BadPlan::Audience);
@@ -336,7 +349,7 @@ pub struct Frozen {
     pub filter: Segment,
     /// The filters of `less_segments`.
     pub less_filters: Vec<Segment>,
-    /// The numbers and days of `less_campaigns` that have recipients.
+    /// The numbers of `less_campaigns`.
     pub less_campaigns: Vec<i32>,
     pub senders: Vec<FrozenSender>,
     /// When conditions such as `not_contacted_days` are judged from.
@@ -355,7 +368,7 @@ pub struct FrozenSender {
     pub weight: u32,
     pub provider: ProviderName,
     pub kind: SenderKind,
-    /// What a part costs, in millionths of a currency; none where nobody said.
+    /// What a part costs, in millionths of `currency`; none where nobody said.
     pub price_micros: Option<i64>,
     /// ISO 4217, where there is a price.
     #[serde(default)]
@@ -410,6 +423,9 @@ mod tests {
         assert_eq!(plan(|p| p["senders"] = json!([])), Err(BadPlan::Many("senders", MOST_SENDERS)));
         assert_eq!(plan(|p| p["zone"] = json!("Marte")), Err(BadPlan::Zone("Marte".into())));
         assert_eq!(plan(|p| p["per_minute"] = json!(0)), Err(BadPlan::Range("per_minute")));
+        assert_eq!(plan(|p| p["ramp"] = json!(0)), Err(BadPlan::Range("ramp")));
+        let percent = plan(|p| p["pause_above_percent"] = json!(101));
+        assert_eq!(percent, Err(BadPlan::Range("pause_above_percent")));
         assert_eq!(plan(|p| p["audience"] = json!({})), Err(BadPlan::Audience));
         let cost = |micros: i64, currency: &str| json!({ "micros": micros, "currency": currency });
         assert_eq!(plan(|p| p["most_cost"] = cost(0, "USD")), Err(BadPlan::Range("most_cost.micros")));

@@ -11,6 +11,7 @@ pub mod message_id;
 pub mod message_state;
 pub mod money;
 pub mod numbering_plan;
+pub mod outcome_window;
 pub mod outcomes;
 pub mod pace;
 pub mod parts;

@@ -27,20 +27,22 @@ pub struct Reserved {
     pub wait_us: u64,
 }
 
-/// Reserves for the first of `asks`, as many as may start within `horizon_us`. `next` has when each bucket's next part may go,
-/// in microseconds of the clock that `now_us` is of.
+/// Reserves for the first of `asks`, as many as may start within `horizon_us`, and none before `lead_us` have passed: what can't
+/// begin by then would pass the rate when it begins together with others. `next` has when each bucket's next part may go, in
+/// microseconds of the clock that `now_us` is of.
 pub fn reserve(
     next: &mut HashMap<String, f64>,
     now_us: f64,
     buckets: &[Bucket],
     asks: &[Ask],
-    horizon_us: f64,
+    (lead_us, horizon_us): (f64, f64),
 ) -> Reserved {
+    let first = now_us + lead_us;
     let mut times: Vec<f64> =
-        buckets.iter().map(|bucket| next.get(&bucket.key).copied().unwrap_or_default().max(now_us)).collect();
+        buckets.iter().map(|bucket| next.get(&bucket.key).copied().unwrap_or_default().max(first)).collect();
     let mut reserved = Reserved::default();
     for ask in asks {
-        let start = ask.buckets.iter().map(|bucket| times[*bucket]).fold(now_us, f64::max);
+        let start = ask.buckets.iter().map(|bucket| times[*bucket]).fold(first, f64::max);
         if start - now_us > horizon_us {
             reserved.wait_us = (start - now_us) as u64;
             break;
@@ -72,7 +74,7 @@ mod tests {
     fn messages_go_at_the_rate_of_the_slowest_bucket() {
         let buckets = [bucket("account", 100.0), bucket("campaign", 10.0)];
         let mut next = HashMap::new();
-        let got = reserve(&mut next, 0.0, &buckets, &asks(20, 1, &[0, 1]), 1e6);
+        let got = reserve(&mut next, 0.0, &buckets, &asks(20, 1, &[0, 1]), (0.0, 1e6));
         assert_eq!(got.starts_us.len(), 11, "a second's worth, and the one that begins the next");
         assert_eq!(got.starts_us[..3], [0, 100_000, 200_000]);
         assert_eq!(got.wait_us, 1_100_000);
@@ -82,10 +84,10 @@ mod tests {
     fn parts_count_and_what_was_not_used_is_not_saved_up() {
         let buckets = [bucket("account", 50.0)];
         let mut next = HashMap::new();
-        let got = reserve(&mut next, 0.0, &buckets, &asks(3, 5, &[0]), 1e6);
+        let got = reserve(&mut next, 0.0, &buckets, &asks(3, 5, &[0]), (0.0, 1e6));
         assert_eq!(got.starts_us, [0, 100_000, 200_000]);
         // An hour later there is no hour's worth to go at once.
-        let got = reserve(&mut next, 3.6e9, &buckets, &asks(2, 5, &[0]), 1e6);
+        let got = reserve(&mut next, 3.6e9, &buckets, &asks(2, 5, &[0]), (0.0, 1e6));
         assert_eq!(got.starts_us, [0, 100_000]);
     }
 
@@ -94,7 +96,7 @@ mod tests {
         let buckets = [bucket("account", 40.0)];
         let (mut next, mut starts, mut now) = (HashMap::new(), Vec::new(), 0.0);
         while now < 5e6 {
-            let got = reserve(&mut next, now, &buckets, &asks(16, 1, &[0]), 5e5);
+            let got = reserve(&mut next, now, &buckets, &asks(16, 1, &[0]), (2e4, 5e5));
             starts.extend(got.starts_us.iter().map(|start| now as u64 + start));
             now += 130_000.0;
         }

@@ -29,7 +29,8 @@ use crate::{
     storage::{
         audit,
         campaigns::{self as rows, ActiveModel, Campaign},
-        preview, slices,
+        preview,
+        slices::{self, Wait},
     },
 };
 
@@ -228,7 +229,8 @@ pub(super) async fn pause(
 
 /// Sends on.
 #[utoipa::path(
-    operation_id = "campaigns_resume", summary = "Reanudar una campaña", description = "",
+    operation_id = "campaigns_resume", summary = "Reanudar una campaña",
+    description = "Si esperaba los reportes de sus primeros mensajes, sigue sin ellos.",
     post, path = "/api/v1/campaigns/{id}/resume", tag = "campaigns",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite"), (status = 412))
@@ -239,8 +241,18 @@ pub(super) async fn resume(
     id: Path<String>,
     expected: IfMatch,
 ) -> Result<HttpResponse, Problem> {
-    let change = ActiveModel { reason: Set(None), ..Default::default() };
-    act(&api, &caller, &id, expected, Action::Resume, change).await
+    may_write(&caller)?;
+    let mut transaction = api.database.pool.begin().await?;
+    let campaign = locked(&mut transaction, &id, expected).await?;
+    let mut change = ActiveModel { reason: Set(None), ..Default::default() };
+    // Somebody has looked at what was sent first.
+    if campaign.waiting.as_deref() == Some(Wait::Ramp.name()) {
+        change.ramped_at = Set(Some(Utc::now()));
+    }
+    let changed = campaigns::act(&mut transaction, &campaign, Action::Resume, caller.id(), change).await;
+    let changed = changed.map_err(refused)?;
+    transaction.commit().await?;
+    Ok(shown(StatusCode::OK, changed))
 }
 
 /// Ends a campaign before its time.

@@ -31,7 +31,11 @@ pub(super) struct Resolve {
     #[serde(default)]
     #[schema(minimum = 0, maximum = 1_000_000)]
     older_than_minutes: Option<i64>,
-    /// Only counts them.
+    /// Only those behind this position: the `next` of the answer before.
+    #[serde(default)]
+    #[schema(minimum = 0)]
+    after: Option<i32>,
+    /// Only counts them, by whole hours.
     #[serde(default)]
     dry_run: bool,
 }
@@ -49,6 +53,10 @@ pub(super) enum Resolution {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RetryFailed {
+    /// Only those behind this position: the `next` of the answer before.
+    #[serde(default)]
+    #[schema(minimum = 0)]
+    after: Option<i32>,
     /// Only counts them.
     #[serde(default)]
     dry_run: bool,
@@ -57,9 +65,10 @@ pub(super) struct RetryFailed {
 /// What came of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DecidedView {
-    messages: usize,
-    /// There are more than one request decides about: ask again.
+    messages: i64,
+    /// One request looks at so many messages and decides about so many: ask again, with `next` as `after`.
     more: bool,
+    next: Option<i32>,
     dry_run: bool,
 }
 
@@ -68,15 +77,18 @@ async fn decide(
     caller: &Caller,
     (id, expected): (&str, IfMatch),
     (which, order): (Which, Order),
+    after: Option<i32>,
     dry_run: bool,
 ) -> Result<HttpResponse, Problem> {
     may_write(caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, id, expected).await?;
-    let decided = again::decide(&mut transaction, &campaign, which, order, dry_run, caller.id()).await;
+    let after = after.unwrap_or_default().max(0);
+    let decided = again::decide(&mut transaction, &campaign, which, order, after, dry_run, caller.id()).await;
     let decided = decided.map_err(refused)?;
     transaction.commit().await?;
-    Ok(HttpResponse::Ok().json(DecidedView { messages: decided.messages, more: decided.more, dry_run }))
+    let again::Decided { messages, next } = decided;
+    Ok(HttpResponse::Ok().json(DecidedView { messages, more: next.is_some(), next, dry_run }))
 }
 
 /// Decides about messages of which nobody knows whether they went out.
@@ -95,7 +107,7 @@ pub(super) async fn resolve(
     body: Json<Resolve>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let Resolve { action, older_than_minutes, dry_run } = body.into_inner();
+    let Resolve { action, older_than_minutes, after, dry_run } = body.into_inner();
     let minutes = older_than_minutes.unwrap_or(QUEUED);
     if !(0..=1_000_000).contains(&minutes) {
         let detail = format!("older_than_minutes es {minutes}; se espera de 0 a 1000000");
@@ -106,7 +118,7 @@ pub(super) async fn resolve(
         Resolution::GiveUp => Order::GiveUp,
     };
     let which = Which::Unknown { since: TimeDelta::minutes(minutes) };
-    decide(&api, &caller, (id.as_str(), expected), (which, order), dry_run).await
+    decide(&api, &caller, (id.as_str(), expected), (which, order), after, dry_run).await
 }
 
 /// Sends again what failed.
@@ -124,6 +136,6 @@ pub(super) async fn retry_failed(
     expected: IfMatch,
     body: OptionalJson<RetryFailed>,
 ) -> Result<HttpResponse, Problem> {
-    let dry_run = body.0.unwrap_or_default().dry_run;
-    decide(&api, &caller, (id.as_str(), expected), (Which::Failed, Order::Resend), dry_run).await
+    let RetryFailed { after, dry_run } = body.0.unwrap_or_default();
+    decide(&api, &caller, (id.as_str(), expected), (Which::Failed, Order::Resend), after, dry_run).await
 }

@@ -12,7 +12,7 @@ use crate::{
         campaign::{Kind, Plan, State},
         message_state::MessageState,
     },
-    storage::{campaigns::Campaign, ledger::Row, totals::Total},
+    storage::{campaigns::Campaign, ledger::Row, slices::Waiting, totals::Total},
 };
 
 /// A campaign.
@@ -90,11 +90,23 @@ pub(super) struct ProgressView {
     messages: BTreeMap<&'static str, i64>,
     /// Of the messages that ended otherwise than sent: by code.
     codes: BTreeMap<String, i64>,
-    /// Parts and cost, in millionths, of what was submitted.
+    /// Parts of what was submitted.
     parts: i64,
-    cost_micros: i64,
+    /// Its cost, in millionths; null where there are several currencies.
+    cost_micros: Option<i64>,
+    /// Its cost by currency: amounts of different currencies are never added.
+    costs: Vec<CostView>,
     /// What those that are still to be sent wait for.
     waits: Vec<WaitView>,
+}
+
+/// A cost.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CostView {
+    /// ISO 4217; null where nobody said.
+    currency: Option<String>,
+    /// In millionths.
+    cost_micros: i64,
 }
 
 /// Messages that wait.
@@ -112,7 +124,8 @@ impl ProgressView {
         campaign: &Campaign,
         exclusions: Vec<(String, i64)>,
         totals: &[Total],
-        waits: Vec<(Option<String>, i64, Option<DateTime<Utc>>)>,
+        costs: Vec<(String, i64)>,
+        waits: Vec<WaitView>,
     ) -> Self {
         let (mut messages, mut codes) = (BTreeMap::new(), BTreeMap::new());
         for total in totals {
@@ -133,16 +146,46 @@ impl ProgressView {
             messages,
             codes,
             parts: totals.iter().map(|total| total.parts).sum(),
-            cost_micros: totals.iter().map(|total| total.cost_micros).sum(),
-            waits: waits
+            cost_micros: match costs.as_slice() {
+                [] => Some(0),
+                [(_, cost)] => Some(*cost),
+                _ => None,
+            },
+            costs: costs
                 .into_iter()
-                .map(|(reason, messages_at_most, next_at)| WaitView {
-                    reason: reason.unwrap_or_else(|| "ritmo".to_owned()),
-                    messages_at_most,
-                    next_at,
+                .map(|(currency, cost_micros)| CostView {
+                    currency: Some(currency).filter(|currency| !currency.is_empty()),
+                    cost_micros,
                 })
                 .collect(),
+            waits,
         }
+    }
+}
+
+impl WaitView {
+    /// What the slices of a campaign wait for: each for something of its own, or with their zone for its hours, or all for a
+    /// provider.
+    pub(super) fn all(
+        campaign: &Campaign,
+        waiting: Vec<Waiting>,
+        opens_at: impl Fn(i16) -> Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Vec<Self> {
+        let mut views: BTreeMap<String, Self> = BTreeMap::new();
+        for slices in waiting {
+            let opens = opens_at(slices.zone).filter(|at| *at > now);
+            let (reason, next_at) = match (slices.reason, &campaign.waiting, opens) {
+                (Some(reason), _, _) => (reason, slices.due),
+                (None, Some(all), _) => (all.clone(), None),
+                (None, None, Some(at)) => ("horario".to_owned(), Some(at)),
+                (None, None, None) => ("ritmo".to_owned(), slices.due),
+            };
+            let view = views.entry(reason.clone()).or_insert(Self { reason, messages_at_most: 0, next_at });
+            view.messages_at_most += slices.messages;
+            view.next_at = view.next_at.into_iter().chain(next_at).min();
+        }
+        views.into_values().collect()
     }
 }
 
@@ -162,6 +205,7 @@ pub(super) struct MessageView {
     sender: Option<String>,
     parts: i16,
     cost_micros: i64,
+    currency: Option<String>,
     provider_id: Option<Uuid>,
     sent_at: Option<DateTime<Utc>>,
     changed_at: DateTime<Utc>,
@@ -187,6 +231,7 @@ impl MessageView {
             sender: row.sender,
             parts: row.parts,
             cost_micros: row.cost_micros,
+            currency: row.currency,
             provider_id: row.provider_id,
             sent_at: row.sent_at,
             changed_at: row.changed_at,

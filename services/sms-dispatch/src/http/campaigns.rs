@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Resources,
-    campaign_view::{CampaignView, MessageView, ProgressView},
+    campaign_view::{CampaignView, MessageView, ProgressView, WaitView},
     sees_masked,
 };
 use crate::{
@@ -271,8 +271,10 @@ pub(super) async fn progress(
     let pool = &api.database.pool;
     let exclusions = audiences::exclusions(pool, campaign.number).await?;
     let totals = totals::of(pool, campaign.number).await?;
-    let waits = slices::waits(pool, campaign.number).await?;
-    let view = ProgressView::of(&campaign, exclusions, &totals, waits);
+    let costs = totals::costs(pool, campaign.number).await?;
+    let (waiting, now) = (slices::waits(pool, campaign.number).await?, Utc::now());
+    let waits = WaitView::all(&campaign, waiting, |zone| api.sms.opens_at(zone, now), now);
+    let view = ProgressView::of(&campaign, exclusions, &totals, costs, waits);
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(view))
 }
 
@@ -290,8 +292,23 @@ pub(super) struct MessagesQuery {
 /// A page of messages.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MessagePage {
+    /// Fewer than `limit`, or none, where many positions lie between those of a state: more follow as long as there is a
+    /// `next_cursor`.
     items: Vec<MessageView>,
     next_cursor: Option<i32>,
+}
+
+/// Positions that one request looks at.
+const MOST_LOOKED_AT: i32 = 200_000;
+
+/// Whether a campaign has messages of a state, by its totals.
+async fn any_of(
+    conn: &mut PgConnection,
+    campaign: i32,
+    state: Option<MessageState>,
+) -> Result<bool, Problem> {
+    let Some(state) = state else { return Ok(true) };
+    Ok(totals::count(conn, campaign, &[state], None, false).await? > 0)
 }
 
 /// A campaign's messages, in the order of their positions.
@@ -319,11 +336,18 @@ pub(super) async fn messages(
     let Some(date) = campaign.date else {
         return Ok(HttpResponse::Ok().json(MessagePage { items: Vec::new(), next_cursor: None }));
     };
-    if !ledger::has_day(&mut *pool.acquire().await?, date).await? {
+    let mut conn = pool.acquire().await?;
+    if !ledger::has_day(&mut conn, date).await? || !any_of(&mut conn, number, state).await? {
         return Ok(HttpResponse::Ok().json(MessagePage { items: Vec::new(), next_cursor: None }));
     }
-    let mut page = ledger::page(pool, date, number, state, query.cursor.unwrap_or(0), limit + 1).await?;
-    let next_cursor = cut(&mut page, limit, |last| last.position);
+    // Of a state that few have a request looks at so many positions only: the next one goes on behind them.
+    let after = query.cursor.unwrap_or(0).max(0);
+    let until = after.saturating_add(MOST_LOOKED_AT);
+    let last = ledger::last_position(&mut conn, date, number).await?;
+    let mut page = ledger::page(&mut conn, date, number, state, (after, until), limit + 1).await?;
+    drop(conn);
+    let full = cut(&mut page, limit, |last| last.position);
+    let next_cursor = full.or_else(|| (until < last).then_some(until));
     let open = Open::of(&campaign)?;
     let masked = sees_masked(&caller);
     let item = |row| {

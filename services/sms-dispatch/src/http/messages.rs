@@ -19,7 +19,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Resources, campaign_view::MessageView, campaigns::may_read, imports::of_job, sees_masked};
+use super::{Resources, campaign_view::MessageView, campaigns::may_read, sees_masked};
 use crate::{
     domain::{
         Phone, Reason,
@@ -88,7 +88,7 @@ pub(super) fn refused(error: NotTaken) -> Problem {
     match error {
         NotTaken::NoSenders => Problem::conflict("no_sender", error.to_string()),
         NotTaken::NoSender(_) => Problem::unprocessable("invalid_sender", error.to_string()),
-        NotTaken::Job(error) => of_job(error),
+        NotTaken::Job(error) => error.into(),
         NotTaken::Other(error) => Problem::from(error),
     }
 }

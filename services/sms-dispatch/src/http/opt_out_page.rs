@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Resources;
 use crate::{
     domain::link::Token,
-    reports,
+    opt_outs,
     storage::{audit, campaigns, ledger},
 };
 
@@ -100,10 +100,12 @@ pub(super) async fn show(api: Data<Resources>, token: Path<String>) -> Result<Ht
 pub(super) async fn opt_out(api: Data<Resources>, token: Path<String>) -> Result<HttpResponse, Problem> {
     let mut transaction = api.database.pool.begin().await?;
     let Some(owner) = owner(&api, &mut transaction, &token).await? else { return Ok(no_link()) };
-    reports::suppress(&mut transaction, std::slice::from_ref(&owner.phone), "enlace").await?;
+    let phones = [owner.phone.clone()];
+    let fresh = opt_outs::suppress(&mut transaction, &phones, "enlace", "recipient").await?;
     let details = json!({ "campaign": owner.campaign });
     audit::record(&mut transaction, "recipient", "contact_opted_out", Some(&owner.phone), &details).await?;
     transaction.commit().await?;
+    opt_outs::follow(&api.database.pool, &fresh).await;
     let body =
         format!("<p>El número que termina en {} no recibirá más mensajes nuestros.</p>", owner.last_digits());
     Ok(page(StatusCode::OK, "Listo", &body))

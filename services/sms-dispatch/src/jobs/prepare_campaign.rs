@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
+use chrono::NaiveDate;
 use contracts::queues::SMS_AUDIENCES;
 use failpoints::Point;
 use jobs::{Job, JobKind, JobRun, Outcome, Position, Progress, State as JobState, Work};
@@ -67,9 +68,12 @@ impl Work for PrepareCampaigns {
         let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
         let campaign = rows::of_preparation(&mut conn, run.job.id).await.map_err(JobError::retry)?;
         let campaign = campaign.ok_or_else(|| JobError::fail(anyhow!("the job has no campaign")))?;
+        let less =
+            campaign.frozen.as_ref().map(|frozen| frozen.less_campaigns.as_slice()).unwrap_or_default();
+        let less_days = audiences::days_of(&mut conn, less).await.map_err(JobError::retry)?;
         drop(conn);
         self.indexes(run).await?;
-        while self.window(run, &campaign, &mut place).await? {
+        while self.window(run, &campaign, &less_days, &mut place).await? {
             run.proceed()?;
         }
         Ok(Outcome::Done(json!({ "matched": place.matched, "recipients": place.recipients })))
@@ -109,14 +113,20 @@ impl PrepareCampaigns {
     }
 
     /// Writes the next window; false after the last one.
-    async fn window(&self, run: &JobRun, campaign: &Campaign, place: &mut Place) -> Result<bool, JobError> {
+    async fn window(
+        &self,
+        run: &JobRun,
+        campaign: &Campaign,
+        less_days: &[NaiveDate],
+        place: &mut Place,
+    ) -> Result<bool, JobError> {
         let frozen = campaign.frozen.as_ref();
         let (frozen, date) = frozen
             .zip(campaign.date)
             .ok_or_else(|| JobError::fail(anyhow!("campaign {} never started", campaign.id)))?;
         let texts = Texts::of(&campaign.plan).map_err(JobError::fail)?;
         let weights: Vec<u32> = campaign.plan.texts.iter().map(|text| text.weight).collect();
-        let audience = Audience::of(campaign, date, frozen, texts.names(), &weights);
+        let audience = Audience::of(campaign, date, frozen, texts.names(), &weights, less_days);
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let settings = "set local statement_timeout = 0; set local plan_cache_mode = force_custom_plan";
         sqlx::raw_sql(settings).execute(&mut *transaction).await.map_err(JobError::retry)?;

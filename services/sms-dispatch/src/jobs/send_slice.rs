@@ -162,8 +162,7 @@ impl Work for SendSlices {
         slices::give_back(conn, job.id, grant, due).await?;
         if let Some((due, Some(Wait::Budget))) = due {
             // What one slice has no money for, no other has: none is fed to find that out.
-            let zones = slices::zones(conn, grant.campaign).await?;
-            slices::wait(conn, grant.campaign, &zones, due, Wait::Budget).await?;
+            slices::wait(conn, grant.campaign, due, Wait::Budget).await?;
         }
         Ok(())
     }

@@ -32,6 +32,8 @@ pub struct Audience<'a> {
     pub other_zone: i16,
     /// Days between two messages of marketing to a phone.
     pub cap_days: i32,
+    /// The days of the campaigns whose recipients are left out.
+    pub less_days: &'a [NaiveDate],
 }
 
 impl<'a> Audience<'a> {
@@ -42,6 +44,7 @@ impl<'a> Audience<'a> {
         frozen: &'a Frozen,
         names: &'a [Name],
         weights: &'a [u32],
+        less_days: &'a [NaiveDate],
     ) -> Self {
         Self {
             campaign: campaign.number,
@@ -53,6 +56,7 @@ impl<'a> Audience<'a> {
             zones: places::zones(),
             other_zone: Clocks::Anywhere.code(),
             cap_days: CAP_DAYS,
+            less_days,
         }
     }
 }
@@ -95,7 +99,7 @@ pub enum Among {
 /// these with the clocks they live by and their text (`zoned`), and how many fell out by reason (`reasons`). Whoever writes an
 /// audience and whoever foretells one judge by this.
 pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>, among: Among) {
-    let Audience { frozen, kind, .. } = *audience;
+    let Audience { campaign, frozen, kind, .. } = *audience;
     query.push(
         "with matching as (
              select id, phone_e164, full_name, city, state_code, lada, is_valid, is_mobile, consent from contacts",
@@ -115,7 +119,9 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
     }
     if !frozen.less_campaigns.is_empty() {
         query.push(" and not exists (select from messages m where m.phone_e164 = contacts.phone_e164 and m.campaign = any(");
-        query.push_bind(frozen.less_campaigns.clone()).push("))");
+        // Only the partitions of their days are read.
+        query.push_bind(frozen.less_campaigns.clone()).push(") and m.date = any(");
+        query.push_bind(audience.less_days.to_vec()).push("))");
     }
     if let (Among::Window { size, .. }, None) = (among, frozen.filter.sample) {
         query.push(" order by id limit ").push_bind(size);
@@ -131,9 +137,19 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
     }
     query.push(
         " order by array_position(array['opt_out', 'manual', 'repep'], s.reason) limit 1) s on true
-          left join phone_sends p on p.phone_e164 = m.phone_e164),
-         drawn as (select * from judged where excluded is null",
+          left join phone_sends p on p.phone_e164 = m.phone_e164
+          left join lateral (select true as there from ",
     );
+    if let Among::Window { .. } = among {
+        // A contact that was replaced meanwhile comes back under another id, behind the windows that had it. Look-ups one by
+        // one: the planner doesn't know how fast the ledger grows.
+        query.push(partition(audience.date)).push(" r where r.phone_e164 = m.phone_e164 and r.campaign = ");
+        query.push_bind(campaign).push(" limit 1) r on true)");
+    } else {
+        // Nobody has a message yet.
+        query.push("contacts where false) r on true)");
+    }
+    query.push(", drawn as (select * from judged where excluded is null");
     if let Some(sample) = frozen.filter.sample.filter(|_| !matches!(among, Among::Pages { .. })) {
         match sample.order {
             Order::Random => {
@@ -210,7 +226,7 @@ pub async fn window(
 fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
     query.push(
         "case when s.reason is not null then s.reason when not m.is_valid then 'invalid'
-              when m.is_mobile is false then 'landline'",
+              when r.there then 'repeated' when m.is_mobile is false then 'landline'",
     );
     if audience.kind == Kind::Marketing {
         query.push(" when m.consent = 'unknown' then 'no_consent' when p.marketing_at > now() - make_interval(days => ");
@@ -263,6 +279,14 @@ pub async fn add_to_campaign(conn: &mut PgConnection, number: i32, window: Windo
     .execute(conn)
     .await
     .map(|done| done.rows_affected() > 0)
+}
+
+/// The days of campaigns that have started: those that their recipients are found in.
+pub async fn days_of(conn: &mut PgConnection, campaigns: &[i32]) -> sqlx::Result<Vec<NaiveDate>> {
+    sqlx::query_scalar("select distinct date from campaigns where number = any($1) and date is not null")
+        .bind(campaigns)
+        .fetch_all(conn)
+        .await
 }
 
 /// Who fell out of an audience, by reason.

@@ -39,6 +39,10 @@ pub struct Model {
     pub excluded: i64,
     /// Why it is paused or failed, for people.
     pub reason: Option<String>,
+    /// What all of it waits for while it runs: `proveedor`, `rampa`.
+    pub waiting: Option<String>,
+    /// Since when more than its first messages go, where its plan has a ramp.
+    pub ramped_at: Option<DateTime<Utc>>,
     pub created_by: String,
     pub edited_by: String,
     pub approved_by: Option<String>,
@@ -103,6 +107,19 @@ pub async fn change(conn: &mut PgConnection, id: Uuid, row: ActiveModel) -> Resu
         .await?
         .pop();
     written.ok_or_else(|| DbErr::RecordNotFound(format!("campaign {id}")))
+}
+
+/// Says what all of a campaign waits for. Nobody's edit: its version stays.
+pub async fn wait(conn: &mut PgConnection, campaign: &Campaign, what: Option<&str>) -> Result<(), DbErr> {
+    if campaign.waiting.as_deref() == what {
+        return Ok(());
+    }
+    Entity::update_many()
+        .col_expr(Column::Waiting, Expr::value(what.map(str::to_owned)))
+        .filter(Column::Id.eq(campaign.id))
+        .exec(&Orm::on(conn))
+        .await
+        .map(drop)
 }
 
 /// One of them.

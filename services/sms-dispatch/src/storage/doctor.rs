@@ -67,21 +67,37 @@ const CHECKS: &[&str] = &[
     "with ledger as (
          select campaign, coalesce(state_code, '') as state_code, date_trunc('hour', changed_at, 'UTC') as hour, state as status,
                 coalesce(code, '') as code, variant, count(*) as messages, sum(parts)::bigint as parts,
-                sum(cost_micros)::bigint as cost
+                sum(cost_micros)::bigint as cost, count(*) filter (where repeatable) as repeatable
          from messages group by 1, 2, 3, 4, 5, 6),
      told as (
          select campaign, state_code, hour, status, code, variant, sum(messages)::bigint as messages, sum(parts)::bigint as parts,
-                sum(cost_micros)::bigint as cost
-         from (select campaign, state_code, hour, status, code, variant, messages, parts, cost_micros from campaign_totals
+                sum(cost_micros)::bigint as cost, sum(repeatable)::bigint as repeatable
+         from (select campaign, state_code, hour, status, code, variant, messages, parts, cost_micros, repeatable
+               from campaign_totals
                union all
-               select campaign, state_code, hour, status, code, variant, messages, parts, cost_micros from campaign_deltas) b
+               select campaign, state_code, hour, status, code, variant, messages, parts, cost_micros, repeatable
+               from campaign_deltas) b
          where exists (select from campaigns c where c.number = b.campaign
                        and to_regclass('messages_' || to_char(c.date, 'YYYYMMDD')) is not null)
-         group by 1, 2, 3, 4, 5, 6 having sum(messages) <> 0 or sum(parts) <> 0 or sum(cost_micros) <> 0)
+         group by 1, 2, 3, 4, 5, 6
+         having sum(messages) <> 0 or sum(parts) <> 0 or sum(cost_micros) <> 0 or sum(repeatable) <> 0)
      select format('campaign %s: %s messages of state %s are %s in the totals', campaign, coalesce(l.messages, 0), status,
                    coalesce(t.messages, 0))
      from ledger l full join told t using (campaign, state_code, hour, status, code, variant)
-     where (l.messages, l.parts, l.cost) is distinct from (t.messages, t.parts, t.cost) limit 20",
+     where (l.messages, l.parts, l.cost, l.repeatable) is distinct from (t.messages, t.parts, t.cost, t.repeatable)
+     limit 20",
+    "with ledger as (
+         select campaign, coalesce(currency, '') as currency, sum(cost_micros)::bigint as cost from messages group by 1, 2),
+     told as (
+         select campaign, currency, sum(cost_micros)::bigint as cost from campaign_costs b
+         where exists (select from campaigns c where c.number = b.campaign
+                       and to_regclass('messages_' || to_char(c.date, 'YYYYMMDD')) is not null)
+         group by 1, 2)
+     select format('campaign %s: its messages cost %s millionths of %L, the totals say %s', campaign, coalesce(l.cost, 0), currency,
+                   coalesce(t.cost, 0))
+     from ledger l full join told t using (campaign, currency) where coalesce(l.cost, 0) <> coalesce(t.cost, 0) limit 20",
+    "select format('report %s of %s can not be applied: %s', id, provider, error)
+     from provider_reports where failed_at is not null limit 20",
     "select format('campaign %s says it has %s recipients, the ledger has %s', c.number, c.recipients, m.rows)
      from campaigns c cross join lateral (select count(*) as rows from messages m where m.campaign = c.number) m
      where c.recipients <> m.rows and to_regclass('messages_' || to_char(c.date, 'YYYYMMDD')) is not null limit 20",

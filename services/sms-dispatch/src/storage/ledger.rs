@@ -1,22 +1,25 @@
 //! `messages`: the ledger, a row a recipient, a partition a campaign day. No entity: SQL by hand reads and writes batches, and
 //! in the partition itself, for the table would be planned over all its days.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use sea_orm::{
     FromQueryResult,
     sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
 };
 use uuid::Uuid;
 
-use crate::domain::{
-    message_id::MessageId,
-    message_state::{MessageState, Standing},
+use crate::{
+    domain::{
+        message_id::MessageId,
+        message_state::{MessageState, Standing},
+    },
+    turn::{MESSAGE_DAYS, Turn},
 };
 use chassis::db::decode;
 
 /// What of a row is read.
 pub(super) const COLUMNS: &str = "position, phone_e164, contact_id, state_code, vars, variant, expires_at, state, attempt, version, changed_at, deadline,
-    sender, parts, cost_micros, provider_id, sent_at, code, reason, repeatable";
+    sender, parts, cost_micros, currency, provider_id, sent_at, code, reason, repeatable, unasked";
 
 /// A message's row.
 #[derive(Clone, Debug, PartialEq, FromQueryResult)]
@@ -38,11 +41,13 @@ pub struct Row {
     /// Raised with every change.
     pub version: i32,
     pub changed_at: DateTime<Utc>,
-    /// Until when a request of this attempt may be under way.
+    /// Until when a request of this attempt may be under way; of an unknown, may have been.
     pub deadline: Option<DateTime<Utc>>,
     pub sender: Option<String>,
     pub parts: i16,
     pub cost_micros: i64,
+    /// ISO 4217; none where nothing is known of the cost.
+    pub currency: Option<String>,
     pub provider_id: Option<Uuid>,
     /// Since when a provider is known to have it.
     pub sent_at: Option<DateTime<Utc>>,
@@ -52,6 +57,9 @@ pub struct Row {
     pub reason: Option<String>,
     /// Of one that failed: whether sending it once more can make sense.
     pub repeatable: bool,
+    /// Attempts in which nothing was asked of a provider, or that it refused for a reason that has nothing to do with the
+    /// message.
+    pub unasked: i16,
 }
 
 impl Row {
@@ -92,17 +100,38 @@ pub async fn has_day(conn: &mut PgConnection, date: NaiveDate) -> sqlx::Result<b
         .await
 }
 
-/// Drops the partitions of days before `day`. Gives how many.
+/// Drops the partitions of days before `day`. Gives how many. They are detached first, and concurrently: dropping one as a
+/// partition would lock `messages` against everybody, behind its longest reader. What was broken off on the way is taken up
+/// again.
 pub async fn drop_before(pool: &PgPool, day: NaiveDate) -> sqlx::Result<usize> {
-    let old: Vec<String> = sqlx::query_scalar(
-        "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid
-         where i.inhparent = to_regclass('messages') and c.relname < $1 order by 1",
+    // A table that is no partition any more has no row in pg_inherits.
+    let old: Vec<(String, Option<bool>)> = sqlx::query_as(
+        "select c.relname::text, i.inhdetachpending
+         from pg_class c left join pg_inherits i on i.inhrelid = c.oid and i.inhparent = to_regclass('messages')
+         where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r' and c.relname ~ '^messages_[0-9]{8}$'
+             and c.relname < $1
+         order by i.inhdetachpending desc nulls last, 1",
     )
     .bind(partition(day))
     .fetch_all(pool)
     .await?;
-    for name in &old {
-        sqlx::query(AssertSqlSafe(format!("drop table if exists {name}"))).execute(pool).await?;
+    if old.is_empty() {
+        return Ok(0);
+    }
+    // Of one table only one partition can be on its way out.
+    let Some(_turn) = Turn::try_take(pool, MESSAGE_DAYS).await? else { return Ok(0) };
+    let mut conn = pool.acquire().await?;
+    for (name, pending) in &old {
+        let detach = match pending {
+            Some(true) => Some("finalize"),
+            Some(false) => Some("concurrently"),
+            None => None,
+        };
+        if let Some(how) = detach {
+            let statement = format!("alter table messages detach partition {name} {how}");
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *conn).await?;
+        }
+        sqlx::raw_sql(AssertSqlSafe(format!("drop table if exists {name}"))).execute(&mut *conn).await?;
     }
     Ok(old.len())
 }
@@ -163,26 +192,33 @@ pub async fn get(pool: &PgPool, id: MessageId) -> sqlx::Result<Option<Row>> {
     row.map(decode).transpose()
 }
 
-/// A page of a campaign's rows behind a position, of one state where it is said.
+/// The last position of a campaign; 0 where it has no rows.
+pub async fn last_position(conn: &mut PgConnection, date: NaiveDate, campaign: i32) -> sqlx::Result<i32> {
+    let query = format!("select coalesce(max(position), 0) from {} where campaign = $1", partition(date));
+    sqlx::query_scalar(AssertSqlSafe(query)).bind(campaign).fetch_one(conn).await
+}
+
+/// A page of a campaign's rows behind a position and up to another, of one state where it is said.
 pub async fn page(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     date: NaiveDate,
     campaign: i32,
     state: Option<MessageState>,
-    after: i32,
+    (after, until): (i32, i32),
     limit: i64,
 ) -> sqlx::Result<Vec<Row>> {
     let query = format!(
-        "select {COLUMNS} from {} where campaign = $1 and position > $2 and ($3::smallint is null or state = $3)
-         order by position limit $4",
+        "select {COLUMNS} from {} where campaign = $1 and position > $2 and position <= $3
+             and ($4::smallint is null or state = $4) order by position limit $5",
         partition(date)
     );
     let rows = sqlx::query(AssertSqlSafe(query))
         .bind(campaign)
         .bind(after)
+        .bind(until)
         .bind(state.map(MessageState::code))
         .bind(limit)
-        .fetch_all(pool)
+        .fetch_all(conn)
         .await?;
     rows.into_iter().map(decode).collect()
 }
@@ -209,25 +245,65 @@ pub async fn open(
         .await
 }
 
-/// Rows behind a position that a person may decide about: of which nobody knows since `before`, or that failed and are
-/// repeatable. Locked, in the order of their positions.
-pub async fn undecided(
+/// Rows behind a position and up to another of which nothing was heard: unknown, or with a provider, since those times. They are
+/// read, not locked.
+pub async fn unheard_of(
     conn: &mut PgConnection,
     date: NaiveDate,
     campaign: i32,
-    states: &[MessageState],
-    before: DateTime<Utc>,
-    after: i32,
+    (unknown, accepted): (DateTime<Utc>, DateTime<Utc>),
+    (after, until): (i32, i32),
     limit: i64,
 ) -> sqlx::Result<Vec<Row>> {
     let query = format!(
-        "select {COLUMNS} from {} where campaign = $1 and position > $2 and state = any($3) and changed_at <= $4
-             and (state = $5 or repeatable) order by position limit $6 for update",
+        "select {COLUMNS} from {} where campaign = $1 and position > $2 and position <= $3
+             and (state = $4 and changed_at <= $6 or state = any($5) and changed_at <= $7) order by position limit $8",
         partition(date)
     );
     let rows = sqlx::query(AssertSqlSafe(query))
         .bind(campaign)
         .bind(after)
+        .bind(until)
+        .bind(MessageState::Unknown.code())
+        .bind([MessageState::Accepted, MessageState::Sent].map(MessageState::code).to_vec())
+        .bind(unknown)
+        .bind(accepted)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(decode).collect()
+}
+
+/// The providers' ids of a phone's messages, of campaigns of some weeks before `day` and all later ones.
+pub async fn provider_ids(pool: &PgPool, phone: &str, day: NaiveDate) -> sqlx::Result<Vec<Uuid>> {
+    // The day stands in the statement, as the planner leaves out other partitions so.
+    let query = format!(
+        "select provider_id from messages
+         where phone_e164 = $1 and date >= '{}' and provider_id is not null",
+        day - Days::new(60)
+    );
+    sqlx::query_scalar(AssertSqlSafe(query)).persistent(false).bind(phone).fetch_all(pool).await
+}
+
+/// Rows behind a position and up to another that a person may decide about: of which nobody knows since `before`, or that
+/// failed and are repeatable. Locked, in the order of their positions.
+pub async fn undecided(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    (states, before): (&[MessageState], DateTime<Utc>),
+    (after, until): (i32, i32),
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    let query = format!(
+        "select {COLUMNS} from {} where campaign = $1 and position > $2 and position <= $3 and state = any($4)
+             and changed_at <= $5 and (state = $6 or repeatable) order by position limit $7 for update",
+        partition(date)
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .bind(campaign)
+        .bind(after)
+        .bind(until)
         .bind(states.iter().map(|state| state.code()).collect::<Vec<_>>())
         .bind(before)
         .bind(MessageState::Unknown.code())
@@ -247,11 +323,13 @@ pub async fn write(
     let statement = format!(
         "update {} m set state = t.state, attempt = t.attempt, version = t.version, changed_at = t.changed_at,
              deadline = t.deadline, sender = t.sender, parts = t.parts, cost_micros = t.cost_micros,
-             provider_id = t.provider_id, sent_at = t.sent_at, code = t.code, reason = t.reason, repeatable = t.repeatable
+             currency = t.currency, provider_id = t.provider_id, sent_at = t.sent_at, code = t.code, reason = t.reason,
+             repeatable = t.repeatable, unasked = t.unasked
          from unnest($2::int[], $3::smallint[], $4::smallint[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::text[],
-                     $9::smallint[], $10::bigint[], $11::uuid[], $12::timestamptz[], $13::text[], $14::text[], $15::boolean[])
+                     $9::smallint[], $10::bigint[], $11::uuid[], $12::timestamptz[], $13::text[], $14::text[], $15::boolean[],
+                     $16::text[], $17::smallint[])
              as t (position, state, attempt, version, changed_at, deadline, sender, parts, cost_micros, provider_id, sent_at,
-                   code, reason, repeatable)
+                   code, reason, repeatable, currency, unasked)
          where m.campaign = $1 and m.position = t.position",
         partition(date)
     );
@@ -274,6 +352,8 @@ pub async fn write(
         .bind(column(rows, |row| row.code.as_deref()))
         .bind(column(rows, |row| row.reason.as_deref()))
         .bind(column(rows, |row| row.repeatable))
+        .bind(column(rows, |row| row.currency.as_deref()))
+        .bind(column(rows, |row| row.unasked))
         .execute(conn)
         .await
         .map(drop)

@@ -1,6 +1,8 @@
 //! `phone_sends`: what was sent to a phone, whatever became of its contact. SQL by hand: whole batches, in the order of the
 //! phones, so that two campaigns take turns instead of deadlocking.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{self, PgConnection};
 
@@ -28,51 +30,69 @@ pub async fn take_turns(
     .await
 }
 
-/// Gives turns back that a campaign took for messages which surely were not sent.
-pub async fn give_back(conn: &mut PgConnection, campaign: i32, phones: &[&str]) -> sqlx::Result<()> {
-    if phones.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "with mine as materialized (
-             select phone_e164 from phone_sends where phone_e164 = any($2) and marketing_campaign = $1
-             order by phone_e164 for update)
-         update phone_sends p set marketing_at = p.marketing_before, marketing_campaign = null, marketing_before = null
-         from mine where p.phone_e164 = mine.phone_e164",
-    )
-    .bind(campaign)
-    .bind(phones)
-    .execute(conn)
-    .await
-    .map(drop)
+/// What a transaction does to phones: all of it at its end, in one statement in the order of the phones. Whoever took some
+/// phones, and later others, would deadlock with who takes the same ones in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    by_phone: BTreeMap<String, Effect>,
 }
 
-/// A message that a provider has.
-#[derive(Clone, Debug)]
-pub struct Sent<'a> {
-    pub phone: &'a str,
-    pub at: DateTime<Utc>,
-    pub sender: Option<&'a str>,
+#[derive(Clone, Debug, Default)]
+struct Effect {
+    sends: i32,
+    last: Option<(DateTime<Utc>, Option<String>)>,
+    /// Campaigns whose turn is given back.
+    back: Vec<i32>,
 }
 
-/// Counts messages that a provider has, one a phone.
-pub async fn count(conn: &mut PgConnection, sent: &[Sent<'_>]) -> sqlx::Result<()> {
-    if sent.is_empty() {
-        return Ok(());
+impl Effects {
+    /// A provider has a message to this phone.
+    pub fn sent(&mut self, phone: &str, at: DateTime<Utc>, sender: Option<&str>) {
+        let effect = self.by_phone.entry(phone.to_owned()).or_default();
+        effect.sends += 1;
+        if effect.last.as_ref().is_none_or(|(last, _)| *last <= at) {
+            effect.last = Some((at, sender.map(str::to_owned)));
+        }
     }
-    sqlx::query(
-        "insert into phone_sends as p (phone_e164, sends, last_sent_at, sender)
-         select phone, 1, at, sender from unnest($1::text[], $2::timestamptz[], $3::text[]) t (phone, at, sender) order by phone
-         on conflict (phone_e164) do update
-         set sends = p.sends + 1, last_sent_at = greatest(p.last_sent_at, excluded.last_sent_at),
-             sender = coalesce(excluded.sender, p.sender)",
-    )
-    .bind(sent.iter().map(|one| one.phone).collect::<Vec<_>>())
-    .bind(sent.iter().map(|one| one.at).collect::<Vec<_>>())
-    .bind(sent.iter().map(|one| one.sender).collect::<Vec<_>>())
-    .execute(conn)
-    .await
-    .map(drop)
+
+    /// The turn that a campaign took for a message which surely was not sent is given back.
+    pub fn give_back(&mut self, phone: &str, campaign: i32) {
+        self.by_phone.entry(phone.to_owned()).or_default().back.push(campaign);
+    }
+
+    /// Writes them.
+    pub async fn write(mut self, conn: &mut PgConnection) -> sqlx::Result<()> {
+        // A phone's second turn to give back is another statement, of phones that are locked by then.
+        while !self.by_phone.is_empty() {
+            let some: Vec<(&String, &Effect)> = self.by_phone.iter().collect();
+            sqlx::query(
+                "insert into phone_sends as p (phone_e164, sends, last_sent_at, sender, marketing_campaign)
+                 select * from unnest($1::text[], $2::int[], $3::timestamptz[], $4::text[], $5::int[])
+                     t (phone, sends, at, sender, back) order by phone
+                 on conflict (phone_e164) do update
+                 set sends = p.sends + excluded.sends, last_sent_at = greatest(p.last_sent_at, excluded.last_sent_at),
+                     sender = coalesce(excluded.sender, p.sender),
+                     marketing_at = case when p.marketing_campaign = excluded.marketing_campaign then p.marketing_before
+                                         else p.marketing_at end,
+                     marketing_before = case when p.marketing_campaign = excluded.marketing_campaign then null
+                                             else p.marketing_before end,
+                     marketing_campaign = nullif(p.marketing_campaign, excluded.marketing_campaign)",
+            )
+            .bind(some.iter().map(|(phone, _)| phone.as_str()).collect::<Vec<_>>())
+            .bind(some.iter().map(|(_, effect)| effect.sends).collect::<Vec<_>>())
+            .bind(some.iter().map(|(_, effect)| effect.last.as_ref().map(|last| last.0)).collect::<Vec<_>>())
+            .bind(some.iter().map(|(_, effect)| effect.last.as_ref()?.1.as_deref()).collect::<Vec<_>>())
+            .bind(some.iter().map(|(_, effect)| effect.back.last().copied()).collect::<Vec<_>>())
+            .execute(&mut *conn)
+            .await?;
+            self.by_phone.retain(|_, effect| {
+                effect.back.pop();
+                (effect.sends, effect.last) = (0, None);
+                !effect.back.is_empty()
+            });
+        }
+        Ok(())
+    }
 }
 
 /// The senders that phones had their last message from.

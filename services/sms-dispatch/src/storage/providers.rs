@@ -23,6 +23,10 @@ pub struct Model {
     pub closed_reason: Option<String>,
     /// When it opens by itself.
     pub opens_at: Option<DateTime<Utc>>,
+    /// The lowest balance since it was closed, or what it was opened with by its balance, in millionths: above it is money again.
+    pub lowest_micros: Option<i64>,
+    /// Until when it was asked who opted out with it.
+    pub opt_outs_until: Option<DateTime<Utc>>,
     pub updated_at: DateTime<Utc>,
 }
 
@@ -92,4 +96,34 @@ pub async fn open(conn: &mut PgConnection, name: Option<ProviderName>) -> Result
         .exec(&Orm::on(conn))
         .await?;
     Ok(opened.rows_affected)
+}
+
+/// Notes the balance of a provider that is closed: the lowest one, or the one that opens it.
+pub async fn note_balance(
+    conn: &mut PgConnection,
+    name: ProviderName,
+    balance_micros: i64,
+    opens: bool,
+) -> Result<(), DbErr> {
+    let lowest = match opens {
+        true => Expr::value(balance_micros),
+        // Which leaves out what is not known yet.
+        false => Expr::cust_with_values("least(lowest_micros, $1)", [balance_micros]),
+    };
+    Entity::update_many()
+        .col_expr(Column::LowestMicros, lowest)
+        .filter(Column::Name.eq(name))
+        .exec(&Orm::on(conn))
+        .await
+        .map(drop)
+}
+
+/// Notes until when a provider was asked who opted out with it.
+pub async fn note_opt_outs(pool: &PgPool, name: ProviderName, until: DateTime<Utc>) -> Result<(), DbErr> {
+    Entity::update_many()
+        .set(ActiveModel { opt_outs_until: Set(Some(until)), ..Default::default() })
+        .filter(Column::Name.eq(name))
+        .exec(&orm(pool))
+        .await
+        .map(drop)
 }

@@ -1,10 +1,10 @@
 //! `provider_reports` and `inbound_messages`: what providers told us, kept before they are answered. SQL by hand: batches that
 //! several workers take from at once.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{
     FromQueryResult,
-    sqlx::{self, PgConnection, PgPool},
+    sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
 };
 use uuid::Uuid;
 
@@ -30,11 +30,11 @@ pub async fn keep(pool: &PgPool, provider: &str, url: &str, body: &str) -> sqlx:
         .map(drop)
 }
 
-/// Takes the oldest reports away, in the transaction that applies them.
+/// Takes the oldest reports away, in the transaction that applies them; those that were set aside stay.
 pub async fn take(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Kept>> {
     let rows = sqlx::query(
         "delete from provider_reports where id = any (array(
-             select id from provider_reports order by id limit $1 for update skip locked))
+             select id from provider_reports where failed_at is null order by id limit $1 for update skip locked))
          returning id, provider, url, body",
     )
     .bind(limit)
@@ -43,6 +43,37 @@ pub async fn take(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Kept>
     let mut reports: Vec<Kept> = rows.into_iter().map(decode).collect::<sqlx::Result<_>>()?;
     reports.sort_by_key(|report| report.id);
     Ok(reports)
+}
+
+/// The ids of the oldest reports.
+pub async fn oldest(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar("select id from provider_reports where failed_at is null order by id limit $1")
+        .bind(limit)
+        .fetch_all(pool)
+        .await
+}
+
+/// Takes one report away, in the transaction that applies it; none where somebody else has it.
+pub async fn take_one(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Kept>> {
+    let row = sqlx::query(
+        "delete from provider_reports where id = any (array(
+             select id from provider_reports where id = $1 and failed_at is null for update skip locked))
+         returning id, provider, url, body",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    row.map(decode).transpose()
+}
+
+/// Sets a report aside that can't be applied.
+pub async fn set_aside(pool: &PgPool, id: i64, error: &str) -> sqlx::Result<()> {
+    sqlx::query("update provider_reports set failed_at = now(), error = $2 where id = $1")
+        .bind(id)
+        .bind(error.replace('\0', "\u{fffd}"))
+        .execute(pool)
+        .await
+        .map(drop)
 }
 
 /// A message to us.
@@ -72,7 +103,8 @@ pub async fn keep_inbound(
     .bind(provider)
     .bind(provider_id.simple().to_string())
     .bind(phone)
-    .bind(sender)
+    // Text of PostgreSQL's holds no NUL, and a provider would deliver it again and again.
+    .bind(sender.replace('\0', "\u{fffd}"))
     .bind(text.replace('\0', "\u{fffd}"))
     .execute(pool)
     .await
@@ -91,21 +123,38 @@ pub async fn open_inbound(conn: &mut PgConnection, limit: i64) -> sqlx::Result<V
     rows.into_iter().map(decode).collect()
 }
 
-/// Notes what a message to us meant. A reply belongs to the last campaign that its phone had a message of.
-pub async fn handled(conn: &mut PgConnection, inbound: &Inbound, meaning: &str) -> sqlx::Result<()> {
-    sqlx::query(
-        "update inbound_messages i set handled_at = now(), meaning = $3, campaign = (
-             select m.campaign from messages m
-             where m.phone_e164 = i.phone_e164 and m.date > current_date - 90 and m.sent_at is not null
-             order by m.sent_at desc limit 1)
-         where provider = $1 and provider_id = $2",
+/// The last campaigns that phones had a message of, among those of days after `since`.
+pub async fn last_campaigns(
+    conn: &mut PgConnection,
+    phones: &[&str],
+    since: NaiveDate,
+) -> sqlx::Result<Vec<(String, i32)>> {
+    // The day stands in the statement: so the planner leaves out the days before it, and locks none of them.
+    let query = format!(
+        "select distinct on (phone_e164) phone_e164, campaign from messages
+         where phone_e164 = any($1) and date > '{since}' and sent_at is not null order by phone_e164, sent_at desc"
+    );
+    sqlx::query_as(AssertSqlSafe(query)).persistent(false).bind(phones).fetch_all(conn).await
+}
+
+/// Notes what a message to us meant, and which campaign it answers. Gives whether it was still open.
+pub async fn handled(
+    conn: &mut PgConnection,
+    inbound: &Inbound,
+    meaning: &str,
+    campaign: Option<i32>,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "update inbound_messages set handled_at = now(), meaning = $3, campaign = $4
+         where provider = $1 and provider_id = $2 and handled_at is null",
     )
     .bind(&inbound.provider)
     .bind(&inbound.provider_id)
     .bind(meaning)
+    .bind(campaign)
     .execute(conn)
-    .await
-    .map(drop)
+    .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// The replies to a campaign, newest first, before one of them.

@@ -37,6 +37,8 @@ pub enum Wait {
     Hours,
     /// The provider or all senders are closed.
     Provider,
+    /// What was sent first has no reports yet.
+    Ramp,
     /// Work on it failed.
     Error,
     /// The campaign would cost more than it may.
@@ -48,16 +50,23 @@ impl Wait {
         match self {
             Self::Hours => "horario",
             Self::Provider => "proveedor",
+            Self::Ramp => "rampa",
             Self::Error => "error",
             Self::Budget => "presupuesto",
         }
     }
 }
 
-/// The zones of a campaign in which something may be fed now.
+/// The zones of a campaign that are not done: one look at the index for each, however many slices there are.
 pub async fn zones(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<Vec<i16>> {
     sqlx::query_scalar(
-        "select distinct zone from slices where campaign = $1 and state = 'waiting' and due_at <= now()",
+        "with recursive zones as (
+             (select zone from slices where campaign = $1 and state <> 'done' order by zone limit 1)
+             union all
+             select (select s.zone from slices s where s.campaign = $1 and s.state <> 'done' and s.zone > zones.zone
+                     order by s.zone limit 1)
+             from zones where zones.zone is not null)
+         select zone from zones where zone is not null",
     )
     .bind(campaign)
     .fetch_all(conn)
@@ -135,27 +144,6 @@ pub async fn give_back(
     .map(drop)
 }
 
-/// Lets slices of these zones wait until then.
-pub async fn wait(
-    conn: &mut PgConnection,
-    campaign: i32,
-    zones: &[i16],
-    until: DateTime<Utc>,
-    why: Wait,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "update slices set due_at = $3, reason = $4
-         where campaign = $1 and zone = any($2) and state = 'waiting' and due_at <= now()",
-    )
-    .bind(campaign)
-    .bind(zones)
-    .bind(until)
-    .bind(why.name())
-    .execute(conn)
-    .await
-    .map(drop)
-}
-
 /// Messages that are to be sent after all are in slices that may be done: those wait again. All of these slices are held,
 /// in the order of their positions: one whose job is about to end it is ended after this transaction, or before.
 pub async fn open_again(conn: &mut PgConnection, campaign: i32, positions: &[i32]) -> sqlx::Result<()> {
@@ -179,7 +167,9 @@ pub async fn open_again(conn: &mut PgConnection, campaign: i32, positions: &[i32
 
 /// Has the slices that wait looked at now.
 pub async fn hurry(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<()> {
-    sqlx::query("update slices set due_at = now(), reason = null where campaign = $1 and state = 'waiting'")
+    sqlx::query(
+        "update slices set due_at = now(), reason = null where campaign = $1 and state = 'waiting' and due_at > now()",
+    )
         .bind(campaign)
         .execute(conn)
         .await
@@ -226,16 +216,45 @@ pub async fn all_done(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<bo
         .await
 }
 
-/// What a campaign's slices wait for, with how many messages they have at most, and when the first is due.
-pub async fn waits(
-    pool: &PgPool,
+/// Slices of a zone that wait.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Waiting {
+    pub zone: i16,
+    /// What each of them waits for until `due`; none where nothing but its turn, its zone's hours or its campaign's providers
+    /// keep it.
+    pub reason: Option<String>,
+    /// At most: of a slice that is sent in part all are counted.
+    pub messages: i64,
+    pub due: Option<DateTime<Utc>>,
+}
+
+/// Lets a campaign's slices that are due wait until then.
+pub async fn wait(
+    conn: &mut PgConnection,
     campaign: i32,
-) -> sqlx::Result<Vec<(Option<String>, i64, Option<DateTime<Utc>>)>> {
-    sqlx::query_as(
-        "select case when due_at > now() then reason end, sum(last_position - first_position + 1)::bigint, min(due_at)
-         from slices where campaign = $1 and state = 'waiting' group by 1 order by 1 nulls first",
+    until: DateTime<Utc>,
+    why: Wait,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update slices set due_at = $2, reason = $3 where campaign = $1 and state = 'waiting' and due_at <= now()",
+    )
+    .bind(campaign)
+    .bind(until)
+    .bind(why.name())
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// What a campaign's slices wait for.
+pub async fn waits(pool: &PgPool, campaign: i32) -> sqlx::Result<Vec<Waiting>> {
+    let rows = sqlx::query(
+        "select zone, case when due_at > now() then reason end as reason,
+                sum(last_position - first_position + 1)::bigint as messages, min(due_at) filter (where due_at > now()) as due
+         from slices where campaign = $1 and state = 'waiting' group by 1, 2 order by 1, 2",
     )
     .bind(campaign)
     .fetch_all(pool)
-    .await
+    .await?;
+    rows.into_iter().map(decode).collect()
 }

@@ -161,8 +161,9 @@ pub async fn of_phone(conn: &mut PgConnection, phone: &str) -> Result<Vec<Suppre
         .await
 }
 
-/// Makes those who change suppressions take turns: one that took a phone's last suppression away while another gave it a
-/// new one, each unseen by the other, would leave the contact open to be written to.
+/// Makes those take turns who change suppressions and contacts together: one that took a phone's last suppression away while
+/// another gave it a new one, each unseen by the other, would leave the contact unmarked. An [`opt_out`] waits for nobody; its
+/// contact is marked in a turn after it.
 pub async fn turn(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query("select pg_advisory_xact_lock(hashtext(current_schema() || '.suppressions'))")
         .execute(conn)
@@ -215,6 +216,56 @@ pub async fn add(conn: &mut PgConnection, batch: &[New], source: &str, actor: &s
     .fetch_one(conn)
     .await?;
     Ok(Added { added, opted_out })
+}
+
+/// Adds opt-outs that are in effect at once, and nothing else: it waits for nobody's turn. Gives the phones whose opt-out is
+/// news. Contacts follow with [`try_follow`], or with the next [`apply_since`].
+pub async fn opt_out(
+    conn: &mut PgConnection,
+    phones: &[String],
+    source: &str,
+    actor: &str,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "insert into suppressions as s (phone_e164, reason, effective_at, source, created_by)
+         select distinct phone, 'opt_out', now(), $2, $3 from unnest($1::text[]) phone order by phone
+         on conflict (phone_e164, reason) do update set effective_at = excluded.effective_at
+         where excluded.effective_at < s.effective_at
+         returning phone_e164",
+    )
+    .bind(phones)
+    .bind(source)
+    .bind(actor)
+    .fetch_all(conn)
+    .await
+}
+
+/// Marks the contacts of these phones, if nobody has the turn and contacts can be found by phone. Gives whether it did.
+pub async fn try_follow(pool: &PgPool, phones: &[String]) -> sqlx::Result<bool> {
+    let mut transaction = pool.begin().await?;
+    sqlx::raw_sql("set local lock_timeout = '1s'").execute(&mut *transaction).await?;
+    let free: bool =
+        sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext(current_schema() || '.suppressions'))")
+            .fetch_one(&mut *transaction)
+            .await?;
+    if !free || !indexes::there(&mut *transaction).await?.iter().any(|name| name == indexes::PHONE.name) {
+        return Ok(false);
+    }
+    sqlx::query(
+        "with due as materialized (
+             select phone_e164, min(effective_at) as since from suppressions
+             where phone_e164 = any($1) and effective_at <= now() group by 1),
+         there as materialized (
+             select c.id, d.since from due d cross join lateral (
+                 select id, opt_out_at from contacts c where c.phone_e164 = d.phone_e164 offset 0) c
+             where c.opt_out_at is null)
+         update contacts c set opt_out_at = t.since, updated_at = now() from there t where c.id = t.id",
+    )
+    .bind(phones)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// A suppression to be.

@@ -11,6 +11,7 @@ use sea_orm::{
 };
 
 use super::ledger::Row;
+use crate::domain::{message_state::MessageState, outcome_window::Ended};
 use chassis::db::decode;
 
 /// Deltas folded in one transaction.
@@ -32,23 +33,27 @@ fn key(row: &Row) -> Key<'_> {
 
 /// Appends what a change of rows, each as it was and as it is, comes to.
 pub async fn append(conn: &mut PgConnection, campaign: i32, changes: &[(Row, Row)]) -> sqlx::Result<()> {
-    let mut sums: BTreeMap<Key<'_>, (i64, i64, i64)> = BTreeMap::new();
+    let mut sums: BTreeMap<Key<'_>, (i64, i64, i64, i64)> = BTreeMap::new();
+    let mut costs: BTreeMap<&str, i64> = BTreeMap::new();
     for (before, after) in changes {
         for (row, sign) in [(before, -1), (after, 1)] {
             let sum = sums.entry(key(row)).or_default();
             sum.0 += sign;
             sum.1 += sign * i64::from(row.parts);
             sum.2 += sign * row.cost_micros;
+            sum.3 += sign * i64::from(row.repeatable);
+            *costs.entry(row.currency.as_deref().unwrap_or_default()).or_default() += sign * row.cost_micros;
         }
     }
-    sums.retain(|_, sum| *sum != (0, 0, 0));
+    append_costs(conn, campaign, costs).await?;
+    sums.retain(|_, sum| *sum != (0, 0, 0, 0));
     if sums.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "insert into campaign_deltas (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros)
+        "insert into campaign_deltas (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros, repeatable)
          select $1, t.* from unnest($2::text[], $3::timestamptz[], $4::smallint[], $5::text[], $6::smallint[], $7::bigint[],
-                                    $8::bigint[], $9::bigint[]) t",
+                                    $8::bigint[], $9::bigint[], $10::bigint[]) t",
     )
     .bind(campaign)
     .bind(sums.keys().map(|key| key.0).collect::<Vec<_>>())
@@ -59,6 +64,28 @@ pub async fn append(conn: &mut PgConnection, campaign: i32, changes: &[(Row, Row
     .bind(sums.values().map(|sum| sum.0).collect::<Vec<_>>())
     .bind(sums.values().map(|sum| sum.1).collect::<Vec<_>>())
     .bind(sums.values().map(|sum| sum.2).collect::<Vec<_>>())
+    .bind(sums.values().map(|sum| sum.3).collect::<Vec<_>>())
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+async fn append_costs(
+    conn: &mut PgConnection,
+    campaign: i32,
+    mut costs: BTreeMap<&str, i64>,
+) -> sqlx::Result<()> {
+    costs.retain(|_, cost| *cost != 0);
+    if costs.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into campaign_costs (campaign, currency, cost_micros)
+         select $1, t.* from unnest($2::text[], $3::bigint[]) t",
+    )
+    .bind(campaign)
+    .bind(costs.keys().copied().collect::<Vec<_>>())
+    .bind(costs.values().copied().collect::<Vec<_>>())
     .execute(conn)
     .await
     .map(drop)
@@ -75,18 +102,29 @@ pub async fn fold(pool: &PgPool) -> sqlx::Result<bool> {
              delete from campaign_deltas where ctid = any (array(select ctid from campaign_deltas limit $1)) returning *),
          sums as (
              select campaign, state_code, hour, status, code, variant, sum(messages)::bigint as messages,
-                    sum(parts)::bigint as parts, sum(cost_micros)::bigint as cost_micros
+                    sum(parts)::bigint as parts, sum(cost_micros)::bigint as cost_micros, sum(repeatable)::bigint as repeatable
              from gone group by 1, 2, 3, 4, 5, 6),
          added as (
-             insert into campaign_totals as t (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros)
+             insert into campaign_totals as t
+                 (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros, repeatable)
              select * from sums
              on conflict (campaign, state_code, hour, status, code, variant) do update
              set messages = t.messages + excluded.messages, parts = t.parts + excluded.parts,
-                 cost_micros = t.cost_micros + excluded.cost_micros)
+                 cost_micros = t.cost_micros + excluded.cost_micros, repeatable = t.repeatable + excluded.repeatable)
          select count(*) from gone",
     )
     .bind(BATCH)
     .fetch_one(&mut *transaction)
+    .await?;
+    sqlx::query(
+        "with gone as (
+             delete from campaign_costs where campaign in (select campaign from campaign_costs where not folded limit $1)
+             returning campaign, currency, cost_micros)
+         insert into campaign_costs (campaign, currency, cost_micros, folded)
+         select campaign, currency, sum(cost_micros)::bigint, true from gone group by 1, 2 having sum(cost_micros) <> 0",
+    )
+    .bind(BATCH)
+    .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
     Ok(folded == BATCH)
@@ -134,4 +172,77 @@ pub async fn of(pool: &PgPool, campaign: i32) -> sqlx::Result<Vec<Total>> {
     .fetch_all(pool)
     .await?;
     rows.into_iter().map(decode).collect()
+}
+
+/// What a campaign's messages cost, by currency (ISO 4217, empty where nobody said), in millionths.
+pub async fn costs(pool: &PgPool, campaign: i32) -> sqlx::Result<Vec<(String, i64)>> {
+    sqlx::query_as(
+        "select currency, sum(cost_micros)::bigint from campaign_costs where campaign = $1
+         group by 1 having sum(cost_micros) <> 0 order by 1",
+    )
+    .bind(campaign)
+    .fetch_all(pool)
+    .await
+}
+
+/// How many of a campaign's messages are in one of these states, and came into it in an hour that begins at `until` at the
+/// latest; only those that may be sent again, where that is asked.
+pub async fn count(
+    conn: &mut PgConnection,
+    campaign: i32,
+    states: &[MessageState],
+    until: Option<DateTime<Utc>>,
+    repeatable: bool,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select coalesce(sum(case when $4 then repeatable else messages end), 0)::bigint
+         from (select status, hour, messages, repeatable from campaign_totals where campaign = $1
+               union all
+               select status, hour, messages, repeatable from campaign_deltas where campaign = $1) both_of_them
+         where status = any($2) and ($3::timestamptz is null or hour <= $3)",
+    )
+    .bind(campaign)
+    .bind(states.iter().map(|state| state.code()).collect::<Vec<_>>())
+    .bind(until)
+    .bind(repeatable)
+    .fetch_one(conn)
+    .await
+}
+
+/// How far a campaign is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// A provider was asked about them, or is just being.
+    pub asked: i64,
+    pub unknown: i64,
+    pub ended: Ended,
+}
+
+/// How far a campaign is, as of one snapshot.
+pub async fn ended(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<Counts> {
+    let rows: Vec<(i16, i64)> = sqlx::query_as(
+        "select status, sum(messages)::bigint
+         from (select status, messages from campaign_totals where campaign = $1
+               union all
+               select status, messages from campaign_deltas where campaign = $1) both_of_them
+         group by 1 having sum(messages) <> 0",
+    )
+    .bind(campaign)
+    .fetch_all(conn)
+    .await?;
+    let mut counts = Counts::default();
+    for (status, messages) in rows {
+        match MessageState::from_code(status) {
+            None | Some(MessageState::Pending | MessageState::Skipped | MessageState::Cancelled) => continue,
+            Some(MessageState::Unknown) => counts.unknown += messages,
+            Some(MessageState::Failed | MessageState::Expired) => {
+                counts.ended.ended += messages;
+                counts.ended.failed += messages;
+            }
+            Some(MessageState::Delivered | MessageState::Unconfirmed) => counts.ended.ended += messages,
+            Some(MessageState::Submitting | MessageState::Accepted | MessageState::Sent) => {}
+        }
+        counts.asked += messages;
+    }
+    Ok(counts)
 }

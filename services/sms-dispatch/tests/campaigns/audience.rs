@@ -137,3 +137,26 @@ async fn ledgers_past_retention_are_dropped_and_their_totals_stay() -> Result<()
     );
     world.is_sound().await
 }
+
+/// A contact that was replaced while the ledger was written comes back under another id, behind the window that had it.
+#[tokio::test]
+async fn a_phone_that_comes_back_under_another_id_counts_as_repeated() -> Result<()> {
+    let world = World::new("repeated").await?;
+    world.contacts(40).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.execute("delete from contacts").await?;
+    world.contacts(50).await?;
+    world
+        .execute(
+            "update campaigns set state = 'preparing';
+             update jobs set state = 'pending', next_run_at = now(), finished_at = null, result = null
+             where kind = 'sms.audiences'",
+        )
+        .await?;
+    world.prepare().await?;
+    let campaign = world.campaign(campaign.id).await?;
+    ensure!((campaign.matched, campaign.recipients, campaign.excluded) == (90, 50, 40), "{campaign:?}");
+    let repeated = "select contacts from campaign_exclusions where reason = 'repeated'";
+    ensure!(world.count(repeated).await? == 40);
+    world.is_sound().await
+}

@@ -3,12 +3,17 @@
 use anyhow::{Result, ensure};
 use sea_orm::sqlx;
 use serde_json::json;
-use sms_dispatch::domain::{
-    campaign::{Action, Kind, State},
-    message_state::MessageState,
+use sms_dispatch::{
+    domain::{
+        campaign::{Action, Kind, State},
+        message_state::MessageState,
+        sender::{ProviderName, SenderKind},
+    },
+    reports::Reports,
+    storage::{senders, totals},
 };
 
-use crate::world::World;
+use crate::world::{SENDER, World};
 
 #[tokio::test]
 async fn each_recipient_has_one_message_and_report_is_told_of_each() -> Result<()> {
@@ -104,5 +109,42 @@ async fn a_campaign_that_is_cancelled_while_its_ledger_is_written_has_no_row_lef
     // The job comes late: what it would write is not committed.
     world.prepare().await?;
     ensure!(world.count("select count(*) from messages").await? == 0);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_messages_cost_is_never_added_across_currencies() -> Result<()> {
+    let world = World::new("currencies").await?;
+    world.contacts(40).await?;
+    let wish = senders::Wish {
+        address: "LOTE".to_owned(),
+        provider: ProviderName::Telnyx,
+        kind: SenderKind::Alphanumeric,
+        per_second: 5_000.0,
+        price: Some((90_000, "MXN".to_owned())),
+        enabled: true,
+    };
+    senders::put(&mut *world.pool.acquire().await?, &wish, "test").await?;
+    let plan = World::plan(|plan| plan["senders"] = json!([{ "address": SENDER }, { "address": "LOTE" }]));
+    let campaign = world.started(Kind::Cobranza, plan).await?;
+    world.finish(campaign.id).await?;
+    let through = "select count(*) from messages where sender = 'LOTE'";
+    let through = world.count(through).await?;
+    ensure!((1..40).contains(&through), "{through} of 40 went out as LOTE");
+    let costs = totals::costs(&world.pool, campaign.number).await?;
+    let expected = [("MXN".to_owned(), through * 90_000), ("USD".to_owned(), (40 - through) * 5_100)];
+    ensure!(costs == expected, "{costs:?}");
+
+    // A provider says what it took, in its own currency; what no message costs is none.
+    let messages = world.messages(&campaign).await?;
+    world.reported(messages[0].0, 1, &messages[0].1, "delivered", ("0.25", "EUR")).await?;
+    world.reported(messages[1].0, 1, &messages[1].1, "delivered", ("9000000000000", "EUR")).await?;
+    Reports::new(world.pool.clone()).statuses().await?;
+    ensure!(world.in_state(&campaign, MessageState::Delivered.code()).await? == 2);
+    let costs = totals::costs(&world.pool, campaign.number).await?;
+    ensure!(costs.iter().any(|cost| *cost == ("EUR".to_owned(), 250_000)) && costs.len() == 3, "{costs:?}");
+    world.is_sound().await?;
+    while totals::fold(&world.pool).await? {}
+    ensure!(totals::costs(&world.pool, campaign.number).await? == costs, "folding changes no sum");
     world.is_sound().await
 }

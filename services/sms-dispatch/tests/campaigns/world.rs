@@ -1,7 +1,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,20 +21,26 @@ use sms_dispatch::{
     campaigns as acts,
     config::SmsSettings,
     domain::{
+        Phone,
+        callback::Callback,
         campaign::{Action, Kind, Plan},
+        message_id::MessageId,
         sender::{ProviderName, SenderKind},
     },
     feeder::Feeder,
     jobs::{prepare_campaign::PrepareCampaigns, send_slice::SendSlices},
-    providers::messaging::{
-        AskError, Balance, Messaging, Observed, OptOutPage, OutgoingMessage, Receipt, Report, Sought,
-        Submission,
+    providers::{
+        Providers,
+        messaging::{
+            AskError, Balance, Messaging, Money, Observed, OptOut, OptOutPage, OutgoingMessage, Receipt,
+            Report, Sought, Submission,
+        },
     },
     storage::{
         campaigns::{self, ActiveModel, Campaign, Wish},
         doctor,
         migrations::Migrator,
-        providers, senders,
+        providers, reports, senders,
     },
 };
 use stack::Namespace;
@@ -62,6 +68,16 @@ pub struct Truth {
 #[derive(Debug, Default)]
 struct State {
     accepted: Vec<OutgoingMessage>,
+    /// When each request came.
+    asked: Vec<Instant>,
+    /// The provider's ids of what it accepted, by message and attempt.
+    ids: HashMap<(Uuid, i16), Uuid>,
+    /// So many submissions are accepted, and their answers are lost.
+    lost: usize,
+    /// Whether it has records.
+    records: bool,
+    balance_micros: Option<i64>,
+    opted_out: Vec<Phone>,
     /// What the next submissions come to, in place of being accepted.
     answers: VecDeque<Submission>,
     /// What all submissions come to, where that is said.
@@ -84,6 +100,30 @@ impl Truth {
             by_phone.entry(message.to.to_string()).or_default().push(message.clone());
         }
         by_phone
+    }
+
+    /// When requests came, in order.
+    pub fn asked(&self) -> Vec<Instant> {
+        let mut asked = self.state().asked.clone();
+        asked.sort_unstable();
+        asked
+    }
+
+    pub fn lose_answers(&self, many: usize) {
+        self.state().lost = many;
+    }
+
+    /// From now on its records say that all arrived.
+    pub fn keep_records(&self) {
+        self.state().records = true;
+    }
+
+    pub fn set_balance(&self, micros: i64) {
+        self.state().balance_micros = Some(micros);
+    }
+
+    pub fn opted_out(&self, phone: Phone) {
+        self.state().opted_out.push(phone);
     }
 
     pub fn answer_next(&self, answers: impl IntoIterator<Item = Submission>) {
@@ -110,21 +150,28 @@ impl Messaging for Truth {
     }
 
     async fn send(&self, message: &OutgoingMessage) -> Submission {
-        let (silent, slow) = {
+        let (silent, slow, provider_id) = {
             let mut state = self.state();
+            state.asked.push(Instant::now());
             let refused = state.refused.clone();
             if let Some(answer) = refused.or_else(|| state.answers.pop_front()) {
                 return answer;
             }
             state.accepted.push(message.clone());
-            (state.silent, state.slow)
+            let id = Uuid::new_v4();
+            state.ids.insert((message.id, message.attempt), id);
+            if state.lost > 0 {
+                state.lost -= 1;
+                return Submission::Unknown { reason: "La conexión se cortó".to_owned() };
+            }
+            (state.silent, state.slow, id)
         };
         tokio::time::sleep(slow).await;
         if silent {
             std::future::pending::<()>().await;
         }
         Submission::Accepted(Receipt {
-            provider_id: Uuid::new_v4(),
+            provider_id,
             observed: Observed::Accepted,
             parts: Some(1),
             wait: None,
@@ -132,21 +179,36 @@ impl Messaging for Truth {
         })
     }
 
-    async fn find(&self, _: &Sought) -> Result<Vec<Report>, AskError> {
-        Ok(Vec::new())
+    async fn find(&self, sought: &Sought) -> Result<Vec<Report>, AskError> {
+        let state = self.state();
+        let id = state.ids.get(&(sought.message.id, sought.message.attempt)).filter(|_| state.records);
+        Ok(id.map(|id| delivered(*id)).into_iter().collect())
     }
 
-    async fn fetch(&self, _: Uuid) -> Result<Option<Report>, AskError> {
-        Ok(None)
+    async fn fetch(&self, id: Uuid) -> Result<Option<Report>, AskError> {
+        let state = self.state();
+        Ok((state.records && state.ids.values().any(|known| *known == id)).then(|| delivered(id)))
     }
 
     async fn balance(&self) -> Result<Option<Balance>, AskError> {
-        Ok(None)
+        let available = |micros| Money { micros, currency: *b"USD" };
+        Ok(self.state().balance_micros.map(|micros| Balance { available: available(micros) }))
     }
 
-    async fn opt_outs(&self, _: DateTime<Utc>, _: u32) -> Result<OptOutPage, AskError> {
-        Ok(OptOutPage::default())
+    async fn opt_outs(&self, _: DateTime<Utc>, page: u32) -> Result<OptOutPage, AskError> {
+        // One a page.
+        let all = self.state().opted_out.clone();
+        let place = page as usize - 1;
+        let one = all.get(place).map(|phone| OptOut { phone: *phone, at: None, keyword: None });
+        Ok(OptOutPage {
+            opt_outs: one.into_iter().collect(),
+            next: (place + 1 < all.len()).then_some(page + 1),
+        })
     }
+}
+
+fn delivered(provider_id: Uuid) -> Report {
+    Report { provider_id, observed: Observed::Delivered, verdict: None, parts: Some(1), cost: None, at: None }
 }
 
 impl World {
@@ -228,6 +290,52 @@ impl World {
         Ok(changed)
     }
 
+    /// Takes in a report of Telnyx's on an attempt at a message, as its webhook brings it.
+    pub async fn reported(
+        &self,
+        id: Uuid,
+        attempt: i16,
+        phone: &str,
+        status: &str,
+        cost: (&str, &str),
+    ) -> Result<()> {
+        let url = Callback { message: id, attempt }.url("https://lote.mx", ProviderName::Telnyx);
+        let body = json!({ "data": { "id": Uuid::new_v4(), "event_type": "message.finalized", "payload": {
+            "id": Uuid::new_v4(), "direction": "outbound", "from": { "phone_number": SENDER },
+            "to": [{ "phone_number": phone, "status": status }], "webhook_url": url, "parts": 1,
+            "cost": { "amount": cost.0, "currency": cost.1 }, "errors": [],
+        } } });
+        Ok(reports::keep(&self.pool, "telnyx", "", &body.to_string()).await?)
+    }
+
+    /// The ids of a campaign's messages with their phones, in the order of their phones.
+    pub async fn messages(&self, campaign: &Campaign) -> Result<Vec<(Uuid, String)>> {
+        let date = campaign.date.context("a started campaign has its day")?;
+        let rows: Vec<(i32, String)> = sqlx::query_as(
+            "select position, phone_e164 from messages where campaign = $1 order by phone_e164",
+        )
+        .bind(campaign.number)
+        .fetch_all(&self.pool)
+        .await?;
+        let id = |position| MessageId { date, campaign: campaign.number, position }.uuid();
+        Ok(rows.into_iter().map(|(position, phone)| (id(position), phone)).collect())
+    }
+
+    /// Waits until somebody waits for a lock with a query that has this in it.
+    pub async fn blocked(&self, query: &str) -> Result<()> {
+        let waiting = format!(
+            "select count(*) from pg_stat_activity
+             where wait_event_type = 'Lock' and pid <> pg_backend_pid() and query like '%{query}%'"
+        );
+        for _ in 0..400 {
+            if self.count(&waiting).await? > 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        anyhow::bail!("nobody waits with {query:?}")
+    }
+
     pub async fn waiting(&self, kind: &str) -> Result<Vec<Uuid>> {
         let ids = sqlx::query_scalar(
             "select id from jobs where kind = $1 and (state = 'pending' and next_run_at <= now()
@@ -250,13 +358,17 @@ impl World {
         Feeder::new(self.pool.clone(), Arc::clone(&self.settings)).round().await
     }
 
+    pub fn providers(&self) -> Providers {
+        let provider: Arc<dyn Messaging> = Arc::clone(&self.provider) as _;
+        Arc::new(HashMap::from([(ProviderName::Telnyx, provider)]))
+    }
+
     /// A worker's part in sending slices.
     pub fn sender(&self) -> SendSlices {
-        let provider: Arc<dyn Messaging> = Arc::clone(&self.provider) as _;
         SendSlices {
             pool: self.pool.clone(),
             buckets: Arc::new(Buckets::new(self.redis.clone(), self.pool.clone())),
-            providers: Arc::new(HashMap::from([(ProviderName::Telnyx, provider)])),
+            providers: self.providers(),
             settings: Arc::clone(&self.settings),
             under_way: TaskTracker::new(),
         }
@@ -264,16 +376,25 @@ impl World {
 
     /// Runs the slices that are with workers. Gives how many.
     pub async fn send(&self) -> Result<usize> {
-        self.send_of("sms.slices").await
+        self.run("sms.slices", 1).await
     }
 
     /// The same of one kind of jobs.
     pub async fn send_of(&self, kind: &str) -> Result<usize> {
+        self.run(kind, 1).await
+    }
+
+    /// Runs the slices with so many workers.
+    pub async fn send_with(&self, workers: usize) -> Result<usize> {
+        self.run("sms.slices", workers).await
+    }
+
+    async fn run(&self, kind: &str, workers: usize) -> Result<usize> {
         let runner = Runner::new(self.pool.clone()).lease(Duration::from_secs(2));
-        let work = self.sender();
+        let works: Vec<SendSlices> = (0..workers).map(|_| self.sender()).collect();
         let ids = self.waiting(kind).await?;
-        let runs = ids.iter().map(|id| {
-            let (runner, work) = (&runner, &work);
+        let runs = ids.iter().zip(works.iter().cycle()).map(|(id, work)| {
+            let runner = &runner;
             async move { runner.run(*id, &CancellationToken::new(), work).await }
         });
         for ran in futures::future::join_all(runs).await {

@@ -17,7 +17,7 @@ use super::{
     claim::{Claim, Claimed, Skip},
 };
 use crate::{
-    buckets::HORIZON,
+    buckets::{Buckets, HORIZON},
     config::SmsSettings,
     domain::{
         Phone,
@@ -43,8 +43,12 @@ const BREAK_OFF_FROM: usize = 8;
 /// A provider that does not is closed for so long.
 const OPENS_AFTER: Duration = Duration::from_secs(30);
 const BROKEN_OFF: &str = "El proveedor no responde";
-/// How long a slice waits where no provider takes messages.
+/// How long a slice waits where this worker has no provider that takes messages.
 const CLOSED: TimeDelta = TimeDelta::seconds(5);
+/// A request that would begin so much later than it may is given another time: with others it would pass the rate.
+const LATE: Duration = Duration::from_millis(40);
+/// A request begins so long after its claim at most, which is as long as a pause or an opt-out may come too late for it.
+const CLAIM_HOLDS: Duration = HORIZON.saturating_add(Duration::from_millis(500));
 /// The longest that a slice is kept while its bucket is empty.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -144,27 +148,35 @@ impl SendSlices {
             };
             unsendable.insert(row.position, skip);
         }
-        let reserved = self.reserve(sending, &states, &rates, &letters).await;
+        let lead = self.buckets.lead();
+        let began = Instant::now();
+        let (reserved, pace) = self.reserve(sending, &states, &rates, &letters, lead).await;
         if reserved.starts_us.is_empty() && unsendable.is_empty() {
             let pause = tokio::time::sleep(Duration::from_micros(reserved.wait_us).min(PATIENCE));
             let stopping = sending.run.stopping();
             stopping.run_until_cancelled(pause).await.ok_or(JobError::Release)?;
             return Ok(Batch::Sent(0));
         }
-        let began = Instant::now();
+        // By our clock: the answer took some time, and nothing may start too early.
+        let answered = Instant::now();
         let starts: Vec<_> =
-            reserved.starts_us.iter().map(|start| began + Duration::from_micros(*start)).collect();
+            reserved.starts_us.iter().map(|start| answered + Duration::from_micros(*start)).collect();
         let letters = &letters[..starts.len().min(letters.len())];
         let claimed = match self.claim(sending, letters, &unsendable, sent).await? {
             Claim::Claimed(claimed) => claimed,
             Claim::Waits(left) => return Ok(Batch::Waits(left)),
         };
+        self.buckets.took(answered.elapsed());
+        // None could still be under way at its deadline.
+        let latest = (Instant::now() + CLAIM_HOLDS).min(began + UNDER_WAY.saturating_sub(SEND_TIMEOUT));
         let taken = (letters.len() + unsendable.len()) as i64;
         let requests = Requests {
             pool: self.pool.clone(),
             providers: self.providers.clone(),
             settings: self.settings.clone(),
             open: open.clone(),
+            buckets: Arc::clone(&self.buckets),
+            pace,
             stopping: sending.run.stopping().clone(),
         };
         // In a task of its own: a job that loses its lease, or whose process drains, is dropped at an await. The answers
@@ -172,7 +184,7 @@ impl SendSlices {
         let made = self.under_way.spawn(async move {
             let each = claimed.iter().map(|claimed| {
                 let start = starts.get(claimed.place).copied().unwrap_or(began);
-                requests.request(claimed, start, began + UNDER_WAY)
+                requests.request(claimed, start, latest)
             });
             let mut answers = join_all(each).await;
             break_off(&mut answers);
@@ -220,20 +232,21 @@ impl SendSlices {
         states: &[Provider],
         rates: &HashMap<String, f64>,
         letters: &[Letter],
-    ) -> Reserved {
+        lead: Duration,
+    ) -> (Reserved, Pace) {
         let lanes: &[(Lane, Duration)] = match sending.campaign.single {
-            true => &[(Lane::Singles, SOON), (Lane::Campaigns, HORIZON), (Lane::Singles, HORIZON)],
+            true => &[(Lane::Singles, lead + SOON), (Lane::Campaigns, HORIZON), (Lane::Singles, HORIZON)],
             false => &[(Lane::Campaigns, HORIZON)],
         };
-        let mut reserved = Reserved::default();
+        let (mut reserved, mut pace) = (Reserved::default(), Pace::default());
         for (lane, horizon) in lanes {
-            let (buckets, asks) = self.asks(*lane, sending, states, rates, letters);
-            reserved = self.buckets.reserve(&buckets, &asks, *horizon).await;
+            pace = self.asks(*lane, sending, states, rates, letters);
+            reserved = self.buckets.reserve(&pace.0, &pace.1, lead, *horizon).await;
             if !reserved.starts_us.is_empty() {
                 break;
             }
         }
-        reserved
+        (reserved, pace)
     }
 
     /// Which buckets each message takes its parts from: the account's, the sender's, the campaign's.
@@ -244,7 +257,7 @@ impl SendSlices {
         states: &[Provider],
         rates: &HashMap<String, f64>,
         letters: &[Letter],
-    ) -> (Vec<Bucket>, Vec<Ask>) {
+    ) -> Pace {
         let mut buckets: Vec<Bucket> = Vec::new();
         let mut place = |key: String, per_second: f64| match buckets.iter().position(|one| one.key == key) {
             Some(place) => place,
@@ -277,18 +290,23 @@ impl SendSlices {
     }
 }
 
+/// The buckets, and what each letter takes from them.
+type Pace = (Vec<Bucket>, Vec<Ask>);
+
 /// What requests need, and what becomes of them.
 pub(super) struct Requests {
     pub pool: PgPool,
     providers: Arc<HashMap<ProviderName, Arc<dyn Messaging>>>,
     settings: Arc<SmsSettings>,
     pub open: Open,
+    buckets: Arc<Buckets>,
+    pace: Pace,
     stopping: CancellationToken,
 }
 
 impl Requests {
-    /// Makes one request, at its time, unless it could still be under way at its deadline.
-    async fn request(&self, claimed: &Claimed, start: Instant, deadline: Instant) -> Answer {
+    /// Makes one request, at its time, but not after `latest`.
+    async fn request(&self, claimed: &Claimed, start: Instant, latest: Instant) -> Answer {
         let letter = &claimed.letter;
         let provider = letter.sender.provider;
         let attempt = letter.row.attempt;
@@ -300,11 +318,12 @@ impl Requests {
             pause: None,
             unreachable: false,
         };
-        let waited = self.stopping.run_until_cancelled(tokio::time::sleep_until(start)).await.is_some();
-        let client = self.providers.get(&provider);
-        let in_time = Instant::now() + SEND_TIMEOUT <= deadline;
-        let Some(client) = client.filter(|_| waited && in_time) else {
-            return answer(Observed::NotAccepted);
+        let waited = self.stopping.run_until_cancelled(self.turn(claimed.place, start, latest)).await;
+        let client = self.providers.get(&provider).filter(|_| waited == Some(true));
+        let Some(client) = client else {
+            let mut answer = answer(Observed::NotAccepted);
+            answer.fact.unasked = true;
+            return answer;
         };
         let id = letter.row.id(self.open.date, self.open.number);
         let message = OutgoingMessage {
@@ -321,6 +340,40 @@ impl Requests {
             callback_url: Callback { message: id, attempt }.url(&self.settings.public_url, provider),
         };
         read(client.send(&message).await, letter, answer)
+    }
+}
+
+impl Requests {
+    /// Waits for a request's time, and for another one where that has passed: the database was slow, or the process was
+    /// stopped. False where its claim is too old by then.
+    async fn turn(&self, place: usize, first: Instant, latest: Instant) -> bool {
+        let mut start = first;
+        loop {
+            tokio::time::sleep_until(start).await;
+            let now = Instant::now();
+            if now > latest {
+                return false;
+            }
+            if now <= start + LATE {
+                return true;
+            }
+            let (buckets, asks) = &self.pace;
+            let Some(ask) = asks.get(place) else { return false };
+            // Of a bucket from which nothing else went meanwhile, nor would have, it keeps what it has.
+            let late = (now - first).as_secs_f64();
+            let mine = ask.buckets.iter().filter_map(|bucket| buckets.get(*bucket));
+            let mine: Vec<Bucket> = mine
+                .filter(|bucket| bucket.per_second * late * 2.0 >= f64::from(ask.parts))
+                .cloned()
+                .collect();
+            if mine.is_empty() {
+                return true;
+            }
+            let ask = Ask { parts: ask.parts, buckets: (0..mine.len()).collect() };
+            let reserved = self.buckets.reserve(&mine, &[ask], Duration::ZERO, HORIZON).await;
+            let Some(after) = reserved.starts_us.first() else { return false };
+            start = Instant::now() + Duration::from_micros(*after);
+        }
     }
 }
 
@@ -344,7 +397,7 @@ fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> An
             answer.fact.provider_id = Some(receipt.provider_id);
             answer.fact.parts =
                 receipt.parts.filter(|parts| *parts > 0).and_then(|parts| parts.try_into().ok());
-            answer.fact.cost_micros = receipt.cost.map(|cost| cost.micros);
+            answer.fact.cost = receipt.cost;
             answer
         }
         Submission::NotAccepted(refusal) => {
@@ -360,6 +413,9 @@ fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> An
             // What is closed opens by itself: the slice need not wait as long.
             answer.pause = (verdict.outcome == Outcome::Later).then(|| refusal.pause.unwrap_or(PATIENCE));
             answer.unreachable = verdict.outcome == Outcome::Later && verdict.code.is_none();
+            // It says nothing of this message: however long the provider or the sender is closed, none is given up for it.
+            let closed = matches!(verdict.outcome, Outcome::SenderClosed | Outcome::ProviderClosed);
+            answer.fact.unasked = answer.unreachable || closed;
             answer.opted_out = verdict.suppresses.then(|| letter.row.phone_e164.clone());
             answer.fact.code = verdict.code.map(|code| code.to_string());
             answer.fact.repeatable = verdict.repeatable;

@@ -151,6 +151,7 @@ impl SendSlices {
             after.sender = Some(letter.sender.address.clone());
             after.parts = i16::try_from(letter.parts).unwrap_or(i16::MAX);
             after.cost_micros = cost;
+            after.currency.clone_from(&letter.sender.currency);
             (after.code, after.reason) = (None, None);
             claimed.push(Claimed { letter: Letter { row: after.clone(), ..letter.clone() }, place });
             changes.push((before, after));
@@ -164,8 +165,12 @@ impl SendSlices {
             let is_left = |row: &&Row| {
                 row.attempt == 0 && !changes.iter().any(|(before, _)| before.position == row.position)
             };
-            let phones: Vec<&str> = rows.iter().filter(is_left).map(|row| row.phone_e164.as_str()).collect();
-            phone_sends::give_back(&mut transaction, open.number, &phones).await.map_err(JobError::retry)?;
+            // Of phones that this transaction has locked.
+            let mut effects = phone_sends::Effects::default();
+            for row in rows.iter().filter(is_left) {
+                effects.give_back(&row.phone_e164, open.number);
+            }
+            effects.write(&mut transaction).await.map_err(JobError::retry)?;
         }
         settle::apply(&mut transaction, open, &changes).await.map_err(JobError::Retry)?;
         // The lease is compared in the transaction: a worker that lost it commits nothing. How many there are in all is

@@ -12,12 +12,9 @@ use super::{
     batch::{Answer, Closes, Requests},
 };
 use crate::{
-    domain::suppression::Cause,
+    opt_outs,
     settle::{self, Fact},
-    storage::{
-        audit, providers, senders,
-        suppressions::{self, New},
-    },
+    storage::{audit, providers, senders},
 };
 
 /// How often answers are written again where the database can't be reached.
@@ -72,14 +69,11 @@ impl Requests {
             return Ok(());
         }
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
-        suppressions::turn(&mut transaction).await.map_err(JobError::retry)?;
-        // The database's clock: by it campaigns ask whether an opt-out holds.
-        let now = suppressions::now(&mut transaction).await.map_err(JobError::retry)?;
-        let new = |phone| New { phone, cause: Cause::OptOut, effective_at: now };
-        let batch: Vec<New> = phones.into_iter().map(new).collect();
-        let added = suppressions::add(&mut transaction, &batch, "proveedor", "provider").await;
-        added.map_err(JobError::retry)?;
-        transaction.commit().await.map_err(JobError::retry)
+        let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await;
+        let suppressed = suppressed.map_err(JobError::Retry)?;
+        transaction.commit().await.map_err(JobError::retry)?;
+        opt_outs::follow(&self.pool, &suppressed).await;
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ mod m0008_consent_withdrawals;
 mod m0009_campaigns;
 mod m0010_prices;
 mod m0011_single_messages;
+mod m0012_sending;
 
 use sea_orm_migration::prelude::*;
 
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0009_campaigns::Migration));
         all.push(Box::new(m0010_prices::Migration));
         all.push(Box::new(m0011_single_messages::Migration));
+        all.push(Box::new(m0012_sending::Migration));
         all
     }
 }

@@ -1,0 +1,141 @@
+//! What providers know of our account: whether there is money again, and who has opted out with them.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use sea_orm::sqlx::PgPool;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    opt_outs,
+    providers::{Providers, messaging::Messaging},
+    storage::{
+        audit,
+        providers::{self, Provider},
+    },
+    turn::{ACCOUNTS, Turn},
+};
+
+/// How often providers are asked.
+const EVERY: Duration = Duration::from_secs(60);
+/// Whoever asks and has not said for so long that it is there asks no more.
+const LAPSES_AFTER: Duration = Duration::from_secs(120);
+/// Opt-outs are asked for so much longer than since the last time: they may show late.
+const OVERLAP: TimeDelta = TimeDelta::hours(1);
+/// A provider that was never asked is asked for opt-outs of so long.
+const FIRST: TimeDelta = TimeDelta::days(30);
+
+/// The background task. Any number may run at once: one asks.
+pub struct Accounts {
+    pool: PgPool,
+    providers: Providers,
+}
+
+impl Accounts {
+    pub fn new(pool: PgPool, providers: Providers) -> Self {
+        Self { pool, providers }
+    }
+
+    /// Asks every minute, until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        loop {
+            match shutdown.run_until_cancelled(self.round()).await {
+                None => return,
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(error = %format!("{error:#}"), "providers are not asked about our account");
+                }
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Asks each provider once.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn round(&self) -> anyhow::Result<()> {
+        let Some(mut turn) = Turn::try_take_lapsing(&self.pool, ACCOUNTS, LAPSES_AFTER).await? else {
+            return Ok(());
+        };
+        let done = self.all(&mut turn).await;
+        turn.end().await?;
+        done
+    }
+
+    async fn all(&self, turn: &mut Turn) -> anyhow::Result<()> {
+        for state in providers::list(&chassis::db::orm(&self.pool)).await? {
+            let Some(client) = self.providers.get(&state.name) else { continue };
+            turn.holds().await?;
+            if state.closed_at.is_some() && state.opens_at.is_none() {
+                self.open(&state, client.as_ref()).await?;
+            }
+            turn.holds().await?;
+            self.opt_outs(&state, client.as_ref(), turn).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens a provider whose balance has risen since it was closed. What it was with when it closed may be too little for a
+    /// message, or have nothing to do with it.
+    async fn open(&self, state: &Provider, client: &dyn Messaging) -> anyhow::Result<()> {
+        let balance = match client.balance().await {
+            Ok(balance) => balance.map(|balance| balance.available.micros),
+            Err(error) => {
+                tracing::info!(provider = state.name.name(), %error, "the balance is not known");
+                return Ok(());
+            }
+        };
+        let Some(balance) = balance else { return Ok(()) };
+        let mut transaction = self.pool.begin().await?;
+        let rises = balance > 0 && state.lowest_micros.is_none_or(|lowest| balance > lowest);
+        // From now on it opens when there is more than this.
+        providers::note_balance(&mut transaction, state.name, balance, rises).await?;
+        if rises && providers::open(&mut transaction, Some(state.name)).await? > 0 {
+            let details = json!({ "reason": "balance" });
+            audit::record(
+                &mut transaction,
+                "system",
+                "sms_provider_opened",
+                Some(state.name.name()),
+                &details,
+            )
+            .await?;
+            tracing::warn!(provider = state.name.name(), "a provider's balance has risen: it is open again");
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Suppresses here who has opted out there.
+    async fn opt_outs(
+        &self,
+        state: &Provider,
+        client: &dyn Messaging,
+        turn: &mut Turn,
+    ) -> anyhow::Result<()> {
+        let until = Utc::now();
+        let since = state.opt_outs_until.unwrap_or(until - FIRST) - OVERLAP;
+        let mut page = Some(1);
+        while let Some(number) = page {
+            turn.holds().await?;
+            let found = match client.opt_outs(since, number).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::info!(provider = state.name.name(), %error, "opt-outs are not known");
+                    return Ok(());
+                }
+            };
+            let phones: Vec<String> = found.opt_outs.iter().map(|one| one.phone.to_string()).collect();
+            let mut transaction = self.pool.begin().await?;
+            let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await?;
+            transaction.commit().await?;
+            opt_outs::follow(&self.pool, &suppressed).await;
+            page = found.next;
+        }
+        Ok(providers::note_opt_outs(&self.pool, state.name, until).await?)
+    }
+}

@@ -1,0 +1,270 @@
+//! Asks the records of providers about messages that nothing was heard of: those of which nobody knows whether they went out,
+//! and those that a provider took and never reported on. One worker asks at a time, at a limited rate.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Days, TimeDelta, Utc};
+use sea_orm::sqlx::PgPool;
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::SmsSettings,
+    domain::{
+        Phone,
+        callback::Callback,
+        campaign::FrozenSender,
+        message_state::{MessageState, Observed},
+        sender::Sender,
+    },
+    jobs::send_slice::UNDER_WAY,
+    opt_outs,
+    providers::{
+        Providers,
+        messaging::{AskError, Messaging, OutgoingMessage, Report, Sought},
+    },
+    settle::{self, Fact, Open},
+    storage::{
+        campaigns::{self, Campaign},
+        ledger::{self, Row},
+        sweeps::{self, Sweep},
+    },
+    turn::{RECONCILER, Turn},
+};
+
+/// How often it looks whether there is something to ask.
+const PAUSE: Duration = Duration::from_secs(15);
+/// Whoever asks and has not said for so long that it is there asks no more.
+const LAPSES_AFTER: Duration = Duration::from_secs(90);
+/// Messages that are asked about before what was learnt is written.
+const BATCH: i64 = 50;
+/// Messages of one campaign that are asked about before it is another one's turn.
+const MOST_ASKED: usize = 500;
+/// Positions that one query looks at.
+const LOOK: i32 = 20_000;
+/// Campaigns of so many days are looked at: the longest sends for weeks.
+const DAYS: u64 = 60;
+/// After a provider refused to answer it is asked again so much later.
+const OFFENDED: Duration = Duration::from_secs(60);
+/// What a provider's clock may differ by.
+const CLOCKS: TimeDelta = TimeDelta::seconds(30);
+
+/// How long nothing is asked, for the webhook may still come.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Of those of which nobody knows whether they went out.
+    pub unknown: TimeDelta,
+    /// Of those that a provider has.
+    pub accepted: TimeDelta,
+    /// After so long a provider's silence is its last word.
+    pub unconfirmed: TimeDelta,
+    /// Between two questions about the same message.
+    pub again: TimeDelta,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            unknown: TimeDelta::minutes(5),
+            accepted: TimeDelta::hours(1),
+            unconfirmed: TimeDelta::hours(72),
+            again: TimeDelta::minutes(30),
+        }
+    }
+}
+
+/// The background task. Any number may run at once: one asks.
+pub struct Reconciler {
+    pool: PgPool,
+    providers: Providers,
+    settings: Arc<SmsSettings>,
+    patience: Patience,
+}
+
+impl Reconciler {
+    pub fn new(pool: PgPool, providers: Providers, settings: Arc<SmsSettings>, patience: Patience) -> Self {
+        Self { pool, providers, settings, patience }
+    }
+
+    /// Asks until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) {
+        loop {
+            match shutdown.run_until_cancelled(self.round()).await {
+                None => return,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "providers' records are not asked, will try again");
+                }
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Asks about all messages that are due. Gives how many of them changed; none where another worker asks.
+    ///
+    /// # Errors
+    /// The database; a provider that does not answer.
+    pub async fn round(&self) -> anyhow::Result<Option<usize>> {
+        let Some(mut turn) = Turn::try_take_lapsing(&self.pool, RECONCILER, LAPSES_AFTER).await? else {
+            return Ok(None);
+        };
+        let done = self.sweeps(&mut turn).await;
+        turn.end().await?;
+        done.map(Some)
+    }
+
+    async fn sweeps(&self, turn: &mut Turn) -> anyhow::Result<usize> {
+        let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / self.settings.records_per_second));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let since = Utc::now().date_naive() - Days::new(DAYS);
+        let mut changed = 0;
+        for sweep in sweeps::due(&self.pool, since).await? {
+            let Some(campaign) = campaigns::get(&self.pool, sweep.id).await? else { continue };
+            changed += self.sweep(&campaign, sweep, turn, &mut pace).await?;
+        }
+        Ok(changed)
+    }
+
+    /// Goes on through a campaign's ledger.
+    async fn sweep(
+        &self,
+        campaign: &Campaign,
+        mut sweep: Sweep,
+        turn: &mut Turn,
+        pace: &mut Interval,
+    ) -> anyhow::Result<usize> {
+        let open = Open::of(campaign)?;
+        let mut conn = self.pool.acquire().await?;
+        let last = match ledger::has_day(&mut conn, open.date).await? {
+            true => ledger::last_position(&mut conn, open.date, open.number).await?,
+            false => 0,
+        };
+        let (mut changed, mut asked) = (0, 0);
+        while sweep.position < last {
+            if asked >= MOST_ASKED {
+                return Ok(changed);
+            }
+            turn.holds().await?;
+            let until = sweep.position.saturating_add(LOOK).min(last);
+            let now = Utc::now();
+            let before = (now - self.patience.unknown, now - self.patience.accepted);
+            let bounds = (sweep.position, until);
+            let rows = ledger::unheard_of(&mut conn, open.date, open.number, before, bounds, BATCH).await?;
+            let full = rows.len() as i64 == BATCH;
+            asked += rows.len();
+            let mut facts = Vec::new();
+            for row in &rows {
+                pace.tick().await;
+                turn.holds().await?;
+                facts.extend(self.ask(campaign, &open, row).await?);
+            }
+            sweep.position = rows.last().filter(|_| full).map_or(until, |row| row.position);
+            changed += self.write(&open, &facts, sweep.position).await?;
+        }
+        sweeps::done(&mut conn, open.number, Utc::now() + self.patience.again).await?;
+        Ok(changed)
+    }
+
+    /// What the records say of a message; none where they say nothing new.
+    async fn ask(&self, campaign: &Campaign, open: &Open, row: &Row) -> anyhow::Result<Option<Fact>> {
+        let Some(sender) = open.sender(row) else { return Ok(None) };
+        let Some(client) = self.providers.get(&sender.provider) else { return Ok(None) };
+        let found = match row.provider_id {
+            Some(id) => client.fetch(id).await,
+            None => self.find(campaign, open, row, sender, client.as_ref()).await?,
+        };
+        let now = Utc::now();
+        match found {
+            Ok(Some(report)) if row.standing().after(row.attempt, report.observed).is_some() => {
+                Ok(Some(Fact::reported(row.position, row.attempt, &report, now)))
+            }
+            // What is absent may still be queued; what a provider took, and says nothing of for so long, has no more to come.
+            Ok(_) => {
+                let silent =
+                    row.state() != MessageState::Unknown && row.changed_at <= now - self.patience.unconfirmed;
+                Ok(silent.then(|| Fact {
+                    reason: Some("El proveedor no informó si llegó".to_owned()),
+                    ..Fact::plain(row.position, row.attempt, Observed::Unconfirmed, now)
+                }))
+            }
+            Err(AskError::Throttled(pause)) => {
+                tokio::time::sleep(pause.min(OFFENDED)).await;
+                Ok(None)
+            }
+            Err(error) => {
+                Err(anyhow::Error::from(error).context(format!("{}'s records", sender.provider.name())))
+            }
+        }
+    }
+
+    /// Looks for a message that has no id of the provider's. What may be another message of ours to the same phone is not it.
+    async fn find(
+        &self,
+        campaign: &Campaign,
+        open: &Open,
+        row: &Row,
+        sender: &FrozenSender,
+        client: &dyn Messaging,
+    ) -> anyhow::Result<Result<Option<Report>, AskError>> {
+        let Some(to) = Phone::from_e164(&row.phone_e164) else { return Ok(Ok(None)) };
+        let (text, encoding, _) = open.texts.write(row, sender.provider, sender.kind);
+        let id = row.id(open.date, open.number);
+        let callback = Callback { message: id, attempt: row.attempt };
+        let (from, until) = asked_between(campaign, row);
+        let message = OutgoingMessage {
+            id,
+            attempt: row.attempt,
+            to,
+            from: Sender { kind: sender.kind, value: sender.address.clone() },
+            text,
+            encoding,
+            validity: None,
+            callback_url: callback.url(&self.settings.public_url, sender.provider),
+        };
+        let mut found = match client.find(&Sought { message, from, until }).await {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
+        found.dedup_by_key(|report| report.provider_id);
+        if found.is_empty() {
+            return Ok(Ok(None));
+        }
+        let known = ledger::provider_ids(&self.pool, &row.phone_e164, from.date_naive()).await?;
+        found.retain(|report| !known.contains(&report.provider_id));
+        if found.len() > 1 {
+            tracing::warn!(message = %id, found = found.len(), "a provider has several messages that may be this one");
+            return Ok(Ok(None));
+        }
+        Ok(Ok(found.pop()))
+    }
+
+    /// Writes what was learnt, and how far it is.
+    async fn write(&self, open: &Open, facts: &[Fact], position: i32) -> anyhow::Result<usize> {
+        let mut transaction = self.pool.begin().await?;
+        sweeps::at(&mut transaction, open.number, position).await?;
+        let changed = settle::observe(&mut transaction, open, facts).await?;
+        let stopped: Vec<i32> =
+            facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
+        let rows = ledger::lock(&mut transaction, open.date, open.number, &stopped).await?;
+        let phones: Vec<String> = rows.into_iter().map(|row| row.phone_e164).collect();
+        let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await?;
+        transaction.commit().await?;
+        opt_outs::follow(&self.pool, &suppressed).await;
+        if changed > 0 {
+            tracing::info!(campaign = %open.id, messages = changed, "learnt from a provider's records");
+        }
+        Ok(changed)
+    }
+}
+
+/// Between when and when a message's request was made.
+fn asked_between(campaign: &Campaign, row: &Row) -> (DateTime<Utc>, DateTime<Utc>) {
+    let under_way = TimeDelta::from_std(UNDER_WAY).unwrap_or_default();
+    match row.deadline {
+        Some(deadline) => (deadline - under_way - CLOCKS, deadline + CLOCKS),
+        None => (campaign.started_at.unwrap_or(campaign.created_at), row.changed_at + CLOCKS),
+    }
+}

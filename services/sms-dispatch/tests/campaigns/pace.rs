@@ -1,0 +1,136 @@
+//! When messages go: at the rate, and only while somebody feeds.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sea_orm::sqlx;
+use sms_dispatch::{
+    domain::{
+        campaign::{Kind, State},
+        message_state::MessageState,
+        sender::ProviderName,
+    },
+    feeder::Feeder,
+    providers::messaging::{Outcome, Refusal, Submission, Verdict},
+    storage::providers,
+    turn::{FEEDER, Turn},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::world::World;
+
+/// As by SIGSTOP, or when a machine is gone without a word: its connection stays, and nobody uses it.
+#[tokio::test]
+async fn who_feeds_and_says_nothing_more_is_followed_by_another() -> Result<()> {
+    let world = World::new("stoppedfeeder").await?;
+    world.contacts(3).await?;
+    world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let stopped = Turn::try_take_lapsing(&world.pool, FEEDER, Duration::from_secs(1)).await?;
+    let mut stopped = stopped.context("nobody feeds")?;
+    let shutdown = CancellationToken::new();
+    let feeder = Feeder::new(world.pool.clone(), Arc::clone(&world.settings));
+    let feeds = tokio::spawn(feeder.run(shutdown.clone()));
+    let began = Instant::now();
+    while world.count("select count(*) from slices where state = 'fed'").await? == 0 {
+        ensure!(began.elapsed() < Duration::from_secs(20), "nobody feeds");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ensure!(stopped.holds().await.is_err(), "it would go on feeding when it wakes");
+    shutdown.cancel();
+    feeds.await?;
+    Ok(())
+}
+
+/// The database keeps claims waiting: what was to start meanwhile starts at the rate all the same.
+#[tokio::test]
+async fn in_no_second_more_goes_than_the_rate_however_slow_a_claim_was() -> Result<()> {
+    let world = World::new("burst").await?;
+    world.contacts(600).await?;
+    let plan = World::plan(|plan| plan["per_minute"] = 6_000.into());
+    let campaign = world.started(Kind::Cobranza, plan).await?;
+    let mut holder = world.pool.begin().await?;
+    sqlx::query("lock table suppressions in access exclusive mode").execute(&mut *holder).await?;
+    world.round().await?;
+    let (sent, released) = tokio::join!(world.send_with(2), async {
+        world.blocked("suppressions").await?;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        holder.rollback().await.map_err(anyhow::Error::from)
+    });
+    released?;
+    ensure!(sent? > 0);
+    world.finish(campaign.id).await?;
+    let asked = world.provider.asked();
+    ensure!(asked.len() == 600 && world.provider.accepted().len() == 600, "{}", asked.len());
+    let second = Duration::from_secs(1);
+    let worst =
+        asked.iter().map(|from| asked.iter().filter(|at| **at >= *from && **at < *from + second).count());
+    let worst = worst.max().unwrap_or_default();
+    ensure!(worst <= 106, "{worst} in a second, at 100 a second");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn attempts_in_which_no_provider_was_asked_do_not_count() -> Result<()> {
+    let world = World::new("unasked").await?;
+    world.contacts(3).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let verdict = Verdict {
+        outcome: Outcome::Later,
+        code: None,
+        reason: "No hay conexión con el proveedor.".to_owned(),
+        suppresses: false,
+        landline: false,
+        billed: false,
+        repeatable: true,
+    };
+    let pause = Some(Duration::from_millis(1));
+    let refusal = Refusal { verdict, pause };
+    world.provider.refuse(Some(Submission::NotAccepted(refusal.clone())));
+    for _ in 0..30 {
+        world.round().await?;
+        world.send().await?;
+    }
+    ensure!(
+        world.count("select count(*) from messages where attempt > 20 and unasked = attempt").await? == 3
+    );
+    ensure!(
+        world.in_state(&campaign, MessageState::Pending.code()).await? == 3,
+        "given up without being asked"
+    );
+
+    // What a provider refuses itself is given up at some time.
+    let mut refusal = refusal;
+    refusal.verdict.code = Some(40_318);
+    world.provider.refuse(Some(Submission::NotAccepted(refusal)));
+    let ended = world.finish(campaign.id).await?;
+    ensure!(ended.state == State::Completed);
+    ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 3);
+    ensure!(world.count("select min(attempt - unasked) from messages").await? == 20);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_a_whole_campaign_waits_for_is_written_once() -> Result<()> {
+    let world = World::new("waiting").await?;
+    world.contacts(1_200).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let places: &str = "select string_agg(ctid::text, ' ' order by first_position) from slices";
+    let before: String = sqlx::query_scalar(places).fetch_one(&world.pool).await?;
+    let mut conn = world.pool.acquire().await?;
+    providers::close(&mut conn, ProviderName::Telnyx, "Sin fondos", None).await?;
+    for _ in 0..3 {
+        world.round().await?;
+    }
+    let after: String = sqlx::query_scalar(places).fetch_one(&world.pool).await?;
+    ensure!(before == after, "slices were written");
+    let waits = world.campaign(campaign.id).await?;
+    ensure!(waits.waiting.as_deref() == Some("proveedor") && waits.version == campaign.version, "{waits:?}");
+    providers::open(&mut conn, Some(ProviderName::Telnyx)).await?;
+    world.round().await?;
+    ensure!(world.campaign(campaign.id).await?.waiting.is_none());
+    ensure!(world.count("select count(*) from slices where state = 'fed'").await? > 0);
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! What is asked of providers: about messages that nothing was heard of, and about our account.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::TimeDelta;
+use sea_orm::sqlx;
+use sms_dispatch::{
+    accounts::Accounts,
+    domain::{Phone, campaign::Kind, message_state::MessageState, sender::ProviderName},
+    help::Help,
+    providers::messaging::Submission,
+    reconciler::{Patience, Reconciler},
+    reports::Reports,
+    storage::{providers, reports},
+};
+use uuid::Uuid;
+
+use crate::world::{SENDER, World};
+
+/// Without patience.
+const AT_ONCE: Patience = Patience {
+    unknown: TimeDelta::zero(),
+    accepted: TimeDelta::zero(),
+    unconfirmed: TimeDelta::hours(72),
+    again: TimeDelta::zero(),
+};
+
+fn reconciler(world: &World, patience: Patience) -> Reconciler {
+    let mut settings = (*world.settings).clone();
+    settings.records_per_second = 1_000.0;
+    Reconciler::new(world.pool.clone(), world.providers(), Arc::new(settings), patience)
+}
+
+#[tokio::test]
+async fn what_nobody_heard_of_is_found_in_the_records_and_absence_proves_nothing() -> Result<()> {
+    let world = World::new("records").await?;
+    world.contacts(6).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    world.provider.answer_next([Submission::Unknown { reason: "503".to_owned() }]);
+    world.provider.lose_answers(3);
+    world.finish(campaign.id).await?;
+    ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 4);
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 2);
+    // Still queued there: no record yet.
+    ensure!(reconciler(&world, AT_ONCE).round().await? == Some(0));
+    world.provider.keep_records();
+    // Webhooks have their time first.
+    ensure!(reconciler(&world, Patience::default()).round().await? == Some(0));
+    world.execute("update campaign_sweeps set due_at = now()").await?;
+    ensure!(reconciler(&world, AT_ONCE).round().await? == Some(5));
+    ensure!(world.in_state(&campaign, MessageState::Delivered.code()).await? == 5);
+    ensure!(
+        world.in_state(&campaign, MessageState::Unknown.code()).await? == 1,
+        "it is not sent again by itself"
+    );
+    ensure!(world.count("select count(*) from phone_sends where sends = 1").await? == 5);
+    ensure!(world.count("select count(distinct provider_id) from messages").await? == 5);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_a_provider_took_and_says_nothing_of_for_too_long_is_unconfirmed() -> Result<()> {
+    let world = World::new("unconfirmed").await?;
+    world.contacts(4).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.answer_next([Submission::Unknown { reason: "503".to_owned() }]);
+    world.finish(campaign.id).await?;
+    ensure!(reconciler(&world, AT_ONCE).round().await? == Some(0), "it has 72 hours");
+    let too_long = Patience { unconfirmed: TimeDelta::zero(), ..AT_ONCE };
+    ensure!(reconciler(&world, too_long).round().await? == Some(3));
+    ensure!(world.in_state(&campaign, MessageState::Unconfirmed.code()).await? == 3);
+    ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 1, "a person decides about it");
+    ensure!(reconciler(&world, too_long).round().await? == Some(0));
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn a_provider_opens_when_its_balance_rises_and_not_before() -> Result<()> {
+    let world = World::new("balance").await?;
+    let accounts = Accounts::new(world.pool.clone(), world.providers());
+    let mut conn = world.pool.acquire().await?;
+    let closed = "select count(*) from sms_providers where closed_at is not null";
+    // With what it had when it closed no message goes; a person pays; it is spent; a person pays less.
+    for (close, micros, is_closed) in [
+        (true, 0, true),
+        (false, 5_000_000, false),
+        (true, 5_000_000, true),
+        (false, 40_000, true),
+        (false, 40_001, false),
+        (true, 0, true),
+        (false, -10, true),
+        (false, 20_000, false),
+    ] {
+        if close {
+            providers::close(&mut conn, ProviderName::Telnyx, "Sin fondos", None).await?;
+        }
+        world.provider.set_balance(micros);
+        accounts.round().await?;
+        ensure!((world.count(closed).await? == 1) == is_closed, "with {micros}");
+    }
+    let audited: i64 = sqlx::query_scalar(
+        "select count(*) from contact_audit where action = 'sms_provider_opened' and actor = 'system'",
+    )
+    .fetch_one(&world.pool)
+    .await?;
+    ensure!(audited == 3, "{audited}");
+    // What opens by itself at its time is not asked about.
+    let opens_at = Some(chrono::Utc::now() + TimeDelta::hours(1));
+    providers::close(&mut conn, ProviderName::Telnyx, "Límite diario", opens_at).await?;
+    world.provider.set_balance(9_000_000);
+    accounts.round().await?;
+    ensure!(world.count(closed).await? == 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_for_help_is_answered_once_a_day_and_not_after_an_opt_out() -> Result<()> {
+    let world = World::new("help").await?;
+    let mut settings = (*world.settings).clone();
+    settings.help_text = Some("Para no recibir mensajes responda BAJA.".to_owned());
+    let sender = world.sender();
+    let help = Help {
+        pool: world.pool.clone(),
+        providers: world.providers(),
+        buckets: Arc::clone(&sender.buckets),
+        settings: Arc::new(settings),
+    };
+    let inbound = Reports::new(world.pool.clone());
+    for (phone, text) in [
+        ("+526121000007", "ayuda"),
+        ("+526121000007", "AYUDA!"),
+        ("+526121000014", "BAJA"),
+        ("+526121000014", "ayuda"),
+        ("+526121000021", "¿Quién es?"),
+    ] {
+        reports::keep_inbound(&world.pool, "telnyx", Uuid::new_v4(), phone, SENDER, text).await?;
+        inbound.inbound().await?;
+    }
+    for _ in 0..3 {
+        help.answer().await?;
+    }
+    let accepted = world.provider.accepted();
+    ensure!(accepted.len() == 1 && accepted["+526121000007"].len() == 1, "{accepted:?}");
+    ensure!(world.count("select count(*) from help_answers where outcome = 'Enviada'").await? == 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_opted_out_with_the_provider_is_suppressed_here() -> Result<()> {
+    let world = World::new("theirs").await?;
+    world.contacts(3).await?;
+    for phone in ["+526121000007", "+526121000014"] {
+        world.provider.opted_out(Phone::from_e164(phone).context("a phone")?);
+    }
+    let accounts = Accounts::new(world.pool.clone(), world.providers());
+    accounts.round().await?;
+    ensure!(world.count("select count(*) from suppressions where source = 'proveedor'").await? == 2);
+    ensure!(world.count("select count(*) from contacts where opt_out_at is not null").await? == 2);
+    ensure!(world.count("select count(*) from sms_providers where opt_outs_until is not null").await? == 1);
+    accounts.round().await?;
+    ensure!(world.count("select count(*) from suppressions").await? == 2);
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! What providers and people tell us: whatever else goes on, it is applied.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::{TimeDelta, Utc};
+use sea_orm::sqlx;
+use sms_dispatch::{
+    domain::{campaign::Kind, message_state::MessageState},
+    providers::messaging::Submission,
+    reports::Reports,
+    storage::{reports, suppressions},
+};
+use uuid::Uuid;
+
+use crate::world::{SENDER, World};
+
+const SOON: Duration = Duration::from_secs(5);
+const COST: (&str, &str) = ("0.0051", "USD");
+
+/// A restore has the suppressions' turn, and the contacts, for as long as it takes.
+#[tokio::test]
+async fn a_stop_suppresses_at_once_whoever_has_the_contacts_turn() -> Result<()> {
+    let world = World::new("stopturn").await?;
+    world.contacts(2).await?;
+    let phones: Vec<String> =
+        sqlx::query_scalar("select phone_e164 from contacts order by 1").fetch_all(&world.pool).await?;
+    let reports = Reports::new(world.pool.clone());
+    let mut restore = world.pool.begin().await?;
+    suppressions::turn(&mut restore).await?;
+    sqlx::query("lock table contacts in access exclusive mode").execute(&mut *restore).await?;
+    let wrote = |phone: &str| {
+        let (pool, phone) = (world.pool.clone(), phone.to_owned());
+        async move { reports::keep_inbound(&pool, "telnyx", Uuid::new_v4(), &phone, SENDER, "BAJA").await }
+    };
+    wrote(&phones[0]).await?;
+    tokio::time::timeout(SOON, reports.inbound()).await.context("it waits for the turn")??;
+    ensure!(world.count("select count(*) from suppressions where reason = 'opt_out'").await? == 1);
+    restore.commit().await?;
+    let marked = "select count(*) from contacts where opt_out_at is not null";
+    ensure!(world.count(marked).await? == 0);
+    // Upkeep lets contacts follow; where nobody has the turn they follow at once.
+    suppressions::apply_since(&world.pool, Utc::now() - TimeDelta::minutes(1)).await?;
+    ensure!(world.count(marked).await? == 1);
+    wrote(&phones[1]).await?;
+    reports.inbound().await?;
+    ensure!(world.count(marked).await? == 2);
+    ensure!(world.count("select count(*) from inbound_messages where meaning = 'opt_out'").await? == 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_report_that_can_not_be_applied_is_set_aside_and_stops_no_other() -> Result<()> {
+    let world = World::new("badreport").await?;
+    world.contacts(2).await?;
+    let broken = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let good = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(broken.id).await?;
+    world.finish(good.id).await?;
+    world
+        .execute(&format!(
+            "update campaigns set plan = jsonb_set(plan, '{{texts}}', '[{{\"text\": \"{{apodo}}\", \"weight\": 1}}]')
+             where number = {}",
+            broken.number
+        ))
+        .await?;
+    for campaign in [&broken, &good] {
+        for (id, phone) in world.messages(campaign).await? {
+            world.reported(id, 1, &phone, "delivered", COST).await?;
+        }
+    }
+    let reports = Reports::new(world.pool.clone());
+    for _ in 0..3 {
+        reports.statuses().await?;
+    }
+    ensure!(world.in_state(&good, MessageState::Delivered.code()).await? == 2);
+    ensure!(world.in_state(&broken, MessageState::Accepted.code()).await? == 2);
+    let aside = "select count(*) from provider_reports where failed_at is not null and error like '%apodo%'";
+    ensure!(
+        world.count(aside).await? == 2 && world.count("select count(*) from provider_reports").await? == 2
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_text_holds_is_replaced_in_messages_to_us() -> Result<()> {
+    let world = World::new("nul").await?;
+    reports::keep_inbound(&world.pool, "telnyx", Uuid::new_v4(), "+526121000007", "+52\0", "a\0b").await?;
+    ensure!(world.count("select count(*) from inbound_messages where sender = e'+52\u{fffd}'").await? == 1);
+    Ok(())
+}
+
+/// The report of one transaction is about two campaigns: what it does to the phones of both is done in the phones' order.
+#[tokio::test]
+async fn phones_of_several_campaigns_are_locked_in_one_order() -> Result<()> {
+    let world = World::new("order").await?;
+    world.contacts(2).await?;
+    world.provider.refuse(Some(Submission::Unknown { reason: "500".to_owned() }));
+    let one = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let other = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(one.id).await?;
+    world.finish(other.id).await?;
+    let (first, last) = (&world.messages(&other).await?[0], &world.messages(&one).await?[1]);
+    for (id, phone) in [last, first] {
+        world.reported(*id, 1, phone, "delivered", COST).await?;
+    }
+    let mut holder = world.pool.begin().await?;
+    let take =
+        "insert into phone_sends (phone_e164) values ($1) on conflict (phone_e164) do update set sends = 0";
+    sqlx::query(take).bind(&first.1).execute(&mut *holder).await?;
+    let reports = Reports::new(world.pool.clone());
+    let applied = tokio::spawn(async move { reports.statuses().await });
+    world.blocked("phone_sends").await?;
+    // Whoever goes by the order of the phones finds the later one free.
+    let mut third = world.pool.begin().await?;
+    sqlx::raw_sql("set local lock_timeout = '300ms'").execute(&mut *third).await?;
+    sqlx::query(take).bind(&last.1).execute(&mut *third).await.context("the later phone is locked first")?;
+    third.rollback().await?;
+    holder.rollback().await?;
+    applied.await??;
+    ensure!(world.count("select count(*) from phone_sends where sends = 1").await? == 2);
+    world.is_sound().await
+}
