@@ -2,9 +2,11 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use aws_sdk_s3::Client;
 use chassis::{background::sweep_hourly, db, lock, s3};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
+use sea_orm::sqlx::{self, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Resources, http::CONTACT_FILES, storage::imports};
@@ -39,26 +41,55 @@ impl ContactFiles {
             return Ok(0);
         }
         db::allow_idle(&mut turn).await?;
-        let ended_before = now - settings.keep_files;
-        let orphan_before = (now - settings.keep_files.max(ORPHAN_AGE)).timestamp();
         let mut deleted = 0;
         let mut pages = std::pin::pin!(s3::list(client, bucket, CONTACT_FILES));
         while let Some(page) = pages.try_next().await? {
-            let keys: Vec<String> = page.iter().map(|object| object.key.clone()).collect();
-            let uses = imports::uses_of(&database.pool, &keys, ended_before).await?;
-            let (named, needed): (HashSet<_>, HashSet<_>) = (
-                uses.iter().map(|(key, _)| key.as_str()).collect(),
-                uses.iter().filter(|(_, needed)| *needed).map(|(key, _)| key.as_str()).collect(),
-            );
-            let is_due = |object: &&s3::Listed| match named.contains(object.key.as_str()) {
-                true => !needed.contains(object.key.as_str()),
-                false => object.modified < orphan_before,
-            };
-            let due: Vec<String> = page.iter().filter(is_due).map(|object| object.key.clone()).collect();
+            let due = due(&database.pool, settings.keep_files, now, page).await?;
             s3::delete(client, bucket, &due).await?;
             deleted += due.len() as u64;
         }
         turn.commit().await?;
         Ok(deleted)
     }
+}
+
+/// Of a page of the bucket, what a sweep deletes: files whose import ended longer ago than they are kept, and those of no
+/// import that are as old.
+async fn due(
+    pool: &PgPool,
+    keep: Duration,
+    now: DateTime<Utc>,
+    page: Vec<s3::Listed>,
+) -> sqlx::Result<Vec<String>> {
+    let orphan_before = (now - keep.max(ORPHAN_AGE)).timestamp();
+    let keys: Vec<String> = page.iter().map(|object| object.key.clone()).collect();
+    let uses = imports::uses_of(pool, &keys, now - keep).await?;
+    let (named, needed): (HashSet<_>, HashSet<_>) = (
+        uses.iter().map(|(key, _)| key.as_str()).collect(),
+        uses.iter().filter(|(_, needed)| *needed).map(|(key, _)| key.as_str()).collect(),
+    );
+    let is_due = |object: &s3::Listed| match named.contains(object.key.as_str()) {
+        true => !needed.contains(object.key.as_str()),
+        false => object.modified < orphan_before,
+    };
+    Ok(page.into_iter().filter(is_due).map(|object| object.key).collect())
+}
+
+/// A sentence for each file that a sweep should have deleted some hours ago.
+///
+/// # Errors
+/// The database or S3.
+pub async fn overlooked(
+    pool: &PgPool,
+    client: &Client,
+    bucket: &str,
+    keep: Duration,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<String>> {
+    let mut overlooked = Vec::new();
+    let mut pages = std::pin::pin!(s3::list(client, bucket, CONTACT_FILES));
+    while let Some(page) = pages.try_next().await? {
+        overlooked.extend(due(pool, keep, now - s3::SWEEPS_BEHIND, page).await?);
+    }
+    Ok(s3::findings(&overlooked))
 }

@@ -9,6 +9,7 @@ pub mod campaigns;
 pub mod cli;
 pub mod config;
 mod contact_files;
+pub mod doctor;
 pub mod domain;
 pub mod feeder;
 pub mod help;

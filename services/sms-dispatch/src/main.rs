@@ -11,9 +11,10 @@ use clap::{Parser, Subcommand};
 use sms_dispatch::{
     SERVICE, cli,
     config::{self, Config, Role},
+    doctor,
     domain::source::Mapping,
     run_api, run_worker,
-    storage::{doctor::doctor, migrations::Migrator},
+    storage::migrations::Migrator,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -137,7 +138,10 @@ async fn run(command: common::Command, process: &Process) -> anyhow::Result<Exit
             run_worker(from_process(|env| Config::read(env, Role::Worker))?, shutdown).await?
         }
         common::Command::Migrate => process.migrate::<Migrator>(SERVICE).await?,
-        common::Command::Doctor => return process.doctor(SERVICE, doctor).await,
+        common::Command::Doctor => {
+            let settings = from_process(doctor::Settings::read)?;
+            return process.doctor(SERVICE, async |pool| doctor::doctor(pool, &settings).await).await;
+        }
         common::Command::CheckConfig(check) => {
             return Ok(check.run(SERVICE, |env, role| match role {
                 Some(role) => drop(Config::read(env, role)),
