@@ -16,7 +16,17 @@ pub async fn hold(conn: &mut PgConnection, name: &str) -> sqlx::Result<()> {
     sqlx::query(AssertSqlSafe(statement)).bind(name).execute(conn).await.map(drop)
 }
 
-/// The same without waiting. False: somebody else holds it.
+/// The same for work that several may do at once: those who share the lock don't wait for each other, only for whoever
+/// holds it alone by [`hold`], who waits for them in turn.
+///
+/// # Errors
+/// As [`hold`].
+pub async fn hold_shared(conn: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    let statement = format!("SELECT pg_advisory_xact_lock_shared({KEY})");
+    sqlx::query(AssertSqlSafe(statement)).bind(name).execute(conn).await.map(drop)
+}
+
+/// [`hold`] without waiting. False: somebody else holds it.
 ///
 /// # Errors
 /// The database.

@@ -338,6 +338,17 @@ pub fn findings(strays: &[String]) -> Vec<String> {
         .collect()
 }
 
+/// What a doctor found in a bucket; where the bucket can't be asked, that is its finding, and what else it found stands.
+///
+/// # Errors
+/// The database, of which a doctor asks which objects are named.
+pub fn or_unasked(findings: anyhow::Result<Vec<String>>) -> anyhow::Result<Vec<String>> {
+    match findings {
+        Err(error) if !error.is::<sqlx::Error>() => Ok(vec![format!("the bucket can't be asked: {error:#}")]),
+        findings => findings,
+    }
+}
+
 /// Deletes objects. One that is not there is deleted already.
 ///
 /// # Errors

@@ -43,6 +43,7 @@ while at <= #ARGV do
     starts[#starts + 1] = math.floor(start - now)
     at = at + 2 + many
 end
+if #starts == 0 then return { math.floor(wait) } end
 for i, key in ipairs(KEYS) do
     redis.call('SET', key, string.format('%.0f', times[i]), 'PX', math.ceil((times[i] - now) / 1000) + 60000)
 end

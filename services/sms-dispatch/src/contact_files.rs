@@ -6,10 +6,14 @@ use aws_sdk_s3::Client;
 use chassis::{background::sweep_hourly, db, lock, s3};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::sqlx::{self, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Resources, http::CONTACT_FILES, storage::imports};
+
+/// The lock between imports of files that are in the bucket already, which share it from their look at the file to their row,
+/// and sweeps, which hold it alone from their look at the rows to the deletion.
+pub const USES: &str = "contact files used";
 
 /// An upload takes less from its last byte to its row: what no row names for so long is nobody's.
 const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
@@ -26,52 +30,59 @@ impl ContactFiles {
 
     /// Looks once an hour until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
-        sweep_hourly("files of contacts", &shutdown, || self.sweep(Utc::now())).await;
-    }
-
-    /// Deletes the files whose import ended longer ago than they are kept, and those of no import that are as old.
-    /// Gives how many.
-    ///
-    /// # Errors
-    /// The database or S3; what was not deleted is due again.
-    pub async fn sweep(&self, now: DateTime<Utc>) -> anyhow::Result<u64> {
         let Resources { database, s3: client, bucket, settings, .. } = &self.resources;
-        let mut turn = database.pool.begin().await?;
-        if !lock::try_hold(&mut turn, "contact files").await? {
-            return Ok(0);
-        }
-        db::allow_idle(&mut turn).await?;
-        let mut deleted = 0;
-        let mut pages = std::pin::pin!(s3::list(client, bucket, CONTACT_FILES));
-        while let Some(page) = pages.try_next().await? {
-            let due = due(&database.pool, settings.keep_files, now, page).await?;
-            s3::delete(client, bucket, &due).await?;
-            deleted += due.len() as u64;
-        }
-        turn.commit().await?;
-        Ok(deleted)
+        let look = || sweep(&database.pool, client, bucket, settings.keep_files, Utc::now());
+        sweep_hourly("files of contacts", &shutdown, look).await;
     }
 }
 
-/// Of a page of the bucket, what a sweep deletes: files whose import ended longer ago than they are kept, and those of no
-/// import that are as old.
-async fn due(
+/// Deletes the files that are older than `keep`, and than an hour, and that no import needs: theirs ended longer ago than
+/// `keep`, or there is none. Gives how many.
+///
+/// # Errors
+/// The database or S3; what was not deleted is due again.
+pub async fn sweep(
     pool: &PgPool,
+    client: &Client,
+    bucket: &str,
+    keep: Duration,
+    now: DateTime<Utc>,
+) -> anyhow::Result<u64> {
+    let mut turn = pool.begin().await?;
+    if !lock::try_hold(&mut turn, "contact files").await? {
+        return Ok(0);
+    }
+    db::allow_idle(&mut turn).await?;
+    let mut deleted = 0;
+    let mut pages = std::pin::pin!(s3::list(client, bucket, CONTACT_FILES));
+    while let Some(page) = pages.try_next().await? {
+        // A page at a time, so that nobody's import waits for the whole bucket.
+        let mut alone = pool.begin().await?;
+        lock::hold(&mut alone, USES).await?;
+        db::allow_idle(&mut alone).await?;
+        let due = due(&mut alone, keep, now, page).await?;
+        s3::delete(client, bucket, &due).await?;
+        alone.commit().await?;
+        deleted += due.len() as u64;
+    }
+    turn.commit().await?;
+    Ok(deleted)
+}
+
+/// Of a page of the bucket, what a sweep deletes. A file that is fresh stays under any key: an import that used the key before
+/// used another file.
+async fn due(
+    conn: &mut PgConnection,
     keep: Duration,
     now: DateTime<Utc>,
     page: Vec<s3::Listed>,
 ) -> sqlx::Result<Vec<String>> {
     let orphan_before = (now - keep.max(ORPHAN_AGE)).timestamp();
     let keys: Vec<String> = page.iter().map(|object| object.key.clone()).collect();
-    let uses = imports::uses_of(pool, &keys, now - keep).await?;
-    let (named, needed): (HashSet<_>, HashSet<_>) = (
-        uses.iter().map(|(key, _)| key.as_str()).collect(),
-        uses.iter().filter(|(_, needed)| *needed).map(|(key, _)| key.as_str()).collect(),
-    );
-    let is_due = |object: &s3::Listed| match named.contains(object.key.as_str()) {
-        true => !needed.contains(object.key.as_str()),
-        false => object.modified < orphan_before,
-    };
+    let uses = imports::uses_of(conn, &keys, now - keep).await?;
+    let needed: HashSet<_> = uses.iter().filter(|(_, needed)| *needed).map(|(key, _)| key.as_str()).collect();
+    let is_due =
+        |object: &s3::Listed| object.modified < orphan_before && !needed.contains(object.key.as_str());
     Ok(page.into_iter().filter(is_due).map(|object| object.key).collect())
 }
 
@@ -87,9 +98,10 @@ pub async fn overlooked(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<String>> {
     let mut overlooked = Vec::new();
+    let mut conn = pool.acquire().await?;
     let mut pages = std::pin::pin!(s3::list(client, bucket, CONTACT_FILES));
     while let Some(page) = pages.try_next().await? {
-        overlooked.extend(due(pool, keep, now - s3::SWEEPS_BEHIND, page).await?);
+        overlooked.extend(due(&mut conn, keep, now - s3::SWEEPS_BEHIND, page).await?);
     }
     Ok(s3::findings(&overlooked))
 }

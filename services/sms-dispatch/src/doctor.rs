@@ -25,11 +25,12 @@ impl Settings {
 /// A sentence for each thing that does not hold.
 ///
 /// # Errors
-/// The database or S3 can't be asked.
+/// The database can't be asked. A bucket that can't is a finding.
 pub async fn doctor(pool: &PgPool, settings: &Settings) -> anyhow::Result<Vec<String>> {
     let mut findings = storage::doctor::doctor(pool).await?;
     let (client, bucket) = (s3::client(&settings.s3).await, &settings.s3.bucket);
     let keep = settings.imports.keep_files;
-    findings.extend(contact_files::overlooked(pool, &client, bucket, keep, Utc::now()).await?);
+    let overlooked = contact_files::overlooked(pool, &client, bucket, keep, Utc::now()).await;
+    findings.extend(s3::or_unasked(overlooked)?);
     Ok(findings)
 }

@@ -249,10 +249,7 @@ impl Feeder {
             if campaign.single {
                 // What all of it waits for stands with the campaign.
                 rows::wait(conn, campaign, rate.is_none().then_some(Wait::Provider.name())).await?;
-                if rate.is_none() {
-                    continue;
-                }
-                // What waits again goes before all others, at whatever hour.
+                // What waits again goes before all others, at whatever hour; without a sender it expires.
                 let zones = slices::zones(conn, campaign.number).await?;
                 let kind = send_slice::single_kind(&self.settings);
                 for _ in 0..MOST_FED {

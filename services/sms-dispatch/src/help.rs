@@ -108,6 +108,9 @@ impl Help {
                 break;
             }
         }
+        if !help_answers::is_wanted(&self.pool, &answer.phone_e164).await? {
+            return Ok("El destinatario se dio de baja".to_owned());
+        }
         // No row of the ledger: what is reported of it is nobody's.
         let id = Uuid::now_v7();
         let message = OutgoingMessage {

@@ -8,7 +8,7 @@ pub mod campaign_preview;
 pub mod campaigns;
 pub mod cli;
 pub mod config;
-mod contact_files;
+pub mod contact_files;
 pub mod doctor;
 pub mod domain;
 pub mod feeder;

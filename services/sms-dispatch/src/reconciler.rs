@@ -46,6 +46,8 @@ const LOOK: i32 = 20_000;
 const DAYS: u64 = 60;
 /// After a provider refused to answer it is asked again so much later.
 const OFFENDED: Duration = Duration::from_secs(60);
+/// After it refused to answer about a campaign's message, that campaign is asked about again so much later.
+const REFUSED: TimeDelta = TimeDelta::minutes(5);
 /// What a provider's clock may differ by.
 const CLOCKS: TimeDelta = TimeDelta::seconds(30);
 
@@ -155,14 +157,30 @@ impl Reconciler {
             let rows = ledger::unheard_of(&mut conn, open.date, open.number, before, bounds, BATCH).await?;
             let full = rows.len() as i64 == BATCH;
             asked += rows.len();
-            let mut facts = Vec::new();
+            let (mut facts, mut refused) = (Vec::new(), None);
             for row in &rows {
                 pace.tick().await;
                 turn.holds().await?;
-                facts.extend(self.ask(campaign, &open, row).await?);
+                match self.ask(campaign, &open, row).await {
+                    Ok(fact) => facts.extend(fact),
+                    Err(error) => {
+                        refused = Some((row.position, error));
+                        break;
+                    }
+                }
             }
-            sweep.position = rows.last().filter(|_| full).map_or(until, |row| row.position);
+            sweep.position = match &refused {
+                // It may be about this message alone: the next attempt goes on behind it.
+                Some((position, _)) => *position,
+                None => rows.last().filter(|_| full).map_or(until, |row| row.position),
+            };
             changed += self.write(&open, &facts, sweep.position).await?;
+            if let Some((_, error)) = refused {
+                // The other campaigns, and other providers, are not to wait for this one.
+                tracing::warn!(campaign = %open.id, error = %format!("{error:#}"), "a provider's records are not told");
+                sweeps::put_off(&mut conn, open.number, Utc::now() + REFUSED).await?;
+                return Ok(changed);
+            }
         }
         sweeps::done(&mut conn, open.number, Utc::now() + self.patience.again).await?;
         Ok(changed)

@@ -36,6 +36,8 @@ pub struct Open {
     pub kind: Kind,
     pub texts: Texts,
     senders: Vec<FrozenSender>,
+    /// The currency of the most that it may cost, where there is such.
+    budget: Option<String>,
 }
 
 impl Open {
@@ -48,7 +50,16 @@ impl Open {
             texts = texts.linked(frozen, date, campaign.number);
         }
         let senders = campaign.frozen.as_ref().map(|frozen| frozen.senders.clone()).unwrap_or_default();
-        Ok(Self { id: campaign.id, number: campaign.number, date, kind: campaign.kind, texts, senders })
+        let budget = campaign.plan.most_cost.as_ref().map(|most| most.currency.clone());
+        Ok(Self {
+            id: campaign.id,
+            number: campaign.number,
+            date,
+            kind: campaign.kind,
+            texts,
+            senders,
+            budget,
+        })
     }
 
     /// In whose name a message was sent last; none where it was not.
@@ -163,7 +174,9 @@ pub async fn observe_some(
         .into_iter()
         .filter_map(|before| {
             let of_row = facts.iter().filter(|fact| fact.position == before.position);
-            let after = of_row.fold(before.clone(), |row, fact| after(row, fact, now, sends_on));
+            let after = of_row.fold(before.clone(), |row, fact| {
+                after(row, fact, now, sends_on, campaign.budget.as_deref())
+            });
             (after != before).then_some((before, after))
         })
         .collect();
@@ -181,8 +194,9 @@ async fn sends_on(conn: &mut PgConnection, campaign: i32, held: bool) -> sqlx::R
     Ok([State::Running, State::Paused].iter().any(|open| open.name() == state))
 }
 
-/// The row after one fact.
-fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool) -> Row {
+/// The row after one fact. A campaign with a `budget` keeps its own prices where a provider reports in another currency: what
+/// was reserved of the budget would be free again.
+fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool, budget: Option<&str>) -> Row {
     if fact.phone.as_ref().is_some_and(|phone| *phone != row.phone_e164) {
         tracing::warn!(position = row.position, "what a provider says of a message is about another phone");
         return row;
@@ -206,7 +220,10 @@ fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool) -> Row {
         next.cost_micros = 0;
     }
     next.parts = fact.parts.unwrap_or(next.parts);
-    if let Some(cost) = fact.cost.filter(|cost| (0..=MOST_COST).contains(&cost.micros)) {
+    let counts = |cost: &Money| {
+        (0..=MOST_COST).contains(&cost.micros) && budget.is_none_or(|budget| budget == cost.currency())
+    };
+    if let Some(cost) = fact.cost.filter(counts) {
         (next.cost_micros, next.currency) = (cost.micros, Some(cost.currency().to_owned()));
     }
     next.code.clone_from(&fact.code);

@@ -1,9 +1,10 @@
 //! Single messages, each on its own: it takes its place in its day's campaign, and a job of its own sends it, before whatever
 //! waits in bulk.
 
+use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::America::Mexico_City;
-use jobs::{Creation, NewJob};
+use jobs::{Creation, Job, NewJob};
 use rand::RngExt as _;
 use sea_orm::{
     ActiveValue::Set,
@@ -249,10 +250,7 @@ impl Day {
         };
         let job_id = job.id;
         if let Creation::Existing(first) = kind.create(conn, job, asked.correlation).await? {
-            let grant: Grant = serde_json::from_value(first.params).map_err(anyhow::Error::from)?;
-            let campaign = rows::by_number(conn, grant.campaign).await?;
-            let date = campaign.and_then(|campaign| campaign.date).unwrap_or(self.date);
-            return Ok(MessageId { date, campaign: grant.campaign, position: grant.first });
+            return Ok(message_of(conn, &first).await?);
         }
         let (phone, lada) = (message.to.to_string(), message.to.lada());
         let new = New {
@@ -268,6 +266,31 @@ impl Day {
         self.campaign.recipients += 1;
         Ok(id)
     }
+}
+
+/// The message that a user's key was answered with, before anything of the request is looked at: a repetition is answered
+/// with it though the phone has opted out since, or no sender is left.
+///
+/// # Errors
+/// [`NotTaken::Job`] where the key came with another request; the database.
+pub async fn keyed(
+    conn: &mut PgConnection,
+    user: &str,
+    key: &str,
+    hash: &str,
+) -> Result<Option<MessageId>, NotTaken> {
+    match jobs::keyed(conn, user, key, Some(hash)).await? {
+        Some(first) => Ok(Some(message_of(conn, &first).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The message whose sending a job is.
+async fn message_of(conn: &mut PgConnection, job: &Job) -> anyhow::Result<MessageId> {
+    let grant: Grant = serde_json::from_value(job.params.clone())?;
+    let campaign = rows::by_number(conn, grant.campaign).await?.context("the campaign of a day")?;
+    let date = campaign.date.context("a day's campaign has its day")?;
+    Ok(MessageId { date, campaign: grant.campaign, position: grant.first })
 }
 
 /// The senders in use, each with its price on a day.

@@ -38,7 +38,10 @@ pub async fn look(pool: &PgPool, campaign: &Campaign, above_percent: u8) -> anyh
     let mut conn = pool.acquire().await?;
     let counts = totals::ended(&mut conn, campaign.number).await?;
     let above = campaign.plan.pause_above_percent.unwrap_or(above_percent);
-    if let Some(failed) = window(&mut conn, campaign, counts.ended).await?
+    // What nobody knows of did not arrive, as far as is known: a provider that answers nothing must stop a campaign too.
+    let ended =
+        Ended { ended: counts.ended.ended + counts.unknown, failed: counts.ended.failed + counts.unknown };
+    if let Some(failed) = window(&mut conn, campaign, ended).await?
         && failed.is_above(above)
     {
         let reason =
@@ -52,11 +55,11 @@ pub async fn look(pool: &PgPool, campaign: &Campaign, above_percent: u8) -> anyh
         return Ok(Course::On(Some(first - counts.asked)));
     }
     // Of those of which nobody knows whether they went out no report need come.
-    if counts.ended.ended < counts.asked - counts.unknown {
+    if ended.ended < counts.asked {
         return Ok(Course::Ramp);
     }
-    if Share::from(counts.ended).is_above(above) {
-        let Ended { ended, failed } = counts.ended;
+    if Share::from(ended).is_above(above) {
+        let Ended { ended, failed } = ended;
         let reason = format!("Se pausó sola: fallaron {failed} de los primeros {ended} mensajes");
         return pause(pool, campaign, &reason, Some(Wait::Ramp)).await;
     }

@@ -100,6 +100,15 @@ async fn a_database_of_numbers_becomes_contacts_and_goes_again() -> Result<()> {
         values.map(|value| value.chars().filter(char::is_ascii_digit).count()).max()
     };
     ensure!(longest(&rows) > Some(4) && longest(&masked) <= Some(4), "{masked}");
+    // Of an import that is at work the file would lack rows.
+    let pool = scene.platform.contacts().await?;
+    let at_work = "update jobs set state = 'pending', finished_at = null, result = null,
+        next_run_at = now() + interval '1 hour' where id::text = $1";
+    sqlx::query(at_work).bind(id).execute(&pool).await?;
+    let early = admin.get(&rejected).await?;
+    ensure!(early.status == 409 && early.body["code"] == "not_finished", "{early}");
+    let done = "update jobs set state = 'completed', finished_at = now() where id::text = $1";
+    sqlx::query(done).bind(id).execute(&pool).await?;
 
     // The same file again changes nothing.
     let second = ended(&admin, &send(&admin, &file, &[], None).await?).await?;
@@ -124,6 +133,8 @@ async fn a_database_of_numbers_becomes_contacts_and_goes_again() -> Result<()> {
         admin.get("/api/v1/contacts?limit=1").await.is_ok_and(|page| page.body["items"] == json!([]))
     })
     .await?;
+    let gone = admin.get(&rejected).await?;
+    ensure!(gone.status == 409 && gone.body["code"] == "rolled_back", "{gone}");
     let twice = admin.post(&format!("{IMPORTS}/{id}/rollback"), &Value::Null).await?;
     ensure!(twice.status == 409, "{twice}");
     Ok(())
@@ -163,28 +174,25 @@ async fn who_may_not_import_is_told_so_and_so_is_who_sends_nonsense() -> Result<
 }
 
 #[tokio::test]
-async fn files_of_contacts_do_not_stay_once_their_import_is_done_with_them() -> Result<()> {
-    let (mut scene, admin) = scene("contactfiles").await?;
+async fn an_import_of_a_stored_file_is_answered_again_when_its_file_is_gone() -> Result<()> {
+    let (scene, admin) = scene("contactstored").await?;
     let (file, _) = numbers(&scene, 100, 4)?;
-    let asked = send(&admin, &file, &[], None).await?;
-    ensure!(ended(&admin, &asked).await?["status"] == "completed");
     let place = &scene.platform.place;
-    let id = asked.body["id"].as_str().context("an id")?;
-    let base = format!("{}/{}", place.servers().aws_endpoint, place.bucket());
-    let (object, other) = (format!("{base}/contacts/{id}"), format!("{base}/uploads/not-contacts"));
+    let object = format!("{}/{}/contacts/numeros", place.servers().aws_endpoint, place.bucket());
     let http = stack::http();
-    http.put(&other).body("x").send().await?.error_for_status()?;
-    let there = async |url: &str| http.get(url).send().await.map(|answer| answer.status() == 200);
-    ensure!(there(&object).await?, "it is kept for a day");
-    let pool = scene.platform.contacts().await?;
-    sqlx::query("update jobs set finished_at = now() - interval '25 hours'").execute(&pool).await?;
-    // It looks when it starts, and then once an hour.
-    scene.platform.service_mut(&SMS_DISPATCH).workers[0].restart().await?;
-    stack::wait::until("the file should be deleted", LIMIT, async || {
-        there(&object).await.is_ok_and(|is| !is)
-    })
-    .await?;
-    ensure!(there(&other).await?, "what is not of contacts is not touched");
+    http.put(&object).body(std::fs::read(&file)?).send().await?.error_for_status()?;
+    let start = async |key: &str| {
+        let stored = json!({"object_key": "contacts/numeros"});
+        answer(admin.request(Method::POST, IMPORTS).header("Idempotency-Key", key).json(&stored)).await
+    };
+    let first = start("stored").await?;
+    ensure!(first.status == 202, "{first}");
+    ensure!(ended(&admin, &first).await?["status"] == "completed");
+    http.delete(&object).send().await?.error_for_status()?;
+    let again = start("stored").await?;
+    ensure!(again.status == 202 && again.body["id"] == first.body["id"], "{again}");
+    let other = start("another").await?;
+    ensure!(other.status == 404, "{other}");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! Reads that start something. A browser sends its cookie along with any page's links and pictures, so what a GET starts needs
-//! the session's CSRF token as well; whether it had one, the gateway knows.
+//! Reads that start something, or use something up. A browser sends its cookie along with any page's links and pictures, so
+//! such a GET needs the session's CSRF token as well, or another proof that no other site sent it; whether it had one, the
+//! gateway knows.
 
 use std::future::{Ready, ready};
 
@@ -8,7 +9,7 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode};
 use super::Problem;
 
 /// Whether the page of another site may have made the browser send this request: it reads, by a cookie, and without the
-/// session's CSRF token.
+/// session's CSRF token or another proof that it is the origin's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrossSite(bool);
 
@@ -16,7 +17,7 @@ impl CrossSite {
     /// The header by which the gateway says so. It passes on none of its clients' own.
     pub const HEADER: &str = "x-lote-cross-site";
 
-    /// For a GET that is about to start something.
+    /// For a GET that is about to start something, or to use something up.
     ///
     /// # Errors
     /// 403 `csrf` where it may be another site's doing.
@@ -24,8 +25,7 @@ impl CrossSite {
         if !self.0 {
             return Ok(());
         }
-        let detail =
-            "Esta petición inicia un trabajo: con una sesión de cookie necesita el encabezado X-CSRF-Token";
+        let detail = "Esta petición hace algo más que leer: con una sesión de cookie necesita el encabezado X-CSRF-Token";
         Err(Problem::new(StatusCode::FORBIDDEN, "csrf", detail))
     }
 }

@@ -172,7 +172,9 @@ fn complete_operation(operation: &mut Operation) {
     }
     for (status, response) in responses.iter_mut() {
         let RefOr::T(response) = response else { continue };
-        if status.starts_with(['4', '5']) {
+        // A page for people says there what is wrong.
+        let is_page = response.content.contains_key("text/html");
+        if status.starts_with(['4', '5']) && !is_page {
             response.content.clear();
             response.content.insert(PROBLEM.to_owned(), problem().into());
         }

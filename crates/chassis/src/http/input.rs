@@ -17,7 +17,10 @@ use actix_web::{
     body::BoxBody,
     dev::{Payload, ServiceRequest, ServiceResponse},
     error::PayloadError,
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, HeaderMap},
+    },
     middleware::Next,
     web::Bytes,
 };
@@ -40,8 +43,23 @@ pub(crate) use self::refusal::{Refusal, Why};
 pub(super) struct Bodies {
     /// In bytes.
     pub(super) limit: usize,
-    /// How long one may take to arrive: a client that trickles would hold a connection.
+    /// How long one may take to arrive beside what it may by [`SLOWEST`]: a client that trickles would hold a connection.
     pub(super) timeout: Duration,
+}
+
+/// Bytes a second below which a line is no line. The gateway demands as many of its clients.
+const SLOWEST: u64 = 1_024;
+
+impl Bodies {
+    /// How long a request's body may take to arrive: the longer it says it is, the longer, so that an honest one over a slow
+    /// line is not cut. One that doesn't say has the timeout alone.
+    fn patience(self, headers: &HeaderMap) -> Duration {
+        let value = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let length = value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
+        // What is longer than the limit is refused.
+        let length = length.min(self.limit as u64);
+        self.timeout + Duration::from_millis(length * 1_000 / SLOWEST)
+    }
 }
 
 /// The query of a request. Everything in it must be a field of `T`.
@@ -180,7 +198,8 @@ fn whole(
     request: &HttpRequest,
     payload: &mut Payload,
 ) -> impl Future<Output = Result<Bytes, Problem>> + use<> {
-    let patience = request.app_data::<Bodies>().map_or(Duration::MAX, |bodies| bodies.timeout);
+    let patience =
+        request.app_data::<Bodies>().map_or(Duration::MAX, |bodies| bodies.patience(request.headers()));
     let body = timeout(patience, Bytes::from_request(request, payload));
     async move {
         let late = |_| Problem::of(StatusCode::REQUEST_TIMEOUT);

@@ -268,6 +268,16 @@ async fn queues_jobs_and_workers_are_shown() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn queues_are_shown_where_the_database_does_not_answer() -> anyhow::Result<()> {
+    let service = Service::start("chassis_admin_queues").await?;
+    service.database.pool.close().await;
+    let depths = service.get("/queues").await?;
+    assert_eq!(depths[0]["open_letters"], Value::Null, "{depths}");
+    assert_eq!((&depths[0]["available"], &depths[0]["ready"]), (&json!(true), &json!(0)), "{depths}");
+    Ok(())
+}
+
 #[test]
 fn the_document_names_each_endpoint_under_its_service() -> anyhow::Result<()> {
     let document = serde_json::from_slice::<Value>(

@@ -125,6 +125,27 @@ async fn a_body_that_trickles_is_not_waited_for() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_long_body_over_a_slow_line_has_the_time_that_its_length_takes() -> anyhow::Result<()> {
+    let patience = Duration::from_millis(300);
+    let settings = HttpSettings { body_limit: 1 << 16, body_timeout: patience, ..settings() };
+    let server = start_with(&settings, Health::new("test"), routes)?;
+    let mut slow = TcpStream::connect(server.url.trim_start_matches("http://")).await?;
+    let body = format!("{{\"amount\": 1{}}}", " ".repeat(20_000));
+    let length = body.len();
+    let head = format!(
+        "POST /json HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let (first, rest) = body.split_at(10);
+    slow.write_all(format!("{head}{first}").as_bytes()).await?;
+    tokio::time::sleep(3 * patience).await;
+    slow.write_all(rest.as_bytes()).await?;
+    let mut status = [0; 12];
+    tokio::time::timeout(Duration::from_secs(10), slow.read_exact(&mut status)).await??;
+    assert_eq!(&status, b"HTTP/1.1 200");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_problem_says_what_helps_and_hides_what_is_inside() -> anyhow::Result<()> {
     let (server, client) = (server()?, http_client());
     let boom = client.get(server.at("/boom")).send().await?.text().await?;

@@ -3,7 +3,8 @@ use chassis::{
     config::{S3Settings, Secret},
     s3::{self, DownloadError, UploadError, Uploaded},
 };
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use sea_orm::sqlx;
 use sha2::{Digest as _, Sha256};
 use stack::{Namespace, proxy::Proxy};
 use std::{path::PathBuf, time::Duration};
@@ -128,5 +129,16 @@ async fn a_missing_object_is_told_from_an_outage() -> anyhow::Result<()> {
     assert!(matches!(outage, Err(DownloadError::Store(_))), "{outage:?}");
     let upload = s3::upload_stream(&client, &namespace.bucket, "new", sending(&content(9)), 9).await;
     assert!(matches!(upload, Err(UploadError::Store(_))), "{upload:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bucket_that_cannot_be_asked_is_a_finding_and_a_database_is_not() -> anyhow::Result<()> {
+    let (_namespace, client) = store("chassis_s3_unasked").await?;
+    let mut pages = std::pin::pin!(s3::list(&client, "lote-no-such-bucket", ""));
+    let found = s3::or_unasked(pages.try_next().await.map(|_| Vec::new()))?;
+    assert!(matches!(&*found, [one] if one.starts_with("the bucket can't be asked: ")), "{found:?}");
+    assert!(s3::or_unasked(Err(sqlx::Error::PoolClosed.into())).is_err());
+    assert_eq!(s3::or_unasked(Ok(vec!["a stray".to_owned()]))?, ["a stray"]);
     Ok(())
 }

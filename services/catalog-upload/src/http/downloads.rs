@@ -229,7 +229,8 @@ pub(super) struct Preparing {
         (status = 200, description = "Un libro de Excel", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
         (status = 202, body = Preparing, description = "Se está preparando; vuelva a pedirlo"),
         (status = 409, description = "La tarea no ha terminado, el libro no se pudo preparar (pedirlo de nuevo lo vuelve a intentar), o el archivo se eliminó por su antigüedad"),
-    )
+    ),
+    extensions(("x-csrf" = json!(true)))
 )]
 pub(super) async fn annotated(
     api: Data<Resources>,

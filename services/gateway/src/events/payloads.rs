@@ -55,18 +55,53 @@ pub enum Progress {
     Report(ReportProgress),
 }
 
-/// El avance de una carga: el documento de su `status_url`, sin `result`.
+/// El avance de una carga: el documento de su `status_url`, con `result` nulo.
 #[derive(Serialize, ToSchema)]
 pub struct ImportProgress {
     task_id: String,
-    /// `pending`, `processing`, `completed` o `failed`.
-    status: String,
+    status: ImportState,
     filename: String,
     proveedor_id: String,
     created_at: String,
     updated_at: String,
     progress: RowsDone,
     error: Option<String>,
+    /// Si falló porque alguien la canceló.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cancelada: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tipo: Option<ImportTask>,
+    /// La simulación que esta tarea aplica.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aplica: Option<String>,
+    /// La carga cuyas filas rechazadas corrige esta.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrige: Option<String>,
+    /// La carga que esta tarea revierte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revierte: Option<String>,
+}
+
+/// En qué va una carga.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportState {
+    Pending,
+    Processing,
+    Completed,
+    Failed,
+}
+
+/// Qué hace una tarea que no es una carga corriente.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportTask {
+    Simulacion,
+    Reversion,
 }
 
 /// Cuánto lleva una carga, en filas.
@@ -410,6 +445,18 @@ mod tests {
         for name in shown {
             assert!(schema.contains(&format!("\"{name}\"")), "{name} is not in {schema}");
         }
+    }
+
+    #[test]
+    fn a_tasks_progress_has_what_its_status_has_and_says_what_may_be_absent() {
+        let schema = serde_json::to_value(ImportProgress::schema()).expect("JSON");
+        let required = schema["required"].as_array().expect("required fields");
+        for optional in ["cancelada", "completed_at", "failed_at", "tipo", "aplica", "corrige", "revierte"] {
+            assert!(schema["properties"][optional].is_object(), "{optional} is not in {schema}");
+            assert!(!required.iter().any(|name| name == optional), "{optional} may be absent: {schema}");
+        }
+        let states = serde_json::to_value(ImportState::schema()).expect("JSON");
+        assert_eq!(states["enum"], serde_json::json!(["pending", "processing", "completed", "failed"]));
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) struct TokenResponse {
 /// Un inicio de sesión con cookie. Los programas de la página no alcanzan la cookie: nada de aquí da acceso.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SessionResponse {
-    /// Debe repetirse en `X-CSRF-Token` con cada POST, PUT, PATCH y DELETE.
+    /// Debe repetirse en `X-CSRF-Token` con cada POST, PUT, PATCH y DELETE, y con los GET que inician o consumen algo.
     csrf_token: String,
     user: User,
 }

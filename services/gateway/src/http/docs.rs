@@ -114,15 +114,19 @@ const PROBLEMS: &[(&str, &str, bool, &str)] = &[
     ("504", "ServicioSinRespuesta", true, "El servicio no respondió a tiempo"),
 ];
 
-/// Methods that change nothing, and need no CSRF token with a cookie.
+/// Methods that change nothing, and need no CSRF token with a cookie unless their operation says so by [`NEEDS_CSRF`].
 const SAFE: &[&str] = &["get", "head", "options"];
+
+/// The extension of a GET that starts something, or uses something up: with a cookie it needs the CSRF token as well.
+const NEEDS_CSRF: &str = "x-csrf";
 
 /// Adds to every operation what only callers of the gateway meet: three kinds of credentials, and its problems.
 fn through_the_gateway(document: &mut Value) {
     for (path, item) in object(document, "paths") {
         let is_passed_on = ROUTES.iter().any(|route| under(path, route.prefix));
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
-            add_credentials(operation, SAFE.contains(&method.as_str()));
+            let needs_csrf = !SAFE.contains(&method.as_str()) || operation[NEEDS_CSRF] == json!(true);
+            add_credentials(operation, needs_csrf);
             let has_body = operation.get("requestBody").is_some();
             let responses = object(operation, "responses");
             for (status, name, only_passed_on, _) in PROBLEMS {
@@ -149,7 +153,7 @@ fn through_the_gateway(document: &mut Value) {
     });
     schemes["csrf"] = json!({
         "type": "apiKey", "in": "header", "name": CSRF_HEADER,
-        "description": "Con una cookie, en todo lo que cambia algo: el csrf_token de la sesión",
+        "description": "Con una cookie, en todo lo que cambia algo y en los GET que inician o consumen algo: el csrf_token de la sesión",
     });
     schemes["apiKey"] = json!({
         "type": "apiKey", "in": "header", "name": "X-Api-Key",
@@ -158,13 +162,13 @@ fn through_the_gateway(document: &mut Value) {
 }
 
 /// Where a token is taken, a cookie and a key are as well, unless the operation says which.
-fn add_credentials(operation: &mut Value, is_safe: bool) {
+fn add_credentials(operation: &mut Value, needs_csrf: bool) {
     let Some(security) = operation.get_mut("security") else { return };
     if *security == json!([{ "bearer": [] }]) {
         *security = json!([{ "bearer": [] }, { "cookie": [] }, { "apiKey": [] }]);
     }
     for requirement in security.as_array_mut().into_iter().flatten() {
-        if !is_safe && requirement.get("cookie").is_some() {
+        if needs_csrf && requirement.get("cookie").is_some() {
             requirement["csrf"] = json!([]);
         }
     }
@@ -262,6 +266,23 @@ fn object<'a>(value: &'a mut Value, name: &str) -> &'a mut Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_a_cookie_what_changes_something_and_the_gets_that_say_so_need_the_csrf_token() {
+        let operation = || json!({ "security": [{ "bearer": [] }] });
+        let mut starts = operation();
+        starts[NEEDS_CSRF] = json!(true);
+        let mut document = json!({ "paths": {
+            "/api/v1/catalog/items": { "get": operation(), "post": operation() },
+            "/reporte": { "get": starts },
+        } });
+        through_the_gateway(&mut document);
+        let cookie = |path: &str, method: &str| document["paths"][path][method]["security"][1].clone();
+        assert_eq!(cookie("/api/v1/catalog/items", "get"), json!({ "cookie": [] }));
+        let both = json!({ "cookie": [], "csrf": [] });
+        assert_eq!(cookie("/api/v1/catalog/items", "post"), both);
+        assert_eq!(cookie("/reporte", "get"), both);
+    }
 
     #[test]
     fn merging_keeps_both_sides_apart_and_shows_only_what_can_be_reached() {

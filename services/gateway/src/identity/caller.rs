@@ -43,8 +43,8 @@ pub enum Credential {
     Anonymous,
 }
 
-/// In the extensions of a request that reads by a cookie and without its CSRF token: a page of another site may have made
-/// the browser send it.
+/// In the extensions of a request that reads by a cookie, without its CSRF token and without another proof that no page of
+/// another site made the browser send it.
 pub struct WithoutCsrf;
 
 /// A caller that proved who it is.
@@ -182,7 +182,9 @@ impl Identity {
             if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
                 return Err(Error::Csrf);
             }
-            request.extensions_mut().insert(WithoutCsrf);
+            if !is_own(request) {
+                request.extensions_mut().insert(WithoutCsrf);
+            }
         }
         if due(Some(session.last_used_at), now)
             && let Err(error) = families::touch(self.orm(), session.id, now).await
@@ -260,6 +262,44 @@ impl Person {
     }
 }
 
+/// Whether the request itself shows that no page of another site sent it: the browser says that the page is of this origin, or
+/// its content type is one that a page of another origin can't send without asking first (CORS), and is then one of those
+/// that were allowed.
+fn is_own(request: &HttpRequest) -> bool {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let essence = text("content-type").and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    text("sec-fetch-site") == Some("same-origin") || essence.trim().eq_ignore_ascii_case("application/json")
+}
+
 fn due(last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     last.is_none_or(|last| last + NOTE_USE_EVERY <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::is_own;
+
+    #[test]
+    fn only_what_no_other_site_can_send_is_the_origins_own() {
+        for (name, value, own) in [
+            ("sec-fetch-site", "same-origin", true),
+            ("sec-fetch-site", "same-site", false),
+            ("sec-fetch-site", "cross-site", false),
+            // Typed into the address bar, or from a program beside the browser.
+            ("sec-fetch-site", "none", false),
+            ("content-type", "application/json", true),
+            ("content-type", "Application/JSON; charset=utf-8", true),
+            ("content-type", "text/plain", false),
+            ("content-type", "text/plain; x=application/json", false),
+            ("content-type", "application/x-www-form-urlencoded", false),
+            ("content-type", "multipart/form-data; boundary=x", false),
+            ("content-type", "", false),
+            ("accept", "application/json", false),
+        ] {
+            let request = TestRequest::get().insert_header((name, value)).to_http_request();
+            assert_eq!(is_own(&request), own, "{name}: {value}");
+        }
+    }
 }

@@ -52,7 +52,8 @@ pub(super) struct Generation {
     responses(
         (status = 200, body = Generation),
         (status = 400, description = "Formato de fecha inválido. Use 'YYYY/MM/DD'."),         (status = 404, description = "No se encontraron campañas para la fecha YYYY-MM-DD"),
-    )
+    ),
+    extensions(("x-csrf" = json!(true)))
 )]
 pub(super) async fn generate(
     api: Data<Resources>,

@@ -52,6 +52,10 @@ pub fn reserve(
         }
         reserved.starts_us.push((start - now_us) as u64);
     }
+    if reserved.starts_us.is_empty() {
+        // Nothing goes: whoever asks next finds the buckets as they were.
+        return reserved;
+    }
     for (bucket, time) in buckets.iter().zip(times) {
         next.insert(bucket.key.clone(), time);
     }

@@ -126,13 +126,13 @@ pub(super) async fn start(
     Ok(shown(StatusCode::ACCEPTED, started))
 }
 
-/// Has a campaign begin by itself.
+/// Cuándo inicia una campaña por sí sola.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Schedule {
-    /// Null takes it back: the campaign is a draft again.
+    /// Null lo retira: la campaña vuelve a ser un borrador.
     start_at: Option<DateTime<Utc>>,
-    /// A start that comes later than this does not happen.
+    /// Después de esta hora ya no inicia.
     #[serde(default)]
     expires_at: Option<DateTime<Utc>>,
 }

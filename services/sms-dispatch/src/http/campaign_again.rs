@@ -22,20 +22,20 @@ use crate::again::{self, Order, Which};
 /// How long a provider may keep a message in its queue, in minutes: until then nothing follows from silence.
 const QUEUED: i64 = 240;
 
-/// Messages of which nobody knows whether they went out.
+/// Mensajes de los que nadie sabe si salieron.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resolve {
     action: Resolution,
-    /// Only those of which nobody has known for so many minutes; 240 unless told, the time that a provider may queue.
+    /// Solo aquellos de los que nada se sabe desde hace tantos minutos; si falta, 240, lo que un proveedor puede retener.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 1_000_000)]
     older_than_minutes: Option<i64>,
-    /// Only those behind this position: the `next` of the answer before.
+    /// Solo los que siguen a esta posición: el `next` de la respuesta anterior.
     #[serde(default)]
     #[schema(minimum = 0)]
     after: Option<i32>,
-    /// Only counts them, by whole hours.
+    /// Solo los cuenta, por horas enteras.
     #[serde(default)]
     dry_run: bool,
 }
@@ -43,30 +43,30 @@ pub(super) struct Resolve {
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Resolution {
-    /// Sends them again: who has it already gets it twice.
+    /// Los envía otra vez: quien ya lo tiene lo recibe dos veces.
     Resend,
-    /// Counts them as failed.
+    /// Los cuenta como fallidos.
     GiveUp,
 }
 
-/// Messages that failed.
+/// Mensajes que fallaron.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RetryFailed {
-    /// Only those behind this position: the `next` of the answer before.
+    /// Solo los que siguen a esta posición: el `next` de la respuesta anterior.
     #[serde(default)]
     #[schema(minimum = 0)]
     after: Option<i32>,
-    /// Only counts them.
+    /// Solo los cuenta.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// What came of it.
+/// El resultado.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DecidedView {
     messages: i64,
-    /// One request looks at so many messages and decides about so many: ask again, with `next` as `after`.
+    /// Una petición mira y decide solo tantos mensajes: repítala con `next` como `after`.
     more: bool,
     next: Option<i32>,
     dry_run: bool,

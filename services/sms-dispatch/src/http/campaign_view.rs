@@ -15,24 +15,24 @@ use crate::{
     storage::{campaigns::Campaign, ledger::Row, slices::Waiting, totals::Total},
 };
 
-/// A campaign.
+/// Una campaña.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CampaignView {
     id: Uuid,
     name: String,
     description: String,
     kind: Kind,
-    /// Whether it is the campaign of its day's single messages.
+    /// Si es la campaña de los mensajes individuales de su día.
     single: bool,
     state: State,
     plan: Plan,
-    /// Its day, from the start on.
+    /// Su día, desde que inicia.
     date: Option<NaiveDate>,
     /// `matched = recipients + excluded`.
     matched: i64,
     recipients: i64,
     excluded: i64,
-    /// Why it is paused or failed.
+    /// Por qué está en pausa o falló.
     reason: Option<String>,
     created_by: String,
     edited_by: String,
@@ -75,7 +75,7 @@ impl From<Campaign> for CampaignView {
     }
 }
 
-/// How far a campaign is.
+/// Cuánto lleva una campaña.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ProgressView {
     id: Uuid,
@@ -83,38 +83,38 @@ pub(super) struct ProgressView {
     reason: Option<String>,
     matched: i64,
     recipients: i64,
-    /// Who fell out of the audience, by the first reason that holds.
+    /// Quiénes quedaron fuera del público, por el primer motivo que aplica.
     excluded: BTreeMap<String, i64>,
-    /// Messages by their state: pending, submitting, unknown, accepted, sent, delivered, failed, expired, unconfirmed, skipped,
-    /// cancelled. Their sum is `recipients`.
+    /// Mensajes por estado: pending, submitting, unknown, accepted, sent, delivered, failed, expired, unconfirmed, skipped,
+    /// cancelled. Su suma es `recipients`.
     messages: BTreeMap<&'static str, i64>,
-    /// Of the messages that ended otherwise than sent: by code.
+    /// Los mensajes que no llegaron, por código.
     codes: BTreeMap<String, i64>,
-    /// Parts of what was submitted.
+    /// Partes de lo que se envió.
     parts: i64,
-    /// Its cost, in millionths; null where there are several currencies.
+    /// Su costo, en millonésimas; null si hay varias monedas.
     cost_micros: Option<i64>,
-    /// Its cost by currency: amounts of different currencies are never added.
+    /// Su costo por moneda: nunca se suman importes de monedas distintas.
     costs: Vec<CostView>,
-    /// What those that are still to be sent wait for.
+    /// Qué esperan los que faltan por enviar.
     waits: Vec<WaitView>,
 }
 
-/// A cost.
+/// Un costo.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CostView {
-    /// ISO 4217; null where nobody said.
+    /// ISO 4217; null si nadie la dijo.
     currency: Option<String>,
-    /// In millionths.
+    /// En millonésimas.
     cost_micros: i64,
 }
 
-/// Messages that wait.
+/// Mensajes que esperan.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WaitView {
-    /// horario, proveedor, error; ritmo where nothing but their turn is missing.
+    /// horario, proveedor, presupuesto, rampa, error; ritmo si solo les falta su turno.
     reason: String,
-    /// So many at most: of a slice that is sent in part all are counted.
+    /// Cuántos son como máximo: de un tramo enviado en parte se cuentan todos.
     messages_at_most: i64,
     next_at: Option<DateTime<Utc>>,
 }
@@ -189,17 +189,17 @@ impl WaitView {
     }
 }
 
-/// A message of a campaign.
+/// Un mensaje de una campaña.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MessageView {
     id: Uuid,
     position: i32,
-    /// The last four digits only, for who may not see phones.
+    /// Solo las cuatro últimas cifras para quien no puede ver teléfonos.
     phone: String,
     state_code: Option<String>,
     text: Option<String>,
     variant: i16,
-    /// pending, submitting, unknown, accepted, sent, delivered, failed, expired, unconfirmed, skipped or cancelled.
+    /// pending, submitting, unknown, accepted, sent, delivered, failed, expired, unconfirmed, skipped o cancelled.
     state: &'static str,
     attempt: i16,
     sender: Option<String>,

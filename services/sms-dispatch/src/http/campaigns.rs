@@ -57,7 +57,7 @@ pub(super) fn may_write(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope(WRITE)
 }
 
-/// A campaign to be, or one that changes.
+/// Una campaña nueva, o una que cambia.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewCampaign {
@@ -156,12 +156,12 @@ pub(super) async fn create(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct ListQuery {
-    /// Campaigns of this state only.
+    /// Solo las campañas en este estado.
     state: Option<State>,
-    /// Campaigns a page, 1 to 200.
+    /// Campañas por página, de 1 a 200.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
-    /// The `next_cursor` of the page before.
+    /// El `next_cursor` de la página anterior.
     cursor: Option<String>,
 }
 
@@ -280,19 +280,19 @@ pub(super) async fn progress(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct MessagesQuery {
-    /// Messages of this state only.
+    /// Solo los mensajes en este estado.
     state: Option<String>,
-    /// Messages a page, 1 to 500.
+    /// Mensajes por página, de 1 a 500.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
-    /// The `next_cursor` of the page before.
+    /// El `next_cursor` de la página anterior.
     cursor: Option<i32>,
 }
 
-/// A page of messages.
+/// Una página de mensajes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MessagePage {
-    /// Fewer than `limit`, or none, where many positions lie between those of a state: more follow as long as there is a
+    /// Menos que `limit`, o ninguno, si entre los de un estado hay muchas posiciones: siguen más mientras haya un
     /// `next_cursor`.
     items: Vec<MessageView>,
     next_cursor: Option<i32>,
@@ -362,18 +362,18 @@ pub(super) async fn messages(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct RepliesQuery {
-    /// Replies a page, 1 to 200.
+    /// Respuestas por página, de 1 a 200.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
-    /// The `next_cursor` of the page before.
+    /// El `next_cursor` de la página anterior.
     cursor: Option<DateTime<Utc>>,
 }
 
-/// What somebody answered to a campaign.
+/// Lo que alguien respondió a una campaña.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ReplyView {
     phone: String,
-    /// Which of our numbers it was sent to.
+    /// A cuál de nuestros números se envió.
     sender: String,
     text: String,
     received_at: DateTime<Utc>,

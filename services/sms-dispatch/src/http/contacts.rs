@@ -7,7 +7,7 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::Caller,
-    http::{Query, in_range},
+    http::{CrossSite, Query, in_range},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -69,14 +69,20 @@ pub(super) struct ContactPage {
 /// Contacts that match, by id, without a total: counting what a common name finds would take longer than showing it.
 #[utoipa::path(
     operation_id = "contacts_list", summary = "Buscar contactos",
-    description = "Por id y sin total: contar lo que encuentra un nombre común tardaría más que mostrarlo. Un viewer busca teléfonos completos, y solo unos pocos por hora.",
+    description = "Por id y sin total: contar lo que encuentra un nombre común tardaría más que mostrarlo. Un viewer busca teléfonos completos, y solo unos pocos por hora; con una sesión de cookie necesita para eso X-CSRF-Token, aunque sea un GET.",
     get, path = "/api/v1/contacts", tag = "contacts", params(ListQuery),
-    responses((status = 200, body = ContactPage), (status = 429))
+    responses(
+        (status = 200, body = ContactPage),
+        (status = 403, description = "El rol o el alcance no lo permite, o un viewer busca un teléfono con una cookie y sin X-CSRF-Token"),
+        (status = 429),
+    ),
+    extensions(("x-csrf" = json!(true)))
 )]
 pub(super) async fn list(
     api: Data<Resources>,
     caller: Caller,
     query: Query<ListQuery>,
+    site: CrossSite,
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let query = query.into_inner();
@@ -88,6 +94,9 @@ pub(super) async fn list(
     let asked = query.asked();
     let filter = query.filter(sees_masked(&caller))?;
     if let Some(PhoneQuery::Whole(phone)) = filter.phone {
+        if sees_masked(&caller) {
+            site.refuse()?;
+        }
         phone_searches::note(&api, &caller, phone).await?;
     }
     let mut conn = api.database.pool.acquire().await?;

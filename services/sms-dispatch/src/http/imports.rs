@@ -16,6 +16,7 @@ use chassis::{
         upload::{self, Bucket, Upload},
     },
     idempotency::{IdempotencyKey, request_hash},
+    lock,
 };
 use jobs::{Creation, NewJob};
 use sea_orm::sqlx::PgTransaction;
@@ -29,7 +30,7 @@ use super::{
     import_view::{ImportPage, ImportView},
 };
 use crate::{
-    Resources,
+    Resources, contact_files,
     domain::source::{Kind, Mapping},
     import::quality::Report,
     jobs::{import_contacts, roll_back_import},
@@ -88,12 +89,18 @@ pub(super) async fn upload(
     form: Upload,
 ) -> Result<HttpResponse, Problem> {
     may_import(&caller)?;
+    let choices = choices.into_inner();
     let options = options(&choices)?;
     let id = Uuid::now_v7();
     let object_key = format!("{CONTACT_FILES}{id}");
     let file = store(&api, form, &object_key).await?;
     let hash = request_hash(&[file.sha256.as_bytes(), choices_bytes(&choices)?.as_slice()]);
-    let accepted = accept(&api, &caller, id, &file, &options, &choices, (key, hash)).await;
+    let accepted = match api.database.pool.begin().await {
+        Ok(transaction) => {
+            accept(transaction, &api, &caller, id, &file, (&options, &choices), (key, hash)).await
+        }
+        Err(error) => Err(error.into()),
+    };
     if !matches!(accepted, Ok((accepted, _)) if accepted == id) {
         upload::discard(bucket(&api), &object_key).await;
     }
@@ -131,6 +138,16 @@ pub(super) async fn start(
         let detail = format!("object_key debe empezar con {CONTACT_FILES} y tener hasta 512 caracteres");
         return Err(Problem::bad_request("invalid_object_key", detail));
     }
+    let hash = request_hash(&[object_key.as_bytes(), choices_bytes(&choices)?.as_slice()]);
+    let mut transaction = api.database.pool.begin().await?;
+    // A key answers what it first answered, also when its file is gone.
+    if let Some(key) = &key.0
+        && let Some(first) = jobs::keyed(&mut transaction, caller.id(), key, Some(&hash)).await?
+    {
+        return Ok(Accepted::respond(ACCEPTED, LIST, first.id));
+    }
+    // From here to the commit no sweep takes the file away.
+    lock::hold_shared(&mut transaction, contact_files::USES).await?;
     let beginning = api.s3.get_object().bucket(&api.bucket).key(object_key).range("bytes=0-15").send().await;
     let beginning = beginning.map_err(|error| {
         use aws_sdk_s3::error::ProvideErrorMetadata as _;
@@ -150,9 +167,8 @@ pub(super) async fn start(
         kind: Kind::detect(&bytes.into_bytes()),
         sha256: object_key.to_owned(),
     };
-    let hash = request_hash(&[object_key.as_bytes(), choices_bytes(&choices)?.as_slice()]);
-    let accepted = accept(&api, &caller, Uuid::now_v7(), &file, &options, &choices, (key, hash));
-    let (id, transaction) = accepted.await?;
+    let (id, asked) = (Uuid::now_v7(), (&options, &choices));
+    let (id, transaction) = accept(transaction, &api, &caller, id, &file, asked, (key, hash)).await?;
     transaction.commit().await?;
     Ok(Accepted::respond(ACCEPTED, LIST, id))
 }
@@ -210,15 +226,15 @@ fn bucket(api: &Resources) -> Bucket<'_> {
     Bucket { client: &api.s3, name: &api.bucket, limit: api.settings.max_bytes }
 }
 
-/// Job, import, audit and nudge: one transaction, which the caller commits. Gives the first import's id where the key was
+/// Job, import, audit and nudge, in a transaction that the caller commits. Gives the first import's id where the key was
 /// used before.
 async fn accept(
+    mut transaction: PgTransaction<'static>,
     api: &Resources,
     caller: &Caller,
     id: Uuid,
     file: &StoredUpload,
-    options: &Options,
-    choices: &Choices,
+    (options, choices): (&Options, &Choices),
     (key, hash): (IdempotencyKey, String),
 ) -> Result<(Uuid, PgTransaction<'static>), Problem> {
     let job_kind = import_contacts::kind(&api.settings);
@@ -234,7 +250,6 @@ async fn accept(
         options,
         imported_by: caller.id(),
     };
-    let mut transaction = api.database.pool.begin().await?;
     match job_kind.create(&mut transaction, job, request_id()).await? {
         Creation::Existing(first) => Ok((first.id, transaction)),
         Creation::Created(_) => {

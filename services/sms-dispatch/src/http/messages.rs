@@ -9,7 +9,7 @@ use actix_web::{
 use chassis::{
     Problem,
     auth::{Caller, Role},
-    http::{Json, Query, in_range, page::cut, request_id},
+    http::{CrossSite, Json, Query, in_range, page::cut, request_id},
     idempotency::{IdempotencyKey, request_hash},
 };
 use chrono::{Days, TimeDelta, Utc};
@@ -19,7 +19,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Resources, campaign_view::MessageView, campaigns::may_read, sees_masked};
+use super::{Resources, campaign_view::MessageView, campaigns::may_read, phone_searches, sees_masked};
 use crate::{
     domain::{
         Phone, Reason,
@@ -30,7 +30,7 @@ use crate::{
         suppression::Cause,
     },
     settle::Open,
-    singles::{Asked, Day, Message, NotTaken},
+    singles::{Asked, Day, Message, NotTaken, keyed},
     storage::{
         audit, campaigns, ledger,
         singles::{self, Found},
@@ -53,24 +53,24 @@ pub(super) fn may_send(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope(SEND)
 }
 
-/// A message to be.
+/// Un mensaje por enviar.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMessage {
-    /// A Mexican number, however it is written.
+    /// Un número de México, se escriba como se escriba.
     to: String,
-    /// As it is to be read: nothing of it is a placeholder.
+    /// Tal como debe leerse: nada en él es un marcador.
     text: String,
-    /// The only sender that it may have; null: one of those in use, the one that the phone had before if it can be.
+    /// El único remitente que puede tener; null: uno de los que están en uso, de ser posible el que el teléfono ya conoce.
     #[serde(default)]
     sender: Option<String>,
-    /// How many seconds it is worth sending; 14400 unless told.
+    /// Cuántos segundos vale la pena enviarlo; si falta, 14400.
     #[serde(default)]
     #[schema(minimum = 10, maximum = 172800)]
     validity_seconds: Option<u32>,
 }
 
-/// A message is kept, and will be sent.
+/// El mensaje está guardado y se enviará.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MessageAccepted {
     id: Uuid,
@@ -157,6 +157,11 @@ pub(super) async fn send(
     }
     let now = Utc::now();
     let mut transaction = api.database.pool.begin().await?;
+    if let Some(key) = &key.0
+        && let Some(first) = keyed(&mut transaction, caller.id(), key, &hash).await.map_err(refused)?
+    {
+        return Ok(respond(first));
+    }
     not_suppressed(&mut transaction, to, Kind::Transactional).await?;
     let mut day = Day::open(&mut transaction, &api.sms, now).await.map_err(refused)?;
     sendable(&text, sender.as_deref(), day.senders())?;
@@ -169,22 +174,26 @@ pub(super) async fn send(
     let asked = Asked { actor: caller.id(), key: key.0, hash: Some(hash), correlation: request_id() };
     let id = day.add(&mut transaction, &api.sms, &message, asked).await.map_err(refused)?;
     transaction.commit().await?;
+    Ok(respond(id))
+}
+
+fn respond(id: MessageId) -> HttpResponse {
     let accepted = MessageAccepted::of(id);
-    Ok(HttpResponse::Accepted().insert_header(("Location", accepted.status_url.clone())).json(accepted))
+    HttpResponse::Accepted().insert_header(("Location", accepted.status_url.clone())).json(accepted)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct OfPhone {
-    /// The phone, however it is written.
+    /// El teléfono, se escriba como se escriba.
     phone: String,
-    /// Messages a page, 1 to 100; 50 unless told.
+    /// Mensajes por página, de 1 a 100; si falta, 50.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<i64>,
-    /// The `next_cursor` of the page before.
+    /// El `next_cursor` de la página anterior.
     cursor: Option<Uuid>,
 }
 
-/// A message, of whatever campaign.
+/// Un mensaje, de cualquier campaña.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FoundView {
     campaign_id: Uuid,
@@ -225,16 +234,27 @@ async fn viewed(conn: &mut PgConnection, found: Vec<Found>, masked: bool) -> Res
     operation_id = "messages_of_phone", summary = "Listar los mensajes de un teléfono",
     description = "De cualquier campaña, en los últimos 90 días, del más reciente al más antiguo.",
     get, path = "/api/v1/messages", tag = "messages", params(OfPhone),
-    responses((status = 200, body = FoundPage), (status = 422, description = "No es un teléfono"))
+    responses(
+        (status = 200, body = FoundPage), (status = 422, description = "No es un teléfono"),
+        (status = 403, description = "El rol o el alcance no lo permite, o un viewer pregunta con una cookie y sin X-CSRF-Token"),
+        (status = 429, description = "Su rol ya buscó todos los teléfonos que puede en una hora"),
+    ),
+    extensions(("x-csrf" = json!(true)))
 )]
 pub(super) async fn of_phone(
     api: Data<Resources>,
     caller: Caller,
     query: Query<OfPhone>,
+    site: CrossSite,
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
+    if sees_masked(&caller) {
+        site.refuse()?;
+    }
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 100)?;
-    let phone = phone(&query.phone)?.to_string();
+    let phone = phone(&query.phone)?;
+    phone_searches::note(&api, &caller, phone).await?;
+    let phone = phone.to_string();
     let behind = query.cursor.map(|cursor| {
         let id = MessageId::parse(cursor).map(|id| (id.date, id.campaign, id.position));
         id.ok_or_else(|| Problem::bad_request("invalid_cursor", "cursor debe ser un next_cursor recibido"))
@@ -265,8 +285,8 @@ pub(super) async fn get(
     may_read(&caller)?;
     let unknown = || Problem::not_found(format!("Mensaje {text} no encontrado"));
     let id = Uuid::parse_str(&text).ok().and_then(MessageId::parse).ok_or_else(unknown)?;
-    let row = ledger::get(&api.database.pool, id).await?.ok_or_else(unknown)?;
     let mut conn = api.database.pool.acquire().await?;
+    let row = ledger::get(&mut conn, id).await?.ok_or_else(unknown)?;
     let found = vec![Found { campaign: id.campaign, date: id.date, row }];
     let view = viewed(&mut conn, found, sees_masked(&caller)).await?.pop().ok_or_else(unknown)?;
     audit::record(&mut conn, caller.id(), "message_read", Some(&text), &json!({})).await?;

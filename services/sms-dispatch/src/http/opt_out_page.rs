@@ -34,14 +34,14 @@ impl Owner {
 }
 
 /// Whose link it is; none where we did not make it, or its message is past retention.
-async fn owner(api: &Resources, conn: &mut PgConnection, text: &str) -> Result<Option<Owner>, Problem> {
+async fn owner(conn: &mut PgConnection, text: &str) -> Result<Option<Owner>, Problem> {
     let Some(token) = Token::parse(text) else { return Ok(None) };
     let Some(campaign) = campaigns::by_number(conn, token.id.campaign).await? else { return Ok(None) };
     let links = campaign.frozen.as_ref().and_then(|frozen| frozen.links.as_ref());
     if campaign.date != Some(token.id.date) || !links.is_some_and(|links| links.made(&token)) {
         return Ok(None);
     }
-    let row = ledger::get(&api.database.pool, token.id).await?;
+    let row = ledger::get(conn, token.id).await?;
     Ok(row.map(|row| Owner { phone: row.phone_e164, campaign: campaign.id.to_string() }))
 }
 
@@ -75,12 +75,12 @@ fn no_link() -> HttpResponse {
     operation_id = "opt_out_page", summary = "Ver la página de baja de un mensaje",
     description = "Lo que abre el enlace de {baja}. Solo muestra: las vistas previas de enlaces también la abren.",
     get, path = "/b/{token}", tag = "campaigns", params(("token" = String, Path)),
-    responses((status = 200, body = String, content_type = "text/html"), (status = 404, body = String, content_type = "text/html")),
+    responses((status = 200, body = String, content_type = "text/html"), (status = 404, description = "El enlace no vale: una página lo dice", body = String, content_type = "text/html")),
     security(())
 )]
 pub(super) async fn show(api: Data<Resources>, token: Path<String>) -> Result<HttpResponse, Problem> {
     let mut conn = api.database.pool.acquire().await?;
-    let Some(owner) = owner(&api, &mut conn, &token).await? else { return Ok(no_link()) };
+    let Some(owner) = owner(&mut conn, &token).await? else { return Ok(no_link()) };
     let body = format!(
         "<p>El número que termina en {} dejará de recibir nuestros mensajes SMS.</p>\n\
          <form method=\"post\"><button type=\"submit\">Darme de baja</button></form>",
@@ -94,12 +94,12 @@ pub(super) async fn show(api: Data<Resources>, token: Path<String>) -> Result<Ht
     operation_id = "opt_out_by_link", summary = "Darse de baja con el enlace de un mensaje",
     description = "El número no recibe más mensajes, de ninguna campaña.",
     post, path = "/b/{token}", tag = "campaigns", params(("token" = String, Path)),
-    responses((status = 200, body = String, content_type = "text/html"), (status = 404, body = String, content_type = "text/html")),
+    responses((status = 200, body = String, content_type = "text/html"), (status = 404, description = "El enlace no vale: una página lo dice", body = String, content_type = "text/html")),
     security(())
 )]
 pub(super) async fn opt_out(api: Data<Resources>, token: Path<String>) -> Result<HttpResponse, Problem> {
     let mut transaction = api.database.pool.begin().await?;
-    let Some(owner) = owner(&api, &mut transaction, &token).await? else { return Ok(no_link()) };
+    let Some(owner) = owner(&mut transaction, &token).await? else { return Ok(no_link()) };
     let phones = [owner.phone.clone()];
     let fresh = opt_outs::suppress(&mut transaction, &phones, "enlace", "recipient").await?;
     let details = json!({ "campaign": owner.campaign });

@@ -13,7 +13,8 @@ use crate::{domain::Phone, storage::audit};
 /// What a search is in the audit.
 const ACTION: &str = "phone_searched";
 
-/// Notes that the caller asks for a phone, where phones are masked for them.
+/// Notes that the caller asks for a phone, where phones are masked for them. Whoever calls this asks
+/// [`chassis::http::CrossSite::refuse`] first: a page of another site could use up the caller's searches.
 ///
 /// # Errors
 /// 429 where they have asked for as many within the hour as they may.

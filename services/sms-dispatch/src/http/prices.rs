@@ -25,21 +25,21 @@ use crate::{
     },
 };
 
-/// A price to be.
+/// Un precio nuevo.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewPrice {
     provider: ProviderName,
-    /// Null: every kind of sender that has no price of its own.
+    /// Null: todo tipo de remitente sin precio propio.
     #[serde(default)]
     kind: Option<SenderKind>,
-    /// Today in Mexico City unless told.
+    /// Si falta, hoy en la Ciudad de México.
     #[serde(default)]
     valid_from: Option<NaiveDate>,
-    /// The last day; null: until another begins.
+    /// El último día; null: hasta que empiece otro.
     #[serde(default)]
     valid_until: Option<NaiveDate>,
-    /// What a part to Mexico costs, in millionths of `currency`.
+    /// Lo que cuesta una parte a México, en millonésimas de `currency`.
     #[schema(minimum = 0)]
     price_micros: i64,
     /// ISO 4217: `USD`.

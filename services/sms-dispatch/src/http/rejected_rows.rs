@@ -42,7 +42,7 @@ pub(super) struct RejectedQuery {
     params(("id" = String, Path), RejectedQuery),
     responses(
         (status = 200, description = "CSV: fila, valor, codigo, motivo", content_type = "text/csv"),
-        (status = 409, description = "Es una simulación, que no guarda sus filas"),
+        (status = 409, description = "Es una simulación, que no guarda sus filas (dry_run); no ha terminado (not_finished); o fue revertida, y sus filas con ella (rolled_back)"),
     )
 )]
 pub(super) async fn download(
@@ -56,8 +56,17 @@ pub(super) async fn download(
     if import.options.dry_run {
         return Err(Problem::conflict("dry_run", "Una simulación no guarda sus filas rechazadas"));
     }
+    // An empty file would say that every row was good.
+    if import.rolled_back_at.is_some() {
+        let detail = "La importación fue revertida, y sus filas rechazadas se eliminaron con ella";
+        return Err(Problem::conflict("rolled_back", detail));
+    }
     let masked = sees_masked(&caller);
     let mut conn = api.database.pool.acquire().await?;
+    if jobs::get(&mut conn, import.id).await?.is_some_and(|job| !job.state.is_final()) {
+        let detail = "La importación no ha terminado: faltan filas rechazadas";
+        return Err(Problem::conflict("not_finished", detail));
+    }
     audit::record(&mut conn, caller.id(), "rejects_downloaded", Some(&id), &json!({ "masked": masked }))
         .await?;
     drop(conn);

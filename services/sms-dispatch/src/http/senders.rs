@@ -29,15 +29,15 @@ pub(super) fn may_configure(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope("campaigns:write")
 }
 
-/// What of a sender its users decide.
+/// Lo que de un remitente se decide aquí.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSender {
     provider: ProviderName,
     kind: SenderKind,
-    /// Parts a second.
+    /// Partes por segundo.
     per_second: f64,
-    /// What a part costs, in millionths of `currency`.
+    /// Lo que cuesta una parte, en millonésimas de `currency`.
     #[serde(default)]
     price_micros: Option<i64>,
     /// ISO 4217: `USD`.
@@ -139,7 +139,7 @@ pub(super) async fn put(
 pub(super) struct ProviderView {
     name: ProviderName,
     per_second: f64,
-    /// Since when nothing is asked of it, and why; null while it is open.
+    /// Desde cuándo y por qué no se le pide nada; null mientras está abierto.
     closed_at: Option<DateTime<Utc>>,
     closed_reason: Option<String>,
     opens_at: Option<DateTime<Utc>>,

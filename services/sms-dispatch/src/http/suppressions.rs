@@ -4,7 +4,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::Query};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{CrossSite, Query},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -57,18 +61,27 @@ fn none() -> Problem {
 /// What is known against writing to a phone, in any spelling.
 #[utoipa::path(
     operation_id = "suppressions_get", summary = "Ver las supresiones de un teléfono",
-    description = "Escrito de cualquier forma.",
+    description = "Escrito de cualquier forma. Un viewer pregunta solo por unos pocos por hora; con una sesión de cookie necesita X-CSRF-Token, aunque sea un GET.",
     get, path = "/api/v1/suppressions/{phone}", tag = "contacts",
     params(("phone" = String, Path)),
-    responses((status = 200, body = Suppressions), (status = 429))
+    responses(
+        (status = 200, body = Suppressions),
+        (status = 403, description = "El rol o el alcance no lo permite, o un viewer pregunta con una cookie y sin X-CSRF-Token"),
+        (status = 429),
+    ),
+    extensions(("x-csrf" = json!(true)))
 )]
 pub(super) async fn get(
     api: Data<Resources>,
     caller: Caller,
     text: Path<String>,
+    site: CrossSite,
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let phone = phone(&text)?;
+    if sees_masked(&caller) {
+        site.refuse()?;
+    }
     phone_searches::note(&api, &caller, phone).await?;
     let mut conn = api.database.pool.acquire().await?;
     let now = suppressions::now(&mut conn).await?;

@@ -44,6 +44,8 @@ pub async fn take(pool: &PgPool, providers: &[&str]) -> sqlx::Result<Option<Answ
         "update help_answers h set taken_at = now()
          from (select phone_e164, day from help_answers
                where taken_at is null and provider = any($1) and created_at > now() - interval '1 hour'
+                   and not exists (select from suppressions s where s.phone_e164 = help_answers.phone_e164
+                                   and s.reason in ('opt_out', 'manual') and s.effective_at <= now())
                order by created_at limit 1 for update skip locked) one
          where h.phone_e164 = one.phone_e164 and h.day = one.day
          returning h.phone_e164, h.day, h.provider, h.sender",
@@ -52,6 +54,17 @@ pub async fn take(pool: &PgPool, providers: &[&str]) -> sqlx::Result<Option<Answ
     .fetch_optional(pool)
     .await?;
     row.map(decode).transpose()
+}
+
+/// Whether a phone's owner still wants messages: asked once more before the answer goes.
+pub async fn is_wanted(pool: &PgPool, phone: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select not exists (select from suppressions where phone_e164 = $1 and reason in ('opt_out', 'manual')
+                            and effective_at <= now())",
+    )
+    .bind(phone)
+    .fetch_one(pool)
+    .await
 }
 
 /// Notes what became of an answer, for people.

@@ -292,7 +292,7 @@ pub async fn unheld_to_cancel(pool: &PgPool, kinds: &[&str]) -> sqlx::Result<Vec
 
 /// Which of these objects are an import's, and whether it needs them still: it has not ended, or not before `ended_before`.
 pub async fn uses_of(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     keys: &[String],
     ended_before: DateTime<Utc>,
 ) -> sqlx::Result<Vec<(String, bool)>> {
@@ -302,6 +302,6 @@ pub async fn uses_of(
     )
     .bind(keys)
     .bind(ended_before)
-    .fetch_all(pool)
+    .fetch_all(conn)
     .await
 }

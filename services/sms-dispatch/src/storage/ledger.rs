@@ -178,17 +178,13 @@ pub async fn in_state(
 }
 
 /// One row.
-pub async fn get(pool: &PgPool, id: MessageId) -> sqlx::Result<Option<Row>> {
-    let mut conn = pool.acquire().await?;
-    if !has_day(&mut conn, id.date).await? {
+pub async fn get(conn: &mut PgConnection, id: MessageId) -> sqlx::Result<Option<Row>> {
+    if !has_day(conn, id.date).await? {
         return Ok(None);
     }
     let query = format!("select {COLUMNS} from {} where campaign = $1 and position = $2", partition(id.date));
-    let row = sqlx::query(AssertSqlSafe(query))
-        .bind(id.campaign)
-        .bind(id.position)
-        .fetch_optional(&mut *conn)
-        .await?;
+    let row =
+        sqlx::query(AssertSqlSafe(query)).bind(id.campaign).bind(id.position).fetch_optional(conn).await?;
     row.map(decode).transpose()
 }
 

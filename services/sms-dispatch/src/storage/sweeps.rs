@@ -54,6 +54,16 @@ pub async fn at(conn: &mut PgConnection, campaign: i32, position: i32) -> sqlx::
     .map(drop)
 }
 
+/// Notes that a campaign is asked about again then, from where it is.
+pub async fn put_off(conn: &mut PgConnection, campaign: i32, due_at: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query("update campaign_sweeps set due_at = $2 where campaign = $1")
+        .bind(campaign)
+        .bind(due_at)
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
 /// Notes that a campaign was asked about to its end, and when it is due again.
 pub async fn done(conn: &mut PgConnection, campaign: i32, due_at: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query(

@@ -130,20 +130,18 @@ pub async fn fold(pool: &PgPool) -> sqlx::Result<bool> {
     Ok(folded == BATCH)
 }
 
-/// What a campaign's messages cost, in millionths, as of all that is committed. Whoever asks before it spends holds the
-/// campaign's budget until its own cost is committed: two that ask at once can't both spend the rest.
-pub async fn cost_held(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<i64> {
+/// What a campaign's messages cost in a currency, in millionths, as of all that is committed. Whoever asks before it spends
+/// holds the campaign's budget until its own cost is committed: two that ask at once can't both spend the rest.
+pub async fn cost_held(conn: &mut PgConnection, campaign: i32, currency: &str) -> sqlx::Result<i64> {
     sqlx::query("select pg_advisory_xact_lock(hashtext(current_schema() || '.budget'), $1)")
         .bind(campaign)
         .execute(&mut *conn)
         .await?;
     sqlx::query_scalar(
-        "select coalesce(sum(cost_micros), 0)::bigint
-         from (select cost_micros from campaign_totals where campaign = $1
-               union all
-               select cost_micros from campaign_deltas where campaign = $1) both_of_them",
+        "select coalesce(sum(cost_micros), 0)::bigint from campaign_costs where campaign = $1 and currency = $2",
     )
     .bind(campaign)
+    .bind(currency)
     .fetch_one(conn)
     .await
 }

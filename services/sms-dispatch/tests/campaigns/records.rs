@@ -143,6 +143,14 @@ async fn who_asks_for_help_is_answered_once_a_day_and_not_after_an_opt_out() -> 
     let accepted = world.provider.accepted();
     ensure!(accepted.len() == 1 && accepted["+526121000007"].len() == 1, "{accepted:?}");
     ensure!(world.count("select count(*) from help_answers where outcome = 'Enviada'").await? == 1);
+    // Who opts out while the answer waits gets none.
+    for text in ["ayuda", "BAJA"] {
+        let phone = "+526121000028";
+        reports::keep_inbound(&world.pool, "telnyx", Uuid::new_v4(), phone, SENDER, text).await?;
+        inbound.inbound().await?;
+    }
+    help.answer().await?;
+    ensure!(world.provider.accepted().len() == 1, "{:?}", world.provider.accepted());
     Ok(())
 }
 

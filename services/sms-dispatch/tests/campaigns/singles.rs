@@ -12,7 +12,7 @@ use sms_dispatch::{
         sender::{ProviderName, SenderKind},
     },
     jobs::send_slice::SINGLE,
-    singles::{Asked, Day, Message, NotTaken},
+    singles::{Asked, Day, Message, NotTaken, keyed},
     storage::{campaigns::Campaign, ledger, providers, senders, singles},
 };
 
@@ -44,7 +44,7 @@ async fn campaign(world: &World, id: MessageId) -> Result<Campaign> {
 }
 
 async fn row(world: &World, id: MessageId) -> Result<ledger::Row> {
-    ledger::get(&world.pool, id).await?.context("a message")
+    ledger::get(&mut *world.pool.acquire().await?, id).await?.context("a message")
 }
 
 #[tokio::test]
@@ -87,6 +87,11 @@ async fn the_same_key_is_the_same_message_and_another_request_by_it_is_refused()
     let first = take(&world, &message("Uno", None), asked(Some("k"), "1")).await?;
     let again = take(&world, &message("Uno", None), asked(Some("k"), "1")).await?;
     ensure!(first == again);
+    // Whatever has become of the phone, and of the senders.
+    let mut conn = world.pool.acquire().await?;
+    ensure!(keyed(&mut conn, "ana", "k", "1").await? == Some(first));
+    ensure!(keyed(&mut conn, "ana", "other", "1").await?.is_none());
+    drop(conn);
     let other = take(&world, &message("Dos", None), asked(Some("k"), "2")).await;
     ensure!(matches!(other, Err(NotTaken::Job(jobs::Error::KeyReused(_)))), "{other:?}");
     ensure!(world.count("select count(*) from messages").await? == 1);
@@ -157,6 +162,27 @@ async fn a_message_waits_for_the_sender_that_it_must_have_and_is_fed_again() -> 
     ensure!(world.waiting("sms.slices").await?.is_empty(), "it does not stand in line behind campaigns");
     ensure!(world.send_of(SINGLE).await? == 1);
     ensure!(row(&world, id).await?.sender.as_deref() == Some("12345"));
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_has_no_sender_expires_all_the_same() -> Result<()> {
+    let world = World::new("singlenobody").await?;
+    let late = Message { expires_at: Utc::now() + TimeDelta::seconds(2), ..message("Código", None) };
+    let id = take(&world, &late, asked(None, "1")).await?;
+    let mut conn = world.pool.acquire().await?;
+    providers::close(&mut conn, ProviderName::Telnyx, "Sin crédito", None).await?;
+    drop(conn);
+    world.send_of(SINGLE).await?;
+    ensure!(row(&world, id).await?.state() == MessageState::Pending);
+    let due = "select count(*) from slices where due_at <= now() + interval '3 seconds'";
+    ensure!(world.count(due).await? == 1, "it looks again when the message is worthless");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    world.execute("update slices set due_at = now()").await?;
+    world.round().await?;
+    ensure!(world.send_of(SINGLE).await? == 1, "nobody looks at it");
+    let row = row(&world, id).await?;
+    ensure!(row.state() == MessageState::Skipped && row.code.as_deref() == Some("expired"), "{row:?}");
     world.is_sound().await
 }
 

@@ -84,6 +84,23 @@ async fn a_ramp_that_fails_pauses_before_the_rest_goes() -> Result<()> {
     world.is_sound().await
 }
 
+#[tokio::test]
+async fn a_ramp_of_which_nobody_knows_anything_pauses_too() -> Result<()> {
+    let world = World::new("darkramp").await?;
+    world.contacts(120).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(5))).await?;
+    world.provider.lose_answers(5);
+    for _ in 0..4 {
+        world.round().await?;
+        world.send().await?;
+    }
+    let paused = world.campaign(campaign.id).await?;
+    ensure!(paused.state == State::Paused && paused.ramped_at.is_none(), "{paused:?}");
+    ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 5);
+    ensure!(world.provider.accepted().values().flatten().count() == 5, "the rest went into the outage");
+    world.is_sound().await
+}
+
 /// What a provider says of all that it took.
 async fn reports(world: &World, status: &str) -> Result<()> {
     for message in world.provider.accepted().values().flatten() {

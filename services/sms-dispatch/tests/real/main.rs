@@ -3,6 +3,7 @@
 mod attempts;
 mod backup;
 mod cases;
+mod contact_files;
 mod csv;
 mod doctor;
 mod dry_run;

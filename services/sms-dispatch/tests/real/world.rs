@@ -6,7 +6,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use chassis::{
-    config::{DatabaseSettings, Env},
+    config::{DatabaseSettings, Env, S3Settings, Secret},
     db,
 };
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
@@ -40,6 +40,16 @@ impl World {
         db::migrate::<Migrator>(&database, SERVICE, &shutdown).await?;
         let pool = db::connect(&database, SERVICE, &shutdown).await?.pool;
         Ok(Self { pool, database, folder: TempDir::new()?, namespace })
+    }
+
+    /// The namespace's bucket.
+    pub fn bucket(&self) -> S3Settings {
+        S3Settings {
+            endpoint: Some(self.namespace.servers().aws_endpoint.clone()),
+            region: "us-east-1".into(),
+            credentials: Some(("test".into(), Secret::new("test".into()))),
+            bucket: self.namespace.bucket.clone(),
+        }
     }
 
     /// A file's path in the folder.

@@ -45,6 +45,8 @@ const OPENS_AFTER: Duration = Duration::from_secs(30);
 const BROKEN_OFF: &str = "El proveedor no responde";
 /// How long a slice waits where this worker has no provider that takes messages.
 const CLOSED: TimeDelta = TimeDelta::seconds(5);
+/// The same of a single message, each of which is a job of its own.
+const NO_SENDER: TimeDelta = TimeDelta::seconds(60);
 /// A request that would begin so much later than it may is given another time: with others it would pass the rate.
 const LATE: Duration = Duration::from_millis(40);
 /// A request begins so long after its claim at most, which is as long as a pause or an opt-out may come too late for it.
@@ -123,8 +125,8 @@ impl SendSlices {
             senders.retain(|sender| sender.address == wanted);
         }
         if senders.is_empty() {
-            let left = Left { due: Utc::now() + CLOSED, wait: Some(Waits::Provider) };
-            return Ok(Batch::Waits(left));
+            drop(conn);
+            return self.without_senders(sending, &rows, sent).await;
         }
         let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
         let known = phone_sends::senders(&mut conn, &phones).await.map_err(JobError::retry)?;
@@ -192,6 +194,28 @@ impl SendSlices {
         });
         let held = made.await.map_err(JobError::retry)??;
         Ok(held.map_or(Batch::Sent(taken), Batch::Waits))
+    }
+
+    /// What has expired is settled all the same; the rest waits, until then at most.
+    async fn without_senders(
+        &self,
+        sending: &Sending<'_>,
+        rows: &[Row],
+        sent: i64,
+    ) -> Result<Batch, JobError> {
+        let now = Utc::now();
+        let expired = rows.iter().filter(|row| row.expires_at.is_some_and(|at| at <= now));
+        let expired: HashMap<i32, Skip> = expired.map(|row| (row.position, Skip::Expired)).collect();
+        if !expired.is_empty() {
+            return Ok(match self.claim(sending, &[], &expired, sent).await? {
+                Claim::Claimed(_) => Batch::Sent(expired.len() as i64),
+                Claim::Waits(left) => Batch::Waits(left),
+            });
+        }
+        let pause = if sending.campaign.single { NO_SENDER } else { CLOSED };
+        let expires = rows.iter().filter_map(|row| row.expires_at).min();
+        let due = expires.map_or(now + pause, |at| at.min(now + pause));
+        Ok(Batch::Waits(Left { due, wait: Some(Waits::Provider) }))
     }
 
     /// Parts a second of those of the campaign's senders that are in use.

@@ -105,8 +105,9 @@ impl SendSlices {
         // Before the rows: whoever waits for the budget holds nothing.
         let mut budget = match &sending.campaign.plan.most_cost {
             Some(most) => {
-                let spent =
-                    totals::cost_held(&mut transaction, open.number).await.map_err(JobError::retry)?;
+                let spent = totals::cost_held(&mut transaction, open.number, &most.currency)
+                    .await
+                    .map_err(JobError::retry)?;
                 Some(most.micros - spent)
             }
             None => None,

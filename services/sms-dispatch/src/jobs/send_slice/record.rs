@@ -29,7 +29,11 @@ impl Requests {
         loop {
             tries += 1;
             match self.try_record(answers).await {
-                Ok(()) => break,
+                Ok(suppressed) => {
+                    failpoints::hit(Point::BatchCommitted);
+                    opt_outs::follow(&self.pool, &suppressed).await;
+                    break;
+                }
                 // What is not written is unknown to whoever comes next: not given up lightly.
                 Err(JobError::Retry(error)) if tries < TRIES => {
                     tracing::warn!(campaign = %self.open.id, %error, tries, "answers are not written yet");
@@ -38,8 +42,6 @@ impl Requests {
                 Err(error) => return Err(error),
             }
         }
-        failpoints::hit(Point::BatchCommitted);
-        self.suppress(answers).await?;
         let now = Utc::now();
         let pause = answers.iter().filter_map(|answer| answer.pause).max();
         let left = pause.map(|pause| Left {
@@ -50,7 +52,8 @@ impl Requests {
         Ok(left.or_else(|| closed.then_some(Left { due: now, wait: Some(Waits::Provider) })))
     }
 
-    async fn try_record(&self, answers: &[Answer]) -> Result<(), JobError> {
+    /// Whoever has opted out at the provider is suppressed here too, in the same transaction. Gives those who were not before.
+    async fn try_record(&self, answers: &[Answer]) -> Result<Vec<String>, JobError> {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let conn = &mut *transaction;
         let facts: Vec<Fact> = answers.iter().map(|answer| answer.fact.clone()).collect();
@@ -58,22 +61,12 @@ impl Requests {
         for answer in answers {
             close(conn, answer).await.map_err(JobError::Retry)?;
         }
-        failpoints::hit(Point::BatchWritten);
-        transaction.commit().await.map_err(JobError::retry)
-    }
-
-    /// Whoever has opted out at the provider is suppressed here too.
-    async fn suppress(&self, answers: &[Answer]) -> Result<(), JobError> {
         let phones: Vec<String> = answers.iter().filter_map(|answer| answer.opted_out.clone()).collect();
-        if phones.is_empty() {
-            return Ok(());
-        }
-        let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
-        let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await;
+        let suppressed = opt_outs::suppress(conn, &phones, "proveedor", "provider").await;
         let suppressed = suppressed.map_err(JobError::Retry)?;
+        failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
-        opt_outs::follow(&self.pool, &suppressed).await;
-        Ok(())
+        Ok(suppressed)
     }
 }
 
