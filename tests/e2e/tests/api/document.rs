@@ -155,7 +155,12 @@ async fn the_document_is_one_that_programs_can_use() -> Result<()> {
         for (status, response) in operation["responses"].as_object().unwrap_or(&none) {
             let content = &resolved(&document, response)["content"];
             let schema = content["application/problem+json"]["schema"]["$ref"].as_str();
-            if status.starts_with(['4', '5']) && schema != Some("#/components/schemas/ProblemBody") {
+            // A page for people says what is wrong itself.
+            let is_page = content.get("text/html").is_some();
+            if status.starts_with(['4', '5'])
+                && !is_page
+                && schema != Some("#/components/schemas/ProblemBody")
+            {
                 say(format!("{status} has no problem: {content}"));
             }
         }
