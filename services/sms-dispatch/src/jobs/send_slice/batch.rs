@@ -171,7 +171,8 @@ impl SendSlices {
         self.buckets.took(answered.elapsed());
         // None could still be under way at its deadline.
         let latest = (Instant::now() + CLAIM_HOLDS).min(began + UNDER_WAY.saturating_sub(SEND_TIMEOUT));
-        let taken = (letters.len() + unsendable.len()) as i64;
+        // Not what the budget left: the slice goes on to say that it waits for it.
+        let taken = (claimed.len() + unsendable.len()) as i64;
         let requests = Requests {
             pool: self.pool.clone(),
             providers: self.providers.clone(),
