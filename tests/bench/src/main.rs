@@ -5,6 +5,7 @@
 mod catalog;
 mod contacts;
 mod figure;
+mod gateway;
 mod messaging;
 mod numbers;
 mod report;
@@ -31,6 +32,8 @@ enum Suite {
     Messaging,
     /// Uploads of supplier catalogs
     Catalog,
+    /// What the gateway adds, alone and beside live streams
+    Gateway,
     /// Reports of SMS campaigns
     Report,
     /// Imports of contacts; ROWS says how many
@@ -68,6 +71,7 @@ async fn run(arguments: Arguments) -> ExitCode {
     let measured = match arguments.suite {
         Suite::Messaging => messaging::measure(wanted).await,
         Suite::Catalog => catalog::measure(wanted).await,
+        Suite::Gateway => gateway::measure(wanted).await,
         Suite::Report => report::measure(wanted).await,
         Suite::Contacts => contacts::measure(wanted).await,
         Suite::Segments => segments::measure(wanted).await,

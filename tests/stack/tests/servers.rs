@@ -179,9 +179,7 @@ fn open_to_others(dir: &Path) -> Result<Vec<(String, String)>> {
                 let loopback =
                     ["0100007F:", "00000000000000000000000001000000:", "0000000000000000FFFF00000100007F:"];
                 let command = String::from_utf8_lossy(&read("comm")).trim().to_owned();
-                // LocalStack's own server listens on every interface, whatever GATEWAY_LISTEN says.
-                let is_localstack = command == "python";
-                if !is_localstack && !loopback.iter().any(|address| fields[1].starts_with(address)) {
+                if !loopback.iter().any(|address| fields[1].starts_with(address)) {
                     found.push((command, fields[1].to_owned()));
                 }
             }

@@ -30,13 +30,12 @@ use futures::{
 };
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
 use tokio::time::timeout;
 
 use self::{de::Input, node::Node};
 use super::Problem;
 
-pub(crate) use self::refusal::{Refusal, Why};
+pub(crate) use self::refusal::Refusal;
 
 /// What bodies may be that are read whole.
 #[derive(Clone, Copy, Debug)]
@@ -345,46 +344,6 @@ where
         Some((name, _)) => {
             let refusal = Refusal::unknown(&name, &[]);
             Err(refusal.problem("unknown_parameter", "invalid_query", "parámetro").into())
-        }
-    }
-}
-
-impl Refusal {
-    /// As a problem: 400 with `unknown` for a name that is not known, else with `invalid`. `what` is what the names are.
-    pub(crate) fn problem(self, unknown: &'static str, invalid: &'static str, what: &str) -> Problem {
-        let (path, code) =
-            (self.path(), if matches!(self.why, Why::Unknown { .. }) { unknown } else { invalid });
-        let detail = self.sentence(what);
-        let problem = Problem::bad_request(code, detail);
-        match self.why {
-            Why::Unknown { name, known } => {
-                let nearest = nearest::nearest(&name, &known);
-                problem.with_details(json!({ "campo": path, "sugerencia": nearest, "conocidos": known }))
-            }
-            Why::Other { cause } => {
-                problem.with_details(json!({ "campo": path })).because(anyhow::anyhow!("{cause}"))
-            }
-            _ if path.is_empty() => problem,
-            _ => problem.with_details(json!({ "campo": path })),
-        }
-    }
-
-    /// What is wrong, for the person.
-    fn sentence(&self, what: &str) -> String {
-        let path = self.path();
-        let named = if path.is_empty() { "El cuerpo".to_owned() } else { format!("El {what} {path:?}") };
-        match &self.why {
-            Why::Unknown { name, known } => match nearest::nearest(name, known) {
-                Some(nearest) => format!("No se conoce el {what} {path:?}; ¿quiso decir {nearest:?}?"),
-                None if known.is_empty() => {
-                    format!("No se conoce el {what} {path:?}: aquí no se espera ninguno así")
-                }
-                None => format!("No se conoce el {what} {path:?}; se conocen {}", known.join(", ")),
-            },
-            Why::Missing => format!("Falta el {what} {path:?}"),
-            Why::Repeated => format!("{named} está repetido"),
-            Why::Wrong { value, expected } => format!("{named} es {value}; se espera {expected}"),
-            Why::Other { .. } => format!("{named} no es válido"),
         }
     }
 }

@@ -3,6 +3,7 @@ use crate::aws;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -59,6 +60,7 @@ impl LocalStack {
             bail!("LocalStack is not installed: run deploy/native/install.sh");
         }
         let (dir, address) = (&self.instance.dir, format!("127.0.0.1:{}", self.port));
+        let listen = format!("{}:{}", loopback(), self.port);
         let tmp = dir.join("tmp");
         // What the last run left there belongs to objects that no longer exist.
         if tmp.exists() {
@@ -69,7 +71,7 @@ impl LocalStack {
         command.args(["-m", "localstack.runtime.main"]).current_dir(dir).envs([
             ("SERVICES", "s3,sqs"),
             ("EAGER_SERVICE_LOADING", "1"),
-            ("GATEWAY_LISTEN", &address),
+            ("GATEWAY_LISTEN", &listen),
             // Queue URLs are made of it; the default names a host that may not resolve.
             ("LOCALSTACK_HOST", &address),
             ("SQS_ENDPOINT_STRATEGY", "path"),
@@ -150,5 +152,15 @@ impl LocalStack {
     pub async fn restart(&self) -> Result<()> {
         self.kill().await?;
         self.start().await
+    }
+}
+
+/// Where LocalStack listens: its server heeds the address of GATEWAY_LISTEN only where that is one of IPv6, and an
+/// IPv4 one lets it listen on every interface. A machine without IPv6 sockets has no better than that.
+fn loopback() -> &'static str {
+    let mapped = "[::ffff:127.0.0.1]";
+    match TcpListener::bind(format!("{mapped}:0")) {
+        Ok(_) => mapped,
+        Err(_) => "127.0.0.1",
     }
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use serde::de::{self, Expected, Unexpected};
+use serde_json::json;
+
+use super::{Problem, nearest};
 
 /// Why something that was sent is refused, and where it stands.
 #[derive(Debug)]
@@ -61,6 +64,44 @@ impl Refusal {
             }
         }
         path
+    }
+
+    /// As a problem: 400 with `unknown` for a name that is not known, else with `invalid`. `what` is what the names are.
+    pub(crate) fn problem(self, unknown: &'static str, invalid: &'static str, what: &str) -> Problem {
+        let (path, code) =
+            (self.path(), if matches!(self.why, Why::Unknown { .. }) { unknown } else { invalid });
+        let detail = self.sentence(what);
+        let problem = Problem::bad_request(code, detail);
+        match self.why {
+            Why::Unknown { name, known } => {
+                let nearest = nearest::nearest(&name, &known);
+                problem.with_details(json!({ "campo": path, "sugerencia": nearest, "conocidos": known }))
+            }
+            Why::Other { cause } => {
+                problem.with_details(json!({ "campo": path })).because(anyhow::anyhow!("{cause}"))
+            }
+            _ if path.is_empty() => problem,
+            _ => problem.with_details(json!({ "campo": path })),
+        }
+    }
+
+    /// What is wrong, for the person.
+    pub(super) fn sentence(&self, what: &str) -> String {
+        let path = self.path();
+        let named = if path.is_empty() { "El cuerpo".to_owned() } else { format!("El {what} {path:?}") };
+        match &self.why {
+            Why::Unknown { name, known } => match nearest::nearest(name, known) {
+                Some(nearest) => format!("No se conoce el {what} {path:?}; ¿quiso decir {nearest:?}?"),
+                None if known.is_empty() => {
+                    format!("No se conoce el {what} {path:?}: aquí no se espera ninguno así")
+                }
+                None => format!("No se conoce el {what} {path:?}; se conocen {}", known.join(", ")),
+            },
+            Why::Missing => format!("Falta el {what} {path:?}"),
+            Why::Repeated => format!("{named} está repetido"),
+            Why::Wrong { value, expected } => format!("{named} es {value}; se espera {expected}"),
+            Why::Other { .. } => format!("{named} no es válido"),
+        }
     }
 }
 
