@@ -23,7 +23,8 @@ trap 'rm -rf "$work"' EXIT
 "$kubectl" kustomize "$root/k8s/overlays/$overlay" >"$work/all.yaml"
 ! grep -q 'sha256:0\{64\}' "$work/all.yaml" ||
     die "k8s/overlays/$overlay/images names no digests yet: put those of the release there"
-apply() { k apply --server-side --field-manager lote-deploy --filename "$work/all.yaml" --selector "$1"; }
+# What a rollback, or a person, changed last belongs to somebody else until we take it back.
+apply() { k apply --server-side --force-conflicts --field-manager lote-deploy --filename "$work/all.yaml" --selector "$1"; }
 
 say "shared objects"
 apply '!app.kubernetes.io/component'
@@ -62,7 +63,7 @@ roll_back() {
         k rollout status "deployment/$name" --timeout 300s || failed=1
     done <"$work/before"
     [ "$failed" = 0 ] || die "the rollback is not complete: kubectl get deployments"
-    die "rolled back to what ran before"
+    die "rolled back to what ran before; a Deployment that is new in this release stays"
 }
 
 say "rollout"

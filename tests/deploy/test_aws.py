@@ -78,8 +78,16 @@ def test_it_makes_what_there_should_be_and_the_second_run_changes_nothing(aws):
     assert "VisibilityTimeout" in setup(environment | {"SQS_VISIBILITY_TIMEOUT": "600"}, "--dry-run")
 
 
-def test_localstack_is_set_up_by_the_same_program(aws):
-    done = run(BIN / "python", "localstack/init/ready.d/10-resources.py", env=aws)
+def test_localstack_is_set_up_by_the_same_program(aws, tmp_path):
+    # As LocalStack runs it, in a folder such as a ConfigMap makes: of links into another one.
+    (tmp_path / "..data").mkdir()
+    for name, source in (("10-resources.py", "localstack/init/ready.d/10-resources.py"), ("setup.py", "deploy/aws/setup.py"),
+                         ("resources.json", "deploy/aws/resources.json")):
+        (tmp_path / "..data" / name).write_text(sources.text(source))
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    runner = f"from localstack.runtime.init import PythonScriptRunner as Runner; Runner().run('{tmp_path}/10-resources.py')"
+    environment = aws | {"LOTE_AWS_SETUP": str(tmp_path / "setup.py")}
+    done = run(ROOT / ".stack/venv/bin/python", "-c", runner, env=environment)
     assert "make bucket medisupply-bulk-uploads" in done and "make queue medisupply-bulk-upload-queue-dlq" in done
     assert setup(aws) == "0 changes\n"
 

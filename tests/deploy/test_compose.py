@@ -129,6 +129,15 @@ def addresses_lead_somewhere(model):
     return wrong
 
 
+def second_processes_answer_to_the_first_ones_name(model):
+    wrong = []
+    for name, service in services(model):
+        first = name.removesuffix("-2")
+        if first != name and first not in service["networks"]["backend"]["aliases"]:
+            wrong.append(f"{name} does not answer to {first}: nobody calls it, and Prometheus does not ask it")
+    return wrong
+
+
 def pools_fit(model):
     total = 13 + sum(
         2 if name.startswith("migrate-") else int(service["environment"]["DATABASE_MAX_CONNECTIONS"])
@@ -164,8 +173,11 @@ def there_is_time_to_drain(model):
         grace = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", service["stop_grace_period"])
         seconds = int(grace[1] or 0) * 60 + int(grace[2] or 0)
         lame = int(service["environment"]["HTTP_LAME_DUCK_SECONDS"])
-        if seconds <= lame + 20 + sources.event_deadline() + 10:
+        drain = int(service["environment"].get("HTTP_DRAIN_SECONDS", 20))
+        if seconds <= max(lame + drain, sources.event_deadline() + 10):
             wrong.append(f"{name} is killed after {seconds} s")
+        if drain < 90:
+            wrong.append(f"{name} cuts uploads after {drain} s")
     return wrong
 
 
@@ -187,7 +199,7 @@ def servers_have_what_they_must(model):
 
 CHECKS = [every_role_is_there, traefik_alone_is_published, containers_are_locked_down, all_are_asked_and_limited,
           memory_comes_from_peaks, who_needs_a_schema_waits_for_it, environments_are_what_the_code_reads,
-          addresses_lead_somewhere, pools_fit, images_have_versions, the_gateway_trusts_traefik_alone, there_is_time_to_drain,
+          addresses_lead_somewhere, second_processes_answer_to_the_first_ones_name, pools_fit, images_have_versions, the_gateway_trusts_traefik_alone, there_is_time_to_drain,
           servers_have_what_they_must]
 
 
@@ -252,12 +264,14 @@ BROKEN = [
     (environments_are_what_the_code_reads, drop(of("etl-worker", "environment"), "SALES_DATABASE_URL")),
     (environments_are_what_the_code_reads, put(of("gateway", "environment"), "KEY_ENCRYPTION_SECRET", None)),
     (addresses_lead_somewhere, put(of("gateway", "environment"), "ETL_URL", "http://etl:3004")),
+    (second_processes_answer_to_the_first_ones_name, put(of("report-worker-2", "networks", "backend"), "aliases", [])),
     (pools_fit, put(of("report-worker", "environment"), "DATABASE_MAX_CONNECTIONS", "200")),
     (images_have_versions, put(of("redis"), "image", "redis")),
     (the_gateway_trusts_traefik_alone, put(of("gateway", "environment"), "TRUSTED_PROXIES", "0.0.0.0/0")),
     (the_gateway_trusts_traefik_alone, put(of("traefik", "networks", "edge"), "ipv4_address", "10.9.9.9")),
     (the_gateway_trusts_traefik_alone, put(of("traefik", "networks"), "backend", None)),
     (there_is_time_to_drain, put(of("report-worker"), "stop_grace_period", "1m30s")),
+    (there_is_time_to_drain, drop(of("gateway", "environment"), "HTTP_DRAIN_SECONDS")),
     (servers_have_what_they_must, put(of("rabbitmq"), "volumes", [])),
     (servers_have_what_they_must, put(of("localstack"), "volumes", [])),
 ]

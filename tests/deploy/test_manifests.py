@@ -19,6 +19,7 @@ EVERYWHERE = [
     checks.references_resolve,
     checks.triggers_watch_the_roles_queues,
     checks.triggers_count_what_is_in_hand,
+    checks.triggers_ask_where_keda_can_reach,
     checks.nobody_is_scaled_away_on_a_guess,
     checks.pools_fit,
     checks.environments_are_what_the_code_reads,
@@ -27,10 +28,13 @@ EVERYWHERE = [
     checks.flows_are_the_tables,
     checks.consumer_timeout_is_one,
 ]
-ON_AWS = [checks.no_secret_is_in_the_manifests, checks.there_are_two_of_what_people_wait_for]
+ON_AWS = [
+    checks.no_secret_is_in_the_manifests,
+    checks.there_are_two_of_what_people_wait_for,
+    checks.images_are_fixed,
+]
 CASES = [(check, where) for check in EVERYWHERE for where in OVERLAYS]
 CASES += [(check, where) for check in ON_AWS for where in REAL]
-CASES.append((checks.images_are_fixed, "prod"))
 
 
 @pytest.mark.parametrize(("check", "where"), CASES, ids=lambda part: getattr(part, "__name__", part))
@@ -129,9 +133,10 @@ BROKEN = [
     (checks.processes_are_probed, "prod",
      changed(lambda o: container(o, "gateway")["livenessProbe"]["httpGet"], path="/health/ready")),
     (checks.processes_are_probed, "prod", changed(lambda o: container(o, "gateway")["readinessProbe"]["httpGet"], port="admin")),
-    (checks.pods_end_in_their_own_time, "prod", changed(lambda o: pod(o, "report-worker"), terminationGracePeriodSeconds=95)),
+    (checks.pods_end_in_their_own_time, "prod", changed(lambda o: pod(o, "report-worker"), terminationGracePeriodSeconds=90)),
     (checks.pods_end_in_their_own_time, "prod", changed(lambda o: pod(o, "gateway"), terminationGracePeriodSeconds=None)),
     (checks.pods_end_in_their_own_time, "prod", changed(lambda o: config_map(o, "lote"), HTTP_LAME_DUCK_SECONDS="0")),
+    (checks.pods_end_in_their_own_time, "prod", changed(lambda o: config_map(o, "lote"), HTTP_DRAIN_SECONDS="20")),
     (checks.pods_end_in_their_own_time, "prod",
      changed(lambda o: one(o, "Deployment", "gateway")["spec"]["strategy"]["rollingUpdate"], maxUnavailable=1)),
     (checks.there_are_two_of_what_people_wait_for, "prod",
@@ -172,14 +177,20 @@ BROKEN = [
     (checks.triggers_count_what_is_in_hand, "prod", changed(lambda o: trigger(o, "etl-worker", 0), protocol="amqp")),
     (checks.triggers_count_what_is_in_hand, "prod", changed(lambda o: trigger(o, "etl-worker", 0), activationValue="5")),
     (checks.triggers_count_what_is_in_hand, "prod", changed(lambda o: trigger(o, "catalog-upload-worker", 0), scaleOnInFlight="false")),
-    (checks.triggers_count_what_is_in_hand, "dev",
-     changed(lambda o: one(o, "Secret", "rabbitmq-management")["data"], host="aHR0cDovL3JhYmJpdG1xOjE1Njcy")),
+    (checks.triggers_ask_where_keda_can_reach, "prod", changed(lambda o: trigger(o, "etl-worker", 0), host="http://rabbitmq:15672/")),
+    (checks.triggers_ask_where_keda_can_reach, "prod",
+     changed(lambda o: trigger(o, "etl-worker", 0), host="http://rabbitmq.lote.svc:15672")),
+    (checks.triggers_ask_where_keda_can_reach, "prod", changed(lambda o: trigger(o, "etl-worker", 0), host=None)),
+    (checks.triggers_ask_where_keda_can_reach, "dev",
+     changed(lambda o: trigger(o, "catalog-upload-worker", 0), awsEndpoint="http://localstack:4566")),
     (checks.nobody_is_scaled_away_on_a_guess, "prod",
      changed(lambda o: one(o, "ScaledObject", "report-worker")["spec"], cooldownPeriod=300)),
     (checks.nobody_is_scaled_away_on_a_guess, "prod", changed(lambda o: one(o, "ScaledObject", "report-worker")["spec"], fallback=None)),
     (checks.nobody_is_scaled_away_on_a_guess, "prod", changed(lambda o: behavior(o)["scaleDown"], stabilizationWindowSeconds=0)),
     (checks.nobody_is_scaled_away_on_a_guess, "prod",
      changed(lambda o: one(o, "ScaledObject", "etl-worker")["spec"], minReplicaCount=1)),
+    (checks.nobody_is_scaled_away_on_a_guess, "prod",
+     changed(lambda o: one(o, "ScaledObject", "sms-dispatch-worker")["spec"], minReplicaCount=0)),
     (checks.nobody_is_scaled_away_on_a_guess, "prod",
      changed(lambda o: one(o, "ScaledObject", "report-worker")["spec"], maxReplicaCount=None)),
     (checks.pools_fit, "prod", changed(lambda o: one(o, "ScaledObject", "report-worker")["spec"], maxReplicaCount=20)),
@@ -214,6 +225,9 @@ BROKEN = [
     (checks.flows_are_the_tables, "dev", changed(
         lambda o: one(o, "NetworkPolicy", "postgresql")["spec"]["ingress"][0], **{"from": [{"podSelector": {}}]})),
     (checks.flows_are_the_tables, "prod", without("NetworkPolicy", "etl-api")),
+    (checks.flows_are_the_tables, "prod",
+     changed(lambda o: one(o, "NetworkPolicy", "gateway-api")["spec"]["ingress"][0], ports=None)),
+    (checks.flows_are_the_tables, "prod", changed(lambda o: one(o, "NetworkPolicy", "report")["spec"]["ingress"][0], ports=None)),
     (checks.flows_are_the_tables, "prod", changed(
         lambda o: one(o, "Deployment", "gateway")["spec"]["template"]["metadata"]["labels"], **{"to-s3": "yes"})),
     (checks.flows_are_the_tables, "prod", changed(

@@ -22,6 +22,7 @@ from .objects import (
 from .scaling import (
     nobody_is_scaled_away_on_a_guess,
     pools_fit,
+    triggers_ask_where_keda_can_reach,
     triggers_count_what_is_in_hand,
     triggers_watch_the_roles_queues,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "roles_run_what_they_are_called",
     "selectors_match",
     "there_are_two_of_what_people_wait_for",
+    "triggers_ask_where_keda_can_reach",
     "triggers_count_what_is_in_hand",
     "triggers_watch_the_roles_queues",
     "wrong_names",

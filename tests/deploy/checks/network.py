@@ -26,8 +26,9 @@ SERVERS = {
 
 
 def network(objects):
-    """Which flows the policies open: {(from, to)} between all processes, servers and those outside, by the policies of who
-    talks, and by those of who is talked to. A flow is open where both agree; each must say no more than the table."""
+    """Which flows the policies open: {(from, to, port)} between all processes, servers and those outside, by the policies of
+    who talks, and by those of who is talked to. A flow is open where both agree; each must say no more than the table. And
+    which ports each target has."""
     in_cluster = any(name(item) == "postgresql" for item in kind(objects, "StatefulSet"))
     ours, peers = {}, {}
     for item, template in pods(objects):
@@ -58,11 +59,21 @@ def network(objects):
             for place, port, port_name in places:
                 to_namespace, to = peers.get(place, (None, place))
                 if namespace == "lote" and opened(objects, "Egress", found, to_namespace, to, port, port_name):
-                    out.add((source, target))
+                    out.add((source, target, port_name or port))
                 # Other namespaces' own policies are not ours.
                 if to_namespace == "lote" and opened(objects, "Ingress", to, namespace, found, port, port_name):
-                    into.add((source, target))
-    return out, into
+                    into.add((source, target, port_name or port))
+    return out, into, {target: [port_name or port for _, port, port_name in places] for target, places in targets.items()}
+
+
+def port_for(source, target, ports):
+    """Which of a target's ports a flow of the table is for."""
+    if target == "rabbitmq":
+        return {"keda": 15672, "prometheus": 15692}.get(source, 5672)
+    if "metrics" in ports:
+        return "metrics" if source == "prometheus" else "http"
+    (port,) = ports
+    return port
 
 
 def opened(objects, direction, mine, peer_namespace, peer, port, port_name):
@@ -102,18 +113,21 @@ def inside(address, block):
 
 
 def flows_are_the_tables(objects):
-    wanted, (out, into) = sources.flows(), network(objects)
+    pairs, (out, into, ports) = sources.flows(), network(objects)
+    wanted = {(source, target, port_for(source, target, ports[target])) for source, target in pairs}
     in_cluster = any(name(item) == "postgresql" for item in kind(objects, "StatefulSet"))
     # A policy knows pods and addresses, not names: who may reach one server at a place may reach all there. S3 and SQS are one
     # server on a laptop; on AWS, all that speak TLS on the internet are.
     place = {server: here if in_cluster and here[0] else outside for server, (here, outside) in SERVERS.items()}
     for side in (out, into):
-        for source, target in side - wanted:
-            if any((source, other) in wanted and place[other] == place.get(target) for other in place):
-                side.discard((source, target))
-    wrong = [f"{one} → {to} is open, and not in ARCHITECTURE's table" for one, to in sorted((out | into) - wanted)]
-    for one, to in sorted(wanted):
+        for source, target, port in side - wanted:
+            if any((source, other) in pairs and place[other] == place.get(target) for other in place):
+                side.discard((source, target, port))
+    extra = sorted((out | into) - wanted, key=str)
+    wrong = [f"{one} → {to} at {port} is open, and not in ARCHITECTURE's table" for one, to, port in extra]
+    for one, to, port in sorted(wanted, key=str):
         ours = {"talks": one not in OUTSIDE_PODS, "listens": to not in place or (in_cluster and place[to][0] != INTERNET)}
-        if (ours["talks"] and (one, to) not in out) or (ours["listens"] and (one, to) not in into):
-            wrong.append(f"{one} → {to} is in ARCHITECTURE's table, and closed")
+        flow = (one, to, port)
+        if (ours["talks"] and flow not in out) or (ours["listens"] and flow not in into):
+            wrong.append(f"{one} → {to} is in ARCHITECTURE's table, and closed at {port}")
     return wrong

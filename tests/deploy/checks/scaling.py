@@ -1,7 +1,7 @@
 """Who follows which queue, and what the database bears."""
 
-import base64
 import re
+from urllib.parse import urlsplit
 
 import sources
 
@@ -75,12 +75,30 @@ def triggers_count_what_is_in_hand(objects):
                 good = metadata.get("scaleOnInFlight") == "true" and metadata.get("activationQueueLength") == "0"
             if not good:
                 wrong.append(f"{title(item)}: {metadata} counts other messages than ready and in hand")
-    for item in kind(objects, "Secret"):
-        if name(item) == "rabbitmq-management":
-            host = base64.b64decode(item["data"]["host"]).decode()
-            if not host.startswith("http") or not host.endswith("/"):
-                wrong.append(f"{host} has no virtual host: it must end in /")
     return wrong
+
+
+def triggers_ask_where_keda_can_reach(objects):
+    """KEDA asks from a namespace of its own: a host's name says ours, or is one of AWS. RabbitMQ's ends with its virtual host."""
+    wrong = []
+    for item in kind(objects, "ScaledObject"):
+        namespace = item["metadata"]["namespace"]
+        for trigger in item["spec"]["triggers"]:
+            metadata = trigger["metadata"]
+            addresses = [metadata[key] for key in ("host", "queueURL", "awsEndpoint") if key in metadata]
+            if not addresses:
+                wrong.append(f"{title(item)}: a trigger without an address")
+            for address in addresses:
+                host = urlsplit(address).hostname or ""
+                if not host.endswith((f".{namespace}.svc", ".amazonaws.com")):
+                    wrong.append(f"{title(item)}: KEDA can't resolve {address}")
+            if trigger["type"] == "rabbitmq" and urlsplit(addresses[0] if addresses else "").path != "/":
+                wrong.append(f"{title(item)}: {addresses} has no virtual host: it must end in /")
+    return wrong
+
+
+# What a worker alone spawns because of messages that it has, or to say that it is there.
+QUEUES_BRING = {"consumer of events", "announcer", "requests under way"}
 
 
 def nobody_is_scaled_away_on_a_guess(objects):
@@ -95,9 +113,9 @@ def nobody_is_scaled_away_on_a_guess(objects):
         behavior = spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior", {})
         if behavior.get("scaleDown", {}).get("stabilizationWindowSeconds", 0) < 300:
             wrong.append(f"{title(item)} comes down at the first lull")
-        # What begins by the clock, and fills queues, must not end with the last worker.
+        # What begins by the clock, and fills no queue that would start a worker, must not end with the last one.
         alone = only_in_worker(labels(item)["app.kubernetes.io/name"])
-        least = 1 if re.search(r"\b(Scheduler|Feeder|Refresher|Upkeep)::new", alone) else 0
+        least = 1 if set(re.findall(r'\.spawn\("([^"]+)"', alone)) - QUEUES_BRING else 0
         if spec.get("minReplicaCount", 0) != least:
             wrong.append(f"{title(item)}: at least {spec.get('minReplicaCount', 0)}, expected {least}")
         if not 0 < spec.get("maxReplicaCount", 100) <= 8:
@@ -112,7 +130,7 @@ def only_in_worker(service):
 
 
 def pools_fit(objects):
-    """All pods at their most, one more of each while it rolls, and all migrations at once."""
+    """All pods at their most, each beside the one that it replaces and that still drains, and all migrations at once."""
     scaled = {item["spec"]["scaleTargetRef"]["name"]: item["spec"]["maxReplicaCount"] for item in kind(objects, "ScaledObject")}
     total = 0
     for item, _ in pods(objects):
@@ -123,8 +141,8 @@ def pools_fit(objects):
             continue
         environment, _ = environment_of(objects, item)
         pool = int(environment.get("DATABASE_MAX_CONNECTIONS", 16))
-        surge = item["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge", 1)
-        total += pool * (scaled.get(name(item), item["spec"].get("replicas", 1)) + surge)
+        # A pod that is ending is no replica any more, and has its connections until it ends.
+        total += 2 * pool * scaled.get(name(item), item["spec"].get("replicas", 1))
     # PostgreSQL keeps three for superusers; people, backups and exporters need some.
     total += 13
     most = max_connections(objects)

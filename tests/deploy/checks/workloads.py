@@ -114,9 +114,11 @@ def pods_end_in_their_own_time(objects):
             continue
         environment, _ = environment_of(objects, item)
         lame, drain = (int(environment.get(key, 0)) for key in ("HTTP_LAME_DUCK_SECONDS", "HTTP_DRAIN_SECONDS"))
-        # Jobs that do not stop at a batch are dropped after ten seconds.
-        needed = lame + drain + sources.event_deadline() + 10
+        # Handlers end beside requests; jobs that do not stop at a batch are dropped after ten seconds.
+        needed = max(lame + drain, sources.event_deadline() + 10)
         grace = template["spec"].get("terminationGracePeriodSeconds", 30)
+        if drain < 90:
+            wrong.append(f"{title(item)} cuts uploads after {drain} s")
         if not lame:
             wrong.append(f"{title(item)} closes its port while requests still come")
         if grace <= needed:

@@ -94,7 +94,7 @@ impl LocalStack {
         aws::s3_lists(&url).await && aws::sqs_queues(&url, "").await.is_ok()
     }
 
-    /// Runs `localstack/init/ready.d/*.py`, as LocalStack's image does, in the order of their names.
+    /// Runs `localstack/init/ready.d/*.py` in the order of their names: what LocalStack's image does by itself.
     ///
     /// # Errors
     /// Where one fails, with its output.
@@ -110,6 +110,7 @@ impl LocalStack {
             let output = tokio::process::Command::new(crate::python())
                 .arg(&script)
                 .env("AWS_ENDPOINT_URL", self.url())
+                .env("LOTE_AWS_SETUP", crate::root().join("deploy/aws/setup.py"))
                 .envs(aws::CREDENTIALS)
                 .output()
                 .await?;
