@@ -101,9 +101,11 @@ def test_sees_what_custom_types_do_not_have(tmp_path):
     one(objects, "ScaledObject")["spec"]["coolDownPeriod"] = 5
     one(objects, "TriggerAuthentication")["spec"]["podIdentity"] = {"roleArn": "arn"}
     del one(objects, "ServiceMonitor")["spec"]["endpoints"]
+    one(objects, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["prot"] = "prometheus"
+    one(objects, "PrometheusRule")["spec"]["groups"][0]["rules"][0]["expression"] = "up"
     one(objects, "ExternalSecret")["spec"]["refreshInterval"] = 3600
     one(objects, "SecretStore")["apiVersion"] = "external-secrets.io/v9"
     objects.append({"apiVersion": "example.com/v1", "kind": "Strange", "metadata": {"name": "strange"}})
     found = problems_of_custom(objects, tmp_path)
-    for kind in ("ScaledObject", "TriggerAuthentication", "ServiceMonitor", "ExternalSecret", "SecretStore", "Strange"):
+    for kind in ("ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PodMonitor", "PrometheusRule", "ExternalSecret", "SecretStore", "Strange"):
         assert any(line.startswith(kind + "/") for line in found), (kind, found)
