@@ -54,7 +54,7 @@ class Setup:
             where = {} if REGION == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": REGION}}
             self.change(f"make bucket {name}", lambda: self.s3.create_bucket(Bucket=name, **where))
             if self.dry_run:
-                print(f"would set its lifecycle, encryption and access ({len(wanted['expire'])} prefixes expire)")
+                print(f"would set its lifecycle, public access block and policy ({len(wanted['expire'])} prefixes expire)")
                 return
         self.setting_of(
             name, "lifecycle", "NoSuchLifecycleConfiguration", lifecycle(wanted),
@@ -172,10 +172,10 @@ def only_over_tls(bucket):
     }
 
 
-def policies(resources, folder, account):
+def policies(resources, folder, account, secrets):
     """Writes policies/*.json with the names of this installation into `folder`."""
     bucket = setting(resources["bucket"]["variable"], resources["bucket"]["name"])
-    names = {"BUCKET": bucket, "REGION": REGION, "ACCOUNT": account}
+    names = {"BUCKET": bucket, "REGION": REGION, "ACCOUNT": account, "SECRETS": secrets}
     for queue in resources["queues"]:
         names["QUEUE:" + queue["queue"]] = setting(queue["variable"], queue["name"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,11 +193,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")
     parser.add_argument("--policies", type=pathlib.Path, metavar="DIR", help="write the services' policies there")
+    parser.add_argument("--secrets", default="lote/production/", metavar="PREFIX", help="of the secrets' names, for policies")
     parser.add_argument("--account", default="000000000000", help="the account's number, for policies")
     arguments = parser.parse_args()
     resources = json.loads((HERE / "resources.json").read_text())
     if arguments.policies:
-        policies(resources, arguments.policies, arguments.account)
+        policies(resources, arguments.policies, arguments.account, arguments.secrets)
         return
     setup = Setup(resources, arguments.dry_run)
     setup.bucket()

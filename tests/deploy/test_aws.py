@@ -106,6 +106,7 @@ def test_policies_name_what_a_service_writes_and_nothing_more(tmp_path):
     found = {resource.removeprefix("arn:aws:s3:::lote-test/").removesuffix("*")
              for resources in allowed.values() for resource in resources if resource.startswith("arn:aws:s3:::lote-test/")}
     assert found == sources.prefixes()
+    assert allowed["external-secrets"] == {"arn:aws:secretsmanager:us-east-1:123456789012:secret:lote/production/*"}
     # A prefix is of one service.
     for prefix in found:
         owners = {service for service, resources in allowed.items() if f"arn:aws:s3:::lote-test/{prefix}*" in resources}

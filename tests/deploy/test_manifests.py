@@ -32,6 +32,7 @@ ON_AWS = [
     checks.no_secret_is_in_the_manifests,
     checks.there_are_two_of_what_people_wait_for,
     checks.images_are_fixed,
+    checks.accounts_are_asked_for,
 ]
 CASES = [(check, where) for check in EVERYWHERE for where in OVERLAYS]
 CASES += [(check, where) for check in ON_AWS for where in REAL]
@@ -205,6 +206,10 @@ BROKEN = [
     (checks.environments_are_what_the_code_reads, "prod",
      lambda o: one(o, "ExternalSecret", "etl")["spec"]["data"].pop(0)),
     (checks.environments_are_what_the_code_reads, "dev", changed(lambda o: one(o, "Secret", "gateway")["data"], KEY_ENCRYPTION_SECRET="")),
+    (checks.environments_are_what_the_code_reads, "prod", changed(lambda o: config_map(o, "sms-dispatch"), SMS_PUBLIC_URL=None)),
+    (checks.environments_are_what_the_code_reads, "prod", lambda o: container(o, "etl-worker")["volumeMounts"].pop()),
+    (checks.accounts_are_asked_for, "prod", changed(lambda o: config_map(o, "etl"), BIGQUERY_PROJECT_ID=None)),
+    (checks.accounts_are_asked_for, "prod", lambda o: [container(o, "sms-dispatch-worker")["envFrom"].pop() for _ in range(2)]),
     (checks.ports_are_the_codes, "prod", changed(lambda o: config_map(o, "gateway"), ETL_URL="http://etl-api:3005")),
     (checks.ports_are_the_codes, "prod", changed(lambda o: config_map(o, "lote"), METRICS_PORT="9000")),
     (checks.ports_are_the_codes, "prod", changed(lambda o: container(o, "report-api")["ports"][1], containerPort=3003)),

@@ -2,6 +2,7 @@
 broken copy has some."""
 
 from .environment import (
+    accounts_are_asked_for,
     consumer_timeout_is_one,
     environments_are_what_the_code_reads,
     ports_are_the_codes,
@@ -41,6 +42,7 @@ from .workloads import (
 
 __all__ = [
     "PEAKS",
+    "accounts_are_asked_for",
     "consumer_timeout_is_one",
     "environments_are_what_the_code_reads",
     "every_service_has_its_rows",

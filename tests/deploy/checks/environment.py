@@ -2,8 +2,11 @@
 
 import base64
 import functools
+import json
+import pathlib
 import re
 import subprocess
+import tempfile
 
 import sources
 
@@ -51,7 +54,50 @@ def environments_are_what_the_code_reads(objects):
             continue
         service, role = role_of(item)
         environment, missing = environment_of(objects, item)
-        wrong += missing + wrong_names(title(item), environment, service, role)
+        environment, absent = with_files(objects, item, environment)
+        wrong += missing + absent + wrong_names(title(item), environment, service, role)
+    return wrong
+
+
+def with_files(objects, item, environment):
+    """The same environment where paths of mounted secrets lead to files of this machine; and which lead nowhere."""
+    spec = item["spec"]["template"]["spec"]
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in spec.get("volumes", []) if "secret" in volume}
+    mounts = {mount["mountPath"]: secrets[mount["name"]] for mount in spec["containers"][0].get("volumeMounts", [])
+              if mount["name"] in secrets}
+    found, absent = dict(environment), []
+    for key, value in environment.items():
+        if not key.endswith("_FILE"):
+            continue
+        folder, _, file = (value or "").rpartition("/")
+        if file not in secret_keys(objects, mounts.get(folder, "")):
+            absent.append(f"{title(item)}: {key} is {value}, where nothing is mounted")
+        else:
+            found[key] = str(stored_file(file))
+    return found, absent
+
+
+@functools.cache
+def stored_file(name):
+    """A file of a store that tests don't reach, in the form that the code expects: a service account's JSON."""
+    key = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, text=True, check=True).stdout
+    account = {"client_email": "lote@example.iam.gserviceaccount.com", "private_key": key, "private_key_id": "1",
+               "token_uri": "https://oauth2.googleapis.com/token", "project_id": "example", "type": "service_account"}
+    path = pathlib.Path(tempfile.mkdtemp()) / name
+    path.write_text(json.dumps(account))
+    return path
+
+
+def accounts_are_asked_for(objects):
+    """An installation on AWS sends messages, and reads the dashboards' source."""
+    wanted = {"sms-dispatch": ("TELNYX_PUBLIC_KEY", "TWILIO_AUTH_TOKEN"), "etl": ("BIGQUERY_PROJECT_ID",)}
+    wrong = []
+    for item, _ in pods(objects):
+        service, role = role_of(item) if is_ours(item) else (None, None)
+        if service in wanted and role != "migrate":
+            environment, _ = environment_of(objects, item)
+            if not any(key in environment for key in wanted[service]):
+                wrong.append(f"{title(item)} has none of {wanted[service]}")
     return wrong
 
 
@@ -62,6 +108,8 @@ STORED = {
     "REDIS_URL": "rediss://redis:6379",
     "SALES_DATABASE_URL": "mysql://role:password@sales:3306/sales",
     "KEY_ENCRYPTION_SECRET": "0" * 64,
+    # Some Ed25519 key.
+    "TELNYX_PUBLIC_KEY": "GX9rI+FshTLGq8g4+s1ep4m+DHaykgM0A5v6iz02jWE=",
 }
 
 

@@ -22,6 +22,7 @@ SERVERS = {
     "bsale": (("bsale", 8080), (INTERNET, 443)),
     "bigquery": (("bigquery", 8080), (INTERNET, 443)),
     "telnyx": ((None, 443), (INTERNET, 443)),
+    "twilio": ((None, 443), (INTERNET, 443)),
 }
 
 

@@ -61,8 +61,8 @@ impl Backends {
         chassis::tls::install();
         let client = reqwest::Client::builder()
             .connect_timeout(settings.connect_timeout)
-            // Shorter than the 5 s after which our services close an idle connection, so that a request
-            // hardly ever meets one that is just being closed.
+            // Far shorter than what our services keep an idle connection for, so that a request hardly ever meets one
+            // that is just being closed.
             .pool_idle_timeout(Duration::from_secs(4))
             .tcp_nodelay(true)
             .redirect(reqwest::redirect::Policy::none())

@@ -32,14 +32,14 @@ async fn main() -> Result<()> {
             Ok(())
         }
         ["telnyx", port, key] => {
-            let telnyx = Messages::telnyx(key, port.parse().context("the port")?)?;
+            let telnyx = Messages::telnyx_at(&host, key, port.parse().context("the port")?)?;
             let public_key = telnyx.public_key().unwrap_or_default();
             println!("Telnyx at {}; its public key {public_key}; its truth at /truth.json", telnyx.url());
             std::future::pending::<()>().await;
             Ok(())
         }
         ["twilio", port, account_sid, auth_token] => {
-            let twilio = Messages::twilio(account_sid, auth_token, port.parse().context("the port")?)?;
+            let twilio = Messages::twilio_at(&host, account_sid, auth_token, port.parse().context("the port")?)?;
             println!("Twilio at {}; its truth at /truth.json", twilio.url());
             std::future::pending::<()>().await;
             Ok(())

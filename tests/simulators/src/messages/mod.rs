@@ -53,6 +53,9 @@ impl Shared {
 /// A connection that can be cut.
 struct Connection(Option<TcpStream>);
 
+/// Where providers listen unless told.
+const LOOPBACK: &str = "127.0.0.1";
+
 /// A provider of its own. It ends when this is dropped.
 pub struct Messages {
     address: std::net::SocketAddr,
@@ -66,8 +69,16 @@ impl Messages {
     /// # Errors
     /// The port is taken.
     pub fn telnyx(key: &str, port: u16) -> Result<Self> {
+        Self::telnyx_at(LOOPBACK, key, port)
+    }
+
+    /// The same at an address of this machine.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn telnyx_at(host: &str, key: &str, port: u16) -> Result<Self> {
         let key_pair = Ed25519KeyPair::from_seed_unchecked(&[42; 32]).ok().context("a key of 32 bytes")?;
-        Self::start(Vendor::Telnyx { key: key.to_owned(), key_pair }, port)
+        Self::start(Vendor::Telnyx { key: key.to_owned(), key_pair }, host, port)
     }
 
     /// Twilio, for one account.
@@ -75,11 +86,19 @@ impl Messages {
     /// # Errors
     /// The port is taken.
     pub fn twilio(account_sid: &str, auth_token: &str, port: u16) -> Result<Self> {
-        let (account_sid, auth_token) = (account_sid.to_owned(), auth_token.to_owned());
-        Self::start(Vendor::Twilio { account_sid, auth_token }, port)
+        Self::twilio_at(LOOPBACK, account_sid, auth_token, port)
     }
 
-    fn start(vendor: Vendor, port: u16) -> Result<Self> {
+    /// The same at an address of this machine.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn twilio_at(host: &str, account_sid: &str, auth_token: &str, port: u16) -> Result<Self> {
+        let (account_sid, auth_token) = (account_sid.to_owned(), auth_token.to_owned());
+        Self::start(Vendor::Twilio { account_sid, auth_token }, host, port)
+    }
+
+    fn start(vendor: Vendor, host: &str, port: u16) -> Result<Self> {
         let webhooks = Dispatcher::new()?;
         let look_ups = match &vendor {
             Vendor::Telnyx { key, .. } => Some(web::Data::new(crate::telnyx::Shared::new(key))),
@@ -135,7 +154,7 @@ impl Messages {
         })
         .workers(1)
         .disable_signals()
-        .bind(("127.0.0.1", port))?;
+        .bind((host, port))?;
         let address = server.addrs().first().copied().context("an address")?;
         let server = server.run();
         let handle = server.handle();
