@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help install build demo up down status logs test api-check validate images bench chaos fuzz fmt clean
+.PHONY: help install build demo up down status logs test api-check validate images scale bench chaos fuzz fmt clean
 
 # Demo, tests and chaos share one profile and one set of features, and always build the whole workspace:
 # a build of a part would compile dependencies again with other features.
@@ -76,7 +76,12 @@ images: build ## Each binary as its image runs it: another user, a read-only roo
 	@deploy/native/install.sh images
 	LOTE_BINARIES=$(BIN) .stack/deploy/bin/python -m pytest --quiet --no-header -p no:cacheprovider --capture=no tests/deploy/images.py
 
-# These two leave nothing but JSON on standard output.
+# These three leave nothing but JSON on standard output.
+scale: install ## KEDA's arithmetic with the rendered ScaledObjects: real workers come for a burst, and go
+	@deploy/native/install.sh validate
+	cargo build --quiet --workspace $(FEATURES)
+	LOTE_BINARIES=$(BIN) .stack/deploy/bin/python tests/deploy/scale.py
+
 bench: install ## One JSON line a figure: make bench BENCH=catalog
 	@cargo build --quiet --release --workspace
 	cargo run --quiet --release --bin lote-bench -- $(BENCH)

@@ -156,11 +156,16 @@ impl MessageBody for Unsent {
 
 const STANDARD: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// A path as a log may show it: without phones, and without the secrets that are in paths of webhooks.
+/// A path as a log may show it: without phones, and without the secrets that are in paths of webhooks and of links in
+/// messages.
 fn shown(path: &str) -> String {
-    match path.strip_prefix("/webhooks/").map(|rest| rest.split('/').next().unwrap_or_default()) {
-        Some(vendor) => format!("/webhooks/{vendor}/***"),
-        None => without_phones(path),
+    if let Some(rest) = path.strip_prefix("/webhooks/") {
+        let vendor = rest.split('/').next().unwrap_or_default();
+        return format!("/webhooks/{vendor}/***");
+    }
+    match path.starts_with("/b/") {
+        true => "/b/***".to_owned(),
+        false => without_phones(path),
     }
 }
 

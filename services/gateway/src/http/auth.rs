@@ -140,6 +140,10 @@ pub(crate) async fn login_by_form(
     if grant_type.as_deref().is_some_and(|kind| !kind.is_empty() && kind != "password") {
         return Err(Error::invalid("grant_type", "grant_type solo admite el valor password").into());
     }
+    // Any page may send a form here: it must not give its visitor's browser somebody's session.
+    if query.session.is_some() {
+        return Err(Error::invalid("session", "El formulario no abre sesiones con cookie: envíe JSON").into());
+    }
     let body = LoginRequest { username: Some(username), email: None, password, session: false };
     log_in(&request, &identity, &query, body).await
 }

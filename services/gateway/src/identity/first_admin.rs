@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Identity {
-    /// Creates the configured administrator unless a user of that name exists: what a person changed since,
-    /// the configuration does not change back.
+    /// Creates the configured administrator unless a user of that name exists, or did until somebody deleted it: what a
+    /// person changed since, the configuration does not change back.
     pub(super) async fn create_first_admin(&self) -> anyhow::Result<()> {
         let Some(first) = self.settings().first_admin.clone() else { return Ok(()) };
         let email = rules::email(&first.username);
@@ -26,6 +26,10 @@ impl Identity {
             )
         })?;
         if users::find_by_login(self.orm(), &username).await?.is_some() {
+            return Ok(());
+        }
+        if audit::was_deleted(self.orm(), &username).await? {
+            tracing::warn!(username, "ADMIN_USER was deleted by a person, and is not made again: choose another name");
             return Ok(());
         }
         if let Err(weakness) = crate::domain::password::check(first.password.expose(), &username, None) {

@@ -112,6 +112,13 @@ pub async fn record(
     Ok(())
 }
 
+/// Whether somebody deleted a user of this name.
+pub async fn was_deleted(connection: &impl ConnectionTrait, username: &str) -> Result<bool, DbErr> {
+    let named = Expr::cust_with_values("details ->> 'username' = $1", [username]);
+    let rows = Entity::find().filter(Column::Action.eq(Action::UserDeleted.name())).filter(named);
+    Ok(rows.count(connection).await? > 0)
+}
+
 /// Which rows.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

@@ -23,6 +23,22 @@ async fn the_configuration_does_not_undo_what_people_changed() -> anyhow::Result
 }
 
 #[tokio::test]
+async fn an_administrator_whom_a_person_deleted_does_not_come_back() -> anyhow::Result<()> {
+    let door = Door::open("deleted").await?;
+    let first = door.admin().await?;
+    let me = crate::door::send(door.get("/auth/me").bearer_auth(&first)).await?.body;
+    let other = json!({ "username": "rosa", "name": "Rosa", "password": "chosen-by-a-person", "role": "admin" });
+    crate::door::send(door.post("/users").bearer_auth(&first).json(&other)).await?.expect(201)?;
+    let rosa = door.log_in("rosa", "chosen-by-a-person").await?.expect(200)?.text("access_token");
+    let path = format!("/users/{}", me["user"]["id"].as_str().unwrap_or_default());
+    crate::door::send(door.delete(&path).bearer_auth(&rosa)).await?.expect(204)?;
+
+    let again = door.replica(|_| {}).await?;
+    again.log_in(ADMIN, PASSWORD).await?.expect(401)?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_address_will_do_as_a_name() -> anyhow::Result<()> {
     let first =
         FirstAdmin { username: "Boss@Lote.co".to_owned(), password: Secret::new(PASSWORD.to_owned()) };

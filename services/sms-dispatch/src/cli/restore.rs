@@ -83,6 +83,7 @@ pub async fn run(
     batches::relax(&mut transaction).await?;
     // Whoever suppresses somebody meanwhile waits, and then finds the contacts that are restored.
     suppressions::turn(&mut transaction).await?;
+    ensure_none_waits(&mut transaction).await?;
     index_builds::drop_all(&mut transaction, indexes::ALL).await?;
     let all = AssertSqlSafe(format!("truncate {}", TABLES.join(", ")));
     sqlx::query(all).execute(&mut *transaction).await?;
@@ -122,6 +123,19 @@ pub async fn run(
     lookups::apply(&pool, None).await?;
     views::refresh(&pool).await?;
     Ok(Restored { contacts, suppressions: added })
+}
+
+/// Fails where an import was accepted and is not done: its row would go, and with it all that is known of its file. None is
+/// accepted from here on until the transaction ends.
+async fn ensure_none_waits(conn: &mut PgConnection) -> anyhow::Result<()> {
+    sqlx::raw_sql("lock table imports in access exclusive mode").execute(&mut *conn).await?;
+    let waiting: Vec<Uuid> = sqlx::query_scalar(
+        "select i.id from imports i join jobs j on j.id = i.id where j.state in ('pending', 'running') order by 1 limit 5",
+    )
+    .fetch_all(conn)
+    .await?;
+    ensure!(waiting.is_empty(), "imports wait: {waiting:?}; cancel them, or wait for their end");
+    Ok(())
 }
 
 /// Adds the rows of the backup's `table` that are not there; gives how many.

@@ -3,8 +3,9 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow};
 use failpoints::Point;
+use messaging::JobError;
 use sea_orm::sqlx::PgPool;
 
 use super::{quality::Report, sample, sample::Sample, source::Source};
@@ -36,29 +37,39 @@ pub async fn follow(pool: &PgPool, import: i32) -> anyhow::Result<()> {
 /// Checks by counts in the tables that every row has its outcome, and reports.
 ///
 /// # Errors
-/// The database, or rows that vanished.
-pub async fn report(pool: &PgPool, import: &Import, source: &Source) -> anyhow::Result<Report> {
+/// To fail: rows that vanished, which will be missing at the next attempt as well. To retry: the database.
+pub async fn report(pool: &PgPool, import: &Import, source: &Source) -> Result<Report, JobError> {
     let started = Instant::now();
     let number = import.number;
-    let sums = batches::sums(&mut *pool.acquire().await?, number).await?;
-    let groups = quality::groups(pool, number).await?;
-    let rejects = quality::rejects(pool, number).await?;
-    let (changes, merges) = quality::ledgers(pool, number).await?;
+    let mut conn = pool.acquire().await.map_err(JobError::retry)?;
+    let sums = batches::sums(&mut conn, number).await.map_err(JobError::retry)?;
+    drop(conn);
+    let groups = quality::groups(pool, number).await.map_err(JobError::retry)?;
+    let rejects = quality::rejects(pool, number).await.map_err(JobError::retry)?;
+    let (changes, merges) = quality::ledgers(pool, number).await.map_err(JobError::retry)?;
     let contacts: i64 = groups.iter().map(|group| group.contacts).sum();
     let told = (sums.created, sums.updated, sums.merged, sums.rejected);
     let held = (contacts, changes, merges, rejects.values().sum::<i64>());
-    ensure!(
-        told == held,
-        "the batches tell of (contacts, changes, merges, rejects) {told:?}, the tables hold {held:?}"
-    );
+    if told != held {
+        return Err(JobError::fail(anyhow!(
+            "the batches tell of (contacts, changes, merges, rejects) {told:?}, the tables hold {held:?}"
+        )));
+    }
     let outcomes = sums.created + sums.updated + sums.unchanged + sums.merged + sums.rejected;
-    ensure!(outcomes == sums.rows, "{} rows were read, {outcomes} have an outcome", sums.rows);
-    if let Some(rows) = source.rows() {
-        ensure!(sums.rows == rows, "the source has {rows} rows, {} were read", sums.rows);
+    if outcomes != sums.rows {
+        return Err(JobError::fail(anyhow!("{} rows were read, {outcomes} have an outcome", sums.rows)));
+    }
+    if let Some(rows) = source.rows()
+        && sums.rows != rows
+    {
+        return Err(JobError::fail(anyhow!("the source has {rows} rows, {} were read", sums.rows)));
     }
     let sample = match source {
         // The seed is the import's: the same sample whenever it is drawn.
-        Source::Sqlite(sqlite) => sample::compare(pool, number, sqlite, number.unsigned_abs().into()).await?,
+        Source::Sqlite(sqlite) => {
+            let seed = number.unsigned_abs().into();
+            sample::compare(pool, number, sqlite, seed).await.map_err(JobError::Retry)?
+        }
         Source::Csv(_) => Sample::default(),
     };
 
@@ -74,7 +85,7 @@ pub async fn report(pool: &PgPool, import: &Import, source: &Source) -> anyhow::
     let missing_ladas = top_ladas.iter().filter(|(lada, _)| unknown(lada)).cloned().collect();
     top_ladas.truncate(TOP);
 
-    let mut seconds = imports::timings(pool, import.id).await?;
+    let mut seconds = imports::timings(pool, import.id).await.map_err(JobError::retry)?;
     let to_loaded: f64 = ["load", "merge"].iter().filter_map(|step| seconds.get(*step)).sum();
     seconds.insert("report".to_owned(), started.elapsed().as_secs_f64());
     Ok(Report {

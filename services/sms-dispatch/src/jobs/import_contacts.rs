@@ -93,6 +93,10 @@ impl Work for ImportContacts {
             )));
         }
         let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
+        // A restore may have had the turn before.
+        if imports::get(&self.pool, import.id).await.map_err(JobError::retry)?.is_none() {
+            return Err(JobError::fail(anyhow!("the job's import was taken away by a restore")));
+        }
         imports::number_turn(&self.pool, import.id).await.map_err(JobError::retry)?;
         let steps = Steps { work: self, run, import: &import, source: Arc::new(source) };
         steps.run(&fingerprint).await.map(Outcome::Done)
@@ -196,8 +200,7 @@ impl Steps<'_> {
             settle::follow(pool, import.number).await.map_err(JobError::Retry)
         };
         self.timed("settle", follow).await?;
-        // What the tables hold will be the same at the next attempt.
-        let report = settle::report(pool, import, &self.source).await.map_err(JobError::Fail)?;
+        let report = settle::report(pool, import, &self.source).await?;
         serde_json::to_value(report).map_err(JobError::fail)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgPool, Postgres, Transaction};
 
 /// An import's contacts with one state and LADA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +15,16 @@ pub struct Group {
     pub without_city: i64,
 }
 
-/// The contacts that an import brought in, in one pass over the table.
-pub async fn groups(pool: &PgPool, import: i32) -> sqlx::Result<Vec<Group>> {
+/// A transaction whose statements take as long as they take: tables of tens of millions of rows are counted.
+async fn patient(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
     let mut transaction = pool.begin().await?;
     sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *transaction).await?;
+    Ok(transaction)
+}
+
+/// The contacts that an import brought in, in one pass over the table.
+pub async fn groups(pool: &PgPool, import: i32) -> sqlx::Result<Vec<Group>> {
+    let mut transaction = patient(pool).await?;
     let rows: Vec<(Option<String>, String, i64, i64, i64, i64)> = sqlx::query_as(
         r"select state_code, lada, count(*), count(*) filter (where is_valid),
                  count(*) filter (where phone_e164 ~ '^\+52[2-9][0-9]{9}$'), count(*) filter (where city is null)
@@ -43,7 +49,7 @@ pub async fn rejects(pool: &PgPool, import: i32) -> sqlx::Result<BTreeMap<String
     let rows: Vec<(String, i64)> =
         sqlx::query_as("select reason, count(*) from contact_rejects where import = $1 group by 1")
             .bind(import)
-            .fetch_all(pool)
+            .fetch_all(&mut *patient(pool).await?)
             .await?;
     Ok(rows.into_iter().collect())
 }
@@ -55,7 +61,7 @@ pub async fn ledgers(pool: &PgPool, import: i32) -> sqlx::Result<(i64, i64)> {
                 (select count(*) from contact_merges where import = $1)",
     )
     .bind(import)
-    .fetch_one(pool)
+    .fetch_one(&mut *patient(pool).await?)
     .await
 }
 

@@ -1,0 +1,160 @@
+"""Lote as the native stack runs it, in a folder of its own: for what is shown on real servers outside of the tests."""
+
+import base64
+import contextlib
+import csv
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from sources import ROOT
+
+BINARIES = pathlib.Path(os.environ.get("LOTE_BINARIES", ROOT / "target/debug"))
+BEGAN = time.monotonic()
+
+
+def say(text):
+    print(f"{time.monotonic() - BEGAN:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+class Platform:
+    """Servers, APIs and workers, started by `stack up`, with their settings. `roles` says which go on: the others are ended."""
+
+    def __init__(self, home, roles):
+        self.home = home
+        self.stack("up")
+        self.settings = dict(re.findall(r"export (\w+)='(.*)'", (home / "env").read_text()))
+        self.environments = {}
+        for file in (home / "demo/logs").glob("*.process"):
+            process, pid = file.stem, int(file.read_text().split()[0])
+            lines = pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0")
+            self.environments[process] = dict(line.split("=", 1) for line in lines if line)
+            role = "worker" if process.endswith("-worker") else "simulator" if process == "bsale" else "api"
+            if role not in roles:
+                os.kill(pid, signal.SIGTERM)
+                # It must not be taken for one that runs.
+                file.unlink()
+
+    def stack(self, *arguments, **options):
+        options = {"stdout": sys.stderr, "check": True} | options
+        return subprocess.run([BINARIES / "stack", *arguments], env=os.environ | {"LOTE_HOME": str(self.home)}, **options)
+
+    def query(self, service, sql):
+        """The lines that a service's database answers."""
+        done = self.stack("psql", service, "-AtF", "\t", "-c", sql, stdout=subprocess.PIPE, text=True)
+        return [line.split("\t") for line in done.stdout.splitlines()]
+
+    def doctors(self):
+        """What the services' doctors find."""
+        found = []
+        for service in ("gateway", "catalog-upload", "report", "sms-dispatch"):
+            done = self.stack(service, "doctor", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            found += [] if done.returncode == 0 else [f"{service}: {done.stdout.strip()}"]
+        return found
+
+
+@contextlib.contextmanager
+def platform(home, roles):
+    shutil.rmtree(home, ignore_errors=True)
+    made = None
+    try:
+        made = Platform(home, roles)
+        yield made
+    finally:
+        subprocess.run([BINARIES / "stack", "clean"], env=os.environ | {"LOTE_HOME": str(home)}, stdout=sys.stderr, check=False)
+
+
+def role_binary(process):
+    """The binary of a process, and the role that it is told."""
+    service = process.removesuffix("-api").removesuffix("-worker")
+    return BINARIES / f"lote-{service}", "worker" if process.endswith("-worker") else "api"
+
+
+class Process:
+    """A process of a service, as a pod has it: SIGTERM, and the grace to drain."""
+
+    def __init__(self, name, port, environment, log):
+        self.name, self.port, self.log = name, port, log
+        self.environment = environment | {"HTTP_PORT": str(port)}
+        self.start()
+
+    def start(self):
+        binary, role = role_binary(self.name)
+        with open(self.log, "ab") as out:
+            self.process = subprocess.Popen([binary, role], stdout=out, stderr=subprocess.STDOUT, env=self.environment)
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(self.url("/health/ready"), timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def wait_ready(self, limit=120):
+        deadline = time.monotonic() + limit
+        while not self.is_ready():
+            assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}: {self.log}"
+            assert time.monotonic() < deadline, f"{self.name} is not ready after {limit} s: {self.log}"
+            time.sleep(0.1)
+
+    def in_hand(self):
+        """Messages that it is at work on, or None where it does not answer (yet)."""
+        try:
+            with urllib.request.urlopen(self.url("/metrics"), timeout=5) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return None
+        return sum(float(value) for value in re.findall(r"^lote_messages_in_flight\{[^}]*\} ([\d.]+)$", text, re.M))
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def ended(self):
+        code = self.process.poll()
+        assert code in (None, 0), f"{self.name} ended with {code}: {self.log}"
+        return code == 0
+
+
+def ask(url, token=None, data=None, headers=None, method=None):
+    """A JSON answer; credentials may stand in the URL."""
+    parts = urllib.parse.urlsplit(url)
+    request = urllib.request.Request(url.replace(f"{parts.username}:{parts.password}@", ""), data=data, method=method)
+    if parts.username:
+        secret = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {secret}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    for key, value in (headers or {}).items():
+        request.add_header(key, value)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{request.full_url}: {error.code} {error.read()[:500]}") from error
+
+
+def form(filename, content):
+    boundary = "lote-scale"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n' \
+           "Content-Type: application/octet-stream\r\n\r\n"
+    return (head.encode() + content + f"\r\n--{boundary}--\r\n".encode(),
+            {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+
+def table(rows):
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue().encode()
