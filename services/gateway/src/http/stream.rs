@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -164,13 +165,54 @@ enum Ended {
 }
 
 impl Watcher {
+    /// Tells what happens until the first of its ends, whatever it is about to send then: a client that reads slowly is
+    /// told nothing more once it may not know.
     async fn run(&self, asked: Option<String>) -> Ended {
-        match self.watch(asked).await {
-            Ok(ended) | Err(ended) => ended,
+        let ended = tokio::select! {
+            biased;
+            ended = self.end() => ended,
+            told = self.tell(asked) => match told {
+                Ok(never) => match never {},
+                Err(ended) => ended,
+            },
+        };
+        match ended {
+            Ended::LoggedOut => self.say_why("session_ended").await,
+            Ended::Expired => self.say_why("token_expired").await,
+            _ => {}
+        }
+        ended
+    }
+
+    /// Waits for what ends the stream from outside.
+    async fn end(&self) -> Ended {
+        tokio::select! {
+            () = self.session_ended() => Ended::LoggedOut,
+            () = self.key_ended() => Ended::LoggedOut,
+            () = sleep_until(self.expires) => Ended::Expired,
+            () = self.app.shutdown.cancelled() => Ended::Shutdown,
+            () = self.sender.closed() => Ended::ClientLeft,
         }
     }
 
-    async fn watch(&self, asked: Option<String>) -> Result<Ended, Ended> {
+    async fn session_ended(&self) {
+        match self.session {
+            Some(session) => self.app.identity.session_ended(session).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn key_ended(&self) {
+        let Some(key) = self.key else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            if let Ok(false) = self.app.identity.key_stands(key).await {
+                return;
+            }
+        }
+    }
+
+    async fn tell(&self, asked: Option<String>) -> Result<Infallible, Ended> {
         // Subscribed before the past is read: an entry in between comes twice, and its id says so.
         let (mut live, now) = self.app.feed.subscribe();
         let mut seen = match asked {
@@ -188,7 +230,6 @@ impl Watcher {
 
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut session_ended = std::pin::pin!(self.session_ended());
         let mut catching_up = true;
         loop {
             tokio::select! {
@@ -202,51 +243,26 @@ impl Watcher {
                     }
                     Err(RecvError::Lagged(_)) => {
                         self.reset("lagged", seen).await?;
-                        return Ok(Ended::Reset);
+                        return Err(Ended::Reset);
                     }
-                    Err(RecvError::Closed) => return Ok(Ended::Shutdown),
+                    Err(RecvError::Closed) => return Err(Ended::Shutdown),
                 },
-                _ = heartbeat.tick() => {
-                    if let Some(key) = self.key
-                        && let Ok(false) = self.app.identity.key_stands(key).await
-                    {
-                        return self.end_session().await;
-                    }
-                    self.send(": latido\n\n".into()).await?;
-                }
-                () = &mut session_ended => return self.end_session().await,
-                () = sleep_until(self.expires) => {
-                    self.send("event: expired\ndata: {\"reason\":\"token_expired\"}\n\n".into()).await?;
-                    return Ok(Ended::Expired);
-                }
-                () = self.app.shutdown.cancelled() => return Ok(Ended::Shutdown),
-                () = self.sender.closed() => return Ok(Ended::ClientLeft),
+                _ = heartbeat.tick() => self.send(": latido\n\n".into()).await?,
             }
         }
     }
 
-    async fn session_ended(&self) {
-        match self.session {
-            Some(session) => self.app.identity.session_ended(session).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn end_session(&self) -> Result<Ended, Ended> {
-        self.send("event: expired\ndata: {\"reason\":\"session_ended\"}\n\n".into()).await?;
-        Ok(Ended::LoggedOut)
-    }
-
     /// Sends what came after `id`; returns the id of the last entry looked at.
     async fn catch_up(&self, id: StreamId) -> Result<StreamId, Ended> {
-        if self.app.feed.lost_since(id).await.map_err(|_| Ended::RedisLeft)? {
-            // Not simply from the newest entry: a stream that was wiped may have started over below `id`.
-            let (_, now) = self.app.feed.subscribe();
-            self.reset("trimmed", now).await?;
-            return Ok(now);
-        }
         let mut position = id;
         loop {
+            // At each page again: one that is read slowly is trimmed under its reader.
+            if self.app.feed.lost_since(position).await.map_err(|_| Ended::RedisLeft)? {
+                // Not simply from the newest entry: a stream that was wiped may have started over below `id`.
+                let (_, now) = self.app.feed.subscribe();
+                self.reset("trimmed", now).await?;
+                return Ok(now);
+            }
             let page = self.app.feed.after(position).await.map_err(|_| Ended::RedisLeft)?;
             position = page.position;
             for entry in &page.entries {
@@ -276,8 +292,18 @@ impl Watcher {
         self.send(format!("id: {id}\nevent: reset\ndata: {{\"reason\":\"{reason}\"}}\n\n")).await
     }
 
+    /// Sends a last event, unless the client is not reading.
+    async fn say_why(&self, reason: &str) {
+        let farewell = format!("event: expired\ndata: {{\"reason\":\"{reason}\"}}\n\n");
+        let sent = self.sender.send_timeout(Ok(Bytes::from(farewell)), Duration::from_secs(1)).await;
+        // It learns it when it comes back.
+        drop(sent);
+    }
+
+    /// Whoever takes nothing for so long is gone, whatever its connection says.
     async fn send(&self, text: String) -> Result<(), Ended> {
-        self.sender.send(Ok(Bytes::from(text))).await.map_err(|_| Ended::ClientLeft)
+        let sent = self.sender.send_timeout(Ok(Bytes::from(text)), 2 * HEARTBEAT).await;
+        sent.map_err(|_| Ended::ClientLeft)
     }
 }
 

@@ -321,22 +321,7 @@ async fn a_client_that_falls_behind_is_told_and_goes_on_where_it_was() -> anyhow
 
     let mut slow = Source::open(&gateway, &token, None).await?.settled().await?;
     // More than the sockets' buffers hold, so that the gateway can't get rid of it.
-    let padding = "x".repeat(16 << 10);
-    let mut connection = redis.dedicated().await?;
-    for batch in 0..EVENTS / 50 {
-        let mut pipe = deadpool_redis::redis::pipe();
-        for n in batch * 50..(batch + 1) * 50 {
-            let event = LiveEvent {
-                kind: "job.progress".into(),
-                service: "catalog-upload".into(),
-                proveedor_id: None,
-                data: json!({ "n": n, "padding": padding }),
-            };
-            let event = serde_json::to_string(&event)?;
-            pipe.cmd("XADD").arg(redis.key(STREAM)).arg("*").arg(FIELD).arg(event).ignore();
-        }
-        pipe.query_async::<()>(&mut connection).await?;
-    }
+    publish_large(&redis, EVENTS).await?;
     let mut next = 0;
     let told = loop {
         let event = slow.next().await?.context("it ended without a word")?;
@@ -364,7 +349,58 @@ async fn a_client_that_falls_behind_is_told_and_goes_on_where_it_was() -> anyhow
         }
         last_id = back.last_id.clone();
     }
-    cmd("DEL").arg(redis.key(STREAM)).query_async::<()>(&mut connection).await?;
+    let deleted: i64 = redis.query(cmd("DEL").arg(redis.key(STREAM))).await?;
+    assert_eq!(deleted, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_reads_slowly_is_told_nothing_after_the_end_of_the_session() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_stream_slow_end").await?;
+    let redis = redis(&namespace)?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let token = gateway.user("viewer", None).await?;
+    connected(&gateway, &token).await?;
+    let first = publish(&redis, -1, None).await?;
+    publish_large(&redis, 2_000).await?;
+
+    // It asks for the past, more than the sockets hold, and does not read it yet.
+    let mut slow = Source::open(&gateway, &token, Some(&first)).await?;
+    gateway.change_password(&token).await?;
+    publish(&redis, 77_777, None).await?;
+    let (mut told, mut last) = (0, None);
+    while let Some(event) = timeout(SOON, slow.next()).await?? {
+        assert_ne!(event.data["data"]["n"], 77_777, "what happened after the session's end");
+        told += 1;
+        last = Some(event);
+    }
+    assert!(told < 2_000, "all of the past was told");
+    let said = last.is_some_and(|event| event.kind == "expired" || event.data["data"]["n"].is_number());
+    assert!(said, "it ends in the past, or with a farewell");
+    let deleted: i64 = redis.query(cmd("DEL").arg(redis.key(STREAM))).await?;
+    assert_eq!(deleted, 1);
+    Ok(())
+}
+
+/// Says much in the live stream, of which each event is large.
+async fn publish_large(redis: &Redis, events: i64) -> anyhow::Result<()> {
+    let padding = "x".repeat(16 << 10);
+    let mut connection = redis.dedicated().await?;
+    for batch in 0..events / 50 {
+        let mut pipe = deadpool_redis::redis::pipe();
+        for n in batch * 50..(batch + 1) * 50 {
+            let event = LiveEvent {
+                kind: "job.progress".into(),
+                service: "catalog-upload".into(),
+                proveedor_id: None,
+                data: json!({ "n": n, "padding": padding }),
+            };
+            let event = serde_json::to_string(&event)?;
+            pipe.cmd("XADD").arg(redis.key(STREAM)).arg("*").arg(FIELD).arg(event).ignore();
+        }
+        pipe.query_async::<()>(&mut connection).await?;
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -12,6 +13,7 @@ use chassis::{config::DatabaseSettings, db};
 use sea_orm::sqlx;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempPath;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -48,7 +50,12 @@ pub async fn run(
     );
     let pool = db::connect(database, "sms-dispatch backup", shutdown).await?.pool;
     let schema: String = sqlx::query_scalar("select current_schema()").fetch_one(&pool).await?;
-    let partial = beside(file, "partial");
+    // Everybody's names and phones: for its owner alone from the first byte on, and gone where it does not become the backup.
+    let partial = TempPath::from_path(beside(file, "partial"));
+    if partial.exists() {
+        std::fs::remove_file(&partial)?;
+    }
+    File::options().write(true).create_new(true).mode(0o600).open(&partial)?;
     let status = Command::new("pg_dump")
         .args(["--format=custom", "--no-owner", "--no-privileges", "--schema"])
         .arg(format!("\"{schema}\""))
@@ -67,7 +74,7 @@ pub async fn run(
     ensure!(status.success(), "pg_dump failed ({status}); what it said is above");
     File::open(&partial)?.sync_all()?;
     let sum = checksum(&partial)?;
-    std::fs::rename(&partial, file).with_context(|| format!("{} can't be written", file.display()))?;
+    partial.persist(file).with_context(|| format!("{} can't be written", file.display()))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     std::fs::write(beside(file, "sha256"), format!("{sum}  {name}\n"))?;
     let details = json!({"file": file.display().to_string(), "sha256": sum});

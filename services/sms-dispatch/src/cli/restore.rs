@@ -13,6 +13,7 @@ use tokio::{
     process::Command,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::backup::{beside, checksum};
 use crate::{

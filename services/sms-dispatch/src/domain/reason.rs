@@ -1,6 +1,6 @@
-//! Why a text is no Mexican phone number.
+//! Why a row has no Mexican phone number.
 
-/// Why [`super::normalise`] rejects a text.
+/// Why [`super::normalise`] rejects a text, or a reader the row that it stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// No digit at all.
@@ -29,11 +29,13 @@ pub enum Reason {
     RepeatedDigit,
     /// 1234567 after the LADA, or 01234567 where eight digits follow it.
     Sequence,
+    /// The row has more values than the file has columns: which of them is the phone is not known.
+    TooManyValues,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Empty,
         Self::NulByte,
         Self::BadUtf8,
@@ -47,6 +49,7 @@ impl Reason {
         Self::UnassignedLada,
         Self::RepeatedDigit,
         Self::Sequence,
+        Self::TooManyValues,
     ];
 
     /// Its name in tables, reports and APIs, which stays.
@@ -65,6 +68,7 @@ impl Reason {
             Self::UnassignedLada => "phone_unassigned_lada",
             Self::RepeatedDigit => "phone_repeated_digit",
             Self::Sequence => "phone_sequence",
+            Self::TooManyValues => "too_many_values",
         }
     }
 
@@ -90,6 +94,9 @@ impl Reason {
             Self::UnassignedLada => "La lada no existe en el plan de numeración de México",
             Self::RepeatedDigit => "Número inventado: repite un solo dígito después de la lada",
             Self::Sequence => "Número inventado: tiene la secuencia 1234567 después de la lada",
+            Self::TooManyValues => {
+                "La fila tiene más valores que columnas el archivo: ponga entre comillas los que contienen el separador"
+            }
         }
     }
 }

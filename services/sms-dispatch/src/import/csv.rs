@@ -56,6 +56,8 @@ pub struct Csv {
     separator: u8,
     /// Of the list's fields, in their order.
     columns: Vec<Option<usize>>,
+    /// How many columns have a name; None of a list without names.
+    width: Option<usize>,
     first: Place,
     limit: Option<u64>,
     /// In bytes.
@@ -68,6 +70,8 @@ pub struct Values<'a> {
     pub row: u64,
     /// Of the file, from 1.
     pub line: u64,
+    /// Values stand beyond the last column that has a name: a separator too many has moved all that follow it.
+    pub has_surplus: bool,
     record: &'a ByteRecord,
     columns: &'a [Option<usize>],
 }
@@ -123,7 +127,7 @@ impl Csv {
             let mut columns = vec![None; fields.len()];
             columns[0] = Some(column);
             let first = Place { byte: 0, line: 1, rows: 0 };
-            return Ok(Self { path: path.to_path_buf(), separator, columns, first, limit, size });
+            return Ok(Self { path: path.to_path_buf(), separator, columns, width: None, first, limit, size });
         }
         let names: Vec<String> = head
             .iter()
@@ -135,19 +139,21 @@ impl Csv {
             columns.push(match mapping.0.get(*field) {
                 None => usual.iter().find_map(|name| find(name)),
                 Some(name) => match find(name) {
-                    None => bail!("El archivo no tiene la columna {name:?} para {field}, solo {names:?}"),
+                    None => bail!("El archivo no tiene la columna {name:?} para {field}, solo {}", shown(&names)),
                     found => found,
                 },
             });
         }
         ensure!(
             columns.first().is_some_and(Option::is_some),
-            "El archivo no tiene una columna de teléfonos entre {names:?}: se espera una de {:?}, o un mapping",
+            "El archivo no tiene una columna de teléfonos entre {}: se espera una de {:?}, o un mapping",
+            shown(&names),
             PHONE.1
         );
         let place = reader.position();
         let first = Place { byte: place.byte(), line: place.line(), rows: 0 };
-        Ok(Self { path: path.to_path_buf(), separator, columns, first, limit, size })
+        let width = Some(names.len());
+        Ok(Self { path: path.to_path_buf(), separator, columns, width, first, limit, size })
     }
 
     /// Where the first row is.
@@ -169,6 +175,7 @@ impl Csv {
             each(&RawRow {
                 // Files have fewer rows.
                 source_id: i64::try_from(values.row).unwrap_or(i64::MAX),
+                has_surplus: values.has_surplus,
                 phone: values.get(0),
                 phone_original: values.get(1),
                 full_name: values.get(2),
@@ -213,7 +220,10 @@ impl Csv {
                 self.ensure_closed(byte, line)?;
             }
             decode(&mut record, self.columns.first().copied().flatten());
-            if !each(&Values { row: rows, line, record: &record, columns: &self.columns }) {
+            let has_surplus = self
+                .width
+                .is_some_and(|width| record.iter().skip(width).any(|value| !value.trim_ascii().is_empty()));
+            if !each(&Values { row: rows, line, has_surplus, record: &record, columns: &self.columns }) {
                 return Ok(None);
             }
         }
@@ -231,6 +241,15 @@ impl Csv {
         let quotes = memchr::memchr_iter(b'"', &rest).count();
         ensure!(quotes.is_multiple_of(2), "La fila de la línea {line} tiene comillas sin cerrar");
         Ok(())
+    }
+}
+
+/// The names of a first line, for a message that is logged: where they are no names but somebody's data, only how many.
+fn shown(names: &[String]) -> String {
+    let is_data = |name: &String| name.chars().filter(char::is_ascii_digit).count() > 3;
+    match names.iter().any(is_data) {
+        true => format!("las {} de la primera línea, que no parece tener nombres", names.len()),
+        false => format!("{names:?}"),
     }
 }
 
@@ -300,7 +319,7 @@ fn open(path: &Path, separator: u8) -> anyhow::Result<Reader<Bounded>> {
     let wide = matches!(file.fill_buf()?, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
     ensure!(!wide, "está en UTF-16; guárdelo como «CSV UTF-8»");
     let file = Bounded { file, left: LONGEST_ROW };
-    // A row with a field more or less is a row still: its phone decides.
+    // A row with a field less is a row still; one with more is told by Values::has_surplus.
     Ok(ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(file))
 }
 

@@ -87,7 +87,9 @@ impl<'a> Encoder<'a> {
     pub fn push(&mut self, row: &RawRow<'_>) -> Pushed {
         self.counts.rows += 1;
         let spelled = row.phone.bytes();
-        match phone::normalise(&spelled) {
+        let normalised =
+            if row.has_surplus { Err(Reason::TooManyValues) } else { phone::normalise(&spelled) };
+        match normalised {
             // A blob is no text, and SQLite lets it stand beside the same text.
             Ok(found) => {
                 let sure = !found.changed

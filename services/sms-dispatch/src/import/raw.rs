@@ -20,6 +20,8 @@ pub enum Raw<'a> {
 pub struct RawRow<'a> {
     /// SQLite's id; in a CSV file the number of the row, from 1.
     pub source_id: i64,
+    /// It has values that no column has a name for, and so perhaps all of its values in wrong columns.
+    pub has_surplus: bool,
     pub phone: Raw<'a>,
     pub phone_original: Raw<'a>,
     pub full_name: Raw<'a>,

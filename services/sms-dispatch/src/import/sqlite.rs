@@ -136,6 +136,7 @@ pub fn read(
         let value = |index| row.get_ref(index).map(Raw::from);
         let raw = RawRow {
             source_id: row.get(0)?,
+            has_surplus: false,
             phone: value(1)?,
             phone_original: value(2)?,
             full_name: value(3)?,

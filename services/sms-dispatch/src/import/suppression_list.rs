@@ -10,7 +10,7 @@ use super::{
     raw::Raw,
 };
 use crate::domain::{
-    Phone, normalise,
+    Phone, Reason, normalise,
     source::Mapping,
     suppression::{Cause, parse_effect},
 };
@@ -101,7 +101,8 @@ impl List {
             Raw::Text(bytes) => bytes,
             _ => &[],
         };
-        let phone = normalise(spelled).map_err(|reason| {
+        let normalised = if values.has_surplus { Err(Reason::TooManyValues) } else { normalise(spelled) };
+        let phone = normalised.map_err(|reason| {
             refused(String::from_utf8_lossy(spelled).into_owned(), reason.code(), reason.message())
         })?;
         let cause = match text(1) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use sea_orm::sqlx;
 use sms_dispatch::{cli::import::ImportRequest, domain::source::Mapping};
 
@@ -46,8 +46,8 @@ async fn separators_marks_quotes_and_columns() -> Result<()> {
             mapping(&[("phone", "TEL")]),
         ),
         (
-            "fields too many and too few",
-            "direccion,numero,nombre\nCALLE 1,6121004701,ANA,otra,más\nCALLE 2,6121004702,BERTA\n".into(),
+            "empty fields too many, and fields too few",
+            "direccion,numero,nombre\nCALLE 1,6121004701,ANA,, \nCALLE 2,6121004702,BERTA\n".into(),
             Mapping::default(),
         ),
     ];
@@ -61,6 +61,33 @@ async fn separators_marks_quotes_and_columns() -> Result<()> {
         ensure!(import.source_rows == Some(2), "{name}: {import:?}");
         world.is_sound().await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_separator_too_many_gives_nobody_another_phone() -> Result<()> {
+    let world = World::new("smscsv").await?;
+    let rows = "nombre,telefono_aval,telefono\n\
+                PÉREZ, ANA,5511112222,5533334444\n\
+                \"PÉREZ, BERTA\",5511112222,5533334445\n";
+    let file = world.write("contactos.csv", rows.into())?;
+    world.import(&file).await?;
+    let phones: Vec<String> = sqlx::query_scalar("select phone_e164 from contacts").fetch_all(&world.pool).await?;
+    ensure!(phones == ["+525533334445"], "{phones:?}");
+    let reasons: Vec<String> =
+        sqlx::query_scalar("select reason from contact_rejects").fetch_all(&world.pool).await?;
+    ensure!(reasons == ["too_many_values"], "{reasons:?}");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn a_first_line_of_data_is_not_told_to_the_log() -> Result<()> {
+    let world = World::new("smscsv").await?;
+    let file = world.write("contactos.csv", "5512345678,ANA PÉREZ,CALLE 1\n".into())?;
+    let refused = world.import(&file).await.err().context("no column is one of phones")?;
+    let told = format!("{refused:#}");
+    ensure!(!told.contains("5512345678") && !told.to_uppercase().contains("ANA"), "{told}");
+    ensure!(told.contains("no parece tener nombres"), "{told}");
     Ok(())
 }
 
