@@ -1,4 +1,4 @@
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -45,7 +45,9 @@ pub async fn get(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, Error
 
 fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let (micros, id) = text.split_once('_')?;
-    Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
+    let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+    // Other years are none of ours, and PostgreSQL's dates end before chrono's do.
+    (1..=9999).contains(&at.year()).then_some((at, id.parse().ok()?))
 }
 
 /// Lists jobs, newest first. A page begins after the last job of the page before it, so that jobs that

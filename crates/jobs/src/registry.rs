@@ -17,6 +17,9 @@ pub struct Jobs {
     all: Vec<Arc<Registered>>,
 }
 
+/// What a job that exceeded its deadline has on top of it, to write so.
+const SETTLED: Duration = Duration::from_secs(60);
+
 /// A kind with its work.
 struct Registered {
     kind: JobKind,
@@ -70,7 +73,8 @@ impl Jobs {
         self.by_queue().into_values().map(|(queue, kinds)| {
             let concurrency = kinds.iter().map(|one| one.kind.concurrency).min().unwrap_or(1);
             // Each kind has its own within that.
-            let deadline = kinds.iter().map(|one| one.kind.deadline).max().unwrap_or_default();
+            let longest = kinds.iter().map(|one| one.kind.deadline).max().unwrap_or_default();
+            let deadline = longest.saturating_add(SETTLED);
             let policy = Policy { concurrency, deadline, ..Policy::default() };
             let run = RunJobs { kinds };
             let mut consumer = Consumer::new(broker, queue).policy(policy).handle(run.clone());
@@ -124,18 +128,10 @@ impl Handler<RunJob> for RunJobs {
 
 impl Registered {
     async fn run(&self, id: Uuid, context: &Context) -> Result<(), JobError> {
-        let run = self.runner.run(id, &context.shutdown, &*self.work);
-        let done = match tokio::time::timeout(self.kind.deadline, run).await {
-            Ok(done) => done,
-            Err(_) => Err(JobError::Retry(exceeded(self.kind.deadline))),
-        };
+        let done = self.runner.run(id, &context.shutdown, &*self.work).await;
         self.work.after(id).await;
         done
     }
-}
-
-fn exceeded(deadline: Duration) -> anyhow::Error {
-    anyhow!("the job exceeded its deadline of {} s", deadline.as_secs_f64())
 }
 
 #[cfg(test)]

@@ -136,12 +136,14 @@ pub struct Runner {
     /// The only kind whose jobs it runs; none: whatever the caller has the work for.
     kind: Option<&'static str>,
     lease: Duration,
+    /// How long one attempt may work.
+    deadline: Duration,
     backoff: Backoff,
     activities: Activities,
 }
 
 impl Runner {
-    /// With leases of 60 s and the default backoff between attempts.
+    /// With leases of 60 s, no deadline and the default backoff between attempts.
     pub fn new(pool: PgPool) -> Self {
         let owner = format!("{}:{}", workers::host(), std::process::id());
         Self {
@@ -149,6 +151,7 @@ impl Runner {
             owner,
             kind: None,
             lease: Duration::from_secs(60),
+            deadline: Duration::MAX,
             backoff: Backoff::default(),
             activities: Activities::default(),
         }
@@ -157,7 +160,8 @@ impl Runner {
     /// For jobs of `kind` alone, as it says that they are run; what they do is noted in `activities`.
     pub(crate) fn of(pool: PgPool, kind: &JobKind, activities: Activities) -> Self {
         let (lease, backoff) = (kind.lease, kind.backoff.clone());
-        Self { kind: Some(kind.name), lease, backoff, activities, ..Self::new(pool) }
+        let deadline = kind.deadline;
+        Self { kind: Some(kind.name), lease, deadline, backoff, activities, ..Self::new(pool) }
     }
 
     /// How long a lease lasts: after a worker's death its job waits for so long. Extended three times in
@@ -265,8 +269,9 @@ impl Runner {
             }
             sleep(GRACE).await;
         };
+        let late = || Err(JobError::Retry(exceeded(self.deadline)));
         tokio::select! {
-            result = work.work(run) => Some(result),
+            result = timeout(self.deadline, work.work(run)) => Some(result.unwrap_or_else(|_| late())),
             () = run.stop.lost.cancelled() => None,
             () = told_too_late => None,
         }
@@ -375,6 +380,10 @@ enum End<'a> {
     Failed(&'a anyhow::Error),
     Cancelled,
     Deferred(&'a anyhow::Error),
+}
+
+fn exceeded(deadline: Duration) -> anyhow::Error {
+    anyhow::anyhow!("the job exceeded its deadline of {} s", deadline.as_secs_f64())
 }
 
 /// Extends the lease three times in its length, until it is lost. If the database can't be reached for as

@@ -239,8 +239,10 @@ async fn each_kind_has_its_own_deadline_on_a_queue_that_it_shares() -> Result<()
     ensure!(case.log_of(slow).await? == [("undos", "work"), ("undos", "after")]);
     let quick = case.create(&imports()).await?;
     case.until_state(quick, State::Completed).await?;
-    // Its lease stands: whoever sweeps finds it when that has lapsed.
-    ensure!(case.world.get(slow).await?.state == State::Running);
+    // It waits for its next attempt, and says why.
+    let deferred = case.world.get(slow).await?;
+    let said = deferred.error.as_deref().is_some_and(|error| error.contains("exceeded its deadline of 0.2 s"));
+    ensure!(deferred.state == State::Pending && said, "{deferred:?}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chassis::clock::Clock;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sea_orm::sqlx::{Connection as _, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,6 +16,11 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(5);
 /// A time that passed longer ago was missed.
 const GRACE: TimeDelta = TimeDelta::minutes(5);
+/// What a schedule says while its time is waited for; by it the time is known not to have been missed.
+const WAITS: &str = "Espera a que termine lo que empezó antes";
+
+/// What a schedule says that can't be begun: the reason is for the log.
+const FAILED: &str = "No se pudo empezar: se intenta otra vez";
 
 /// What came of one time of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +39,7 @@ pub trait Begin: Send + Sync {
     /// Begins it in the caller's transaction, which also moves the schedule on. `time` is the one that was due.
     ///
     /// # Errors
-    /// The schedule stays due, and is looked at again.
+    /// The schedule says so, stays due, and is looked at again; others have their turns meanwhile.
     async fn begin(
         &self,
         conn: &mut PgConnection,
@@ -102,7 +107,8 @@ impl<B: Begin> Scheduler<B> {
         let conn = &mut *transaction;
         let Some(schedule) = due(conn, now, waiting).await? else { return Ok(None) };
         let times = Timetable::parse(&schedule.cron, &schedule.zone).and_then(|timetable| {
-            Ok((timetable.due(schedule.next_at, now, GRACE, schedule.missed)?, timetable))
+            let waited = schedule.last_error.as_deref() == Some(WAITS);
+            Ok((timetable.due(schedule.next_at, now, GRACE, schedule.missed, waited)?, timetable))
         });
         let ((times, next), timetable) = match times {
             Ok(times) => times,
@@ -113,21 +119,37 @@ impl<B: Begin> Scheduler<B> {
             }
         };
         let (mut run, mut error, mut last) = (None, None, None);
-        for (index, time) in times.iter().enumerate() {
+        if times.is_empty() {
+            let due = schedule.next_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+            error = Some(format!("Se saltó {due}: pasó mientras nadie podía actuar"));
+        }
+        for time in &times {
             // What could not be begun leaves nothing behind.
             let mut attempt = conn.begin().await?;
-            match self.begin.begin(&mut attempt, &schedule, &timetable, *time).await? {
-                Begun::Run(begun) => run = Some(begun),
-                Begun::Nothing(told) => error = Some(told),
-                Begun::Wait => {
-                    attempt.rollback().await?;
-                    // The times before it are done with; this one and those after it stay due.
-                    if index > 0 {
-                        turned(conn, schedule.id, last, Some(*time), run, error.as_deref()).await?;
-                        transaction.commit().await?;
-                    }
-                    return Ok(Some((schedule.id, false)));
+            let stays = match self.begin.begin(&mut attempt, &schedule, &timetable, *time).await {
+                Ok(Begun::Run(begun)) => {
+                    run = Some(begun);
+                    None
                 }
+                Ok(Begun::Nothing(told)) => {
+                    error = Some(told);
+                    None
+                }
+                Ok(Begun::Wait) => Some(WAITS.to_owned()),
+                Err(failed) => {
+                    tracing::warn!(schedule = %schedule.id, error = format!("{failed:#}"), "schedule not begun");
+                    Some(FAILED.to_owned())
+                }
+            };
+            if let Some(told) = stays {
+                attempt.rollback().await?;
+                // The times before it are done with; this one and those after it stay due, and the other schedules have
+                // their turns.
+                if last.is_some() || schedule.last_error.as_ref() != Some(&told) {
+                    turned(conn, schedule.id, last, Some(*time), run, Some(&told)).await?;
+                    transaction.commit().await?;
+                }
+                return Ok(Some((schedule.id, false)));
             }
             attempt.commit().await?;
             last = Some(*time);

@@ -44,7 +44,9 @@ pub enum BadSchedule {
 /// A cron expression in a time zone.
 #[derive(Clone, Debug)]
 pub struct Timetable {
-    cron: Cron,
+    /// One a time of the day where the expression lists them, else the expression itself: only a cron of one minute and one
+    /// hour neither loses its time when clocks go forward nor has it twice when they go back.
+    crons: Vec<Cron>,
     zone: Tz,
     text: String,
 }
@@ -57,9 +59,10 @@ impl Timetable {
         if cron.split_whitespace().count() != 5 {
             return Err(bad());
         }
-        let parsed = Cron::from_str(cron).map_err(|_| bad())?;
+        let crons = times_of_day(cron).iter().map(|cron| Cron::from_str(cron).map_err(|_| bad()));
+        let crons = crons.collect::<Result<_, _>>()?;
         let zone = Tz::from_str(zone).map_err(|_| BadSchedule::Zone(zone.to_owned()))?;
-        Ok(Self { cron: parsed, zone, text: cron.to_owned() })
+        Ok(Self { crons, zone, text: cron.to_owned() })
     }
 
     /// The first time after `after`.
@@ -68,10 +71,8 @@ impl Timetable {
     /// There is none: the 30th of February.
     pub fn next(&self, after: DateTime<Utc>) -> Result<DateTime<Utc>, BadSchedule> {
         let local = after.with_timezone(&self.zone);
-        match self.cron.find_next_occurrence(&local, false) {
-            Ok(next) => Ok(next.with_timezone(&Utc)),
-            Err(_) => Err(BadSchedule::Never(self.text.clone())),
-        }
+        let next = self.crons.iter().filter_map(|cron| cron.find_next_occurrence(&local, false).ok()).min();
+        next.map(|next| next.with_timezone(&Utc)).ok_or_else(|| BadSchedule::Never(self.text.clone()))
     }
 
     /// The day that it is at `at` where the schedule lives.
@@ -80,7 +81,7 @@ impl Timetable {
     }
 
     /// The times to act on at `now`, of those that are due since `due`, and the next one after them. A time
-    /// is missed once `grace` has passed. At most 366 of them.
+    /// is missed once `grace` has passed, but not `due` itself where it was `waited` for. At most 366 of them.
     ///
     /// # Errors
     /// There is no next one.
@@ -90,6 +91,7 @@ impl Timetable {
         now: DateTime<Utc>,
         grace: chrono::TimeDelta,
         missed: Missed,
+        waited: bool,
     ) -> Result<(Vec<DateTime<Utc>>, DateTime<Utc>), BadSchedule> {
         let mut times = Vec::new();
         let mut time = due;
@@ -101,12 +103,28 @@ impl Timetable {
             time = self.next(time)?;
         }
         let times = match missed {
-            Missed::Skip => times.into_iter().filter(|time| now - *time <= grace).collect(),
+            Missed::Skip => {
+                times.into_iter().filter(|time| now - *time <= grace || (waited && *time == due)).collect()
+            }
             Missed::Last => times.pop().into_iter().collect(),
             Missed::All => times,
         };
         Ok((times, time))
     }
+}
+
+/// The same expression as several, one for each hour and minute that it lists; as it is where it has ranges, steps or stars
+/// there.
+fn times_of_day(cron: &str) -> Vec<String> {
+    let fields: Vec<&str> = cron.split_whitespace().collect();
+    let [minutes, hours, days @ ..] = fields.as_slice() else { return vec![cron.to_owned()] };
+    let is_list = |field: &str| field.split(',').all(|one| one.parse::<u8>().is_ok());
+    if !is_list(minutes) || !is_list(hours) {
+        return vec![cron.to_owned()];
+    }
+    let days = days.join(" ");
+    let times = hours.split(',').flat_map(|hour| minutes.split(',').map(move |minute| (minute, hour)));
+    times.map(|(minute, hour)| format!("{minute} {hour} {days}")).collect()
 }
 
 #[cfg(test)]
@@ -142,16 +160,41 @@ mod tests {
     }
 
     #[test]
+    fn each_time_of_a_list_comes_once_a_day_whatever_the_clocks_do() {
+        // Clocks in Santiago go from 24:00 to 01:00 on 2025-09-06, and from 24:00 back to 23:00 on 2025-04-05.
+        for (cron, start, each_day) in [
+            ("15,45 0 * * *", "2025-09-05T12:00:00Z", 2),
+            ("0 0,12 * * *", "2025-09-05T16:30:00Z", 2),
+            ("0,30 23 * * *", "2025-04-04T12:00:00Z", 2),
+        ] {
+            let times = Timetable::parse(cron, "America/Santiago").expect("a timetable");
+            let mut at = time(start);
+            let end = at + TimeDelta::hours(4 * 24);
+            let mut count = 0;
+            loop {
+                at = times.next(at).expect("a next one");
+                if at > end {
+                    break;
+                }
+                count += 1;
+            }
+            assert_eq!(count, 4 * each_day, "{cron}");
+        }
+    }
+
+    #[test]
     fn missed_times_are_skipped_made_up_for_once_or_all() {
         let daily = Timetable::parse("0 6 * * *", "UTC").expect("a timetable");
         let (first, now) = (time("2025-01-25T06:00:00Z"), time("2025-01-27T09:00:00Z"));
-        let due = |missed| daily.due(first, now, TimeDelta::minutes(5), missed).expect("times");
+        let due = |missed| daily.due(first, now, TimeDelta::minutes(5), missed, false).expect("times");
         let next = time("2025-01-28T06:00:00Z");
         assert_eq!(due(Missed::Skip), (vec![], next));
         assert_eq!(due(Missed::Last), (vec![time("2025-01-27T06:00:00Z")], next));
         assert_eq!(due(Missed::All).0.len(), 3);
-        let on_time = daily.due(now, now + TimeDelta::seconds(30), TimeDelta::minutes(5), Missed::Skip);
+        let on_time = daily.due(now, now + TimeDelta::seconds(30), TimeDelta::minutes(5), Missed::Skip, false);
         assert_eq!(on_time.expect("times").0, vec![now]);
+        let waited = daily.due(first, now, TimeDelta::minutes(5), Missed::Skip, true).expect("times");
+        assert_eq!(waited, (vec![first], next), "a time that was waited for was not missed");
     }
 
     #[test]

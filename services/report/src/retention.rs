@@ -40,7 +40,7 @@ impl Retention {
     /// Deletes all that is due now. Gives how many runs, days and abandoned files that was.
     ///
     /// # Errors
-    /// The database or S3; what was not deleted is due again.
+    /// The database or S3; what was not deleted is due again. A run whose files can't be deleted keeps nothing else.
     pub async fn sweep(&self, now: DateTime<Utc>) -> anyhow::Result<u64> {
         let Resources { database, s3: client, bucket, settings, .. } = &self.resources;
         let pool = &database.pool;
@@ -49,10 +49,12 @@ impl Retention {
             return Ok(0);
         }
         db::allow_idle(&mut turn).await?;
-        let mut deleted = 0;
+        let (mut deleted, mut failed) = (0, None);
+        let mut after = None;
         loop {
-            let due = retention::due_runs(&database.orm, settings.file_retention, BATCH).await?;
-            for run in &due {
+            let due = retention::due_runs(&database.orm, settings.file_retention, after, BATCH).await?;
+            after = due.last().copied();
+            for (run, _) in &due {
                 let mut transaction = pool.begin().await?;
                 db::allow_idle(&mut transaction).await?;
                 if !retention::hold_due(&mut transaction, *run, settings.file_retention).await? {
@@ -61,7 +63,11 @@ impl Retention {
                 let files = files::of_run(&Orm::on(&mut transaction), *run).await?;
                 let keys: Vec<String> = files.into_iter().filter_map(|file| file.object_key).collect();
                 // The files first: once the row says that they are gone, nobody would look for them.
-                s3::delete(client, bucket, &keys).await?;
+                if let Err(error) = s3::delete(client, bucket, &keys).await {
+                    tracing::warn!(%run, error = format!("{error:#}"), "files of a run not deleted");
+                    failed = Some(error);
+                    continue;
+                }
                 retention::purged(&mut transaction, *run).await?;
                 transaction.commit().await?;
                 deleted += 1;
@@ -77,7 +83,7 @@ impl Retention {
         }
         deleted += self.abandoned(now - ORPHAN_AGE).await?;
         turn.commit().await?;
-        Ok(deleted)
+        failed.map_or(Ok(deleted), |error| Err(error.context("some files are not deleted")))
     }
 
     /// Parts and objects of attempts whose run has ended without them.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -41,6 +41,8 @@ impl Cursor {
     pub fn parse(name: &str, text: &str, given: &str) -> Result<Self, Problem> {
         let parts = text.split_once('_').and_then(|(micros, id)| {
             let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+            // Other years are none of ours, and PostgreSQL's dates end before chrono's do.
+            (1..=9999).contains(&at.year()).then_some(())?;
             Some(Self { at, id: Uuid::parse_str(id).ok()? })
         });
         let detail = || format!("{name} {text:?} inválido; use el valor de «{given}»");

@@ -94,6 +94,8 @@ impl AuditEntry {
 
 /// Letters that are locked, sent and marked together.
 const BATCH: i64 = 500;
+/// Bytes of their bodies, which are in memory several times over; a larger letter goes alone.
+const BATCH_BYTES: i64 = 8 << 20;
 
 /// Sends open letters back to the queue they came by (an event only to that queue, not to its other
 /// subscribers), through the outbox, with their replay count raised. One transaction: all or none, with
@@ -162,12 +164,20 @@ async fn replay_batch(
     last: Uuid,
     report: &mut Report,
 ) -> Result<Option<Uuid>, Error> {
+    let tail = "AND decodable AND id > $7 ORDER BY id LIMIT $8";
+    let sizes = select("SELECT octet_length(body)::bigint AS bytes", tail, selection);
+    let sizes = sizes.bind(last).bind(BATCH).fetch_all(&mut *conn).await?;
+    let (mut most, mut bytes) = (0_i64, 0_i64);
+    for row in &sizes {
+        bytes += row.try_get::<i64, _>("bytes")?;
+        if most > 0 && bytes > BATCH_BYTES {
+            break;
+        }
+        most += 1;
+    }
     let tail = "AND decodable AND id > $7 ORDER BY id LIMIT $8 FOR UPDATE";
-    let rows = select("SELECT id, queue, body", tail, selection)
-        .bind(last)
-        .bind(BATCH)
-        .fetch_all(&mut *conn)
-        .await?;
+    let rows = select("SELECT id, queue, body", tail, selection);
+    let rows = rows.bind(last).bind(most).fetch_all(&mut *conn).await?;
     let (mut ids, mut counts, mut messages) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         // A letter that a version before this one could read. It must not keep the others from going.

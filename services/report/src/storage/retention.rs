@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use chassis::db::Orm;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{
-    ExprTrait as _, PaginatorTrait as _, QueryOrder as _, QuerySelect as _,
+    Condition, ExprTrait as _, PaginatorTrait as _, QueryOrder as _, QuerySelect as _,
     entity::prelude::*,
     sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
 };
@@ -23,13 +23,25 @@ fn due(age: Duration) -> Select<runs::Entity> {
         .column(runs::Column::Id)
 }
 
-/// Runs that ended longer ago than `age` and whose files are still there, the oldest first.
+/// Runs that ended longer ago than `age` and whose files are still there, the oldest first, each with its end; those after
+/// one of them.
 pub async fn due_runs(
     connection: &impl ConnectionTrait,
     age: Duration,
+    after: Option<(Uuid, DateTime<Utc>)>,
     most: u64,
-) -> Result<Vec<Uuid>, DbErr> {
-    due(age).order_by_asc(runs::Column::FinishedAt).limit(most).into_tuple().all(connection).await
+) -> Result<Vec<(Uuid, DateTime<Utc>)>, DbErr> {
+    let place = Expr::tuple([Expr::col(runs::Column::FinishedAt).into(), Expr::col(runs::Column::Id).into()]);
+    let rest = after.map(|(id, at)| place.gt(Expr::tuple([at.into(), id.into()])));
+    due(age)
+        .filter(Condition::all().add_option(rest))
+        .column(runs::Column::FinishedAt)
+        .order_by_asc(runs::Column::FinishedAt)
+        .order_by_asc(runs::Column::Id)
+        .limit(most)
+        .into_tuple()
+        .all(connection)
+        .await
 }
 
 /// Holds a run of [`due_runs`] until the transaction ends, so that nobody begins its failed files again meanwhile. False:

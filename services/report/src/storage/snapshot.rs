@@ -34,6 +34,8 @@ impl Snapshot {
         let begin = format!(
             "begin isolation level repeatable read read only;
              set local statement_timeout = 0;
+             -- A summary sends nothing until its end: a reader that is gone would not be noticed before.
+             set local client_connection_check_interval = '5s';
              set local timezone = '{zone}';
              set local enable_sort = off;
              set local max_parallel_workers_per_gather = 0"
