@@ -88,7 +88,12 @@ bench: install ## One JSON line a figure: make bench BENCH=catalog
 
 chaos: install ## Kill things, one JSON line a case: make chaos CHAOS=catalog
 	@cargo build --quiet --workspace $(FEATURES)
-	@$(BIN)/lote-chaos $(CHAOS)
+	@if [ "$(CHAOS)" = rolling ]; then
+		deploy/native/install.sh validate
+		LOTE_BINARIES=$(BIN) .stack/deploy/bin/python tests/deploy/rolling.py
+	else
+		$(BIN)/lote-chaos $(CHAOS)
+	fi
 
 # The toolchain is stable: RUSTC_BOOTSTRAP lets it take cargo-fuzz's flags for coverage. AddressSanitizer needs a nightly
 # library, and would find little where `unsafe` is forbidden.

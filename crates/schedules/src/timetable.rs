@@ -59,8 +59,8 @@ impl Timetable {
         if cron.split_whitespace().count() != 5 {
             return Err(bad());
         }
-        let crons = times_of_day(cron).iter().map(|cron| Cron::from_str(cron).map_err(|_| bad()));
-        let crons = crons.collect::<Result<_, _>>()?;
+        let crons = times_of_day(cron);
+        let crons = crons.iter().map(|cron| Cron::from_str(cron).map_err(|_| bad())).collect::<Result<_, _>>()?;
         let zone = Tz::from_str(zone).map_err(|_| BadSchedule::Zone(zone.to_owned()))?;
         Ok(Self { crons, zone, text: cron.to_owned() })
     }

@@ -102,8 +102,8 @@ def processes_are_probed(objects):
         if is_ours(item):
             paths = {probe: container.get(probe, {}).get("httpGet", {}).get("path")
                      for probe in ("readinessProbe", "livenessProbe")}
-            if paths != {"readinessProbe": "/health/ready", "livenessProbe": "/health/live"}:
-                wrong.append(f"{title(item)}: a database that is down would restart it: {paths}")
+            if paths != {"readinessProbe": "/health/serving", "livenessProbe": "/health/live"}:
+                wrong.append(f"{title(item)}: a database that is down would take it out, or restart it: {paths}")
     return wrong
 
 

@@ -32,20 +32,23 @@ pub enum Importance {
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// What a process depends on. `/health` and `/health/live` say that it lives, `/health/ready` asks
-/// everything at once.
+/// What a process depends on. `/health` and `/health/live` say that it lives; `/health/ready` asks everything at once;
+/// `/health/serving` is what a balancer asks: once it was ready, a process serves until it is told to end. While a server that
+/// all processes share is down, each of them answers for itself, 503 with Retry-After, and none is taken out for it.
 #[derive(Clone)]
 pub struct Health {
     service: &'static str,
     checks: Vec<(&'static str, Importance, Check)>,
     /// Set once the process is told to end.
     draining: Arc<AtomicBool>,
+    /// Set once all that is required has answered.
+    begun: Arc<AtomicBool>,
 }
 
 impl Health {
     /// A process of `service` that depends on nothing yet.
     pub fn new(service: &'static str) -> Self {
-        Self { service, checks: Vec::new(), draining: Arc::default() }
+        Self { service, checks: Vec::new(), draining: Arc::default(), begun: Arc::default() }
     }
 
     /// Adds a check. Its error goes to the log; the answer only names what is down.
@@ -163,6 +166,9 @@ impl Health {
             }
             checks.insert(name.to_owned(), json!(if answer.is_ok() { "up" } else { "down" }));
         }
+        if ready {
+            self.begun.store(true, Ordering::Relaxed);
+        }
         let status = match (ready, complete) {
             (true, true) => "ready",
             (true, false) => "degraded",
@@ -172,20 +178,36 @@ impl Health {
     }
 }
 
+impl Health {
+    /// Whether requests are to be sent here. Until it was ready once, it is asked whether it is.
+    async fn serving(&self) -> (bool, Value) {
+        if !self.begun.load(Ordering::Relaxed) || self.is_draining() {
+            return self.ready().await;
+        }
+        (true, json!({ "status": "serving", "service": self.service }))
+    }
+}
+
 pub(super) fn routes(config: &mut ServiceConfig, health: &Health) {
     let service = health.service;
     let alive =
         move || async move { HttpResponse::Ok().json(json!({ "status": "healthy", "service": service })) };
-    let health = health.clone();
+    let answer = |(well, body): (bool, Value)| match well {
+        true => HttpResponse::Ok().json(body),
+        false => HttpResponse::ServiceUnavailable().json(body),
+    };
+    let (readiness, service) = (health.clone(), health.clone());
     let ready = move || {
-        let health = health.clone();
-        async move {
-            let (ready, body) = health.ready().await;
-            if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
-        }
+        let health = readiness.clone();
+        async move { answer(health.ready().await) }
+    };
+    let serving = move || {
+        let health = service.clone();
+        async move { answer(health.serving().await) }
     };
     config
         .service(get_only("/health", alive))
         .service(get_only("/health/live", alive))
-        .service(get_only("/health/ready", ready));
+        .service(get_only("/health/ready", ready))
+        .service(get_only("/health/serving", serving));
 }

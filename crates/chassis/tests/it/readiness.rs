@@ -33,6 +33,8 @@ async fn a_process_lives_even_when_nothing_it_needs_does() -> anyhow::Result<()>
         answer.json::<Value>().await?,
         json!({ "status": "unavailable", "service": "catalog-upload", "checks": { "broken": "down" } })
     );
+    let serving = http_client().get(server.at("/health/serving")).send().await?;
+    assert_eq!(serving.status(), 503, "it was never ready");
     Ok(())
 }
 
@@ -75,6 +77,9 @@ async fn readiness_names_what_is_down_and_does_not_hang_with_it() -> anyhow::Res
     let (status, body, elapsed) = ask().await?;
     assert_eq!((status, &body["status"]), (503, &json!("unavailable")), "{body}");
     assert_eq!(body["checks"]["database"], "down");
+    // It is down for all replicas: this one answers for itself, and is not taken out.
+    let serving = http_client().get(server.at("/health/serving")).send().await?;
+    assert_eq!(serving.status(), 200);
     assert!(elapsed < Duration::from_millis(1500), "{elapsed:?}");
 
     database_proxy.heal().await;
@@ -107,6 +112,7 @@ async fn a_process_that_ends_is_not_ready_before_it_stops_listening() -> anyhow:
     .await?;
     let (status, body) = ready(&server.url).await?;
     assert_eq!((status, &body["status"]), (503, &json!("draining")), "{body}");
+    assert_eq!(client.get(server.at("/health/serving")).send().await?.status(), 503);
     let answer = client.get(server.at("/work")).send().await?;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers().get("connection").map(|value| value.as_bytes()), Some(&b"close"[..]));

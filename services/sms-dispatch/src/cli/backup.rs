@@ -51,7 +51,7 @@ pub async fn run(
     let pool = db::connect(database, "sms-dispatch backup", shutdown).await?.pool;
     let schema: String = sqlx::query_scalar("select current_schema()").fetch_one(&pool).await?;
     // Everybody's names and phones: for its owner alone from the first byte on, and gone where it does not become the backup.
-    let partial = TempPath::from_path(beside(file, "partial"));
+    let partial = TempPath::try_from_path(beside(file, "partial"))?;
     if partial.exists() {
         std::fs::remove_file(&partial)?;
     }

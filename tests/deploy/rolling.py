@@ -1,0 +1,410 @@
+"""Two processes of each role behind the real Traefik, restarted one after the other under load, and the servers too: nothing is
+lost, nothing is done twice.
+
+    make chaos CHAOS=rolling
+
+MINUTES (10) of uploads, single messages through a simulated Telnyx, reports, searches and live streams, while each process is told
+to end (SIGTERM) and started again, and PostgreSQL, RabbitMQ and Redis are restarted in turn. Between the gateway and the services
+stands what a Service is in a cluster: a balancer that sends to whoever is ready. A request may be repeated where it was answered
+503 with Retry-After; every other failure counts as lost. One JSON line on standard output.
+"""
+
+import collections
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import ssl
+import subprocess
+import threading
+import time
+import urllib.request
+import uuid
+
+import yaml
+
+import sources
+from native import BINARIES, Process, ask, form, platform, say, table
+from rendering import BIN
+from servers import free_port, running
+from sources import ROOT
+
+MINUTES = float(os.environ.get("MINUTES", "10"))
+HOME = ROOT / ".stack/rolling"
+APIS = ("gateway", "catalog-upload", "report", "sms-dispatch")
+# The simulated Telnyx's.
+PUBLIC_KEY = "GX9rI+FshTLGq8g4+s1ep4m+DHaykgM0A5v6iz02jWE="
+SENDER = "+525550001111"
+UPLOAD_ROWS = 40
+
+
+# --- what runs ----------------------------------------------------------------------------------------------------
+
+
+def balancer(folder, ports):
+    """Traefik as a cluster's Services: an address an API, behind it those of its processes that are ready."""
+    doors = {api: free_port() for api in ports}
+    static = {"entryPoints": {api: {"address": f"127.0.0.1:{doors[api]}", "transport": {"respondingTimeouts": {"readTimeout": "0s"}}}
+                              for api in doors},
+              "providers": {"file": {"filename": str(folder / "services.yml")}}, "log": {"level": "ERROR"},
+              "global": {"checkNewVersion": False, "sendAnonymousUsage": False}}
+    check = {"path": "/health/serving", "interval": "500ms", "timeout": "2s"}
+    routers = {api: {"rule": "PathPrefix(`/`)", "entryPoints": [api], "service": api} for api in doors}
+    services = {api: {"loadBalancer": {"servers": [{"url": f"http://127.0.0.1:{port}"} for port in ports[api]], "healthCheck": check,
+                                       "passHostHeader": True}} for api in doors}
+    (folder / "services.yml").write_text(yaml.safe_dump({"http": {"routers": routers, "services": services}}))
+    (folder / "balancer.yml").write_text(yaml.safe_dump(static))
+    return doors, [BIN / "traefik", f"--configFile={folder}/balancer.yml"]
+
+
+def front(folder, gateway):
+    """deploy/traefik, before the gateways' balancer."""
+    port, ping = free_port(), free_port()
+    config = sources.text("deploy/traefik/traefik.yml")
+    for old, new in {":8443": f"127.0.0.1:{port}", "127.0.0.1:8080": f"127.0.0.1:{ping}",
+                     "/etc/traefik/dynamic": str(ROOT / "deploy/traefik/dynamic")}.items():
+        assert old in config
+        config = config.replace(old, new)
+    (folder / "traefik.yml").write_text(config)
+    return port, [BIN / "traefik", f"--configFile={folder}/traefik.yml"], {"GATEWAY_URL": f"http://127.0.0.1:{gateway}"}
+
+
+class Server:
+    """A server of the stack: ended, and started again with the command, folder and environment that it had."""
+
+    def __init__(self, made, name, program, signals):
+        self.name, self.signals = name, signals
+        for entry in pathlib.Path("/proc").iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                command = (entry / "cmdline").read_text().split("\0")[:-1]
+                environment = (entry / "environ").read_text()
+                belongs = str(made.home) in " ".join(command) + environment + os.readlink(entry / "cwd")
+                if belongs and pathlib.Path(command[0]).name.startswith(program):
+                    self.pid, owner = int(entry.name), entry.stat()
+                    self.user, self.group = owner.st_uid, owner.st_gid
+                    self.command, self.cwd = command, os.readlink(entry / "cwd")
+                    self.environment = dict(line.split("=", 1) for line in environment.split("\0") if "=" in line)
+                    return
+        raise AssertionError(f"{name} does not run")
+
+    def restart(self):
+        os.kill(self.pid, self.signals)
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(self.pid, 0)
+                stat = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+                if stat == "Z":
+                    break
+                time.sleep(0.1)
+        with open(HOME / f"{self.name}.log", "ab") as out:
+            process = subprocess.Popen(self.command, cwd=self.cwd, env=self.environment, stdout=out, stderr=out,
+                                       start_new_session=True, user=self.user, group=self.group)
+        self.pid = process.pid
+
+
+# --- who asks -----------------------------------------------------------------------------------------------------
+
+
+class Client:
+    """One connection at a time through Traefik; counts what was lost and how long answers took."""
+
+    def __init__(self, port, token, tally):
+        self.port, self.token, self.tally, self.connection = port, token, tally, None
+
+    def once(self, method, path, body, headers):
+        if self.connection is None:
+            self.connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=90, context=ssl._create_unverified_context())
+        try:
+            self.connection.request(method, path, body, {"Authorization": f"Bearer {self.token}", **headers})
+            answer = self.connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException):
+            self.connection.close()
+            self.connection = None
+            raise
+        if answer.will_close:
+            self.connection.close()
+            self.connection = None
+        return answer.status, answer.getheader("Retry-After"), text
+
+    def ask(self, what, method, path, body=None, headers=None):
+        """The answer as JSON, or None where the request is lost."""
+        began = time.monotonic()
+        while True:
+            reused = self.connection is not None
+            try:
+                status, again, text = self.once(method, path, body, headers or {})
+            except (OSError, http.client.HTTPException) as error:
+                # Every client asks again where a connection that it kept was closed before anything was answered.
+                if reused and isinstance(error, (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)):
+                    self.tally.stale += 1
+                    continue
+                self.tally.fail(what, f"{type(error).__name__}: {error}")
+                return None
+            if status == 503 and again:
+                self.tally.again += 1
+                if time.monotonic() - began > 120:
+                    self.tally.fail(what, "503 for two minutes")
+                    return None
+                time.sleep(min(float(again), 1))
+                continue
+            break
+        self.tally.took.append((what, time.monotonic() - began))
+        if status >= 400:
+            self.tally.fail(what, f"{status} {text[:200]}")
+            return None
+        return json.loads(text or b"null")
+
+
+class Tally:
+    def __init__(self):
+        self.took, self.failed, self.again, self.stale = [], collections.Counter(), 0, 0
+
+    def fail(self, what, why):
+        self.failed[what] += 1
+        say(f"{what}: {why}")
+
+    def p99(self):
+        times = sorted(seconds for _, seconds in self.took)
+        return round(1000 * times[int(len(times) * 0.99)], 1) if times else None
+
+
+class Live(threading.Thread):
+    """A live stream that comes back by Last-Event-ID; which imports it saw end."""
+
+    def __init__(self, port, token, stop):
+        super().__init__(daemon=True)
+        self.port, self.token, self.stop, self.opened, self.resets = port, token, stop, 0, 0
+        # By the id of the event: one may come again where a stream goes on.
+        self.seen = {}
+
+    def run(self):
+        last = None
+        while not self.stop.is_set():
+            headers = {"Authorization": f"Bearer {self.token}", "Accept": "text/event-stream"}
+            if last:
+                headers["Last-Event-ID"] = last
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=40, context=ssl._create_unverified_context())
+            try:
+                connection.request("GET", "/api/v1/stream", headers=headers)
+                answer = connection.getresponse()
+                if answer.status == 200:
+                    self.opened += 1
+                    last = self.read(answer, last)
+            except (OSError, http.client.HTTPException):
+                pass
+            finally:
+                connection.close()
+            time.sleep(0.5)
+
+    def read(self, answer, last):
+        event, data = None, None
+        while not self.stop.is_set():
+            try:
+                line = answer.readline().decode().rstrip("\n")
+            except (OSError, http.client.HTTPException):
+                return last
+            if not line and answer.isclosed():
+                return last
+            if line.startswith("id: "):
+                last = line[4:]
+            elif line.startswith("event: "):
+                event = line[7:]
+            elif line.startswith("data: "):
+                data = line[6:]
+            elif not line:
+                if event == "lote.catalog.v1.ImportCompleted":
+                    self.seen[last] = json.loads(data)["data"]["task_id"]
+                elif event == "reset":
+                    self.resets += 1
+                event = data = None
+        return last
+
+
+class Load:
+    """What people and machines do, each in a thread of its own."""
+
+    def __init__(self, port, token, day):
+        self.port, self.token, self.day = port, token, day
+        self.tally, self.stop = Tally(), threading.Event()
+        self.uploads, self.messages, self.reports = [], [], []
+        self.live = [Live(port, token, self.stop) for _ in range(2)]
+        jobs = (self.upload, self.search, self.search, self.send, self.report)
+        self.threads = [threading.Thread(target=self.loop, args=(job,), daemon=True) for job in jobs]
+
+    def start(self):
+        for thread in [*self.live, *self.threads]:
+            thread.start()
+
+    def loop(self, job):
+        client, number = Client(self.port, self.token, self.tally), 0
+        while not self.stop.is_set():
+            number += 1
+            job(client, number)
+
+    def upload(self, client, number):
+        head = ["id", "nombre", "codigo", "categoria", "precio_unitario", "certificado_sanitario", "condiciones_almacenamiento",
+                "tiempo_entrega_dias"]
+        rows = [[f"R{number}-{row}", f"Producto {number} {row}", f"RC{number}-{row}", "Medicamentos", "12.50", "INVIMA-1", "Ambiente",
+                 "3"] for row in range(UPLOAD_ROWS)]
+        body, headers = form(f"r{number}.csv", table([head, *rows]))
+        path = "/api/v1/catalog/items/bulk-upload?proveedor_id=PROV-ROLL"
+        done = client.ask("upload", "POST", path, body, headers | {"Idempotency-Key": f"rolling-{number}"})
+        if done:
+            self.uploads.append(done["task_id"])
+        time.sleep(0.5)
+
+    def search(self, client, number):
+        client.ask("search", "GET", f"/api/v1/catalog/items?size=20&page={1 + number % 3}")
+        time.sleep(0.05)
+
+    def send(self, client, number):
+        wanted = json.dumps({"to": f"612{number:07}", "text": f"Código {number}", "sender": SENDER, "validity_seconds": 3600}).encode()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": f"rolling-{number}"}
+        done = client.ask("message", "POST", "/api/v1/messages", wanted, headers)
+        if done:
+            self.messages.append((number, done["id"]))
+        time.sleep(0.4)
+
+    def report(self, client, _):
+        wanted = json.dumps({"fecha": self.day.replace("-", "/"), "formato": "csv", "forzar": True}).encode()
+        done = client.ask("report", "POST", "/api/v1/reports", wanted, {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())})
+        if done:
+            self.reports.append(done["id"])
+        time.sleep(4)
+
+
+# --- the rounds ---------------------------------------------------------------------------------------------------
+
+
+def wait_for(what, limit, condition):
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} after {limit} s"
+        time.sleep(0.5)
+
+
+def roll(processes, servers, load):
+    """Each process, then each server, until the time is over. How many of each."""
+    counts = collections.Counter()
+    end = time.monotonic() + MINUTES * 60
+    while time.monotonic() < end:
+        for process in processes:
+            if time.monotonic() > end:
+                break
+            process.end()
+            wait_for(f"{process.name} has not ended", 150, process.ended)
+            process.start()
+            process.wait_ready()
+            counts["processes"] += 1
+            # Until balancers know.
+            time.sleep(1)
+        for server in servers:
+            say(f"restart {server.name}; {len(load.uploads)} uploads, {len(load.messages)} messages, "
+                f"{len(load.reports)} reports, lost {dict(load.tally.failed)}, again {load.tally.again}")
+            server.restart()
+            counts["servers"] += 1
+            time.sleep(5)
+            for process in processes:
+                process.wait_ready()
+    return counts
+
+
+def main():
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
+    with platform(HOME, ()) as made, contextlib.ExitStack() as stack:
+        names = [name for name in made.environments if name.removesuffix("-api").removesuffix("-worker") in APIS]
+        ports = {name: [free_port(), free_port()] for name in names}
+        apis = {name.removesuffix("-api"): ports[name] for name in names if not name.endswith("-worker")}
+        doors, command = balancer(HOME, apis)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(HOME)}
+        stack.enter_context(running(command, HOME / "balancer.log", lambda: True, env=environment))
+        telnyx = free_port()
+        stack.enter_context(running([BINARIES / "lote-simulate", "telnyx", str(telnyx), "key"], HOME / "telnyx.log",
+                                    lambda: urllib.request.urlopen(f"http://127.0.0.1:{telnyx}/health/ready", timeout=2).status == 200,
+                                    env=environment))
+        door = {api: f"http://127.0.0.1:{port}" for api, port in doors.items()}
+        changes = {"JWKS_URL": door["gateway"] + "/.well-known/jwks.json", "HTTP_LAME_DUCK_SECONDS": "3", "RUST_LOG": "warn",
+                   "RATE_LIMIT_UPLOAD": "100000/60", "RATE_LIMIT_DEFAULT": "1000000/60", "ACCESS_TOKEN_SECONDS": "86400",
+                   "TELNYX_URL": f"http://127.0.0.1:{telnyx}/v2", "TELNYX_API_KEY": "key", "TELNYX_PUBLIC_KEY": PUBLIC_KEY,
+                   "SMS_PUBLIC_URL": door["gateway"], "SMS_QUIET_HOURS": "false"}
+        changes |= {f"{api.upper().replace('-', '_')}_URL": url for api, url in door.items() if api != "gateway"}
+        processes = []
+        for number in (0, 1):
+            for name in names:
+                port = ports[name][number]
+                processes.append(Process(name, port, made.environments[name] | changes, HOME / f"{name}-{number}.log"))
+        stack.callback(lambda: [process.process.kill() for process in processes])
+        for process in processes:
+            process.wait_ready()
+        port, command, variables = front(HOME, doors["gateway"])
+        stack.enter_context(running(command, HOME / "traefik.log", lambda: True, env=environment | variables))
+        login = json.dumps({"username": made.settings["ADMIN_USER"], "password": made.settings["ADMIN_PASSWORD"]}).encode()
+        wait_for("the gateway is not reached", 60, lambda: reached(door["gateway"]))
+        token = ask(door["gateway"] + "/api/v1/auth/login", data=login, headers={"Content-Type": "application/json"})["access_token"]
+        sender = json.dumps({"provider": "telnyx", "kind": "long_code", "per_second": 50, "price_micros": 1000, "currency": "USD",
+                             "enabled": True}).encode()
+        ask(door["gateway"] + "/api/v1/sms/senders/" + SENDER.replace("+", "%2B"), token, sender, {"Content-Type": "application/json"}, "PUT")
+        (HOME / "maestro.csv").write_bytes(table([["id", "fecha", "nombre", "estado", "descripcion"], *[[one, day, f"C{one}", "CERRADA", ""] for one in range(1, 11)]]))
+        (HOME / "detalle.csv").write_bytes(table(
+            [["id", "id_maestro", "telefono", "mensaje", "fecha_envio", "estado", "error"],
+             *[[row + 1, 1 + row % 10, f"+57300{row:07}", f"hola {row}", f"{day} 10:00:00", "ENVIADO", ""] for row in range(2_000)]]))
+        made.stack("report", "load", "--maestro", HOME / "maestro.csv", "--detalle", HOME / "detalle.csv")
+        servers = [Server(made, "PostgreSQL", "postgres", signal.SIGINT), Server(made, "Redis", "redis-server", signal.SIGTERM),
+                   Server(made, "RabbitMQ", "beam", signal.SIGTERM)]
+
+        load = Load(port, token, day)
+        load.start()
+        say(f"{len(processes)} processes; the load begins")
+        counts = roll(processes, servers, load)
+        load.stop.set()
+        for thread in load.threads:
+            thread.join(150)
+        say("the load ends")
+        verdict(made, load, counts, telnyx)
+
+
+def reached(url):
+    with contextlib.suppress(OSError):
+        return urllib.request.urlopen(url + "/health", timeout=5).status == 200
+    return False
+
+
+def verdict(made, load, counts, telnyx):
+    def open_jobs():
+        return [row for service in ("catalog-upload", "report", "sms-dispatch")
+                for row in made.query(service, "select kind, state, count(*) from jobs where state <> 'completed' group by 1, 2")]
+
+    with contextlib.suppress(AssertionError):
+        wait_for("jobs are not done", 180, lambda: not open_jobs())
+    lost, doubled, left = collections.Counter(load.tally.failed), collections.Counter(), open_jobs()
+    products = int(made.query("catalog-upload", "select count(*) from products where proveedor_id = 'PROV-ROLL'")[0][0])
+    imports = int(made.query("catalog-upload", "select count(*) from imports")[0][0])
+    lost["products"] = max(0, len(load.uploads) * UPLOAD_ROWS - products)
+    doubled["imports"] = imports - len(set(load.uploads))
+    runs = {row[0] for row in made.query("report", "select id from runs")}
+    lost["runs"] = len(set(load.reports) - runs)
+    with urllib.request.urlopen(f"http://127.0.0.1:{telnyx}/truth/accepted", timeout=30) as answer:
+        accepted = collections.Counter(one["text"] for one in json.load(answer))
+    wanted = {f"Código {number}" for number, _ in load.messages}
+    lost["messages"] = len(wanted - set(accepted))
+    doubled["messages"] = sum(many - 1 for many in accepted.values())
+    for live in load.live:
+        lost["live"] = max(lost["live"], len(set(load.uploads) - set(live.seen.values())) if not live.resets else 0)
+        doubled["live"] += len(live.seen) - len(set(live.seen.values()))
+    requests = len(load.tally.took) + sum(load.tally.failed.values())
+    found = made.doctors()
+    line = {"chaos": "rolling", "minutes": MINUTES, **counts, "requests": requests, "again": load.tally.again, "stale": load.tally.stale,
+            "uploads": len(load.uploads), "messages": len(load.messages), "reports": len(load.reports),
+            "streams_opened": sum(live.opened for live in load.live), "resets": sum(live.resets for live in load.live),
+            "error_rate": round(sum(load.tally.failed.values()) / max(1, requests), 5), "p99_ms": load.tally.p99(),
+            "lost": sum(lost.values()), "doubled": sum(doubled.values()), "jobs_left": len(left), "doctor": len(found)}
+    print(json.dumps(line), flush=True)
+    say(f"lost {dict(+lost)}, doubled {dict(+doubled)}, jobs {left}, doctor {found}")
+    assert (line["lost"], line["doubled"], line["jobs_left"], line["doctor"]) == (0, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()
