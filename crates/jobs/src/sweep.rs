@@ -5,7 +5,7 @@ use failpoints::Point;
 use messaging::{Broker, Destination};
 use rand::RngExt as _;
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -13,6 +13,8 @@ use crate::{Error, JobKind, metrics::metrics};
 
 /// Jobs nudged in one transaction.
 const BATCH: i64 = 500;
+/// Longer than a sweep takes, whose statements the server ends. A server whose host is gone ends nothing.
+const UNANSWERED: Duration = Duration::from_secs(180);
 /// How often the gauges are brought up to date.
 const SAMPLE: Duration = Duration::from_secs(10);
 
@@ -43,8 +45,9 @@ impl Sweeper {
         let mut sample_at = Instant::now();
         loop {
             // A look at a broker that does not answer takes its time: whoever ends does not wait for it.
-            let Some(swept) = shutdown.run_until_cancelled(self.sweep()).await else { return };
-            match swept {
+            let sweep = timeout(UNANSWERED, self.sweep());
+            let Some(swept) = shutdown.run_until_cancelled(sweep).await else { return };
+            match swept.unwrap_or(Err(sqlx::Error::PoolTimedOut.into())) {
                 Ok(_) => away = false,
                 Err(error) if !away => {
                     away = true;
@@ -54,8 +57,10 @@ impl Sweeper {
             }
             if !away && sample_at <= Instant::now() {
                 sample_at = Instant::now() + SAMPLE;
-                if let Err(error) = self.sample().await {
-                    tracing::debug!(%error, "jobs not counted");
+                match timeout(UNANSWERED, self.sample()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "jobs not counted"),
+                    Err(_) => tracing::debug!("jobs not counted: the database does not answer"),
                 }
             }
             let pause = Duration::from_millis(rand::rng().random_range(500..1000));

@@ -241,7 +241,8 @@ async fn each_kind_has_its_own_deadline_on_a_queue_that_it_shares() -> Result<()
     case.until_state(quick, State::Completed).await?;
     // It waits for its next attempt, and says why.
     let deferred = case.world.get(slow).await?;
-    let said = deferred.error.as_deref().is_some_and(|error| error.contains("exceeded its deadline of 0.2 s"));
+    let said =
+        deferred.error.as_deref().is_some_and(|error| error.contains("exceeded its deadline of 0.2 s"));
     ensure!(deferred.state == State::Pending && said, "{deferred:?}");
     Ok(())
 }

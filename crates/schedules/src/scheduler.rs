@@ -12,6 +12,8 @@ use crate::{
     row::{due, turned},
 };
 
+/// Longer than a round takes, whose statements the server ends. A server whose host is gone ends nothing.
+const UNANSWERED: Duration = Duration::from_secs(180);
 /// How often it looks.
 const PAUSE: Duration = Duration::from_secs(5);
 /// A time that passed longer ago was missed.
@@ -65,11 +67,14 @@ impl<B: Begin> Scheduler<B> {
     /// Looks every few seconds until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         loop {
-            let looked = shutdown.run_until_cancelled(self.round()).await;
-            match looked {
+            let round = tokio::time::timeout(UNANSWERED, self.round());
+            match shutdown.run_until_cancelled(round).await {
                 None => return,
-                Some(Ok(_)) => {}
-                Some(Err(error)) => tracing::warn!(error = format!("{error:#}"), "schedules not looked at"),
+                Some(Ok(Ok(_))) => {}
+                Some(Ok(Err(error))) => {
+                    tracing::warn!(error = format!("{error:#}"), "schedules not looked at")
+                }
+                Some(Err(_)) => tracing::warn!("schedules not looked at: the database does not answer"),
             }
             if shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
                 return;

@@ -60,7 +60,8 @@ impl Timetable {
             return Err(bad());
         }
         let crons = times_of_day(cron);
-        let crons = crons.iter().map(|cron| Cron::from_str(cron).map_err(|_| bad())).collect::<Result<_, _>>()?;
+        let crons =
+            crons.iter().map(|cron| Cron::from_str(cron).map_err(|_| bad())).collect::<Result<_, _>>()?;
         let zone = Tz::from_str(zone).map_err(|_| BadSchedule::Zone(zone.to_owned()))?;
         Ok(Self { crons, zone, text: cron.to_owned() })
     }
@@ -191,7 +192,8 @@ mod tests {
         assert_eq!(due(Missed::Skip), (vec![], next));
         assert_eq!(due(Missed::Last), (vec![time("2025-01-27T06:00:00Z")], next));
         assert_eq!(due(Missed::All).0.len(), 3);
-        let on_time = daily.due(now, now + TimeDelta::seconds(30), TimeDelta::minutes(5), Missed::Skip, false);
+        let on_time =
+            daily.due(now, now + TimeDelta::seconds(30), TimeDelta::minutes(5), Missed::Skip, false);
         assert_eq!(on_time.expect("times").0, vec![now]);
         let waited = daily.due(first, now, TimeDelta::minutes(5), Missed::Skip, true).expect("times");
         assert_eq!(waited, (vec![first], next), "a time that was waited for was not missed");

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{any::Any, net::SocketAddr, time::Duration};
 
 use actix_web::{
     App, Error, HttpResponse, HttpServer,
@@ -7,9 +7,11 @@ use actix_web::{
     error::PathError,
     http::{ConnectionType, StatusCode},
     middleware::{Next, from_fn},
+    rt::net::TcpStream,
     web::{self, ServiceConfig},
 };
 use anyhow::Context as _;
+use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -64,6 +66,7 @@ impl Server {
         // Slow or silent clients don't hold a connection.
         .client_request_timeout(Duration::from_secs(10))
         .keep_alive(Duration::from_secs(60))
+        .on_connect(|connection, _| give_up_on_who_takes_nothing(connection))
         .shutdown_timeout(settings.drain.as_secs())
         .disable_signals()
         .bind((settings.host.as_str(), settings.port))
@@ -198,4 +201,16 @@ async fn metrics() -> Result<HttpResponse, Problem> {
         .encode_to_string(&prometheus::default_registry().gather())
         .map_err(Problem::internal)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+/// How long a client may take nothing of an answer that is under way.
+const TAKES_NOTHING: Duration = Duration::from_secs(60);
+
+/// actix waits for ever for a client that does not read; the kernel does not.
+fn give_up_on_who_takes_nothing(connection: &dyn Any) {
+    if let Some(stream) = connection.downcast_ref::<TcpStream>()
+        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(TAKES_NOTHING))
+    {
+        tracing::debug!(%error, "a connection without a limit of time");
+    }
 }

@@ -6,7 +6,10 @@ use failpoints::Point;
 use messaging::{Broker, DeadLetter, Envelope, Letters};
 use rand::RngExt as _;
 use sea_orm::sqlx::{self, PgPool};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -15,6 +18,8 @@ use crate::{metrics::metrics, storable};
 /// Letters held without an ack because the database takes them in no form. RabbitMQ sends [`Letters::HELD`] without
 /// an ack: the rest is for the others.
 const ASIDE: usize = Letters::HELD / 2;
+/// Longer than the server lets a statement take.
+const UNANSWERED: Duration = Duration::from_secs(90);
 /// Between two letters of which one comes back at once.
 const ASIDE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -75,7 +80,10 @@ async fn archive(pool: &PgPool, queue: &str, letter: &DeadLetter, shutdown: &Can
     let mut row = Row::of(letter);
     let mut failures = 0_u32;
     loop {
-        let Err(error) = row.insert(pool, queue).await else { return Outcome::Archived };
+        // A server whose host is gone ends no statement.
+        let inserted =
+            timeout(UNANSWERED, row.insert(pool, queue)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let Err(error) = inserted else { return Outcome::Archived };
         if storable::refuses(&error) {
             if row.bare {
                 tracing::error!(queue, message_id = letter.id.map(tracing::field::display), %error,

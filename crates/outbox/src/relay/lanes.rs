@@ -8,7 +8,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::batch::{self, Settled, Turn};
+use super::{
+    answered,
+    batch::{self, Settled, Turn},
+};
 use crate::{Error, metrics::metrics};
 
 /// Batches that hold a connection at once. The pool is the service's, too.
@@ -96,7 +99,7 @@ impl Lanes {
             let task = self.tasks.spawn({
                 let (pool, broker, destination) =
                     (self.pool.clone(), self.broker.clone(), destination.clone());
-                async move { batch::relay(&pool, &broker, &destination).await }
+                async move { answered(batch::relay(&pool, &broker, &destination)).await }
             });
             self.stages.insert(task.id(), (destination, Stage::Turn));
         }

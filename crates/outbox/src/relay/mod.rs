@@ -6,7 +6,7 @@ use std::time::Duration;
 use messaging::Broker;
 use rand::RngExt as _;
 use sea_orm::sqlx::{self, PgPool};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{Error, hint, metrics::sample};
@@ -14,6 +14,14 @@ use lanes::Lanes;
 
 /// How often the gauges are brought up to date.
 const SAMPLE: Duration = Duration::from_secs(10);
+/// Longer than a batch takes, whose statements the server ends. A server whose host is gone ends nothing, and its
+/// connection may not say so for ever.
+const UNANSWERED: Duration = Duration::from_secs(180);
+
+/// What the database answers, or an error in its place.
+async fn answered<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(UNANSWERED, asked).await.unwrap_or(Err(Error::Database(sqlx::Error::PoolTimedOut)))
+}
 
 /// Publishes what the outbox holds, with confirms, and deletes what the broker confirmed.
 ///
@@ -45,7 +53,7 @@ impl Relay {
         let mut poll_at = Instant::now();
         while !shutdown.is_cancelled() {
             if poll_at <= Instant::now() {
-                match destinations(&self.pool).await {
+                match answered(destinations(&self.pool)).await {
                     Ok(destinations) => {
                         if std::mem::take(&mut database_down) {
                             tracing::info!("outbox: the database is back");

@@ -29,7 +29,10 @@ impl Identity {
             return Ok(());
         }
         if audit::was_deleted(self.orm(), &username).await? {
-            tracing::warn!(username, "ADMIN_USER was deleted by a person, and is not made again: choose another name");
+            tracing::warn!(
+                username,
+                "ADMIN_USER was deleted by a person, and is not made again: choose another name"
+            );
             return Ok(());
         }
         if let Err(weakness) = crate::domain::password::check(first.password.expose(), &username, None) {

@@ -27,7 +27,8 @@ async fn an_administrator_whom_a_person_deleted_does_not_come_back() -> anyhow::
     let door = Door::open("deleted").await?;
     let first = door.admin().await?;
     let me = crate::door::send(door.get("/auth/me").bearer_auth(&first)).await?.body;
-    let other = json!({ "username": "rosa", "name": "Rosa", "password": "chosen-by-a-person", "role": "admin" });
+    let other =
+        json!({ "username": "rosa", "name": "Rosa", "password": "chosen-by-a-person", "role": "admin" });
     crate::door::send(door.post("/users").bearer_auth(&first).json(&other)).await?.expect(201)?;
     let rosa = door.log_in("rosa", "chosen-by-a-person").await?.expect(200)?.text("access_token");
     let path = format!("/users/{}", me["user"]["id"].as_str().unwrap_or_default());

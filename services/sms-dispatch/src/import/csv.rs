@@ -127,7 +127,15 @@ impl Csv {
             let mut columns = vec![None; fields.len()];
             columns[0] = Some(column);
             let first = Place { byte: 0, line: 1, rows: 0 };
-            return Ok(Self { path: path.to_path_buf(), separator, columns, width: None, first, limit, size });
+            return Ok(Self {
+                path: path.to_path_buf(),
+                separator,
+                columns,
+                width: None,
+                first,
+                limit,
+                size,
+            });
         }
         let names: Vec<String> = head
             .iter()
@@ -139,7 +147,9 @@ impl Csv {
             columns.push(match mapping.0.get(*field) {
                 None => usual.iter().find_map(|name| find(name)),
                 Some(name) => match find(name) {
-                    None => bail!("El archivo no tiene la columna {name:?} para {field}, solo {}", shown(&names)),
+                    None => {
+                        bail!("El archivo no tiene la columna {name:?} para {field}, solo {}", shown(&names))
+                    }
                     found => found,
                 },
             });

@@ -72,7 +72,8 @@ async fn a_separator_too_many_gives_nobody_another_phone() -> Result<()> {
                 \"PÉREZ, BERTA\",5511112222,5533334445\n";
     let file = world.write("contactos.csv", rows.into())?;
     world.import(&file).await?;
-    let phones: Vec<String> = sqlx::query_scalar("select phone_e164 from contacts").fetch_all(&world.pool).await?;
+    let phones: Vec<String> =
+        sqlx::query_scalar("select phone_e164 from contacts").fetch_all(&world.pool).await?;
     ensure!(phones == ["+525533334445"], "{phones:?}");
     let reasons: Vec<String> =
         sqlx::query_scalar("select reason from contact_rejects").fetch_all(&world.pool).await?;

@@ -30,7 +30,10 @@ pub async fn open(callers: &Callers) -> Result<Open> {
     for _ in 0..OPEN {
         let request = callers.through.request(Method::GET, "/api/v1/stream");
         let mut response = request.timeout(Duration::from_secs(600)).send().await?.error_for_status()?;
-        ensure!(response.chunk().await?.is_some(), "a stream says how long to wait before it is opened again");
+        ensure!(
+            response.chunk().await?.is_some(),
+            "a stream says how long to wait before it is opened again"
+        );
         open.push(tokio::spawn(drain(response)));
     }
     Ok(Open(open))

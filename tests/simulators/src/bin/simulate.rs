@@ -39,7 +39,8 @@ async fn main() -> Result<()> {
             Ok(())
         }
         ["twilio", port, account_sid, auth_token] => {
-            let twilio = Messages::twilio_at(&host, account_sid, auth_token, port.parse().context("the port")?)?;
+            let twilio =
+                Messages::twilio_at(&host, account_sid, auth_token, port.parse().context("the port")?)?;
             println!("Twilio at {}; its truth at /truth.json", twilio.url());
             std::future::pending::<()>().await;
             Ok(())
