@@ -3,6 +3,7 @@
 mod check;
 mod document;
 mod swagger;
+mod upload_page;
 
 use std::{
     path::{Path, PathBuf},
