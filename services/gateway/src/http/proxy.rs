@@ -243,6 +243,7 @@ impl Call<'_> {
         let mut received = 0_u64;
         // What the client was waited for: a backend that takes its time makes nobody slow.
         let mut waited = Duration::ZERO;
+        let mut pace = Pace::new(self.settings);
         let patience = self.settings.client_timeout;
         loop {
             let asked = Instant::now();
@@ -258,9 +259,13 @@ impl Call<'_> {
                     Piece::Data(bytes)
                 }
             };
-            waited += asked.elapsed();
-            if matches!(piece, Piece::Data(_)) {
-                keeps_up(self.settings, received, waited)?;
+            let pause = asked.elapsed();
+            waited += pause;
+            if let Piece::Data(bytes) = &piece {
+                pace.count(self.settings, bytes.len(), pause)?;
+                if waited > self.settings.client_deadline {
+                    return Err(problems::slow_client(waited));
+                }
             }
             let last = matches!(piece, Piece::End);
             match timeout(self.settings.backend_timeout, sender.send(piece)).await {
@@ -303,17 +308,24 @@ impl Call<'_> {
     }
 }
 
-/// Whether a client that has sent so much of a body, after it was waited for so long, is fast enough: one that trickles
-/// would hold a connection, and a backend's, for ever.
-fn keeps_up(settings: &Settings, received: u64, waited: Duration) -> Result<(), Problem> {
-    if waited > settings.client_deadline {
-        return Err(problems::slow_client(waited));
+/// How far ahead of its least rate a client is, in seconds: one that trickles would hold a connection, and a backend's, for
+/// ever. What it has sent fast counts for no longer than it may be silent.
+struct Pace(f64);
+
+impl Pace {
+    fn new(settings: &Settings) -> Self {
+        Self(settings.client_timeout.as_secs_f64())
     }
-    let counted = waited.saturating_sub(settings.client_timeout).as_secs_f64();
-    if (received as f64) < counted * settings.client_min_rate as f64 {
-        return Err(problems::too_slow(settings.client_min_rate));
+
+    /// So many bytes came after a pause.
+    fn count(&mut self, settings: &Settings, bytes: usize, pause: Duration) -> Result<(), Problem> {
+        let earned = bytes as f64 / settings.client_min_rate as f64;
+        self.0 = (self.0 - pause.as_secs_f64() + earned).min(settings.client_timeout.as_secs_f64());
+        match self.0 < 0.0 {
+            true => Err(problems::too_slow(settings.client_min_rate)),
+            false => Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// A piece of a body. Its end is said, never concluded from silence.

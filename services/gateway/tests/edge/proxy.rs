@@ -263,6 +263,9 @@ async fn a_client_that_trickles_is_cut_off() -> anyhow::Result<()> {
         );
         let (mut answer, mut sending) = TcpStream::connect(gateway.address()).await?.into_split();
         sending.write_all(head.as_bytes()).await?;
+        // What came fast at first is no credit for a minute of trickling.
+        let burst = format!("ea60\r\n{}\r\n", "x".repeat(60_000));
+        sending.write_all(burst.as_bytes()).await?;
         // Never silent for as long as a client may be.
         let trickle = tokio::spawn(async move {
             while sending.write_all(b"1\r\nx\r\n").await.is_ok() {
