@@ -30,6 +30,7 @@ pub use faults::{Fate, Faults};
 use state::{Interruption, Refused, State, Wanted, digits};
 pub use telnyx::PROFILE;
 pub use truth::{Accepted, Answer, Summary};
+pub use webhooks::telnyx_headers;
 use webhooks::{Dispatcher, Notice};
 
 /// Whose API it is, and its secrets.
@@ -66,8 +67,7 @@ impl Messages {
     /// # Errors
     /// The port is taken.
     pub fn telnyx(key: &str, port: u16) -> Result<Self> {
-        let key_pair = Ed25519KeyPair::from_seed_unchecked(&[42; 32]).ok().context("a key of 32 bytes")?;
-        Self::start(Vendor::Telnyx { key: key.to_owned(), key_pair }, port)
+        Self::start(Vendor::Telnyx { key: key.to_owned(), key_pair: webhooks::key_pair()? }, port)
     }
 
     /// Twilio, for one account.
