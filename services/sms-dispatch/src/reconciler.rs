@@ -313,7 +313,10 @@ mod tests {
             Patience::of(&SmsSettings::read(&mut Env::from_map(values.iter().copied())))
         };
         let (usual, default) = (read(&[]), Patience::default());
-        assert_eq!((usual.unknown, usual.accepted, usual.again), (default.unknown, default.accepted, default.again));
+        assert_eq!(
+            (usual.unknown, usual.accepted, usual.again),
+            (default.unknown, default.accepted, default.again)
+        );
         let short = read(&[("SMS_UNKNOWN_PATIENCE_SECONDS", "2"), ("SMS_ACCEPTED_PATIENCE_SECONDS", "7")]);
         assert_eq!((short.unknown, short.accepted), (TimeDelta::seconds(2), TimeDelta::seconds(7)));
         assert_eq!(short.unconfirmed, default.unconfirmed);
