@@ -17,7 +17,7 @@ const RATE: i64 = 200;
 const SENT: usize = 6_000;
 /// Requests of `totals`, and single messages of `priority_added`.
 const REQUESTS: usize = 300;
-const SINGLES: usize = 500;
+const SINGLES: usize = 300;
 
 pub async fn measure(mut arena: Arena, dir: &Path, wanted: &impl Fn(&str) -> bool) -> Result<()> {
     import(&arena, dir).await?;

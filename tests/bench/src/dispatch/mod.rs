@@ -130,13 +130,11 @@ impl Arena {
         self.platform.service(&SMS_DISPATCH).workers.first().context("a worker")
     }
 
-    /// How many of the ledger's updates stayed in their pages, so far.
-    async fn heap_only_share(&self) -> Result<f64> {
-        // The statistics of a backend come a little later than its work.
-        sqlx::query("select pg_stat_clear_snapshot()").execute(&self.pool).await?;
-        let share = "select coalesce(sum(n_tup_hot_upd)::float8 / nullif(sum(n_tup_upd), 0), 0)
-                     from pg_stat_user_tables where schemaname = current_schema() and relname ~ '^messages_[0-9]{8}$'";
-        Ok(sqlx::query_scalar(share).fetch_one(&self.pool).await?)
+    /// How many updates the ledger has had, and how many of them stayed in their pages.
+    async fn updates(&self) -> Result<(i64, i64)> {
+        let updates = "select coalesce(sum(n_tup_upd), 0)::bigint, coalesce(sum(n_tup_hot_upd), 0)::bigint
+                       from pg_stat_user_tables where schemaname = current_schema() and relname ~ '^messages_[0-9]{8}$'";
+        Ok(sqlx::query_as(updates).fetch_one(&self.pool).await?)
     }
 }
 

@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Between two single messages.
-const EVERY: Duration = Duration::from_millis(25);
+/// Between two single messages: they are not to wait for each other.
+const EVERY: Duration = Duration::from_millis(100);
 /// How long one may take to be seen.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -200,6 +200,18 @@ impl Scene {
         .await
     }
 
+    /// Waits until such a part of a round's messages, at least one, was decided about.
+    pub async fn reached(&self, round: &Round, part: f64) -> Result<()> {
+        self.sending(round).await?;
+        wait::until("a part of the messages should be sent", FINAL, async || {
+            let sent = "select count(*) filter (where m.state > 1) >= $2 * count(*)
+                        from messages m join campaigns c on c.number = m.campaign where c.id = any($1)";
+            let sent = sqlx::query_scalar(sent).bind(&round.ids).bind(part).fetch_one(&self.pool).await;
+            sent.unwrap_or(false)
+        })
+        .await
+    }
+
     /// Whether a worker is at it, and will be for a while.
     pub async fn is_under_way(&self, round: &Round) -> Result<bool> {
         let at_it = "select exists (select from jobs where kind = 'sms.slices' and state = 'running')
