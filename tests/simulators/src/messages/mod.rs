@@ -133,6 +133,10 @@ impl Messages {
                 stream.and_then(|stream| stream.as_fd().try_clone_to_owned().ok()).map(TcpStream::from);
             extensions.insert(Connection(twin));
         })
+        // As load balancers do: a connection that ends under a request leaves nobody knowing whether it arrived, and clients
+        // end theirs before. Nor is a client refused that was stopped, or that has to share its machine.
+        .keep_alive(Duration::from_secs(75))
+        .client_request_timeout(Duration::from_secs(75))
         .workers(1)
         .disable_signals()
         .bind(("127.0.0.1", port))?;
