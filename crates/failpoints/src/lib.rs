@@ -45,6 +45,12 @@ pub enum Point {
     StagedCleared,
     /// The views tell the new counts, the import has not ended.
     ViewsRefreshed,
+    /// A slice is a job's and committed, its nudge is still in the outbox.
+    SliceFed,
+    /// A provider's report is committed, the provider has no answer yet.
+    ReportKept,
+    /// Providers' reports are applied, not committed.
+    ReportsApplied,
 }
 
 impl Point {
@@ -69,6 +75,9 @@ impl Point {
         Self::IndexBuilt,
         Self::StagedCleared,
         Self::ViewsRefreshed,
+        Self::SliceFed,
+        Self::ReportKept,
+        Self::ReportsApplied,
     ];
 
     /// The name in `FAILPOINTS`.
@@ -93,6 +102,9 @@ impl Point {
             Self::IndexBuilt => "index-built",
             Self::StagedCleared => "staged-cleared",
             Self::ViewsRefreshed => "views-refreshed",
+            Self::SliceFed => "slice-fed",
+            Self::ReportKept => "report-kept",
+            Self::ReportsApplied => "reports-applied",
         }
     }
 }

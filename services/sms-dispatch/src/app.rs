@@ -96,7 +96,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         pool.clone(),
         Arc::clone(&providers),
         Arc::clone(&resources.sms),
-        Patience::default(),
+        Patience::of(&resources.sms),
     );
     let accounts = Accounts::new(pool.clone(), Arc::clone(&providers));
     let help = Help {

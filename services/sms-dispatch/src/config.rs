@@ -178,6 +178,12 @@ pub struct SmsSettings {
     pub approve_above_cost: i64,
     /// Questions a second about messages that nothing was heard of.
     pub records_per_second: f64,
+    /// How long a webhook may still come before records are asked: about messages of which nobody knows whether they went
+    /// out, and about those that a provider has.
+    pub unknown_patience: Duration,
+    pub accepted_patience: Duration,
+    /// Between two questions about the same message.
+    pub records_again: Duration,
     /// A campaign pauses by itself when more than so many percent of its last 500 ended messages failed.
     pub pause_above_percent: u8,
     /// What AYUDA is answered with; none: it is not answered.
@@ -189,8 +195,9 @@ impl SmsSettings {
     /// `SMS_LEASE_SECONDS` (15), `SMS_PUBLIC_URL` (required with an account),
     /// `SMS_QUIET_HOURS` (true), `SMS_LOG_PROVIDER` (false), `SMS_LOG_PARTS_PER_SECOND` (1000), `SMS_APPROVE_ABOVE` (10,000),
     /// `SMS_APPROVE_ABOVE_COST` (1,000),
-    /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), `SMS_RECORDS_PER_SECOND` (5), `SMS_PAUSE_ABOVE_PERCENT`
-    /// (30), `SMS_HELP_TEXT`, and what [`TelnyxMessaging`] and Twilio's account are.
+    /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), `SMS_RECORDS_PER_SECOND` (5),
+    /// `SMS_UNKNOWN_PATIENCE_SECONDS` (300), `SMS_ACCEPTED_PATIENCE_SECONDS` (3,600), `SMS_RECORDS_AGAIN_SECONDS` (1,800),
+    /// `SMS_PAUSE_ABOVE_PERCENT` (30), `SMS_HELP_TEXT`, and what [`TelnyxMessaging`] and Twilio's account are.
     pub fn read(env: &mut Env) -> Self {
         let in_flight = env.default("SMS_IN_FLIGHT", 64, "a number of requests");
         if !(1..=500).contains(&in_flight) {
@@ -249,6 +256,9 @@ impl SmsSettings {
             approve_above: env.default("SMS_APPROVE_ABOVE", 10_000, "a number of recipients"),
             approve_above_cost: env.default("SMS_APPROVE_ABOVE_COST", 1_000, "an amount of money"),
             records_per_second,
+            unknown_patience: env.seconds("SMS_UNKNOWN_PATIENCE_SECONDS", Duration::from_secs(300)),
+            accepted_patience: env.seconds("SMS_ACCEPTED_PATIENCE_SECONDS", Duration::from_secs(3_600)),
+            records_again: env.seconds("SMS_RECORDS_AGAIN_SECONDS", Duration::from_secs(1_800)),
             pause_above_percent,
             help_text: env.optional("SMS_HELP_TEXT", "a text"),
         }

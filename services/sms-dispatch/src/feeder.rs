@@ -5,6 +5,7 @@ use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chrono::Utc;
+use failpoints::Point;
 use jobs::{JobKind, NewJob};
 use sea_orm::{
     ActiveValue::Set,
@@ -346,6 +347,7 @@ impl Feeder {
         slices::feed(&mut transaction, job.id, grant).await?;
         kind.create(&mut transaction, job, None).await?;
         transaction.commit().await?;
+        failpoints::hit(Point::SliceFed);
         Ok(Some(messages))
     }
 }

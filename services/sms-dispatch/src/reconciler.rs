@@ -48,6 +48,8 @@ const DAYS: u64 = 60;
 const OFFENDED: Duration = Duration::from_secs(60);
 /// After it refused to answer about a campaign's message, that campaign is asked about again so much later.
 const REFUSED: TimeDelta = TimeDelta::minutes(5);
+/// Whoever sets a longer patience waits for so long: no date is past the calendar's end then.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// What a provider's clock may differ by.
 const CLOCKS: TimeDelta = TimeDelta::seconds(30);
 
@@ -71,6 +73,19 @@ impl Default for Patience {
             accepted: TimeDelta::hours(1),
             unconfirmed: TimeDelta::hours(72),
             again: TimeDelta::minutes(30),
+        }
+    }
+}
+
+impl Patience {
+    /// As the settings say.
+    pub fn of(settings: &SmsSettings) -> Self {
+        let delta = |time: Duration| TimeDelta::from_std(time.min(LONGEST)).unwrap_or_default();
+        Self {
+            unknown: delta(settings.unknown_patience),
+            accepted: delta(settings.accepted_patience),
+            again: delta(settings.records_again),
+            ..Self::default()
         }
     }
 }
@@ -284,5 +299,28 @@ fn asked_between(campaign: &Campaign, row: &Row) -> (DateTime<Utc>, DateTime<Utc
     match row.deadline {
         Some(deadline) => (deadline - under_way - CLOCKS, deadline + CLOCKS),
         None => (campaign.started_at.unwrap_or(campaign.created_at), row.changed_at + CLOCKS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chassis::config::Env;
+
+    #[test]
+    fn patience_is_as_the_settings_say_and_never_past_the_calendars_end() {
+        let read = |values: &[(&str, &str)]| {
+            Patience::of(&SmsSettings::read(&mut Env::from_map(values.iter().copied())))
+        };
+        let (usual, default) = (read(&[]), Patience::default());
+        assert_eq!(
+            (usual.unknown, usual.accepted, usual.again),
+            (default.unknown, default.accepted, default.again)
+        );
+        let short = read(&[("SMS_UNKNOWN_PATIENCE_SECONDS", "2"), ("SMS_ACCEPTED_PATIENCE_SECONDS", "7")]);
+        assert_eq!((short.unknown, short.accepted), (TimeDelta::seconds(2), TimeDelta::seconds(7)));
+        assert_eq!(short.unconfirmed, default.unconfirmed);
+        let endless = read(&[("SMS_RECORDS_AGAIN_SECONDS", "99999999999")]);
+        assert!(Utc::now().checked_add_signed(endless.again).is_some());
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use chassis::db::any_unavailable;
 use chrono::{Days, Utc};
+use failpoints::Point;
 use sea_orm::sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -110,6 +111,7 @@ impl Reports {
             return Ok(false);
         }
         let suppressed = apply_all(&mut transaction, &kept).await?;
+        failpoints::hit(Point::ReportsApplied);
         transaction.commit().await?;
         opt_outs::follow(&self.pool, &suppressed).await;
         Ok(kept.len() as i64 == BATCH)

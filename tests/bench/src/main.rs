@@ -4,6 +4,7 @@
 
 mod catalog;
 mod contacts;
+mod dispatch;
 mod figure;
 mod gateway;
 mod messaging;
@@ -40,6 +41,8 @@ enum Suite {
     Contacts,
     /// Searches and previews among contacts; ROWS says how many
     Segments,
+    /// Campaigns of SMS; ROWS says how many contacts there are
+    Dispatch,
 }
 
 /// What the AWS SDK must find, whoever started this and wherever: LocalStack takes any credentials, and nothing may
@@ -75,6 +78,7 @@ async fn run(arguments: Arguments) -> ExitCode {
         Suite::Report => report::measure(wanted).await,
         Suite::Contacts => contacts::measure(wanted).await,
         Suite::Segments => segments::measure(wanted).await,
+        Suite::Dispatch => dispatch::measure(wanted).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,14 +11,19 @@ use std::time::Instant;
 /// How many rows of a table of contacts change at once.
 const CHANGED: i64 = 100_000;
 
-/// Makes `numeros.db` with as many rows as `ROWS` says: 1,000,000 unless told.
-pub async fn database(file: &Path) -> Result<Truth> {
-    let rows: u64 = match std::env::var("ROWS") {
+/// How many rows `ROWS` says: 1,000,000 unless told.
+pub fn rows() -> Result<u64> {
+    match std::env::var("ROWS") {
         Ok(rows) => {
-            rows.replace('_', "").parse().with_context(|| format!("ROWS is {rows:?}, expected a number"))?
+            rows.replace('_', "").parse().with_context(|| format!("ROWS is {rows:?}, expected a number"))
         }
-        Err(_) => 1_000_000,
-    };
+        Err(_) => Ok(1_000_000),
+    }
+}
+
+/// Makes `numeros.db` with so many rows.
+pub async fn database(file: &Path) -> Result<Truth> {
+    let rows = rows()?;
     let began = Instant::now();
     let truth = tokio::task::spawn_blocking({
         let (file, spec) = (file.to_owned(), Spec { rows, seed: 1, dirt: Dirt::default() });

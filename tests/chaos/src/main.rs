@@ -5,6 +5,7 @@ mod arena;
 mod armed;
 mod case;
 mod contacts;
+mod dispatch;
 mod etl;
 mod messaging;
 mod points;
@@ -26,7 +27,7 @@ struct Arguments {
     /// What to break
     #[arg(value_enum)]
     suite: Suite,
-    /// Rounds a case, each proven to have struck in the middle of work: 20, 10 of reports or 30 of syncs, unless told
+    /// Rounds a case, each proven to have struck in the middle of work: 20, 10 of reports and campaigns or 30 of syncs, unless told
     #[arg(long)]
     rounds: Option<u32>,
     /// This case only
@@ -49,6 +50,8 @@ enum Suite {
     Messaging,
     /// Syncs of sales
     Etl,
+    /// Campaigns of SMS
+    Dispatch,
 }
 
 #[tokio::main]
@@ -78,6 +81,10 @@ async fn main() -> ExitCode {
         Suite::Etl => {
             let (rounds, seed) = (arguments.rounds.unwrap_or(30), arguments.seed);
             each(&arguments, |case| etl::measure(case, rounds, seed)).await
+        }
+        Suite::Dispatch => {
+            let (rounds, seed) = (arguments.rounds.unwrap_or(10), arguments.seed);
+            each(&arguments, |case| dispatch::measure(case, rounds, seed)).await
         }
     };
     if unmeasured == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

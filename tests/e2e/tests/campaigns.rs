@@ -45,17 +45,10 @@ impl World {
             .env("TELNYX_API_KEY", KEY)
             .env("TELNYX_PUBLIC_KEY", key)
             .env("TELNYX_PROFILE_ID", PROFILE)
-            // Until the gateway has its port.
-            .env("SMS_PUBLIC_URL", "http://127.0.0.1:1")
             .env("TELNYX_PARTS_PER_SECOND", per_second)
             .env("SMS_QUIET_HOURS", false)
             .env("SMS_LEASE_SECONDS", 3);
-        let mut scene = Scene::on(namespace, place, &options).await?;
-        // Providers reach the gateway, whose port is known only now.
-        let gateway = scene.platform.gateway_url();
-        for running in scene.platform.service_mut(&SMS_DISPATCH).all_mut() {
-            running.restart_with(|service| service.env("SMS_PUBLIC_URL", &gateway)).await?;
-        }
+        let scene = Scene::on(namespace, place, &options).await?;
         let (admin, pool) = (scene.platform.admin().await?, scene.platform.contacts().await?);
         let reports = scene.platform.reports().await?;
         let world = Self { scene, admin, pool, reports, telnyx };

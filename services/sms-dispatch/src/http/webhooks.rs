@@ -7,6 +7,7 @@ use actix_web::{
 };
 use chassis::Problem;
 use chrono::Utc;
+use failpoints::Point;
 
 use super::Resources;
 use crate::{
@@ -54,6 +55,7 @@ async fn keep(
     match webhook {
         Webhook::Status(status) if status.callback.is_some() => {
             reports::keep(pool, name, url, body).await?;
+            failpoints::hit(Point::ReportKept);
         }
         Webhook::Inbound(inbound) => {
             if let Some(phone) = inbound.from {

@@ -16,7 +16,7 @@ fn is_passed(point: Point) -> bool {
         | Point::JobFinished
         | Point::HandlerReturned
         | Point::SweepWritten => true,
-        // Of uploads, of letters and retries, which are the same in all services, and of imports of contacts: the other
+        // Of uploads, of letters and retries, which are the same in all services, of imports of contacts and of campaigns: the other
         // suites let processes die there.
         Point::UploadStored
         | Point::UploadCommitted
@@ -27,7 +27,10 @@ fn is_passed(point: Point) -> bool {
         | Point::SideTablesKept
         | Point::IndexBuilt
         | Point::StagedCleared
-        | Point::ViewsRefreshed => false,
+        | Point::ViewsRefreshed
+        | Point::SliceFed
+        | Point::ReportKept
+        | Point::ReportsApplied => false,
     }
 }
 

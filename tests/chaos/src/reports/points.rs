@@ -37,12 +37,15 @@ fn way(point: Point) -> Option<Way> {
         Point::SweepWritten => Way::Orphan,
         Point::RetryPublished => Way::Retry,
         Point::DeadPublished | Point::LetterArchived => Way::Garbage,
-        // Those of imports of contacts, whose suite lets them die there.
+        // Those of imports of contacts and of campaigns, whose suites let them die there.
         Point::ImportBegun
         | Point::SideTablesKept
         | Point::IndexBuilt
         | Point::StagedCleared
-        | Point::ViewsRefreshed => return None,
+        | Point::ViewsRefreshed
+        | Point::SliceFed
+        | Point::ReportKept
+        | Point::ReportsApplied => return None,
     })
 }
 

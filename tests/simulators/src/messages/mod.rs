@@ -30,6 +30,7 @@ pub use faults::{Fate, Faults};
 use state::{Interruption, Refused, State, Wanted, digits};
 pub use telnyx::PROFILE;
 pub use truth::{Accepted, Answer, Summary};
+pub use webhooks::telnyx_headers;
 use webhooks::{Dispatcher, Notice};
 
 /// Whose API it is, and its secrets.
@@ -77,8 +78,7 @@ impl Messages {
     /// # Errors
     /// The port is taken.
     pub fn telnyx_at(host: &str, key: &str, port: u16) -> Result<Self> {
-        let key_pair = Ed25519KeyPair::from_seed_unchecked(&[42; 32]).ok().context("a key of 32 bytes")?;
-        Self::start(Vendor::Telnyx { key: key.to_owned(), key_pair }, host, port)
+        Self::start(Vendor::Telnyx { key: key.to_owned(), key_pair: webhooks::key_pair()? }, host, port)
     }
 
     /// Twilio, for one account.
@@ -152,6 +152,10 @@ impl Messages {
                 stream.and_then(|stream| stream.as_fd().try_clone_to_owned().ok()).map(TcpStream::from);
             extensions.insert(Connection(twin));
         })
+        // As load balancers do: a connection that ends under a request leaves nobody knowing whether it arrived, and clients
+        // end theirs before. Nor is a client refused that was stopped, or that has to share its machine.
+        .keep_alive(Duration::from_secs(75))
+        .client_request_timeout(Duration::from_secs(75))
         .workers(1)
         .disable_signals()
         .bind((host, port))?;

@@ -4,6 +4,7 @@
 mod client;
 mod events;
 mod place;
+pub mod sending;
 mod sms;
 mod verify;
 
@@ -318,6 +319,8 @@ impl Recipe<'_> {
             .env("HTTP_PORT", port.to_string())
             .env("HTTP_WORKERS", "2")
             .env("JWKS_URL", format!("http://127.0.0.1:{}/.well-known/jwks.json", self.gateway_port))
+            // Where providers reach us.
+            .env("SMS_PUBLIC_URL", format!("http://127.0.0.1:{}", self.gateway_port))
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
             .env("LOG_FORMAT", "text")
             .ready_when(&format!("http://127.0.0.1:{port}/health/ready"));
