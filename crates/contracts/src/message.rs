@@ -75,6 +75,14 @@ impl Routed for sms::v1::CampaignCompleted {
     const ROUTE: Route = Route::Event("sms.campaign_completed.v1");
 }
 
+impl Message for sms::v1::ContactOptedOut {
+    const TYPE: &'static str = "lote.sms.v1.ContactOptedOut";
+}
+
+impl Routed for sms::v1::ContactOptedOut {
+    const ROUTE: Route = Route::Event("sms.contact_opted_out.v1");
+}
+
 impl Message for report::v1::ReportReady {
     const TYPE: &'static str = "lote.report.v1.ReportReady";
 }

@@ -142,6 +142,11 @@ fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
     golden(&sms::v1::CampaignCompleted {
         campaign: Some(sms::v1::Campaign { state: "COMPLETADA".into(), version: 9, ..campaign }),
     });
+    golden(&sms::v1::ContactOptedOut {
+        phone: "+526121000007".into(),
+        source: "respuesta".into(),
+        opted_out_at: Some(pbjson_types::Timestamp { seconds: 1_737_990_000, nanos: 0 }),
+    });
     golden(&sms::v1::ImportContacts { import_id: id.clone() });
     golden(&sms::v1::RollBackImport { job_id: id.clone() });
     golden(&sms::v1::ValidateContacts { validation_id: id.clone() });
@@ -207,6 +212,7 @@ fn every_event_a_queue_is_bound_to_exists_and_its_queue_carries_events() {
         sms::v1::MessagesSettled::ROUTE,
         sms::v1::CampaignStarted::ROUTE,
         sms::v1::CampaignCompleted::ROUTE,
+        sms::v1::ContactOptedOut::ROUTE,
         report::v1::ReportReady::ROUTE,
         report::v1::ReportFailed::ROUTE,
         etl::v1::SyncCompleted::ROUTE,

@@ -70,8 +70,9 @@ impl Accounts {
         for state in providers::list(&chassis::db::orm(&self.pool)).await? {
             let Some(client) = self.providers.get(&state.name) else { continue };
             turn.holds().await?;
-            if state.closed_at.is_some() && state.opens_at.is_none() {
-                self.open(&state, client.as_ref()).await?;
+            // One that opens by itself is not asked meanwhile.
+            if state.is_open() || state.opens_at.is_none() {
+                self.balance(&state, client.as_ref()).await?;
             }
             turn.holds().await?;
             self.opt_outs(&state, client.as_ref(), turn).await?;
@@ -79,9 +80,9 @@ impl Accounts {
         Ok(())
     }
 
-    /// Opens a provider whose balance has risen since it was closed. What it was with when it closed may be too little for a
-    /// message, or have nothing to do with it.
-    async fn open(&self, state: &Provider, client: &dyn Messaging) -> anyhow::Result<()> {
+    /// Notes a provider's balance, and opens one that was closed and whose balance has risen since. What it had when it was closed
+    /// may be too little for a message, or have nothing to do with it.
+    async fn balance(&self, state: &Provider, client: &dyn Messaging) -> anyhow::Result<()> {
         let balance = match client.balance().await {
             Ok(balance) => balance.map(|balance| balance.available.micros),
             Err(error) => {
@@ -91,9 +92,10 @@ impl Accounts {
         };
         let Some(balance) = balance else { return Ok(()) };
         let mut transaction = self.pool.begin().await?;
-        let rises = balance > 0 && state.lowest_micros.is_none_or(|lowest| balance > lowest);
-        // From now on it opens when there is more than this.
-        providers::note_balance(&mut transaction, state.name, balance, rises).await?;
+        // What is spent while it is open says with how much it is closed.
+        let rises =
+            !state.is_open() && balance > 0 && state.lowest_micros.is_none_or(|lowest| balance > lowest);
+        providers::note_balance(&mut transaction, state.name, balance, rises || state.is_open()).await?;
         if rises && providers::open(&mut transaction, Some(state.name)).await? > 0 {
             let details = json!({ "reason": "balance" });
             audit::record(

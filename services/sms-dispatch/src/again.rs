@@ -15,6 +15,7 @@ use crate::{
     storage::{
         audit,
         campaigns::{ActiveModel, Campaign},
+        earlier_attempts,
         ledger::{self, Row},
         totals,
     },
@@ -130,6 +131,11 @@ async fn change(
             .into_iter()
             .filter_map(|before| Some((before.clone(), decided_row(before, order, now)?)))
             .collect();
+        if order == Order::Resend {
+            // What was surely refused cost nothing. All else is paid, or may be.
+            let had = changes.iter().map(|(before, _)| before).filter(|row| !settle::was_refused(row));
+            earlier_attempts::keep(conn, open.number, &had.collect::<Vec<_>>()).await?;
+        }
         settle::apply(conn, open, &changes).await?;
         messages += changes.len() as i64;
     }

@@ -19,6 +19,7 @@ use crate::{
     feeder::Feeder,
     help::Help,
     http,
+    in_flight::InFlight,
     jobs::{
         import_contacts::{self, ImportContacts},
         prepare_campaign::{self, PrepareCampaigns},
@@ -53,6 +54,8 @@ fn jobs(
         buckets: Arc::clone(&buckets),
         providers: Arc::clone(providers),
         settings: Arc::clone(sms),
+        // Each kind has places of its own.
+        in_flight: InFlight::default(),
         under_way: under_way.clone(),
     };
     Jobs::new(pool())
@@ -137,7 +140,7 @@ fn background(
 ) -> Background {
     let pool = || connections.database.pool.clone();
     let orphans = Orphans::new(pool(), &resources.settings);
-    let upkeep = Upkeep::new(pool(), refresh);
+    let upkeep = Upkeep::new(pool(), refresh, resources.sms.keep);
     let files = ContactFiles::new(resources.clone());
     let reports = Reports::new(pool());
     let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));

@@ -31,11 +31,14 @@ for i, key in ipairs(KEYS) do
     times[i] = math.max(tonumber(redis.call('GET', key) or '0'), first)
     each[i] = tonumber(ARGV[i + 2])
 end
-local horizon, at, wait, starts = tonumber(ARGV[2]), #KEYS + 3, 0, {}
+local horizon, at, wait, waits_for, starts = tonumber(ARGV[2]), #KEYS + 3, 0, 0, {}
 while at <= #ARGV do
-    local parts, many, start = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), first
-    for i = at + 2, at + 1 + many do start = math.max(start, times[tonumber(ARGV[i])]) end
-    if start - now > horizon then wait = start - now break end
+    local parts, many, start, slowest = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), first, 0
+    for i = at + 2, at + 1 + many do
+        local bucket = tonumber(ARGV[i])
+        if times[bucket] > start then start, slowest = times[bucket], bucket end
+    end
+    if start - now > horizon then wait, waits_for = start - now, slowest break end
     for i = at + 2, at + 1 + many do
         local bucket = tonumber(ARGV[i])
         times[bucket] = start + parts * each[bucket]
@@ -43,10 +46,11 @@ while at <= #ARGV do
     starts[#starts + 1] = math.floor(start - now)
     at = at + 2 + many
 end
-if #starts == 0 then return { math.floor(wait) } end
+if #starts == 0 then return { math.floor(wait), waits_for } end
 for i, key in ipairs(KEYS) do
     redis.call('SET', key, string.format('%.0f', times[i]), 'PX', math.ceil((times[i] - now) / 1000) + 60000)
 end
+table.insert(starts, 1, waits_for)
 table.insert(starts, 1, math.floor(wait))
 return starts";
 
@@ -104,10 +108,12 @@ impl Buckets {
             }
         }
         match self.redis.query::<Vec<u64>>(&command).await {
-            Ok(mut starts) if !starts.is_empty() => {
-                let wait_us = starts.remove(0);
-                Reserved { starts_us: starts, wait_us }
-            }
+            Ok(answer) if answer.len() >= 2 => Reserved {
+                starts_us: answer[2..].to_vec(),
+                wait_us: answer[0],
+                // Lua counts from 1.
+                waits_for: usize::try_from(answer[1]).ok().and_then(|bucket| bucket.checked_sub(1)),
+            },
             Ok(_) => self.alone(buckets, asks, lead, horizon).await,
             Err(error) => {
                 tracing::debug!(%error, "the rate is kept without Redis");

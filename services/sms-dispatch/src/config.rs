@@ -188,6 +188,41 @@ pub struct SmsSettings {
     pub pause_above_percent: u8,
     /// What AYUDA is answered with; none: it is not answered.
     pub help_text: Option<String>,
+    /// How long it is known who was sent what, and who wrote what.
+    pub keep: Keep,
+}
+
+/// For how many days things are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Messages, with all that belongs to them; and what a phone was sent last.
+    pub ledger_days: u32,
+    /// What people wrote to us, and who asked for help.
+    pub inbound_days: u32,
+    /// Reports of providers that could not be applied.
+    pub reports_days: u32,
+    /// Jobs of campaigns and single messages that have ended.
+    pub jobs_days: u32,
+}
+
+impl Keep {
+    /// `SMS_KEEP_MESSAGES_DAYS` (730), `SMS_KEEP_INBOUND_DAYS` (730), `SMS_KEEP_REPORTS_DAYS` (90), `SMS_KEEP_JOBS_DAYS` (30).
+    fn read(env: &mut Env) -> Self {
+        // The cap of marketing looks back a week, and answers are those of campaigns of 90 days.
+        let mut days = |name: &str, default: u32, least: u32| {
+            let days = env.default(name, default, "a number of days");
+            if !(least..=36_500).contains(&days) {
+                env.reject(name, format!("is out of range, expected {least} to 36500"));
+            }
+            days
+        };
+        Self {
+            ledger_days: days("SMS_KEEP_MESSAGES_DAYS", 730, 90),
+            inbound_days: days("SMS_KEEP_INBOUND_DAYS", 730, 1),
+            reports_days: days("SMS_KEEP_REPORTS_DAYS", 90, 1),
+            jobs_days: days("SMS_KEEP_JOBS_DAYS", 30, 1),
+        }
+    }
 }
 
 impl SmsSettings {
@@ -197,7 +232,7 @@ impl SmsSettings {
     /// `SMS_APPROVE_ABOVE_COST` (1,000),
     /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), `SMS_RECORDS_PER_SECOND` (5),
     /// `SMS_UNKNOWN_PATIENCE_SECONDS` (300), `SMS_ACCEPTED_PATIENCE_SECONDS` (3,600), `SMS_RECORDS_AGAIN_SECONDS` (1,800),
-    /// `SMS_PAUSE_ABOVE_PERCENT` (30), `SMS_HELP_TEXT`, and what [`TelnyxMessaging`] and Twilio's account are.
+    /// `SMS_PAUSE_ABOVE_PERCENT` (30), `SMS_HELP_TEXT`, and what [`Keep`], [`TelnyxMessaging`] and Twilio's account are.
     pub fn read(env: &mut Env) -> Self {
         let in_flight = env.default("SMS_IN_FLIGHT", 64, "a number of requests");
         if !(1..=500).contains(&in_flight) {
@@ -261,6 +296,7 @@ impl SmsSettings {
             records_again: env.seconds("SMS_RECORDS_AGAIN_SECONDS", Duration::from_secs(1_800)),
             pause_above_percent,
             help_text: env.optional("SMS_HELP_TEXT", "a text"),
+            keep: Keep::read(env),
         }
     }
 

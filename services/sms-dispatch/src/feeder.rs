@@ -265,13 +265,16 @@ impl Feeder {
                 continue;
             }
             // What all of its slices wait for stands with the campaign: there may be tens of thousands.
+            let held = campaign.held_until.is_some_and(|until| until > Utc::now());
             let waits = match (course, rate) {
                 (Course::Ramp, _) => Some(Wait::Ramp),
                 (_, None) => Some(Wait::Provider),
+                _ if held => Some(Wait::Provider),
+                _ if self.lacks_money(conn, campaign).await? => Some(Wait::Budget),
                 _ => None,
             };
             rows::wait(conn, campaign, waits.map(Wait::name)).await?;
-            let (Course::On(most), Some(rate)) = (course, rate) else { continue };
+            let (Course::On(most), Some(rate), None) = (course, rate, waits) else { continue };
             let zones = self.open_zones(conn, campaign.number).await?;
             // The slowest sends one message after the other.
             let may =
@@ -320,6 +323,20 @@ impl Feeder {
         let of_senders: f64 = open.iter().map(|sender| sender.per_second).sum();
         let wished = campaign.plan.per_minute.map_or(f64::INFINITY, |rate| f64::from(rate) / 60.0);
         Ok(Some(of_senders.min(wished)))
+    }
+
+    /// Whether a campaign's next message costs more than its budget has left. What fails costs nothing: it is looked at in each
+    /// round, and written down when it has changed.
+    async fn lacks_money(&self, conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<bool> {
+        let (Some(needs), Some(most)) = (campaign.budget_needs_micros, &campaign.plan.most_cost) else {
+            return Ok(false);
+        };
+        let spent = totals::cost(conn, campaign.number, &most.currency).await?;
+        let lacks = spent.saturating_add(needs) > most.micros;
+        if !lacks {
+            rows::has_room(conn, campaign.number).await?;
+        }
+        Ok(lacks)
     }
 
     /// The zones of a campaign whose window is open.

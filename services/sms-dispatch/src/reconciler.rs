@@ -3,12 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Days, TimeDelta, Utc};
+use anyhow::Context as _;
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use sea_orm::sqlx::PgPool;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    closings,
     config::SmsSettings,
     domain::{
         Phone,
@@ -27,7 +29,7 @@ use crate::{
     storage::{
         campaigns::{self, Campaign},
         ledger::{self, Row},
-        sweeps::{self, Sweep},
+        unheard,
     },
     turn::{RECONCILER, Turn},
 };
@@ -40,8 +42,8 @@ const LAPSES_AFTER: Duration = Duration::from_secs(90);
 const BATCH: i64 = 50;
 /// Messages of one campaign that are asked about before it is another one's turn.
 const MOST_ASKED: usize = 500;
-/// Positions that one query looks at.
-const LOOK: i32 = 20_000;
+/// Slices that are looked through in one transaction.
+const SLICES: i64 = 100;
 /// Campaigns of so many days are looked at: the longest sends for weeks.
 const DAYS: u64 = 60;
 /// After a provider refused to answer it is asked again so much later.
@@ -90,6 +92,16 @@ impl Patience {
     }
 }
 
+/// What was learnt of some messages.
+#[derive(Default)]
+struct Learnt {
+    facts: Vec<Fact>,
+    /// The positions of those that were asked about.
+    asked: Vec<i32>,
+    /// Of those of which no more is expected.
+    ended: Vec<i32>,
+}
+
 /// The background task. Any number may run at once: one asks.
 pub struct Reconciler {
     pool: PgPool,
@@ -128,76 +140,109 @@ impl Reconciler {
         let Some(mut turn) = Turn::try_take_lapsing(&self.pool, RECONCILER, LAPSES_AFTER).await? else {
             return Ok(None);
         };
-        let done = self.sweeps(&mut turn).await;
+        let done = self.campaigns(&mut turn).await;
         turn.end().await?;
         done.map(Some)
     }
 
-    async fn sweeps(&self, turn: &mut Turn) -> anyhow::Result<usize> {
+    async fn campaigns(&self, turn: &mut Turn) -> anyhow::Result<usize> {
         let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / self.settings.records_per_second));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let since = Utc::now().date_naive() - Days::new(DAYS);
+        while self.look_through(since).await? {
+            turn.holds().await?;
+        }
+        let mut conn = self.pool.acquire().await?;
+        let due = unheard::campaigns(&mut conn, since, self.before()).await?;
+        drop(conn);
         let mut changed = 0;
-        for sweep in sweeps::due(&self.pool, since).await? {
-            let Some(campaign) = campaigns::get(&self.pool, sweep.id).await? else { continue };
-            changed += self.sweep(&campaign, sweep, turn, &mut pace).await?;
+        for id in due {
+            let Some(campaign) = campaigns::get(&self.pool, id).await? else { continue };
+            changed += self.campaign(&campaign, turn, &mut pace).await?;
         }
         Ok(changed)
     }
 
-    /// Goes on through a campaign's ledger.
-    async fn sweep(
+    /// Looks through slices that were sent a while ago for messages of which more is expected. False after the last one.
+    async fn look_through(&self, since: NaiveDate) -> anyhow::Result<bool> {
+        let mut conn = self.pool.acquire().await?;
+        let until = Utc::now() - self.patience.accepted;
+        let slices = unheard::unswept(&mut conn, since, until, SLICES).await?;
+        for slice in &slices {
+            if ledger::has_day(&mut conn, slice.date).await? {
+                // Their worker is gone, and nobody has had the slice since: its hours are over, or its campaign is paused.
+                let campaign = campaigns::by_number(&mut conn, slice.campaign).await?;
+                let open = Open::of(&campaign.context("the campaign of a slice")?)?;
+                let mut transaction = self.pool.begin().await?;
+                let range = (slice.first_position, slice.last_position);
+                settle::lapsed(&mut transaction, &open, range).await?;
+                transaction.commit().await?;
+            }
+            let mut transaction = self.pool.begin().await?;
+            unheard::sweep(&mut transaction, slice).await?;
+            transaction.commit().await?;
+        }
+        Ok(slices.len() as i64 == SLICES)
+    }
+
+    /// Since when nothing was heard of those that are to be asked about, and since when they were not asked about.
+    fn before(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+        let now = Utc::now();
+        (now - self.patience.unknown, now - self.patience.again)
+    }
+
+    /// Asks about a campaign's messages.
+    async fn campaign(
         &self,
         campaign: &Campaign,
-        mut sweep: Sweep,
         turn: &mut Turn,
         pace: &mut Interval,
     ) -> anyhow::Result<usize> {
         let open = Open::of(campaign)?;
         let mut conn = self.pool.acquire().await?;
-        let last = match ledger::has_day(&mut conn, open.date).await? {
-            true => ledger::last_position(&mut conn, open.date, open.number).await?,
-            false => 0,
-        };
-        let (mut changed, mut asked) = (0, 0);
-        while sweep.position < last {
-            if asked >= MOST_ASKED {
-                return Ok(changed);
-            }
+        let has_day = ledger::has_day(&mut conn, open.date).await?;
+        let (mut changed, mut asked, mut after) = (0, 0, 0);
+        loop {
             turn.holds().await?;
-            let until = sweep.position.saturating_add(LOOK).min(last);
-            let now = Utc::now();
-            let before = (now - self.patience.unknown, now - self.patience.accepted);
-            let bounds = (sweep.position, until);
-            let rows = ledger::unheard_of(&mut conn, open.date, open.number, before, bounds, BATCH).await?;
-            let full = rows.len() as i64 == BATCH;
-            asked += rows.len();
-            let (mut facts, mut refused) = (Vec::new(), None);
-            for row in &rows {
+            let due = unheard::due(&mut conn, open.number, self.before(), after, BATCH).await?;
+            let Some(last) = due.last() else { break };
+            after = *last;
+            let rows = match has_day {
+                true => ledger::at(&mut conn, open.date, open.number, &due).await?,
+                // Past retention nothing is known of a message any more.
+                false => Vec::new(),
+            };
+            let is_open = |row: &&Row| unheard::OPEN.contains(&row.state());
+            let (mut learnt, mut refused) = (Learnt::default(), None);
+            for row in rows.iter().filter(is_open) {
                 pace.tick().await;
                 turn.holds().await?;
+                // Whatever is said: it may be refused for this message alone, and the others are not to wait for it.
+                learnt.asked.push(row.position);
                 match self.ask(campaign, &open, row).await {
-                    Ok(fact) => facts.extend(fact),
+                    Ok(fact) => learnt.facts.extend(fact),
                     Err(error) => {
-                        refused = Some((row.position, error));
+                        refused = Some(error);
                         break;
                     }
                 }
             }
-            sweep.position = match &refused {
-                // It may be about this message alone: the next attempt goes on behind it.
-                Some((position, _)) => *position,
-                None => rows.last().filter(|_| full).map_or(until, |row| row.position),
-            };
-            changed += self.write(&open, &facts, sweep.position).await?;
-            if let Some((_, error)) = refused {
+            asked += learnt.asked.len();
+            let open_ones: Vec<i32> = rows.iter().filter(is_open).map(|row| row.position).collect();
+            learnt.ended = due.into_iter().filter(|position| !open_ones.contains(position)).collect();
+            changed += self.write(&open, &learnt).await?;
+            if let Some(error) = refused {
                 // The other campaigns, and other providers, are not to wait for this one.
                 tracing::warn!(campaign = %open.id, error = %format!("{error:#}"), "a provider's records are not told");
-                sweeps::put_off(&mut conn, open.number, Utc::now() + REFUSED).await?;
+                unheard::put_off(&mut conn, open.number, Utc::now() + REFUSED).await?;
                 return Ok(changed);
             }
+            if asked >= MOST_ASKED {
+                break;
+            }
         }
-        sweeps::done(&mut conn, open.number, Utc::now() + self.patience.again).await?;
+        // The others come before it.
+        unheard::put_off(&mut conn, open.number, Utc::now()).await?;
         Ok(changed)
     }
 
@@ -274,11 +319,13 @@ impl Reconciler {
         Ok(Ok(found.pop()))
     }
 
-    /// Writes what was learnt, and how far it is.
-    async fn write(&self, open: &Open, facts: &[Fact], position: i32) -> anyhow::Result<usize> {
+    /// Writes what was learnt.
+    async fn write(&self, open: &Open, learnt: &Learnt) -> anyhow::Result<usize> {
+        let facts = &learnt.facts;
         let mut transaction = self.pool.begin().await?;
-        sweeps::at(&mut transaction, open.number, position).await?;
         let changed = settle::observe(&mut transaction, open, facts).await?;
+        unheard::asked(&mut transaction, open.number, &learnt.asked, &learnt.ended).await?;
+        closings::by_reports(&mut transaction, open, facts, &changed).await?;
         let stopped: Vec<i32> =
             facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
         let rows = ledger::lock(&mut transaction, open.date, open.number, &stopped).await?;
@@ -286,10 +333,10 @@ impl Reconciler {
         let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await?;
         transaction.commit().await?;
         opt_outs::follow(&self.pool, &suppressed).await;
-        if changed > 0 {
-            tracing::info!(campaign = %open.id, messages = changed, "learnt from a provider's records");
+        if !changed.is_empty() {
+            tracing::info!(campaign = %open.id, messages = changed.len(), "learnt from a provider's records");
         }
-        Ok(changed)
+        Ok(changed.len())
     }
 }
 

@@ -13,6 +13,7 @@ use sea_orm::sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    closings,
     domain::{
         keywords::{Keyword, keyword},
         message_id::MessageId,
@@ -22,7 +23,8 @@ use crate::{
     opt_outs,
     settle::{self, Fact, Open},
     storage::{
-        campaigns, help_answers, ledger,
+        campaigns, help_answers,
+        ledger::{self, Row},
         phone_sends::Effects,
         reports::{self, Kept},
     },
@@ -177,11 +179,16 @@ async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<Vec
         let Some(id) = id else { continue };
         by_campaign.entry(id.campaign).or_default().push((id, status));
     }
-    let (mut phones, mut opted_out) = (Effects::default(), Vec::new());
+    let (mut phones, mut opted_out, mut applied) = (Effects::default(), Vec::new(), Vec::new());
     for (number, statuses) in by_campaign {
-        opted_out.extend(apply(conn, number, &statuses, &mut phones).await?);
+        let Some(one) = apply(conn, number, &statuses, &mut phones).await? else { continue };
+        opted_out.extend_from_slice(&one.opted_out);
+        applied.push(one);
     }
     phones.write(conn).await?;
+    for Applied { open, facts, changed, .. } in &applied {
+        closings::by_reports(conn, open, facts, changed).await?;
+    }
     opt_outs::suppress(conn, &opted_out, "proveedor", "provider").await
 }
 
@@ -202,18 +209,28 @@ fn read(kept: &Kept) -> Option<Status> {
     }
 }
 
-/// Applies statuses of one campaign. Gives the phones that opted out at the provider.
+/// What statuses of one campaign came to.
+struct Applied {
+    open: Open,
+    facts: Vec<Fact>,
+    /// The rows that changed, as they are now.
+    changed: Vec<Row>,
+    /// The phones that opted out at the provider.
+    opted_out: Vec<String>,
+}
+
+/// Applies statuses of one campaign; none where nothing is known of it.
 async fn apply(
     conn: &mut PgConnection,
     number: i32,
     statuses: &[(MessageId, Status)],
     phones: &mut Effects,
-) -> anyhow::Result<Vec<String>> {
-    let Some(campaign) = campaigns::by_number(conn, number).await? else { return Ok(Vec::new()) };
-    let Some(date) = campaign.date else { return Ok(Vec::new()) };
+) -> anyhow::Result<Option<Applied>> {
+    let Some(campaign) = campaigns::by_number(conn, number).await? else { return Ok(None) };
+    let Some(date) = campaign.date else { return Ok(None) };
     // Past retention nothing is known of a message any more.
     if !ledger::has_day(conn, date).await? {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let open = Open::of(&campaign)?;
     let now = settle::now(conn).await?;
@@ -225,9 +242,10 @@ async fn apply(
             Some(Fact { phone, ..Fact::reported(id.position, attempt, &status.report, now) })
         })
         .collect();
-    settle::observe_some(conn, &open, &facts, phones).await?;
+    let changed = settle::observe_some(conn, &open, &facts, phones).await?;
     let suppressing: Vec<i32> =
         facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
     let rows = ledger::lock(conn, date, number, &suppressing).await?;
-    Ok(rows.into_iter().map(|row| row.phone_e164).collect())
+    let opted_out = rows.into_iter().map(|row| row.phone_e164).collect();
+    Ok(Some(Applied { open, facts, changed, opted_out }))
 }

@@ -13,13 +13,14 @@ use crate::{
         campaign::{FrozenSender, Kind, State},
         message_state::{MessageState, Observed},
         money::Money,
+        outcomes::Outcome,
         report::Report,
     },
     storage::{
         campaigns::Campaign,
         ledger::{self, Row},
         phone_sends::Effects,
-        slices, totals,
+        slices, totals, unheard,
     },
     texts::Texts,
 };
@@ -73,6 +74,15 @@ impl Open {
     }
 }
 
+/// What a report says of more than its own message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closes {
+    /// Of all messages of its sender.
+    Sender,
+    /// Of all messages through its provider.
+    Provider,
+}
+
 /// What somebody saw of one attempt at a message: the provider's answer, its webhook, its records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fact {
@@ -95,6 +105,8 @@ pub struct Fact {
     pub unasked: bool,
     /// The phone's owner has opted out at the provider.
     pub suppresses: bool,
+    /// What a report closes besides; answers say it by themselves.
+    pub closes: Option<Closes>,
     pub at: DateTime<Utc>,
 }
 
@@ -114,6 +126,7 @@ impl Fact {
             repeatable: false,
             unasked: false,
             suppresses: false,
+            closes: None,
             at,
         }
     }
@@ -129,6 +142,11 @@ impl Fact {
             reason: verdict.map(|verdict| verdict.reason.clone()),
             repeatable: verdict.is_some_and(|verdict| verdict.repeatable),
             suppresses: verdict.is_some_and(|verdict| verdict.suppresses),
+            closes: match verdict.map(|verdict| verdict.outcome) {
+                Some(Outcome::SenderClosed) => Some(Closes::Sender),
+                Some(Outcome::ProviderClosed) => Some(Closes::Provider),
+                _ => None,
+            },
             ..Self::plain(position, attempt, report.observed, report.at.unwrap_or(now))
         }
     }
@@ -139,12 +157,12 @@ const MOST_ATTEMPTS: i16 = 20;
 /// Above this, in millionths of any currency, it is no message's cost.
 const MOST_COST: i64 = 10_000_000_000;
 
-/// Applies facts, whatever their order, in the caller's transaction: states only move forward. Gives how many rows changed.
-/// Call it last: it locks phones, which have no place in any other order.
+/// Applies facts, whatever their order, in the caller's transaction: states only move forward. Gives the rows that changed, as
+/// they are now. Call it last: it locks phones, which have no place in any other order.
 ///
 /// # Errors
 /// The database; an event that has no JSON form.
-pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -> anyhow::Result<usize> {
+pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -> anyhow::Result<Vec<Row>> {
     let mut phones = Effects::default();
     let changed = observe_some(conn, campaign, facts, &mut phones).await?;
     phones.write(conn).await?;
@@ -161,7 +179,7 @@ pub async fn observe_some(
     campaign: &Open,
     facts: &[Fact],
     phones: &mut Effects,
-) -> anyhow::Result<usize> {
+) -> anyhow::Result<Vec<Row>> {
     let mut positions: Vec<i32> = facts.iter().map(|fact| fact.position).collect();
     positions.sort_unstable();
     positions.dedup();
@@ -181,7 +199,27 @@ pub async fn observe_some(
         })
         .collect();
     apply_some(conn, campaign, &changes, phones).await?;
-    Ok(changes.len())
+    Ok(changes.into_iter().map(|(_, after)| after).collect())
+}
+
+/// Rows that one transaction takes over.
+const TAKEN_OVER: i64 = 500;
+
+/// Notes of requests in a range that are past their deadline that nobody knows whether they were made, of some in one call. Gives
+/// of how many.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn lapsed(conn: &mut PgConnection, campaign: &Open, range: (i32, i32)) -> anyhow::Result<usize> {
+    let rows = ledger::lapsed(conn, campaign.date, campaign.number, range, TAKEN_OVER).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let now = now(conn).await?;
+    let facts: Vec<Fact> =
+        rows.iter().map(|row| Fact::plain(row.position, row.attempt, Observed::Unknown, now)).collect();
+    observe(conn, campaign, &facts).await?;
+    Ok(facts.len())
 }
 
 /// Whether what is pending will be sent. `held`: and stays so until the transaction ends.
@@ -237,7 +275,7 @@ fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool, budget: Opti
 }
 
 /// Whether no provider ever had it.
-fn was_refused(row: &Row) -> bool {
+pub fn was_refused(row: &Row) -> bool {
     row.state() == MessageState::Failed && row.provider_id.is_none()
 }
 
@@ -272,6 +310,11 @@ async fn apply_some(
     let rows: Vec<&Row> = changes.iter().map(|(_, after)| after).collect();
     ledger::write(conn, campaign.date, campaign.number, &rows).await?;
     totals::append(conn, campaign.number, changes).await?;
+    let unknown = changes.iter().filter(|(before, after)| {
+        after.state() == MessageState::Unknown && before.state() != MessageState::Unknown
+    });
+    unheard::add(conn, campaign.number, &unknown.map(|(_, after)| after.position).collect::<Vec<_>>())
+        .await?;
 
     let again = |(before, after): &&(Row, Row)| {
         before.state() != MessageState::Pending && after.state() == MessageState::Pending

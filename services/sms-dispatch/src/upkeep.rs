@@ -1,18 +1,22 @@
 //! What follows by itself: suppressions whose date has come are applied, the views of contacts are counted again, the ledger has
 //! its next days, and those past retention are dropped.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use sea_orm::sqlx::{self, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::storage::{imports, ledger, suppressions, views};
+use crate::{
+    config::Keep,
+    retention::{self, Deleted},
+    storage::{imports, ledger, suppressions, views},
+};
 
 /// How long a transaction may be open that suppresses somebody.
 const LONGEST_TRANSACTION: TimeDelta = TimeDelta::minutes(2);
-/// How long it is known who was sent what, in days.
-const LEDGER_DAYS: u64 = 730;
+/// How often it looks for what is past its time.
+const RETENTION: Duration = Duration::from_secs(24 * 3_600);
 
 /// The background task. Any number may run at once: one works, the others find that nothing is due.
 pub struct Upkeep {
@@ -22,13 +26,17 @@ pub struct Upkeep {
     applied: DateTime<Utc>,
     /// The last day that the ledger surely has.
     days_until: Option<NaiveDate>,
+    keep: Keep,
+    /// When it looked last for what is past its time.
+    deleted_at: Option<Instant>,
 }
 
 impl Upkeep {
     /// Counts again when the counts are older than `every`; looks for dates four times as often, once a minute at least.
-    pub fn new(pool: PgPool, every: Duration) -> Self {
+    pub fn new(pool: PgPool, every: Duration, keep: Keep) -> Self {
         // Days without any worker are caught up with when the counts are refreshed.
-        Self { pool, every, applied: Utc::now() - TimeDelta::days(1), days_until: None }
+        let applied = Utc::now() - TimeDelta::days(1);
+        Self { pool, every, applied, days_until: None, keep, deleted_at: None }
     }
 
     /// Works until `shutdown` is cancelled.
@@ -69,10 +77,12 @@ impl Upkeep {
         }
         let today = Utc::now().date_naive();
         self.days(today).await?;
-        let kept_since = today - Days::new(LEDGER_DAYS);
-        let dropped = ledger::drop_before(&self.pool, kept_since).await?;
-        if dropped > 0 {
-            tracing::info!(days = dropped, "ledgers of campaigns are past retention");
+        if self.deleted_at.is_none_or(|at| at.elapsed() >= RETENTION) {
+            let deleted = retention::delete(&self.pool, &self.keep, today).await?;
+            if deleted != Deleted::default() {
+                tracing::info!(days = deleted.days, rows = deleted.rows, "past retention, and deleted");
+            }
+            self.deleted_at = Some(Instant::now());
         }
         if !views::older_than(&self.pool, self.every).await? {
             return Ok(None);

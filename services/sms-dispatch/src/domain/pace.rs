@@ -25,6 +25,8 @@ pub struct Reserved {
     pub starts_us: Vec<u64>,
     /// After how many microseconds the next one could go, where not all were given a start.
     pub wait_us: u64,
+    /// The bucket that it waits for.
+    pub waits_for: Option<usize>,
 }
 
 /// Reserves for the first of `asks`, as many as may start within `horizon_us`, and none before `lead_us` have passed: what can't
@@ -42,9 +44,14 @@ pub fn reserve(
         buckets.iter().map(|bucket| next.get(&bucket.key).copied().unwrap_or_default().max(first)).collect();
     let mut reserved = Reserved::default();
     for ask in asks {
-        let start = ask.buckets.iter().map(|bucket| times[*bucket]).fold(first, f64::max);
+        let (mut start, mut waits_for) = (first, None);
+        for bucket in ask.buckets.iter().copied() {
+            if times[bucket] > start {
+                (start, waits_for) = (times[bucket], Some(bucket));
+            }
+        }
         if start - now_us > horizon_us {
-            reserved.wait_us = (start - now_us) as u64;
+            (reserved.wait_us, reserved.waits_for) = ((start - now_us) as u64, waits_for);
             break;
         }
         for bucket in &ask.buckets {
@@ -81,7 +88,7 @@ mod tests {
         let got = reserve(&mut next, 0.0, &buckets, &asks(20, 1, &[0, 1]), (0.0, 1e6));
         assert_eq!(got.starts_us.len(), 11, "a second's worth, and the one that begins the next");
         assert_eq!(got.starts_us[..3], [0, 100_000, 200_000]);
-        assert_eq!(got.wait_us, 1_100_000);
+        assert_eq!((got.wait_us, got.waits_for), (1_100_000, Some(1)));
     }
 
     #[test]

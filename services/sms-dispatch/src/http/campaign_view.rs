@@ -128,7 +128,8 @@ impl ProgressView {
         waits: Vec<WaitView>,
     ) -> Self {
         let (mut messages, mut codes) = (BTreeMap::new(), BTreeMap::new());
-        for total in totals {
+        // Attempts that were repeated are no messages.
+        for total in totals.iter().filter(|total| total.messages != 0) {
             if let Some(state) = MessageState::from_code(total.status) {
                 *messages.entry(state.name()).or_default() += total.messages;
             }

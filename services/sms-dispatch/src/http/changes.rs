@@ -23,6 +23,7 @@ use super::{
 use crate::{
     domain::{State, segment::Status, suppression::Cause},
     import::clean::MAX_TEXT_BYTES,
+    opt_outs,
     storage::{
         audit,
         contacts::{self, Contact, Values},
@@ -216,8 +217,12 @@ pub(super) async fn opt_out(
     suppressions::turn(&mut transaction).await?;
     let contact = locked(&mut transaction, &id).await?;
     let effective_at = suppressions::now(&mut transaction).await?;
-    let new = New { phone: contact.phone_e164, cause: Cause::OptOut, effective_at };
-    suppressions::add(&mut transaction, &[new], &source, caller.id()).await?;
+    let phone = contact.phone_e164;
+    let new = New { phone: phone.clone(), cause: Cause::OptOut, effective_at };
+    let added = suppressions::add(&mut transaction, &[new], &source, caller.id()).await?;
+    if added.added > 0 {
+        opt_outs::tell(&mut transaction, &[phone], &source).await?;
+    }
     let details = json!({ "source": source });
     audit::record(&mut transaction, caller.id(), "contact_opted_out", Some(&id), &details).await?;
     let contact = written(&mut transaction, &id, contact.id).await?;

@@ -5,16 +5,28 @@ mod batch;
 mod claim;
 mod record;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::anyhow;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::queues::{SMS_BULK, SMS_PRIORITY};
+use futures::{
+    FutureExt as _,
+    stream::{FuturesUnordered, StreamExt as _},
+};
 use jobs::{Job, JobKind, JobRun, Outcome, Work};
 use messaging::JobError;
 use sea_orm::sqlx::{PgConnection, PgPool};
 use serde::{Deserialize, Serialize};
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use self::batch::Batch;
@@ -22,12 +34,10 @@ use crate::{
     SERVICE,
     buckets::Buckets,
     config::SmsSettings,
-    domain::{
-        message_state::{MessageState, Observed},
-        sender::ProviderName,
-    },
+    domain::sender::ProviderName,
+    in_flight::InFlight,
     providers::messaging::{Messaging, SEND_TIMEOUT},
-    settle::{self, Fact, Open},
+    settle::{self, Open},
     storage::{
         campaigns::{self, Campaign},
         ledger,
@@ -42,10 +52,10 @@ pub const SINGLE: &str = "sms.singles";
 
 /// How long after it was claimed a request may be under way: its start, at most a second later, and its timeout.
 pub const UNDER_WAY: Duration = SEND_TIMEOUT.saturating_add(Duration::from_secs(10));
-/// How often a taken-over slice is looked at while requests of its last holder may be under way.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Rows that are taken over in one transaction.
-const TAKEN_OVER: i64 = 500;
+/// How long a job waits for answers before it goes on without them.
+const LINGER: Duration = Duration::from_millis(500);
+/// How long a campaign waits of whose senders none has a place for another request.
+const BUSY: TimeDelta = TimeDelta::seconds(1);
 /// After work on a slice failed it waits for so long.
 const AFTER_FAILURE: TimeDelta = TimeDelta::seconds(60);
 
@@ -75,6 +85,8 @@ pub struct SendSlices {
     pub buckets: Arc<Buckets>,
     pub providers: Arc<HashMap<ProviderName, Arc<dyn Messaging>>>,
     pub settings: Arc<SmsSettings>,
+    /// The places of this lane's requests.
+    pub in_flight: InFlight,
     /// Requests whose answers are not written yet. A process ends after them.
     pub under_way: TaskTracker,
 }
@@ -84,6 +96,12 @@ pub struct SendSlices {
 struct Left {
     due: DateTime<Utc>,
     wait: Option<Waits>,
+    /// What the next message costs, where the budget has no room for it.
+    #[serde(default)]
+    needs_micros: Option<i64>,
+    /// None of the campaign's senders has a place for another request.
+    #[serde(default)]
+    busy: bool,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -95,17 +113,25 @@ enum Waits {
 
 impl Left {
     fn now() -> Self {
-        Self { due: Utc::now(), wait: None }
+        Self::until(Utc::now(), None)
     }
 
+    fn until(due: DateTime<Utc>, wait: Option<Waits>) -> Self {
+        Self { due, wait, needs_micros: None, busy: false }
+    }
+
+    /// What the slice waits for by itself. What its campaign waits for stands with the campaign.
     fn wait(self) -> Option<Wait> {
-        self.wait.map(|wait| match wait {
-            Waits::Hours => Wait::Hours,
-            Waits::Provider => Wait::Provider,
-            Waits::Budget => Wait::Budget,
-        })
+        match self.wait? {
+            Waits::Hours => Some(Wait::Hours),
+            Waits::Provider => Some(Wait::Provider),
+            Waits::Budget => Some(Wait::Budget).filter(|_| self.needs_micros.is_none()),
+        }
     }
 }
+
+/// Requests of a job, and what of its slice waits when they are answered.
+type UnderWay = FuturesUnordered<JoinHandle<Result<Option<Left>, JobError>>>;
 
 /// A slice that this process sends.
 struct Sending<'a> {
@@ -113,6 +139,8 @@ struct Sending<'a> {
     grant: Grant,
     campaign: Campaign,
     open: Open,
+    /// Whether the job has left its slice, maybe with requests under way.
+    gone: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -124,24 +152,44 @@ impl Work for SendSlices {
         drop(conn);
         let campaign = campaign.ok_or_else(|| JobError::fail(anyhow!("there is no such campaign")))?;
         let open = Open::of(&campaign).map_err(JobError::Fail)?;
-        let sending = Sending { run, grant, campaign, open };
+        let sending = Sending { run, grant, campaign, open, gone: Arc::default() };
         self.take_over(&sending).await?;
         let mut rest = i64::from(grant.messages);
         let mut sent = 0;
-        let left = loop {
+        let mut under_way = UnderWay::new();
+        let mut left = loop {
             run.proceed()?;
             if rest <= 0 {
                 break Left::now();
             }
-            match self.batch(&sending, rest, sent).await? {
+            match self.batch(&sending, rest, sent, &under_way).await? {
                 Batch::Sent(messages) => {
                     rest -= messages;
                     sent += messages;
+                    // Whoever answers late is not waited for: the next batch goes on with the others.
+                    if rest > 0
+                        && let Some(left) = answered(&mut under_way, LINGER, false).await?
+                    {
+                        break left;
+                    }
+                }
+                Batch::Busy => {
+                    let many = under_way.len();
+                    if let Some(left) = answered(&mut under_way, LINGER, false).await? {
+                        break left;
+                    }
+                    if under_way.len() == many {
+                        break Left { busy: true, ..Left::until(Utc::now() + BUSY, Some(Waits::Provider)) };
+                    }
                 }
                 Batch::Nothing => break Left::now(),
                 Batch::Waits(left) => break left,
             }
         };
+        if let Some(waits) = answered(&mut under_way, LINGER, true).await? {
+            left = waits;
+        }
+        sending.gone.store(true, Ordering::SeqCst);
         Ok(Outcome::Done(serde_json::to_value(left).map_err(JobError::fail)?))
     }
 
@@ -149,57 +197,62 @@ impl Work for SendSlices {
         let grant: Grant = serde_json::from_value(job.params.clone())?;
         let Some(campaign) = campaigns::by_number(conn, grant.campaign).await? else { return Ok(()) };
         let Some(date) = campaign.date else { return Ok(()) };
-        let range = (grant.first, grant.last);
+        let left = job.result.clone().map(serde_json::from_value::<Left>).transpose()?;
+        // The campaign before its slice, as everybody locks them.
+        if let Some(Left { needs_micros: Some(needs), .. }) = left {
+            campaigns::needs(conn, grant.campaign, needs).await?;
+        } else if let Some(Left { busy: true, due, .. }) = left
+            && !campaign.single
+        {
+            campaigns::hold(conn, grant.campaign, due).await?;
+        }
         // Whoever makes a message pending again waits here, or is waited for.
         slices::lock(conn, grant.campaign, grant.first).await?;
-        let (pending, submitting) = ledger::open(conn, date, grant.campaign, range).await?;
-        let left = job.result.clone().map(serde_json::from_value::<Left>).transpose()?;
+        let unsettled = ledger::unsettled(conn, date, grant.campaign, (grant.first, grant.last)).await?;
         let due = match left {
-            _ if pending + submitting == 0 => None,
+            _ if unsettled.pending + unsettled.submitting == 0 => None,
+            // Whoever made these requests settles the slice with them; where he is gone, somebody else after their deadline.
+            _ if unsettled.pending == 0 => Some((unsettled.until.unwrap_or_else(Utc::now), None)),
             Some(left) => Some((left.due, left.wait())),
             None => Some((Utc::now() + AFTER_FAILURE, Some(Wait::Error))),
         };
         slices::give_back(conn, job.id, grant, due).await?;
-        if let Some((due, Some(Wait::Budget))) = due {
-            // What one slice has no money for, no other has: none is fed to find that out.
-            slices::wait(conn, grant.campaign, due, Wait::Budget).await?;
-        }
         Ok(())
     }
 }
 
+/// Waits until some requests of a job are answered, or `all` of them, but no longer than that. Gives what the rest of the slice
+/// waits for by their answers.
+async fn answered(under_way: &mut UnderWay, patience: Duration, all: bool) -> Result<Option<Left>, JobError> {
+    let until = Instant::now() + patience;
+    let mut left = None;
+    while let Ok(Some(done)) = tokio::time::timeout_at(until, under_way.next()).await {
+        left = left.or(done.map_err(JobError::retry)??);
+        if !all {
+            break;
+        }
+    }
+    while let Some(Some(done)) = under_way.next().now_or_never() {
+        left = left.or(done.map_err(JobError::retry)??);
+    }
+    Ok(left)
+}
+
 impl SendSlices {
-    /// Requests of an earlier holder that may be under way are waited for. Of those past their deadline nobody knows whether
-    /// they were made.
+    /// Of requests of an earlier holder that are past their deadline nobody knows whether they were made. Those that may be under
+    /// way are left to it: they are no part of what is sent here.
     async fn take_over(&self, sending: &Sending<'_>) -> Result<(), JobError> {
         loop {
             let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
             let open = &sending.open;
             let range = (sending.grant.first, sending.grant.last);
-            let state = MessageState::Submitting;
-            let rows =
-                ledger::in_state(&mut transaction, open.date, open.number, range, state, TAKEN_OVER).await;
-            let rows = rows.map_err(JobError::retry)?;
-            if rows.is_empty() {
+            let lapsed = settle::lapsed(&mut transaction, open, range).await.map_err(JobError::Retry)?;
+            if lapsed == 0 {
                 return Ok(());
             }
-            let now = settle::now(&mut transaction).await.map_err(JobError::retry)?;
-            let lapsed: Vec<Fact> = rows
-                .iter()
-                .filter(|row| row.deadline.is_none_or(|deadline| deadline < now))
-                .map(|row| Fact::plain(row.position, row.attempt, Observed::Unknown, now))
-                .collect();
-            if lapsed.is_empty() {
-                drop(transaction);
-                let pause = tokio::time::sleep(LOOK_AGAIN);
-                let stopping = sending.run.stopping();
-                stopping.run_until_cancelled(pause).await.ok_or(JobError::Release)?;
-                continue;
-            }
-            settle::observe(&mut transaction, open, &lapsed).await.map_err(JobError::Retry)?;
             sending.run.confirm(&mut transaction).await?;
             transaction.commit().await.map_err(JobError::retry)?;
-            tracing::warn!(campaign = %open.id, messages = lapsed.len(), "of requests of a worker that is gone nobody knows");
+            tracing::warn!(campaign = %open.id, messages = lapsed, "of requests of a worker that is gone nobody knows");
         }
     }
 }

@@ -39,8 +39,12 @@ pub struct Model {
     pub excluded: i64,
     /// Why it is paused or failed, for people.
     pub reason: Option<String>,
-    /// What all of it waits for while it runs: `proveedor`, `rampa`.
+    /// What all of it waits for while it runs: `proveedor`, `presupuesto`, `rampa`.
     pub waiting: Option<String>,
+    /// What its next message costs, where its budget has no room for it, in millionths.
+    pub budget_needs_micros: Option<i64>,
+    /// Until when nothing of it is given to workers.
+    pub held_until: Option<DateTime<Utc>>,
     /// Since when more than its first messages go, where its plan has a ramp.
     pub ramped_at: Option<DateTime<Utc>>,
     pub created_by: String,
@@ -117,6 +121,39 @@ pub async fn wait(conn: &mut PgConnection, campaign: &Campaign, what: Option<&st
     Entity::update_many()
         .col_expr(Column::Waiting, Expr::value(what.map(str::to_owned)))
         .filter(Column::Id.eq(campaign.id))
+        .exec(&Orm::on(conn))
+        .await
+        .map(drop)
+}
+
+/// Notes what the next message of a campaign costs, for which its budget has no room. The least is noted, and once.
+pub async fn needs(conn: &mut PgConnection, number: i32, micros: i64) -> Result<(), DbErr> {
+    let less = Column::BudgetNeedsMicros.is_null().or(Column::BudgetNeedsMicros.gt(micros));
+    Entity::update_many()
+        .col_expr(Column::BudgetNeedsMicros, Expr::value(micros))
+        .filter(Column::Number.eq(number))
+        .filter(less)
+        .exec(&Orm::on(conn))
+        .await
+        .map(drop)
+}
+
+/// Notes that the budget of a campaign has room again.
+pub async fn has_room(conn: &mut PgConnection, number: i32) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::BudgetNeedsMicros, Expr::value(Option::<i64>::None))
+        .filter(Column::Number.eq(number))
+        .exec(&Orm::on(conn))
+        .await
+        .map(drop)
+}
+
+/// Gives nothing of a campaign to workers until then.
+pub async fn hold(conn: &mut PgConnection, number: i32, until: DateTime<Utc>) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::HeldUntil, Expr::value(until))
+        .filter(Column::Number.eq(number))
+        .filter(Column::HeldUntil.is_null().or(Expr::col(Column::HeldUntil).lt(Expr::current_timestamp())))
         .exec(&Orm::on(conn))
         .await
         .map(drop)

@@ -66,9 +66,15 @@ const CHECKS: &[&str] = &[
     // The ledger is summed up for each campaign that is not past retention.
     "with ledger as (
          select campaign, coalesce(state_code, '') as state_code, date_trunc('hour', changed_at, 'UTC') as hour, state as status,
-                coalesce(code, '') as code, variant, count(*) as messages, sum(parts)::bigint as parts,
-                sum(cost_micros)::bigint as cost, count(*) filter (where repeatable) as repeatable
-         from messages group by 1, 2, 3, 4, 5, 6),
+                coalesce(code, '') as code, variant, sum(messages)::bigint as messages, sum(parts)::bigint as parts,
+                sum(cost_micros)::bigint as cost, sum(repeatable)::bigint as repeatable
+         from (select campaign, state_code, changed_at, state, code, variant, 1 as messages, parts, cost_micros,
+                      repeatable::int as repeatable from messages
+               union all
+               select campaign, state_code, changed_at, status, code, variant, 0, parts, cost_micros, 0
+               from earlier_attempts) a
+         group by 1, 2, 3, 4, 5, 6
+         having sum(messages) <> 0 or sum(parts) <> 0 or sum(cost_micros) <> 0 or sum(repeatable) <> 0),
      told as (
          select campaign, state_code, hour, status, code, variant, sum(messages)::bigint as messages, sum(parts)::bigint as parts,
                 sum(cost_micros)::bigint as cost, sum(repeatable)::bigint as repeatable
@@ -87,7 +93,9 @@ const CHECKS: &[&str] = &[
      where (l.messages, l.parts, l.cost, l.repeatable) is distinct from (t.messages, t.parts, t.cost, t.repeatable)
      limit 20",
     "with ledger as (
-         select campaign, coalesce(currency, '') as currency, sum(cost_micros)::bigint as cost from messages group by 1, 2),
+         select campaign, coalesce(currency, '') as currency, sum(cost_micros)::bigint as cost
+         from (select campaign, currency, cost_micros from messages
+               union all select campaign, currency, cost_micros from earlier_attempts) a group by 1, 2),
      told as (
          select campaign, currency, sum(cost_micros)::bigint as cost from campaign_costs b
          where exists (select from campaigns c where c.number = b.campaign

@@ -177,6 +177,30 @@ pub async fn in_state(
     rows.into_iter().map(decode).collect()
 }
 
+/// Rows of a range whose requests are past their deadline, the first ones. They are read, not locked.
+pub async fn lapsed(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    (first, last): (i32, i32),
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    let query = format!(
+        "select {COLUMNS} from {} where campaign = $1 and position between $2 and $3 and state = $4
+             and coalesce(deadline < now(), true) order by position limit $5",
+        partition(date)
+    );
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .bind(campaign)
+        .bind(first)
+        .bind(last)
+        .bind(MessageState::Submitting.code())
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    rows.into_iter().map(decode).collect()
+}
+
 /// One row.
 pub async fn get(conn: &mut PgConnection, id: MessageId) -> sqlx::Result<Option<Row>> {
     if !has_day(conn, id.date).await? {
@@ -219,54 +243,52 @@ pub async fn page(
     rows.into_iter().map(decode).collect()
 }
 
-/// How many rows of a range may still be sent, and of how many a request may be under way.
-pub async fn open(
+/// What of a range is not settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// May still be sent.
+    pub pending: i64,
+    /// A request may be under way.
+    pub submitting: i64,
+    /// Until when, at the latest.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// What of a range is not settled.
+pub async fn unsettled(
     conn: &mut PgConnection,
     date: NaiveDate,
     campaign: i32,
     (first, last): (i32, i32),
-) -> sqlx::Result<(i64, i64)> {
+) -> sqlx::Result<Unsettled> {
     let query = format!(
-        "select count(*) filter (where state = $4), count(*) filter (where state = $5)
+        "select count(*) filter (where state = $4), count(*) filter (where state = $5), max(deadline) filter (where state = $5)
          from {} where campaign = $1 and position between $2 and $3",
         partition(date)
     );
-    sqlx::query_as(AssertSqlSafe(query))
+    let (pending, submitting, until) = sqlx::query_as(AssertSqlSafe(query))
         .bind(campaign)
         .bind(first)
         .bind(last)
         .bind(MessageState::Pending.code())
         .bind(MessageState::Submitting.code())
         .fetch_one(conn)
-        .await
+        .await?;
+    Ok(Unsettled { pending, submitting, until })
 }
 
-/// Rows behind a position and up to another of which nothing was heard: unknown, or with a provider, since those times. They are
-/// read, not locked.
-pub async fn unheard_of(
+/// Rows of a campaign by their positions. They are read, not locked.
+pub async fn at(
     conn: &mut PgConnection,
     date: NaiveDate,
     campaign: i32,
-    (unknown, accepted): (DateTime<Utc>, DateTime<Utc>),
-    (after, until): (i32, i32),
-    limit: i64,
+    positions: &[i32],
 ) -> sqlx::Result<Vec<Row>> {
     let query = format!(
-        "select {COLUMNS} from {} where campaign = $1 and position > $2 and position <= $3
-             and (state = $4 and changed_at <= $6 or state = any($5) and changed_at <= $7) order by position limit $8",
+        "select {COLUMNS} from {} where campaign = $1 and position = any($2) order by position",
         partition(date)
     );
-    let rows = sqlx::query(AssertSqlSafe(query))
-        .bind(campaign)
-        .bind(after)
-        .bind(until)
-        .bind(MessageState::Unknown.code())
-        .bind([MessageState::Accepted, MessageState::Sent].map(MessageState::code).to_vec())
-        .bind(unknown)
-        .bind(accepted)
-        .bind(limit)
-        .fetch_all(conn)
-        .await?;
+    let rows = sqlx::query(AssertSqlSafe(query)).bind(campaign).bind(positions).fetch_all(conn).await?;
     rows.into_iter().map(decode).collect()
 }
 

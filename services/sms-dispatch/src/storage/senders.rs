@@ -98,13 +98,23 @@ pub async fn of(conn: &mut PgConnection, addresses: &[String]) -> Result<Vec<Sen
 
 /// Takes one out of use. Gives whether it was in use.
 pub async fn disable(conn: &mut PgConnection, address: &str) -> Result<bool, DbErr> {
-    let disabled = Entity::update_many()
+    disable_by(conn, address, None).await
+}
+
+/// The same by what is known of a moment, if it is given: unless somebody kept it after that.
+pub async fn disable_by(
+    conn: &mut PgConnection,
+    address: &str,
+    known_of: Option<DateTime<Utc>>,
+) -> Result<bool, DbErr> {
+    let mut disable = Entity::update_many()
         .set(ActiveModel { enabled: Set(false), ..Default::default() })
         .col_expr(Column::Version, Expr::col(Column::Version).add(1))
         .col_expr(Column::UpdatedAt, Expr::current_timestamp())
         .filter(Column::Address.eq(address))
-        .filter(Column::Enabled.eq(true))
-        .exec(&Orm::on(conn))
-        .await?;
-    Ok(disabled.rows_affected > 0)
+        .filter(Column::Enabled.eq(true));
+    if let Some(moment) = known_of {
+        disable = disable.filter(Column::UpdatedAt.lte(moment));
+    }
+    Ok(disable.exec(&Orm::on(conn)).await?.rows_affected > 0)
 }

@@ -61,8 +61,8 @@ pub async fn insert(
              insert into {} (campaign, position, date, phone_e164, state_code, lada, single, vars, variant, expires_at)
              values ($1, $2, $3, $4, $5, $6, $2, array_remove(array[$7::text, $8::text], null), 0, $9)),
          cut as (
-             insert into slices (campaign, first_position, last_position, zone, state, job, granted)
-             values ($1, $2, $2, $10, 'fed', $11, 1)),
+             insert into slices (campaign, first_position, last_position, zone, state, job, granted, fed_at)
+             values ($1, $2, $2, $10, 'fed', $11, 1, now())),
          counted as (
              insert into campaign_deltas (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros)
              values ($1, coalesce($5, ''), date_trunc('hour', now(), 'UTC'), 0, '', 0, 1, 0, 0))

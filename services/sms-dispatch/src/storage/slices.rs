@@ -100,7 +100,7 @@ pub async fn next(conn: &mut PgConnection, campaign: i32, zones: &[i16]) -> sqlx
 /// Gives a slice to a job.
 pub async fn feed(conn: &mut PgConnection, job: Uuid, grant: Grant) -> sqlx::Result<()> {
     sqlx::query(
-        "update slices set state = 'fed', job = $3, granted = $4, reason = null
+        "update slices set state = 'fed', job = $3, granted = $4, reason = null, fed_at = now(), swept_at = null
          where campaign = $1 and first_position = $2",
     )
     .bind(grant.campaign)
@@ -160,6 +160,28 @@ pub async fn open_again(conn: &mut PgConnection, campaign: i32, positions: &[i32
     )
     .bind(campaign)
     .bind(positions)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Ends a slice that its job has left while requests were under way, if the last of them is settled; where something of it is to
+/// be sent it is due then. One that a job has is left to it. The caller holds it.
+pub async fn settle(
+    conn: &mut PgConnection,
+    campaign: i32,
+    first: i32,
+    due: Option<(DateTime<Utc>, Option<Wait>)>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update slices set state = case when $3::timestamptz is null then 'done' else state end,
+             due_at = coalesce($3, due_at), reason = $4
+         where campaign = $1 and first_position = $2 and state = 'waiting'",
+    )
+    .bind(campaign)
+    .bind(first)
+    .bind(due.map(|(at, _)| at))
+    .bind(due.and_then(|(_, why)| why).map(Wait::name))
     .execute(conn)
     .await
     .map(drop)
@@ -226,24 +248,6 @@ pub struct Waiting {
     /// At most: of a slice that is sent in part all are counted.
     pub messages: i64,
     pub due: Option<DateTime<Utc>>,
-}
-
-/// Lets a campaign's slices that are due wait until then.
-pub async fn wait(
-    conn: &mut PgConnection,
-    campaign: i32,
-    until: DateTime<Utc>,
-    why: Wait,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "update slices set due_at = $2, reason = $3 where campaign = $1 and state = 'waiting' and due_at <= now()",
-    )
-    .bind(campaign)
-    .bind(until)
-    .bind(why.name())
-    .execute(conn)
-    .await
-    .map(drop)
 }
 
 /// What a campaign's slices wait for.

@@ -31,43 +31,70 @@ fn key(row: &Row) -> Key<'_> {
     )
 }
 
+/// What is to be appended.
+#[derive(Default)]
+struct Sums<'a> {
+    /// Messages, parts, cost, repeatable messages.
+    totals: BTreeMap<Key<'a>, (i64, i64, i64, i64)>,
+    /// By currency.
+    costs: BTreeMap<&'a str, i64>,
+}
+
+impl<'a> Sums<'a> {
+    fn add(&mut self, row: &'a Row, sign: i64, messages: i64) {
+        let sum = self.totals.entry(key(row)).or_default();
+        sum.0 += sign * messages;
+        sum.1 += sign * i64::from(row.parts);
+        sum.2 += sign * row.cost_micros;
+        sum.3 += sign * messages * i64::from(row.repeatable);
+        *self.costs.entry(row.currency.as_deref().unwrap_or_default()).or_default() += sign * row.cost_micros;
+    }
+
+    async fn append(mut self, conn: &mut PgConnection, campaign: i32) -> sqlx::Result<()> {
+        append_costs(conn, campaign, self.costs).await?;
+        self.totals.retain(|_, sum| *sum != (0, 0, 0, 0));
+        let sums = self.totals;
+        if sums.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "insert into campaign_deltas (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros, repeatable)
+             select $1, t.* from unnest($2::text[], $3::timestamptz[], $4::smallint[], $5::text[], $6::smallint[], $7::bigint[],
+                                        $8::bigint[], $9::bigint[], $10::bigint[]) t",
+        )
+        .bind(campaign)
+        .bind(sums.keys().map(|key| key.0).collect::<Vec<_>>())
+        .bind(sums.keys().map(|key| key.1).collect::<Vec<_>>())
+        .bind(sums.keys().map(|key| key.2).collect::<Vec<_>>())
+        .bind(sums.keys().map(|key| key.3).collect::<Vec<_>>())
+        .bind(sums.keys().map(|key| key.4).collect::<Vec<_>>())
+        .bind(sums.values().map(|sum| sum.0).collect::<Vec<_>>())
+        .bind(sums.values().map(|sum| sum.1).collect::<Vec<_>>())
+        .bind(sums.values().map(|sum| sum.2).collect::<Vec<_>>())
+        .bind(sums.values().map(|sum| sum.3).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map(drop)
+    }
+}
+
 /// Appends what a change of rows, each as it was and as it is, comes to.
 pub async fn append(conn: &mut PgConnection, campaign: i32, changes: &[(Row, Row)]) -> sqlx::Result<()> {
-    let mut sums: BTreeMap<Key<'_>, (i64, i64, i64, i64)> = BTreeMap::new();
-    let mut costs: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut sums = Sums::default();
     for (before, after) in changes {
-        for (row, sign) in [(before, -1), (after, 1)] {
-            let sum = sums.entry(key(row)).or_default();
-            sum.0 += sign;
-            sum.1 += sign * i64::from(row.parts);
-            sum.2 += sign * row.cost_micros;
-            sum.3 += sign * i64::from(row.repeatable);
-            *costs.entry(row.currency.as_deref().unwrap_or_default()).or_default() += sign * row.cost_micros;
-        }
+        sums.add(before, -1, 1);
+        sums.add(after, 1, 1);
     }
-    append_costs(conn, campaign, costs).await?;
-    sums.retain(|_, sum| *sum != (0, 0, 0, 0));
-    if sums.is_empty() {
-        return Ok(());
+    sums.append(conn, campaign).await
+}
+
+/// Appends parts and cost of attempts that are kept beside the ledger, where their rows go on without them.
+pub async fn append_kept(conn: &mut PgConnection, campaign: i32, rows: &[&Row]) -> sqlx::Result<()> {
+    let mut sums = Sums::default();
+    for row in rows {
+        sums.add(row, 1, 0);
     }
-    sqlx::query(
-        "insert into campaign_deltas (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros, repeatable)
-         select $1, t.* from unnest($2::text[], $3::timestamptz[], $4::smallint[], $5::text[], $6::smallint[], $7::bigint[],
-                                    $8::bigint[], $9::bigint[], $10::bigint[]) t",
-    )
-    .bind(campaign)
-    .bind(sums.keys().map(|key| key.0).collect::<Vec<_>>())
-    .bind(sums.keys().map(|key| key.1).collect::<Vec<_>>())
-    .bind(sums.keys().map(|key| key.2).collect::<Vec<_>>())
-    .bind(sums.keys().map(|key| key.3).collect::<Vec<_>>())
-    .bind(sums.keys().map(|key| key.4).collect::<Vec<_>>())
-    .bind(sums.values().map(|sum| sum.0).collect::<Vec<_>>())
-    .bind(sums.values().map(|sum| sum.1).collect::<Vec<_>>())
-    .bind(sums.values().map(|sum| sum.2).collect::<Vec<_>>())
-    .bind(sums.values().map(|sum| sum.3).collect::<Vec<_>>())
-    .execute(conn)
-    .await
-    .map(drop)
+    sums.append(conn, campaign).await
 }
 
 async fn append_costs(
@@ -137,6 +164,11 @@ pub async fn cost_held(conn: &mut PgConnection, campaign: i32, currency: &str) -
         .bind(campaign)
         .execute(&mut *conn)
         .await?;
+    cost(conn, campaign, currency).await
+}
+
+/// What a campaign's messages cost in a currency, in millionths, as of all that is committed.
+pub async fn cost(conn: &mut PgConnection, campaign: i32, currency: &str) -> sqlx::Result<i64> {
     sqlx::query_scalar(
         "select coalesce(sum(cost_micros), 0)::bigint from campaign_costs where campaign = $1 and currency = $2",
     )
@@ -146,7 +178,8 @@ pub async fn cost_held(conn: &mut PgConnection, campaign: i32, currency: &str) -
     .await
 }
 
-/// What a campaign's messages come to, by state of the message and code.
+/// What a campaign's messages come to, by state of the message and code. Attempts that were repeated count with their parts and
+/// their cost, by how they ended, and are no messages.
 #[derive(Clone, Debug, PartialEq, FromQueryResult)]
 pub struct Total {
     pub status: i16,
@@ -164,7 +197,7 @@ pub async fn of(pool: &PgPool, campaign: i32) -> sqlx::Result<Vec<Total>> {
          from (select status, code, messages, parts, cost_micros from campaign_totals where campaign = $1
                union all
                select status, code, messages, parts, cost_micros from campaign_deltas where campaign = $1) both_of_them
-         group by 1, 2 having sum(messages) <> 0 order by 1, 2",
+         group by 1, 2 having sum(messages) <> 0 or sum(parts) <> 0 or sum(cost_micros) <> 0 order by 1, 2",
     )
     .bind(campaign)
     .fetch_all(pool)

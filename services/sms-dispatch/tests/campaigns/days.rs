@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use chassis::{config::DatabaseSettings, db};
 use chrono::NaiveDate;
 use sea_orm::sqlx::{self, Postgres, Transaction};
+use sea_orm_migration::MigratorTrait as _;
 use serde_json::json;
 use sms_dispatch::{
+    SERVICE,
     again::{Order, Which, decide},
     domain::campaign::Kind,
     reports::Reports,
-    storage::{ledger, reports},
+    storage::{ledger, migrations::Migrator, reports},
 };
+use stack::Namespace;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::world::{SENDER, World};
@@ -163,4 +168,71 @@ async fn what_a_decision_would_change_is_counted_by_the_totals() -> Result<()> {
     ensure!(done.messages == 2 && done.next.is_none(), "{done:?}");
     transaction.commit().await?;
     world.is_sound().await
+}
+
+/// The version before goes on sending, and somebody reads for an hour.
+#[tokio::test]
+async fn a_migration_lets_nobody_wait_behind_a_long_reader() -> Result<()> {
+    stack::install_tls();
+    let namespace = Namespace::create("migrating").await?;
+    let settings = DatabaseSettings::at(namespace.database_url.as_str());
+    let shutdown = CancellationToken::new();
+    let database = db::connect(&settings, SERVICE, &shutdown).await?;
+    let steps = Migrator::migrations().iter().position(|one| one.name() == "m0012_sending");
+    Migrator::up(&database.orm, Some(steps.context("the migration")? as u32)).await?;
+    let pool = database.pool;
+    // As the version before left them: what may be sent again was not counted.
+    sqlx::raw_sql(
+        "select ensure_message_day('2031-01-05');
+         insert into messages (campaign, position, date, phone_e164, lada, vars, variant, state, cost_micros, repeatable, changed_at)
+         select 1, n, '2031-01-05', '+52612' || (1000000 + n), '612', '{}', 0, 6, 100, n <= 3, '2031-01-05 12:00Z'
+         from generate_series(1, 10) n;
+         insert into campaign_totals (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros)
+         values (1, '', '2031-01-05 12:00Z', 6, '', 0, 10, 0, 1000)",
+    )
+    .execute(&pool)
+    .await?;
+    let mut reader = pool.begin().await?;
+    sqlx::query(READ).execute(&mut *reader).await?;
+    let migrates = tokio::spawn({
+        let settings = settings.clone();
+        async move { db::migrate::<Migrator>(&settings, SERVICE, &CancellationToken::new()).await }
+    });
+    let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ilike '%alter table messages%'
+                     and pid <> pg_backend_pid() and datname = current_database()";
+    let mut met = 0;
+    for _ in 0..400 {
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&pool).await?;
+        if waiting > 0 {
+            met += 1;
+            let mut other = pool.begin().await?;
+            sqlx::raw_sql("set local lock_timeout = '3s'").execute(&mut *other).await?;
+            sqlx::query(READ).execute(&mut *other).await.context("a reader waits for the migration")?;
+            sqlx::raw_sql(
+                "insert into campaign_deltas (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros)
+                 values (2, '', now(), 0, '', 0, 1, 0, 0)",
+            )
+            .execute(&mut *other)
+            .await
+            .context("who sends waits for the migration")?;
+            other.commit().await?;
+        }
+        if met >= 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    ensure!(met >= 3, "the migration does not try again");
+    reader.rollback().await?;
+    migrates.await??;
+    let repeatable: i64 = sqlx::query_scalar(
+        "select sum(repeatable)::bigint from (select repeatable from campaign_totals
+                                              union all select repeatable from campaign_deltas) t",
+    )
+    .fetch_one(&pool)
+    .await?;
+    let cost: i64 =
+        sqlx::query_scalar("select sum(cost_micros)::bigint from campaign_costs").fetch_one(&pool).await?;
+    ensure!((repeatable, cost) == (3, 1_000), "{repeatable} repeatable, {cost}");
+    Ok(())
 }

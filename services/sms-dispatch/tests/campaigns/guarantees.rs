@@ -46,10 +46,14 @@ async fn requests_of_a_worker_that_died_are_unknown_and_never_made_again() -> Re
     let runner = Runner::new(world.pool.clone()).lease(Duration::from_secs(1));
     let (work, token) = (world.sender(), CancellationToken::new());
     // Dropped in the midst of its requests, as by SIGKILL.
-    let died = tokio::time::timeout(Duration::from_secs(2), runner.run(job, &token, &work)).await;
-    ensure!(died.is_err(), "it waits for answers");
+    tokio::select! {
+        ran = runner.run(job, &token, &work) => anyhow::bail!("it left before its requests: {}", ran.is_ok()),
+        () = world.provider.has_accepted(1) => {}
+    }
     let in_flight = world.in_state(&campaign, MessageState::Submitting.code()).await?;
-    ensure!(in_flight > 0 && world.provider.accepted().len() as i64 == in_flight, "{in_flight}");
+    ensure!(in_flight > 0, "no request was made");
+    // Their requests are all made, and never answered.
+    tokio::time::timeout(Duration::from_secs(10), world.provider.has_accepted(in_flight as usize)).await?;
 
     world.provider.fall_silent(false);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -77,18 +81,29 @@ async fn requests_of_a_worker_that_died_are_unknown_and_never_made_again() -> Re
 }
 
 #[tokio::test]
-async fn requests_that_may_be_under_way_are_waited_for() -> Result<()> {
+async fn requests_that_may_be_under_way_are_left_alone_until_their_deadline_and_keep_nobody_waiting()
+-> Result<()> {
     let world = World::new("underway").await?;
     world.contacts(10).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
     world
-        .execute("update messages set state = 1, attempt = 1, deadline = now() + interval '2 seconds' where position <= 3")
+        .execute("update messages set state = 1, attempt = 1, deadline = now() + interval '1 hour' where position <= 3")
         .await?;
     world.round().await?;
-    let began = std::time::Instant::now();
     world.send().await?;
-    ensure!(began.elapsed() >= Duration::from_millis(1_500), "{:?}", began.elapsed());
+    ensure!(world.provider.accepted().len() == 7, "the others go on");
+    ensure!(world.in_state(&campaign, MessageState::Submitting.code()).await? == 3);
+    // Nothing is left to be sent, and it is not over.
+    world.round().await?;
+    ensure!(world.send().await? == 0, "its slices wait until then");
+    ensure!(world.campaign(campaign.id).await?.state == State::Running);
+    world.execute("update messages set deadline = now() - interval '1 second' where state = 1").await?;
+    world.execute("update slices set due_at = now() where state = 'waiting'").await?;
+    world.round().await?;
+    world.send().await?;
     ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 3);
+    world.round().await?;
+    ensure!(world.campaign(campaign.id).await?.state == State::Completed);
     Ok(())
 }
 
@@ -264,13 +279,38 @@ async fn answers_are_written_after_the_end_of_their_job() -> Result<()> {
         .await?;
     let runner = Runner::new(world.pool.clone()).lease(Duration::from_secs(1));
     let (work, token) = (world.sender(), CancellationToken::new());
-    let dropped = tokio::time::timeout(Duration::from_secs(1), runner.run(job, &token, &work)).await;
-    ensure!(dropped.is_err(), "it waits for answers");
-    let made = world.provider.accepted().len() as i64;
-    ensure!(made > 0, "no request was made");
+    tokio::select! {
+        ran = runner.run(job, &token, &work) => anyhow::bail!("it left before its requests: {}", ran.is_ok()),
+        () = world.provider.has_accepted(1) => {}
+    }
     work.under_way.close();
     tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
+    let made = world.provider.accepted().len() as i64;
     ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == made);
+    world.is_sound().await
+}
+
+/// The job does not wait for answers that come late: they end its slice.
+#[tokio::test]
+async fn late_answers_end_the_slice_that_their_job_has_left() -> Result<()> {
+    let world = World::new("lateanswers").await?;
+    world.contacts(20).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.answer_after(Duration::from_secs(2));
+    world.round().await?;
+    let (runner, token) = (Runner::new(world.pool.clone()), CancellationToken::new());
+    let work = world.sender();
+    for id in world.waiting("sms.slices").await? {
+        runner.run(id, &token, &work).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    }
+    ensure!(world.in_state(&campaign, MessageState::Submitting.code()).await? == 20, "it waited for them");
+    ensure!(world.count("select count(*) from slices where state = 'waiting'").await? > 0);
+    work.under_way.close();
+    tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 20);
+    ensure!(world.count("select count(*) from slices where state <> 'done'").await? == 0);
+    world.round().await?;
+    ensure!(world.campaign(campaign.id).await?.state == State::Completed);
     world.is_sound().await
 }
 

@@ -9,7 +9,7 @@ use sms_dispatch::{
     accounts::Accounts,
     domain::{Phone, campaign::Kind, message_state::MessageState, sender::ProviderName},
     help::Help,
-    providers::messaging::Submission,
+    providers::messaging::{Outcome, Refusal, Submission, Verdict},
     reconciler::{Patience, Reconciler},
     reports::Reports,
     storage::{providers, reports},
@@ -111,6 +111,53 @@ async fn a_provider_opens_when_its_balance_rises_and_not_before() -> Result<()> 
     world.provider.set_balance(9_000_000);
     accounts.round().await?;
     ensure!(world.count(closed).await? == 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_top_up_to_the_balance_of_before_opens_a_provider() -> Result<()> {
+    let world = World::new("topup").await?;
+    let accounts = Accounts::new(world.pool.clone(), world.providers());
+    let mut conn = world.pool.acquire().await?;
+    let closed = "select count(*) from sms_providers where closed_at is not null";
+    let paid = async |micros: i64| {
+        world.provider.set_balance(micros);
+        accounts.round().await
+    };
+    providers::close(&mut conn, ProviderName::Telnyx, "Sin fondos", None).await?;
+    paid(0).await?;
+    paid(5_000_000).await?;
+    ensure!(world.count(closed).await? == 0);
+    // It is spent, a minute at a time.
+    paid(40_000).await?;
+    providers::close(&mut conn, ProviderName::Telnyx, "Sin fondos", None).await?;
+    paid(5_000_000).await?;
+    ensure!(world.count(closed).await? == 0, "it was with less that it was closed");
+
+    // It is spent within a minute, and paid again before anybody asks.
+    world.contacts(3).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.set_balance(1_000);
+    let verdict = Verdict {
+        outcome: Outcome::ProviderClosed,
+        code: Some(20_100),
+        reason: "La cuenta no tiene fondos.".to_owned(),
+        suppresses: false,
+        landline: false,
+        billed: false,
+        repeatable: true,
+    };
+    world.provider.refuse(Some(Submission::NotAccepted(Refusal { verdict, pause: None })));
+    world.round().await?;
+    world.send().await?;
+    ensure!(world.count(closed).await? == 1);
+    accounts.round().await?;
+    ensure!(world.count(closed).await? == 1, "with what it had when it was closed");
+    paid(5_000_000).await?;
+    ensure!(world.count(closed).await? == 0, "it was with less that it was closed");
+    world.provider.refuse(None);
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 3);
     Ok(())
 }
 

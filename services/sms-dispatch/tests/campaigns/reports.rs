@@ -46,6 +46,11 @@ async fn a_stop_suppresses_at_once_whoever_has_the_contacts_turn() -> Result<()>
     reports.inbound().await?;
     ensure!(world.count(marked).await? == 2);
     ensure!(world.count("select count(*) from inbound_messages where meaning = 'opt_out'").await? == 2);
+    // Other services are told, once.
+    wrote(&phones[1]).await?;
+    reports.inbound().await?;
+    let told = "select count(*) from outbox where kind like '%ContactOptedOut'";
+    ensure!(world.count(told).await? == 2);
     Ok(())
 }
 

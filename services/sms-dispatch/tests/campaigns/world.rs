@@ -28,6 +28,7 @@ use sms_dispatch::{
         sender::{ProviderName, SenderKind},
     },
     feeder::Feeder,
+    in_flight::InFlight,
     jobs::{prepare_campaign::PrepareCampaigns, send_slice::SendSlices},
     providers::{
         Providers,
@@ -86,6 +87,8 @@ struct State {
     silent: bool,
     /// How long an answer takes.
     slow: Duration,
+    /// The same of messages of one sender.
+    slow_senders: HashMap<String, Duration>,
 }
 
 impl Truth {
@@ -107,6 +110,13 @@ impl Truth {
         let mut asked = self.state().asked.clone();
         asked.sort_unstable();
         asked
+    }
+
+    /// Waits until it has accepted so many messages.
+    pub async fn has_accepted(&self, many: usize) {
+        while self.state().accepted.len() < many {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub fn lose_answers(&self, many: usize) {
@@ -138,6 +148,11 @@ impl Truth {
         self.state().slow = slow;
     }
 
+    /// How long answers to messages of one sender take.
+    pub fn answer_sender_after(&self, sender: &str, slow: Duration) {
+        self.state().slow_senders.insert(sender.to_owned(), slow);
+    }
+
     pub fn fall_silent(&self, silent: bool) {
         self.state().silent = silent;
     }
@@ -164,7 +179,8 @@ impl Messaging for Truth {
                 state.lost -= 1;
                 return Submission::Unknown { reason: "La conexión se cortó".to_owned() };
             }
-            (state.silent, state.slow, id)
+            let slow = state.slow_senders.get(&message.from.value).copied().unwrap_or(state.slow);
+            (state.silent, slow, id)
         };
         tokio::time::sleep(slow).await;
         if silent {
@@ -299,11 +315,25 @@ impl World {
         status: &str,
         cost: (&str, &str),
     ) -> Result<()> {
+        self.reported_code(id, attempt, phone, status, None, cost).await
+    }
+
+    /// The same with the code of an error.
+    pub async fn reported_code(
+        &self,
+        id: Uuid,
+        attempt: i16,
+        phone: &str,
+        status: &str,
+        code: Option<u32>,
+        cost: (&str, &str),
+    ) -> Result<()> {
+        let errors: Vec<Value> = code.iter().map(|code| json!({ "code": code.to_string() })).collect();
         let url = Callback { message: id, attempt }.url("https://lote.mx", ProviderName::Telnyx);
         let body = json!({ "data": { "id": Uuid::new_v4(), "event_type": "message.finalized", "payload": {
             "id": Uuid::new_v4(), "direction": "outbound", "from": { "phone_number": SENDER },
             "to": [{ "phone_number": phone, "status": status }], "webhook_url": url, "parts": 1,
-            "cost": { "amount": cost.0, "currency": cost.1 }, "errors": [],
+            "cost": { "amount": cost.0, "currency": cost.1 }, "errors": errors,
         } } });
         Ok(reports::keep(&self.pool, "telnyx", "", &body.to_string()).await?)
     }
@@ -370,6 +400,7 @@ impl World {
             buckets: Arc::new(Buckets::new(self.redis.clone(), self.pool.clone())),
             providers: self.providers(),
             settings: Arc::clone(&self.settings),
+            in_flight: InFlight::default(),
             under_way: TaskTracker::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use chrono::Utc;
 use sea_orm::sqlx;
-use sms_dispatch::upkeep::Upkeep;
+use sms_dispatch::{config::Keep, upkeep::Upkeep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -89,7 +89,9 @@ async fn a_date_that_comes_waits_for_no_import() -> Result<()> {
     let lock = "select pg_advisory_lock(hashtext(current_schema() || '.contact imports'))";
     sqlx::query(lock).execute(&mut *turn).await?;
     let stop = CancellationToken::new();
-    let upkeep = tokio::spawn(Upkeep::new(world.pool.clone(), Duration::from_secs(1)).run(stop.clone()));
+    let keep = Keep { ledger_days: 730, inbound_days: 730, reports_days: 90, jobs_days: 30 };
+    let upkeep = Upkeep::new(world.pool.clone(), Duration::from_secs(1), keep);
+    let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     sqlx::query(
         "insert into suppressions (phone_e164, reason, effective_at, source)
          values ('+526121000001', 'repep', $1, 'repep.csv')",

@@ -1,19 +1,22 @@
 //! A micro-batch: as many messages as requests may be in flight, from the peek at their rows to what became of them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use chrono::{TimeDelta, Utc};
-use futures::future::join_all;
 use messaging::JobError;
 use sea_orm::{
     DbErr,
-    sqlx::{PgConnection, PgPool},
+    sqlx::{self, PgConnection, PgPool},
 };
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Left, SendSlices, Sending, UNDER_WAY, Waits,
+    Left, SendSlices, Sending, UNDER_WAY, UnderWay, Waits,
     claim::{Claim, Claimed, Skip},
 };
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
         parts::MAX_PARTS,
         sender::{ProviderName, Sender},
     },
+    in_flight::{InFlight, Place},
     providers::messaging::{Encoding, Messaging, Outcome, OutgoingMessage, SEND_TIMEOUT, Submission},
     settle::{Fact, Open},
     storage::{
@@ -35,14 +39,10 @@ use crate::{
         phone_sends, providers,
         providers::Provider,
         senders, singles,
+        slices::Grant,
     },
 };
 
-/// So many answers of one batch say whether a provider answers at all.
-const BREAK_OFF_FROM: usize = 8;
-/// A provider that does not is closed for so long.
-const OPENS_AFTER: Duration = Duration::from_secs(30);
-const BROKEN_OFF: &str = "El proveedor no responde";
 /// How long a slice waits where this worker has no provider that takes messages.
 const CLOSED: TimeDelta = TimeDelta::seconds(5);
 /// The same of a single message, each of which is a job of its own.
@@ -53,6 +53,9 @@ const LATE: Duration = Duration::from_millis(40);
 const CLAIM_HOLDS: Duration = HORIZON.saturating_add(Duration::from_millis(500));
 /// The longest that a slice is kept while its bucket is empty.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What was answered is written after so long, though others of the same requests are not.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
 
 /// How soon a single message goes by what is kept for such, before it asks for what campaigns share.
 const SOON: Duration = Duration::from_millis(20);
@@ -70,6 +73,8 @@ pub(super) enum Batch {
     Sent(i64),
     /// The slice has nothing more to send.
     Nothing,
+    /// None of its senders has a place for another request.
+    Busy,
     /// The rest waits.
     Waits(Left),
 }
@@ -97,6 +102,15 @@ pub(super) struct Answer {
     pub pause: Option<Duration>,
     /// There was no connection, or something on the way answered.
     pub unreachable: bool,
+    /// Whether a request was made at all.
+    pub made: bool,
+}
+
+impl Answer {
+    /// Whether the provider did not answer, as far as is known.
+    pub fn is_silent(&self) -> bool {
+        self.made && (self.fact.observed == Observed::Unknown || self.unreachable)
+    }
 }
 
 /// What a refusal closes.
@@ -105,8 +119,18 @@ pub(super) enum Closes {
     Provider(String, Option<Duration>),
 }
 
+/// Of providers that did not answer lately, how many requests each may have now: one, or none where another asks.
+type Probes = HashMap<ProviderName, usize>;
+
 impl SendSlices {
-    pub(super) async fn batch(&self, sending: &Sending<'_>, rest: i64, sent: i64) -> Result<Batch, JobError> {
+    /// Begins the next requests of a slice, which go on in `under_way`.
+    pub(super) async fn batch(
+        &self,
+        sending: &Sending<'_>,
+        rest: i64,
+        sent: i64,
+        under_way: &UnderWay,
+    ) -> Result<Batch, JobError> {
         let open = &sending.open;
         let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
         let (range, limit) = ((sending.grant.first, sending.grant.last), rest.min(self.settings.in_flight));
@@ -130,33 +154,61 @@ impl SendSlices {
         }
         let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
         let known = phone_sends::senders(&mut conn, &phones).await.map_err(JobError::retry)?;
+        let mut probes = take_probes(&mut conn, &senders, &states).await.map_err(JobError::retry)?;
         drop(conn);
-        let (mut letters, mut unsendable, now) = (Vec::new(), HashMap::new(), Utc::now());
+        let asking: Vec<ProviderName> =
+            probes.iter().filter(|(_, left)| **left > 0).map(|(name, _)| *name).collect();
+        let (mut chosen, mut unsendable, now) = (Vec::new(), HashMap::new(), Utc::now());
         for row in rows {
-            let had = known.iter().find(|(phone, _)| *phone == row.phone_e164);
-            let Some(sender) = choose(&senders, &row, had.map(|(_, sender)| sender.as_str())) else {
+            if row.expires_at.is_some_and(|at| at <= now) {
+                unsendable.insert(row.position, Skip::Expired);
                 continue;
-            };
+            }
+            let had = known.iter().find(|(phone, _)| *phone == row.phone_e164);
+            let place = |sender: &FrozenSender| self.place(sender, &states, &rates, &mut probes);
+            let has_room = |sender: &FrozenSender| self.in_flight.has_room(&sender.address);
+            let had = had.map(|(_, sender)| sender.as_str());
+            let Some((sender, place)) = choose(&senders, &row, had, has_room, place) else { continue };
             let (text, encoding, parts) = open.texts.write(&row, sender.provider, sender.kind);
             let skip = match Phone::from_e164(&row.phone_e164) {
-                _ if row.expires_at.is_some_and(|at| at <= now) => Skip::Expired,
                 None => Skip::Invalid,
                 Some(_) if text.is_empty() => Skip::NoValue,
                 Some(_) if parts > MAX_PARTS => Skip::TooLong,
                 Some(phone) => {
-                    letters.push(Letter { row, phone, sender: sender.clone(), text, encoding, parts });
+                    let sender = sender.clone();
+                    chosen.push((Letter { row, phone, sender, text, encoding, parts }, place));
                     continue;
                 }
             };
             unsendable.insert(row.position, skip);
         }
+        if chosen.is_empty() && unsendable.is_empty() {
+            self.give_back(asking).await?;
+            return Ok(Batch::Busy);
+        }
+        // Whose rate has no room, as far as is known, keeps no other waiting.
+        chosen.sort_by_key(|(letter, _)| !self.in_flight.has_room(&letter.sender.address));
+        let (letters, places): (Vec<Letter>, Vec<Place>) = chosen.into_iter().unzip();
         let lead = self.buckets.lead();
         let began = Instant::now();
         let (reserved, pace) = self.reserve(sending, &states, &rates, &letters, lead).await;
+        let mut again_at_once = false;
+        let full = reserved.waits_for.and_then(|bucket| pace.0.get(bucket)).map(|bucket| bucket.key.as_str());
+        if let Some(blocked) = letters.get(reserved.starts_us.len())
+            && full.is_some_and(|key| key.starts_with("sender:"))
+        {
+            // It is this sender's rate alone: the others are asked for what is left, unless that is known.
+            let address = &blocked.sender.address;
+            again_at_once = senders.len() > 1 && self.in_flight.has_room(address);
+            self.in_flight.is_full_for(address, Duration::from_micros(reserved.wait_us));
+        }
         if reserved.starts_us.is_empty() && unsendable.is_empty() {
-            let pause = tokio::time::sleep(Duration::from_micros(reserved.wait_us).min(PATIENCE));
-            let stopping = sending.run.stopping();
-            stopping.run_until_cancelled(pause).await.ok_or(JobError::Release)?;
+            self.give_back(asking).await?;
+            if !again_at_once {
+                let pause = tokio::time::sleep(Duration::from_micros(reserved.wait_us).min(PATIENCE));
+                let stopping = sending.run.stopping();
+                stopping.run_until_cancelled(pause).await.ok_or(JobError::Release)?;
+            }
             return Ok(Batch::Sent(0));
         }
         // By our clock: the answer took some time, and nothing may start too early.
@@ -166,35 +218,76 @@ impl SendSlices {
         let letters = &letters[..starts.len().min(letters.len())];
         let claimed = match self.claim(sending, letters, &unsendable, sent).await? {
             Claim::Claimed(claimed) => claimed,
-            Claim::Waits(left) => return Ok(Batch::Waits(left)),
+            Claim::Waits(left) => {
+                self.give_back(asking).await?;
+                return Ok(Batch::Waits(left));
+            }
         };
         self.buckets.took(answered.elapsed());
+        let is_claimed = |name: &ProviderName| claimed.iter().any(|one| one.letter.sender.provider == *name);
+        let (asking, unused): (Vec<_>, Vec<_>) = asking.into_iter().partition(is_claimed);
+        self.give_back(unused).await?;
         // None could still be under way at its deadline.
         let latest = (Instant::now() + CLAIM_HOLDS).min(began + UNDER_WAY.saturating_sub(SEND_TIMEOUT));
         // Not what the budget left: the slice goes on to say that it waits for it.
         let taken = (claimed.len() + unsendable.len()) as i64;
-        let requests = Requests {
+        let requests = Arc::new(Requests {
             pool: self.pool.clone(),
             providers: self.providers.clone(),
             settings: self.settings.clone(),
             open: open.clone(),
+            grant: sending.grant,
+            gone: Arc::clone(&sending.gone),
+            asking,
             buckets: Arc::clone(&self.buckets),
             pace,
             stopping: sending.run.stopping().clone(),
-        };
-        // In a task of its own: a job that loses its lease, or whose process drains, is dropped at an await. The answers
-        // of requests that were made must be written all the same.
-        let made = self.under_way.spawn(async move {
-            let each = claimed.iter().map(|claimed| {
-                let start = starts.get(claimed.place).copied().unwrap_or(began);
-                requests.request(claimed, start, latest)
-            });
-            let mut answers = join_all(each).await;
-            break_off(&mut answers);
-            requests.record(&answers).await
         });
-        let held = made.await.map_err(JobError::retry)??;
-        Ok(held.map_or(Batch::Sent(taken), Batch::Waits))
+        let mut places: Vec<Option<Place>> = places.into_iter().map(Some).collect();
+        let mut by_sender: HashMap<String, Vec<Request>> = HashMap::new();
+        for claimed in claimed {
+            let start = starts.get(claimed.place).copied().unwrap_or(began);
+            let place = places.get_mut(claimed.place).and_then(Option::take);
+            let of_sender = by_sender.entry(claimed.letter.sender.address.clone()).or_default();
+            of_sender.push(Request { claimed, start, latest, place });
+        }
+        for group in by_sender.into_values() {
+            // In a task of its own: a job that loses its lease, or whose process drains, is dropped at an await, and one that
+            // goes on waits for no late answer. The answers of requests that were made must be written all the same.
+            under_way.push(self.under_way.spawn(Arc::clone(&requests).make(group)));
+        }
+        Ok(Batch::Sent(taken))
+    }
+
+    /// A place for a request of a sender, and of a provider that did not answer lately the one request that it may have.
+    fn place(
+        &self,
+        sender: &FrozenSender,
+        states: &[Provider],
+        rates: &HashMap<String, f64>,
+        probes: &mut Probes,
+    ) -> Option<Place> {
+        if probes.get(&sender.provider).is_some_and(|left| *left == 0) {
+            return None;
+        }
+        let account = states.iter().find(|state| state.name == sender.provider);
+        let rate = rates.get(&sender.address).copied().unwrap_or(1.0);
+        let rate = account.map_or(rate, |account| rate.min(account.per_second));
+        let most = self.settings.in_flight.unsigned_abs() as usize * self.settings.slices_at_once;
+        let place = self.in_flight.take(&sender.address, InFlight::limit(rate, most))?;
+        if let Some(left) = probes.get_mut(&sender.provider) {
+            *left -= 1;
+        }
+        Some(place)
+    }
+
+    /// Gives the one request back that providers may have, where it was not made.
+    async fn give_back(&self, asking: Vec<ProviderName>) -> Result<(), JobError> {
+        for name in asking {
+            let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
+            providers::give_probe_back(&mut conn, name).await.map_err(JobError::retry)?;
+        }
+        Ok(())
     }
 
     /// What has expired is settled all the same; the rest waits, until then at most.
@@ -216,7 +309,7 @@ impl SendSlices {
         let pause = if sending.campaign.single { NO_SENDER } else { CLOSED };
         let expires = rows.iter().filter_map(|row| row.expires_at).min();
         let due = expires.map_or(now + pause, |at| at.min(now + pause));
-        Ok(Batch::Waits(Left { due, wait: Some(Waits::Provider) }))
+        Ok(Batch::Waits(Left::until(due, Some(Waits::Provider))))
     }
 
     /// Parts a second of those of the campaign's senders that are in use.
@@ -244,7 +337,7 @@ impl SendSlices {
         let all = frozen.map(|frozen| frozen.senders.as_slice()).unwrap_or_default();
         let opens = |name: ProviderName| {
             self.providers.contains_key(&name)
-                && states.iter().any(|state| state.name == name && state.closed_at.is_none())
+                && states.iter().any(|state| state.name == name && state.is_open())
         };
         all.iter().filter(|sender| opens(sender.provider) && rates.contains_key(&sender.address)).collect()
     }
@@ -318,20 +411,71 @@ impl SendSlices {
 /// The buckets, and what each letter takes from them.
 type Pace = (Vec<Bucket>, Vec<Ask>);
 
+/// Of the providers that did not answer lately, takes the one request that each may have.
+async fn take_probes(
+    conn: &mut PgConnection,
+    senders: &[&FrozenSender],
+    states: &[Provider],
+) -> sqlx::Result<Probes> {
+    let mut probes = Probes::new();
+    let used = |state: &&Provider| senders.iter().any(|sender| sender.provider == state.name);
+    for state in states.iter().filter(used).filter(|state| state.is_half_open()) {
+        let mine = providers::take_probe(conn, state.name, UNDER_WAY.as_secs_f64()).await?;
+        probes.insert(state.name, usize::from(mine));
+    }
+    Ok(probes)
+}
+
+/// A request to be made.
+struct Request {
+    claimed: Claimed,
+    start: Instant,
+    /// It is not made after that.
+    latest: Instant,
+    place: Option<Place>,
+}
+
 /// What requests need, and what becomes of them.
 pub(super) struct Requests {
     pub pool: PgPool,
-    providers: Arc<HashMap<ProviderName, Arc<dyn Messaging>>>,
+    pub providers: Arc<HashMap<ProviderName, Arc<dyn Messaging>>>,
     settings: Arc<SmsSettings>,
     pub open: Open,
+    /// What their job was told.
+    pub grant: Grant,
+    /// Whether that has left its slice.
+    pub gone: Arc<AtomicBool>,
+    /// Providers of which one of these asks whether they answer again.
+    pub asking: Vec<ProviderName>,
     buckets: Arc<Buckets>,
     pace: Pace,
     stopping: CancellationToken,
 }
 
 impl Requests {
-    /// Makes one request, at its time, but not after `latest`.
-    async fn request(&self, claimed: &Claimed, start: Instant, latest: Instant) -> Answer {
+    /// Makes requests of one sender, and writes what became of them: all at once, or those that are answered after a while. Gives
+    /// what the rest of the slice waits for, if anything.
+    async fn make(self: Arc<Self>, requests: Vec<Request>) -> Result<Option<Left>, JobError> {
+        // A task each: while answers are written the others begin at their time.
+        let mut open = JoinSet::new();
+        for request in requests {
+            open.spawn(Arc::clone(&self).request(request));
+        }
+        let mut left = None;
+        while let Some(first) = open.join_next().await {
+            let mut answers = vec![first.map_err(JobError::retry)?];
+            let until = Instant::now() + SETTLE_AFTER;
+            while let Ok(Some(next)) = tokio::time::timeout_at(until, open.join_next()).await {
+                answers.push(next.map_err(JobError::retry)?);
+            }
+            left = left.or(self.record(&answers).await?);
+        }
+        Ok(left)
+    }
+
+    /// Makes one request, at its time.
+    async fn request(self: Arc<Self>, request: Request) -> Answer {
+        let Request { claimed, start, latest, place: _place } = request;
         let letter = &claimed.letter;
         let provider = letter.sender.provider;
         let attempt = letter.row.attempt;
@@ -342,12 +486,13 @@ impl Requests {
             closes: None,
             pause: None,
             unreachable: false,
+            made: true,
         };
         let waited = self.stopping.run_until_cancelled(self.turn(claimed.place, start, latest)).await;
         let client = self.providers.get(&provider).filter(|_| waited == Some(true));
         let Some(client) = client else {
             let mut answer = answer(Observed::NotAccepted);
-            answer.fact.unasked = true;
+            (answer.fact.unasked, answer.made) = (true, false);
             return answer;
         };
         let id = letter.row.id(self.open.date, self.open.number);
@@ -402,18 +547,6 @@ impl Requests {
     }
 }
 
-/// Closes a provider for a while of whose answers most are no answers: what goes there now is a person's to decide about,
-/// or is tried again for nothing.
-fn break_off(answers: &mut [Answer]) {
-    let silent = |answer: &Answer| answer.fact.observed == Observed::Unknown || answer.unreachable;
-    let all = answers.len();
-    if all < BREAK_OFF_FROM || answers.iter().filter(|answer| silent(answer)).count() * 2 < all {
-        return;
-    }
-    let Some(answer) = answers.iter_mut().find(|answer| silent(answer)) else { return };
-    answer.closes = Some(Closes::Provider(BROKEN_OFF.to_owned(), Some(OPENS_AFTER)));
-}
-
 /// What a submission says.
 fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> Answer) -> Answer {
     match submission {
@@ -455,11 +588,34 @@ fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> An
     }
 }
 
-/// The sender that the phone had, if it is among these; else one of them by weight, the same for the same phone.
-fn choose<'a>(senders: &[&'a FrozenSender], row: &Row, had: Option<&str>) -> Option<&'a FrozenSender> {
-    if let Some(same) = senders.iter().find(|sender| Some(sender.address.as_str()) == had) {
-        return Some(same);
+/// The sender that the phone had, if it is among these; else one of them by weight, the same for the same phone. Where it has no
+/// place another one is taken; where its rate has no room, too, unless the phone had it. None where none has a place.
+fn choose<'a>(
+    senders: &[&'a FrozenSender],
+    row: &Row,
+    had: Option<&str>,
+    has_room: impl Fn(&FrozenSender) -> bool,
+    mut place: impl FnMut(&FrozenSender) -> Option<Place>,
+) -> Option<(&'a FrozenSender, Place)> {
+    let same = senders.iter().copied().find(|sender| Some(sender.address.as_str()) == had);
+    if let Some((same, place)) = same.and_then(|same| Some((same, place(same)?))) {
+        return Some((same, place));
     }
+    let rest = senders.iter().copied().filter(|sender| Some(sender.address.as_str()) != had);
+    let (with_room, without): (Vec<_>, Vec<_>) = rest.partition(|sender| has_room(sender));
+    for mut among in [with_room, without] {
+        while let Some(drawn) = draw(&among, row) {
+            if let Some(place) = place(drawn) {
+                return Some((drawn, place));
+            }
+            among.retain(|sender| sender.address != drawn.address);
+        }
+    }
+    None
+}
+
+/// One of these by weight, the same for the same phone.
+fn draw<'a>(senders: &[&'a FrozenSender], row: &Row) -> Option<&'a FrozenSender> {
     let all: u64 = senders.iter().map(|sender| u64::from(sender.weight)).sum();
     let digits: u64 =
         row.phone_e164.bytes().filter(u8::is_ascii_digit).fold(0xcbf2_9ce4_8422_2325, |hash, digit| {

@@ -21,9 +21,6 @@ use crate::{
     },
 };
 
-/// How long a slice waits for which there is no money: what fails costs nothing, and leaves some.
-const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(60);
-
 pub(super) enum Claim {
     /// These are to be sent now; the others were skipped, or are somebody else's.
     Claimed(Vec<Claimed>),
@@ -123,7 +120,7 @@ impl SendSlices {
         let sendable: Vec<&Row> = rows.iter().filter(|row| !unsendable.contains_key(&row.position)).collect();
         let skips = skips(&mut transaction, open, &sendable).await.map_err(JobError::retry)?;
         let now = settle::now(&mut transaction).await.map_err(JobError::retry)?;
-        let mut claimed = Vec::new();
+        let (mut claimed, mut needs) = (Vec::new(), None);
         let mut changes: Vec<(Row, Row)> = Vec::new();
         for before in &rows {
             let before = before.clone();
@@ -143,6 +140,7 @@ impl SendSlices {
                 // What is behind it may be shorter: it waits for its turn all the same.
                 *left -= cost;
                 if *left < 0 {
+                    needs = Some(cost);
                     break;
                 }
             }
@@ -158,7 +156,7 @@ impl SendSlices {
             changes.push((before, after));
         }
         if changes.is_empty() && budget.is_some_and(|left| left < 0) {
-            let left = Left { due: Utc::now() + LOOK_AGAIN, wait: Some(Waits::Budget) };
+            let left = Left { needs_micros: needs, ..Left::until(Utc::now(), Some(Waits::Budget)) };
             return Ok(Claim::Waits(left));
         }
         if budget.is_some_and(|left| left < 0) && open.kind == Kind::Marketing {
@@ -210,7 +208,7 @@ impl SendSlices {
         // Single messages are exempt: whoever sends one knows why.
         let zone = zone.filter(|_| !sending.campaign.single);
         let opens = zone.and_then(|zone| self.settings.opens_at(zone, now)).filter(|opens| *opens > now);
-        Ok(opens.map(|due| Left { due, wait: Some(Waits::Hours) }))
+        Ok(opens.map(|due| Left::until(due, Some(Waits::Hours))))
     }
 }
 

@@ -1,39 +1,50 @@
 //! The transaction after the requests: what became of them, once.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use failpoints::Point;
 use messaging::JobError;
-use sea_orm::sqlx::PgConnection;
 
 use super::{
     Left, Waits,
     batch::{Answer, Closes, Requests},
 };
 use crate::{
+    closings,
+    domain::sender::ProviderName,
     opt_outs,
     settle::{self, Fact},
-    storage::{audit, providers, senders},
+    storage::{ledger, providers, slices},
 };
 
 /// How often answers are written again where the database can't be reached.
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(250);
+/// A provider that does not answer is closed for so long. Then one request asks whether it does again.
+const OPENS_AFTER: Duration = Duration::from_secs(30);
+const BROKEN_OFF: &str = "El proveedor no responde";
+
+/// What answers come to besides their messages.
+#[derive(Default)]
+struct Recorded {
+    /// Phones that were not suppressed before.
+    suppressed: Vec<String>,
+    /// The provider takes no messages now.
+    closed: bool,
+    /// It says so itself, and until when nobody knows.
+    for_good: Option<ProviderName>,
+}
 
 impl Requests {
-    /// Writes what became of requests. What a provider has said is true whoever has the slice by now, and moves rows
+    /// Writes what became of requests of one sender. What a provider has said is true whoever has the slice by now, and moves rows
     /// forward: it needs no lease. Gives what the rest of the slice waits for, if anything.
     pub(super) async fn record(&self, answers: &[Answer]) -> Result<Option<Left>, JobError> {
         let mut tries = 0;
-        loop {
+        let recorded = loop {
             tries += 1;
             match self.try_record(answers).await {
-                Ok(suppressed) => {
-                    failpoints::hit(Point::BatchCommitted);
-                    opt_outs::follow(&self.pool, &suppressed).await;
-                    break;
-                }
+                Ok(recorded) => break recorded,
                 // What is not written is unknown to whoever comes next: not given up lightly.
                 Err(JobError::Retry(error)) if tries < TRIES => {
                     tracing::warn!(campaign = %self.open.id, %error, tries, "answers are not written yet");
@@ -41,54 +52,100 @@ impl Requests {
                 }
                 Err(error) => return Err(error),
             }
-        }
+        };
+        failpoints::hit(Point::BatchCommitted);
+        opt_outs::follow(&self.pool, &recorded.suppressed).await;
         let now = Utc::now();
         let pause = answers.iter().filter_map(|answer| answer.pause).max();
-        let left = pause.map(|pause| Left {
-            due: now + TimeDelta::from_std(pause).unwrap_or(TimeDelta::seconds(60)),
-            wait: Some(Waits::Provider),
-        });
-        let closed = answers.iter().any(|answer| matches!(answer.closes, Some(Closes::Provider(..))));
-        Ok(left.or_else(|| closed.then_some(Left { due: now, wait: Some(Waits::Provider) })))
+        let due = pause.map(|pause| now + TimeDelta::from_std(pause).unwrap_or(TimeDelta::seconds(60)));
+        let left = due.or(recorded.closed.then_some(now)).map(|due| Left::until(due, Some(Waits::Provider)));
+        if self.gone.load(Ordering::SeqCst)
+            && let Err(error) = self.settle(left).await
+        {
+            // It is due at its deadline all the same.
+            tracing::warn!(campaign = %self.open.id, error = %format!("{error:#}"), "a slice is not ended yet");
+        }
+        if let Some(provider) = recorded.for_good {
+            self.note_balance(provider).await;
+        }
+        Ok(left)
     }
 
-    /// Whoever has opted out at the provider is suppressed here too, in the same transaction. Gives those who were not before.
-    async fn try_record(&self, answers: &[Answer]) -> Result<Vec<String>, JobError> {
+    async fn try_record(&self, answers: &[Answer]) -> Result<Recorded, JobError> {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let conn = &mut *transaction;
         let facts: Vec<Fact> = answers.iter().map(|answer| answer.fact.clone()).collect();
         settle::observe(conn, &self.open, &facts).await.map_err(JobError::Retry)?;
+        let mut recorded = Recorded::default();
         for answer in answers {
-            close(conn, answer).await.map_err(JobError::Retry)?;
+            match &answer.closes {
+                None => {}
+                Some(Closes::Sender(address, reason)) => {
+                    closings::close_sender(conn, address, reason).await.map_err(JobError::Retry)?;
+                }
+                Some(Closes::Provider(reason, pause)) => {
+                    recorded.closed = true;
+                    let closed = closings::close_provider(conn, answer.provider, reason, *pause).await;
+                    if closed.map_err(JobError::Retry)? && pause.is_none() {
+                        recorded.for_good = Some(answer.provider);
+                    }
+                }
+            }
         }
+        if let Some(provider) = answers.first().map(|answer| answer.provider) {
+            let silent = answers.iter().filter(|answer| answer.is_silent()).count() as i32;
+            let answered = answers.iter().filter(|answer| answer.made && !answer.is_silent()).count() as i32;
+            let probe = self.asking.contains(&provider);
+            let counted = providers::count_answers(conn, provider, (answered, silent), probe).await;
+            if counted.map_err(JobError::retry)? {
+                let closed = closings::close_provider(conn, provider, BROKEN_OFF, Some(OPENS_AFTER)).await;
+                closed.map_err(JobError::Retry)?;
+                recorded.closed = true;
+            }
+        }
+        // Whoever has opted out at the provider is suppressed here too, in the same transaction.
         let phones: Vec<String> = answers.iter().filter_map(|answer| answer.opted_out.clone()).collect();
         let suppressed = opt_outs::suppress(conn, &phones, "proveedor", "provider").await;
-        let suppressed = suppressed.map_err(JobError::Retry)?;
+        recorded.suppressed = suppressed.map_err(JobError::Retry)?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
-        Ok(suppressed)
+        Ok(recorded)
     }
-}
 
-/// Closes what an answer says is closed, with an audit row.
-async fn close(conn: &mut PgConnection, answer: &Answer) -> anyhow::Result<()> {
-    let (action, of, details, is_news) = match &answer.closes {
-        None => return Ok(()),
-        Some(Closes::Provider(reason, pause)) => {
-            let opens_at =
-                pause.and_then(|pause| TimeDelta::from_std(pause).ok()).map(|pause| Utc::now() + pause);
-            let is_news = providers::close(conn, answer.provider, reason, opens_at).await?;
-            let details = serde_json::json!({ "reason": reason, "opens_at": opens_at });
-            ("sms_provider_closed", answer.provider.name(), details, is_news)
+    /// The job has left the slice: where these were its last requests it is done, and where something is to be sent again it is due.
+    async fn settle(&self, left: Option<Left>) -> anyhow::Result<()> {
+        let (open, grant) = (&self.open, self.grant);
+        let mut transaction = self.pool.begin().await?;
+        slices::lock(&mut transaction, open.number, grant.first).await?;
+        let range = (grant.first, grant.last);
+        let unsettled = ledger::unsettled(&mut transaction, open.date, open.number, range).await?;
+        match (unsettled.pending, unsettled.submitting) {
+            (0, 0) => slices::settle(&mut transaction, open.number, grant.first, None).await?,
+            (0, _) => {}
+            _ => {
+                let due = left.map_or((Utc::now(), None), |left| (left.due, left.wait()));
+                slices::settle(&mut transaction, open.number, grant.first, Some(due)).await?;
+            }
         }
-        Some(Closes::Sender(address, reason)) => {
-            let is_news = senders::disable(conn, address).await?;
-            ("sms_sender_closed", address.as_str(), serde_json::json!({ "reason": reason }), is_news)
-        }
-    };
-    if is_news {
-        tracing::error!(action, of, %details, "a provider takes no messages");
-        audit::record(conn, "system", action, Some(of), &details).await?;
+        Ok(transaction.commit().await?)
     }
-    Ok(())
+
+    /// With what it has now the provider takes no messages: more is money again.
+    async fn note_balance(&self, provider: ProviderName) {
+        let Some(client) = self.providers.get(&provider) else { return };
+        let balance = match client.balance().await {
+            Ok(Some(balance)) => balance.available.micros,
+            Ok(None) => return,
+            Err(error) => {
+                return tracing::info!(provider = provider.name(), %error, "the balance is not known");
+            }
+        };
+        let noted = async {
+            let mut conn = self.pool.acquire().await?;
+            providers::note_balance(&mut conn, provider, balance, true).await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(provider = provider.name(), %error, "the balance is not noted");
+        }
+    }
 }

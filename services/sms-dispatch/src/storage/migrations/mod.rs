@@ -1,5 +1,6 @@
 //! The schema `sms`. The tables of outbox, jobs and chassis come first.
 
+mod briefly;
 mod m0001_contacts;
 mod m0002_segments;
 mod m0003_validations;
@@ -12,6 +13,7 @@ mod m0009_campaigns;
 mod m0010_prices;
 mod m0011_single_messages;
 mod m0012_sending;
+mod m0013_sent_again;
 
 use sea_orm_migration::prelude::*;
 
@@ -35,6 +37,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0010_prices::Migration));
         all.push(Box::new(m0011_single_messages::Migration));
         all.push(Box::new(m0012_sending::Migration));
+        all.push(Box::new(m0013_sent_again::Migration));
         all
     }
 }

@@ -1,0 +1,44 @@
+//! Changes of tables that others use meanwhile.
+
+use std::time::Duration;
+
+use sea_orm::RuntimeErr;
+use sea_orm_migration::prelude::*;
+
+/// How long a statement waits for its lock. So long all others wait too who come behind it.
+const WAITS: &str = "500ms";
+/// How long they have the table to themselves before it tries again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// As long as the longest reader may take.
+const TRIES: usize = 1_200;
+
+/// Runs statements that lock a table against everybody for an instant, in a transaction of their own. They don't stand in line
+/// behind a long reader, for all others would stand behind them: they give up soon, and try again. Call it outside of a
+/// transaction, with what may be run again.
+///
+/// # Errors
+/// Locks that were not to be had for twenty minutes; any other error at once.
+pub(super) async fn briefly(manager: &SchemaManager<'_>, statements: &str) -> Result<(), DbErr> {
+    let all = format!("set local lock_timeout = '{WAITS}';\n{statements}");
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match manager.get_connection().execute_unprepared(&all).await {
+            Err(error) if tries < TRIES && has_no_lock(&error) => {
+                tracing::info!(tries, "a table is not changed yet: somebody uses it");
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done.map(drop),
+        }
+    }
+}
+
+/// `lock_not_available`, `deadlock_detected`.
+fn has_no_lock(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(code.as_ref(), "55P03" | "40P01"))
+}

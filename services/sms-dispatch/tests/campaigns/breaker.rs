@@ -1,0 +1,62 @@
+//! A provider that does not answer is left alone, and asked by one request whether it answers again.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use sms_dispatch::{
+    domain::{campaign::Kind, message_state::MessageState},
+    providers::messaging::Submission,
+};
+
+use crate::world::World;
+
+const CLOSED: &str = "select count(*) from sms_providers where closed_at is not null and opens_at > now()";
+
+#[tokio::test]
+async fn a_run_of_requests_without_an_answer_closes_the_provider_however_small_the_batches_are() -> Result<()>
+{
+    let mut world = World::new("breakerrun").await?;
+    Arc::make_mut(&mut world.settings).in_flight = 3;
+    world.contacts(60).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let silence = || Some(Submission::Unknown { reason: "503".to_owned() });
+    world.provider.refuse(silence());
+    world.round().await?;
+    world.send_with(2).await?;
+    let unknown = world.in_state(&campaign, MessageState::Unknown.code()).await?;
+    ensure!(world.count(CLOSED).await? == 1, "{unknown} requests without an answer, and it goes on");
+    ensure!((8..40).contains(&unknown), "{unknown} requests without an answer");
+    world.round().await?;
+    ensure!(world.send().await? == 0, "nothing is fed");
+    ensure!(world.campaign(campaign.id).await?.waiting.as_deref() == Some("proveedor"));
+
+    // Its time has come: one request asks, and it is closed again.
+    let opens = "update sms_providers set opens_at = now() - interval '1 second'";
+    world.execute(opens).await?;
+    let asked = world.provider.asked().len();
+    world.round().await?;
+    world.send_with(2).await?;
+    ensure!(world.provider.asked().len() == asked + 1, "{} were made", world.provider.asked().len() - asked);
+    ensure!(world.count(CLOSED).await? == 1);
+
+    // It answers again: the rest goes, and each once.
+    world.provider.refuse(None);
+    world.execute(opens).await?;
+    world.finish(campaign.id).await?;
+    let accepted = world.in_state(&campaign, MessageState::Accepted.code()).await?;
+    ensure!(accepted == 60 - unknown - 1, "{accepted} accepted, {unknown} unknown before");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn single_failures_among_answers_close_nobody() -> Result<()> {
+    let mut world = World::new("breakersome").await?;
+    Arc::make_mut(&mut world.settings).in_flight = 3;
+    world.contacts(60).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.lose_answers(6);
+    world.finish(campaign.id).await?;
+    ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 6);
+    ensure!(world.count("select count(*) from sms_providers where closed_at is not null").await? == 0);
+    world.is_sound().await
+}

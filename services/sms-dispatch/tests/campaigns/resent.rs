@@ -1,0 +1,73 @@
+//! A message that a person has sent again costs again, and what its earlier attempt cost stays known.
+
+use anyhow::{Result, ensure};
+use chrono::TimeDelta;
+use serde_json::json;
+use sms_dispatch::{
+    again::{Order, Which, decide},
+    domain::{campaign::Kind, message_state::MessageState},
+    reports::Reports,
+    storage::{campaigns::Campaign, totals},
+};
+
+use crate::world::World;
+
+const PRICE: i64 = 5_100;
+
+async fn resend(world: &World, campaign: &Campaign, which: Which) -> Result<i64> {
+    let mut transaction = world.pool.begin().await?;
+    let campaign = sms_dispatch::storage::campaigns::lock(&mut transaction, campaign.id).await?;
+    let campaign = campaign.expect("the campaign");
+    let decided = decide(&mut transaction, &campaign, which, Order::Resend, 0, false, "ana").await?;
+    transaction.commit().await?;
+    Ok(decided.messages)
+}
+
+async fn totals_are(world: &World, campaign: &Campaign, messages: i64) -> Result<()> {
+    let costs = totals::costs(&world.pool, campaign.number).await?;
+    ensure!(costs == [("USD".to_owned(), messages * PRICE)], "{costs:?} of {messages} messages");
+    let parts: i64 = totals::of(&world.pool, campaign.number).await?.iter().map(|total| total.parts).sum();
+    ensure!(parts == messages, "{parts} parts of {messages} messages");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn a_message_that_is_sent_again_is_paid_again_and_no_budget_is_passed_by_it() -> Result<()> {
+    let world = World::new("resentcost").await?;
+    world.contacts(2).await?;
+    let most = json!({ "micros": 3 * PRICE, "currency": "USD" });
+    let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["most_cost"] = most)).await?;
+    world.finish(campaign.id).await?;
+    for (id, phone) in world.messages(&campaign).await? {
+        world.reported(id, 1, &phone, "delivery_failed", ("0.0051", "USD")).await?;
+    }
+    Reports::new(world.pool.clone()).statuses().await?;
+    totals_are(&world, &campaign, 2).await?;
+
+    ensure!(resend(&world, &campaign, Which::Failed).await? == 2);
+    totals_are(&world, &campaign, 2).await?;
+    for _ in 0..5 {
+        world.round().await?;
+        world.send().await?;
+    }
+    let sent = world.provider.accepted().values().flatten().count();
+    ensure!(sent == 3, "{sent} went out with money for 3");
+    ensure!(world.in_state(&campaign, MessageState::Pending.code()).await? == 1);
+    totals_are(&world, &campaign, 3).await?;
+    while totals::fold(&world.pool).await? {}
+    totals_are(&world, &campaign, 3).await
+}
+
+#[tokio::test]
+async fn what_may_have_gone_out_is_paid_for_when_it_is_sent_again() -> Result<()> {
+    let world = World::new("resentunknown").await?;
+    world.contacts(3).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.lose_answers(2);
+    world.finish(campaign.id).await?;
+    totals_are(&world, &campaign, 3).await?;
+    ensure!(resend(&world, &campaign, Which::Unknown { since: TimeDelta::zero() }).await? == 2);
+    world.finish(campaign.id).await?;
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 3);
+    totals_are(&world, &campaign, 5).await
+}
