@@ -4,6 +4,7 @@
 
 mod catalog;
 mod contacts;
+mod etl;
 mod figure;
 mod messaging;
 mod numbers;
@@ -37,6 +38,8 @@ enum Suite {
     Contacts,
     /// Searches and previews among contacts; ROWS says how many
     Segments,
+    /// Syncs and dashboards; ROWS, DOCUMENTS and ACCOUNTS say how large
+    Etl,
 }
 
 /// What the AWS SDK must find, whoever started this and wherever: LocalStack takes any credentials, and nothing may
@@ -71,6 +74,7 @@ async fn run(arguments: Arguments) -> ExitCode {
         Suite::Report => report::measure(wanted).await,
         Suite::Contacts => contacts::measure(wanted).await,
         Suite::Segments => segments::measure(wanted).await,
+        Suite::Etl => self::etl::measure(wanted).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
