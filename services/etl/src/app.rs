@@ -112,7 +112,9 @@ fn resources(connections: &Connections, config: &Config) -> anyhow::Result<Resou
         redis: connections.redis.clone(),
         settings: Arc::new(config.etl.clone()),
         bsale,
-        bigquery: config.etl.bigquery.clone().map(Client::new),
+        bigquery: config.etl.bigquery.clone().map(|settings| {
+            Client::new(settings).paced(connections.redis.clone(), connections.database.pool.clone())
+        }),
         dashboards: Dashboards::new(
             connections.database.pool.clone(),
             connections.redis.clone(),

@@ -6,6 +6,7 @@
 
 mod app;
 pub mod bsale;
+mod bucket;
 pub mod collections;
 pub mod config;
 pub mod domain;

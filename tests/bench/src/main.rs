@@ -5,6 +5,7 @@
 mod catalog;
 mod contacts;
 mod dispatch;
+mod etl;
 mod figure;
 mod gateway;
 mod messaging;
@@ -43,6 +44,8 @@ enum Suite {
     Segments,
     /// Campaigns of SMS; ROWS says how many contacts there are
     Dispatch,
+    /// Syncs and dashboards; ROWS, DOCUMENTS and ACCOUNTS say how large
+    Etl,
 }
 
 /// What the AWS SDK must find, whoever started this and wherever: LocalStack takes any credentials, and nothing may
@@ -79,6 +82,7 @@ async fn run(arguments: Arguments) -> ExitCode {
         Suite::Contacts => contacts::measure(wanted).await,
         Suite::Segments => segments::measure(wanted).await,
         Suite::Dispatch => dispatch::measure(wanted).await,
+        Suite::Etl => self::etl::measure(wanted).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

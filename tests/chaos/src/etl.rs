@@ -1,5 +1,5 @@
-//! Syncs of a Bsale into MariaDB while things are killed: every run ends, the tables are the shop row by row, and no
-//! stream is run twice at a time.
+//! Syncs of a Bsale into MariaDB and of BigQuery into PostgreSQL while things are killed: every run ends, the tables are
+//! the sources' row by row, no stream is run twice at a time, and who takes over reads on in the dead one's query.
 
 mod points;
 mod scene;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use scene::{Scene, Work};
+use scene::{Asked, Scene, Work};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub enum Case {
     RedisOutage,
     /// SIGKILL to RabbitMQ.
     BrokerKill,
-    /// One of five answers of Bsale is none: an error, nothing, half of it, or late.
+    /// One of five answers of both sources is none: an error, nothing, half of it, late, or results that have expired.
     SourceFaults,
     /// Every schedule falls due at once, before two workers of which one is killed.
     TwoSchedulers,
@@ -61,7 +61,10 @@ impl Case {
             Self::MariadbKill => scene.stack.mariadb.kill().await?,
             Self::RedisOutage => scene.stack.redis.kill().await?,
             Self::BrokerKill => scene.stack.rabbit.kill().await?,
-            Self::SourceFaults => scene.bsale.fail_one_in(5),
+            Self::SourceFaults => {
+                scene.bsale.fail_one_in(5);
+                scene.bigquery.fail_one_in(5);
+            }
             Self::TwoSchedulers => scene.kill_a_worker().await?,
             Self::StalledWorker => return Ok(scene.stall_a_worker().await? && under_way),
             Self::Failpoints => {}
@@ -93,9 +96,9 @@ pub struct Line {
     accepted: usize,
     /// Those that have completed.
     r#final: usize,
-    /// Runs that have not, and tables that are not the shop.
+    /// Runs that have not, and tables that are not the sources'.
     lost: usize,
-    /// Runs of a stream beside another, or more of them than were asked for.
+    /// Runs of a stream beside another, more of them than were asked for, and queries that were begun twice.
     duplicated: usize,
     doctor: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -138,7 +141,7 @@ pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
 async fn strikes(scene: &mut Scene, case: Case, rounds: u32, seed: u64, line: &mut Line) -> Result<()> {
     // Round 0 is not disturbed: what goes wrong in it is a fault of this suite, and its length is that of the next.
     let started = std::time::Instant::now();
-    let work = scene.ask().await?;
+    let work = scene.ask(Asked::Both).await?;
     settle(scene, &work, line).await?;
     ensure!(line.lost + line.duplicated == 0, "an undisturbed round went wrong");
     let span = started.elapsed();
@@ -147,14 +150,25 @@ async fn strikes(scene: &mut Scene, case: Case, rounds: u32, seed: u64, line: &m
         ensure!(tried < rounds * 5 + 10, "{tried} rounds, and only {} struck in mid-work", line.struck);
         tried += 1;
         let mut random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ u64::from(tried));
-        scene.bsale.shop(|shop| shop.live_a_day(5));
-        let work = if case == Case::TwoSchedulers { scene.fall_due().await? } else { scene.ask().await? };
+        scene.live();
+        let work = if case == Case::TwoSchedulers {
+            scene.fall_due().await?
+        } else {
+            scene.ask(Asked::Both).await?
+        };
         tokio::time::sleep(span.mul_f64(random.random_range(0.0..0.8))).await;
         let struck = case.strike(scene, &work).await?;
         tokio::time::sleep(Duration::from_millis(random.random_range(100..1_500))).await;
         case.restore(scene).await?;
         settle(scene, &work, line).await?;
         scene.bsale.fail_one_in(0);
+        scene.bigquery.fail_one_in(0);
+        let again = scene.queries_begun_again(&work).await?;
+        // Results that expire are the one reason to ask again.
+        if again > 0 && case != Case::SourceFaults {
+            eprintln!("{again} queries were begun again");
+            line.duplicated += usize::try_from(again)?;
+        }
         line.struck += u32::from(struck);
         eprintln!(
             "{} {tried}: {}, lost {}, duplicated {}",

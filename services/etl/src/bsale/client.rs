@@ -9,8 +9,8 @@ use sea_orm::sqlx::{self, PgPool};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::bucket::{Bucket, Priority};
 use crate::{
+    bucket::{Bucket, Priority},
     config::BsaleSettings,
     metrics::{REQUEST_SECONDS, REQUESTS},
 };
@@ -113,7 +113,8 @@ impl Client {
     /// # Errors
     /// A client that can't be built.
     pub fn new(settings: &BsaleSettings, pool: PgPool, redis: Redis) -> anyhow::Result<Self> {
-        let bucket = Bucket::new(redis, pool, settings.token.expose(), settings.per_second);
+        let bucket =
+            Bucket::new(redis, pool, &format!("bsale {}", settings.token.expose()), settings.per_second);
         Ok(Self {
             http: chassis::http_client(),
             base: settings.url.clone(),

@@ -129,7 +129,8 @@ async fn documents(
     Ok((page, ids))
 }
 
-/// All lines of a document whose list was cut or not sent. None: they are all there.
+/// All lines of a document whose list was cut or not sent, with the version of their last page. None: they are all
+/// there.
 ///
 /// # Errors
 /// What the work must return at once.
@@ -138,11 +139,8 @@ pub async fn lines(
     document: &Document,
     version: i64,
     priority: Priority,
-) -> Result<Option<Vec<Understood>>, JobError> {
-    Ok(match all_lines(bsale, document, version, priority).await? {
-        Ok(all) => all.map(|(lines, _)| lines),
-        Err(bad) => return Err(JobError::fail(bad)),
-    })
+) -> Result<Option<(Vec<Understood>, i64)>, JobError> {
+    all_lines(bsale, document, version, priority).await?.map_err(JobError::fail)
 }
 
 /// The same with the version of the last page, and what is wrong with a line.
@@ -245,6 +243,12 @@ pub async fn present(bsale: &Bsale, table: &str, ids: &[i64]) -> Result<HashSet<
 fn raw_of(items: &[Box<RawValue>], id: i64) -> String {
     let found = items.iter().find(|raw| id_of(raw) == Some(id));
     found.map(|raw| raw.get().to_owned()).unwrap_or_default()
+}
+
+/// The lines of a document, of which these are all.
+pub fn family(document: i64, lines: &[Row], version: i64) -> Family {
+    let keep = lines.iter().filter_map(|line| number(&line.values[0])).collect();
+    Family { table: &DETAILS, column: "id_documento", parent: document, keep, version }
 }
 
 fn number(value: &Value) -> Option<i64> {

@@ -1,7 +1,6 @@
 //! Bsale, the point of sale: its API (<https://docs.bsale.dev>), the sales tables, and how the one is read into the
 //! others.
 
-mod bucket;
 mod calendar;
 mod client;
 mod costs;
@@ -10,6 +9,7 @@ mod days_walk;
 mod read;
 mod reconcile;
 mod record;
+pub mod redrive;
 mod rules;
 mod run;
 mod scan;
@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use chassis::{db::Database, redis::Redis};
 use sea_orm::DbErr;
 
-pub use bucket::Priority;
+pub use crate::bucket::Priority;
 pub use client::{ApiError, Client};
 pub use run::work;
 

@@ -11,6 +11,7 @@ use std::{
 use anyhow::anyhow;
 use messaging::JobError;
 use sea_orm::Value;
+use serde_json::value::RawValue;
 
 use super::{
     Priority,
@@ -48,6 +49,14 @@ impl Spec {
     /// Where the rows go.
     pub fn table(&self) -> &'static Table {
         self.table
+    }
+
+    /// A record of it, as of when it was asked for.
+    ///
+    /// # Errors
+    /// What it breaks.
+    pub fn read(&self, raw: &RawValue, version: i64) -> Result<Understood, Bad> {
+        Record::read(self.what, raw).and_then(|record| (self.parse)(record, version))
     }
 }
 

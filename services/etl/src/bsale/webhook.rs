@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::table::{Row, Table},
-    target::{self, Merged},
+    target::{self, Family, Merged},
 };
 
 /// What a webhook says.
@@ -99,7 +99,7 @@ pub async fn refetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<u6
                 Record::read("price", raw).and_then(|record| read::price(record, list, page.version))
             });
             let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<_, _>>();
-            write(bsale, vec![(&PRICES, rows.map_err(job_error)?)], run).await
+            write(bsale, vec![(&PRICES, rows.map_err(job_error)?)], &[], run).await
         }
         Resource::Stock { variant, office } => {
             let query = [("variantid", variant.to_string()), ("officeid", office.to_string())];
@@ -109,7 +109,7 @@ pub async fn refetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<u6
                 .iter()
                 .map(|raw| Record::read("stock", raw).and_then(|record| read::stock(record, page.version)));
             let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<_, _>>();
-            write(bsale, vec![(&STOCK, rows.map_err(job_error)?)], run).await
+            write(bsale, vec![(&STOCK, rows.map_err(job_error)?)], &[], run).await
         }
         Resource::Document(id) => document(bsale, id, run).await,
     }
@@ -122,7 +122,7 @@ async fn single(bsale: &Bsale, stream: &str, id: i64, run: &str) -> Result<u64, 
         None => Ok(0),
         Some(understood) => {
             let row = understood.map_err(job_error)?.row;
-            write(bsale, vec![(spec.table(), vec![row])], run).await
+            write(bsale, vec![(spec.table(), vec![row])], &[], run).await
         }
     }
 }
@@ -130,6 +130,7 @@ async fn single(bsale: &Bsale, stream: &str, id: i64, run: &str) -> Result<u64, 
 async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
     let query = [("expand", "[details]".to_owned())];
     let found = bsale.client.one(&format!("documents/{id}.json"), &query, Priority::Webhook).await?;
+    // It is gone: the nightly run asks again, and marks it.
     let Some((raw, version)) = found else { return Ok(0) };
     let record = Record::read("document", &raw).map_err(job_error)?;
     let document = read::document(record, version).map_err(job_error)?;
@@ -143,14 +144,21 @@ async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
         let record = Record::read("client", &raw).map_err(job_error)?;
         clients.push(read::client(record, version).map_err(job_error)?.row);
     }
-    let lines = lines.unwrap_or(document.details).into_iter().map(|line| line.row).collect();
-    write(bsale, vec![(&CLIENTS, clients), (&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)], run)
-        .await
+    let (lines, version) = lines.unwrap_or((document.details, version));
+    let lines: Vec<Row> = lines.into_iter().map(|line| line.row).collect();
+    let families = [days::family(id, &lines, version)];
+    let rows = vec![(&CLIENTS, clients), (&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)];
+    write(bsale, rows, &families, run).await
 }
 
 /// One transaction. No epoch guards it: what it writes is as of when it was fetched, and an older version never beats a
 /// newer one.
-async fn write(bsale: &Bsale, rows: Vec<(&'static Table, Vec<Row>)>, run: &str) -> Result<u64, JobError> {
+async fn write(
+    bsale: &Bsale,
+    rows: Vec<(&'static Table, Vec<Row>)>,
+    families: &[Family],
+    run: &str,
+) -> Result<u64, JobError> {
     let written: Result<u64, DbErr> = async {
         let transaction = bsale.target.db.begin().await?;
         let mut written = 0;
@@ -159,6 +167,7 @@ async fn write(bsale: &Bsale, rows: Vec<(&'static Table, Vec<Row>)>, run: &str) 
                 target::merge(&transaction, table, rows, run, chrono::Utc::now()).await?;
             written += inserted + updated;
         }
+        written += target::delete_strangers(&transaction, families, run, chrono::Utc::now()).await?;
         transaction.commit().await?;
         Ok(written)
     }

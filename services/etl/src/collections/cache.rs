@@ -42,8 +42,27 @@ pub struct Answer {
     pub body: Bytes,
     pub version: i64,
     pub as_of: Option<DateTime<Utc>>,
-    /// Whether it was there already.
-    pub hit: bool,
+    pub cache: Cache,
+}
+
+/// Whether an answer was there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    Hit,
+    Miss,
+    /// It is of the version before, whole, while that of the present one is computed.
+    Stale,
+}
+
+impl Cache {
+    /// As `X-Cache` says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "HIT",
+            Self::Miss => "MISS",
+            Self::Stale => "STALE",
+        }
+    }
 }
 
 impl Answer {
@@ -92,7 +111,8 @@ impl Dashboards {
         Self { pool, redis, settings: Arc::new(settings), flights: Arc::default() }
     }
 
-    /// The answer to a question, of the data that there is now.
+    /// The answer to a question, of the data that there is now; or of the version before it, where that is kept and this
+    /// one is not: then it is being computed, so that nobody waits for what a refresh has made old.
     ///
     /// # Errors
     /// PostgreSQL. Without Redis it only takes longer.
@@ -104,7 +124,15 @@ impl Dashboards {
             CACHE_HITS.with_label_values(&[question.endpoint()]).inc();
             return Ok(answer);
         }
-        self.flight(question, key, digest).await
+        let before = self.key(&question, version - 1, &digest);
+        let endpoint = question.endpoint();
+        let flight = self.flight(question, key, digest);
+        if let Ok(Some(answer)) = self.kept(&before).await {
+            CACHE_HITS.with_label_values(&[endpoint]).inc();
+            // The computation is a task of its own: it goes on without anybody waiting for it.
+            return Ok(Answer { cache: Cache::Stale, ..answer });
+        }
+        flight.await
     }
 
     /// Joins the computation that this process has for the key, or begins one. It goes on when who began it leaves.
@@ -178,7 +206,8 @@ impl Dashboards {
     async fn compute(&self, question: &Question, digest: &str) -> Result<(Answer, bool), Failed> {
         CACHE_MISSES.with_label_values(&[question.endpoint()]).inc();
         let (version, body) = answers::answer(&self.pool, &self.settings, question).await?;
-        let answer = Answer { body: body.into(), version: version.version, as_of: version.as_of, hit: false };
+        let answer =
+            Answer { body: body.into(), version: version.version, as_of: version.as_of, cache: Cache::Miss };
         // A refresh may have come between: it is kept under the version that it is from.
         let kept = self.keep(question, &self.key(question, version.version, digest), &answer).await;
         Ok((answer, kept))
@@ -231,7 +260,7 @@ fn decode(bytes: Bytes) -> Option<Answer> {
     let (version, as_of) = line.split_once(' ')?;
     let as_of =
         if as_of.is_empty() { None } else { Some(DateTime::parse_from_rfc3339(as_of).ok()?.to_utc()) };
-    Some(Answer { body: bytes.slice(end + 1..), version: version.parse().ok()?, as_of, hit: true })
+    Some(Answer { body: bytes.slice(end + 1..), version: version.parse().ok()?, as_of, cache: Cache::Hit })
 }
 
 #[cfg(test)]
@@ -242,7 +271,8 @@ mod tests {
     fn what_is_kept_comes_back() {
         let as_of = "2025-06-20T12:00:00.5Z".parse().ok();
         for as_of in [as_of, None] {
-            let answer = Answer { body: Bytes::from_static(b"{\"a\":\n1}"), version: 7, as_of, hit: false };
+            let answer =
+                Answer { body: Bytes::from_static(b"{\"a\":\n1}"), version: 7, as_of, cache: Cache::Miss };
             let back = decode(encode(&answer).into()).expect("understood");
             assert_eq!((back.body, back.version, back.as_of), (answer.body, 7, as_of));
         }

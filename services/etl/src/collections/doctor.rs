@@ -16,6 +16,16 @@ const CHECKS: &[&str] = &[
      FROM (SELECT archivo, sum(recupero) AS n FROM mart_days GROUP BY archivo) AS m
      LEFT JOIN (SELECT archivo, sum(monto) AS n FROM aux_payments GROUP BY archivo) AS p USING (archivo)
      WHERE m.n <> coalesce(p.n, 0) LIMIT 20",
+    "SELECT format('campaign %s: the marts have %s managements, the days of its clients %s', archivo, coalesce(m.n, 0), coalesce(d.n, 0))
+     FROM (SELECT archivo, sum(gestiones) AS n FROM mart_days GROUP BY archivo) AS m
+     FULL JOIN (SELECT archivo, sum(d.calls * m.accounts) AS n FROM aux_member_days d JOIN aux_members m USING (member)
+                GROUP BY archivo) AS d USING (archivo)
+     WHERE coalesce(m.n, 0) <> coalesce(d.n, 0) LIMIT 20",
+    "SELECT format('campaign %s: the marts have %s accounts managed and %s paying, there are %s and %s', archivo, m.managed, m.paying, a.managed, a.paying)
+     FROM (SELECT archivo, sum(gestionadas) AS managed, sum(pagadoras) AS paying FROM mart_days GROUP BY archivo) AS m
+     JOIN (SELECT a.archivo, count(m.first_managed) AS managed, count(a.first_paid) AS paying
+           FROM aux_accounts a JOIN aux_members m USING (member) GROUP BY a.archivo) AS a USING (archivo)
+     WHERE (m.managed, m.paying) <> (a.managed, a.paying) LIMIT 20",
     "SELECT format('campaign %s: less than nothing is owed: %s', archivo, sum(deuda_act))
      FROM mart_days GROUP BY archivo HAVING sum(deuda_act) < 0 LIMIT 20",
     "SELECT format('the dashboards are held back since %s: %s', refreshed_at, held_back) FROM mart_version

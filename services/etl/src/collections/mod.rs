@@ -7,10 +7,12 @@
 pub mod answers;
 pub mod bigquery;
 pub mod cache;
+mod days;
 mod doctor;
 pub mod numbers;
 pub mod question;
 mod raw;
+pub mod redrive;
 pub mod refresh;
 pub mod refresher;
 mod run;

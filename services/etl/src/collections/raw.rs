@@ -258,6 +258,7 @@ pub async fn quarantine(
     conn: &mut PgConnection,
     stream: &str,
     run: Uuid,
+    read_at: DateTime<Utc>,
     bad: &[BadRecord],
 ) -> sqlx::Result<()> {
     for record in bad {
@@ -265,9 +266,10 @@ pub async fn quarantine(
         let digest = Sha256::digest(format!("{stream}\0{text}"));
         let id: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         sqlx::query(
-            "insert into raw_quarantine (id, stream, clave, regla, registro, corrida, visto_en)
-             values ($1, $2, $3, $4, $5, $6, now())
-             on conflict (id) do update set regla = excluded.regla, corrida = excluded.corrida, visto_en = excluded.visto_en",
+            "insert into raw_quarantine (id, stream, clave, regla, registro, corrida, leido_en, visto_en)
+             values ($1, $2, $3, $4, $5, $6, $7, now())
+             on conflict (id) do update set regla = excluded.regla, corrida = excluded.corrida,
+                 leido_en = excluded.leido_en, visto_en = excluded.visto_en",
         )
         .bind(id)
         .bind(stream)
@@ -275,6 +277,7 @@ pub async fn quarantine(
         .bind(&record.rule)
         .bind(&record.record)
         .bind(run)
+        .bind(read_at)
         .execute(&mut *conn)
         .await?;
     }

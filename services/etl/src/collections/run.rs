@@ -6,22 +6,25 @@
 
 use anyhow::anyhow;
 use chassis::db::{orm, orm_unavailable};
-use chrono::{DateTime, Duration, TimeDelta, Utc};
+use chrono::{DateTime, Duration, NaiveDate, TimeDelta, Utc};
 use failpoints::Point;
 use jobs::{JobRun, Outcome, Position, Progress};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     bigquery::{BigQueryError, BigQuerySettings, Client, Page, decode},
+    days,
     numbers::lima_midnight,
     question::today,
     raw::{self, BadRecord},
     streams::{RawTable, Slice, table_of},
 };
 use crate::{
+    bucket::Priority,
     domain::run::{Counters, Mode, RunParams},
     metrics::ROWS,
     storage::raw_streams,
@@ -53,6 +56,9 @@ struct Cursor {
     /// What the run is about: fixed when it begins.
     from: DateTime<Utc>,
     to: DateTime<Utc>,
+    /// Days before that have changed at the source since they were read.
+    #[serde(default)]
+    again: Vec<NaiveDate>,
     slice: usize,
     /// How often the slice was begun: a part of its query's id.
     beginning: u32,
@@ -60,6 +66,9 @@ struct Cursor {
     snapshot: Option<DateTime<Utc>>,
     /// The next page of its results; none: the first.
     page: Option<String>,
+    /// What the queries so far read at BigQuery, as their dry runs said.
+    #[serde(default)]
+    bytes: u64,
     /// Pages, over all slices.
     step: i64,
     counters: Counters,
@@ -73,6 +82,8 @@ struct Session<'a> {
     params: RunParams,
     slices: Vec<Slice>,
     place: Cursor,
+    /// The page that comes after the one that is being written, under its token: BigQuery and PostgreSQL work at once.
+    ahead: Option<(String, AbortOnDropHandle<Result<Page, BigQueryError>>)>,
 }
 
 /// Works on a run until its end.
@@ -85,24 +96,34 @@ pub async fn work(
     run: &JobRun,
     params: RunParams,
 ) -> Result<Outcome, JobError> {
+    let priority = if params.mode == Mode::Backfill { Priority::Backfill } else { Priority::Daily };
+    let client = &client.with_priority(priority);
     let table = table_of(&params.stream)
         .ok_or_else(|| JobError::fail(anyhow!("{} is not a stream of BigQuery", params.stream)))?;
     let known = run.job.checkpoint.clone().map(serde_json::from_value::<Cursor>);
     let place = match known.transpose().map_err(|error| JobError::fail(anyhow!("the checkpoint: {error}")))? {
         Some(place) => place,
-        None => begin(client, pool, &params).await?,
+        None => begin(client, pool, run, table, &params).await?,
     };
     let slices = plan(table, &params, &place);
-    let mut session = Session { client, pool, run, table, params, slices, place };
+    let mut session = Session { client, pool, run, table, params, slices, place, ahead: None };
     while let Some(slice) = session.slices.get(session.place.slice).copied() {
         session.read(slice).await?;
     }
     let watermark = raw_streams::watermark(&orm(pool), table.stream).await.map_err(JobError::retry)?;
-    Ok(Outcome::Done(json!({ "contadores": session.place.counters, "marca": watermark })))
+    Ok(Outcome::Done(json!({
+        "contadores": session.place.counters, "marca": watermark, "bytes": session.place.bytes, "dias_releidos": session.place.again,
+    })))
 }
 
 /// What a new run is about.
-async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Cursor, JobError> {
+async fn begin(
+    client: &Client,
+    pool: &PgPool,
+    run: &JobRun,
+    table: &RawTable,
+    params: &RunParams,
+) -> Result<Cursor, JobError> {
     let settings: &BigQuerySettings = client.settings();
     let lag = TimeDelta::from_std(settings.lag).map_err(JobError::fail)?;
     let now = client.clock().await? - lag;
@@ -122,8 +143,26 @@ async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Cur
             (from, to.min(now))
         }
     };
+    let (mut again, mut bytes) = (Vec::new(), 0);
+    let check = lima_midnight(today(to) - Duration::days(settings.check_days.into())).max(start);
+    // Where every run reads all of these days anyway, there is nothing to compare.
+    if params.mode != Mode::Backfill && settings.check_days > settings.look_back {
+        bytes = days::look(client, pool, table, run.job.id, (check, to)).await?;
+        again = days::differing(pool, table, run.job.id, today(from)).await.map_err(JobError::retry)?;
+    }
     let counters = Counters::default();
-    Ok(Cursor { from, to, slice: 0, beginning: 0, snapshot: None, page: None, step: 0, counters })
+    Ok(Cursor {
+        from,
+        to,
+        again,
+        slice: 0,
+        beginning: 0,
+        snapshot: None,
+        page: None,
+        bytes,
+        step: 0,
+        counters,
+    })
 }
 
 /// The slices of a run, in the order in which they are read.
@@ -132,7 +171,8 @@ fn plan(table: &RawTable, params: &RunParams, place: &Cursor) -> Vec<Slice> {
         return vec![None];
     }
     let length = if params.mode == Mode::Backfill { 1 } else { SLICE_DAYS };
-    let mut slices = Vec::new();
+    let day = |day: NaiveDate| Some((lima_midnight(day), lima_midnight(day + Duration::days(1))));
+    let mut slices: Vec<Slice> = place.again.iter().copied().map(day).collect();
     let mut from = place.from;
     while from < place.to {
         let to = lima_midnight(today(from) + Duration::days(length)).min(place.to);
@@ -151,6 +191,8 @@ impl Session<'_> {
         let snapshot = match self.place.snapshot {
             Some(snapshot) => snapshot,
             None => {
+                let (sql, parameters) = self.table.query(self.client.settings(), slice);
+                self.place.bytes += self.client.bytes(&sql, &parameters).await?;
                 // Noted before the query is begun: rows that are read otherwise meanwhile are newer than its snapshot.
                 let snapshot = Utc::now();
                 self.place.snapshot = Some(snapshot);
@@ -159,13 +201,24 @@ impl Session<'_> {
             }
         };
         let id = format!("lote_{}_{}_{}", self.run.job.id.simple(), self.place.slice, self.place.beginning);
-        let (sql, parameters) = self.table.query(self.client.settings(), slice);
         if self.place.page.is_none() {
+            let (sql, parameters) = self.table.query(self.client.settings(), slice);
             self.client.insert(&id, &sql, &parameters).await?;
         }
-        let page = self.client.page(&id, self.place.page.as_deref()).await;
+        let ahead = self.ahead.take().filter(|(token, _)| self.place.page.as_ref() == Some(token));
+        let page = match ahead {
+            Some((_, page)) => page.await.map_err(JobError::retry)?,
+            None => self.client.page(&id, self.place.page.as_deref()).await,
+        };
         match page {
-            Ok(page) => self.take(slice, snapshot, page).await,
+            Ok(page) => {
+                self.ahead = page.next.clone().map(|token| {
+                    let (client, of) = (self.client.clone(), token.clone());
+                    let page = tokio::spawn(async move { client.page(&id, Some(&of)).await });
+                    (token, AbortOnDropHandle::new(page))
+                });
+                self.take(slice, snapshot, page).await
+            }
             Err(error @ (BigQueryError::NotFound(_) | BigQueryError::JobFailed { .. })) => {
                 // The results have expired, or there will be none: the slice again, under another id.
                 self.place.beginning += 1;
@@ -200,7 +253,7 @@ impl Session<'_> {
         let mut next = self.place.clone();
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let merged = raw::merge(&mut transaction, self.table, run, rows).await.map_err(job_error)?;
-        raw::quarantine(&mut transaction, self.table.stream, run, &bad).await.map_err(job_error)?;
+        raw::quarantine(&mut transaction, self.table.stream, run, snapshot, &bad).await.map_err(job_error)?;
         let counters = &mut next.counters;
         counters.leidos += read;
         counters.insertados += merged.inserted;
@@ -220,7 +273,9 @@ impl Session<'_> {
                 // What is bad is kept, for who looks into it; the slice is not whole.
                 drop(transaction);
                 let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
-                raw::quarantine(&mut conn, self.table.stream, run, &bad).await.map_err(job_error)?;
+                raw::quarantine(&mut conn, self.table.stream, run, snapshot, &bad)
+                    .await
+                    .map_err(job_error)?;
                 return Err(JobError::fail(anyhow!(
                     "{en_cuarentena} of {leidos} records are in quarantine: more than 1 %"
                 )));
@@ -262,6 +317,7 @@ impl Session<'_> {
         let gone = raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?;
         let gone = gone.map_err(|reason| JobError::fail(anyhow!("{}: {reason}", self.table.name)))?;
         raw::forget_met(conn, run).await.map_err(job_error)?;
+        days::read(conn, self.table, run, slice).await.map_err(job_error)?;
         if self.params.mode != Mode::Backfill {
             let watermark = slice.map_or(self.place.to, |(_, to)| to);
             let advanced = raw_streams::advance(conn, self.table.stream, watermark, snapshot, run);

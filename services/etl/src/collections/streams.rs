@@ -226,6 +226,26 @@ impl RawTable {
         self.columns.iter().find(|(name, _)| *name == column).map(|(_, kind)| *kind)
     }
 
+    /// The query that counts and fingerprints the rows of a span by Lima's days: columns `dia`, `filas`, `huella`. None: the
+    /// stream has no days.
+    pub fn fingerprints(
+        &self,
+        settings: &BigQuerySettings,
+        span: (DateTime<Utc>, DateTime<Utc>),
+    ) -> Option<(String, Vec<Parameter>)> {
+        let cursor = self.cursor?;
+        let (rows, parameters) = self.query(settings, Some(span));
+        let day = match parameters.first()?.kind.as_str() {
+            "TIMESTAMP" => format!("DATE(t.{cursor}, 'America/Lima')"),
+            _ => format!("DATE(t.{cursor})"),
+        };
+        let sql = format!(
+            "SELECT {day} AS dia, COUNT(*) AS filas, BIT_XOR(FARM_FINGERPRINT(TO_JSON_STRING(t))) AS huella \
+             FROM ({rows}) AS t GROUP BY dia"
+        );
+        Some((sql, parameters))
+    }
+
     /// The query of a slice, and its parameters.
     pub fn query(&self, settings: &BigQuerySettings, slice: Slice) -> (String, Vec<Parameter>) {
         let short = self.stream.rsplit('.').next().unwrap_or_default();

@@ -82,6 +82,16 @@ pub struct Counters {
     pub campos_nuevos: BTreeMap<String, u64>,
 }
 
+/// Lo que se hizo con registros en cuarentena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Redriven {
+    pub leidos: u64,
+    /// Los que ahora se entienden: están en su tabla y no en cuarentena.
+    pub recuperados: u64,
+    /// Los que siguen incumpliendo una regla.
+    pub en_cuarentena: u64,
+}
+
 impl Counters {
     /// Whether so many records were bad that the source, or our reading of it, must be wrong: more than 1 %, and more
     /// than a handful.

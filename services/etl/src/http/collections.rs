@@ -394,7 +394,7 @@ fn response(request: &HttpRequest, answer: &Answer) -> HttpResponse {
     response
         .insert_header((header::ETAG, etag))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"))
-        .insert_header(("X-Cache", if answer.hit { "HIT" } else { "MISS" }))
+        .insert_header(("X-Cache", answer.cache.name()))
         .insert_header(("X-Data-Version", answer.version.to_string()));
     if let Some(as_of) = answer.as_of {
         response.insert_header(("X-Data-As-Of", as_of.to_rfc3339_opts(SecondsFormat::Secs, true)));

@@ -61,6 +61,7 @@ fn routes() -> Routes {
         runs::list,
         runs::get,
         runs::quarantine,
+        runs::redrive,
         status::all,
         status::one,
         status::tables,

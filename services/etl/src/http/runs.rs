@@ -4,7 +4,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::Query};
+use chassis::{
+    Problem,
+    auth::Caller,
+    http::{Json, Query},
+};
 use chrono::{DateTime, Utc};
 use jobs::{Filter, Job, Page, State};
 use serde::{Deserialize, Serialize};
@@ -12,11 +16,12 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Resources, may_read};
+use super::{Resources, may_read, may_write, stream_of};
 use crate::{
-    domain::run::{Counters, Mode, RunParams},
+    collections,
+    domain::run::{Counters, Mode, Redriven, RunParams},
     jobs::run_sync::KIND,
-    storage::runs,
+    storage::{raw_quarantine, runs},
     target::{self, KeptRecord},
 };
 
@@ -32,8 +37,12 @@ pub(super) struct RunView {
     pub contadores: Counters,
     /// Hasta dónde está completo el flujo, por el reloj de la fuente.
     pub marca: Option<DateTime<Utc>>,
+    /// Lo que sus consultas leen en BigQuery, según su ensayo; nulo en otras fuentes.
+    pub bytes: Option<u64>,
     /// Días cuyos totales difieren de los de la fuente después de leerlos de nuevo.
     pub dias_distintos: Value,
+    /// Días de BigQuery que ya no eran como se leyeron: se leyeron de nuevo.
+    pub dias_releidos: Value,
     pub error: Option<String>,
     pub intentos: i32,
     pub creado_por: Option<String>,
@@ -55,7 +64,9 @@ impl RunView {
             estado: job.state.name(),
             contadores: counters.map_err(Problem::internal)?.unwrap_or_default(),
             marca: told["marca"].as_str().and_then(|text| text.parse().ok()),
+            bytes: told["bytes"].as_u64(),
             dias_distintos: told.get("dias_distintos").cloned().unwrap_or_else(|| Value::Array(Vec::new())),
+            dias_releidos: told.get("dias_releidos").cloned().unwrap_or_else(|| Value::Array(Vec::new())),
             error: job.error,
             intentos: job.attempts,
             creado_por: job.user,
@@ -165,6 +176,44 @@ pub(super) struct QuarantineQuery {
     limit: Option<u64>,
 }
 
+/// Qué volver a leer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RedriveForm {
+    /// Un flujo, o su tabla.
+    flujo: String,
+    /// De la lista de cuarentena; todos los del flujo si falta.
+    #[serde(default)]
+    ids: Vec<String>,
+}
+
+/// Reads records in quarantine again, as they were kept: the source is not asked. A thousand at once.
+#[utoipa::path(
+    operation_id = "quarantine_redrive", summary = "Reprocesar registros en cuarentena",
+    description = "Sin preguntar a la fuente: los que ahora se entienden pasan a su tabla. Hasta 1.000 por llamada.",
+    post, path = "/api/v1/etl/quarantine/redrive", tag = "etl", request_body = RedriveForm,
+    responses((status = 200, body = Redriven), (status = 400), (status = 401), (status = 403), (status = 404)),
+)]
+pub(super) async fn redrive(
+    api: Data<Resources>,
+    caller: Caller,
+    form: Json<RedriveForm>,
+) -> Result<HttpResponse, Problem> {
+    const MOST: u32 = 1_000;
+    may_write(&caller)?;
+    let RedriveForm { flujo, ids } = form.into_inner();
+    let stream = stream_of(&flujo)?;
+    let redriven = match collections::streams::table_of(stream.name) {
+        Some(table) => {
+            collections::redrive::redrive(&api.database.pool, table, &ids, i64::from(MOST)).await?
+        }
+        None => {
+            crate::bsale::redrive::redrive(super::bsale(&api)?, stream.name, &ids, u64::from(MOST)).await?
+        }
+    };
+    Ok(HttpResponse::Ok().json(redriven))
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Quarantine {
     items: Vec<KeptRecord>,
@@ -173,7 +222,7 @@ pub(super) struct Quarantine {
 /// Records that could not be read, as they came, with the rule that they break.
 #[utoipa::path(
     operation_id = "quarantine_list", summary = "Listar registros en cuarentena",
-    description = "Con el registro recibido, la regla y la ejecución.",
+    description = "De todas las fuentes, los más recientes primero: el registro recibido, la regla y la ejecución.",
     get, path = "/api/v1/etl/quarantine", tag = "etl", params(QuarantineQuery),
     responses((status = 200, body = Quarantine), (status = 400), (status = 401), (status = 403)),
 )]
@@ -184,9 +233,13 @@ pub(super) async fn quarantine(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let size = chassis::http::in_range("limit", query.limit.unwrap_or(50), 1, 500)?;
-    let items = match &api.bsale {
-        Some(bsale) => target::quarantined(&bsale.target.db, query.flujo.as_deref(), size).await?,
+    let of = query.flujo.as_deref();
+    let mut items = match &api.bsale {
+        Some(bsale) => target::quarantined(&bsale.target.db, of, size).await?,
         None => Vec::new(),
     };
+    items.extend(raw_quarantine::list(&api.database.orm, of, size).await?);
+    items.sort_by(|one, other| other.visto_en.cmp(&one.visto_en).then_with(|| one.id.cmp(&other.id)));
+    items.truncate(usize::try_from(size).unwrap_or(usize::MAX));
     Ok(HttpResponse::Ok().json(Quarantine { items }))
 }

@@ -26,7 +26,7 @@ pub use merge::{Merged, merge};
 pub use quarantine::{KeptRecord, Quarantined, list as quarantined, purge as purge_quarantine};
 pub use sql::Sql;
 pub use state::{Lane, lane, lanes, reset};
-pub use sweep::{count_live, delete_by_key, forget, unmet};
+pub use sweep::{count_live, delete_by_key, delete_strangers, forget, unmet};
 
 /// Connections of one process.
 const CONNECTIONS: u32 = 12;

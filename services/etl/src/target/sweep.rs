@@ -42,7 +42,10 @@ pub async fn forget(conn: &impl ConnectionTrait, lane: &str, but: Option<&str>) 
 }
 
 /// Marks rows as gone that the source does not have beside the others of their parents. Gives how many.
-pub(super) async fn delete_strangers(
+///
+/// # Errors
+/// The database.
+pub async fn delete_strangers(
     conn: &impl ConnectionTrait,
     families: &[Family],
     run: &str,

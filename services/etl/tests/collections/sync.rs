@@ -8,6 +8,7 @@ use etl::{
     Resources,
     collections::{
         bigquery::{BigQuerySettings, Client, ServiceAccount},
+        redrive::redrive,
         refresher::{Checked, Refresher},
         streams::TABLES,
     },
@@ -36,14 +37,12 @@ fn row(value: Value) -> Row {
 }
 
 fn table(fields: &[(&'static str, &'static str)], rows: Vec<Value>) -> Table {
-    Table {
-        fields: fields.iter().map(|(name, kind)| Field::new(name, kind)).collect(),
-        rows: rows.into_iter().map(row).collect(),
-    }
+    let fields = fields.iter().map(|(name, kind)| Field::new(name, kind)).collect();
+    Table::new(fields, rows.into_iter().map(row).collect())
 }
 
 /// Nine tables with a few hundred rows.
-fn fill(source: &BigQuery, dice: &mut Dice) {
+pub fn fill(source: &BigQuery, dice: &mut Dice) {
     source.set(
         "calendario",
         table(
@@ -73,12 +72,11 @@ fn fill(source: &BigQuery, dice: &mut Dice) {
                 "fecha_proceso": "2026-09-03", "creado_el": micros("2026-09-03", n), "monto_exigible": format!("{n}.25") })).collect(),
         ),
     );
-    let payments = Table {
-        fields: [("nro_documento", "STRING"), ("fecha_pago", "DATE"), ("monto_cancelado", "FLOAT"), ("creado_el", "TIMESTAMP"), ("motivo_rechazo", "STRING")]
-            .map(|(name, kind)| Field::new(name, kind)).into(),
-        rows: (0..200).map(|n| row(json!({ "nro_documento": format!("D{}", n % 90), "fecha_pago": "2026-09-10",
-            "monto_cancelado": if n % 7 == 0 { "1.4E3".to_owned() } else { format!("{n}.5") }, "creado_el": at(dice) }))).collect(),
-    };
+    let payments = table(
+        &[("nro_documento", "STRING"), ("fecha_pago", "DATE"), ("monto_cancelado", "FLOAT"), ("creado_el", "TIMESTAMP"), ("motivo_rechazo", "STRING")],
+        (0..200).map(|n| json!({ "nro_documento": format!("D{}", n % 90), "fecha_pago": "2026-09-10",
+            "monto_cancelado": if n % 7 == 0 { "1.4E3".to_owned() } else { format!("{n}.5") }, "creado_el": at(dice) })).collect(),
+    );
     source.set("pagos", payments);
     let mut managements = table(
         &[("uid", "STRING"), ("date", "TIMESTAMP"), ("document", "STRING"), ("management", "STRING"), ("sub_management", "STRING"), ("compromiso", "STRING")],
@@ -126,13 +124,14 @@ fn fill(source: &BigQuery, dice: &mut Dice) {
     );
 }
 
-fn client(source: &BigQuery, account: Option<ServiceAccount>) -> Result<Client> {
+pub fn client(source: &BigQuery, account: Option<ServiceAccount>) -> Result<Client> {
     let mut env = chassis::config::Env::from_map([
         ("BIGQUERY_URL", source.url()),
         ("BIGQUERY_PROJECT_ID", "proyecto"),
         ("BIGQUERY_DATASET", "cobranzas"),
         ("BIGQUERY_ANONYMOUS", "true"),
         ("BIGQUERY_PAGE_ROWS", "37"),
+        ("BIGQUERY_REQUESTS_PER_SECOND", "2000"),
         ("COLLECTIONS_START_DATE", "2026-08-31"),
         ("COLLECTIONS_LAG_SECONDS", "1"),
     ]);
@@ -142,7 +141,9 @@ fn client(source: &BigQuery, account: Option<ServiceAccount>) -> Result<Client> 
 }
 
 async fn resources(world: &World, source: &BigQuery) -> Result<Resources> {
-    Ok(Resources { bigquery: Some(client(source, None)?), ..world.resources()? })
+    let resources = world.resources()?;
+    let client = client(source, None)?.paced(resources.redis.clone(), world.pool.clone());
+    Ok(Resources { bigquery: Some(client), ..resources })
 }
 
 async fn ask_for(resources: &Resources, params: &RunParams) -> Result<Job> {
@@ -201,6 +202,11 @@ fn truth(
 }
 
 async fn same(world: &World, source: &BigQuery) -> Result<()> {
+    same_of(world, source, &[]).await
+}
+
+/// Of these tables; of all where none is named.
+async fn same_of(world: &World, source: &BigQuery, only: &[&str]) -> Result<()> {
     for (name, key, moment, shown) in [
         ("calendario", &["archivo", "periodo_date"][..], None, "fecha_cierre"),
         (
@@ -221,6 +227,9 @@ async fn same(world: &World, source: &BigQuery) -> Result<()> {
         ("homologacion_voicebot", &["management", "sub_management", "compromiso"], None, "contactabilidad"),
         ("ejecutivos", &["correo_name"], None, "nombre"),
     ] {
+        if !only.is_empty() && !only.contains(&name) {
+            continue;
+        }
         let at = moment.map_or("''".to_owned(), |moment| {
             format!("(extract(epoch from \"{moment}\") * 1000000)::bigint::text")
         });
@@ -270,7 +279,9 @@ async fn raw_tables_are_the_sources_truth_after_faults_and_changes() -> Result<(
 
     // Read again as it is: nothing is written.
     for job in sync(&resources, Mode::Full).await? {
-        let counters = &job.result.as_ref().context("a result")?["contadores"];
+        let result = job.result.as_ref().context("a result")?;
+        assert!(result["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "the dry runs are told: {result}");
+        let counters = &result["contadores"];
         assert_eq!(
             (&counters["insertados"], &counters["actualizados"], &counters["eliminados"]),
             (&json!(0), &json!(0), &json!(0))
@@ -313,6 +324,58 @@ async fn raw_tables_are_the_sources_truth_after_faults_and_changes() -> Result<(
     assert_eq!(counters["leidos"], json!(39), "the look-back alone");
     assert_eq!((&counters["actualizados"], &counters["eliminados"]), (&json!(1), &json!(1)));
     same(&world, &source).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_changed_unseen_before_the_look_back_are_read_again() -> Result<()> {
+    let world = World::new("unseen").await?;
+    let source = BigQuery::start()?;
+    let day = |ago: i64| Utc::now() - chrono::TimeDelta::days(ago);
+    let management = |uid: String, ago: i64| {
+        let at = day(ago).timestamp_micros();
+        row(json!({ "uid": uid, "date": at, "document": "1", "management": "A" }))
+    };
+    fill(&source, &mut Dice(6));
+    source.change("voicebot_gestiones", |table| {
+        table.rows = (0..200).map(|number| management(format!("V{number}"), number % 28 + 1)).collect();
+    });
+    let resources = resources(&world, &source).await?;
+    let params = RunParams::new("bigquery.voicebot_gestiones", Mode::Daily);
+    let again = async || -> Result<Value> {
+        let job = ask_for(&resources, &params).await?;
+        let job = work(&resources, &job, &CancellationToken::new()).await?;
+        anyhow::ensure!(job.state == State::Completed, "{:?}", job.error);
+        job.result.context("a result")
+    };
+    again().await?;
+    let result = again().await?;
+    assert_eq!(result["dias_releidos"], json!([]), "nothing has changed: {result}");
+    source.change("voicebot_gestiones", |table| {
+        // Late, changed and deleted, each further back than the look-back.
+        table.rows.push(management("late".to_owned(), 12));
+        let of = |table: &Table, ago: i64| {
+            table.rows.iter().position(|row| {
+                row["date"].as_i64().is_some_and(|at| {
+                    day(ago).timestamp_micros() - at < 3_600_000_000 && at <= day(ago).timestamp_micros()
+                })
+            })
+        };
+        let changed = of(table, 16).expect("a row of that day");
+        table.rows[changed]["management"] = json!("B");
+        let gone = of(table, 20).expect("a row of that day");
+        table.rows.remove(gone);
+    });
+    let result = again().await?;
+    assert_eq!(result["dias_releidos"].as_array().map(Vec::len), Some(3), "{result}");
+    let counters = &result["contadores"];
+    assert_eq!(
+        (&counters["insertados"], &counters["actualizados"], &counters["eliminados"]),
+        (&json!(1), &json!(1), &json!(1)),
+        "{result}"
+    );
+    let result = again().await?;
+    assert_eq!(result["dias_releidos"], json!([]), "{result}");
+    same_of(&world, &source, &["voicebot_gestiones"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -420,6 +483,24 @@ async fn bad_records_go_to_quarantine_as_they_came() -> Result<()> {
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(kept[0].1.contains("monto_exigible"), "{kept:?}");
     assert!(kept[1].1.contains("uid is null"), "{kept:?}");
+    let listed = etl::storage::raw_quarantine::list(&resources.database.orm, None, 10).await?;
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    // Read again as they are, they stay; what can be read by now is a row, and BigQuery is not asked.
+    let of = |name: &str| TABLES.iter().find(|table| table.name == name).context("a table");
+    let asked = source.asked();
+    let again = redrive(&world.pool, of("raw_trandeuda")?, &[], 100).await?;
+    assert_eq!((again.leidos, again.recuperados, again.en_cuarentena), (1, 0, 1));
+    sqlx::query("update raw_quarantine set registro = jsonb_set(registro, '{monto_exigible}', '\"77.25\"')")
+        .execute(&world.pool)
+        .await?;
+    let again = redrive(&world.pool, of("raw_trandeuda")?, &[], 100).await?;
+    assert_eq!((again.leidos, again.recuperados, again.en_cuarentena), (1, 1, 0));
+    assert_eq!(source.asked(), asked);
+    let amount: rust_decimal::Decimal =
+        sqlx::query_scalar("select monto_exigible from raw_trandeuda where cod_cuenta = 'C3'")
+            .fetch_one(&world.pool)
+            .await?;
+    assert_eq!(amount, rust_decimal::Decimal::new(7_725, 2));
     // Where it is not one in a hundred, the run fails.
     source.change("trandeuda", |table| {
         table.rows.iter_mut().take(20).for_each(|row| row["monto_exigible"] = json!("mucho"))

@@ -1,4 +1,4 @@
-use super::scene::Scene;
+use super::scene::{Asked, Scene};
 use super::{Line, settle};
 use crate::armed::{REACHED, arm, died_at, disarm};
 use anyhow::{Context, Result};
@@ -36,15 +36,18 @@ fn is_passed(point: Point) -> bool {
 
 /// Lets processes die at each failpoint once.
 pub async fn walk(scene: &mut Scene, line: &mut Line) -> Result<()> {
-    for point in Point::ALL.iter().copied().filter(|point| is_passed(*point)) {
-        let struck = visit(scene, point, line).await.with_context(|| point.name())?;
+    let all = Point::ALL.iter().copied().filter(|point| is_passed(*point)).map(|point| (point, Asked::Both));
+    // The first to pass there may be of either source: once more with the one that commits elsewhere.
+    let collections = [Point::BatchWritten, Point::BatchCommitted].map(|point| (point, Asked::Collections));
+    for (point, asked) in all.chain(collections) {
+        let struck = visit(scene, point, asked, line).await.with_context(|| point.name())?;
         line.rounds += 1;
         line.struck += u32::from(struck);
         if !struck {
             line.not_struck.push(point.name());
         }
         eprintln!(
-            "failpoints {}: {}, lost {}, duplicated {}",
+            "failpoints {} ({asked:?}): {}, lost {}, duplicated {}",
             point.name(),
             if struck { "struck" } else { "NOT reached" },
             line.lost,
@@ -55,11 +58,11 @@ pub async fn walk(scene: &mut Scene, line: &mut Line) -> Result<()> {
 }
 
 /// Returns whether a process died at the point.
-async fn visit(scene: &mut Scene, point: Point, line: &mut Line) -> Result<bool> {
-    scene.bsale.shop(|shop| shop.live_a_day(5));
+async fn visit(scene: &mut Scene, point: Point, asked: Asked, line: &mut Line) -> Result<bool> {
+    scene.live();
     let work = if point == Point::SweepWritten {
         // Leases lapse, so that nudges must be sent again.
-        let work = scene.ask().await?;
+        let work = scene.ask(asked).await?;
         let under_way = async || scene.is_under_way(&work).await.unwrap_or(false);
         stack::wait::until("a stream should be under way", REACHED, under_way).await?;
         scene.kill_workers().await?;
@@ -67,7 +70,7 @@ async fn visit(scene: &mut Scene, point: Point, line: &mut Line) -> Result<bool>
         work
     } else {
         arm(scene.processes(), point).await?;
-        scene.ask().await?
+        scene.ask(asked).await?
     };
     let struck = died_at(scene.processes(), point).await;
     disarm(scene.processes()).await?;

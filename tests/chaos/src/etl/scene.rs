@@ -2,6 +2,7 @@ use anyhow::{Context, Result, ensure};
 use sea_orm::sqlx::{self, PgPool};
 use sea_orm::{Database, DatabaseConnection};
 use serde_json::json;
+use simulators::bigquery::{self, BigQuery, demo};
 use simulators::bsale::{Bsale, Fault, Shop, Size, truth};
 use stack::daemon::Signal;
 use stack::platform::{Client, Options, Place, Platform};
@@ -22,11 +23,21 @@ const TOKEN: &str = "a token of chaos";
 /// Bsale answers as it does over a network, so that there is a middle to strike.
 const ANSWERS_AFTER: Duration = Duration::from_millis(3);
 const SLOW_ANSWERS: usize = 400;
+/// The same of BigQuery's pages, which are small: so that there are many.
+const PAGES_AFTER: Duration = Duration::from_millis(25);
+const PAGE_ROWS: usize = 60;
+/// Accounts of the collections.
+const ACCOUNTS: u64 = 300;
+/// Days of BigQuery's that every run reads: two slices of 31 days.
+const LOOK_BACK: u64 = 40;
 
 /// Servers and services of one case's own, as durable as in production.
 pub struct Scene {
     pub stack: Stack,
     pub bsale: Bsale,
+    pub bigquery: BigQuery,
+    today: chrono::NaiveDate,
+    rounds: u64,
     platform: Platform,
     client: Client,
     pool: PgPool,
@@ -40,6 +51,15 @@ pub struct Work {
     since: chrono::DateTime<chrono::Utc>,
     /// How many there must be in the end.
     runs: usize,
+    /// Queries that BigQuery had been asked for before.
+    queries: u64,
+}
+
+/// Which sources' streams are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Both,
+    Collections,
 }
 
 /// How a run has ended.
@@ -67,6 +87,11 @@ impl Scene {
         let servers = stack.servers();
         let size = Size { clients: 150, products: 40, days: 5, documents_a_day: 30 };
         let bsale = Bsale::start(Shop::new(seed, size), TOKEN)?;
+        // All of the last day has passed.
+        let (bigquery, today) = (BigQuery::start()?, chrono::Utc::now().date_naive() - chrono::Days::new(1));
+        demo::fill(&bigquery, seed, ACCOUNTS, today);
+        bigquery.page_size(PAGE_ROWS);
+        bigquery.slow_down(PAGES_AFTER);
         let namespace = Namespace::create_on(&servers, "sales").await?;
         let url = namespace.mysql_database().await?;
         let start = bsale.shop(|shop| shop.today) - chrono::Days::new(40);
@@ -78,6 +103,14 @@ impl Scene {
             .env("BSALE_API_TOKEN", TOKEN)
             .env("BSALE_REQUESTS_PER_SECOND", 2_000)
             .env("BSALE_START_DATE", start)
+            .env("BIGQUERY_URL", bigquery.url())
+            .env("BIGQUERY_PROJECT_ID", "chaos")
+            .env("BIGQUERY_DATASET", "cobranzas")
+            .env("BIGQUERY_ANONYMOUS", true)
+            .env("BIGQUERY_REQUESTS_PER_SECOND", 2_000)
+            .env("COLLECTIONS_START_DATE", today - chrono::Days::new(LOOK_BACK))
+            .env("COLLECTIONS_LOOK_BACK_DAYS", LOOK_BACK)
+            .env("COLLECTIONS_LAG_SECONDS", 0)
             // Dead holders are missed soon, and what failed comes again soon. One login for the whole case.
             .env("ETL_LEASE_SECONDS", LEASE)
             .env("ETL_MAX_ATTEMPTS", 50)
@@ -87,7 +120,8 @@ impl Scene {
         // Nothing but what a case asks for.
         sqlx::query("update schedules set next_at = now() + interval '1 year'").execute(&pool).await?;
         let sales = Database::connect(url).await?;
-        Ok(Self { stack, bsale, platform, client, pool, sales, _sales: namespace, dir })
+        let (rounds, _sales) = (0, namespace);
+        Ok(Self { stack, bsale, bigquery, today, rounds, platform, client, pool, sales, _sales, dir })
     }
 
     async fn now(&self) -> Result<chrono::DateTime<chrono::Utc>> {
@@ -98,32 +132,48 @@ impl Scene {
         self.bsale.fail_next([Fault::Slow(ANSWERS_AFTER); SLOW_ANSWERS]);
     }
 
+    /// What happens at both sources between two rounds.
+    pub fn live(&mut self) {
+        self.bsale.shop(|shop| shop.live_a_day(5));
+        demo::live(&self.bigquery, self.rounds, self.today);
+        self.rounds += 1;
+    }
+
     /// Asks for a run of each stream, as somebody does who repeats the request until it is answered.
-    pub async fn ask(&self) -> Result<Work> {
+    pub async fn ask(&self, asked: Asked) -> Result<Work> {
         self.slow_down();
-        let since = self.now().await?;
+        let (since, queries) = (self.now().await?, self.bigquery.asked().0);
+        let mut runs = 0;
+        if asked == Asked::Both {
+            runs += self.ask_at("/etl/run-full-sync").await?;
+        }
+        runs += self.ask_at("/api/v1/etl/refresh/dashboard").await?;
+        Ok(Work { since, runs, queries })
+    }
+
+    /// How many runs that is.
+    async fn ask_at(&self, path: &str) -> Result<usize> {
         let end = Instant::now() + FINAL;
         loop {
-            let asked = self.client.post("/etl/run-full-sync", &json!({})).await;
+            let asked = self.client.post(path, &json!({})).await;
             if let Ok(asked) = &asked
-                && asked.status == 200
+                && asked.status.is_success()
             {
-                let runs = asked.body["runs"].as_array().context("the runs")?.len();
-                return Ok(Work { since, runs });
+                return Ok(asked.body["runs"].as_array().context("the runs")?.len());
             }
             ensure!(Instant::now() < end, "not accepted: {asked:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
-    /// Lets the full sync's schedule fall due.
+    /// Lets a schedule of each source fall due.
     pub async fn fall_due(&self) -> Result<Work> {
         self.slow_down();
-        let since = self.now().await?;
+        let (since, queries) = (self.now().await?, self.bigquery.asked().0);
         let due = "update schedules set next_at = now(), version = version + 1
-                   where active and params ->> 'source' = 'bsale' and params ->> 'mode' = 'full'";
+                   where active and (params ->> 'source', params ->> 'mode') in (('bsale', 'full'), ('bigquery', 'daily'))";
         let due = sqlx::query(due).execute(&self.pool).await?.rows_affected();
-        ensure!(due == 1, "{due} schedules of full syncs");
+        ensure!(due == 2, "{due} schedules, one of each source");
         wait::until("the schedules should fire", FINAL, async || {
             let waiting = "select count(*) from schedules where active and next_at <= now()";
             sqlx::query_scalar::<_, i64>(waiting)
@@ -134,13 +184,21 @@ impl Scene {
         .await?;
         let begun = "select count(*) from jobs where kind = 'etl.runs' and created_at >= $1";
         let runs: i64 = sqlx::query_scalar(begun).bind(since).fetch_one(&self.pool).await?;
-        Ok(Work { since, runs: usize::try_from(runs)? })
+        Ok(Work { since, runs: usize::try_from(runs)?, queries })
     }
 
     /// Whether a worker is at it.
     pub async fn is_under_way(&self, work: &Work) -> Result<bool> {
         let running = "select exists (select from jobs where kind = 'etl.runs' and created_at >= $1 and state = 'running')";
         Ok(sqlx::query_scalar(running).bind(work.since).fetch_one(&self.pool).await?)
+    }
+
+    /// Queries beyond one for each slice of each run: a worker that took over began anew instead of reading on.
+    pub async fn queries_begun_again(&self, work: &Work) -> Result<u64> {
+        const SLICES: &str = "select coalesce(sum((checkpoint ->> 'slice')::bigint), 0)::bigint from jobs
+            where kind = 'etl.runs' and created_at >= $1 and params ->> 'stream' like 'bigquery.%'";
+        let slices: i64 = sqlx::query_scalar(SLICES).bind(work.since).fetch_one(&self.pool).await?;
+        Ok((self.bigquery.asked().0 - work.queries).saturating_sub(slices.unsigned_abs()))
     }
 
     /// Waits for the end of the runs. Those that go on past the limit are told as they are.
@@ -178,10 +236,11 @@ impl Scene {
         Ok(twice)
     }
 
-    /// Whether the tables are the shop.
+    /// Whether the sales tables are the shop, and the raw ones BigQuery's.
     pub async fn compare(&self) -> Result<()> {
         let shop = self.bsale.shop(|shop| shop.clone());
-        truth::tables(&self.sales, &shop).await
+        truth::tables(&self.sales, &shop).await?;
+        bigquery::truth::tables(&self.pool, &self.bigquery).await
     }
 
     pub async fn kill_workers(&self) -> Result<()> {

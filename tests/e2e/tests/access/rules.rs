@@ -294,6 +294,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/etl/runs", Rule::Reports(200)),
     ("get", "/api/v1/etl/runs/{id}", Rule::Reports(404)),
     ("get", "/api/v1/etl/quarantine", Rule::Reports(200)),
+    ("post", "/api/v1/etl/quarantine/redrive", Rule::Operators(200)),
     ("get", "/api/v1/etl/status", Rule::Reports(200)),
     ("get", "/api/v1/etl/status/table/{table}", Rule::Reports(200)),
     ("get", "/api/v1/etl/config/tables", Rule::Reports(200)),

@@ -325,6 +325,9 @@ impl World {
                 let days = json!({ "tabla": "documentos_venta", "desde": "2026-01-01" });
                 Ok((template.to_owned(), Body::Json(days)))
             }
+            ("post", "/api/v1/etl/quarantine/redrive") => {
+                Ok((template.to_owned(), Body::Json(json!({ "flujo": "bigquery.pagos" }))))
+            }
             ("post", "/api/v1/etl/reset") => {
                 Ok((template.to_owned(), Body::Json(json!({ "tabla": "stock" }))))
             }

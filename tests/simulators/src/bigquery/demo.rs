@@ -236,6 +236,40 @@ pub fn fill(source: &BigQuery, seed: u64, accounts: u64, today: NaiveDate) {
     for ((name, rows), (_, columns)) in rows.into_iter().zip(COLUMNS) {
         let fields = columns.iter().map(|(name, kind)| Field::new(name, kind)).collect();
         let rows = rows.into_iter().filter_map(|row| row.as_object().cloned()).collect();
-        source.set(name, Table { fields, rows });
+        source.set(name, Table::new(fields, rows));
     }
+}
+
+/// What some hours bring: managements and payments that come late, some that change, a few that go, and a rejected
+/// payment that came before. `round` is how often this was called.
+pub fn live(source: &BigQuery, round: u64, today: NaiveDate) {
+    let at = |days: u64, seconds: u64| {
+        let day = today - Duration::days(i64::try_from(days).unwrap_or_default());
+        let morning = day.and_hms_opt(15, 0, 0).unwrap_or_default().and_utc();
+        json!(morning.timestamp_micros() + i64::try_from(seconds).unwrap_or_default() * 1_000_000)
+    };
+    let row = |value: Value| value.as_object().cloned().unwrap_or_default();
+    source.change("voicebot_gestiones", |table| {
+        for number in 0..20 {
+            let (uid, document) = (format!("late-{round}-{number}"), format!("L{}", number * 7 + round));
+            table.rows.push(row(
+                json!({ "uid": uid, "date": at(1 + number % 6, number), "document": document, "management": "PROMESA" }),
+            ));
+        }
+        let length = table.rows.len();
+        for number in 0..5 {
+            let place = (usize::try_from(round).unwrap_or_default() * 31 + number * 17) % length;
+            table.rows[place].insert("management".to_owned(), json!("CONTACTO"));
+        }
+        table.rows.swap_remove(usize::try_from(round).unwrap_or_default() % length);
+    });
+    source.change("mibotair_gestiones", |table| {
+        table.rows.swap_remove(usize::try_from(round * 3).unwrap_or_default() % table.rows.len());
+    });
+    source.change("pagos", |table| {
+        let mut again = table.rows[usize::try_from(round).unwrap_or_default() % table.rows.len()].clone();
+        again.insert("creado_el".to_owned(), at(1, 60 + round));
+        again.insert("motivo_rechazo".to_owned(), json!("ANULADO"));
+        table.rows.push(again);
+    });
 }

@@ -6,11 +6,14 @@
 
 pub mod demo;
 mod serve;
+pub mod truth;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     net::TcpListener,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
@@ -42,6 +45,37 @@ pub type Row = Map<String, Value>;
 pub struct Table {
     pub fields: Vec<Field>,
     pub rows: Vec<Row>,
+    /// Instead of `rows`, of tables that are too large to be held: how many there are, and each by its number. Every
+    /// query gets all of them, whatever its bounds.
+    pub made: Option<(usize, fn(usize) -> Row)>,
+}
+
+impl Table {
+    pub fn new(fields: Vec<Field>, rows: Vec<Row>) -> Self {
+        Self { fields, rows, made: None }
+    }
+}
+
+/// What a query has found: the snapshot that all of its pages are of.
+enum Found {
+    Held(Vec<Row>),
+    Made(usize, fn(usize) -> Row),
+}
+
+impl Found {
+    fn len(&self) -> usize {
+        match self {
+            Self::Held(rows) => rows.len(),
+            Self::Made(rows, _) => *rows,
+        }
+    }
+
+    fn get(&self, number: usize) -> Cow<'_, Row> {
+        match self {
+            Self::Held(rows) => Cow::Borrowed(&rows[number]),
+            Self::Made(_, make) => Cow::Owned(make(number)),
+        }
+    }
 }
 
 /// What happens to one of the next requests.
@@ -74,8 +108,7 @@ impl Fault {
 
 struct Job {
     fields: Vec<Field>,
-    /// The snapshot that all of its pages are of.
-    rows: Vec<Row>,
+    rows: Found,
     error: Option<&'static str>,
     incomplete: u32,
     expired: bool,
@@ -85,6 +118,10 @@ struct State {
     tables: HashMap<String, Table>,
     jobs: HashMap<String, Job>,
     faults: VecDeque<Fault>,
+    /// Of every so-manieth request for results, whatever else is to happen; 0: of none.
+    one_in: u64,
+    /// How long a page takes.
+    delay: Duration,
     /// Rows a page.
     page: usize,
     /// Valid tokens; none: anonymous callers are let in.
@@ -120,6 +157,8 @@ impl BigQuery {
             tables: HashMap::new(),
             jobs: HashMap::new(),
             faults: VecDeque::new(),
+            one_in: 0,
+            delay: Duration::ZERO,
             page: 1_000,
             tokens: None,
             assertions: Vec::new(),
@@ -157,6 +196,21 @@ impl BigQuery {
     /// Changes a table.
     pub fn change(&self, name: &str, change: impl FnOnce(&mut Table)) {
         change(self.lock().tables.entry(name.to_owned()).or_default());
+    }
+
+    /// A table as it is now.
+    pub fn table(&self, name: &str) -> Option<Table> {
+        self.lock().tables.get(name).cloned()
+    }
+
+    /// How long every page of results takes.
+    pub fn slow_down(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
+    /// Lets one request for results in so many fail, each time in another way; 0: none.
+    pub fn fail_one_in(&self, one_in: u64) {
+        self.lock().one_in = one_in;
     }
 
     /// What will go wrong, in this order.

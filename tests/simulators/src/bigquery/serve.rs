@@ -1,6 +1,10 @@
 //! The requests.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -10,7 +14,7 @@ use actix_web::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Fault, Job, Row, State, cell, schema};
+use super::{Fault, Field, Found, Job, Row, State, cell, schema};
 
 pub fn configure(config: &mut ServiceConfig) {
     config
@@ -19,7 +23,8 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/bigquery/v2/projects/{project}/jobs/{job}", web::get().to(job))
         .route("/bigquery/v2/projects/{project}/queries", web::post().to(query))
         .route("/bigquery/v2/projects/{project}/queries/{job}", web::get().to(results))
-        .route("/truth.json", web::get().to(truth));
+        .route("/truth.json", web::get().to(truth))
+        .route("/health/ready", web::get().to(HttpResponse::Ok));
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -94,11 +99,14 @@ async fn token(state: Data<Mutex<State>>, form: web::Form<TokenForm>) -> HttpRes
 
 /// The rows that a query asks for: of the table that it names in backticks, and of those the ones whose column is
 /// within the parameters.
-fn answer(state: &State, configuration: &Value) -> Result<(Vec<super::Field>, Vec<Row>), String> {
+fn answer(state: &State, configuration: &Value) -> Result<(Vec<super::Field>, Found), String> {
     let text = configuration["query"].as_str().unwrap_or_default();
     let named = text.split('`').nth(1).ok_or("the query names no table in backticks")?;
     let name = named.rsplit('.').next().unwrap_or_default();
     let table = state.tables.get(name).ok_or_else(|| format!("Not found: Table {named}"))?;
+    if let Some((rows, make)) = table.made {
+        return Ok((table.fields.clone(), Found::Made(rows, make)));
+    }
     let parameter = |name: &str| {
         let all = configuration["queryParameters"].as_array()?;
         let found = all.iter().find(|parameter| parameter["name"] == name)?;
@@ -119,7 +127,30 @@ fn answer(state: &State, configuration: &Value) -> Result<(Vec<super::Field>, Ve
         let before = to.as_deref().and_then(micros_of).is_none_or(|to| value.is_some_and(|value| value < to));
         after && before
     };
-    Ok((table.fields.clone(), table.rows.iter().filter(|row| within(row)).cloned().collect()))
+    let rows: Vec<Row> = table.rows.iter().filter(|row| within(row)).cloned().collect();
+    if text.contains("BIT_XOR(FARM_FINGERPRINT(TO_JSON_STRING(t)))") {
+        let moment = |row: &Row| column.as_ref().and_then(|column| row.get(column)?.as_i64());
+        return Ok((fingerprint_fields(), Found::Held(fingerprints(&rows, moment))));
+    }
+    Ok((table.fields.clone(), Found::Held(rows)))
+}
+
+fn fingerprint_fields() -> Vec<Field> {
+    vec![Field::new("dia", "DATE"), Field::new("filas", "INTEGER"), Field::new("huella", "INTEGER")]
+}
+
+/// The rows of each day of Lima's: how many, and a number that follows from all of them in any order.
+fn fingerprints(rows: &[Row], moment: impl Fn(&Row) -> Option<i64>) -> Vec<Row> {
+    let mut days: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for row in rows {
+        let at = moment(row).and_then(chrono::DateTime::from_timestamp_micros).unwrap_or_default();
+        let mut hasher = DefaultHasher::new();
+        Value::Object(row.clone()).to_string().hash(&mut hasher);
+        let day = days.entry((at - chrono::Duration::hours(5)).date_naive().to_string()).or_default();
+        *day = (day.0 + 1, day.1 ^ hasher.finish().cast_signed());
+    }
+    let row = |(day, (rows, print))| json!({ "dia": day, "filas": rows, "huella": print });
+    days.into_iter().map(row).filter_map(|row| row.as_object().cloned()).collect()
 }
 
 /// A day, or a moment in UTC.
@@ -155,6 +186,15 @@ async fn insert(
     let mut state = lock(&state);
     if let Some(met) = met(&mut state, &request, false) {
         return met;
+    }
+    if body["configuration"]["dryRun"] == true {
+        return match answer(&state, &body["configuration"]["query"]) {
+            Ok((_, found)) => HttpResponse::Ok().json(json!({
+                "status": { "state": "DONE" },
+                "statistics": { "totalBytesProcessed": (found.len() * 100).to_string() },
+            })),
+            Err(message) => refusal(404, "notFound", &message),
+        };
     }
     let id = body["jobReference"]["jobId"].as_str().unwrap_or_default().to_owned();
     if id.is_empty() {
@@ -217,7 +257,7 @@ struct PageQuery {
     page_token: Option<String>,
     max_results: Option<usize>,
     #[serde(rename = "formatOptions.useInt64Timestamp")]
-    micros: Option<bool>,
+    micros: Option<String>,
 }
 
 async fn results(
@@ -226,7 +266,25 @@ async fn results(
     path: Path<(String, String)>,
     asked: Query<PageQuery>,
 ) -> HttpResponse {
+    let delay = lock(&state).delay;
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
     let mut state = lock(&state);
+    if state.one_in > 0 && state.pages.is_multiple_of(state.one_in) && state.faults.is_empty() {
+        let kinds = [
+            Fault::Unavailable,
+            Fault::Empty,
+            Fault::Cut,
+            Fault::Incomplete(2),
+            Fault::Forbidden("rateLimitExceeded"),
+            Fault::Expired,
+        ];
+        let kind = usize::try_from(state.pages / state.one_in).unwrap_or_default() % kinds.len();
+        // Not this page again and again.
+        state.pages += 1;
+        state.faults.push_back(kinds[kind].clone());
+    }
     if let Some(met) = met(&mut state, &request, true) {
         return met;
     }
@@ -275,10 +333,11 @@ fn page(state: &mut State, project: &str, id: &str, asked: &PageQuery) -> HttpRe
     let start: usize =
         asked.page_token.as_deref().and_then(|token| token.strip_prefix("at-")?.parse().ok()).unwrap_or(0);
     let end = job.rows.len().min(start + size);
-    let micros = asked.micros.unwrap_or(false);
-    let rows: Vec<Value> = job.rows[start.min(end)..end]
-        .iter()
-        .map(|row| {
+    // Google's own client says True.
+    let micros = asked.micros.as_deref().is_some_and(|micros| micros.eq_ignore_ascii_case("true"));
+    let rows: Vec<Value> = (start.min(end)..end)
+        .map(|number| {
+            let row = job.rows.get(number);
             let cells = job.fields.iter().map(
                 |field| json!({ "v": cell(field, row.get(field.name).unwrap_or(&Value::Null), micros) }),
             );

@@ -4,6 +4,7 @@ pub mod contacts;
 pub mod demo;
 mod demo_contacts;
 mod demo_report;
+mod demo_syncs;
 pub mod down;
 pub mod env;
 pub mod state;

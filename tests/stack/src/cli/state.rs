@@ -17,6 +17,9 @@ use std::time::UNIX_EPOCH;
 /// The process of Bsale's simulator.
 pub const BSALE: &str = "bsale";
 const BSALE_PORT: u16 = 26400;
+/// The simulator of BigQuery.
+pub const BIGQUERY: &str = "bigquery";
+const BIGQUERY_PORT: u16 = 26410;
 
 /// Chosen the first time, the same ever after.
 #[derive(Serialize, Deserialize)]
@@ -51,8 +54,11 @@ impl Memory {
 
     /// Adds what is not there yet. A port that somebody took while its process was down is replaced.
     fn complete(&mut self) -> Result<()> {
-        let simulator = self.ports.entry(BSALE.to_owned()).or_insert(BSALE_PORT);
-        if running(BSALE).is_none() {
+        for (name, port) in [(BSALE, BSALE_PORT), (BIGQUERY, BIGQUERY_PORT)] {
+            let simulator = self.ports.entry(name.to_owned()).or_insert(port);
+            if running(name).is_some() {
+                continue;
+            }
             *simulator = ports::free_or(*simulator)?;
         }
         for service in ALL {
@@ -137,8 +143,11 @@ impl Demo {
             let url = self.wiring.url(&name);
             Ok((name, url, self.wiring.process(service, role)?))
         });
-        let simulator = Ok((BSALE.to_owned(), self.wiring.url(BSALE), self.wiring.bsale()?));
-        std::iter::once(simulator).chain(services).collect()
+        let simulators = [
+            Ok((BSALE.to_owned(), self.wiring.url(BSALE), self.wiring.bsale()?)),
+            Ok((BIGQUERY.to_owned(), self.wiring.url(BIGQUERY), self.wiring.bigquery()?)),
+        ];
+        simulators.into_iter().chain(services).collect()
     }
 
     /// The servers: name, address, whether its process runs, log.
@@ -157,7 +166,7 @@ impl Demo {
 
 /// The names of all processes.
 pub fn process_names() -> impl Iterator<Item = String> {
-    std::iter::once(BSALE.to_owned()).chain(stack::services::process_names())
+    [BSALE, BIGQUERY].map(str::to_owned).into_iter().chain(stack::services::process_names())
 }
 
 /// Where a service's output goes.

@@ -1,6 +1,6 @@
 //! The demo's services, wired to its servers.
 
-use super::state::BSALE;
+use super::state::{BIGQUERY, BSALE};
 use anyhow::{Context, Result, ensure};
 use stack::process::Service;
 use stack::services::{ALL, ETL, GATEWAY, Spec};
@@ -104,6 +104,10 @@ impl Wiring {
                     ("BSALE_API_URL", &format!("{}/v1", self.url(BSALE))),
                     ("BSALE_API_TOKEN", BSALE_TOKEN),
                     ("BSALE_WEBHOOK_SECRET", "demo-webhooks"),
+                    ("BIGQUERY_URL", &self.url(BIGQUERY)),
+                    ("BIGQUERY_PROJECT_ID", "demo"),
+                    ("BIGQUERY_DATASET", "cobranzas"),
+                    ("BIGQUERY_ANONYMOUS", "true"),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
             );
@@ -117,6 +121,13 @@ impl Wiring {
         let process =
             Service::new("lote-simulate", &["bsale", &port, BSALE_TOKEN], &self.logs.join("bsale.log"))?;
         Ok(process.ready_when(&format!("{}/health/ready", self.url(BSALE))))
+    }
+
+    /// The simulator of BigQuery.
+    pub fn bigquery(&self) -> Result<Service> {
+        let port = self.ports.get(BIGQUERY).copied().unwrap_or_default().to_string();
+        let process = Service::new("lote-simulate", &["bigquery", &port], &self.logs.join("bigquery.log"))?;
+        Ok(process.ready_when(&format!("{}/health/ready", self.url(BIGQUERY))))
     }
 
     /// The process of a service in a role.

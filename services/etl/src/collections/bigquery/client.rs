@@ -1,16 +1,22 @@
 use std::time::Duration;
 
-use chassis::config::Secret;
+use chassis::{config::Secret, redis::Redis};
 use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
+use sea_orm::sqlx::PgPool;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{BigQuerySettings, Field, auth::Token};
-use crate::metrics::{BIGQUERY_QUERIES, REQUEST_SECONDS, REQUESTS};
+use crate::{
+    bucket::{Bucket, Priority},
+    metrics::{BIGQUERY_QUERIES, REQUEST_SECONDS, REQUESTS},
+};
 
 /// How often a request is made that might do better next time.
 const TRIES: u32 = 5;
+/// How long nobody asks after a first refusal, and twice as long after each further one.
+const COOLDOWN: Duration = Duration::from_millis(500);
 /// The longest that BigQuery may wait for a job before it says that it is not complete.
 const WAIT_MS: u32 = 10_000;
 /// Larger answers are not read: pages have 10 MB at most, and some more as JSON.
@@ -72,6 +78,9 @@ pub struct Client {
     http: reqwest::Client,
     settings: BigQuerySettings,
     token: Token,
+    /// None: nobody else has the credential.
+    bucket: Option<Bucket>,
+    priority: Priority,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +106,23 @@ struct SchemaBody {
 impl Client {
     /// Connects nothing yet.
     pub fn new(settings: BigQuerySettings) -> Self {
-        Self { http: chassis::http_client(), settings, token: Token::default() }
+        let (token, priority) = (Token::default(), Priority::Daily);
+        Self { http: chassis::http_client(), settings, token, bucket: None, priority }
+    }
+
+    /// Requests wait for their turn among those of all processes that have the credential.
+    #[must_use]
+    pub fn paced(self, redis: Redis, pool: PgPool) -> Self {
+        let who = self.settings.account.as_ref().map_or("anonymous", |account| &account.client_email);
+        let credential = format!("bigquery {who}");
+        let bucket = Bucket::new(redis, pool, &credential, self.settings.per_second);
+        Self { bucket: Some(bucket), ..self }
+    }
+
+    /// The same client, whose requests are so urgent.
+    #[must_use]
+    pub fn with_priority(&self, priority: Priority) -> Self {
+        Self { priority, ..self.clone() }
     }
 
     /// How it is configured.
@@ -118,6 +143,25 @@ impl Client {
             .ok_or_else(|| BigQueryError::Malformed("an answer without a date".to_owned()))
     }
 
+    /// How many bytes a query would read: a dry run, which costs nothing and runs nothing.
+    ///
+    /// # Errors
+    /// As [`BigQueryError`] says: also what is wrong with the query.
+    pub async fn bytes(&self, sql: &str, parameters: &[Parameter]) -> Result<u64, BigQueryError> {
+        let mut body = json!({ "configuration": { "query": self.query(sql, parameters), "dryRun": true } });
+        if let Some(location) = &self.settings.location {
+            body["jobReference"] = json!({ "projectId": self.settings.project, "location": location });
+        }
+        let answer = self.call(Method::POST, "jobs", &[], Some(&body)).await?;
+        let answer: Value =
+            serde_json::from_slice(&answer).map_err(|error| BigQueryError::Malformed(error.to_string()))?;
+        let bytes = &answer["statistics"]["totalBytesProcessed"];
+        bytes
+            .as_str()
+            .and_then(|bytes| bytes.parse().ok())
+            .ok_or_else(|| BigQueryError::Malformed("a dry run without totalBytesProcessed".to_owned()))
+    }
+
     /// Begins a query under an id of ours. Whether it is new: one that was begun under this id before goes on, whoever
     /// began it.
     ///
@@ -128,6 +172,18 @@ impl Client {
         if let Some(location) = &self.settings.location {
             reference["location"] = location.as_str().into();
         }
+        let query = self.query(sql, parameters);
+        let body = json!({ "jobReference": reference, "configuration": { "query": query } });
+        BIGQUERY_QUERIES.inc();
+        match self.call(Method::POST, "jobs", &[], Some(&body)).await {
+            Ok(_) => Ok(true),
+            // It is ours: an answer got lost, or a worker died after it.
+            Err(BigQueryError::Refused { code: 409, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn query(&self, sql: &str, parameters: &[Parameter]) -> Value {
         let parameters: Vec<Value> = parameters
             .iter()
             .map(|parameter| {
@@ -144,14 +200,7 @@ impl Client {
         if let Some(bytes) = self.settings.maximum_bytes_billed {
             query["maximumBytesBilled"] = bytes.to_string().into();
         }
-        let body = json!({ "jobReference": reference, "configuration": { "query": query } });
-        BIGQUERY_QUERIES.inc();
-        match self.call(Method::POST, "jobs", &[], Some(&body)).await {
-            Ok(_) => Ok(true),
-            // It is ours: an answer got lost, or a worker died after it.
-            Err(BigQueryError::Refused { code: 409, .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        query
     }
 
     /// A page of a job's results; waits until the job is complete. Without a token: the first.
@@ -196,8 +245,11 @@ impl Client {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> Result<Vec<u8>, BigQueryError> {
-        let mut failures = 0;
+        let mut failures = 0_u32;
         loop {
+            if let Some(bucket) = &self.bucket {
+                bucket.take(self.priority).await.map_err(unpaced)?;
+            }
             let error = match self.once(method.clone(), path, query, body).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -214,6 +266,10 @@ impl Client {
             let most = if matches!(error, BigQueryError::Unauthorized(_)) { 2 } else { TRIES };
             if !again || failures >= most {
                 return Err(error);
+            }
+            if let (BigQueryError::RateLimited(_), Some(bucket)) = (&error, &self.bucket) {
+                // All wait, also after a restart.
+                bucket.cool(COOLDOWN * 2_u32.pow(failures - 1)).await.map_err(unpaced)?;
             }
             tracing::info!(path, %error, failures, "asking BigQuery again");
             let pause = 200_u64 << failures;
@@ -276,6 +332,10 @@ impl Client {
         }
         Err(refusal(status, &bytes))
     }
+}
+
+fn unpaced(error: sea_orm::sqlx::Error) -> BigQueryError {
+    BigQueryError::Unavailable(format!("the pace of requests can't be kept: {error}"))
 }
 
 /// What an answer other than 2xx means (<https://cloud.google.com/bigquery/docs/error-messages>).

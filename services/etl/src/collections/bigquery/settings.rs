@@ -22,6 +22,8 @@ pub struct BigQuerySettings {
     pub maximum_bytes_billed: Option<u64>,
     /// Rows a page, at most.
     pub page_rows: u32,
+    /// Requests a second of one credential, over all workers.
+    pub per_second: u32,
     /// How long one request may take.
     pub patience: Duration,
     /// What differs from the users' names, by stream.
@@ -30,6 +32,8 @@ pub struct BigQuerySettings {
     pub start: NaiveDate,
     /// Days before the watermark that a daily run reads again.
     pub look_back: u32,
+    /// Days before today that a run compares with the source's, beside those it reads anyway; 0: none.
+    pub check_days: u32,
     /// How far behind the source's clock a run stays: rows that are being written there have their time to come.
     pub lag: Duration,
     /// The largest part of a slice that a run marks as deleted, in percent.
@@ -51,9 +55,11 @@ pub struct SourceTable {
 impl BigQuerySettings {
     /// None where `BIGQUERY_PROJECT_ID` is missing. Else `BIGQUERY_DATASET` (required); `BIGQUERY_CREDENTIALS_FILE` (the
     /// JSON of a service account) unless `BIGQUERY_ANONYMOUS` is true; `BIGQUERY_URL` (<https://bigquery.googleapis.com>),
-    /// `BIGQUERY_LOCATION`, `BIGQUERY_MAXIMUM_BYTES_BILLED`, `BIGQUERY_PAGE_ROWS` (10,000), `BIGQUERY_TIMEOUT_SECONDS` (60),
+    /// `BIGQUERY_LOCATION`, `BIGQUERY_MAXIMUM_BYTES_BILLED`, `BIGQUERY_PAGE_ROWS` (10,000), `BIGQUERY_REQUESTS_PER_SECOND`
+    /// (50: half of what Google lets one user send), `BIGQUERY_TIMEOUT_SECONDS` (60),
     /// `COLLECTIONS_TABLES` (JSON by stream, as `{"pagos": {"table": "pagos_v2"}}`), `COLLECTIONS_START_DATE` (2024-01-01),
-    /// `COLLECTIONS_LOOK_BACK_DAYS` (7), `COLLECTIONS_LAG_SECONDS` (300), `ETL_FUSE_PERCENT` (5).
+    /// `COLLECTIONS_LOOK_BACK_DAYS` (7), `COLLECTIONS_CHECK_DAYS` (30), `COLLECTIONS_LAG_SECONDS` (300),
+    /// `ETL_FUSE_PERCENT` (5).
     pub fn read(env: &mut Env) -> Option<Self> {
         let project = env.optional::<String>("BIGQUERY_PROJECT_ID", "a project's id")?;
         let given = env.optional_url("BIGQUERY_URL", &["http", "https"]);
@@ -82,6 +88,10 @@ impl BigQuerySettings {
         if page_rows == 0 {
             env.reject("BIGQUERY_PAGE_ROWS", "is 0, expected 1 or more");
         }
+        let per_second = env.default("BIGQUERY_REQUESTS_PER_SECOND", 50, "a number of requests");
+        if per_second == 0 {
+            env.reject("BIGQUERY_REQUESTS_PER_SECOND", "is 0, expected 1 or more");
+        }
         let start = NaiveDate::from_ymd_opt(2024, 1, 1).unwrap_or(NaiveDate::MIN);
         Some(Self {
             url,
@@ -91,10 +101,12 @@ impl BigQuerySettings {
             account,
             maximum_bytes_billed: env.optional("BIGQUERY_MAXIMUM_BYTES_BILLED", "a number of bytes"),
             page_rows,
+            per_second,
             patience: env.seconds("BIGQUERY_TIMEOUT_SECONDS", Duration::from_secs(60)),
             tables,
             start: env.default("COLLECTIONS_START_DATE", start, "a day, as 2024-01-01"),
             look_back: env.default("COLLECTIONS_LOOK_BACK_DAYS", 7, "a number of days"),
+            check_days: env.default("COLLECTIONS_CHECK_DAYS", 30, "a number of days"),
             lag: env.seconds("COLLECTIONS_LAG_SECONDS", Duration::from_secs(300)),
             fuse_percent: env.default("ETL_FUSE_PERCENT", 5, "a percentage"),
         })

@@ -1,8 +1,10 @@
--- The campaigns that what has changed since the last refresh bears on. All of them where a rule has changed, or where
--- the marts are empty.
+-- What has changed since the last refresh, and what it bears on: campaigns that are computed again whole (their accounts,
+-- their window or a rule has changed, or what is owed in them), and days whose calls or payments are.
 create temporary table changed on commit drop as
     with taken as (delete from raw_changes returning source, archivo, dia)
     select distinct source, archivo, dia from taken;
+
+create temporary table campaigns_before on commit drop as select archivo, opens, closes from aux_campaigns;
 
 delete from aux_campaigns;
 insert into aux_campaigns (archivo, cartera, opens, closes, fecha_cierre, fecha_trandeuda, dias_habiles)
@@ -22,8 +24,9 @@ from (
 -- Everything of an account's debt hangs on a day's snapshot as a whole: who is absent from it owes nothing.
 create temporary table changed_snapshots on commit drop as
     select distinct dia from changed where source = 'raw_trandeuda';
+analyze changed_snapshots;
 
-create temporary table affected on commit drop as
+create temporary table whole on commit drop as
     -- What went out of the calendar has rows to lose.
     select archivo || '.txt' as archivo from changed where source = 'raw_calendario'
     union select archivo from changed where source = 'raw_asignaciones'
@@ -34,16 +37,45 @@ create temporary table affected on commit drop as
     union
     -- A snapshot holds from its day on, until the next; it names the accounts of documents for all payments.
     select c.archivo from aux_campaigns c join changed_snapshots s
-        on s.dia <= c.closes or s.dia = c.fecha_trandeuda
-    union
-    -- Payments that a changed snapshot gives to other accounts, in campaigns that were over by then.
-    select c.archivo
-    from changed_snapshots s
-    join raw_trandeuda t on t.fecha_proceso = s.dia
-    join raw_pagos p on p.nro_documento = t.nro_documento
-    join aux_campaigns c on p.fecha_pago between c.opens and c.closes and c.closes < s.dia
-    union
-    select c.archivo from aux_campaigns c join changed d on d.dia between c.opens and c.closes
-    where d.source in ('raw_pagos', 'raw_voicebot_gestiones', 'raw_mibotair_gestiones');
-alter table affected add primary key (archivo);
-analyze affected;
+        on s.dia <= c.closes or s.dia = c.fecha_trandeuda;
+-- Payments that a changed snapshot gives to other accounts, in campaigns that were over by then.
+create temporary table others on commit drop as
+    select archivo, opens, closes from aux_campaigns where archivo not in (select archivo from whole);
+insert into whole
+select distinct c.archivo
+from changed_snapshots s
+join raw_trandeuda t on t.fecha_proceso = s.dia
+join raw_pagos p on p.nro_documento = t.nro_documento
+join others c on p.fecha_pago between c.opens and c.closes and c.closes < s.dia
+where exists (select from others join changed_snapshots on closes < dia);
+alter table whole add primary key (archivo);
+analyze whole;
+
+-- The days of whole campaigns, as they were and as they are, up to the last on which anything has happened.
+create temporary table whole_days on commit drop as
+    select distinct day::date as dia
+    from (select * from campaigns_before union select archivo, opens, closes from aux_campaigns) as c
+    join whole using (archivo)
+    cross join (
+        select coalesce(greatest((select (max("date") at time zone 'America/Lima')::date from raw_voicebot_gestiones),
+                        (select (max("date") at time zone 'America/Lima')::date from raw_mibotair_gestiones),
+                        (select max(fecha_pago) from raw_pagos), (select max(dia) from aux_member_days),
+                        (select max(fecha_pago) from aux_payments)), date '1970-01-01') as dia
+    ) as last
+    cross join lateral generate_series(c.opens::timestamp, least(c.closes, last.dia)::timestamp, interval '1 day') as day;
+
+-- Days whose calls are computed again, and those whose payments are.
+create temporary table call_days on commit drop as
+    select dia from whole_days
+    union select dia from changed where source in ('raw_voicebot_gestiones', 'raw_mibotair_gestiones');
+alter table call_days add primary key (dia);
+analyze call_days;
+create temporary table pay_days on commit drop as
+    select dia from whole_days union select dia from changed where source = 'raw_pagos';
+alter table pay_days add primary key (dia);
+analyze pay_days;
+
+create temporary table affected on commit drop as
+    select archivo from whole
+    union select archivo from aux_campaigns c join call_days d on d.dia between c.opens and c.closes
+    union select archivo from aux_campaigns c join pay_days d on d.dia between c.opens and c.closes;

@@ -1,7 +1,7 @@
-//! The pace of requests with one token, over all processes: Redis keeps it, and PostgreSQL where Redis is down.
+//! The pace of requests with one credential, over all processes: Redis keeps it, and PostgreSQL where Redis is down.
 //!
-//! Requests are spaced evenly (GCRA without a burst), so that no second sees more than Bsale allows (8 since October
-//! 2025; that is also fewer than 3,000 in 300 s). Whoever is less urgent gives way: it takes no slot while somebody
+//! Requests are spaced evenly (GCRA without a burst), so that no second sees more than the source allows (Bsale: 8
+//! since October 2025; that is also fewer than 3,000 in 300 s). Whoever is less urgent gives way: it takes no slot while somebody
 //! more urgent waits for one. SQL by hand: a slot is taken in one statement, by the database's clock.
 
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ return 1
 
 /// The bucket of one credential.
 #[derive(Clone)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     redis: Redis,
     pool: PgPool,
     credential: String,
@@ -77,10 +77,10 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// `per_second` requests a second of who has `token`. A twenty-fifth slower than that, so that requests that the
+    /// `per_second` requests a second of who has `credential`, which begins with the source's name. A twenty-fifth slower than that, so that requests that the
     /// network brought nearer together don't make one too many.
-    pub fn new(redis: Redis, pool: PgPool, token: &str, per_second: u32) -> Self {
-        let hash = Sha256::digest(format!("bsale {token}"));
+    pub fn new(redis: Redis, pool: PgPool, credential: &str, per_second: u32) -> Self {
+        let hash = Sha256::digest(credential);
         let credential = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
         let spacing = Duration::from_secs(1) / per_second.max(1);
         Self { redis, pool, credential, spacing: spacing + spacing / 25 }
@@ -93,14 +93,18 @@ impl Bucket {
     pub async fn take(&self, priority: Priority) -> Result<(), sqlx::Error> {
         let mut late = 0;
         loop {
-            let asked = Instant::now();
+            let mut asked = Instant::now();
             let (wait, mine) = match self.ask_redis(priority).await {
                 Some((wait, _)) if wait < 0 => {
                     self.recall().await?;
                     continue;
                 }
                 Some((wait, mine)) => (Duration::from_micros(wait.unsigned_abs()), mine != 0),
-                None => (self.ask_postgres().await?, true),
+                None => {
+                    // How long Redis did not answer is no part of the wait.
+                    asked = Instant::now();
+                    (self.ask_postgres().await?, true)
+                }
             };
             // What asking took has passed already.
             let left = wait.saturating_sub(asked.elapsed());

@@ -1,0 +1,90 @@
+//! Records in quarantine, read once more without asking Bsale: after the reading of them was mended.
+
+use sea_orm::{DbErr, TransactionTrait as _};
+use serde_json::value::RawValue;
+
+use super::{
+    Bsale, days, read,
+    record::Record,
+    scan::{self, Spec},
+    tables::{DETAILS, DOCUMENTS},
+};
+use crate::{
+    domain::{
+        run::Redriven,
+        table::{Row, Table},
+    },
+    target::{self, Family, KeptRecord, Sql},
+};
+
+/// What a record is to write.
+struct Written {
+    rows: Vec<(&'static Table, Vec<Row>)>,
+    family: Option<Family>,
+}
+
+/// Reads records of a stream again; those of `ids` only, where there are any. Those that can be read now are merged, as of
+/// when they were seen, each in a transaction of its own; the others stay. So do documents that name lines or a client
+/// which only Bsale knows.
+///
+/// # Errors
+/// The database; what was merged before stays so.
+pub async fn redrive(bsale: &Bsale, stream: &str, ids: &[String], most: u64) -> Result<Redriven, DbErr> {
+    let kept = target::quarantined(&bsale.target.db, Some(stream), most).await?;
+    let spec = scan::spec(stream, &bsale.settings);
+    let mut redriven = Redriven::default();
+    for record in kept.into_iter().filter(|record| ids.is_empty() || ids.contains(&record.id)) {
+        redriven.leidos += 1;
+        match read_again(bsale, spec.as_ref(), &record).await? {
+            Some(written) => {
+                merge(bsale, &record, written).await?;
+                redriven.recuperados += 1;
+            }
+            None => redriven.en_cuarentena += 1,
+        }
+    }
+    Ok(redriven)
+}
+
+async fn read_again(
+    bsale: &Bsale,
+    spec: Option<&Spec>,
+    record: &KeptRecord,
+) -> Result<Option<Written>, DbErr> {
+    let Ok(raw) = RawValue::from_string(record.record.registro.clone()) else { return Ok(None) };
+    let version = record.visto_en.timestamp_micros();
+    if let Some(spec) = spec {
+        let understood = spec.read(&raw, version).ok();
+        return Ok(understood.map(|it| Written { rows: vec![(spec.table(), vec![it.row])], family: None }));
+    }
+    if record.record.stream != "bsale.documentos" {
+        return Ok(None);
+    }
+    let document = Record::read("document", &raw).and_then(|record| read::document(record, version));
+    let Ok(document) = document else { return Ok(None) };
+    let whole = document.lines == Some(document.details.len() as u64);
+    let known = match document.client {
+        Some(client) => !days::present(bsale, "clientes", &[client]).await?.is_empty(),
+        None => true,
+    };
+    if !whole || !known {
+        return Ok(None);
+    }
+    let lines: Vec<Row> = document.details.into_iter().map(|line| line.row).collect();
+    let family = Some(days::family(document.id, &lines, version));
+    let rows = vec![(&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)];
+    Ok(Some(Written { rows, family }))
+}
+
+/// No epoch guards it: what it writes is as of when it was seen, and an older version never beats a newer one.
+async fn merge(bsale: &Bsale, record: &KeptRecord, written: Written) -> Result<(), DbErr> {
+    let (transaction, now) = (bsale.target.db.begin().await?, chrono::Utc::now());
+    for (table, rows) in written.rows {
+        target::merge(&transaction, table, rows, &record.corrida, now).await?;
+    }
+    let families: Vec<Family> = written.family.into_iter().collect();
+    target::delete_strangers(&transaction, &families, &record.corrida, now).await?;
+    let forget = Sql::new("DELETE FROM lote_cuarentena WHERE id = ?").bind(record.id.as_str());
+    forget.run(&transaction).await?;
+    transaction.commit().await
+}
