@@ -16,6 +16,7 @@ pub mod help;
 mod http;
 pub mod import;
 pub mod jobs;
+mod metrics;
 pub mod opt_outs;
 mod orphans;
 mod places;

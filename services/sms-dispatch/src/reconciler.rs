@@ -270,11 +270,12 @@ impl Reconciler {
         let phones: Vec<String> = rows.into_iter().map(|row| row.phone_e164).collect();
         let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await?;
         transaction.commit().await?;
+        changed.tally.count();
         opt_outs::follow(&self.pool, &suppressed).await;
-        if changed > 0 {
-            tracing::info!(campaign = %open.id, messages = changed, "learnt from a provider's records");
+        if changed.rows > 0 {
+            tracing::info!(campaign = %open.id, messages = changed.rows, "learnt from a provider's records");
         }
-        Ok(changed)
+        Ok(changed.rows)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         sender::ProviderName,
         webhooks::{Status, Webhook, telnyx, twilio},
     },
+    metrics::Tally,
     opt_outs,
     settle::{self, Fact, Open},
     storage::{
@@ -109,8 +110,9 @@ impl Reports {
         if kept.is_empty() {
             return Ok(false);
         }
-        let suppressed = apply_all(&mut transaction, &kept).await?;
+        let (suppressed, tally) = apply_all(&mut transaction, &kept).await?;
         transaction.commit().await?;
+        tally.count();
         opt_outs::follow(&self.pool, &suppressed).await;
         Ok(kept.len() as i64 == BATCH)
     }
@@ -118,8 +120,9 @@ impl Reports {
     async fn one(&self, id: i64) -> anyhow::Result<()> {
         let mut transaction = self.pool.begin().await?;
         let Some(kept) = reports::take_one(&mut transaction, id).await? else { return Ok(()) };
-        let suppressed = apply_all(&mut transaction, &[kept]).await?;
+        let (suppressed, tally) = apply_all(&mut transaction, &[kept]).await?;
         transaction.commit().await?;
+        tally.count();
         opt_outs::follow(&self.pool, &suppressed).await;
         Ok(())
     }
@@ -165,8 +168,9 @@ impl Reports {
     }
 }
 
-/// Applies reports, whatever campaigns they are about. Gives the phones that are suppressed by them.
-async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<Vec<String>> {
+/// Applies reports, whatever campaigns they are about. Gives the phones that are suppressed by them, and what to count once
+/// that has committed.
+async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<(Vec<String>, Tally)> {
     // In the order of the campaigns' numbers, in which everybody locks who locks rows of several.
     let mut by_campaign: BTreeMap<i32, Vec<(MessageId, Status)>> = BTreeMap::new();
     for status in kept.iter().filter_map(read) {
@@ -175,12 +179,12 @@ async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<Vec
         let Some(id) = id else { continue };
         by_campaign.entry(id.campaign).or_default().push((id, status));
     }
-    let (mut phones, mut opted_out) = (Effects::default(), Vec::new());
+    let (mut phones, mut opted_out, mut tally) = (Effects::default(), Vec::new(), Tally::default());
     for (number, statuses) in by_campaign {
-        opted_out.extend(apply(conn, number, &statuses, &mut phones).await?);
+        opted_out.extend(apply(conn, number, &statuses, &mut phones, &mut tally).await?);
     }
     phones.write(conn).await?;
-    opt_outs::suppress(conn, &opted_out, "proveedor", "provider").await
+    Ok((opt_outs::suppress(conn, &opted_out, "proveedor", "provider").await?, tally))
 }
 
 /// A status that was kept. It was read once before it was kept.
@@ -206,6 +210,7 @@ async fn apply(
     number: i32,
     statuses: &[(MessageId, Status)],
     phones: &mut Effects,
+    tally: &mut Tally,
 ) -> anyhow::Result<Vec<String>> {
     let Some(campaign) = campaigns::by_number(conn, number).await? else { return Ok(Vec::new()) };
     let Some(date) = campaign.date else { return Ok(Vec::new()) };
@@ -223,7 +228,7 @@ async fn apply(
             Some(Fact { phone, ..Fact::reported(id.position, attempt, &status.report, now) })
         })
         .collect();
-    settle::observe_some(conn, &open, &facts, phones).await?;
+    tally.extend(settle::observe_some(conn, &open, &facts, phones).await?.tally);
     let suppressing: Vec<i32> =
         facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
     let rows = ledger::lock(conn, date, number, &suppressing).await?;

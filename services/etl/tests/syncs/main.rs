@@ -4,4 +4,5 @@ mod failures;
 mod fencing;
 mod money;
 mod sales;
+mod watermarks;
 mod world;

@@ -196,9 +196,10 @@ impl SendSlices {
                 stopping.run_until_cancelled(pause).await.ok_or(JobError::Release)?;
                 continue;
             }
-            settle::observe(&mut transaction, open, &lapsed).await.map_err(JobError::Retry)?;
+            let changed = settle::observe(&mut transaction, open, &lapsed).await.map_err(JobError::Retry)?;
             sending.run.confirm(&mut transaction).await?;
             transaction.commit().await.map_err(JobError::retry)?;
+            changed.tally.count();
             tracing::warn!(campaign = %open.id, messages = lapsed.len(), "of requests of a worker that is gone nobody knows");
         }
     }

@@ -57,7 +57,7 @@ impl Requests {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let conn = &mut *transaction;
         let facts: Vec<Fact> = answers.iter().map(|answer| answer.fact.clone()).collect();
-        settle::observe(conn, &self.open, &facts).await.map_err(JobError::Retry)?;
+        let changed = settle::observe(conn, &self.open, &facts).await.map_err(JobError::Retry)?;
         for answer in answers {
             close(conn, answer).await.map_err(JobError::Retry)?;
         }
@@ -66,6 +66,7 @@ impl Requests {
         let suppressed = suppressed.map_err(JobError::Retry)?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
+        changed.tally.count();
         Ok(suppressed)
     }
 }
