@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, DatabaseSettings, Env, Role},
-    db, doctor, shutdown,
+    db, doctor, metrics, shutdown,
     telemetry::{self, Telemetry},
     tls,
 };
@@ -26,6 +26,19 @@ pub enum Command {
     Doctor,
     /// Check the environment of a role; exits with 1 where a variable is missing or wrong. Connects to nothing.
     CheckConfig(CheckConfig),
+}
+
+impl Command {
+    /// What a process runs as, in its metrics and traces.
+    pub const fn role(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Worker => "worker",
+            Self::Migrate => "migrate",
+            Self::Doctor => "doctor",
+            Self::CheckConfig(_) => "check-config",
+        }
+    }
 }
 
 /// What the environment is checked for.
@@ -76,13 +89,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts what every process has: TLS, telemetry, and an ear for signals.
+    /// Starts what every process has: TLS, telemetry, and an ear for signals. `role` is what it runs as, such as
+    /// [`Command::role`].
     ///
     /// # Errors
     /// Telemetry that can't be configured so; signals that can't be listened to.
-    pub fn start(service: &'static str) -> anyhow::Result<Self> {
+    pub fn start(service: &'static str, role: &'static str) -> anyhow::Result<Self> {
         tls::install();
-        let telemetry = telemetry::init(service)?;
+        let telemetry = telemetry::init(service, role)?;
+        metrics::build_info(service, role);
         Ok(Self { shutdown: shutdown::token()?, _telemetry: telemetry })
     }
 

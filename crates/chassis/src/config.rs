@@ -52,8 +52,32 @@ pub struct Env {
     problems: Vec<String>,
 }
 
-/// What is in the environment of a process and no setting of ours: the system's, and what libraries read.
+/// What is in the environment of a process and no setting of ours: the system's, what libraries read with an effect on
+/// us, and what an Amazon cluster puts into each of its pods.
 const OTHERS: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CONFIG_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+    "AWS_ENDPOINT_URL",
+    "AWS_EXECUTION_ENV",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_STS_REGIONAL_ENDPOINTS",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
     "FAILPOINTS",
     "HOME",
     "HOSTNAME",
@@ -61,6 +85,22 @@ const OTHERS: &[&str] = &[
     "LOGNAME",
     "LOG_FORMAT",
     "OLDPWD",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_BSP_MAX_CONCURRENT_EXPORTS",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
     "PATH",
     "PWD",
     "RUST_BACKTRACE",
@@ -76,8 +116,8 @@ const OTHERS: &[&str] = &[
     "_",
 ];
 
-/// How the names of such begin.
-const OTHERS_BEGIN: &[&str] = &["AWS_", "KUBERNETES_", "LC_", "OTEL_"];
+/// How the names of such begin, where nobody could list them.
+const OTHERS_BEGIN: &[&str] = &["KUBERNETES_", "LC_"];
 
 impl Env {
     /// The environment of this process. Variables that are not UTF-8 count as absent.
@@ -319,6 +359,22 @@ mod tests {
         assert_eq!(check(env(), true, read), Err(told));
         let told = ConfigError(vec!["HTPP_PORT is no setting of this process".to_owned()]);
         assert_eq!(check(env(), true, |env| env.optional::<u8>("PORT", "a number")), Err(told));
+    }
+
+    #[test]
+    fn a_misspelt_name_of_a_librarys_setting_is_found_too() {
+        let wrong = ["AWS_ENDPOINT_ULR", "AWS_REGOIN", "OTEL_EXPORTER_OTLP_ENDPONT", "OTEL_SERVICE_NAME"];
+        let right = [
+            "AWS_DEFAULT_REGION",
+            "AWS_ROLE_ARN",
+            "AWS_STS_REGIONAL_ENDPOINTS",
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_RESOURCE_ATTRIBUTES",
+        ];
+        let env = Env::from_map(wrong.iter().chain(&right).map(|name| (*name, "x")));
+        let told = wrong.map(|name| format!("{name} is no setting of this process"));
+        assert_eq!(check(env, true, |_| ()), Err(ConfigError(told.to_vec())));
     }
 
     #[test]

@@ -121,8 +121,10 @@ impl Connections {
         let relay = outbox::Relay::new(pool(), self.broker.clone());
         let archiver = outbox::dead_letters::Archiver::new(pool(), self.broker.clone(), self.queues);
         let topology = messaging::TopologyKeeper::new(self.broker.clone(), contracts::QUEUES);
+        let depths = messaging::DepthSampler::new(self.broker.clone(), self.queues);
         Background::new(shutdown.clone())
             .spawn("topology", topology.run(shutdown.clone()))
+            .spawn("depths", depths.run(shutdown.clone()))
             .spawn("relay", relay.run(shutdown.clone()))
             .spawn("archiver", archiver.run(shutdown.clone()))
             .spawn("pruner", outbox::Pruner::new(pool()).run(shutdown.clone()))

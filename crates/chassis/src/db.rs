@@ -15,7 +15,7 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::DatabaseSettings;
+use crate::{config::DatabaseSettings, metrics};
 
 pub use orm::{Orm, columns, decode, orm, sql};
 
@@ -41,7 +41,14 @@ pub async fn connect(
     // sqlx's TLS needs the provider too.
     crate::tls::install();
     wait_for_server(&options(settings, application)?, shutdown).await?;
-    lazy(settings, application)
+    let database = lazy(settings, application)?;
+    let pool = database.pool.clone();
+    metrics::show_pool("postgresql", move || metrics::Connections {
+        open: pool.size() as usize,
+        idle: pool.num_idle(),
+        max: pool.options().get_max_connections() as usize,
+    });
+    Ok(database)
 }
 
 /// The same without waiting: it connects when it is first used. For a database that a process can do without.

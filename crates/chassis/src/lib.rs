@@ -13,12 +13,16 @@ pub mod doctor;
 pub mod http;
 pub mod idempotency;
 pub mod lock;
+pub mod metrics;
 pub mod mysql;
 pub mod redis;
 pub mod s3;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+
+/// The version of this build: that of all crates of the workspace.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 mod client;
 mod migration;

@@ -17,7 +17,7 @@ use deadpool_redis::{
     },
 };
 
-use crate::config::RedisSettings;
+use crate::{config::RedisSettings, metrics};
 
 /// How long one command may take, connecting included.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -68,6 +68,11 @@ impl Redis {
             .recycle_timeout(Some(PATIENCE))
             .build()
             .context("building the pool of Redis connections")?;
+        let shown = pool.clone();
+        metrics::show_pool("redis", move || {
+            let status = shown.status();
+            metrics::Connections { open: status.size, idle: status.available, max: status.max_size }
+        });
         Ok(Self { pool, client, prefix: settings.prefix.as_str().into(), breaker: Arc::default() })
     }
 

@@ -40,6 +40,10 @@ pub trait Work: Send + Sync {
     /// The job's end is rolled back and tried again by a later worker.
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()>;
 
+    /// Once, after the transaction in which [`Work::ended`] wrote has committed: for counters, which must not count what is
+    /// rolled back. Skipped by a crash, like all that a counter of a process has counted.
+    async fn committed(&self, _job: &Job) {}
+
     /// After each message about a job of this kind, however its run went: for what needs no transaction, such as showing
     /// people where the job stands now. May be skipped by a crash or a deadline.
     async fn after(&self, _job: Uuid) {}
@@ -365,6 +369,7 @@ impl Runner {
         transaction.commit().await?;
         failpoints::hit(Point::JobFinished);
         metrics().outcomes.with_label_values(&[&job.kind, job.state.name()]).inc();
+        work.committed(job).await;
         match &job.error {
             Some(error) if job.state == State::Failed => {
                 tracing::warn!(job = %job.id, kind = job.kind, attempt = job.attempts, error, "job failed");

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use chrono::Utc;
 use contracts::Queue;
 use failpoints::Point;
 use messaging::{Broker, Destination};
@@ -156,18 +157,27 @@ impl Sweeper {
         Ok(swept)
     }
 
+    /// Counts the jobs, and looks since when the oldest waits: that is known of a queue that nobody consumes, too.
     async fn sample(&self) -> Result<(), Error> {
+        let mut oldest = None;
         for kind in &self.kinds {
-            let counts: (i64, i64) = sqlx::query_as(
-                "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running')
-                 FROM jobs WHERE kind = $1 AND state IN ('pending', 'running')",
-            )
+            let (pending, running, waits): (i64, i64, Option<f64>) = sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'running'),
+                        extract(epoch FROM clock_timestamp() - min(greatest(next_run_at, lease_until))
+                            FILTER (WHERE {DUE}))::float8
+                 FROM jobs WHERE kind = $1 AND state IN ('pending', 'running')"
+            )))
             .bind(kind.name)
             .fetch_one(&self.pool)
             .await?;
-            metrics().live.with_label_values(&[kind.name, "pending"]).set(counts.0);
-            metrics().live.with_label_values(&[kind.name, "running"]).set(counts.1);
+            metrics().live.with_label_values(&[kind.name, "pending"]).set(pending);
+            metrics().live.with_label_values(&[kind.name, "running"]).set(running);
+            let since = waits
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .map(|age| Utc::now() - age);
+            oldest = [oldest, since].into_iter().flatten().min();
         }
+        self.broker.jobs_wait(self.queue, oldest);
         Ok(())
     }
 }

@@ -44,6 +44,8 @@ struct Import {
     then: Then,
     batches: AtomicUsize,
     ended: Arc<Mutex<Vec<State>>>,
+    /// Ends that have committed.
+    committed: Arc<Mutex<Vec<State>>>,
     dropped: Arc<AtomicUsize>,
 }
 
@@ -62,8 +64,13 @@ impl Import {
             then,
             batches: AtomicUsize::new(0),
             ended: Arc::default(),
+            committed: Arc::default(),
             dropped: Arc::default(),
         }
+    }
+
+    fn commits(&self) -> Vec<State> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn ends(&self) -> Vec<State> {
@@ -129,6 +136,10 @@ impl Work for Import {
         }
         Ok(())
     }
+
+    async fn committed(&self, job: &Job) {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner).push(job.state);
+    }
 }
 
 struct Case {
@@ -192,10 +203,12 @@ async fn work_that_is_done_completes_its_job_with_its_event() -> Result<()> {
     assert_eq!(job.progress, Progress { total: Some(3), processed: 3, successful: 3, failed: 0 });
     assert_eq!(import.ends(), [State::Completed]);
     assert_eq!(case.events().await?, [("lote.catalog.v1.ImportCompleted".into(), job.version, None)]);
+    assert_eq!(import.commits(), [State::Completed]);
     // The message comes again: nothing happens.
     assert!(case.run(&import).await.is_ok());
     assert_eq!(import.batches.load(Ordering::SeqCst), 3);
     assert_eq!(case.events().await?.len(), 1);
+    assert_eq!(import.commits(), [State::Completed], "counted once");
     Ok(())
 }
 
@@ -241,6 +254,7 @@ async fn a_transient_failure_defers_the_job_and_fails_it_in_the_end() -> Result<
     assert_eq!(job.state, State::Failed);
     assert_eq!(case.events().await?[0].2.as_deref(), Some("S3 is away"));
     assert_eq!(import.ends(), [State::Failed]);
+    assert_eq!(import.commits(), [State::Failed], "what was deferred has not ended");
     assert_eq!(import.batches.load(Ordering::SeqCst), 3, "later attempts went on at the checkpoint");
     Ok(())
 }
@@ -365,6 +379,7 @@ async fn an_end_that_the_domain_cannot_write_is_no_end() -> Result<()> {
         matches!(&result, Err(JobError::Retry(error)) if format!("{error:#}").contains("the domain can't say so"))
     );
     assert_eq!(case.job().await?.state, State::Running, "it was rolled back with the event");
+    assert_eq!(broken.commits(), [], "and is not counted");
     case.world.lapse(case.id).await?;
     assert!(case.run(&Import::new(&case.world, Then::Done)).await.is_ok());
     assert_eq!((case.job().await?.state, case.events().await?.len()), (State::Completed, 1));

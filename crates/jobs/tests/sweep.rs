@@ -186,3 +186,34 @@ async fn a_job_whose_end_was_asked_for_is_nudged_by_the_next_sweep() -> Result<(
     assert!(sweeper.sweep().await? >= 1, "and again after the first pause, were that one lost");
     Ok(())
 }
+
+/// No broker tells how old a queue's head is, and where workers are at zero nobody takes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweeper_tells_how_long_the_oldest_job_waits() -> Result<()> {
+    let world = World::new("sweep_oldest").await?;
+    let (_waits, held) = (world.job(3).await?, world.job(3).await?);
+    world.hold(held, "a").await?;
+    // The one that is held began long ago, and has a worker.
+    age(&world, 3_600).await?;
+    sqlx::query("UPDATE jobs SET lease_until = clock_timestamp() + interval '1 h' WHERE id = $1")
+        .bind(held)
+        .execute(&world.pool)
+        .await?;
+    sqlx::query("UPDATE jobs SET next_run_at = next_run_at - interval '1 day' WHERE id = $1")
+        .bind(held)
+        .execute(&world.pool)
+        .await?;
+    let broker = Broker::memory();
+    let kind = JobKind::new("test", KIND, &CATALOG_IMPORTS);
+    let sweeper = Sweeper::new(world.pool.clone(), broker.clone(), &CATALOG_IMPORTS, vec![kind]);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let sweeping = tokio::spawn(sweeper.run(stop.clone()));
+    stack::wait::until("the oldest job is told of", common::PATIENCE, || async {
+        let age = broker.depth(&CATALOG_IMPORTS).await.ok().and_then(|depth| depth.oldest_age);
+        age.is_some_and(|age| (3_600..7_200).contains(&age.as_secs()))
+    })
+    .await?;
+    stop.cancel();
+    sweeping.await?;
+    Ok(())
+}

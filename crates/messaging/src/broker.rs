@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use contracts::{Queue, Transport};
 use tokio::sync::Notify;
 
@@ -70,7 +70,8 @@ pub struct Depth {
     pub in_flight: u64,
     /// Messages in the broker's dead-letter queue.
     pub dead: u64,
-    /// Age of the oldest message waiting, as far as this process's consumer has seen it: no broker tells.
+    /// Age of the oldest job waiting, or where nobody tells of jobs ([`Broker::jobs_wait`]) of the oldest message, as far
+    /// as this process's consumer has seen it: no broker tells.
     pub oldest_age: Option<Duration>,
 }
 
@@ -298,6 +299,11 @@ impl Broker {
         };
         depth.oldest_age = metrics.oldest_age(depth.ready > 0, Utc::now());
         Ok(depth)
+    }
+
+    /// Takes note since when the oldest job of a queue waits, by this process's clock; `None`: none waits.
+    pub fn jobs_wait(&self, queue: &'static Queue, since: Option<DateTime<Utc>>) {
+        self.metrics(queue).jobs_wait(since, Utc::now());
     }
 
     /// Asks each transport in use whether it answers, within two seconds; `Err` says why not.

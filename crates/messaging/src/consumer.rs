@@ -15,8 +15,8 @@ use crate::{
     transport::{Batch, Source, Token},
 };
 
-/// How often a consumer looks how full its queue is.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How often a process looks how full a queue is.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long writing out what was settled for sources that had ended may take at the end.
 const WRITE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -70,6 +70,7 @@ impl Consumer {
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { broker, queue, policy, handlers } = self;
         let metrics = broker.metrics(queue);
+        metrics.consumer_up(false);
         let slots = Slots { free: Arc::new(Semaphore::new(policy.concurrency)), all: policy.concurrency };
         let dispatch = Arc::new(Dispatch {
             queue,
@@ -96,7 +97,10 @@ impl Consumer {
                 Ok((mut source, prefetch)) => {
                     tracing::info!(queue = queue.name, "consuming");
                     pauses.reset();
-                    match feed(&mut source, prefetch, &dispatch, &slots, &mut orphans, &silent).await {
+                    metrics.consumer_up(true);
+                    let fed = feed(&mut source, prefetch, &dispatch, &slots, &mut orphans, &silent).await;
+                    metrics.consumer_up(false);
+                    match fed {
                         Ok(()) => {
                             leave(source, &dispatch, &slots).await;
                             break;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     LazyLock,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use chrono::{DateTime, Utc};
@@ -71,7 +71,8 @@ static DEPTH: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 static OLDEST: LazyLock<GaugeVec> = LazyLock::new(|| {
     register_gauge_vec!(
         "lote_queue_oldest_age_seconds",
-        "Age of the oldest waiting message, as far as this process has seen it.",
+        "Age of the oldest job that waits for a worker; of a queue without jobs, of the oldest waiting message, as far \
+         as this process has seen it.",
         &["queue"]
     )
     .expect(ONCE)
@@ -88,6 +89,14 @@ static OTHER_SETTINGS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     register_int_gauge_vec!(
         "lote_queue_other_settings",
         "1 while a queue is there with other settings than this version's.",
+        &["queue"]
+    )
+    .expect(ONCE)
+});
+static UP: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "lote_consumer_up",
+        "1 while this process's consumer of a queue is connected to its broker.",
         &["queue"]
     )
     .expect(ONCE)
@@ -129,7 +138,14 @@ pub(crate) struct QueueMetrics {
     oldest: Gauge,
     /// When the message taken last was written, in milliseconds; 0 before the first.
     head: AtomicI64,
+    /// Since when the oldest job waits, in milliseconds, as whoever knows the jobs says; 0: none waits.
+    waiting_since: AtomicI64,
+    /// Whether this process consumes the queue: its consumer looks how full it is.
+    consumed: AtomicBool,
 }
+
+/// Nobody has said anything of jobs.
+const UNTOLD: i64 = i64::MIN;
 
 impl QueueMetrics {
     pub fn of(queue: &'static str) -> Self {
@@ -148,7 +164,20 @@ impl QueueMetrics {
             other_settings: OTHER_SETTINGS.with_label_values(label),
             oldest: OLDEST.with_label_values(label),
             head: AtomicI64::new(0),
+            waiting_since: AtomicI64::new(UNTOLD),
+            consumed: AtomicBool::new(false),
         }
+    }
+
+    /// Whether this process's consumer is connected. Queues that it has no consumer of are not shown.
+    pub fn consumer_up(&self, up: bool) {
+        self.consumed.store(true, Ordering::Relaxed);
+        UP.with_label_values(&[self.queue]).set(up.into());
+    }
+
+    /// Whether this process has a consumer of the queue.
+    pub fn is_consumed(&self) -> bool {
+        self.consumed.load(Ordering::Relaxed)
     }
 
     pub fn dead(&self, reason: &str) {
@@ -160,14 +189,26 @@ impl QueueMetrics {
         self.head.store(time.timestamp_millis(), Ordering::Relaxed);
     }
 
-    /// The age of what waits. No broker tells the age of a queue's head; queues being first in, first out,
-    /// it is at most that of the message taken last.
-    pub fn oldest_age(&self, waiting: bool, now: DateTime<Utc>) -> Option<std::time::Duration> {
-        let head = self.head.load(Ordering::Relaxed);
-        if !waiting {
-            return Some(std::time::Duration::ZERO);
+    /// Of the jobs whose messages go there, the oldest that waits does so since then.
+    pub fn jobs_wait(&self, since: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        self.waiting_since.store(since.map_or(0, |since| since.timestamp_millis()), Ordering::Relaxed);
+        if let Some(age) = self.oldest_age(since.is_some(), now) {
+            self.oldest.set(age.as_secs_f64());
         }
-        (head > 0).then(|| std::time::Duration::from_millis((now.timestamp_millis() - head).max(0) as u64))
+    }
+
+    /// The age of what waits. No broker tells the age of a queue's head. Where jobs are told of, it is theirs; else,
+    /// queues being first in, first out, it is at most that of the message taken last.
+    pub fn oldest_age(&self, waiting: bool, now: DateTime<Utc>) -> Option<std::time::Duration> {
+        let age = |since: i64| {
+            std::time::Duration::from_millis((now.timestamp_millis() - since).max(0).unsigned_abs())
+        };
+        match (self.waiting_since.load(Ordering::Relaxed), self.head.load(Ordering::Relaxed)) {
+            (0, _) => Some(std::time::Duration::ZERO),
+            (UNTOLD, _) if !waiting => Some(std::time::Duration::ZERO),
+            (UNTOLD, head) => (head > 0).then(|| age(head)),
+            (since, _) => Some(age(since)),
+        }
     }
 
     pub fn depth(&self, depth: &crate::Depth) {

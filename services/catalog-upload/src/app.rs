@@ -21,6 +21,7 @@ use crate::{
         undo_import::{self, UndoImports},
     },
     live::Statuses,
+    metrics,
     retention::Retention,
 };
 
@@ -66,6 +67,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
 }
 
 fn resources(connections: &Connections, config: &Config) -> Resources {
+    metrics::init();
     Resources {
         database: connections.database.clone(),
         statuses: Statuses::new(&connections.redis),

@@ -11,6 +11,7 @@ mod http;
 mod indexer;
 mod jobs;
 pub mod live;
+mod metrics;
 mod resources;
 mod results;
 pub mod retention;

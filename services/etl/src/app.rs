@@ -28,6 +28,7 @@ use crate::{
     storage::{self, migrations::Migrator},
     streams,
     target::Target,
+    watermarks::Watermarks,
 };
 
 /// The queues this service works on.
@@ -140,5 +141,6 @@ async fn background(
         .sweep_jobs(jobs, &connections.broker)
         .spawn("retention", retention.run(shutdown.clone()))
         .spawn("scheduler", scheduler.run(shutdown.clone()))
-        .spawn("refresher", refresher.run(shutdown.clone())))
+        .spawn("refresher", refresher.run(shutdown.clone()))
+        .spawn("watermarks", Watermarks::new(resources.clone()).run(shutdown.clone())))
 }

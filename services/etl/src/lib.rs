@@ -20,6 +20,7 @@ pub mod scheduler;
 pub mod storage;
 mod streams;
 pub mod target;
+pub mod watermarks;
 
 pub use app::{doctor, migrate, run_api, run_worker};
 pub use resources::Resources;

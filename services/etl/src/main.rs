@@ -27,7 +27,7 @@ struct Arguments {
 async fn main() -> anyhow::Result<ExitCode> {
     let _failpoints = failpoints::arm();
     let Arguments { command } = Arguments::parse();
-    let process = Process::start(SERVICE)?;
+    let process = Process::start(SERVICE, command.role())?;
     match command {
         Command::Api => {
             run_api(from_process(|env| Config::read(env, Role::Api))?, process.shutdown.clone()).await?

@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    HistogramVec, IntCounter, IntCounterVec, register_histogram_vec, register_int_counter,
-    register_int_counter_vec,
+    GaugeVec, HistogramVec, IntCounter, IntCounterVec, register_gauge_vec, register_histogram_vec,
+    register_int_counter, register_int_counter_vec,
 };
 
 use crate::domain::stream::Stream;
@@ -29,6 +29,16 @@ pub static REQUEST_SECONDS: LazyLock<HistogramVec> = LazyLock::new(|| {
 pub static ROWS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!("etl_rows_total", "Rows by stream and outcome", &["stream", "outcome"])
         .expect("registered once, with a valid name")
+});
+
+/// How old what a stream has is, by stream. All processes of the service show the same.
+pub static WATERMARK_AGE: LazyLock<GaugeVec> = LazyLock::new(|| {
+    register_gauge_vec!(
+        "etl_watermark_age_seconds",
+        "Seconds since a stream's watermark: everything before it is in the tables",
+        &["stream"]
+    )
+    .expect("registered once, with a valid name")
 });
 
 /// Webhooks, by what became of them.

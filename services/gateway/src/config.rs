@@ -10,7 +10,7 @@ use messaging::BrokerConfig;
 
 use crate::{
     domain::network::Network,
-    http::routes::{Backend, under},
+    http::routes::{Backend, Files, under},
     identity::IdentitySettings,
 };
 
@@ -59,6 +59,8 @@ pub struct Settings {
     pub legacy: Vec<LegacyRule>,
     /// The largest upload's body, in bytes, with some slack for its multipart framing.
     pub upload_limit: u64,
+    /// The same of a file of contacts.
+    pub contacts_limit: u64,
     /// The largest other body that is passed on, in bytes.
     pub body_limit: u64,
     /// How long a connection to a backend may take.
@@ -89,6 +91,9 @@ pub struct Settings {
 /// What multipart framing may add to a file: boundaries, part headers, short fields.
 const FRAMING: u64 = 64 * 1024;
 
+/// The largest body with a list of phones that are not written to: sms-dispatch takes lists of 1 GiB.
+const SUPPRESSIONS_LIMIT: u64 = (1 << 30) + FRAMING;
+
 impl Settings {
     /// Reads all of it; what is wrong is in `env` afterwards.
     pub fn read(env: &mut Env) -> Self {
@@ -102,10 +107,13 @@ impl Settings {
             backends.extend(url.map(|url| (backend, url)));
         }
         let upload_limit = env.default("UPLOAD_LIMIT", 100 * 1024 * 1024, "a number of bytes");
+        // The name and default of sms-dispatch, whose limit it is.
+        let contacts_limit = env.default("CONTACTS_MAX_MB", 16_384_u64, "a number of megabytes");
         Self {
             backends,
             legacy: list(env, "LEGACY_ANONYMOUS"),
             upload_limit: u64::saturating_add(upload_limit, FRAMING),
+            contacts_limit: contacts_limit.saturating_mul(1 << 20).saturating_add(FRAMING),
             body_limit: env.default("PROXY_BODY_LIMIT", 2 * 1024 * 1024, "a number of bytes"),
             connect_timeout: millis(env, "BACKEND_CONNECT_MILLIS", 500),
             backend_timeout: millis(env, "BACKEND_TIMEOUT_MILLIS", 30_000),
@@ -123,6 +131,15 @@ impl Settings {
             trusted_proxies: list(env, "TRUSTED_PROXIES"),
             cors_origins: list::<Origin>(env, "CORS_ORIGINS").into_iter().map(|origin| origin.0).collect(),
             stream_connections: env.default("STREAM_CONNECTIONS", 8, "a number of connections"),
+        }
+    }
+
+    /// The largest body with such a file, in bytes.
+    pub const fn files_limit(&self, files: Files) -> u64 {
+        match files {
+            Files::Usual => self.upload_limit,
+            Files::Contacts => self.contacts_limit,
+            Files::Suppressions => SUPPRESSIONS_LIMIT,
         }
     }
 
@@ -265,7 +282,8 @@ mod tests {
         assert_eq!(read, Ok(()));
         assert!(settings.legacy.is_empty() && settings.cors_origins.is_empty());
         assert!(settings.trusted_proxies.is_empty());
-        assert_eq!(settings.upload_limit, 100 * 1024 * 1024 + FRAMING);
+        assert_eq!(settings.files_limit(Files::Usual), 100 * 1024 * 1024 + FRAMING);
+        assert_eq!(settings.files_limit(Files::Contacts), 16 * 1024 * 1024 * 1024 + FRAMING);
         assert_eq!(settings.backends.len(), 1);
     }
 

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use chassis::{
-    cli::CheckConfig,
+    cli::{CheckConfig, Process},
     config::{self, DatabaseSettings, Env},
-    db, shutdown, telemetry, tls,
+    db,
 };
 use clap::{Parser, Subcommand};
 use gateway::{
-    Gateway,
+    Gateway, SERVICE,
     config::Config,
     storage::{Migrator, doctor},
 };
@@ -36,15 +36,27 @@ enum Role {
     CheckConfig(CheckConfig),
 }
 
+impl Role {
+    /// What a process runs as, in its metrics and traces.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Migrate => "migrate",
+            Self::Doctor => "doctor",
+            Self::CheckConfig(_) => "check-config",
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let _failpoints = failpoints::arm();
     let arguments = Arguments::parse();
-    tls::install();
-    let _telemetry = telemetry::init("gateway")?;
-    let shutdown = shutdown::token()?;
+    let role = arguments.role.unwrap_or(Role::Api);
+    let process = Process::start(SERVICE, role.name())?;
+    let shutdown = process.shutdown.clone();
     let mut env = Env::from_process();
-    match arguments.role.unwrap_or(Role::Api) {
+    match role {
         Role::Api => {
             let config = Config::read(&mut env);
             env.finish()?;

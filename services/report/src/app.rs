@@ -23,6 +23,7 @@ use crate::{
         start_run::{self, StartRuns},
     },
     live::Live,
+    metrics,
     retention::Retention,
     scheduler::BeginRuns,
 };
@@ -76,6 +77,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
 }
 
 async fn resources(connections: &Connections, config: &Config) -> Resources {
+    metrics::init();
     let signer = match &config.s3_public_endpoint {
         None => connections.s3.clone(),
         Some(endpoint) => {

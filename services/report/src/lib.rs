@@ -12,6 +12,7 @@ mod http;
 pub mod jobs;
 pub mod live;
 pub mod load;
+mod metrics;
 mod request_run;
 mod resources;
 pub mod retention;

@@ -47,7 +47,11 @@ enum Command {
 async fn main() -> anyhow::Result<ExitCode> {
     let _failpoints = failpoints::arm();
     let arguments = Arguments::parse();
-    let process = Process::start(SERVICE)?;
+    let role = match &arguments.command {
+        Command::Common(command) => command.role(),
+        Command::Load { .. } => "load",
+    };
+    let process = Process::start(SERVICE, role)?;
     let command = match arguments.command {
         Command::Common(command) => command,
         Command::Load { maestro, detalle, max_rejects } => {

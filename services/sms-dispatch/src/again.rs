@@ -11,6 +11,7 @@ use crate::{
         campaign::{Action, State},
         message_state::MessageState,
     },
+    metrics::Tally,
     settle::{self, Open},
     storage::{
         audit,
@@ -48,11 +49,13 @@ pub enum Order {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "its tally is to be counted when the transaction has committed"]
 pub struct Decided {
     pub messages: i64,
     /// There may be more behind this position: one request looks at so many and decides about so many.
     pub next: Option<i32>,
+    pub tally: Tally,
 }
 
 /// Decides about messages of a campaign that the caller has locked, behind a position, in the caller's transaction. A dry run
@@ -89,10 +92,10 @@ pub async fn decide(
     let repeatable = which == Which::Failed;
     let most = totals::count(conn, campaign.number, states, Some(before), repeatable).await?;
     if dry_run {
-        return Ok(Decided { messages: most, next: None });
+        return Ok(Decided { messages: most, next: None, tally: Tally::default() });
     }
     let decided = match most {
-        0 => Decided { messages: 0, next: None },
+        0 => Decided { messages: 0, next: None, tally: Tally::default() },
         _ => change(conn, &open, (states, before), order, (after, most), now).await?,
     };
     if decided.messages > 0 && order == Order::Resend {
@@ -117,10 +120,10 @@ async fn change(
 ) -> anyhow::Result<Decided> {
     let last = ledger::last_position(conn, open.date, open.number).await?;
     let end = after.saturating_add(MOST_LOOKED_AT);
-    let mut messages = 0;
+    let (mut messages, mut tally) = (0, Tally::default());
     while after < last && messages < most {
         if messages >= MOST || after >= end {
-            return Ok(Decided { messages, next: Some(after) });
+            return Ok(Decided { messages, next: Some(after), tally });
         }
         let until = after.saturating_add(LOOK).min(last);
         let rows = ledger::undecided(conn, open.date, open.number, which, (after, until), BATCH).await?;
@@ -136,10 +139,10 @@ async fn change(
             let had = changes.iter().map(|(before, _)| before).filter(|row| !settle::was_refused(row));
             earlier_attempts::keep(conn, open.number, &had.collect::<Vec<_>>()).await?;
         }
-        settle::apply(conn, open, &changes).await?;
+        tally.extend(settle::apply(conn, open, &changes).await?);
         messages += changes.len() as i64;
     }
-    Ok(Decided { messages, next: None })
+    Ok(Decided { messages, next: None, tally })
 }
 
 fn decided_row(row: Row, order: Order, now: DateTime<Utc>) -> Option<Row> {

@@ -27,6 +27,7 @@ use crate::{
         send_slice::{self, SendSlices},
         validate_contacts::{self, ValidateContacts},
     },
+    metrics,
     orphans::Orphans,
     providers::{self, Providers},
     reconciler::{Patience, Reconciler},
@@ -156,6 +157,7 @@ fn background(
 }
 
 fn resources(connections: &Connections, config: &Config) -> Resources {
+    metrics::init();
     Resources {
         database: connections.database.clone(),
         s3: connections.s3.clone(),

@@ -21,6 +21,7 @@ use crate::{
         message_state::{MessageState, Observed},
     },
     jobs::send_slice,
+    metrics::Tally,
     settle::{self, Fact, Open},
     storage::{
         campaigns::{self as rows, ActiveModel, Campaign},
@@ -215,8 +216,9 @@ impl Feeder {
             for _ in 0..MOST_SETTLED {
                 let mut transaction = self.pool.begin().await?;
                 let Some(slice) = slices::next_open(&mut transaction, open.number).await? else { break };
-                settle_slice(&mut transaction, &open, &slice).await?;
+                let tally = settle_slice(&mut transaction, &open, &slice).await?;
                 transaction.commit().await?;
+                tally.count();
             }
             // Those that workers have end by themselves.
             if !slices::all_done(conn, open.number).await? {
@@ -369,8 +371,9 @@ impl Feeder {
     }
 }
 
-/// Cancels what a slice has not sent. Of requests past their deadline nobody knows whether they were made.
-async fn settle_slice(conn: &mut PgConnection, open: &Open, slice: &Slice) -> anyhow::Result<()> {
+/// Cancels what a slice has not sent. Of requests past their deadline nobody knows whether they were made. Gives what to
+/// count once that has committed.
+async fn settle_slice(conn: &mut PgConnection, open: &Open, slice: &Slice) -> anyhow::Result<Tally> {
     let range = (slice.first_position, slice.last_position);
     let now = settle::now(conn).await?;
     let submitting =
@@ -381,7 +384,7 @@ async fn settle_slice(conn: &mut PgConnection, open: &Open, slice: &Slice) -> an
         .filter(|row| row.deadline.is_none_or(|deadline| deadline < now))
         .map(|row| Fact::plain(row.position, row.attempt, Observed::Unknown, now))
         .collect();
-    settle::observe(conn, open, &lapsed).await?;
+    let mut tally = settle::observe(conn, open, &lapsed).await?.tally;
     let pending = ledger::in_state(conn, open.date, open.number, range, MessageState::Pending, SLICE).await?;
     let positions: Vec<i32> = pending.iter().map(|row| row.position).collect();
     let changes: Vec<(Row, Row)> = ledger::lock(conn, open.date, open.number, &positions)
@@ -397,8 +400,8 @@ async fn settle_slice(conn: &mut PgConnection, open: &Open, slice: &Slice) -> an
             (before, after)
         })
         .collect();
-    settle::apply(conn, open, &changes).await?;
+    tally.extend(settle::apply(conn, open, &changes).await?);
     let again = under_way.then_some(LOOK_AGAIN_SECONDS);
     slices::close(conn, open.number, slice.first_position, again).await?;
-    Ok(())
+    Ok(tally)
 }

@@ -95,7 +95,13 @@ fn column(text: &str) -> Result<(String, String), String> {
 async fn main() -> anyhow::Result<ExitCode> {
     let _failpoints = failpoints::arm();
     let arguments = Arguments::parse();
-    let process = Process::start(SERVICE)?;
+    let role = match &arguments.command {
+        Command::Common(command) => command.role(),
+        Command::Import { .. } => "import",
+        Command::NumberingPlan { .. } => "numbering-plan",
+        Command::Contacts { .. } => "contacts",
+    };
+    let process = Process::start(SERVICE, role)?;
     let shutdown = process.shutdown.clone();
     match arguments.command {
         Command::Common(command) => return run(command, &process).await,

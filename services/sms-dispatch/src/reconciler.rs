@@ -332,11 +332,12 @@ impl Reconciler {
         let phones: Vec<String> = rows.into_iter().map(|row| row.phone_e164).collect();
         let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await?;
         transaction.commit().await?;
+        changed.tally.count();
         opt_outs::follow(&self.pool, &suppressed).await;
-        if !changed.is_empty() {
-            tracing::info!(campaign = %open.id, messages = changed.len(), "learnt from a provider's records");
+        if !changed.rows.is_empty() {
+            tracing::info!(campaign = %open.id, messages = changed.rows.len(), "learnt from a provider's records");
         }
-        Ok(changed.len())
+        Ok(changed.rows.len())
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
         sender::ProviderName,
         webhooks::{Status, Webhook, telnyx, twilio},
     },
+    metrics::Tally,
     opt_outs,
     settle::{self, Fact, Open},
     storage::{
@@ -112,9 +113,10 @@ impl Reports {
         if kept.is_empty() {
             return Ok(false);
         }
-        let suppressed = apply_all(&mut transaction, &kept).await?;
+        let (suppressed, tally) = apply_all(&mut transaction, &kept).await?;
         failpoints::hit(Point::ReportsApplied);
         transaction.commit().await?;
+        tally.count();
         opt_outs::follow(&self.pool, &suppressed).await;
         Ok(kept.len() as i64 == BATCH)
     }
@@ -122,8 +124,9 @@ impl Reports {
     async fn one(&self, id: i64) -> anyhow::Result<()> {
         let mut transaction = self.pool.begin().await?;
         let Some(kept) = reports::take_one(&mut transaction, id).await? else { return Ok(()) };
-        let suppressed = apply_all(&mut transaction, &[kept]).await?;
+        let (suppressed, tally) = apply_all(&mut transaction, &[kept]).await?;
         transaction.commit().await?;
+        tally.count();
         opt_outs::follow(&self.pool, &suppressed).await;
         Ok(())
     }
@@ -169,8 +172,9 @@ impl Reports {
     }
 }
 
-/// Applies reports, whatever campaigns they are about. Gives the phones that are suppressed by them.
-async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<Vec<String>> {
+/// Applies reports, whatever campaigns they are about. Gives the phones that are suppressed by them, and what to count once
+/// that has committed.
+async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<(Vec<String>, Tally)> {
     // In the order of the campaigns' numbers, in which everybody locks who locks rows of several.
     let mut by_campaign: BTreeMap<i32, Vec<(MessageId, Status)>> = BTreeMap::new();
     for status in kept.iter().filter_map(read) {
@@ -180,8 +184,9 @@ async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<Vec
         by_campaign.entry(id.campaign).or_default().push((id, status));
     }
     let (mut phones, mut opted_out, mut applied) = (Effects::default(), Vec::new(), Vec::new());
+    let mut tally = Tally::default();
     for (number, statuses) in by_campaign {
-        let Some(one) = apply(conn, number, &statuses, &mut phones).await? else { continue };
+        let Some(one) = apply(conn, number, &statuses, &mut phones, &mut tally).await? else { continue };
         opted_out.extend_from_slice(&one.opted_out);
         applied.push(one);
     }
@@ -189,7 +194,7 @@ async fn apply_all(conn: &mut PgConnection, kept: &[Kept]) -> anyhow::Result<Vec
     for Applied { open, facts, changed, .. } in &applied {
         closings::by_reports(conn, open, facts, changed).await?;
     }
-    opt_outs::suppress(conn, &opted_out, "proveedor", "provider").await
+    Ok((opt_outs::suppress(conn, &opted_out, "proveedor", "provider").await?, tally))
 }
 
 /// A status that was kept. It was read once before it was kept.
@@ -225,6 +230,7 @@ async fn apply(
     number: i32,
     statuses: &[(MessageId, Status)],
     phones: &mut Effects,
+    tally: &mut Tally,
 ) -> anyhow::Result<Option<Applied>> {
     let Some(campaign) = campaigns::by_number(conn, number).await? else { return Ok(None) };
     let Some(date) = campaign.date else { return Ok(None) };
@@ -242,7 +248,9 @@ async fn apply(
             Some(Fact { phone, ..Fact::reported(id.position, attempt, &status.report, now) })
         })
         .collect();
-    let changed = settle::observe_some(conn, &open, &facts, phones).await?;
+    let settle::Changed { rows: changed, tally: counted } =
+        settle::observe_some(conn, &open, &facts, phones).await?;
+    tally.extend(counted);
     let suppressing: Vec<i32> =
         facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
     let rows = ledger::lock(conn, date, number, &suppressing).await?;

@@ -16,6 +16,7 @@ use crate::{
         outcomes::Outcome,
         report::Report,
     },
+    metrics::Tally,
     storage::{
         campaigns::Campaign,
         ledger::{self, Row},
@@ -157,12 +158,21 @@ const MOST_ATTEMPTS: i16 = 20;
 /// Above this, in millionths of any currency, it is no message's cost.
 const MOST_COST: i64 = 10_000_000_000;
 
-/// Applies facts, whatever their order, in the caller's transaction: states only move forward. Gives the rows that changed, as
-/// they are now. Call it last: it locks phones, which have no place in any other order.
+/// What changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "its tally is to be counted when the transaction has committed"]
+pub struct Changed {
+    /// Rows, as they are now.
+    pub rows: Vec<Row>,
+    pub tally: Tally,
+}
+
+/// Applies facts, whatever their order, in the caller's transaction: states only move forward. Gives what changed.
+/// Call it last: it locks phones, which have no place in any other order.
 ///
 /// # Errors
 /// The database; an event that has no JSON form.
-pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -> anyhow::Result<Vec<Row>> {
+pub async fn observe(conn: &mut PgConnection, campaign: &Open, facts: &[Fact]) -> anyhow::Result<Changed> {
     let mut phones = Effects::default();
     let changed = observe_some(conn, campaign, facts, &mut phones).await?;
     phones.write(conn).await?;
@@ -179,7 +189,7 @@ pub async fn observe_some(
     campaign: &Open,
     facts: &[Fact],
     phones: &mut Effects,
-) -> anyhow::Result<Vec<Row>> {
+) -> anyhow::Result<Changed> {
     let mut positions: Vec<i32> = facts.iter().map(|fact| fact.position).collect();
     positions.sort_unstable();
     positions.dedup();
@@ -198,28 +208,27 @@ pub async fn observe_some(
             (after != before).then_some((before, after))
         })
         .collect();
-    apply_some(conn, campaign, &changes, phones).await?;
-    Ok(changes.into_iter().map(|(_, after)| after).collect())
+    let tally = apply_some(conn, campaign, &changes, phones).await?;
+    Ok(Changed { rows: changes.into_iter().map(|(_, after)| after).collect(), tally })
 }
 
 /// Rows that one transaction takes over.
 const TAKEN_OVER: i64 = 500;
 
 /// Notes of requests in a range that are past their deadline that nobody knows whether they were made, of some in one call. Gives
-/// of how many.
+/// them.
 ///
 /// # Errors
 /// As [`observe`].
-pub async fn lapsed(conn: &mut PgConnection, campaign: &Open, range: (i32, i32)) -> anyhow::Result<usize> {
+pub async fn lapsed(conn: &mut PgConnection, campaign: &Open, range: (i32, i32)) -> anyhow::Result<Changed> {
     let rows = ledger::lapsed(conn, campaign.date, campaign.number, range, TAKEN_OVER).await?;
     if rows.is_empty() {
-        return Ok(0);
+        return Ok(Changed::default());
     }
     let now = now(conn).await?;
     let facts: Vec<Fact> =
         rows.iter().map(|row| Fact::plain(row.position, row.attempt, Observed::Unknown, now)).collect();
-    observe(conn, campaign, &facts).await?;
-    Ok(facts.len())
+    observe(conn, campaign, &facts).await
 }
 
 /// Whether what is pending will be sent. `held`: and stays so until the transaction ends.
@@ -288,14 +297,19 @@ pub async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
 }
 
 /// Writes changes of rows that the caller has locked, each as it was and as it is, with all that follows from them. Call it
-/// last, as [`observe`].
+/// last, as [`observe`]. Gives what to count once the transaction has committed.
 ///
 /// # Errors
 /// The database; an event that has no JSON form.
-pub async fn apply(conn: &mut PgConnection, campaign: &Open, changes: &[(Row, Row)]) -> anyhow::Result<()> {
+pub async fn apply(
+    conn: &mut PgConnection,
+    campaign: &Open,
+    changes: &[(Row, Row)],
+) -> anyhow::Result<Tally> {
     let mut phones = Effects::default();
-    apply_some(conn, campaign, changes, &mut phones).await?;
-    Ok(phones.write(conn).await?)
+    let tally = apply_some(conn, campaign, changes, &mut phones).await?;
+    phones.write(conn).await?;
+    Ok(tally)
 }
 
 async fn apply_some(
@@ -303,9 +317,13 @@ async fn apply_some(
     campaign: &Open,
     changes: &[(Row, Row)],
     phones: &mut Effects,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
     if changes.is_empty() {
-        return Ok(());
+        return Ok(tally);
+    }
+    for (_, after) in changes.iter().filter(|(before, after)| before.state() != after.state()) {
+        tally.add(campaign.sender(after).map(|sender| sender.provider), after.state());
     }
     let rows: Vec<&Row> = changes.iter().map(|(_, after)| after).collect();
     ledger::write(conn, campaign.date, campaign.number, &rows).await?;
@@ -350,7 +368,7 @@ async fn apply_some(
         (event, Meta::about(campaign.id))
     });
     outbox::publish_all(conn, SERVICE, events.collect()).await?;
-    Ok(())
+    Ok(tally)
 }
 
 /// What report learns of a state; nothing of what is still to be sent.

@@ -1,5 +1,6 @@
 //! What the journeys share: a platform in a namespace of its own, and workbooks to send to it.
 
+pub mod figures;
 pub mod reports;
 pub mod stream;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use e2e::Scene;
+use e2e::{Scene, figures};
 use reqwest::Method;
 use sea_orm::sqlx::{self, PgPool};
 use serde_json::{Value, json};
@@ -177,6 +177,11 @@ async fn a_campaign_reaches_everybody_once_and_report_says_so() -> Result<()> {
         .await?;
     ensure!(done["recipients"] == 2_000 && done["parts"] == 2_000, "{done}");
     world.is_the_truth(&id, 2_000).await?;
+    for state in ["submitting", "delivered"] {
+        let series = format!(r#"sms_messages_total{{provider="telnyx",state="{state}"}}"#);
+        let told = figures::sum(world.scene.platform.service(&SMS_DISPATCH), &series).await?;
+        ensure!(told == 2_000.0, "{series}: {told}, each message came into it once");
+    }
 
     // Whoever answers BAJA is left out from then on: the next campaign of whatever kind counts them so.
     let phone = "+526121000150";

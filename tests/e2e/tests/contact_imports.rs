@@ -1,7 +1,7 @@
 //! A database of numbers becomes contacts: uploaded, watched, reported, rolled back.
 
 use anyhow::{Context, Result, ensure};
-use e2e::Scene;
+use e2e::{Scene, figures};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use sea_orm::sqlx;
@@ -78,6 +78,16 @@ async fn a_database_of_numbers_becomes_contacts_and_goes_again() -> Result<()> {
     ensure!(import["status"] == "completed" && import["percent"] == 100.0, "{import}");
     ensure!(import["summary"]["rows"] == truth.rows, "{import}");
     ensure!(import["summary"]["created"] == truth.contacts, "{import}");
+    let worker = &scene.platform.service(&SMS_DISPATCH).workers[0];
+    for (series, counted) in [
+        (r#"contacts_rows_total{outcome="created"}"#, truth.contacts),
+        (r#"contacts_rows_total{outcome="merged"}"#, truth.merged),
+        (r#"contacts_rows_total{outcome="rejected"}"#, truth.rejected.values().sum()),
+        // The dry run, whose rows have no outcome, and this.
+        (r#"contacts_imports_total{outcome="completed"}"#, 2),
+    ] {
+        figures::until(worker, series, |told| told == Some(counted as f64)).await?;
+    }
     let report = admin.get(&format!("{IMPORTS}/{id}/report")).await?;
     ensure!(report.body["rejected_by_reason"] == json!(truth.rejected), "{report}");
     ensure!(

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use e2e::Scene;
+use e2e::{Scene, figures};
 use sea_orm::sqlx::{self, PgPool};
 use serde_json::{Value, json};
 use simulators::telnyx::{Line, Telnyx, line};
@@ -138,6 +138,15 @@ async fn contacts_become_what_the_provider_says_of_their_numbers() -> Result<()>
     world.follow(&phones).await?;
     let billed = world.telnyx.billed();
     ensure!(billed.len() == 180 - refused && billed.values().all(|times| *times == 1), "{billed:?}");
+    let service = world.scene.platform.service(&SMS_DISPATCH);
+    for (series, lookups) in [
+        (r#"sms_lookups_total{outcome="answered",provider="telnyx"}"#, 180 - refused),
+        (r#"sms_lookups_total{outcome="refused",provider="telnyx"}"#, refused),
+        (r#"sms_lookups_spent_total{provider="telnyx"}"#, 180),
+    ] {
+        let counted = figures::sum(service, series).await?;
+        ensure!(counted == lookups as f64, "{series}: {counted}, not {lookups}");
+    }
 
     // One contact tells where it is from; a viewer is not shown it.
     let known =

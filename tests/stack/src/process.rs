@@ -179,6 +179,11 @@ impl Running {
         &self.service
     }
 
+    /// Its base URL, if it is ready at one.
+    pub fn url(&self) -> Option<&str> {
+        self.service.ready_url.as_deref()?.strip_suffix("/health/ready")
+    }
+
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.daemon.is_running()

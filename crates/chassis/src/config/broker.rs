@@ -3,11 +3,11 @@ use std::{collections::HashMap, time::Duration};
 use contracts::{QUEUES, Transport, queues};
 use messaging::{BrokerConfig, SqsConfig};
 
-use super::Env;
+use super::{Env, settings::aws_region};
 
 /// What the process's broker connects to: `AMQP_URL` (required), `QUEUE_PREFIX` (empty),
 /// `QUEUE_TRANSPORTS` (`catalog.imports=amqp`, comma separated), and for queues on SQS
-/// `AWS_ENDPOINT_URL`, `AWS_DEFAULT_REGION` (us-east-1), `SQS_QUEUE_NAME` (medisupply-bulk-upload-queue),
+/// `AWS_ENDPOINT_URL`, `AWS_DEFAULT_REGION` or `AWS_REGION` (us-east-1), `SQS_QUEUE_NAME` (medisupply-bulk-upload-queue),
 /// `SQS_VISIBILITY_TIMEOUT` (300 s), `SQS_MESSAGE_RETENTION` (86400 s), `SQS_WAIT_SECONDS` (20),
 /// `SQS_CREATE_QUEUES` (false).
 pub fn broker_config(service: &str, env: &mut Env) -> BrokerConfig {
@@ -53,7 +53,7 @@ fn sqs(env: &mut Env) -> SqsConfig {
     // The bounds are SQS's own (SetQueueAttributes, ReceiveMessage).
     SqsConfig {
         endpoint: env.optional_url("AWS_ENDPOINT_URL", &["http", "https"]).map(|url| url.expose().clone()),
-        region: env.default("AWS_DEFAULT_REGION", "us-east-1".to_owned(), "an AWS region"),
+        region: aws_region(env),
         names: HashMap::from([(queues::CATALOG_IMPORTS.name.to_owned(), imports)]),
         create: env.flag("SQS_CREATE_QUEUES", false),
         visibility: bounded(env, "SQS_VISIBILITY_TIMEOUT", 300, 1, 43_200),

@@ -106,6 +106,12 @@ impl RedisSettings {
     }
 }
 
+/// `AWS_DEFAULT_REGION`; or `AWS_REGION`, which AWS's own tools know it by; or us-east-1.
+pub(super) fn aws_region(env: &mut Env) -> String {
+    let region = env.default("AWS_REGION", "us-east-1".to_owned(), "an AWS region");
+    env.default("AWS_DEFAULT_REGION", region, "an AWS region")
+}
+
 /// Where uploads are kept.
 #[derive(Clone, Debug)]
 pub struct S3Settings {
@@ -120,7 +126,7 @@ pub struct S3Settings {
 }
 
 impl S3Settings {
-    /// `AWS_ENDPOINT_URL`, `AWS_DEFAULT_REGION` (us-east-1), `AWS_ACCESS_KEY_ID` with
+    /// `AWS_ENDPOINT_URL`, `AWS_DEFAULT_REGION` or `AWS_REGION` (us-east-1), `AWS_ACCESS_KEY_ID` with
     /// `AWS_SECRET_ACCESS_KEY`, `S3_BUCKET_NAME` (medisupply-bulk-uploads).
     pub fn read(env: &mut Env) -> Self {
         let endpoint = env.optional_url("AWS_ENDPOINT_URL", &["http", "https"]);
@@ -136,7 +142,7 @@ impl S3Settings {
         let temporary = env.optional_secret("AWS_SESSION_TOKEN").is_some();
         Self {
             endpoint: endpoint.map(|url| url.expose().clone()),
-            region: env.default("AWS_DEFAULT_REGION", "us-east-1".to_owned(), "an AWS region"),
+            region: aws_region(env),
             credentials: key.zip(secret).filter(|_| !temporary),
             bucket: env.default("S3_BUCKET_NAME", "medisupply-bulk-uploads".to_owned(), "a bucket's name"),
         }
@@ -174,6 +180,16 @@ mod tests {
         let mut env = Env::from_map([("AWS_ACCESS_KEY_ID", "test")]);
         S3Settings::read(&mut env);
         assert!(env.finish().expect_err("no secret").to_string().contains("both or none"));
+    }
+
+    #[test]
+    fn a_region_by_either_name_is_taken() {
+        let region =
+            |names: &[(&str, &str)]| S3Settings::read(&mut Env::from_map(names.iter().copied())).region;
+        let (sdk, cli) = (("AWS_REGION", "sa-east-1"), ("AWS_DEFAULT_REGION", "eu-west-1"));
+        assert_eq!(region(&[]), "us-east-1");
+        assert_eq!(region(&[sdk]), "sa-east-1");
+        assert_eq!(region(&[sdk, cli]), "eu-west-1");
     }
 
     #[test]

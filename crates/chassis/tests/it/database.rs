@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chassis::{config::DatabaseSettings, db};
+use chassis::{config::DatabaseSettings, db, http::Health, http_client};
 use sea_orm::sqlx;
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use stack::{Namespace, proxy::Proxy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+
+use crate::{process, support::start};
 
 pub struct Migrator;
 
@@ -57,6 +59,40 @@ async fn connecting_waits_for_a_server_that_comes_later() -> anyhow::Result<()> 
     let name: String =
         sqlx::query_scalar("SELECT current_setting('application_name')").fetch_one(&database.pool).await?;
     assert_eq!(name, "chassis-test");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_pool_is_shown_as_it_is_when_somebody_asks() -> anyhow::Result<()> {
+    let output = process::run("database::a_process_with_a_pool", &[])?.wait_with_output().await?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "run by another test, in a process of its own, which has one pool"]
+async fn a_process_with_a_pool() -> anyhow::Result<()> {
+    let namespace = Namespace::create("chassis_db_pool").await?;
+    let settings =
+        DatabaseSettings { max_connections: 3, ..DatabaseSettings::at(namespace.database_url.as_str()) };
+    let database = db::connect(&settings, "chassis-test", &CancellationToken::new()).await?;
+    let server = start(Health::new("test"), |_| {})?;
+    let shows = async |series: &str| -> anyhow::Result<bool> {
+        let text = http_client().get(server.at("/metrics")).send().await?.text().await?;
+        assert!(text.contains("process_resident_memory_bytes "), "{text}");
+        Ok(text.lines().any(|line| line == series))
+    };
+    let first = database.pool.acquire().await?;
+    let second = database.pool.acquire().await?;
+    assert!(shows(r#"lote_pool_connections_max{pool="postgresql"} 3"#).await?);
+    assert!(shows(r#"lote_pool_connections{pool="postgresql",state="in_use"} 2"#).await?);
+    drop((first, second));
+    // A connection that is given back is tested first, in a task of its own.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !shows(r#"lote_pool_connections{pool="postgresql",state="in_use"} 0"#).await? {
+        assert!(Instant::now() < end, "they stay in use");
+    }
+    assert!(shows(r#"lote_pool_connections{pool="postgresql",state="idle"} 2"#).await?);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use tokio::{
 use crate::support::start;
 
 /// Starts this binary with one of the tests marked `#[ignore]`.
-fn run(test: &str, environment: &[(&str, &str)]) -> std::io::Result<Child> {
+pub fn run(test: &str, environment: &[(&str, &str)]) -> std::io::Result<Child> {
     Command::new(std::env::current_exe()?)
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env_remove("RUST_LOG")
@@ -58,13 +58,19 @@ async fn spans_reach_the_collector_and_logs_are_json() -> anyhow::Result<()> {
     assert_eq!((line["message"].as_str(), line["status"].as_u64()), (Some("request"), Some(200)), "{line}");
     assert_eq!(line["path"], "/trace/7", "{line}");
     assert_eq!(line["span"]["request_id"], "request-of-the-test", "{line}");
+    assert_eq!(line["trace_id"], TRACE, "{line}");
+    let outside = logs.lines().find(|line| line.contains("\"listening\"")).expect(&logs);
+    let outside: Value = serde_json::from_str(outside)?;
+    assert_eq!(outside.get("trace_id"), None, "outside of a request there is no trace: {outside}");
     assert!(!logs.contains("secreto"), "a query string was logged: {logs}");
 
     // Protobuf keeps texts and ids as they are.
     let exported = exported.lock().expect("no panic under this lock").clone();
     let contains = |wanted: &[u8]| exported.windows(wanted.len()).any(|window| window == wanted);
     assert!(contains(b"GET /trace/{id}"), "the span's name");
-    assert!(contains(b"traced-process"), "the service's name");
+    for told in ["traced-process", "service.version", chassis::VERSION, "service.instance.id", "lote.role"] {
+        assert!(contains(told.as_bytes()), "what the process is: {told}");
+    }
     let trace: Vec<u8> =
         (0..16).filter_map(|i| u8::from_str_radix(&TRACE[2 * i..2 * i + 2], 16).ok()).collect();
     assert!(contains(&trace), "the caller's trace goes on");
@@ -74,7 +80,7 @@ async fn spans_reach_the_collector_and_logs_are_json() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by another test, in a process of its own"]
 async fn a_traced_process() -> anyhow::Result<()> {
-    let _telemetry = chassis::telemetry::init("traced-process")?;
+    let _telemetry = chassis::telemetry::init("traced-process", "api")?;
     let server = start(Health::new("traced-process"), |config| {
         config.route(
             "/trace/{id}",
@@ -92,9 +98,46 @@ async fn a_traced_process() -> anyhow::Result<()> {
         .await?;
     anyhow::ensure!(seen.starts_with(&format!("00-{TRACE}-")), "the handler's trace is {seen:?}");
     anyhow::ensure!(!seen.contains("00f067aa0ba902b7"), "the handler's span is the caller's");
-    anyhow::ensure!(chassis::telemetry::init("again").is_err());
+    anyhow::ensure!(chassis::telemetry::init("again", "api").is_err());
     server.shutdown.cancel();
     server.task.await?
+}
+
+const PHONE: &str = "+52 612 100 4768";
+
+#[tokio::test]
+async fn whatever_rust_log_says_no_message_is_logged_whole() -> anyhow::Result<()> {
+    for (rust_log, ours) in [
+        ("", false),
+        ("info", false),
+        ("trace", true),
+        ("debug,lapin=trace", true),
+        ("info,lapin::returned_messages=trace", false),
+        ("info,lapin::returned_messages[{message}]=trace", false),
+        ("info,lapin::channels=trace", false),
+    ] {
+        let output =
+            run("process::a_process_that_logs", &[("RUST_LOG", rust_log)])?.wait_with_output().await?;
+        let logs = String::from_utf8(output.stderr)?;
+        assert!(output.status.success(), "{logs}");
+        assert!(!logs.contains(PHONE), "RUST_LOG={rust_log}: {logs}");
+        assert!(logs.contains("the connection is lost"), "RUST_LOG={rust_log}: {logs}");
+        assert_eq!(logs.contains("a detail of ours"), ours, "RUST_LOG={rust_log}: {logs}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by another test, in a process of its own"]
+async fn a_process_that_logs() -> anyhow::Result<()> {
+    let _telemetry = chassis::telemetry::init("logging-process", "worker")?;
+    // As lapin logs what comes back, and at trace each frame.
+    tracing::warn!(target: "lapin::returned_messages", message = PHONE, "Server returned us a message");
+    tracing::trace!(target: "lapin::channels", frame = PHONE, "will handle frame");
+    tracing::trace!(target: "lapin::io_loop", next_msg = PHONE, "will write to buffer");
+    tracing::error!(target: "lapin::channel", "the connection is lost");
+    tracing::debug!("a detail of ours");
+    Ok(())
 }
 
 #[tokio::test]

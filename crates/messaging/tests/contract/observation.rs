@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use contracts::{Queue, Transport, catalog::v1::ProcessImport};
-use messaging::{Destination, Envelope, JobError, Policy};
+use messaging::{Broker, Consumer, DepthSampler, Destination, Envelope, JobError, Policy};
 use opentelemetry::trace::TraceContextExt as _;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -149,4 +150,76 @@ async fn an_open_kill_switch_is_seen() -> Result<()> {
     .await?;
     // A pause of an hour does not hold up a shutdown.
     consumer.stop().await
+}
+
+fn ready(queue: &Queue) -> Option<f64> {
+    metric("lote_queue_depth", &[("queue", queue.name), ("state", "ready")])
+}
+
+async fn send_to(broker: &Broker, queue: &Queue) -> Result<()> {
+    let mut message = command("waits")?;
+    message.destination = Destination::from(queue);
+    Ok(broker.publish(&[message]).await.remove(0)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_is_up_while_it_is_connected() -> Result<()> {
+    static CONNECTED: Queue = Queue { name: "test.connected", transport: Transport::Amqp, events: &[] };
+    let rig = Rig::bare(Transport::Amqp).await?;
+    rig.broker.declare(&[&CONNECTED]).await?;
+    let up = || metric("lote_consumer_up", &[("queue", CONNECTED.name)]);
+    assert_eq!(up(), None, "a process without a consumer says nothing");
+    let consumer = consume_from(&rig.broker, &CONNECTED, quick(), |_, _| async { Ok(()) });
+    until("it is up", async || Ok(up() == Some(1.0))).await?;
+    consumer.stop().await?;
+    assert_eq!(up(), Some(0.0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_nobody_consumes_is_measured_and_one_that_is_consumed_is_left_to_its_consumer()
+-> Result<()> {
+    static LEFT: Queue = Queue { name: "test.left", transport: Transport::Amqp, events: &[] };
+    static TAKEN: Queue = Queue { name: "test.taken", transport: Transport::Amqp, events: &[] };
+    let rig = Rig::bare(Transport::Amqp).await?;
+    rig.broker.declare(&[&LEFT, &TAKEN]).await?;
+    let started = std::time::Instant::now();
+    let policy = Policy { concurrency: 1, ..quick() };
+    let consumer = consume_from(&rig.broker, &TAKEN, policy, |_, context| async move {
+        context.shutdown.cancelled().await;
+        Err(JobError::Release)
+    });
+    until("its consumer has looked", async || Ok(ready(&TAKEN) == Some(0.0))).await?;
+    for queue in [&TAKEN, &TAKEN, &TAKEN, &LEFT, &LEFT] {
+        send_to(&rig.broker, queue).await?;
+    }
+    let stop = CancellationToken::new();
+    let sampler = DepthSampler::new(rig.broker.clone(), &[&TAKEN, &LEFT]);
+    let sampling = tokio::spawn(sampler.run(stop.clone()));
+    until("it is measured", async || Ok(ready(&LEFT) == Some(2.0))).await?;
+    // Its consumer looks every 15 s: on a machine that took so long, nothing is learnt.
+    if started.elapsed() < Duration::from_secs(14) {
+        assert_eq!(ready(&TAKEN), Some(0.0), "somebody else looked, and found two");
+    }
+    stop.cancel();
+    sampling.await?;
+    consumer.stop().await
+}
+
+#[tokio::test]
+async fn where_jobs_are_told_of_the_age_is_theirs() -> Result<()> {
+    static JOBS: Queue = Queue { name: "test.jobs", transport: Transport::Memory, events: &[] };
+    let broker = Broker::memory();
+    // Makes the queue known.
+    let _consumer = Consumer::new(&broker, &JOBS);
+    send_to(&broker, &JOBS).await?;
+    assert_eq!(broker.depth(&JOBS).await?.oldest_age, None, "no broker tells");
+    let hour = Duration::from_secs(3_600);
+    broker.jobs_wait(&JOBS, Some(chrono::Utc::now() - hour));
+    let shown = || metric("lote_queue_oldest_age_seconds", &[("queue", JOBS.name)]);
+    assert!(shown().is_some_and(|age| (3_600.0..3_700.0).contains(&age)), "{:?}", shown());
+    assert!(broker.depth(&JOBS).await?.oldest_age >= Some(hour));
+    broker.jobs_wait(&JOBS, None);
+    assert_eq!(shown(), Some(0.0), "what is in the queue are nudges of jobs that somebody has");
+    Ok(())
 }

@@ -43,6 +43,7 @@ use crate::{
     config::ImportSettings,
     domain::{Accepted, Claims, ImportContext, ProductRow, Summary},
     files::{FileError, FileKind},
+    metrics,
     results::{self, Ending},
     status::Status,
     storage::{
@@ -142,6 +143,14 @@ impl Work for ProcessImports {
             outbox::publish(conn, SERVICE, &event, meta).await?;
         }
         Ok(())
+    }
+
+    async fn committed(&self, job: &Job) {
+        match imports::get(&self.resources.database.orm, job.id).await {
+            Ok(Some(import)) => metrics::count_import(import.options.kind, job.state),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(import = %job.id, %error, "the import's end was not counted"),
+        }
     }
 
     async fn after(&self, job: Uuid) {
@@ -309,6 +318,9 @@ impl Pass<'_> {
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
+        if checkpoint.phase != Phase::Plan {
+            metrics::count_rows(&written.summary);
+        }
         tracing::debug!(import = %import.id, rows = batch.rows(), last_row = batch.last_row, "batch written");
         self.show(version, &progress);
         Ok(checkpoint)
@@ -374,6 +386,7 @@ impl Pass<'_> {
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
+        metrics::count_rows(&summary);
         *checkpoint = written;
         self.show(version, &progress);
         Ok(true)
@@ -390,6 +403,7 @@ impl Pass<'_> {
         let progress = refused.progress(Some(summary.total));
         self.checkpoint(&mut transaction, &refused, &progress).await?;
         transaction.commit().await.map_err(JobError::retry)?;
+        metrics::count_rows(&summary);
         *checkpoint = refused;
         Ok(())
     }

@@ -5,4 +5,5 @@ mod fencing;
 mod money;
 mod sales;
 mod sdk;
+mod watermarks;
 mod world;

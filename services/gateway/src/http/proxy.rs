@@ -358,7 +358,7 @@ impl<'a> Incoming<'a> {
         let limit = if route.webhook || route.page {
             WEBHOOK_LIMIT
         } else if access::is_upload(request) {
-            settings.upload_limit
+            settings.files_limit(route.files)
         } else {
             settings.body_limit
         };

@@ -41,6 +41,17 @@ impl Backend {
     }
 }
 
+/// How large the files may be that a route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// As `UPLOAD_LIMIT` says.
+    Usual,
+    /// Of contacts: as `CONTACTS_MAX_MB` says, here as in the service.
+    Contacts,
+    /// Lists of phones that are not written to: 1 GiB, as the service takes them.
+    Suppressions,
+}
+
 /// One row: paths under `prefix` go to `backend`.
 #[derive(Debug)]
 pub struct Route {
@@ -62,6 +73,8 @@ pub struct Route {
     /// Served without a token to whoever has the path, which is secret: a page for people, that GET shows and a POST without a
     /// body acts by.
     pub page: bool,
+    /// How large its files may be.
+    pub files: Files,
 }
 
 impl Route {
@@ -104,6 +117,7 @@ const fn row(prefix: &'static str, backend: Backend, write: &'static [Role]) -> 
         anonymous: false,
         webhook: false,
         page: false,
+        files: Files::Usual,
     }
 }
 
@@ -118,6 +132,7 @@ const fn questions(prefix: &'static str, backend: Backend) -> Route {
         anonymous: false,
         webhook: false,
         page: false,
+        files: Files::Usual,
     }
 }
 
@@ -131,6 +146,7 @@ const fn health(prefix: &'static str, backend: Backend) -> Route {
         anonymous: true,
         webhook: false,
         page: false,
+        files: Files::Usual,
     }
 }
 
@@ -144,6 +160,7 @@ const fn admin(prefix: &'static str, backend: Backend) -> Route {
         anonymous: false,
         webhook: false,
         page: false,
+        files: Files::Usual,
     }
 }
 
@@ -157,6 +174,7 @@ const fn webhook(prefix: &'static str, backend: Backend) -> Route {
         anonymous: false,
         webhook: true,
         page: false,
+        files: Files::Usual,
     }
 }
 
@@ -170,6 +188,7 @@ const fn page(prefix: &'static str, backend: Backend) -> Route {
         anonymous: false,
         webhook: false,
         page: true,
+        files: Files::Usual,
     }
 }
 
@@ -188,6 +207,7 @@ pub const ROUTES: &[Route] = &[
         anonymous: false,
         webhook: false,
         page: false,
+        files: Files::Usual,
     },
     row("/api/v1/inventory", Backend::CatalogUpload, WRITERS),
     admin("/api/v1/admin/catalog-upload", Backend::CatalogUpload),
@@ -198,7 +218,12 @@ pub const ROUTES: &[Route] = &[
     row("/campania", Backend::Report, OPERATORS),
     admin("/api/v1/admin/report", Backend::Report),
     health("/api/v1/contacts/health", Backend::SmsDispatch),
+    Route { files: Files::Contacts, ..row("/api/v1/contacts/imports", Backend::SmsDispatch, OPERATORS) },
     row("/api/v1/contacts", Backend::SmsDispatch, OPERATORS),
+    Route {
+        files: Files::Suppressions,
+        ..row("/api/v1/suppressions/imports", Backend::SmsDispatch, OPERATORS)
+    },
     row("/api/v1/suppressions", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/segments", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
@@ -275,6 +300,18 @@ mod tests {
         assert!(!find(&Method::POST, "/api/v1/catalog/health").expect("a row").anonymous);
         assert!(!find(&Method::GET, "/api/v1/catalog/health/x").expect("a row").anonymous);
         assert_eq!(ROUTES.iter().filter(|route| route.anonymous).count(), 5);
+    }
+
+    #[test]
+    fn files_may_be_as_large_as_their_service_takes_them() {
+        let files = |path: &str| find(&Method::POST, path).expect("a row").files;
+        assert_eq!(files("/api/v1/contacts/imports"), Files::Contacts);
+        assert_eq!(files("/api/v1/suppressions/imports"), Files::Suppressions);
+        for path in ["/api/v1/contacts/importsx", "/api/v1/suppressions", "/api/v1/catalog/items/bulk-upload"]
+        {
+            assert_eq!(files(path), Files::Usual, "{path}");
+        }
+        assert_eq!(ROUTES.iter().filter(|route| route.files != Files::Usual).count(), 2);
     }
 
     /// Where a POST writes nothing.

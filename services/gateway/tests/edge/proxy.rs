@@ -220,6 +220,30 @@ async fn too_much_is_refused_announced_or_not() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_file_of_contacts_may_be_as_large_as_its_service_takes_and_no_other_file() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_contacts").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("SMS_DISPATCH_URL", &upstream.url)
+        .with("UPLOAD_LIMIT", "1000000")
+        .with("CONTACTS_MAX_MB", "2")
+        .start()
+        .await?;
+    let token = gateway.admin().await?;
+    let post = |path: &str, megabytes: usize| {
+        let body = vec![b'x'; megabytes << 20];
+        gateway.post(path).bearer_auth(&token).header("content-type", MULTIPART).body(body).send()
+    };
+    assert_eq!(post("/api/v1/contacts/imports", 2).await?.status(), 202);
+    assert_eq!(problem(post("/api/v1/contacts/imports", 3).await?).await?["code"], "payload_too_large");
+    assert_eq!(post("/api/v1/suppressions/imports", 3).await?.status(), 202);
+    for path in ["/api/v1/contacts/validations", "/api/v1/suppressions", "/api/v1/catalog/upload"] {
+        assert_eq!(problem(post(path, 2).await?).await?["code"], "payload_too_large", "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_takes_its_upload_along() -> anyhow::Result<()> {
     let namespace = Namespace::create("edge_abandoned").await?;
     let upstream = Upstream::start().await?;

@@ -58,6 +58,8 @@ impl Upstream {
                 .route("/api/v1/admin/catalog-upload/workers", web::get().to(workers))
                 .route("/api/v1/catalog/echo", web::to(echo))
                 .route("/api/v1/catalog/upload", web::post().to(upload))
+                .route("/api/v1/contacts/imports", web::post().to(upload))
+                .route("/api/v1/suppressions/imports", web::post().to(upload))
                 .route("/api/v1/catalog/never-reads", web::post().to(never_reads))
                 .route("/api/v1/catalog/refuses", web::post().to(refuses))
                 .route("/api/v1/catalog/never-answers", web::get().to(never_answers))

@@ -25,6 +25,7 @@ use crate::{
     domain::{names, params::Kind},
     files::produce::{self, Counter, ProduceError, Produced, Subject},
     finish_run::finish_run,
+    metrics,
     storage::{
         files::{self, File, Made},
         runs::{self, Run},
@@ -87,6 +88,10 @@ impl Work for ExportCampaigns {
         }
         let run = runs::file_ended(conn, file.run_id, made.map(|made| (made.rows, made.bytes))).await?;
         finish_run(conn, &run, job.error.as_deref()).await
+    }
+
+    async fn committed(&self, job: &Job) {
+        metrics::count_file(job);
     }
 
     async fn after(&self, job: Uuid) {

@@ -87,7 +87,8 @@ async fn decide(
     let decided = again::decide(&mut transaction, &campaign, which, order, after, dry_run, caller.id()).await;
     let decided = decided.map_err(refused)?;
     transaction.commit().await?;
-    let again::Decided { messages, next } = decided;
+    let again::Decided { messages, next, tally } = decided;
+    tally.count();
     Ok(HttpResponse::Ok().json(DecidedView { messages, more: next.is_some(), next, dry_run }))
 }
 

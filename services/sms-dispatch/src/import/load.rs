@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     domain::numbering_plan::NumberingPlan,
+    metrics,
     storage::batches::{self, BatchPhase, Done},
 };
 
@@ -133,6 +134,7 @@ impl Load<'_> {
         self.watch.checkpoint(&mut transaction, &done).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
+        metrics::count_rows(&done);
         self.watch.loaded_one();
         failpoints::hit(Point::BatchCommitted);
         Ok(read.next)

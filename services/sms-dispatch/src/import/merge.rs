@@ -6,9 +6,12 @@ use sea_orm::sqlx::PgPool;
 use serde_json::json;
 
 use super::watch::{Phase, Watch};
-use crate::storage::{
-    batches::{self, BatchPhase, Done},
-    merge,
+use crate::{
+    metrics,
+    storage::{
+        batches::{self, BatchPhase, Done},
+        merge,
+    },
 };
 
 /// Rows a transaction: short enough that readers of the same pages and the disk are free again soon.
@@ -44,6 +47,7 @@ pub async fn run(pool: &PgPool, import: i32, consent: &str, watch: &Watch<'_>) -
         watch.step(&mut transaction, Phase::Merge, batch).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
+        metrics::count_rows(&done);
         failpoints::hit(Point::BatchCommitted);
         after = to;
         watch.proceed()?;

@@ -24,6 +24,7 @@ use crate::{
         source::{Source, fingerprint},
         watch::{Phase, Show, Watch},
     },
+    metrics,
     storage::{
         audit, batches,
         imports::{self, Import, Mode},
@@ -116,6 +117,10 @@ impl Work for ImportContacts {
         let details = json!({"state": job.state.name(), "error": job.error});
         audit::record(conn, actor, "import_ended", Some(&job.id.to_string()), &details).await?;
         Ok(())
+    }
+
+    async fn committed(&self, job: &Job) {
+        metrics::count_import(job.state);
     }
 }
 

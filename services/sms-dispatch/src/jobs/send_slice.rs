@@ -247,12 +247,13 @@ impl SendSlices {
             let open = &sending.open;
             let range = (sending.grant.first, sending.grant.last);
             let lapsed = settle::lapsed(&mut transaction, open, range).await.map_err(JobError::Retry)?;
-            if lapsed == 0 {
+            if lapsed.rows.is_empty() {
                 return Ok(());
             }
             sending.run.confirm(&mut transaction).await?;
             transaction.commit().await.map_err(JobError::retry)?;
-            tracing::warn!(campaign = %open.id, messages = lapsed, "of requests of a worker that is gone nobody knows");
+            lapsed.tally.count();
+            tracing::warn!(campaign = %open.id, messages = lapsed.rows.len(), "of requests of a worker that is gone nobody knows");
         }
     }
 }

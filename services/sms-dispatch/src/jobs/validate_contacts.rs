@@ -19,6 +19,7 @@ use crate::{
     SERVICE,
     config::LookupSettings,
     domain::{Phone, lookup::Lookup},
+    metrics,
     providers::telnyx::{LookupError, Telnyx},
     storage::{
         audit,
@@ -262,7 +263,8 @@ impl ValidateContacts {
         let due = validations::next(&mut transaction, validation, place.after, room).await;
         let due = due.map_err(JobError::retry)?;
         let Some((last, _)) = due.last().cloned() else { return Ok(false) };
-        let spent = validations::spend(&mut transaction, validation.id, due.len() as i64).await;
+        let asked = due.len() as i64;
+        let spent = validations::spend(&mut transaction, validation.id, asked).await;
         validation.spent = spent.map_err(JobError::retry)?;
         // No answer yet: an attempt that gets no further counts as one without progress.
         self.commit(run, transaction, place).await?;
@@ -280,6 +282,7 @@ impl ValidateContacts {
             place.after = last;
         }
         self.commit(run, transaction, place).await?;
+        metrics::count_lookups(PROVIDER, batch.asked.len() as i64 - refused, refused, asked - batch.free);
         batch.broken_off.map_or(Ok(true), Err)
     }
 }

@@ -171,7 +171,7 @@ impl SendSlices {
             }
             effects.write(&mut transaction).await.map_err(JobError::retry)?;
         }
-        settle::apply(&mut transaction, open, &changes).await.map_err(JobError::Retry)?;
+        let tally = settle::apply(&mut transaction, open, &changes).await.map_err(JobError::Retry)?;
         // The lease is compared in the transaction: a worker that lost it commits nothing. How many there are in all is
         // not said: what waits is another job's.
         let progress = Progress { total: None, processed: sent, successful: sent, failed: 0 };
@@ -179,6 +179,7 @@ impl SendSlices {
         sending.run.checkpoint(&mut transaction, &nothing, position, &progress).await?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
+        tally.count();
         failpoints::hit(Point::BatchCommitted);
         Ok(Claim::Claimed(claimed))
     }

@@ -75,7 +75,7 @@ impl Requests {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let conn = &mut *transaction;
         let facts: Vec<Fact> = answers.iter().map(|answer| answer.fact.clone()).collect();
-        settle::observe(conn, &self.open, &facts).await.map_err(JobError::Retry)?;
+        let changed = settle::observe(conn, &self.open, &facts).await.map_err(JobError::Retry)?;
         let mut recorded = Recorded::default();
         for answer in answers {
             match &answer.closes {
@@ -109,6 +109,7 @@ impl Requests {
         recorded.suppressed = suppressed.map_err(JobError::Retry)?;
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
+        changed.tally.count();
         Ok(recorded)
     }
 
