@@ -228,7 +228,7 @@ const fn error_name(error: &CellErrorType) -> &'static str {
         CellErrorType::Num => "#NUM!",
         CellErrorType::Ref => "#REF!",
         CellErrorType::Value => "#VALUE!",
-        _ => "#ERROR",
+        _ => "#ERROR!",
     }
 }
 
