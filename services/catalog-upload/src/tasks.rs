@@ -154,7 +154,7 @@ pub async fn apply(api: &Resources, id: Uuid, user: &str) -> Result<Answer, Prob
 /// Takes back what an import did, in a task of its own. The same task for whoever asks again.
 ///
 /// # Errors
-/// 409 where there is nothing to take back, the import has not ended, or its ledger is deleted; the database.
+/// 409 where there is nothing to take back (neither a change nor a word for what an older import did), the import has not ended, or its ledger is deleted; the database.
 pub async fn undo_import(api: &Resources, id: Uuid, user: &str) -> Result<Answer, Problem> {
     let (mut transaction, import) = hold(api, id).await?;
     match import.options.kind {
@@ -176,7 +176,7 @@ pub async fn undo_import(api: &Resources, id: Uuid, user: &str) -> Result<Answer
         return Err(Problem::conflict("not_finished", detail));
     }
     unpurged(&import)?;
-    if undo::count(&mut *transaction, id).await? == 0 {
+    if undo::count(&mut *transaction, id).await? == 0 && !undo::confirms(&mut *transaction, id).await? {
         let detail = "La carga no creó ni actualizó productos; no hay qué revertir";
         return Err(Problem::conflict("nothing_to_undo", detail));
     }

@@ -196,7 +196,7 @@ struct Written {
 async fn write(conn: &mut PgConnection, this: &Import, batch: &Batch) -> anyhow::Result<Written> {
     let Batch { undone, before_row, size, ref changes } = *batch;
     table::begin(conn).await?;
-    let current = undo::current(conn, changes).await?;
+    let current = undo::current(conn, &this.source.proveedor_id, undone, changes).await?;
     // Above that of whoever had the products until now.
     let version = table::next_version(conn).await?;
     let (mut removed, mut restored, mut kept) = (Vec::new(), Vec::new(), Vec::new());

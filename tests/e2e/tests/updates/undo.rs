@@ -43,6 +43,50 @@ async fn imports_that_are_undone_from_the_last_to_the_first_leave_what_was_befor
     healthy(&scene).await
 }
 
+/// The list of week 2 has nearly all that the list of week 1 brought: who takes back week 1 doesn't mean that.
+#[tokio::test]
+async fn what_a_later_file_confirms_is_not_taken_back() -> Result<()> {
+    let scene = Scene::start("upconfirm", |options| options.env("IMPORT_BATCH_ROWS", 3)).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let replacing = |name: &str, rows: &[Row]| -> Result<Upload> {
+        Ok(Upload::new(&csv(&scene, name, rows)?, SUPPLIER).replacing(true))
+    };
+    let mut list = rows(8);
+    let first = import(&supplier, &replacing("semana1.csv", &list)?).await?;
+    // P-0007 is not in the second list, P-0003 is there at another price, and P-0001 under another id, by its code.
+    list.pop();
+    list[3].precio += 1;
+    list[1].id = "OTRO-ID".to_owned();
+    let second = import(&supplier, &replacing("semana2.csv", &list)?).await?;
+    counts(&second, &[("sin_cambios", 6), ("productos_actualizados", 7)])?;
+    let before = contents(&pool).await?;
+    let status = undo(&supplier, &first).await?;
+    counts(&status, &[("total", 8), ("rechazados", 7), ("productos_eliminados", 1)])?;
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, code) in refused(&status) {
+        *told.entry(code).or_default() += 1;
+    }
+    let expected = BTreeMap::from([("changed_since".to_owned(), 1), ("confirmed_since".to_owned(), 6)]);
+    ensure!(told == expected, "{status:#}");
+    let named = status["result"]["errores"].to_string();
+    ensure!(named.contains("semana2.csv"), "which file has it is not told: {named}");
+    let after = contents(&pool).await?;
+    ensure!(after.keys().all(|id| before.get(id) == after.get(id)), "a confirmed product was changed");
+    ensure!(before.len() - after.len() == 1 && !after.contains_key("P-0007"), "{:?}", after.keys());
+    healthy(&scene).await?;
+
+    // The other way round, the later one no longer says anything.
+    let raised: Vec<Row> = rows(5).into_iter().map(|row| Row { precio: row.precio + 50, ..row }).collect();
+    let raise = import(&supplier, &replacing("alza.csv", &raised)?).await?;
+    let again = import(&supplier, &replacing("alza-otra-vez.csv", &raised)?).await?;
+    counts(&again, &[("sin_cambios", 5)])?;
+    counts(&undo(&supplier, &again).await?, &[("total", 0), ("rechazados", 0)])?;
+    counts(&undo(&supplier, &raise).await?, &[("productos_restaurados", 5), ("rechazados", 0)])?;
+    ensure!(contents(&pool).await? == after, "the prices are not as they were");
+    healthy(&scene).await
+}
+
 /// Files that repeat most of the catalog, in random ways; each is tried out, imported and taken back.
 #[tokio::test]
 async fn a_resync_tells_what_it_changes_and_goes_back_whole() -> Result<()> {
