@@ -48,6 +48,15 @@ pub async fn hold_base(conn: &mut PgConnection, base: Uuid) -> Result<(), Proble
     }
 }
 
+/// Holds all that a task of these options rests on: it may be past its days by now, and stays from here on, since live
+/// tasks keep it.
+async fn hold_bases(conn: &mut PgConnection, options: &Options) -> Result<(), Problem> {
+    for base in [options.applies, options.corrects, options.undoes].into_iter().flatten() {
+        hold_base(conn, base).await?;
+    }
+    Ok(())
+}
+
 /// A task of an import's kind that begins now, in the caller's transaction.
 ///
 /// # Errors
@@ -116,11 +125,7 @@ pub async fn retry(api: &Resources, id: Uuid) -> Result<Answer, Problem> {
         let detail = "Solo se puede reintentar una tarea que falló o fue cancelada";
         return Err(Problem::conflict("not_failed", detail));
     }
-    // What this one rests on may be past its days by now, and stays from here on: live tasks keep it.
-    for base in [import.options.applies, import.options.corrects, import.options.undoes].into_iter().flatten()
-    {
-        hold_base(&mut transaction, base).await?;
-    }
+    hold_bases(&mut transaction, &import.options).await?;
     // What it says of the rows is no longer all.
     reports::forget_of(&mut transaction, id).await?;
     imports::go_on(&mut transaction, id).await?;
@@ -134,7 +139,7 @@ pub async fn retry(api: &Resources, id: Uuid) -> Result<Answer, Problem> {
 /// Carries a dry run out, in a task of its own. The same task for whoever asks again.
 ///
 /// # Errors
-/// 409 where it is not a completed dry run, or its file is deleted; the database.
+/// 409 where it is not a completed dry run, or its file or what it corrects is deleted; the database.
 pub async fn apply(api: &Resources, id: Uuid, user: &str) -> Result<Answer, Problem> {
     let (mut transaction, plan) = hold(api, id).await?;
     if plan.options.kind != Kind::DryRun || plan.state != State::Completed {
@@ -186,7 +191,8 @@ pub async fn undo_import(api: &Resources, id: Uuid, user: &str) -> Result<Answer
     transaction.commit().await?;
     Ok(("La carga se revertirá", import))
 }
-/// A task about another task's file.
+
+/// A task about another task's file, with all that it rests on held.
 async fn follow_up(
     conn: &mut PgConnection,
     api: &Resources,
@@ -194,6 +200,7 @@ async fn follow_up(
     source: &Source,
     options: &Options,
 ) -> Result<Import, Problem> {
+    hold_bases(conn, options).await?;
     let job = job_kind(api, options).job(user);
     let id = job.id;
     begin(conn, api, job, source, options).await?;
