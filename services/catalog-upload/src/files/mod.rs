@@ -129,6 +129,22 @@ pub fn open_sheet(
     keep: Keep,
     sheet: Option<&str>,
 ) -> Result<Reader, FileError> {
+    open_while(path, kind, limits, keep, sheet, || true)
+}
+
+/// The same for who may give up meanwhile: the reading ends soon after `is_wanted` says no, also before there is a first
+/// row. It is asked from another thread, and often.
+///
+/// # Errors
+/// As [`open_sheet`].
+pub fn open_while(
+    path: &Path,
+    kind: FileKind,
+    limits: &Limits,
+    keep: Keep,
+    sheet: Option<&str>,
+    is_wanted: impl Fn() -> bool + Send + 'static,
+) -> Result<Reader, FileError> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     if size == 0 {
@@ -139,8 +155,13 @@ pub fn open_sheet(
     }
     let (limits, sheet) = (limits.clone(), sheet.map(str::to_owned));
     match kind {
-        FileKind::Xlsx => Reader::start(move |feed| xlsx::read(file, &limits, keep, sheet.as_deref(), feed)),
-        FileKind::Csv => Reader::start(move |feed| csv::read(file, &limits, keep, feed)),
+        FileKind::Xlsx => {
+            let read = move |feed: &mut feed::Feed| xlsx::read(file, &limits, keep, sheet.as_deref(), feed);
+            Reader::start(is_wanted, read)
+        }
+        FileKind::Csv => {
+            Reader::start(is_wanted, move |feed: &mut feed::Feed| csv::read(file, &limits, keep, feed))
+        }
     }
 }
 

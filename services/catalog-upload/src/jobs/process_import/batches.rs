@@ -113,7 +113,12 @@ pub fn read(
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
         let read_all = || -> Result<(), FileError> {
-            let mut reader = files::open_sheet(&path, kind, &limits, Keep::Template, sheet.as_deref())?;
+            let mut reader = {
+                let listener = sender.clone();
+                // An import that was given up must not leave a thread behind that reads for hours.
+                let is_wanted = move || !listener.is_closed();
+                files::open_while(&path, kind, &limits, Keep::Template, sheet.as_deref(), is_wanted)?
+            };
             reader.skip_to(after_row + 1);
             // Small ones first, so that writing begins while most of the file is still to be read; and each not so
             // much larger than the one before that the writer would wait for it.
