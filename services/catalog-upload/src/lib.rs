@@ -14,6 +14,7 @@ pub mod live;
 mod resources;
 mod results;
 pub mod retention;
+mod spool;
 pub mod status;
 pub mod storage;
 mod tasks;

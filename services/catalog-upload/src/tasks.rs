@@ -111,7 +111,8 @@ pub async fn cancel(api: &Resources, import: Import) -> Result<Answer, Problem> 
     Ok(("Se cancelará la tarea", import))
 }
 
-/// Lets a failed or cancelled task go on after the last row whose outcome is known.
+/// Lets a failed or cancelled task go on after the last row whose outcome is known; a file that was refused whole is
+/// judged from its beginning.
 ///
 /// # Errors
 /// 409 where it did not fail, was undone, or its file is deleted; the database.
@@ -121,9 +122,13 @@ pub async fn retry(api: &Resources, id: Uuid) -> Result<Answer, Problem> {
     if imports::undoing(&Orm::on(&mut transaction), id).await?.is_some() {
         return Err(Problem::conflict("undone", "La carga fue revertida; vuelva a subir el archivo"));
     }
-    if ::jobs::reopen(&mut transaction, id).await?.is_none() {
+    let Some(job) = ::jobs::reopen(&mut transaction, id).await? else {
         let detail = "Solo se puede reintentar una tarea que falló o fue cancelada";
         return Err(Problem::conflict("not_failed", detail));
+    };
+    // What refused the file may be gone: another product's code, a disk that was full.
+    if process_import::has_refused(&job, &import.options).map_err(Problem::internal)? {
+        ::jobs::start_over(&mut transaction, id).await?;
     }
     hold_bases(&mut transaction, &import.options).await?;
     // What it says of the rows is no longer all.

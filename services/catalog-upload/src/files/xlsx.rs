@@ -6,12 +6,12 @@
 //! could exceed `Limits::max_shared_strings_bytes`, by an estimate that is on the high side (313 MB for that
 //! workbook). All else is streamed, a cell at a time, each cell at most `Limits::max_token_bytes`.
 
-use std::{fs::File, io::BufReader};
+use std::{fs::File, io::BufReader, path::Path};
 
 use calamine::{CellErrorType, DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxError};
 
 use super::{
-    FileError, Keep, Limits, RawCell, RawRow,
+    FileError, Keep, Limits, Others, RawCell, RawRow,
     feed::{Feed, Opened},
     gate::{Gate, Gated},
     guard,
@@ -34,19 +34,29 @@ const MAX_SHEETS: usize = 255;
 const PASSES: u64 = 3;
 const BYTES_A_SHEET: u64 = 64 * 1024;
 
-/// Guards the workbook, finds the sheet (that of a name, or the first that has rows), and reads its rows into the feed.
+/// What is read of a workbook.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub keep: Keep,
+    /// The sheet of this name; none: the first that has rows.
+    pub sheet: Option<&'a str>,
+    pub others: Others,
+}
+
+/// Guards the workbook, finds the sheet, and reads its rows into the feed. `scratch`: a folder for a file that is gone
+/// with the reading.
 pub(super) fn read(
     file: File,
+    scratch: &Path,
     limits: &Limits,
-    keep: Keep,
-    wanted: Option<&str>,
+    Wanted { keep, sheet: wanted, others }: Wanted<'_>,
     feed: &mut Feed,
 ) -> Result<(), FileError> {
     let gate = guard::close(file, limits)?;
     let open = |file| Xlsx::new(BufReader::new(file)).map_err(error);
     let (guarded, opened) = guard::inspect(&gate, limits, open)?;
     let mended;
-    let (source, mut workbook) = match mend::mended(&gate, &guarded)? {
+    let (source, mut workbook) = match mend::mended(&gate, &guarded, scratch)? {
         Some(file) => {
             mended = Gate::new(file, []);
             (&mended, open(mended.reader())?)
@@ -91,6 +101,9 @@ pub(super) fn read(
             read_rows(&mut cells, header, found.next, limits, keep, feed)?;
             // A sheet of a header alone, such as a template's, hides none of those behind it.
             drop(cells);
+            if feed.has_rows() && others == Others::PassedOver {
+                return Ok(());
+            }
             if feed.has_rows() {
                 for other in sheets.iter().filter(|other| *other != name) {
                     feed.go_on()?;

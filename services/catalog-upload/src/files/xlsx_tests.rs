@@ -3,7 +3,7 @@ use std::io::Write;
 use anyhow::Result;
 use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
 
-use super::{FileError, FileKind, Keep, Limits, RawCell, open, open_sheet, open_while, testing::*};
+use super::{FileError, FileKind, Keep, Limits, Others, RawCell, open, open_sheet, open_while, testing::*};
 use crate::domain::{Column, validate};
 
 const XLSX: FileKind = FileKind::Xlsx;
@@ -75,6 +75,12 @@ fn of_many_other_sheets_the_first_are_named() -> Result<()> {
     let mut reader = open_bytes(&workbook.save_to_buffer()?, XLSX, &Limits::default())??;
     while reader.next_batch(10)?.is_some() {}
     assert_eq!(reader.omitted_sheets().len(), 50);
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(&workbook.save_to_buffer()?)?;
+    let sheet = (None, Others::PassedOver);
+    let mut reader = open_while(file.path(), XLSX, &Limits::default(), Keep::Template, sheet, || true)?;
+    while reader.next_batch(10)?.is_some() {}
+    assert_eq!(reader.omitted_sheets(), [""; 0], "nobody asked for them");
     Ok(())
 }
 
@@ -82,7 +88,7 @@ fn of_many_other_sheets_the_first_are_named() -> Result<()> {
 fn reading_ends_where_nobody_waits_for_it() -> Result<()> {
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(&template(10)?)?;
-    let opened = open_while(file.path(), XLSX, &Limits::default(), Keep::Template, None, || false);
+    let opened = open_while(file.path(), XLSX, &Limits::default(), Keep::Template, (None, Others::Named), || false);
     assert!(matches!(opened.err(), Some(FileError::Io(_))), "it was read to its first row");
     Ok(())
 }

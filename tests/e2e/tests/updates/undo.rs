@@ -1,6 +1,7 @@
 //! Updates that are taken back.
 
 use super::*;
+use sea_orm::sqlx::AssertSqlSafe;
 
 #[tokio::test]
 async fn imports_that_are_undone_from_the_last_to_the_first_leave_what_was_before() -> Result<()> {
@@ -84,6 +85,41 @@ async fn what_a_later_file_confirms_is_not_taken_back() -> Result<()> {
     counts(&undo(&supplier, &again).await?, &[("total", 0), ("rechazados", 0)])?;
     counts(&undo(&supplier, &raise).await?, &[("productos_restaurados", 5), ("rechazados", 0)])?;
     ensure!(contents(&pool).await? == after, "the prices are not as they were");
+    healthy(&scene).await
+}
+
+/// A file that is written whole may keep others waiting for longer than a connection waits for a lock.
+#[tokio::test]
+async fn to_wait_for_another_import_costs_no_attempt() -> Result<()> {
+    let scene = Scene::start("upwait", |options| options).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let status = import(&supplier, &Upload::new(&csv(&scene, "base.csv", &rows(3))?, SUPPLIER)).await?;
+    let key = "hashtextextended(current_schema() || ' catalog import', 0)";
+    let mut other = pool.acquire().await?;
+    sqlx::query(AssertSqlSafe(format!("SELECT pg_advisory_lock({key})"))).execute(&mut *other).await?;
+    let task = status["task_id"].as_str().context("a task")?;
+    let undo = task_id(&supplier.task(task, "undo").await?)?;
+    let waits_since = async || -> Option<String> {
+        let query = "SELECT max(xact_start)::text FROM pg_stat_activity
+            WHERE usename = current_user AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+        sqlx::query_scalar(query).fetch_one(&pool).await.ok().flatten()
+    };
+    stack::wait::until("the undo should wait", LIMIT, async || waits_since().await.is_some()).await?;
+    let first = waits_since().await;
+    stack::wait::until("the undo should wait on", LIMIT, async || {
+        let now = waits_since().await;
+        now.is_some() && now != first
+    })
+    .await?;
+    let attempts: i32 = sqlx::query_scalar("SELECT attempts FROM jobs WHERE id = $1::uuid")
+        .bind(&undo)
+        .fetch_one(&pool)
+        .await?;
+    ensure!(attempts == 1, "{attempts} attempts");
+    sqlx::query(AssertSqlSafe(format!("SELECT pg_advisory_unlock({key})"))).execute(&mut *other).await?;
+    let status = supplier.finished(&undo, LIMIT).await?;
+    counts(&status, &[("productos_eliminados", 3), ("rechazados", 0)])?;
     healthy(&scene).await
 }
 

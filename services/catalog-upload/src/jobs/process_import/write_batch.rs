@@ -172,11 +172,10 @@ async fn record(
 /// which may be a deadlock that the server can't see.
 pub fn is_conflict(error: &sqlx::Error) -> bool {
     const DEADLOCK_DETECTED: &str = "40P01";
-    const LOCK_NOT_AVAILABLE: &str = "55P03";
-    error.as_database_error().is_some_and(|error| {
-        error.is_unique_violation()
-            || error.code().is_some_and(|code| code == DEADLOCK_DETECTED || code == LOCK_NOT_AVAILABLE)
-    })
+    table::is_lock_timeout(error)
+        || error.as_database_error().is_some_and(|error| {
+            error.is_unique_violation() || error.code().is_some_and(|code| code == DEADLOCK_DETECTED)
+        })
 }
 
 /// The ids and codes of rows.
