@@ -154,7 +154,8 @@ pub async fn reopen(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, Er
 /// # Errors
 /// The database.
 pub async fn start_over(conn: &mut PgConnection, id: Uuid) -> Result<(), Error> {
-    let statement = "UPDATE jobs SET checkpoint = NULL, total = NULL, processed = 0, successful = 0, failed = 0
+    let statement =
+        "UPDATE jobs SET checkpoint = NULL, total = NULL, processed = 0, successful = 0, failed = 0
         WHERE id = $1 AND state = 'pending'";
     sqlx::query(statement).bind(id).execute(conn).await?;
     Ok(())

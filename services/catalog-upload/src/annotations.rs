@@ -2,7 +2,11 @@
 
 use uuid::Uuid;
 
-use crate::{Resources, jobs::annotate_import, storage::{imports, reports}};
+use crate::{
+    Resources,
+    jobs::annotate_import,
+    storage::{imports, reports},
+};
 
 /// Starts the making of an import's workbook. Of two who ask at once the second finds the first's row, and its own job is
 /// rolled back. An import that goes on by now, or whose file is gone, gets none: whoever asks again hears why.

@@ -35,10 +35,7 @@ const LEDGERS: [(&str, &str); 5] = [
         "import_warnings",
         "import_id, row_number, code, \"column\", value, message) select $1, n, 'x', 'x', 'x', 'x'",
     ),
-    (
-        "import_unchanged",
-        "import_id, first_row, version, product_ids) select $1, n, n, array[n::text]",
-    ),
+    ("import_unchanged", "import_id, first_row, version, product_ids) select $1, n, n, array[n::text]"),
     (
         "import_plan",
         "import_id, row_number, product_id, codigo, action) select $1, n, n::text, n::text, 'created'",

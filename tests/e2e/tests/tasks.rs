@@ -165,7 +165,8 @@ async fn a_refused_file_keeps_its_reason_and_is_judged_again_when_retried() -> R
     };
     // One product is there already; deleted, it is in nobody's way.
     import(&supplier, &upload("one.csv", header.to_owned() + &rows(&["A"]))?).await?;
-    let status = import(&supplier, &upload("three.csv", header.to_owned() + &rows(&["A", "B", "C"]))?).await?;
+    let status =
+        import(&supplier, &upload("three.csv", header.to_owned() + &rows(&["A", "B", "C"]))?).await?;
     let error = status["error"].as_str().unwrap_or_default();
     ensure!(error.contains("1 filas tienen errores"), "{status:#}");
     ensure!(supplier.delete("/api/v1/catalog/items/A").await?.status == 204, "delete");
@@ -184,7 +185,8 @@ async fn a_refused_file_keeps_its_reason_and_is_judged_again_when_retried() -> R
     let error = status["error"].as_str().unwrap_or_default().to_owned();
     ensure!(status["status"] == "failed" && error.contains("comillas sin cerrar"), "{status:#}");
     let task = id(&status)?.to_owned();
-    let killed = "UPDATE jobs SET state = 'pending', error = NULL, finished_at = NULL, result = NULL, attempts = 0,
+    let killed =
+        "UPDATE jobs SET state = 'pending', error = NULL, finished_at = NULL, result = NULL, attempts = 0,
         next_run_at = now(), nudged_at = NULL, version = version + 1 WHERE id = $1::uuid";
     sqlx::query(killed).bind(&task).execute(&pool).await?;
     stack::wait::until("the job should end again", LIMIT, async || {

@@ -367,9 +367,7 @@ fn write_date(
     formats: &Formats,
 ) -> Result<(), XlsxError> {
     match ExcelDateTime::parse_from_str(text) {
-        Ok(date) => {
-            sheet.write_datetime_with_format(row, column, &date, formats.get(mark, Content::Date))?
-        }
+        Ok(date) => sheet.write_datetime_with_format(row, column, &date, formats.get(mark, Content::Date))?,
         Err(_) => {
             sheet.write_string_with_format(row, column, fit(unknown), formats.get(mark, Content::Any))?
         }

@@ -88,7 +88,8 @@ fn of_many_other_sheets_the_first_are_named() -> Result<()> {
 fn reading_ends_where_nobody_waits_for_it() -> Result<()> {
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(&template(10)?)?;
-    let opened = open_while(file.path(), XLSX, &Limits::default(), Keep::Template, (None, Others::Named), || false);
+    let opened =
+        open_while(file.path(), XLSX, &Limits::default(), Keep::Template, (None, Others::Named), || false);
     assert!(matches!(opened.err(), Some(FileError::Io(_))), "it was read to its first row");
     Ok(())
 }

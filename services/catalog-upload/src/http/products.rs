@@ -407,8 +407,7 @@ pub(super) async fn delete(
 ) -> Result<HttpResponse, Problem> {
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
-    let deleted =
-        products::delete(&mut transaction, &id, &proveedor_id, expected.0, caller.id()).await;
+    let deleted = products::delete(&mut transaction, &id, &proveedor_id, expected.0, caller.id()).await;
     let version = deleted.map_err(|error| edit_problem(error, &id, ""))?;
     let change = std::iter::once((id.as_str(), Change::Deleted));
     publish_changes(&mut transaction, &proveedor_id, "", version, change).await?;

@@ -107,10 +107,7 @@ async fn confirmed(
     let oldest = changes.iter().map(|change| change.version).min().unwrap_or_default();
     let rows: Vec<(String, i64, String)> =
         sqlx::query_as(QUERY).bind(supplier).bind(import).bind(oldest).bind(ids).fetch_all(conn).await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, version, filename)| (id, Confirmed { version, filename }))
-        .collect())
+    Ok(rows.into_iter().map(|(id, version, filename)| (id, Confirmed { version, filename })).collect())
 }
 
 /// Removes products that the import created, with their inventory, and notes it as the undo's change.

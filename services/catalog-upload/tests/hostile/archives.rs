@@ -124,9 +124,8 @@ fn bombs(cases: &mut Cases) -> Result<()> {
     cases.xlsx(
         "one sheet without a value under 200 names",
         |_| {
-            let row = |row| {
-                format!(r#"<row r="{row}"><c r="A{row}" t="inlineStr"><is><t> </t></is></c></row>"#)
-            };
+            let row =
+                |row| format!(r#"<row r="{row}"><c r="A{row}" t="inlineStr"><is><t> </t></is></c></row>"#);
             listed(&raw_sheet(&(1..=100_000).map(row).collect::<Vec<_>>()), 200)
         },
         hostile("las mismas celdas en muchas hojas"),

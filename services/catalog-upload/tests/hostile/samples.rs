@@ -51,7 +51,12 @@ fn what_is_refused_is_refused_again_from_the_annotated_copy() -> Result<()> {
         annotate(&source, sample.kind, None, &Limits::default(), std::iter::empty(), &copy)
             .with_context(|| sample.name)?;
         let rows = |path: &Path, kind| -> Result<BTreeSet<u32>> {
-            Ok(ruled(path, kind).with_context(|| sample.name)?.rejected.iter().map(|error| error.row).collect())
+            Ok(ruled(path, kind)
+                .with_context(|| sample.name)?
+                .rejected
+                .iter()
+                .map(|error| error.row)
+                .collect())
         };
         let (first, again) = (rows(&source, sample.kind)?, rows(&copy, FileKind::Xlsx)?);
         if !first.is_subset(&again) {

@@ -83,7 +83,7 @@ async fn no_annotated_workbook_begins_of_an_import_that_is_not_as_it_was() -> Re
         let purge = "UPDATE imports SET purged_at = now() WHERE id = $1::uuid";
         sqlx::query(purge).bind(task).execute(&mut *somebody).await?;
         somebody.commit().await?;
-        Ok(())
+        anyhow::Ok(())
     };
     tokio::try_join!(supplier.get(&path), meanwhile)?;
     let begun: i64 = sqlx::query_scalar("SELECT count(*) FROM import_reports").fetch_one(&pool).await?;

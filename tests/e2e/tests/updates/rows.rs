@@ -121,7 +121,7 @@ async fn a_product_that_is_anothers_by_then_is_not_changed() -> Result<()> {
             let taken = "UPDATE products SET proveedor_id = 'PROV999' WHERE id = $1";
             sqlx::query(taken).bind(id).execute(&mut *somebody).await?;
             somebody.commit().await?;
-            Ok(())
+            anyhow::Ok(())
         };
         let (answer, ()) = tokio::try_join!(change, meanwhile)?;
         ensure!(answer.status == 404, "{answer}");
