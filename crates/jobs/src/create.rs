@@ -149,6 +149,18 @@ pub async fn reopen(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, Er
     Ok(row.as_ref().map(Job::read).transpose()?)
 }
 
+/// Has a job that [`reopen`] has let start again do so from its beginning, as if it had no checkpoint.
+///
+/// # Errors
+/// The database.
+pub async fn start_over(conn: &mut PgConnection, id: Uuid) -> Result<(), Error> {
+    let statement =
+        "UPDATE jobs SET checkpoint = NULL, total = NULL, processed = 0, successful = 0, failed = 0
+        WHERE id = $1 AND state = 'pending'";
+    sqlx::query(statement).bind(id).execute(conn).await?;
+    Ok(())
+}
+
 /// Locks jobs until the caller's transaction ends, in one order for all who lock several. A row that depends on a
 /// job is locked after it: whoever ends a job does so.
 ///

@@ -41,7 +41,9 @@ pub mod workers;
 
 pub use activity::{Activities, Activity};
 pub use claim::{Claim, claim};
-pub use create::{Creation, NewJob, create, lock, reopen, reopen_all, request_cancel, request_cancel_all};
+pub use create::{
+    Creation, NewJob, create, lock, reopen, reopen_all, request_cancel, request_cancel_all, start_over,
+};
 pub use doctor::doctor;
 pub use error::Error;
 pub use job::{Job, Position, Progress, State};

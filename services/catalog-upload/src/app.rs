@@ -1,6 +1,6 @@
 //! The roles of the service: what each connects to, and what it does beside answering requests.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use ::jobs::{Jobs, workers::Announcer};
 use chassis::{background::Background, connections::Connections};
@@ -23,6 +23,7 @@ use crate::{
     live::Statuses,
     metrics,
     retention::Retention,
+    spool,
 };
 
 /// The queues this service consumes.
@@ -56,6 +57,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let server = connections.worker()?;
     let resources = resources(&connections, &config);
+    sweep_spool(&config.imports.spool);
     let jobs = jobs(&resources);
     let (pool, version) = (connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
     let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
@@ -64,6 +66,15 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
         .spawn("announcer", announcer.run(shutdown.clone()))
         .serve(server)
         .await
+}
+
+/// Before there is any work: a folder of few files.
+fn sweep_spool(folder: &Path) {
+    match spool::sweep(folder, SystemTime::now()) {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(files, "files of processes that were killed were deleted"),
+        Err(error) => tracing::warn!(folder = %folder.display(), %error, "the spool could not be swept"),
+    }
 }
 
 fn resources(connections: &Connections, config: &Config) -> Resources {

@@ -15,6 +15,7 @@ mod metrics;
 mod resources;
 mod results;
 pub mod retention;
+mod spool;
 pub mod status;
 pub mod storage;
 mod tasks;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         Summary,
-        import_result::{ImportResult, Resumen, RowAdvice, RowProblem},
+        import_result::{ImportResult, Resumen, RowAdvice, RowProblem, Simulacion},
     },
     storage::{
         imports::Kind,
@@ -72,6 +72,19 @@ pub async fn of(
         }
     }
     Ok(result)
+}
+
+/// Says of a dry run that its file would be refused whole: of its products, none would come.
+pub fn refuse_whole(result: &mut ImportResult) {
+    let Resumen { rechazados, advertencias, .. } = result.resumen;
+    result.mensaje = format!(
+        "Simulación completada: no se escribió ningún cambio. El archivo se rechazaría completo: {rechazados} filas \
+         tienen errores"
+    );
+    result.productos_creados.clear();
+    result.productos_actualizados.clear();
+    result.simulacion = Some(Simulacion { se_rechazaria_completo: true, ..Simulacion::default() });
+    result.truncado = rechazados.max(advertencias) > LISTED as u64;
 }
 
 fn message(kind: Kind, ending: Ending, summary: &Summary) -> String {

@@ -48,6 +48,15 @@ pub async fn hold_base(conn: &mut PgConnection, base: Uuid) -> Result<(), Proble
     }
 }
 
+/// Holds all that a task of these options rests on: it may be past its days by now, and stays from here on, since live
+/// tasks keep it.
+async fn hold_bases(conn: &mut PgConnection, options: &Options) -> Result<(), Problem> {
+    for base in [options.applies, options.corrects, options.undoes].into_iter().flatten() {
+        hold_base(conn, base).await?;
+    }
+    Ok(())
+}
+
 /// A task of an import's kind that begins now, in the caller's transaction.
 ///
 /// # Errors
@@ -102,7 +111,8 @@ pub async fn cancel(api: &Resources, import: Import) -> Result<Answer, Problem> 
     Ok(("Se cancelará la tarea", import))
 }
 
-/// Lets a failed or cancelled task go on after the last row whose outcome is known.
+/// Lets a failed or cancelled task go on after the last row whose outcome is known; a file that was refused whole is
+/// judged from its beginning.
 ///
 /// # Errors
 /// 409 where it did not fail, was undone, or its file is deleted; the database.
@@ -112,15 +122,15 @@ pub async fn retry(api: &Resources, id: Uuid) -> Result<Answer, Problem> {
     if imports::undoing(&Orm::on(&mut transaction), id).await?.is_some() {
         return Err(Problem::conflict("undone", "La carga fue revertida; vuelva a subir el archivo"));
     }
-    if ::jobs::reopen(&mut transaction, id).await?.is_none() {
+    let Some(job) = ::jobs::reopen(&mut transaction, id).await? else {
         let detail = "Solo se puede reintentar una tarea que falló o fue cancelada";
         return Err(Problem::conflict("not_failed", detail));
+    };
+    // What refused the file may be gone: another product's code, a disk that was full.
+    if process_import::has_refused(&job, &import.options).map_err(Problem::internal)? {
+        ::jobs::start_over(&mut transaction, id).await?;
     }
-    // What this one rests on may be past its days by now, and stays from here on: live tasks keep it.
-    for base in [import.options.applies, import.options.corrects, import.options.undoes].into_iter().flatten()
-    {
-        hold_base(&mut transaction, base).await?;
-    }
+    hold_bases(&mut transaction, &import.options).await?;
     // What it says of the rows is no longer all.
     reports::forget_of(&mut transaction, id).await?;
     imports::go_on(&mut transaction, id).await?;
@@ -134,7 +144,7 @@ pub async fn retry(api: &Resources, id: Uuid) -> Result<Answer, Problem> {
 /// Carries a dry run out, in a task of its own. The same task for whoever asks again.
 ///
 /// # Errors
-/// 409 where it is not a completed dry run, or its file is deleted; the database.
+/// 409 where it is not a completed dry run, or its file or what it corrects is deleted; the database.
 pub async fn apply(api: &Resources, id: Uuid, user: &str) -> Result<Answer, Problem> {
     let (mut transaction, plan) = hold(api, id).await?;
     if plan.options.kind != Kind::DryRun || plan.state != State::Completed {
@@ -154,7 +164,7 @@ pub async fn apply(api: &Resources, id: Uuid, user: &str) -> Result<Answer, Prob
 /// Takes back what an import did, in a task of its own. The same task for whoever asks again.
 ///
 /// # Errors
-/// 409 where there is nothing to take back, the import has not ended, or its ledger is deleted; the database.
+/// 409 where there is nothing to take back (neither a change nor a word for what an older import did), the import has not ended, or its ledger is deleted; the database.
 pub async fn undo_import(api: &Resources, id: Uuid, user: &str) -> Result<Answer, Problem> {
     let (mut transaction, import) = hold(api, id).await?;
     match import.options.kind {
@@ -176,7 +186,7 @@ pub async fn undo_import(api: &Resources, id: Uuid, user: &str) -> Result<Answer
         return Err(Problem::conflict("not_finished", detail));
     }
     unpurged(&import)?;
-    if undo::count(&mut *transaction, id).await? == 0 {
+    if undo::count(&mut *transaction, id).await? == 0 && !undo::confirms(&mut *transaction, id).await? {
         let detail = "La carga no creó ni actualizó productos; no hay qué revertir";
         return Err(Problem::conflict("nothing_to_undo", detail));
     }
@@ -186,7 +196,8 @@ pub async fn undo_import(api: &Resources, id: Uuid, user: &str) -> Result<Answer
     transaction.commit().await?;
     Ok(("La carga se revertirá", import))
 }
-/// A task about another task's file.
+
+/// A task about another task's file, with all that it rests on held.
 async fn follow_up(
     conn: &mut PgConnection,
     api: &Resources,
@@ -194,6 +205,7 @@ async fn follow_up(
     source: &Source,
     options: &Options,
 ) -> Result<Import, Problem> {
+    hold_bases(conn, options).await?;
     let job = job_kind(api, options).job(user);
     let id = job.id;
     begin(conn, api, job, source, options).await?;

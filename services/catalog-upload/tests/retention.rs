@@ -11,7 +11,7 @@ use catalog_upload::{
     storage::{
         imports::{self, Kind, Options, Source},
         migrations::Migrator,
-        reports,
+        reports, search,
     },
 };
 use chassis::{
@@ -28,13 +28,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The ledgers, and what a row of each must have.
-const LEDGERS: [(&str, &str); 4] = [
+const LEDGERS: [(&str, &str); 5] = [
     ("import_changes", "import_id, row_number, product_id, action) select $1, n, n::text, 'created'"),
     ("import_rejections", "import_id, row_number, code, message) select $1, n, 'x', 'x'"),
     (
         "import_warnings",
         "import_id, row_number, code, \"column\", value, message) select $1, n, 'x', 'x', 'x', 'x'",
     ),
+    ("import_unchanged", "import_id, first_row, version, product_ids) select $1, n, n, array[n::text]"),
     (
         "import_plan",
         "import_id, row_number, product_id, codigo, action) select $1, n, n::text, n::text, 'created'",
@@ -248,6 +249,22 @@ async fn the_file_of_an_import_that_goes_on_at_the_last_moment_stays() -> Result
     ensure!(sweeping.await?? == 0);
     ensure!(world.objects().await? == set(&["uploads/again", &report]), "{:?}", world.objects().await?);
     ensure!(!world.is_purged(id).await? && world.has_ledgers(id).await?);
+    Ok(())
+}
+
+/// The words of products follow an import that has ended, whatever an older one is at.
+#[tokio::test]
+async fn an_older_import_that_runs_keeps_nobody_from_being_found() -> Result<()> {
+    let world = World::new().await?;
+    let (running, _) = world.import("uploads/running", None).await?;
+    let runs = "with i as (update imports set indexed_row = 1000000 where id = $1 returning id)
+        update jobs j set state = 'running' from i where j.id = i.id";
+    sqlx::query(runs).bind(running).execute(&world.pool).await?;
+    let (ended, _) = world.import("uploads/ended", Some(TimeDelta::zero())).await?;
+    while search::index_next(&world.pool, 1_000).await? {}
+    let indexed: Vec<Uuid> =
+        sqlx::query_scalar("select id from imports where indexed").fetch_all(&world.pool).await?;
+    ensure!(indexed == [ended], "{indexed:?}, not {ended}");
     Ok(())
 }
 

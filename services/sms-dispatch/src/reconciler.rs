@@ -175,8 +175,9 @@ impl Reconciler {
                 let open = Open::of(&campaign.context("the campaign of a slice")?)?;
                 let mut transaction = self.pool.begin().await?;
                 let range = (slice.first_position, slice.last_position);
-                settle::lapsed(&mut transaction, &open, range).await?;
+                let lapsed = settle::lapsed(&mut transaction, &open, range).await?;
                 transaction.commit().await?;
+                lapsed.tally.count();
             }
             let mut transaction = self.pool.begin().await?;
             unheard::sweep(&mut transaction, slice).await?;

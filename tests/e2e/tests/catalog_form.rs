@@ -115,10 +115,31 @@ async fn the_form_the_list_and_the_stock_dialog_work_one_after_the_other() -> Re
         ("bodegaId=LIM_SUR&pais=CO", vec![]),
         ("pais=PE&bodegaId=LIM_SUR", vec![&id]),
         ("pais=CO&sort=precio&page=2&size=1", vec!["RICO"]),
+        // The first lot of each is there, as its stock says.
+        ("pais=co&sort=precio", vec![&id, "RICO", &bare]),
+        ("bodegaId=PRINCIPAL&sort=precio", vec![&id, "RICO", &bare]),
+        ("bodegaId=PRINCIPAL&pais=CO&category=VITAMINAS", vec!["RICO"]),
+        ("bodegaId=PRINCIPAL&pais=PE", vec![]),
+        ("proveedorId=&sort=precio", vec![&id, "RICO", &bare]),
     ] {
         let page = supplier.get(&format!("{ITEMS}?{query}")).await?;
         ensure!(page.status == 200 && ids(&page) == wanted, "{query}: {page}");
     }
+    for bodega in ["PRINCIPAL", "BOG_CENTRAL", "LIM_SUR", "NINGUNA"] {
+        let listed = supplier.get(&format!("{ITEMS}?bodegaId={bodega}&pais=CO")).await?;
+        let stock = format!("/api/v1/inventory/bodega/{bodega}/productos?pais=CO");
+        let stock = supplier.get(&stock).await?;
+        let lots = stock.body["items"].as_array().into_iter().flatten();
+        let held: Vec<_> = lots.filter_map(|lot| lot["producto_id"].as_str()).collect();
+        ensure!(ids(&listed) == held, "{bodega}: the list has {listed}, the stock {stock}");
+    }
+    // What a form leaves empty asks for nothing, in stock as in the list.
+    for query in ["bodegaId=&pais=", "pais=co"] {
+        let stock = supplier.get(&format!("{ITEMS}/RICO/inventario?{query}")).await?;
+        ensure!(stock.body["meta"]["total"] == 2, "{query}: {stock}");
+    }
+    let uploads = supplier.get("/api/v1/catalog/bulk-upload?proveedor_id=").await?;
+    ensure!(uploads.status == 200, "{uploads}");
     let most = supplier.get(&format!("{ITEMS}?sort=cantidad")).await?;
     ensure!(ids(&most).first() == Some(&"RICO") && most.body["meta"]["total"] == 3, "{most}");
     let least = supplier.get(&format!("{ITEMS}?sort=-cantidad")).await?;

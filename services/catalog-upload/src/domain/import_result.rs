@@ -50,6 +50,10 @@ pub struct Simulacion {
     pub cambios: Vec<PlannedChange>,
     /// En cuántos productos cambiaría cada columna.
     pub campos: BTreeMap<String, u64>,
+    /// Con `error_policy=reject_file`: si alguna fila tiene errores, de modo que no se aplicaría ninguna. `resumen` dice
+    /// qué pasaría con cada fila si se aplicaran las demás; las listas de productos quedan vacías.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub se_rechazaria_completo: bool,
 }
 
 /// Una actualización que haría una simulación.

@@ -28,8 +28,9 @@ pub enum RawCell {
     Error(&'static str),
 }
 
-/// Stands for the result of a formula that no program has computed: some write formulas alone.
-pub const NOT_COMPUTED: &str = "(fórmula sin calcular)";
+/// Stands for the result of a formula that no program has computed: some write formulas alone. It looks like an error of
+/// Excel's, so that it is refused as one where it comes back as a text.
+pub const NOT_COMPUTED: &str = "#¡SIN_CALCULAR!";
 
 impl RawCell {
     /// A cell of text: trimmed, cut at `max_chars`, empty if nothing is left.
@@ -128,7 +129,8 @@ pub struct Surplus {
 pub struct RawRow {
     /// The row's number in the sheet, or the record's in a CSV file. The header of a template is 1.
     pub number: u32,
-    /// Cells of other columns by their position from 0, in the file's order; kept only for who asks for them.
+    /// Cells of other columns by their position from 0, in the file's order, the values of a `surplus` too; kept only for
+    /// who asks for them.
     pub others: Vec<(u32, RawCell)>,
     /// Set where the file gives the row more values than its header has columns: nobody knows then which
     /// value belongs to which column.

@@ -150,7 +150,8 @@ impl Check {
 
     fn excel_error<T>(&mut self, column: Column, cell: &RawCell) -> Option<T> {
         let (code, advice) = match cell {
-            RawCell::Error(NOT_COMPUTED) => (
+            // A text it is in a workbook that we gave back.
+            cell if cell.display() == NOT_COMPUTED => (
                 "formula_not_computed",
                 "la fórmula no tiene un valor calculado; abra el libro en Excel, guárdelo y vuelva a subirlo, o escriba el valor",
             ),

@@ -25,6 +25,19 @@ pub struct Current {
     pub codigo: String,
     /// The version whose content it has: its own, or, where an undo gave the product back, the one that it had before.
     pub version: i64,
+    /// Whether it is of the import's supplier, who may hear of it.
+    pub is_own: bool,
+    /// The last import whose file says that it is to be as it was then, if one does that nobody took back.
+    pub confirmed: Option<Confirmed>,
+}
+
+/// A file that has a product as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// When: above the version that the product had.
+    pub version: i64,
+    /// Its name.
+    pub filename: String,
 }
 
 /// What becomes of a change.
@@ -43,14 +56,19 @@ pub enum Reversal {
 pub enum KeepReason {
     /// Somebody changed it after the import.
     ChangedSince,
+    /// A later import's file has the product as this one made it: it changed nothing, and says that this is right.
+    ConfirmedSince {
+        /// That file's name.
+        filename: String,
+    },
     /// It was deleted after the import.
     DeletedSince,
     /// The code that it had before belongs to another product now.
     CodeTaken {
         /// The code.
         codigo: String,
-        /// Whose it is now.
-        by: String,
+        /// Whose it is now; none where that is another supplier's, which is nobody's business.
+        by: Option<String>,
     },
 }
 
@@ -59,6 +77,7 @@ impl KeepReason {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::ChangedSince => "changed_since",
+            Self::ConfirmedSince { .. } => "confirmed_since",
             Self::DeletedSince => "deleted_since",
             Self::CodeTaken { .. } => "code_taken",
         }
@@ -70,14 +89,22 @@ impl KeepReason {
             Self::ChangedSince => format!(
                 "El producto {product_id} cambió después de la carga; no se modificó. Revíselo a mano"
             ),
+            Self::ConfirmedSince { filename } => format!(
+                "El producto {product_id} está igual en una carga posterior («{filename}»); no se modificó. Si tampoco \
+                 esa es correcta, reviértala primero; si no, revíselo a mano"
+            ),
             Self::DeletedSince => {
                 format!(
                     "El producto {product_id} fue eliminado después de la carga; no hay nada que revertir"
                 )
             }
-            Self::CodeTaken { codigo, by } => format!(
+            Self::CodeTaken { codigo, by: Some(by) } => format!(
                 "El Código {codigo}, que el producto {product_id} tenía antes de la carga, es ahora del producto {by}; \
                  no se modificó. Cambie uno de los dos a mano"
+            ),
+            Self::CodeTaken { codigo, by: None } => format!(
+                "El Código {codigo}, que el producto {product_id} tenía antes de la carga, es ahora de un producto de \
+                 otro proveedor; no se modificó. Déle otro código a mano"
             ),
         }
     }
@@ -100,10 +127,15 @@ pub fn reverse(changes: &[Change], current: &[Current]) -> Vec<Reversal> {
         if product.version != change.version {
             return Reversal::Keep(KeepReason::ChangedSince);
         }
+        if let Some(confirmed) = product.confirmed.as_ref().filter(|by| by.version > change.version) {
+            return Reversal::Keep(KeepReason::ConfirmedSince { filename: confirmed.filename.clone() });
+        }
         let Some(old) = &change.old_codigo else { return Reversal::Remove };
         match holders.get(old.as_str()) {
             Some(holder) if *holder != change.product_id => {
-                Reversal::Keep(KeepReason::CodeTaken { codigo: old.clone(), by: (*holder).to_owned() })
+                let own = by_id.get(holder).filter(|product| product.is_own);
+                let by = own.map(|product| product.id.clone());
+                Reversal::Keep(KeepReason::CodeTaken { codigo: old.clone(), by })
             }
             _ => Reversal::Restore,
         }
@@ -133,7 +165,7 @@ mod tests {
     }
 
     fn now(id: &str, codigo: &str, version: i64) -> Current {
-        Current { id: id.into(), codigo: codigo.into(), version }
+        Current { id: id.into(), codigo: codigo.into(), version, is_own: true, confirmed: None }
     }
 
     #[test]
@@ -171,12 +203,33 @@ mod tests {
         // The new product was changed since, so it keeps B; b then keeps A, and a keeps X.
         let current = [now("a", "X", 7), now("b", "A", 7), now("c", "B", 8)];
         let taken = |codigo: &str, by: &str| {
-            Reversal::Keep(KeepReason::CodeTaken { codigo: codigo.into(), by: by.into() })
+            Reversal::Keep(KeepReason::CodeTaken { codigo: codigo.into(), by: Some(by.into()) })
         };
         assert_eq!(
             reverse(&changes, &current),
             [Reversal::Keep(KeepReason::ChangedSince), taken("B", "c"), taken("A", "b")]
         );
+    }
+
+    #[test]
+    fn what_a_later_file_has_alike_stays() {
+        let changes = [change(3, "new", 7, None), change(2, "old", 7, Some("A"))];
+        let at = |version| Some(Confirmed { version, filename: "lista.csv".into() });
+        let confirmed = |id, version| Current { confirmed: at(version), ..now(id, id, 7) };
+        let keep = || Reversal::Keep(KeepReason::ConfirmedSince { filename: "lista.csv".into() });
+        assert_eq!(reverse(&changes, &[confirmed("new", 9), confirmed("old", 8)]), [keep(), keep()]);
+        // What a file found before the import changed it says nothing of what it is now.
+        let before = [confirmed("new", 6), confirmed("old", 7)];
+        assert_eq!(reverse(&changes, &before), [Reversal::Remove, Reversal::Restore]);
+    }
+
+    #[test]
+    fn of_another_suppliers_product_nothing_is_told() {
+        let other = Current { is_own: false, ..now("SECRETO", "A", 9) };
+        let reversals = reverse(&[change(2, "a", 7, Some("A"))], &[now("a", "B", 7), other]);
+        let [Reversal::Keep(why)] = &*reversals else { panic!("{reversals:?}") };
+        assert_eq!(why.code(), "code_taken");
+        assert!(!why.message("a").contains("SECRETO"), "{}", why.message("a"));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //!
 //! Streamed from the original to the copy, a row at a time: memory doesn't grow with the rows. Kept are the
 //! columns that the header reaches over, with their values; formats, formulas, other sheets and what stands
-//! above the header are not.
+//! above the header are not. What is refused in the original is refused in the copy, unless somebody changed it: a
+//! copy that comes back with one row mended must not smuggle the others in.
 
 use std::{borrow::Cow, path::Path};
 
-use rust_xlsxwriter::{Color, Format, FormatAlign, FormatBorder, Workbook, Worksheet, XlsxError};
+use rust_xlsxwriter::{
+    Color, ExcelDateTime, Format, FormatAlign, FormatBorder, Workbook, Worksheet, XlsxError,
+};
 
 use super::{
     FileError, FileKind, HeaderRow, Keep, Limits, guide,
@@ -26,6 +29,11 @@ const BATCH_ROWS: usize = 16;
 const MAX_FROZEN_ROWS: u32 = 20;
 const NOTES_WIDTH: f64 = 70.0;
 const OTHER_WIDTH: f64 = 16.0;
+/// Stands in the last column of a row that has more values than columns: which of them belongs there, nobody knows. Like
+/// the other, it looks like an error of Excel's, which no column takes.
+const SURPLUS: &str = "#¡SOBRAN_VALORES!";
+/// Stands for a date that Excel doesn't know.
+const UNKNOWN_DATE: &str = "#¡FECHA!";
 
 /// Something to say about a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +139,8 @@ struct Layout {
     /// The header's row number.
     header_row: u32,
     columns: [Option<u16>; Column::COUNT],
+    /// The template's column that stands last.
+    last: Option<Column>,
     errors_at: u16,
     /// Positions of the annotations of a copy that came back as an original: they give way to the new ones.
     stale: Vec<u32>,
@@ -151,10 +161,14 @@ impl Layout {
                 columns[column as usize] = u16::try_from(cell.position).ok();
             }
         }
+        let last = Column::ALL
+            .into_iter()
+            .filter(|column| columns[*column as usize].is_some())
+            .max_by_key(|column| columns[*column as usize]);
         // Two columns more must fit.
         match u16::try_from(width) {
             Ok(errors_at) if width + 2 <= MAX_COLUMNS => {
-                Ok(Self { header_row: header.row, columns, errors_at, stale })
+                Ok(Self { header_row: header.row, columns, last, errors_at, stale })
             }
             _ => Err(FileError::TooManyColumns { max: MAX_COLUMNS - 2 }),
         }
@@ -181,9 +195,17 @@ enum Mark {
     ErrorCell,
 }
 
-/// The formats by mark, each for any value and for codes.
+/// What a cell holds, as far as its format must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Any,
+    Code,
+    Date,
+}
+
+/// The formats by mark, each for any value, for codes and for dates.
 struct Formats {
-    by_mark: [[Format; 2]; 5],
+    by_mark: [[Format; 3]; 5],
     note: Format,
 }
 
@@ -201,14 +223,22 @@ impl Formats {
             Format::new().set_background_color(Color::RGB(0xFD_EC_EA)),
             strong(0xF4_A6_A0, 0x9C_00_06),
         ];
-        // What is typed into a code's cell stays text too, zeros and all.
-        let by_mark = by_mark.map(|format| [format.clone(), format.set_num_format("@")]);
+        let by_mark = by_mark.map(|format| {
+            // What is typed into a code's cell stays text too, zeros and all.
+            let code = format.clone().set_num_format("@");
+            let date = format.clone().set_num_format("yyyy-mm-dd hh:mm:ss");
+            [format, code, date]
+        });
         Self { by_mark, note: Format::new().set_text_wrap().set_align(FormatAlign::Top) }
     }
 
     /// None where Excel's own will do.
-    fn of(&self, mark: Mark, is_code: bool) -> Option<&Format> {
-        (mark != Mark::Plain || is_code).then(|| &self.by_mark[mark as usize][usize::from(is_code)])
+    fn of(&self, mark: Mark, content: Content) -> Option<&Format> {
+        (mark != Mark::Plain || content != Content::Any).then(|| self.get(mark, content))
+    }
+
+    fn get(&self, mark: Mark, content: Content) -> &Format {
+        &self.by_mark[mark as usize][content as usize]
     }
 }
 
@@ -271,7 +301,8 @@ fn write_row(
 ) -> Result<(), XlsxError> {
     let at = row.number - 1;
     let has = |kind| notes.iter().any(|note| note.kind == kind);
-    let row_mark = match (has(NoteKind::Error), has(NoteKind::Warning)) {
+    let has_error = has(NoteKind::Error) || row.surplus.is_some();
+    let row_mark = match (has_error, has(NoteKind::Warning)) {
         (true, _) => Mark::ErrorRow,
         (false, true) => Mark::WarningRow,
         (false, false) => Mark::Plain,
@@ -284,25 +315,71 @@ fn write_row(
             (false, true) => Mark::WarningCell,
             (false, false) => row_mark,
         };
-        write_cell(sheet, (at, position), row.cell(column), formats.of(mark, is_code(column)))?;
+        if row.surplus.is_some() && layout.last == Some(column) {
+            let format = formats.get(Mark::ErrorCell, Content::Any);
+            sheet.write_string_with_format(at, position, SURPLUS, format)?;
+            continue;
+        }
+        let content = if is_code(column) { Content::Code } else { Content::Any };
+        match row.cell(column) {
+            RawCell::DateTime(text) => write_date(sheet, (at, position), text, mark, UNKNOWN_DATE, formats)?,
+            cell => write_cell(sheet, (at, position), cell, formats.of(mark, content))?,
+        }
     }
     for (position, cell) in &row.others {
-        if let Some(position) = layout.other(*position) {
-            write_cell(sheet, (at, position), cell, formats.of(row_mark, false))?;
+        let Some(position) = layout.other(*position) else { continue };
+        match cell {
+            RawCell::DateTime(text) => write_date(sheet, (at, position), text, row_mark, text, formats)?,
+            cell => write_cell(sheet, (at, position), cell, formats.of(row_mark, Content::Any))?,
         }
     }
     for (kind, position) in [(NoteKind::Error, layout.errors_at), (NoteKind::Warning, layout.warnings_at())] {
-        if has(kind) {
-            let messages: Vec<&str> =
-                notes.iter().filter(|note| note.kind == kind).map(|note| note.message.as_str()).collect();
+        let of_kind = notes.iter().filter(|note| note.kind == kind).map(|note| note.message.clone());
+        let surplus = if kind == NoteKind::Error { surplus_values(row, layout) } else { None };
+        let messages: Vec<String> = of_kind.chain(surplus).collect();
+        if !messages.is_empty() {
             sheet.write_string_with_format(at, position, fit(&messages.join("; ")), &formats.note)?;
         }
     }
     Ok(())
 }
 
+/// What a row has from its last column on, where it has more values than columns.
+fn surplus_values(row: &RawRow, layout: &Layout) -> Option<String> {
+    let (surplus, last) = (row.surplus.as_ref()?, layout.last?);
+    let beyond = row.others.iter().filter(|(position, _)| *position as usize >= surplus.columns);
+    let values = std::iter::once(row.cell(last)).chain(beyond.map(|(_, cell)| cell));
+    let values: Vec<String> = values.map(|cell| format!("«{}»", cell.display())).collect();
+    Some(format!("desde {} la fila tiene {}", last.name(), values.join(", ")))
+}
+
 fn is_code(column: Column) -> bool {
     matches!(column, Column::Id | Column::Codigo)
+}
+
+/// A date stays one, so that nothing reads it as a text. `unknown` stands for one that Excel doesn't know.
+fn write_date(
+    sheet: &mut Worksheet,
+    (row, column): (u32, u16),
+    text: &str,
+    mark: Mark,
+    unknown: &str,
+    formats: &Formats,
+) -> Result<(), XlsxError> {
+    match ExcelDateTime::parse_from_str(text) {
+        Ok(date) => sheet.write_datetime_with_format(row, column, &date, formats.get(mark, Content::Date))?,
+        Err(_) => {
+            sheet.write_string_with_format(row, column, fit(unknown), formats.get(mark, Content::Any))?
+        }
+    };
+    Ok(())
+}
+
+/// A text as it must stand in a cell to be read as itself: see [`RawCell::from_file`].
+fn quoted(text: &str) -> Cow<'_, str> {
+    let is_read_otherwise = text.starts_with(['=', '\''])
+        && !matches!(RawCell::from_file(text, usize::MAX), RawCell::Text(read) if read == text);
+    if is_read_otherwise { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
 }
 
 /// Texts go into string cells, which are no formulas whatever they begin with.
@@ -323,8 +400,10 @@ fn write_cell(
         (RawCell::Bool(truth), Some(format)) => {
             sheet.write_boolean_with_format(row, column, *truth, format)?
         }
-        (text, None) => sheet.write_string(row, column, fit(&text.display()))?,
-        (text, Some(format)) => sheet.write_string_with_format(row, column, fit(&text.display()), format)?,
+        (text, None) => sheet.write_string(row, column, fit(&quoted(&text.display())))?,
+        (text, Some(format)) => {
+            sheet.write_string_with_format(row, column, fit(&quoted(&text.display())), format)?
+        }
     };
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{
     annotate::{AnnotateError, Annotated, Note, NoteKind, annotate},
     testing::{self, *},
 };
-use crate::domain::{Column, RawCell};
+use crate::domain::{Column, RawCell, validate};
 
 fn note(row: u32, kind: NoteKind, column: Option<Column>, message: &str) -> Note {
     Note { row, kind, column, message: message.to_owned() }
@@ -87,7 +87,7 @@ fn rows_keep_their_numbers_values_and_columns() -> Result<()> {
     assert_eq!(first.cell(Column::Codigo), &text("-5"));
     assert_eq!(first.cell(Column::PrecioUnitario), &RawCell::Number(1234.5));
     assert_eq!(first.cell(Column::RequiereLote), &RawCell::Bool(true));
-    assert_eq!(first.others, [(14, text("2025-03-01T00:00:00"))]);
+    assert_eq!(first.others, [(14, RawCell::DateTime("2025-03-01T00:00:00".to_owned()))]);
     assert_eq!(
         read.rows[1].others,
         [(15, RawCell::Number(0.1)), (16, text("precio_unitario: no es un número; otro"))]
@@ -124,6 +124,45 @@ fn what_is_wrong_is_marked() -> Result<()> {
     for part in [r#"<autoFilter ref="A1:O5"/>"#, r#"state="frozen""#, r#"<c r="E2""#] {
         assert!(xml.contains(part), "{part}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_copy_refuses_what_its_original_refuses() -> Result<()> {
+    let date = Format::new().set_num_format("d-mmm");
+    let source = xlsx(|sheet| {
+        write_header(sheet, 0)?;
+        (1..=3).try_for_each(|row| write_row(sheet, row))?;
+        // What Excel makes of the code 1-5.
+        sheet.write_datetime_with_format(1, 2, ExcelDateTime::from_ymd(2026, 5, 1)?, &date)?;
+        // Text, as we write a text that begins like a formula.
+        sheet.write_string(2, 2, "'=\"0044\"")?.write_string(3, 1, "''=a")?;
+        Ok(())
+    })?;
+    let (copy, _) = annotated(&source, FileKind::Xlsx, Vec::new())?;
+    let codes = |bytes: &[u8]| -> Result<Vec<_>> {
+        let rows = read(bytes, FileKind::Xlsx)?.rows.into_iter();
+        Ok(rows.map(|row| validate(row).map(|kept| kept.row.nombre).map_err(|error| error.code)).collect())
+    };
+    let expected = [Err("date_in_text"), Err("formula_in_code"), Ok("'=a".to_owned())];
+    assert_eq!(codes(&source)?, expected);
+    assert_eq!(codes(&copy)?, expected);
+    Ok(())
+}
+
+#[test]
+fn a_row_of_too_many_values_shows_them_all_and_stays_refused() -> Result<()> {
+    let text = csv_header(",") + csv_row(",", "P1").trim_end() + ",50,\n" + &csv_row(",", "P2");
+    let notes = vec![note(2, NoteKind::Error, None, "La fila tiene 14 valores")];
+    let (bytes, _) = annotated(text.as_bytes(), FileKind::Csv, notes)?;
+    let mut read = reread(&bytes)?;
+    let said = RawCell::Text(
+        "La fila tiene 14 valores; desde requiere_vencimiento la fila tiene «no», «50», «»".to_owned(),
+    );
+    assert_eq!(read.rows[0].others, [(13, said)]);
+    let refused = validate(read.rows.remove(0)).err().context("a row of too many values is taken")?;
+    assert_eq!(refused.column, Some(Column::RequiereVencimiento));
+    assert!(validate(read.rows.remove(0)).is_ok(), "the other row is as it was");
     Ok(())
 }
 

@@ -74,6 +74,10 @@ pub(super) fn read(mut file: File, limits: &Limits, keep: Keep, feed: &mut Feed)
         let mut row = row(&record, records.number, &header, limits, keep);
         if record.len() > columns {
             row.surplus = surplus(&record, columns, dialect.separator);
+            if keep == Keep::Everything && row.surplus.is_some() {
+                let values = texts(&record).skip(columns);
+                row.others.extend(values.map(|(at, text)| (at, RawCell::text(text, limits.max_cell_chars))));
+            }
         }
         row.mixed_encoding = records.has_strays();
         if !feed.push(row)? {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use std::{
 
 use super::{
     FileError,
-    header::{Header, HeaderRow},
+    header::{Header, HeaderRow, plain},
     marks::MarkSample,
 };
 use crate::domain::{Column, RawRow};
@@ -26,6 +27,13 @@ const CHUNK: usize = 256;
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// Messages in flight.
 const CHUNKS: usize = 4;
+
+/// Bytes of texts after which a batch is full, however few its rows: a workbook names one long text a million times, and
+/// each cell is one of its own here.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// Other sheets that are named to the sender.
+const OMITTED: usize = 50;
 
 /// What is known once the header is found.
 #[derive(Default)]
@@ -62,8 +70,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Runs `read` in a thread and waits until it has the header and the first row.
+    /// Runs `read` in a thread and waits until it has the header and the first row. It ends once `is_wanted` says that
+    /// nobody waits for what it reads.
     pub(super) fn start(
+        is_wanted: impl Fn() -> bool + Send + 'static,
         read: impl FnOnce(&mut Feed) -> Result<(), FileError> + Send + 'static,
     ) -> Result<Self, FileError> {
         let (sender, receiver) = sync_channel(CHUNKS);
@@ -77,6 +87,7 @@ impl Reader {
             rows: 0,
             last: 0,
             omitted: Vec::new(),
+            is_wanted: Box::new(is_wanted),
             closed: false,
         };
         thread::Builder::new().name("file-reader".to_owned()).spawn(move || {
@@ -107,14 +118,18 @@ impl Reader {
         Ok(reader)
     }
 
-    /// The next rows, at most `max_rows`, none at the end. Rows without any value are left out. Blocks.
+    /// The next rows, at most `max_rows` and fewer where their texts are long, none at the end. Rows without any value are
+    /// left out. Blocks.
     ///
     /// # Errors
     /// What the parser met; nothing can be read after that.
     pub fn next_batch(&mut self, max_rows: usize) -> Result<Option<Vec<RawRow>>, FileError> {
         let mut batch = Vec::with_capacity(max_rows.min(4 * CHUNK));
-        while batch.len() < max_rows && self.has_more()? {
-            batch.extend(self.pending.pop_front());
+        let mut bytes = 0;
+        while batch.len() < max_rows && bytes < BATCH_BYTES && self.has_more()? {
+            let Some(row) = self.pending.pop_front() else { break };
+            bytes += row.text_bytes();
+            batch.push(row);
         }
         Ok(if batch.is_empty() { None } else { Some(batch) })
     }
@@ -197,18 +212,31 @@ pub(super) struct Feed {
     rows: u64,
     last: u32,
     omitted: Vec<String>,
+    is_wanted: Box<dyn Fn() -> bool + Send>,
     closed: bool,
 }
 
 impl Feed {
+    /// Whether anybody still waits for what is read: to be asked wherever nothing is pushed for long.
+    ///
+    /// # Errors
+    /// Nobody does. Nobody hears of it, either.
+    pub fn go_on(&self) -> Result<(), FileError> {
+        if self.closed || !(self.is_wanted)() {
+            return Err(FileError::Io(io::Error::new(io::ErrorKind::Interrupted, "nobody reads any more")));
+        }
+        Ok(())
+    }
+
     /// Whether there was a row with values.
     pub fn has_rows(&self) -> bool {
         self.rows > 0
     }
 
-    /// Names a sheet that has products too and is not read.
-    pub fn omit(&mut self, sheet: &str) {
-        self.omitted.push(sheet.to_owned());
+    /// Names a sheet that has products too and is not read. Gives whether it names more.
+    pub fn omit(&mut self, sheet: &str) -> bool {
+        self.omitted.push(plain(sheet));
+        self.omitted.len() < OMITTED
     }
 
     /// The header is found; rows follow, or another header with rows.
@@ -219,8 +247,9 @@ impl Feed {
     /// Adds a row; one without values is left out. Gives whether anybody still reads.
     ///
     /// # Errors
-    /// Row numbers that don't rise: checkpoints rely on them.
+    /// Row numbers that don't rise: checkpoints rely on them. As [`Self::go_on`].
     pub fn push(&mut self, row: RawRow) -> Result<bool, FileError> {
+        self.go_on()?;
         if row.is_empty() {
             return Ok(!self.closed);
         }

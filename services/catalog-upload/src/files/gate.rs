@@ -8,7 +8,10 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
     os::unix::fs::FileExt as _,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// A file, and which places of it are not cleared.
@@ -16,6 +19,8 @@ pub(super) struct Gate {
     file: File,
     state: Mutex<State>,
     changed: Condvar,
+    /// Bytes that its readers have read, but for guards.
+    read: AtomicU64,
 }
 
 struct State {
@@ -29,7 +34,18 @@ impl Gate {
     /// `parts`: where each part begins and ends in the file. Places outside of all parts are open.
     pub fn new(file: File, parts: impl IntoIterator<Item = Range<u64>>) -> Self {
         let closed = parts.into_iter().map(Some).collect();
-        Self { file, state: Mutex::new(State { closed, refused: false }), changed: Condvar::new() }
+        let state = Mutex::new(State { closed, refused: false });
+        Self { file, state, changed: Condvar::new(), read: AtomicU64::new(0) }
+    }
+
+    /// How many bytes its readers have read, but for guards; those of a place that is read again count again.
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// The size of the file, bytes.
+    pub fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
     }
 
     /// A part may be read now.
@@ -98,6 +114,9 @@ impl Read for Gated<'_> {
         let length = buffer.len().min(room);
         let read = file.read_at(&mut buffer[..length], *at)?;
         *at += read as u64;
+        if let Some(gate) = self.gate {
+            gate.read.fetch_add(read as u64, Ordering::Relaxed);
+        }
         Ok(read)
     }
 }

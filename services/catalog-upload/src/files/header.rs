@@ -102,8 +102,8 @@ pub(super) fn is_annotation(header: &str) -> bool {
     matches!(trim(header), ERRORS | WARNINGS)
 }
 
-/// A header's text as it may stand in a message.
-fn plain(header: &str) -> String {
+/// The name of a column or a sheet as it may stand in a message.
+pub(super) fn plain(header: &str) -> String {
     trim(header).chars().filter(|character| !character.is_control()).take(NAME_CHARS).collect()
 }
 
@@ -136,6 +136,11 @@ impl HeaderSearch {
             self.closest = Some((lacks, error));
         }
         None
+    }
+
+    /// Passes over a row that has values of which none is a text, so that it can't be one.
+    pub fn pass(&mut self) {
+        self.rows += 1;
     }
 
     /// Whether this sheet's header can't come any more.

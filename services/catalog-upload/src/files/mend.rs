@@ -7,6 +7,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
+    path::Path,
 };
 
 use quick_xml::{
@@ -30,11 +31,12 @@ const LOST_TEXT: &str = "\u{fffd}";
 /// Parts that calamine looks for at a fixed place beside the workbook, by the end of their relation's type.
 const FIXED: [(&str, &str); 2] = [("/sharedStrings", "sharedStrings.xml"), ("/styles", "styles.xml")];
 
-/// The workbook as calamine takes it, in a file of its own; none where it does already.
+/// The workbook as calamine takes it, in a file of its own in the folder `scratch`, which has no name there; none where it
+/// does already.
 ///
 /// # Errors
 /// It is broken beyond that, or the file can't be written.
-pub(super) fn mended(gate: &Gate, guarded: &Guarded) -> Result<Option<File>, FileError> {
+pub(super) fn mended(gate: &Gate, guarded: &Guarded, scratch: &Path) -> Result<Option<File>, FileError> {
     let mut archive = ZipArchive::new(BufReader::new(gate.guard())).map_err(zip_error)?;
     let moves = Moves::of(&mut archive)?;
     let strings =
@@ -46,7 +48,7 @@ pub(super) fn mended(gate: &Gate, guarded: &Guarded) -> Result<Option<File>, Fil
     if !guarded.parts.values().any(is_odd) && moves.parts.is_empty() {
         return Ok(None);
     }
-    let mut writer = ZipWriter::new(BufWriter::new(tempfile::tempfile()?));
+    let mut writer = ZipWriter::new(BufWriter::new(tempfile::tempfile_in(scratch)?));
     for index in 0..archive.len() {
         let part = archive.by_index_raw(index).map_err(zip_error)?;
         let name = part.name().map_err(zip_error)?.replace('\\', "/");

@@ -129,6 +129,32 @@ pub fn open_sheet(
     keep: Keep,
     sheet: Option<&str>,
 ) -> Result<Reader, FileError> {
+    open_while(path, kind, limits, keep, (sheet, Others::Named), || true)
+}
+
+/// Whether the other sheets are looked at, so that those with products can be named: that may take as long as reading
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They are.
+    Named,
+    /// They are known, or nobody asks.
+    PassedOver,
+}
+
+/// The same for who may give up meanwhile: the reading ends soon after `is_wanted` says no, also before there is a first
+/// row. It is asked from another thread, and often.
+///
+/// # Errors
+/// As [`open_sheet`].
+pub fn open_while(
+    path: &Path,
+    kind: FileKind,
+    limits: &Limits,
+    keep: Keep,
+    (sheet, others): (Option<&str>, Others),
+    is_wanted: impl Fn() -> bool + Send + 'static,
+) -> Result<Reader, FileError> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     if size == 0 {
@@ -139,8 +165,19 @@ pub fn open_sheet(
     }
     let (limits, sheet) = (limits.clone(), sheet.map(str::to_owned));
     match kind {
-        FileKind::Xlsx => Reader::start(move |feed| xlsx::read(file, &limits, keep, sheet.as_deref(), feed)),
-        FileKind::Csv => Reader::start(move |feed| csv::read(file, &limits, keep, feed)),
+        FileKind::Xlsx => {
+            // What is mended on the way is as large as the file, and belongs where that is.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let scratch = folder.unwrap_or(Path::new(".")).to_owned();
+            let read = move |feed: &mut feed::Feed| {
+                let wanted = xlsx::Wanted { keep, sheet: sheet.as_deref(), others };
+                xlsx::read(file, &scratch, &limits, wanted, feed)
+            };
+            Reader::start(is_wanted, read)
+        }
+        FileKind::Csv => {
+            Reader::start(is_wanted, move |feed: &mut feed::Feed| csv::read(file, &limits, keep, feed))
+        }
     }
 }
 

@@ -6,16 +6,16 @@
 //! could exceed `Limits::max_shared_strings_bytes`, by an estimate that is on the high side (313 MB for that
 //! workbook). All else is streamed, a cell at a time, each cell at most `Limits::max_token_bytes`.
 
-use std::{fs::File, io::BufReader};
+use std::{fs::File, io::BufReader, path::Path};
 
 use calamine::{CellErrorType, DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxError};
 
 use super::{
-    FileError, Keep, Limits, RawCell, RawRow,
+    FileError, Keep, Limits, Others, RawCell, RawRow,
     feed::{Feed, Opened},
     gate::{Gate, Gated},
     guard,
-    header::{Header, HeaderSearch},
+    header::{Header, HeaderSearch, plain},
     mend,
 };
 use crate::domain::NOT_COMPUTED;
@@ -25,30 +25,54 @@ type Cells<'a, 'gate> = calamine::XlsxCellReader<'a, BufReader<Gated<'gate>>>;
 /// Sheets that a message names.
 const NAMED_SHEETS: usize = 20;
 
-/// Guards the workbook, finds the sheet (that of a name, or the first that has rows), and reads its rows into the feed.
+/// Sheets of a workbook.
+const MAX_SHEETS: usize = 255;
+
+/// A sheet is read twice at most: for a header without rows, and to be named where another one is read. A workbook whose
+/// list names one part as many sheets has it read again for each: it ends where it has been read more often than this,
+/// beside so many bytes for each sheet's beginning.
+const PASSES: u64 = 3;
+const BYTES_A_SHEET: u64 = 64 * 1024;
+
+/// What is read of a workbook.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub keep: Keep,
+    /// The sheet of this name; none: the first that has rows.
+    pub sheet: Option<&'a str>,
+    pub others: Others,
+}
+
+/// Guards the workbook, finds the sheet, and reads its rows into the feed. `scratch`: a folder for a file that is gone
+/// with the reading.
 pub(super) fn read(
     file: File,
+    scratch: &Path,
     limits: &Limits,
-    keep: Keep,
-    wanted: Option<&str>,
+    Wanted { keep, sheet: wanted, others }: Wanted<'_>,
     feed: &mut Feed,
 ) -> Result<(), FileError> {
     let gate = guard::close(file, limits)?;
     let open = |file| Xlsx::new(BufReader::new(file)).map_err(error);
     let (guarded, opened) = guard::inspect(&gate, limits, open)?;
     let mended;
-    let mut workbook = match mend::mended(&gate, &guarded)? {
+    let (source, mut workbook) = match mend::mended(&gate, &guarded, scratch)? {
         Some(file) => {
             mended = Gate::new(file, []);
-            open(mended.reader())?
+            (&mended, open(mended.reader())?)
         }
-        None => opened?,
+        None => (&gate, opened?),
     };
     let mut sheets: Vec<_> = workbook.sheets_metadata().to_vec();
     sheets.retain(|sheet| sheet.typ == SheetType::WorkSheet);
     // What people see comes first.
     sheets.sort_by_key(|sheet| sheet.visible != SheetVisible::Visible);
     let sheets: Vec<String> = sheets.into_iter().map(|sheet| sheet.name).collect();
+    if sheets.len() > MAX_SHEETS {
+        return Err(FileError::hostile(format!("más de {MAX_SHEETS} hojas")));
+    }
+    let budget = source.read() + PASSES * source.size()? + BYTES_A_SHEET * sheets.len() as u64;
+    let is_read_over = || source.read() > budget;
     let hint = guarded.parts.values().map(|part| part.rows).max();
 
     let mut search = HeaderSearch::default();
@@ -56,17 +80,20 @@ pub(super) fn read(
     let of_choice: Vec<&String> =
         sheets.iter().filter(|name| wanted.is_none_or(|one| same_name(one, name))).collect();
     if let (Some(wanted), []) = (wanted, &*of_choice) {
-        let sheets = sheets.iter().take(NAMED_SHEETS).cloned().collect();
+        let sheets = sheets.iter().take(NAMED_SHEETS).map(|name| plain(name)).collect();
         return Err(FileError::NoSuchSheet { wanted: wanted.to_owned(), sheets });
     }
     for name in of_choice {
+        if is_read_over() {
+            return Err(FileError::hostile("las mismas celdas en muchas hojas"));
+        }
         search.next_sheet();
         let mut cells = match workbook.worksheet_cells_reader(name) {
             Ok(cells) => cells,
             Err(XlsxError::NotAWorksheet(_)) => continue,
             Err(other) => return Err(error(other)),
         };
-        if let Some(found) = find_header(&mut cells, limits, &mut search)? {
+        if let Some(found) = find_header(&mut cells, limits, &mut search, feed)? {
             let hint = hint.map(|rows| rows.saturating_sub(1));
             let header = &found.header;
             let texts = found.cells.iter().map(|(position, text)| (*position, text.as_str()));
@@ -74,12 +101,19 @@ pub(super) fn read(
             read_rows(&mut cells, header, found.next, limits, keep, feed)?;
             // A sheet of a header alone, such as a template's, hides none of those behind it.
             drop(cells);
+            if feed.has_rows() && others == Others::PassedOver {
+                return Ok(());
+            }
             if feed.has_rows() {
                 for other in sheets.iter().filter(|other| *other != name) {
+                    feed.go_on()?;
+                    if is_read_over() {
+                        break;
+                    }
                     let Ok(mut cells) = workbook.worksheet_cells_reader(other) else { continue };
                     // What is wrong with a sheet that is not read harms nobody.
-                    if matches!(has_products(&mut cells, limits), Ok(true)) {
-                        feed.omit(other);
+                    if matches!(has_products(&mut cells, limits, feed), Ok(true)) && !feed.omit(other) {
+                        break;
                     }
                 }
                 return Ok(());
@@ -97,13 +131,15 @@ fn same_name(one: &str, other: &str) -> bool {
 }
 
 /// Whether a sheet has a header and a value below it.
-fn has_products(cells: &mut Cells<'_, '_>, limits: &Limits) -> Result<bool, FileError> {
-    let Some(found) = find_header(cells, limits, &mut HeaderSearch::default())? else { return Ok(false) };
+fn has_products(cells: &mut Cells<'_, '_>, limits: &Limits, feed: &Feed) -> Result<bool, FileError> {
+    let found = find_header(cells, limits, &mut HeaderSearch::default(), feed)?;
+    let Some(found) = found else { return Ok(false) };
     let mut cell = found.next;
     while let Some((_, column, content)) = cell {
         if found.header.at(column).is_some() && !convert(content.get_value(), limits).is_empty() {
             return Ok(true);
         }
+        feed.go_on()?;
         cell = next(cells, limits)?;
     }
     Ok(false)
@@ -139,13 +175,19 @@ fn find_header<'a>(
     cells: &mut Cells<'a, '_>,
     limits: &Limits,
     search: &mut HeaderSearch,
+    feed: &Feed,
 ) -> Result<Option<FoundHeader<'a>>, FileError> {
     let mut row: Vec<(u32, String)> = Vec::new();
+    let mut has_value = false;
     let mut number = 0;
     loop {
+        feed.go_on()?;
         let next = next(cells, limits)?;
         let changes = next.as_ref().is_none_or(|(at, ..)| *at != number);
-        if changes && !row.is_empty() {
+        if changes && row.is_empty() && std::mem::take(&mut has_value) {
+            search.pass();
+        } else if changes && !row.is_empty() {
+            has_value = false;
             let header = search.offer(row.iter().map(|(column, text)| (*column, text.as_str())));
             if let Some(header) = header {
                 return Ok(Some(FoundHeader { header, row: number + 1, cells: row, next }));
@@ -157,8 +199,10 @@ fn find_header<'a>(
             return Ok(None);
         }
         number = at;
-        if let RawCell::Text(text) = convert(cell.get_value(), limits) {
-            row.push((column, text));
+        match convert(cell.get_value(), limits) {
+            RawCell::Text(text) => row.push((column, text)),
+            RawCell::Empty => {}
+            _ => has_value = true,
         }
     }
 }
@@ -228,7 +272,7 @@ const fn error_name(error: &CellErrorType) -> &'static str {
         CellErrorType::Num => "#NUM!",
         CellErrorType::Ref => "#REF!",
         CellErrorType::Value => "#VALUE!",
-        _ => "#ERROR",
+        _ => "#ERROR!",
     }
 }
 

@@ -3,7 +3,7 @@ use std::io::Write;
 use anyhow::Result;
 use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
 
-use super::{FileError, FileKind, Keep, Limits, RawCell, open, open_sheet, testing::*};
+use super::{FileError, FileKind, Keep, Limits, Others, RawCell, open, open_sheet, open_while, testing::*};
 use crate::domain::{Column, validate};
 
 const XLSX: FileKind = FileKind::Xlsx;
@@ -28,6 +28,69 @@ fn a_template_is_read_row_by_row() -> Result<()> {
         assert_eq!(product.condiciones_almacenamiento, "Entre 15 y 30 °C");
         assert!(product.requiere_lote && !product.requiere_vencimiento);
     }
+    Ok(())
+}
+
+#[test]
+fn a_batch_of_long_texts_is_full_before_it_has_all_its_rows() -> Result<()> {
+    let strings = format!(r#"<sst uniqueCount="1"><si><t>{}</t></si></sst>"#, "💊".repeat(1_000));
+    let cell = |row: u32, letter: u8| format!(r#"<c r="{}{row}" t="s"><v>0</v></c>"#, char::from(letter));
+    let row = |row: u32| {
+        let cells: String = (b'A'..=b'M').map(|letter| cell(row, letter)).collect();
+        format!(r#"<row r="{row}">{cells}</row>"#)
+    };
+    let rows: Vec<String> = std::iter::once(raw_header()).chain((2..=601).map(row)).collect();
+    let mut reader = open_bytes(&raw_xlsx(&raw_sheet(&rows), Some(&strings))?, XLSX, &Limits::default())??;
+    let (mut read, mut most) = (0, 0);
+    while let Some(batch) = reader.next_batch(10_000)? {
+        read += batch.len();
+        most = most.max(batch.iter().map(|row| row.text_bytes()).sum());
+    }
+    assert_eq!(read, 600);
+    assert!(most <= 17 * 1024 * 1024, "{most} bytes in a batch");
+    Ok(())
+}
+
+#[test]
+fn a_header_is_looked_for_among_the_first_rows_with_values_whatever_those_are() -> Result<()> {
+    let source = xlsx(|sheet| {
+        for row in 0..25 {
+            sheet.write_number(row, 0, 1.0)?;
+        }
+        write_header(sheet, 25)?;
+        write_row(sheet, 26)
+    })?;
+    assert!(matches!(failure(&source, XLSX)?, FileError::Empty), "numbers were read to their end");
+    Ok(())
+}
+
+#[test]
+fn of_many_other_sheets_the_first_are_named() -> Result<()> {
+    let mut workbook = Workbook::new();
+    for _ in 0..60 {
+        let sheet = workbook.add_worksheet();
+        write_header(sheet, 0)?;
+        write_row(sheet, 1)?;
+    }
+    let mut reader = open_bytes(&workbook.save_to_buffer()?, XLSX, &Limits::default())??;
+    while reader.next_batch(10)?.is_some() {}
+    assert_eq!(reader.omitted_sheets().len(), 50);
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(&workbook.save_to_buffer()?)?;
+    let sheet = (None, Others::PassedOver);
+    let mut reader = open_while(file.path(), XLSX, &Limits::default(), Keep::Template, sheet, || true)?;
+    while reader.next_batch(10)?.is_some() {}
+    assert_eq!(reader.omitted_sheets(), [""; 0], "nobody asked for them");
+    Ok(())
+}
+
+#[test]
+fn reading_ends_where_nobody_waits_for_it() -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(&template(10)?)?;
+    let opened =
+        open_while(file.path(), XLSX, &Limits::default(), Keep::Template, (None, Others::Named), || false);
+    assert!(matches!(opened.err(), Some(FileError::Io(_))), "it was read to its first row");
     Ok(())
 }
 

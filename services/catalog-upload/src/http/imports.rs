@@ -23,6 +23,7 @@ use super::{
     Resources,
     accepted::Accepted,
     access::{READ, may_write, owned, supplier},
+    filled,
 };
 use crate::{
     files::FileKind,
@@ -247,7 +248,7 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
     let own = caller.sees_only()?;
-    let wanted = query.proveedor_id.as_deref();
+    let wanted = filled(query.proveedor_id.as_deref());
     if let (Some(own), Some(wanted)) = (own, wanted)
         && own != wanted
     {

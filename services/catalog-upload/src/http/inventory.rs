@@ -19,6 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Resources,
     access::READ,
+    country, filled,
     product_form::no_product,
     products::{Meta, as_number},
 };
@@ -152,10 +153,11 @@ pub(super) async fn of_bodega(
     query: Query<StockQuery>,
 ) -> Result<HttpResponse, Problem> {
     caller.require_scope(READ)?;
+    let pais = country(query.pais.as_deref());
     let filter = Filter {
         bodega_id: Some(&bodega_id),
         proveedor_id: caller.sees_only()?,
-        pais: query.pais.as_deref(),
+        pais: pais.as_deref(),
         with_stock: query.con_stock,
         ..Filter::default()
     };
@@ -184,10 +186,11 @@ pub(super) async fn of_product(
     if !caller.may_see(&product.proveedor_id) {
         return Err(no_product(&id));
     }
+    let pais = country(query.pais.as_deref());
     let filter = Filter {
         producto_id: Some(&id),
-        bodega_id: query.bodega_id.as_deref().filter(|bodega| !bodega.is_empty()),
-        pais: query.pais.as_deref(),
+        bodega_id: filled(query.bodega_id.as_deref()),
+        pais: pais.as_deref(),
         with_stock: query.con_stock,
         ..Filter::default()
     };

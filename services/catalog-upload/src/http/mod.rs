@@ -17,6 +17,16 @@ use crate::Resources;
 /// What the service serves.
 pub const API: Api = Api { routes, description: "Cargas masivas de productos y catálogo" };
 
+/// What somebody filled in: forms send what nobody did as well.
+fn filled(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
+/// A country as it is kept, where one is asked for.
+fn country(text: Option<&str>) -> Option<String> {
+    filled(text).map(str::to_ascii_uppercase)
+}
+
 /// Every operation, once: where it is served, what the document says, and so what the test of access asks.
 fn routes() -> Routes {
     let catalog = routes![

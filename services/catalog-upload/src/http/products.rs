@@ -22,6 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Resources,
     access::{READ, may_write, supplier},
+    country, filled,
     product_form::{InitialLot, NewProduct, Values, edit_problem, no_product},
 };
 use crate::{
@@ -216,7 +217,8 @@ pub(super) async fn list(
     caller.require_scope(READ)?;
     let own = caller.sees_only()?;
     let query = query.into_inner();
-    if let (Some(own), Some(wanted)) = (own, &query.proveedor_id)
+    let wanted = filled(query.proveedor_id.as_deref());
+    if let (Some(own), Some(wanted)) = (own, wanted)
         && own != wanted
     {
         return Err(Problem::forbidden(format!("No puede ver los productos del proveedor {wanted}")));
@@ -224,15 +226,14 @@ pub(super) async fn list(
     let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000)?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 50)?;
     let sort = parse_sort(query.sort.as_deref().filter(|sort| !sort.is_empty()).unwrap_or("id"))?;
-    // Forms send what nobody filled in as well.
-    let filled = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+    let given = |text: &Option<String>| filled(text.as_deref()).map(str::to_owned);
     let filter = Filter {
-        words: filled(query.q),
-        categoria: filled(query.categoria_id).or(filled(query.category)),
-        codigo: filled(query.codigo),
-        proveedor_id: own.map(str::to_owned).or(query.proveedor_id),
-        pais: filled(query.pais).map(|pais| pais.to_ascii_uppercase()),
-        bodega_id: filled(query.bodega_id).or(filled(query.bodega)),
+        words: given(&query.q),
+        categoria: given(&query.categoria_id).or_else(|| given(&query.category)),
+        codigo: given(&query.codigo),
+        proveedor_id: own.or(wanted).map(str::to_owned),
+        pais: country(query.pais.as_deref()),
+        bodega_id: given(&query.bodega_id).or_else(|| given(&query.bodega)),
     };
     let (found, total) = products::list(&api.database.orm, &filter, sort, page - 1, size).await?;
     let ids: Vec<String> = found.iter().map(|model| model.id.clone()).collect();
@@ -377,7 +378,7 @@ pub(super) async fn replace(
 ) -> Result<HttpResponse, Problem> {
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
-    let held = products::hold(&mut transaction, &id, expected.0).await;
+    let held = products::hold(&mut transaction, &id, &proveedor_id, expected.0).await;
     let held = held.map_err(|error| edit_problem(error, &id, ""))?;
     let row = body.into_inner().change(&held.model)?;
     let replaced = products::replace(&mut transaction, held, &row, caller.id()).await;
@@ -406,7 +407,7 @@ pub(super) async fn delete(
 ) -> Result<HttpResponse, Problem> {
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
-    let deleted = products::delete(&mut transaction, &id, expected.0, caller.id()).await;
+    let deleted = products::delete(&mut transaction, &id, &proveedor_id, expected.0, caller.id()).await;
     let version = deleted.map_err(|error| edit_problem(error, &id, ""))?;
     let change = std::iter::once((id.as_str(), Change::Deleted));
     publish_changes(&mut transaction, &proveedor_id, "", version, change).await?;

@@ -10,6 +10,7 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -29,7 +30,6 @@ use messaging::JobError;
 use outbox::Meta;
 use sea_orm::sqlx::{PgConnection, Postgres, Transaction};
 use serde_json::Value;
-use tempfile::TempPath;
 use uuid::Uuid;
 
 use self::{
@@ -42,9 +42,10 @@ use crate::{
     Resources, SERVICE,
     config::ImportSettings,
     domain::{Accepted, Claims, ImportContext, ProductRow, Summary},
-    files::{FileError, FileKind},
+    files::{FileError, FileKind, Others},
     metrics,
     results::{self, Ending},
+    spool::Spooled,
     status::Status,
     storage::{
         batch::{self as table, Met},
@@ -59,6 +60,9 @@ const PLANS: usize = 3;
 
 /// How often a batch is decided again because somebody was quicker, in one attempt.
 const TRIES: usize = 5;
+
+/// How long a file that is written whole may let everybody else wait for its next rows.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Imports and dry runs: each job is one of `imports`.
 pub fn kind(settings: &ImportSettings) -> JobKind {
@@ -81,7 +85,7 @@ impl Work for ProcessImports {
         self.resources.statuses.put(import.version, &Status::of(&import)).await;
         let mut checkpoint = Checkpoint::of(&run.job, &import.options).map_err(JobError::Fail)?;
         match checkpoint.phase {
-            Phase::Refused => return Err(refused(checkpoint.errors)),
+            Phase::Refused => return Err(refused(&checkpoint)),
             Phase::Written => return Ok(Outcome::Done(Value::Null)),
             Phase::Write | Phase::Plan => {}
         }
@@ -108,6 +112,10 @@ impl Work for ProcessImports {
             let mut ended =
                 results::of(conn, job.id, kind, ending, &summary, checkpoint.ignored.clone()).await?;
             ended.hojas_omitidas.clone_from(&checkpoint.omitted_sheets);
+            let refuses = import.options.all_or_nothing && summary.rejected > 0;
+            if kind == Kind::DryRun && ending == Ending::Complete && refuses {
+                results::refuse_whole(&mut ended);
+            }
             if let (Ending::Complete, Some(first)) = (&ending, import.options.corrects) {
                 let rejected = imports::rejected(&Orm::on(conn), first).await?;
                 ended.filas_ausentes = rejected.saturating_sub(summary.total);
@@ -181,7 +189,7 @@ impl Pass<'_> {
     async fn by_batches(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
         let mut claims = self.claims(checkpoint).await?;
         let mut rows = Rows {
-            batches: self.read(checkpoint.last_row),
+            batches: self.read(checkpoint.last_row, Others::Named),
             read: VecDeque::new(),
             last_row: checkpoint.last_row,
         };
@@ -273,8 +281,7 @@ impl Pass<'_> {
     ) -> Result<(Checkpoint, Accepted), JobError> {
         let mut met = Some(met);
         for _ in 0..TRIES {
-            let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
-            table::begin(&mut transaction).await.map_err(JobError::retry)?;
+            let mut transaction = super::begin_alone(&self.resources.database.pool, self.run).await?;
             match write_batch(&mut transaction, self.import, batch, met.take(), claims).await {
                 Ok(Some(written)) => {
                     let after = self.commit(transaction, batch, before, &written).await?;
@@ -329,42 +336,53 @@ impl Pass<'_> {
     /// Two passes over the file: what would become of each row, and, if none is refused, all of them in one
     /// transaction.
     async fn all_or_nothing(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
+        if self.run.job.checkpoint.is_none() {
+            // A refused file that somebody lets start over still has the rejections of its plan.
+            self.plan_anew(checkpoint).await?;
+        }
         for _ in 0..PLANS {
             if let Err(error) = self.by_batches(checkpoint).await {
                 if let JobError::Fail(error) = error {
                     // The file ends in the middle: its good rows are refused with it.
-                    self.refuse(checkpoint).await?;
-                    return Err(JobError::Fail(error));
+                    self.refuse(checkpoint, Some(format!("{error:#}"))).await?;
+                    return Err(refused(checkpoint));
                 }
                 return Err(error);
             }
             if checkpoint.summary().rejected > 0 {
-                self.refuse(checkpoint).await?;
-                return Err(refused(checkpoint.errors));
+                self.refuse(checkpoint, None).await?;
+                return Err(refused(checkpoint));
             }
             self.corrects_some(checkpoint)?;
             if self.write_whole(checkpoint).await? {
                 return Ok(());
             }
             // Somebody else's products came in between: see what becomes of the rows now.
-            let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
-            plan::forget(&mut transaction, self.import.id).await.map_err(JobError::retry)?;
-            *checkpoint = Checkpoint::start(&self.import.options);
-            self.checkpoint(&mut transaction, checkpoint, &Progress::default()).await?;
-            transaction.commit().await.map_err(JobError::retry)?;
+            self.plan_anew(checkpoint).await?;
         }
         Err(JobError::Retry(anyhow!("the catalog changed under the plan {PLANS} times")))
+    }
+
+    /// Forgets the plan, and begins another one.
+    async fn plan_anew(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
+        let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+        plan::forget(&mut transaction, self.import.id).await.map_err(JobError::retry)?;
+        *checkpoint = Checkpoint::start(&self.import.options);
+        self.checkpoint(&mut transaction, checkpoint, &Progress::default()).await?;
+        transaction.commit().await.map_err(JobError::retry)
     }
 
     /// Writes the whole file in one transaction, which keeps other imports waiting. False: a row was
     /// refused, or somebody was quicker, and nothing is written.
     async fn write_whole(&self, checkpoint: &mut Checkpoint) -> Result<bool, JobError> {
-        let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
-        table::begin(&mut transaction).await.map_err(JobError::retry)?;
         let mut summary = Summary::default();
         let mut claims = Claims::nothing(self.resources.settings.limits.max_rows);
-        let mut rows = Rows { batches: self.read(0), read: VecDeque::new(), last_row: 0 };
-        while let Some(batch) = self.next(&mut rows).await? {
+        // The plan has found the other sheets.
+        let mut rows = Rows { batches: self.read(0, Others::PassedOver), read: VecDeque::new(), last_row: 0 };
+        // To open and to guard a file takes as long as its sender likes: nobody waits for that.
+        let mut next = self.next(&mut rows).await?;
+        let mut transaction = super::begin_alone(&self.resources.database.pool, self.run).await?;
+        while let Some(batch) = next {
             let written = match write_batch(&mut transaction, self.import, &batch, None, &claims).await {
                 Ok(Some(written)) => written,
                 Ok(None) => return Ok(false),
@@ -377,6 +395,10 @@ impl Pass<'_> {
             }
             claims.take(written.accepted);
             self.run.proceed()?;
+            let soon = tokio::time::timeout(PATIENCE, self.next(&mut rows)).await;
+            next = soon.map_err(|_| {
+                JobError::Retry(anyhow!("the file took over {} s to give its next rows", PATIENCE.as_secs()))
+            })??;
         }
         plan::carried_out(&mut transaction, self.import.id).await.map_err(JobError::retry)?;
         let mut written = checkpoint.clone().with(&summary);
@@ -392,14 +414,14 @@ impl Pass<'_> {
         Ok(true)
     }
 
-    /// Refuses the rows that were planned, because of those that have errors.
-    async fn refuse(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
+    /// Refuses the rows that were planned, because of those that have errors or for what is wrong with the whole file.
+    async fn refuse(&self, checkpoint: &mut Checkpoint, reason: Option<String>) -> Result<(), JobError> {
         let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
         let planned = checkpoint.summary();
         let summary =
             plan::refuse(&mut transaction, self.import.id, &planned).await.map_err(JobError::retry)?;
         let mut refused = checkpoint.clone().with(&summary);
-        (refused.phase, refused.errors) = (Phase::Refused, planned.rejected);
+        (refused.phase, refused.errors, refused.reason) = (Phase::Refused, planned.rejected, reason);
         let progress = refused.progress(Some(summary.total));
         self.checkpoint(&mut transaction, &refused, &progress).await?;
         transaction.commit().await.map_err(JobError::retry)?;
@@ -408,10 +430,10 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn read(&self, after_row: u32) -> Batches {
+    fn read(&self, after_row: u32, others: Others) -> Batches {
         let settings = &self.resources.settings;
         let path = PathBuf::from(self.file);
-        let sheet = self.import.options.sheet.clone();
+        let sheet = (self.import.options.sheet.clone(), others);
         batches::read(path, self.kind, sheet, settings.limits.clone(), after_row, settings.batch_rows)
     }
 
@@ -445,7 +467,7 @@ impl Pass<'_> {
 
 impl Resources {
     /// Brings the file to disk: a workbook is a zip archive, which is read from its end.
-    pub(super) async fn spool(&self, object_key: &str) -> Result<TempPath, JobError> {
+    pub(super) async fn spool(&self, object_key: &str) -> Result<Spooled, JobError> {
         let file = self.temporary().map_err(JobError::Retry)?;
         match s3::download(&self.s3, &self.bucket, object_key, &file).await {
             Ok(_) => Ok(file),
@@ -457,11 +479,9 @@ impl Resources {
     }
 
     /// An empty file in the spool, removed when it is dropped.
-    pub(super) fn temporary(&self) -> anyhow::Result<TempPath> {
-        let file = tempfile::Builder::new().prefix("lote-import-").tempfile_in(&self.settings.spool);
-        Ok(file
-            .with_context(|| format!("no file can be made in {}", self.settings.spool.display()))?
-            .into_temp_path())
+    pub(super) fn temporary(&self) -> anyhow::Result<Spooled> {
+        let spool = &self.settings.spool;
+        Spooled::new(spool).with_context(|| format!("no file can be made in {}", spool.display()))
     }
 
     /// Mirrors what the row says now.
@@ -485,7 +505,16 @@ pub fn file_error(error: FileError) -> JobError {
     if error.is_transient() { JobError::retry(error) } else { JobError::fail(error) }
 }
 
-fn refused(errors: u64) -> JobError {
+/// Whether a job that failed has refused its file whole, so that there is nothing to go on with.
+pub fn has_refused(job: &Job, options: &Options) -> anyhow::Result<bool> {
+    Ok(options.kind != Kind::Undo && Checkpoint::of(job, options)?.phase == Phase::Refused)
+}
+
+fn refused(checkpoint: &Checkpoint) -> JobError {
+    if let Some(reason) = &checkpoint.reason {
+        return JobError::fail(anyhow!(reason.clone()));
+    }
+    let errors = checkpoint.errors;
     JobError::fail(anyhow!(
         "El archivo se rechazó completo: {errors} filas tienen errores y no se aplicó ninguna. \
          Corríjalas y vuelva a cargarlo"

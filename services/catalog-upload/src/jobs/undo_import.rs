@@ -156,7 +156,7 @@ impl UndoImports {
         batch: &Batch,
         checkpoint: &mut Checkpoint,
     ) -> Result<(), JobError> {
-        let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
+        let mut transaction = super::begin_alone(&self.resources.database.pool, run).await?;
         let written = write(&mut transaction, this, batch).await.map_err(JobError::Retry)?;
         checkpoint.removed += written.removed;
         checkpoint.restored += written.restored;
@@ -193,10 +193,10 @@ struct Written {
     kept: u64,
 }
 
+/// Takes a batch back in a transaction that has the catalog alone.
 async fn write(conn: &mut PgConnection, this: &Import, batch: &Batch) -> anyhow::Result<Written> {
     let Batch { undone, before_row, size, ref changes } = *batch;
-    table::begin(conn).await?;
-    let current = undo::current(conn, changes).await?;
+    let current = undo::current(conn, &this.source.proveedor_id, undone, changes).await?;
     // Above that of whoever had the products until now.
     let version = table::next_version(conn).await?;
     let (mut removed, mut restored, mut kept) = (Vec::new(), Vec::new(), Vec::new());

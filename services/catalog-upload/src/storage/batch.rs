@@ -94,6 +94,12 @@ pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<()> {
     lock::hold(conn, CATALOG_IMPORT).await
 }
 
+/// Whether somebody else held a lock for longer than the connection waits (`lock_timeout`).
+pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+}
+
 /// The same, beside others that begin so: who only creates products needs no look at what is there, and hears
 /// from the unique constraints where somebody else was quicker. Gives the version of what the transaction writes.
 pub async fn begin_beside_others(conn: &mut PgConnection) -> sqlx::Result<i64> {

@@ -42,12 +42,19 @@ const CHECKS: &[&str] = &[
     "SELECT format('import %s has completed, and its claims are still there', i.id)
      FROM imports i JOIN jobs j ON j.id = i.id
      WHERE j.state = 'completed' AND EXISTS (SELECT FROM import_claims c WHERE c.import_id = i.id) LIMIT 20",
+    // Fewer there may be: those of a worker that did not note them yet.
+    "SELECT format('import %s: its summary says %s rows changed nothing, %s products are noted as unchanged',
+            i.id, i.unchanged, noted.amount)
+     FROM imports i JOIN jobs j ON j.id = i.id
+         JOIN (SELECT import_id, sum(cardinality(product_ids)) AS amount FROM import_unchanged GROUP BY import_id) noted
+             ON noted.import_id = i.id
+     WHERE j.state = 'completed' AND noted.amount > i.unchanged LIMIT 20",
     "SELECT format('import %s: row %s stands in its change log %s times', import_id, row_number, count(*))
      FROM import_ledger GROUP BY import_id, row_number HAVING count(*) > 1 LIMIT 20",
 ];
 
-const ANALYZE: &str = "ANALYZE jobs, imports, import_changes, import_creations, import_updates, import_rejections, import_plan, \
-    products, product_edits, inventory, product_words";
+const ANALYZE: &str = "ANALYZE jobs, imports, import_changes, import_creations, import_updates, import_unchanged, \
+    import_rejections, import_plan, products, product_edits, inventory, product_words";
 
 /// A sentence for each thing that does not hold.
 pub async fn doctor(pool: &PgPool) -> sqlx::Result<Vec<String>> {

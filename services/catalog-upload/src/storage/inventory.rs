@@ -46,10 +46,13 @@ pub struct Filter<'a> {
 impl Filter<'_> {
     /// Whether first lots that nobody counted are among what is asked for.
     fn has_first_lots(&self) -> bool {
-        !self.with_stock
-            && self.bodega_id.is_none_or(|bodega| bodega == FIRST_BODEGA)
-            && self.pais.is_none_or(|pais| pais == FIRST_PAIS)
+        !self.with_stock && has_every_product(self.bodega_id, self.pais)
     }
+}
+
+/// Whether every product has a lot there, be it empty: its first.
+pub fn has_every_product(bodega_id: Option<&str>, pais: Option<&str>) -> bool {
+    bodega_id.is_none_or(|bodega| bodega == FIRST_BODEGA) && pais.is_none_or(|pais| pais == FIRST_PAIS)
 }
 
 /// Lots that somebody counted.

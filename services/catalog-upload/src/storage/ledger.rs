@@ -61,6 +61,26 @@ pub async fn record_creations(
         .map(drop)
 }
 
+/// Records the products that rows of a batch found to be as they say, in a version above that of each.
+pub async fn record_unchanged(
+    conn: &mut PgConnection,
+    import: Uuid,
+    version: i64,
+    first_row: u32,
+    products: &[&str],
+) -> sqlx::Result<()> {
+    const STATEMENT: &str = "
+        insert into import_unchanged (import_id, first_row, version, product_ids) values ($1, $2, $3, $4)";
+    sqlx::query(STATEMENT)
+        .bind(import)
+        .bind(first_row as i32)
+        .bind(version)
+        .bind(products)
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
 /// Records the rows that were refused.
 pub async fn record_rejections<'a>(
     conn: &mut PgConnection,

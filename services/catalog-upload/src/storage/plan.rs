@@ -132,6 +132,7 @@ pub async fn describe(conn: &mut PgConnection, import: Uuid) -> sqlx::Result<Sim
             .into_iter()
             .map(|(column, count)| (column, count.unsigned_abs()))
             .collect::<BTreeMap<_, _>>(),
+        se_rechazaria_completo: false,
     })
 }
 

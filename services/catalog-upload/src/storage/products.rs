@@ -117,6 +117,7 @@ pub async fn list(
         condition = condition.add(Expr::cust_with_values(MATCHES, [query.as_str()]));
     }
     let place = match (&filter.bodega_id, &filter.pais) {
+        (bodega, pais) if inventory::has_every_product(bodega.as_deref(), pais.as_deref()) => None,
         (None, None) => None,
         (Some(bodega), None) => Some(Expr::cust_with_values(IN_BODEGA, [bodega.as_str()])),
         (None, Some(pais)) => Some(Expr::cust_with_values(IN_PAIS, [pais.as_str()])),
@@ -226,17 +227,24 @@ pub struct Held {
     before: Json,
 }
 
-/// Holds a product until the caller's transaction ends, if it still has the version that the caller read (any,
+/// Holds a product of a supplier until the caller's transaction ends, if it still has the version that the caller read (any,
 /// where they name none).
 ///
 /// # Errors
 /// All of [`EditError`] but `Taken`.
-pub async fn hold(conn: &mut PgConnection, id: &str, expected: Option<i64>) -> Result<Held, EditError> {
+pub async fn hold(
+    conn: &mut PgConnection,
+    id: &str,
+    proveedor_id: &str,
+    expected: Option<i64>,
+) -> Result<Held, EditError> {
+    // Whoever looked whose it is did so before: since then it may have been deleted and made by somebody else.
     let query = format!(
-        "select {columns}, to_jsonb(p) as before from products p where p.id = $1 for update",
+        "select {columns}, to_jsonb(p) as before from products p where p.id = $1 and p.proveedor_id = $2 for update",
         columns = columns::<Entity>("p")
     );
-    let held = Held::find_by_statement(sql(query, [id.into()])).one(&Orm::on(conn)).await?;
+    let query = sql(query, [id.into(), proveedor_id.into()]);
+    let held = Held::find_by_statement(query).one(&Orm::on(conn)).await?;
     let held = held.ok_or(EditError::NotFound)?;
     match expected {
         Some(expected) if expected != held.model.version => Err(EditError::Changed(held.model.version)),
@@ -262,17 +270,18 @@ pub async fn replace(
     read(conn, &product.id).await
 }
 
-/// Deletes a product with its inventory, if it has the version of [`hold`]. Gives the version of the deletion.
+/// Deletes a product of a supplier with its inventory, if it has the version of [`hold`]. Gives the version of the deletion.
 ///
 /// # Errors
 /// All of [`EditError`] but `Taken`.
 pub async fn delete(
     conn: &mut PgConnection,
     id: &str,
+    proveedor_id: &str,
     expected: Option<i64>,
     actor: &str,
 ) -> Result<i64, EditError> {
-    let Held { before, .. } = hold(conn, id, expected).await?;
+    let Held { before, .. } = hold(conn, id, proveedor_id, expected).await?;
     let version = batch::next_version(conn).await?;
     Entity::delete_by_id(id).exec(&Orm::on(conn)).await?;
     inventory::delete_of(conn, &[id]).await?;

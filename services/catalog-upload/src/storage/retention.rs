@@ -13,10 +13,11 @@ use uuid::Uuid;
 use super::{imports, reports};
 
 /// What holds rows of files: tables without a foreign key to `imports`, for the sake of speed.
-pub(super) const LEDGERS: [&str; 7] = [
+pub(super) const LEDGERS: [&str; 8] = [
     "import_changes",
     "import_creations",
     "import_updates",
+    "import_unchanged",
     "import_rejections",
     "import_warnings",
     "import_plan",

@@ -27,8 +27,8 @@ pub async fn forget(conn: &mut PgConnection, products: &[&str]) -> sqlx::Result<
     sqlx::query(statement).bind(products).execute(conn).await.map(drop)
 }
 
-/// Writes the words of up to `size` products of the oldest import that is not done. Gives whether there may be
-/// more; not where another process is at it.
+/// Writes the words of up to `size` products of the oldest import that is not done; of those that have ended before those
+/// that run, which may have nothing new for long. Gives whether there may be more; not where another process is at it.
 pub async fn index_next(pool: &PgPool, size: i64) -> anyhow::Result<bool> {
     // Rows of an import are committed in the order of the file, those of an undo the other way round: it is read
     // once it has ended. Whether one had ended is asked before its rows are read: what came later is seen
@@ -38,7 +38,7 @@ pub async fn index_next(pool: &PgPool, size: i64) -> anyhow::Result<bool> {
         from imports i join jobs j on j.id = i.id
         where not i.indexed and (j.state = 'running' and i.kind = 'import'
             or j.state in ('completed', 'failed', 'cancelled'))
-        order by i.created_at limit 1 for update of i skip locked";
+        order by j.state = 'running', i.created_at limit 1 for update of i skip locked";
     let mut transaction = pool.begin().await?;
     let next: Option<(Uuid, i32, bool)> = sqlx::query_as(NEXT).fetch_optional(&mut *transaction).await?;
     let Some((import, after_row, ended)) = next else { return Ok(false) };

@@ -1,12 +1,12 @@
 //! Taking back what an import did, a batch of its changes at a time. SQL by hand: a batch is one statement.
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{batch, inventory, ledger::CHANGES_BEFORE, search};
-use crate::domain::undo::{Change, Current};
+use crate::domain::undo::{Change, Confirmed, Current};
 
 /// The import's last changes before a row of the file, from the last to the first.
 pub async fn changes_before(
@@ -45,17 +45,69 @@ pub async fn count(executor: impl PgExecutor<'_>, import: Uuid) -> sqlx::Result<
     Ok(count.unsigned_abs())
 }
 
-/// The products of the changes and those that have their old codes now, held until the transaction ends.
-pub async fn current(conn: &mut PgConnection, changes: &[Change]) -> sqlx::Result<Vec<Current>> {
+/// Whether an import found products to be as its rows say: taken back, it doesn't say so any more.
+pub async fn confirms(executor: impl PgExecutor<'_>, import: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select from import_unchanged where import_id = $1)")
+        .bind(import)
+        .fetch_one(executor)
+        .await
+}
+
+/// The products of changes of an import of `supplier` and those that have their old codes now, held until the transaction
+/// ends.
+pub async fn current(
+    conn: &mut PgConnection,
+    supplier: &str,
+    import: Uuid,
+    changes: &[Change],
+) -> sqlx::Result<Vec<Current>> {
     let query = format!(
-        "select p.id, p.codigo, {} from products p where p.id = any($1) or p.codigo = any($2) order by p.id for update",
+        "select p.id, p.codigo, p.proveedor_id = $3, {} from products p where p.id = any($1) or p.codigo = any($2) order by p.id for update",
         batch::CONTENT_VERSION
     );
     let ids: Vec<&str> = changes.iter().map(|change| change.product_id.as_str()).collect();
     let codes: Vec<&str> = changes.iter().filter_map(|change| change.old_codigo.as_deref()).collect();
-    let rows: Vec<(String, String, i64)> =
-        sqlx::query_as(AssertSqlSafe(query)).bind(ids).bind(codes).fetch_all(conn).await?;
-    Ok(rows.into_iter().map(|(id, codigo, version)| Current { id, codigo, version }).collect())
+    let rows: Vec<(String, String, bool, i64)> = sqlx::query_as(AssertSqlSafe(query))
+        .bind(&ids)
+        .bind(codes)
+        .bind(supplier)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut confirmed = confirmed(conn, supplier, import, changes).await?;
+    let current = |(id, codigo, is_own, version): (String, String, bool, i64)| {
+        let confirmed = confirmed.remove(&id);
+        Current { id, codigo, version, is_own, confirmed }
+    };
+    Ok(rows.into_iter().map(current).collect())
+}
+
+/// Of the products of changes of an import, the last other import that found them as they are, of those that nobody
+/// takes back. Only its own supplier's imports can have.
+///
+/// An undo that failed or was cancelled has left its import in force, as far as anybody can tell.
+async fn confirmed(
+    conn: &mut PgConnection,
+    supplier: &str,
+    import: Uuid,
+    changes: &[Change],
+) -> sqlx::Result<HashMap<String, Confirmed>> {
+    // The batches are unpacked apart, so that the two lists of ids meet by hash.
+    const QUERY: &str = "
+        with said as materialized (
+            select u.version, i.filename, r.id
+            from imports i join import_unchanged u on u.import_id = i.id, unnest(u.product_ids) as r (id)
+            where i.proveedor_id = $1 and i.id <> $2 and u.version > $3
+                and not exists (select from imports o join jobs j on j.id = o.id
+                    where o.undoes = i.id and j.state not in ('failed', 'cancelled'))
+        )
+        select distinct on (said.id) said.id, said.version, said.filename
+        from unnest($4::text[]) as wanted (id) join said using (id)
+        order by said.id, said.version desc";
+    let ids: Vec<&str> = changes.iter().map(|change| change.product_id.as_str()).collect();
+    let oldest = changes.iter().map(|change| change.version).min().unwrap_or_default();
+    let rows: Vec<(String, i64, String)> =
+        sqlx::query_as(QUERY).bind(supplier).bind(import).bind(oldest).bind(ids).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|(id, version, filename)| (id, Confirmed { version, filename })).collect())
 }
 
 /// Removes products that the import created, with their inventory, and notes it as the undo's change.

@@ -38,6 +38,21 @@ fn noise(bytes: usize) -> String {
     text
 }
 
+/// A workbook whose list has one part as so many sheets.
+fn listed(sheet: &str, sheets: usize) -> Result<Vec<u8>> {
+    let mut parts = raw_parts(sheet, None);
+    for (name, text) in &mut parts {
+        if *name == "xl/workbook.xml" {
+            let names: String = (0..sheets)
+                .map(|number| format!(r#"<sheet name="S{number}" sheetId="{number}" r:id="rId1"/>"#))
+                .collect();
+            *text = text.replace(r#"<sheet name="Sheet1" sheetId="1" r:id="rId1"/>"#, &names);
+        }
+    }
+    let parts: Vec<_> = parts.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+    zip_by(CompressionMethod::Stored, &parts)
+}
+
 /// Replaces bytes in an archive, everywhere: names and numbers stand in it twice.
 fn patched(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len(), "an archive's offsets must stay");
@@ -104,6 +119,16 @@ fn bombs(cases: &mut Cases) -> Result<()> {
             with(ids, &more)
         },
         hostile("más de 2000 partes"),
+    )?;
+    cases.xlsx("one sheet under 300 names", |ids| listed(&sheet(ids), 300), hostile("más de 255 hojas"))?;
+    cases.xlsx(
+        "one sheet without a value under 200 names",
+        |_| {
+            let row =
+                |row| format!(r#"<row r="{row}"><c r="A{row}" t="inlineStr"><is><t> </t></is></c></row>"#);
+            listed(&raw_sheet(&(1..=100_000).map(row).collect::<Vec<_>>()), 200)
+        },
+        hostile("las mismas celdas en muchas hojas"),
     )?;
     cases.xlsx(
         "entities of entities",

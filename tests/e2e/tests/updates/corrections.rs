@@ -66,6 +66,33 @@ async fn an_annotated_workbook_is_made_again_after_a_failure_and_after_a_retry()
     healthy(&scene).await
 }
 
+/// Between the look at an import and the beginning of its workbook, the import may go on or go.
+#[tokio::test]
+async fn no_annotated_workbook_begins_of_an_import_that_is_not_as_it_was() -> Result<()> {
+    let scene = Scene::start("uplatenotes", |options| options).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let status = import(&supplier, &Upload::new(&csv(&scene, "one.csv", &rows(3))?, SUPPLIER)).await?;
+    let task = status["task_id"].as_str().context("a task")?;
+    let mut somebody = pool.begin().await?;
+    let hold = "SELECT FROM imports WHERE id = $1::uuid FOR UPDATE";
+    sqlx::query(hold).bind(task).execute(&mut *somebody).await?;
+    let path = format!("{STATUS}/{task}/annotated.xlsx");
+    let meanwhile = async {
+        blocked(&pool).await?;
+        let purge = "UPDATE imports SET purged_at = now() WHERE id = $1::uuid";
+        sqlx::query(purge).bind(task).execute(&mut *somebody).await?;
+        somebody.commit().await?;
+        anyhow::Ok(())
+    };
+    tokio::try_join!(supplier.get(&path), meanwhile)?;
+    let begun: i64 = sqlx::query_scalar("SELECT count(*) FROM import_reports").fetch_one(&pool).await?;
+    ensure!(begun == 0, "a workbook of a file that is gone is being made");
+    let told = supplier.get(&path).await?;
+    ensure!(told.status == 409 && told.body["code"] == "purged", "{told}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_correction_is_of_the_rows_that_were_rejected_or_it_is_none() -> Result<()> {
     let scene = Scene::start("upcorrect", |options| options.env("IMPORT_BATCH_ROWS", 2)).await?;
@@ -113,5 +140,11 @@ async fn a_correction_is_of_the_rows_that_were_rejected_or_it_is_none() -> Resul
     let status = import(&supplier, &upload).await?;
     counts(&status, &[("total", 1)])?;
     ensure!(status["result"]["filas_ausentes"] == 1, "{status:#}");
-    healthy(&scene).await
+    healthy(&scene).await?;
+    // A plan that outlives what it corrects can't be carried out, and says why.
+    let purge = "UPDATE imports SET purged_at = now() WHERE id = $1::uuid";
+    sqlx::query(purge).bind(&task).execute(&scene.platform.catalog().await?).await?;
+    let late = supplier.task(status["task_id"].as_str().context("a task")?, "apply").await?;
+    ensure!(late.status == 409 && late.body["code"] == "purged", "{late}");
+    Ok(())
 }

@@ -38,8 +38,9 @@ async fn rows_that_change_nothing_are_not_written() -> Result<()> {
         .fetch_one(&pool)
         .await?;
     ensure!(lines == 0, "{lines} lines of the ledger");
-    let nothing = supplier.task(task, "undo").await?;
-    ensure!(nothing.body["code"] == "nothing_to_undo", "{nothing}");
+    // Taken back, it says no more that the products are right; they stay as they are.
+    counts(&undo(&supplier, &status).await?, &[("total", 0), ("rechazados", 0)])?;
+    ensure!(versions(&pool).await? == before, "a product was written by the undo");
     stack::wait::until("the import's event", LIMIT, async || {
         events.of(task).await.is_ok_and(|events| !events.is_empty())
     })
@@ -96,6 +97,39 @@ async fn an_edit_during_an_updating_batch_is_neither_lost_nor_overtaken() -> Res
         ensure!(product.body["nombre"] == "Editado", "{policy}: the edit is lost: {product}");
     }
     healthy(&scene).await
+}
+
+/// Whose a product is, is asked before it is held.
+#[tokio::test]
+async fn a_product_that_is_anothers_by_then_is_not_changed() -> Result<()> {
+    let scene = Scene::start("upowner", |options| options).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    import(&supplier, &Upload::new(&csv(&scene, "base.csv", &rows(2))?, SUPPLIER)).await?;
+    for id in ["P-0000", "P-0001"] {
+        let mut somebody = hold(&pool, id).await?;
+        let path = format!("{ITEMS}/{id}");
+        let change = async {
+            if id == "P-0000" {
+                supplier.put(&path, &json!({ "nombre": "De otro" })).await
+            } else {
+                supplier.delete(&path).await
+            }
+        };
+        let meanwhile = async {
+            blocked(&pool).await?;
+            let taken = "UPDATE products SET proveedor_id = 'PROV999' WHERE id = $1";
+            sqlx::query(taken).bind(id).execute(&mut *somebody).await?;
+            somebody.commit().await?;
+            anyhow::Ok(())
+        };
+        let (answer, ()) = tokio::try_join!(change, meanwhile)?;
+        ensure!(answer.status == 404, "{answer}");
+    }
+    let names: Vec<String> =
+        sqlx::query_scalar("SELECT nombre FROM products ORDER BY id").fetch_all(&pool).await?;
+    ensure!(names == ["Producto 0", "Producto 1"], "{names:?}");
+    Ok(())
 }
 
 #[tokio::test]

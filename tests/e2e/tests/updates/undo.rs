@@ -1,6 +1,7 @@
 //! Updates that are taken back.
 
 use super::*;
+use sea_orm::sqlx::AssertSqlSafe;
 
 #[tokio::test]
 async fn imports_that_are_undone_from_the_last_to_the_first_leave_what_was_before() -> Result<()> {
@@ -40,6 +41,85 @@ async fn imports_that_are_undone_from_the_last_to_the_first_leave_what_was_befor
     let status = undo(&supplier, &first).await?;
     counts(&status, &[("rechazados", 1)])?;
     ensure!(supplier.get(&format!("{ITEMS}/P-0003")).await?.body["nombre"] == "De alguien", "overwritten");
+    healthy(&scene).await
+}
+
+/// The list of week 2 has nearly all that the list of week 1 brought: who takes back week 1 doesn't mean that.
+#[tokio::test]
+async fn what_a_later_file_confirms_is_not_taken_back() -> Result<()> {
+    let scene = Scene::start("upconfirm", |options| options.env("IMPORT_BATCH_ROWS", 3)).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let replacing = |name: &str, rows: &[Row]| -> Result<Upload> {
+        Ok(Upload::new(&csv(&scene, name, rows)?, SUPPLIER).replacing(true))
+    };
+    let mut list = rows(8);
+    let first = import(&supplier, &replacing("semana1.csv", &list)?).await?;
+    // P-0007 is not in the second list, P-0003 is there at another price, and P-0001 under another id, by its code.
+    list.pop();
+    list[3].precio += 1;
+    list[1].id = "OTRO-ID".to_owned();
+    let second = import(&supplier, &replacing("semana2.csv", &list)?).await?;
+    counts(&second, &[("sin_cambios", 6), ("productos_actualizados", 7)])?;
+    let before = contents(&pool).await?;
+    let status = undo(&supplier, &first).await?;
+    counts(&status, &[("total", 8), ("rechazados", 7), ("productos_eliminados", 1)])?;
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, code) in refused(&status) {
+        *told.entry(code).or_default() += 1;
+    }
+    let expected = BTreeMap::from([("changed_since".to_owned(), 1), ("confirmed_since".to_owned(), 6)]);
+    ensure!(told == expected, "{status:#}");
+    let named = status["result"]["errores"].to_string();
+    ensure!(named.contains("semana2.csv"), "which file has it is not told: {named}");
+    let after = contents(&pool).await?;
+    ensure!(after.keys().all(|id| before.get(id) == after.get(id)), "a confirmed product was changed");
+    ensure!(before.len() - after.len() == 1 && !after.contains_key("P-0007"), "{:?}", after.keys());
+    healthy(&scene).await?;
+
+    // The other way round, the later one no longer says anything.
+    let raised: Vec<Row> = rows(5).into_iter().map(|row| Row { precio: row.precio + 50, ..row }).collect();
+    let raise = import(&supplier, &replacing("alza.csv", &raised)?).await?;
+    let again = import(&supplier, &replacing("alza-otra-vez.csv", &raised)?).await?;
+    counts(&again, &[("sin_cambios", 5)])?;
+    counts(&undo(&supplier, &again).await?, &[("total", 0), ("rechazados", 0)])?;
+    counts(&undo(&supplier, &raise).await?, &[("productos_restaurados", 5), ("rechazados", 0)])?;
+    ensure!(contents(&pool).await? == after, "the prices are not as they were");
+    healthy(&scene).await
+}
+
+/// A file that is written whole may keep others waiting for longer than a connection waits for a lock.
+#[tokio::test]
+async fn to_wait_for_another_import_costs_no_attempt() -> Result<()> {
+    let scene = Scene::start("upwait", |options| options).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let status = import(&supplier, &Upload::new(&csv(&scene, "base.csv", &rows(3))?, SUPPLIER)).await?;
+    let key = "hashtextextended(current_schema() || ' catalog import', 0)";
+    let mut other = pool.acquire().await?;
+    sqlx::query(AssertSqlSafe(format!("SELECT pg_advisory_lock({key})"))).execute(&mut *other).await?;
+    let task = status["task_id"].as_str().context("a task")?;
+    let undo = task_id(&supplier.task(task, "undo").await?)?;
+    let waits_since = async || -> Option<String> {
+        let query = "SELECT max(xact_start)::text FROM pg_stat_activity
+            WHERE usename = current_user AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
+        sqlx::query_scalar(query).fetch_one(&pool).await.ok().flatten()
+    };
+    stack::wait::until("the undo should wait", LIMIT, async || waits_since().await.is_some()).await?;
+    let first = waits_since().await;
+    stack::wait::until("the undo should wait on", LIMIT, async || {
+        let now = waits_since().await;
+        now.is_some() && now != first
+    })
+    .await?;
+    let attempts: i32 = sqlx::query_scalar("SELECT attempts FROM jobs WHERE id = $1::uuid")
+        .bind(&undo)
+        .fetch_one(&pool)
+        .await?;
+    ensure!(attempts == 1, "{attempts} attempts");
+    sqlx::query(AssertSqlSafe(format!("SELECT pg_advisory_unlock({key})"))).execute(&mut *other).await?;
+    let status = supplier.finished(&undo, LIMIT).await?;
+    counts(&status, &[("productos_eliminados", 3), ("rechazados", 0)])?;
     healthy(&scene).await
 }
 

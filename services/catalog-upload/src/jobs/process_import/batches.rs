@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     domain::{Column, ProductRow, RawRow, RowError, RowWarning, validate},
-    files::{self, FileError, FileKind, Keep, Limits, Reader},
+    files::{self, FileError, FileKind, Keep, Limits, Others, Reader},
 };
 
 /// Rows of the first batch, at most.
@@ -100,12 +100,12 @@ fn other_row(row: u32, id: &str, was: &str) -> RowError {
 /// Batches as they are read.
 pub type Batches = mpsc::Receiver<Result<Batch, FileError>>;
 
-/// Reads the rows of a sheet (none: of the first that has some) after `after_row` (0 for all). A few batches are held at most; dropping the receiver ends
-/// the reading.
+/// Reads the rows of a sheet (none: of the first that has some) after `after_row` (0 for all). A few batches are held at
+/// most; dropping the receiver ends the reading.
 pub fn read(
     path: PathBuf,
     kind: FileKind,
-    sheet: Option<String>,
+    (sheet, others): (Option<String>, Others),
     limits: Limits,
     after_row: u32,
     batch_rows: usize,
@@ -113,7 +113,13 @@ pub fn read(
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_blocking(move || {
         let read_all = || -> Result<(), FileError> {
-            let mut reader = files::open_sheet(&path, kind, &limits, Keep::Template, sheet.as_deref())?;
+            let mut reader = {
+                let listener = sender.clone();
+                // An import that was given up must not leave a thread behind that reads for hours.
+                let is_wanted = move || !listener.is_closed();
+                let sheet = (sheet.as_deref(), others);
+                files::open_while(&path, kind, &limits, Keep::Template, sheet, is_wanted)?
+            };
             reader.skip_to(after_row + 1);
             // Small ones first, so that writing begins while most of the file is still to be read; and each not so
             // much larger than the one before that the writer would wait for it.

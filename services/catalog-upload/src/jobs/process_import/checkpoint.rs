@@ -26,6 +26,9 @@ pub struct Checkpoint {
     /// Rows with errors that refused the whole file.
     #[serde(default)]
     pub errors: u64,
+    /// What refused the whole file, where that was none of its rows.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Of a correction, rows that the other import had rejected.
     #[serde(default)]
     pub corrected: u64,

@@ -156,6 +156,10 @@ async fn record(
     sorted: &Sorted<'_>,
 ) -> anyhow::Result<()> {
     ledger::record_creations(conn, import.id, version, &sorted.created).await?;
+    if let Some((first, _)) = sorted.unchanged.first() {
+        let products: Vec<&str> = sorted.unchanged.iter().map(|(_, id)| id.as_str()).collect();
+        ledger::record_unchanged(conn, import.id, version, *first, &products).await?;
+    }
     ledger::record_rejections(conn, import.id, batch.invalid.iter().chain(&sorted.rejected)).await?;
 
     let created = sorted.created.iter().map(|row| (row.id.as_str(), Change::Created));
@@ -168,11 +172,10 @@ async fn record(
 /// which may be a deadlock that the server can't see.
 pub fn is_conflict(error: &sqlx::Error) -> bool {
     const DEADLOCK_DETECTED: &str = "40P01";
-    const LOCK_NOT_AVAILABLE: &str = "55P03";
-    error.as_database_error().is_some_and(|error| {
-        error.is_unique_violation()
-            || error.code().is_some_and(|code| code == DEADLOCK_DETECTED || code == LOCK_NOT_AVAILABLE)
-    })
+    table::is_lock_timeout(error)
+        || error.as_database_error().is_some_and(|error| {
+            error.is_unique_violation() || error.code().is_some_and(|code| code == DEADLOCK_DETECTED)
+        })
 }
 
 /// The ids and codes of rows.
@@ -186,6 +189,8 @@ pub struct Sorted<'a> {
     pub created: Vec<&'a ProductRow>,
     /// Those that change their product, each with its id.
     pub updated: Vec<(String, &'a ProductRow)>,
+    /// Rows whose product is as they say already, each with its id.
+    pub unchanged: Vec<(u32, String)>,
     pub rejected: Vec<RowError>,
 }
 
@@ -196,6 +201,7 @@ impl<'a> Sorted<'a> {
             summary: Summary::default(),
             created: Vec::with_capacity(batch.valid.len()),
             updated: Vec::new(),
+            unchanged: Vec::new(),
             rejected: Vec::new(),
         };
         batch.invalid.iter().for_each(|_| sorted.summary.count_invalid());
@@ -203,7 +209,10 @@ impl<'a> Sorted<'a> {
             sorted.summary.count(&decision);
             match decision.outcome {
                 Outcome::Create => sorted.created.push(row),
-                Outcome::Update { .. } if same.contains(&row.row) => sorted.summary.unchanged += 1,
+                Outcome::Update { id } if same.contains(&row.row) => {
+                    sorted.summary.unchanged += 1;
+                    sorted.unchanged.push((row.row, id));
+                }
                 Outcome::Update { id } => sorted.updated.push((id, row)),
                 Outcome::Reject(error) => sorted.rejected.push(error),
             }

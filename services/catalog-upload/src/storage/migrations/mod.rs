@@ -6,6 +6,7 @@ mod m0003_derived;
 mod m0004_form;
 mod m0005_stock_of_products;
 mod m0006_updates;
+mod m0007_unchanged;
 
 use sea_orm_migration::prelude::*;
 
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0004_form::Migration));
         all.push(Box::new(m0005_stock_of_products::Migration));
         all.push(Box::new(m0006_updates::Migration));
+        all.push(Box::new(m0007_unchanged::Migration));
         all
     }
 }
