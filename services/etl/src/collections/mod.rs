@@ -8,6 +8,7 @@ pub mod answers;
 pub mod bigquery;
 pub mod cache;
 mod doctor;
+mod lanes;
 pub mod numbers;
 pub mod question;
 mod raw;

@@ -1,12 +1,14 @@
 //! From raw to mart, in one transaction. SQL by hand: each step makes a table of others.
 
 use anyhow::Context as _;
+use chassis::db::Orm;
 use chrono::{DateTime, Utc};
 use contracts::etl::v1::DashboardRefreshed;
 use outbox::Meta;
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 
-use crate::SERVICE;
+use super::lanes::{Lanes, lanes};
+use crate::{SERVICE, storage::mart_version};
 
 /// What runs in a refresh, in this order. Each file says what it makes of what the ones before have made.
 const STEPS: [(&str, &str); 7] = [
@@ -30,8 +32,8 @@ pub struct Refreshed {
     pub campaigns: i64,
 }
 
-/// Brings the marts up to the raw tables. Who reads meanwhile sees all of the old version; who asks after it, all of the
-/// new one. `as_of` is the source's moment that the raw tables show.
+/// Brings the marts up to the raw tables, unless a stream is not whole in them by now. Who reads meanwhile sees all of the
+/// old version; who asks after it, all of the new one. `as_of` is the source's moment that the raw tables show.
 ///
 /// # Errors
 /// The database; then nothing has changed, and what is due stays so.
@@ -49,6 +51,11 @@ pub async fn refresh(pool: &PgPool, as_of: DateTime<Utc>) -> anyhow::Result<Refr
     )
     .execute(&mut *transaction)
     .await?;
+    // Asked in this snapshot: whoever waited for the lock may have looked before a run began that is half-read in it.
+    if lanes(&mut transaction).await? != Lanes::Whole {
+        let version = mart_version::get(&Orm::on(&mut transaction)).await?.version;
+        return Ok(Refreshed { version, changed: false, campaigns: 0 });
+    }
     for (name, sql) in STEPS {
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut *transaction)
