@@ -6,7 +6,7 @@
 
 use anyhow::anyhow;
 use chassis::db::{orm, orm_unavailable};
-use chrono::{DateTime, Duration, TimeDelta, Utc};
+use chrono::{DateTime, Duration, NaiveDate, TimeDelta, Utc};
 use failpoints::Point;
 use jobs::{JobRun, Outcome, Position, Progress};
 use messaging::JobError;
@@ -39,6 +39,7 @@ impl From<BigQueryError> for JobError {
             | BigQueryError::RateLimited(_)
             | BigQueryError::QuotaExceeded(_)
             | BigQueryError::JobFailed { .. }
+            | BigQueryError::Incomplete { .. }
             | BigQueryError::Malformed(_) => Self::retry(error),
             BigQueryError::Unauthorized(_) | BigQueryError::NotFound(_) | BigQueryError::Refused { .. } => {
                 Self::fail(error)
@@ -60,6 +61,15 @@ struct Cursor {
     snapshot: Option<DateTime<Utc>>,
     /// The next page of its results; none: the first.
     page: Option<String>,
+    /// Where BigQuery runs the slice's query: results are asked for there.
+    #[serde(default)]
+    location: Option<String>,
+    /// Rows of the slice so far.
+    #[serde(default)]
+    rows: u64,
+    /// Whether the slice has a record whose key can't be read: which of our rows it is, nobody knows.
+    #[serde(default)]
+    keyless: bool,
     /// Pages, over all slices.
     step: i64,
     counters: Counters,
@@ -117,13 +127,27 @@ async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Cur
             (again.unwrap_or(start).max(start), now)
         }
         Mode::Backfill => {
-            let from = params.from.map_or(start, lima_midnight);
-            let to = params.to.map_or(now, |day| lima_midnight(day + Duration::days(1)));
-            (from, to.min(now))
+            let (first, last) = (settings.start, today(now));
+            // Whatever was asked for: there is nothing outside, and calendars have an end.
+            let midnight = |day: NaiveDate| lima_midnight(day.max(first).min(last + Duration::days(1)));
+            let next = |day: NaiveDate| lima_midnight(day.max(first - Duration::days(1)).min(last) + Duration::days(1));
+            (params.from.map_or(start, midnight), params.to.map_or(now, next).min(now))
         }
     };
     let counters = Counters::default();
-    Ok(Cursor { from, to, slice: 0, beginning: 0, snapshot: None, page: None, step: 0, counters })
+    Ok(Cursor {
+        from,
+        to,
+        slice: 0,
+        beginning: 0,
+        snapshot: None,
+        page: None,
+        location: None,
+        rows: 0,
+        keyless: false,
+        step: 0,
+        counters,
+    })
 }
 
 /// The slices of a run, in the order in which they are read.
@@ -161,16 +185,23 @@ impl Session<'_> {
         let id = format!("lote_{}_{}_{}", self.run.job.id.simple(), self.place.slice, self.place.beginning);
         let (sql, parameters) = self.table.query(self.client.settings(), slice);
         if self.place.page.is_none() {
-            self.client.insert(&id, &sql, &parameters).await?;
+            self.place.location = self.client.insert(&id, &sql, &parameters).await?.location;
         }
-        let page = self.client.page(&id, self.place.page.as_deref()).await;
-        match page {
+        let Cursor { location, page, rows, .. } = &self.place;
+        let page = self.client.page(&id, location.as_deref(), page.as_deref()).await;
+        match page.and_then(|page| page.counted(*rows)) {
             Ok(page) => self.take(slice, snapshot, page).await,
-            Err(error @ (BigQueryError::NotFound(_) | BigQueryError::JobFailed { .. })) => {
-                // The results have expired, or there will be none: the slice again, under another id.
+            Err(
+                error @ (BigQueryError::NotFound(_)
+                | BigQueryError::JobFailed { .. }
+                | BigQueryError::Incomplete { .. }),
+            ) => {
+                // The results have expired, or there will be none, or they are not all: the slice again, under another
+                // id. So it is too where the query is ours from before, and its place is not known.
                 self.place.beginning += 1;
                 self.place.snapshot = None;
                 self.place.page = None;
+                (self.place.location, self.place.rows, self.place.keyless) = (None, 0, false);
                 if self.place.beginning.is_multiple_of(BEGINNINGS) {
                     self.note().await?;
                     return Err(JobError::retry(error));
@@ -201,6 +232,11 @@ impl Session<'_> {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let merged = raw::merge(&mut transaction, self.table, run, rows).await.map_err(job_error)?;
         raw::quarantine(&mut transaction, self.table.stream, run, &bad).await.map_err(job_error)?;
+        // A record that can't be read is there all the same.
+        let known: Vec<_> = bad.iter().filter_map(|record| record.known.clone()).collect();
+        next.keyless |= known.len() < bad.len();
+        raw::meet(&mut transaction, self.table, run, known).await.map_err(job_error)?;
+        next.rows += read;
         let counters = &mut next.counters;
         counters.leidos += read;
         counters.insertados += merged.inserted;
@@ -225,11 +261,12 @@ impl Session<'_> {
                     "{en_cuarentena} of {leidos} records are in quarantine: more than 1 %"
                 )));
             }
-            deleted = self.end(&mut transaction, slice, snapshot).await?;
+            deleted = self.end(&mut transaction, slice, snapshot, next.keyless).await?;
             next.counters.eliminados += deleted;
             next.slice += 1;
             next.beginning = 0;
             next.snapshot = None;
+            (next.location, next.rows, next.keyless) = (None, 0, false);
         }
         next.page = page.next;
         next.step += 1;
@@ -250,16 +287,23 @@ impl Session<'_> {
         self.run.proceed()
     }
 
-    /// A slice is whole: what it did not have is gone, and the watermark is its end.
+    /// A slice is whole: what it did not have is gone, unless a record without a key may be that; and the watermark is its
+    /// end.
     async fn end(
         &self,
         conn: &mut PgConnection,
         slice: Slice,
         snapshot: DateTime<Utc>,
+        keyless: bool,
     ) -> Result<u64, JobError> {
         let run = self.run.job.id;
         let fuse = (!self.params.force).then_some(self.client.settings().fuse_percent);
-        let gone = raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?;
+        let gone = if keyless {
+            tracing::warn!(stream = self.table.stream, ?slice, "a record without a key: no row is taken for gone");
+            Ok(0)
+        } else {
+            raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?
+        };
         let gone = gone.map_err(|reason| JobError::fail(anyhow!("{}: {reason}", self.table.name)))?;
         raw::forget_met(conn, run).await.map_err(job_error)?;
         if self.params.mode != Mode::Backfill {

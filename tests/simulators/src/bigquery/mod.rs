@@ -63,12 +63,14 @@ pub enum Fault {
     Incomplete(u32),
     /// The results have expired: 404, for good.
     Expired,
+    /// A page of results that says how many rows there are, and has none of them, and no token.
+    NoRows,
 }
 
 impl Fault {
     /// Whether it strikes requests for results, not those that begin a job.
     fn of_results(&self) -> bool {
-        matches!(self, Self::Cut | Self::Incomplete(_) | Self::Expired)
+        matches!(self, Self::Cut | Self::Incomplete(_) | Self::Expired | Self::NoRows)
     }
 }
 
@@ -85,6 +87,8 @@ struct State {
     tables: HashMap<String, Table>,
     jobs: HashMap<String, Job>,
     faults: VecDeque<Fault>,
+    /// Where the tables are, and so where jobs run.
+    location: &'static str,
     /// Rows a page.
     page: usize,
     /// Valid tokens; none: anonymous callers are let in.
@@ -120,6 +124,7 @@ impl BigQuery {
             tables: HashMap::new(),
             jobs: HashMap::new(),
             faults: VecDeque::new(),
+            location: "US",
             page: 1_000,
             tokens: None,
             assertions: Vec::new(),
@@ -172,6 +177,11 @@ impl BigQuery {
     /// Rows a page, where the caller does not ask for fewer.
     pub fn page_size(&self, rows: usize) {
         self.lock().page = rows;
+    }
+
+    /// Where the tables are: outside of `US` and `EU`, who asks for a job's results must say where it runs.
+    pub fn locate(&self, location: &'static str) {
+        self.lock().location = location;
     }
 
     /// Anonymous callers are refused from now on.
