@@ -96,8 +96,11 @@ impl Bucket {
             let asked = Instant::now();
             let (wait, mine) = match self.ask_redis(priority).await {
                 Some((wait, _)) if wait < 0 => {
-                    self.recall().await?;
-                    continue;
+                    if self.recall().await? {
+                        continue;
+                    }
+                    // It answers and takes nothing: its disk or its memory is full.
+                    (self.ask_postgres().await?, true)
                 }
                 Some((wait, mine)) => (Duration::from_micros(wait.unsigned_abs()), mine != 0),
                 None => (self.ask_postgres().await?, true),
@@ -129,7 +132,8 @@ impl Bucket {
         .bind(pause.as_secs_f64())
         .execute(&self.pool)
         .await?;
-        self.cool_redis(pause).await;
+        // Else PostgreSQL alone knows it, and tells Redis when it is back.
+        let _kept = self.cool_redis(pause).await;
         Ok(())
     }
 
@@ -139,8 +143,8 @@ impl Bucket {
         self.redis.query::<(i64, i64)>(&script).await.ok()
     }
 
-    /// Tells a Redis that knows nothing (it was restarted) until when nobody may ask.
-    async fn recall(&self) -> Result<(), sqlx::Error> {
+    /// Tells a Redis that knows nothing (it was restarted) until when nobody may ask. Whether it took it.
+    async fn recall(&self) -> Result<bool, sqlx::Error> {
         let left: Option<f64> = sqlx::query_scalar(
             "select greatest(extract(epoch from cooldown_until - now()), 0)::float8 from buckets where credential = $1",
         )
@@ -148,16 +152,18 @@ impl Bucket {
         .fetch_optional(&self.pool)
         .await?
         .flatten();
-        self.cool_redis(Duration::from_secs_f64(left.unwrap_or_default())).await;
-        Ok(())
+        Ok(self.cool_redis(Duration::from_secs_f64(left.unwrap_or_default())).await)
     }
 
-    async fn cool_redis(&self, pause: Duration) {
+    /// Whether Redis keeps it.
+    async fn cool_redis(&self, pause: Duration) -> bool {
         let mut script = cmd("EVAL");
         script.arg(COOL).arg(1).arg(self.key()).arg(micros(pause));
-        if let Err(error) = self.redis.query::<i64>(&script).await {
+        let kept = self.redis.query::<i64>(&script).await;
+        if let Err(error) = &kept {
             tracing::debug!(%error, "the cooldown is in PostgreSQL only");
         }
+        kept.is_ok()
     }
 
     /// The same with a row for a bucket; urgency does not count while Redis is away.
