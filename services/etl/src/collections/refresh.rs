@@ -21,6 +21,9 @@ const STEPS: [(&str, &str); 7] = [
     ("calls by day", include_str!("refresh/7_calls_by_day.sql")),
 ];
 
+/// Who the agents are: few, and taken over whole.
+const EXECUTIVES: &str = include_str!("refresh/executives.sql");
+
 /// What a refresh came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refreshed {
@@ -66,6 +69,8 @@ pub async fn refresh(pool: &PgPool, as_of: DateTime<Utc>) -> anyhow::Result<Refr
         sqlx::query_as("select exists (select from changed), (select count(*) from affected)")
             .fetch_one(&mut *transaction)
             .await?;
+    // Names are of the version too.
+    sqlx::raw_sql(EXECUTIVES).execute(&mut *transaction).await.context("refreshing executives")?;
     let version: i64 = sqlx::query_scalar(
         "update mart_version set version = version + $1::int, as_of = $2, refreshed_at = now(), held_back = null
          returning version",

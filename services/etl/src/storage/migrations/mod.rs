@@ -2,6 +2,7 @@
 
 mod m0001_runs;
 mod m0002_collections;
+mod m0004_wholeness;
 
 use sea_orm_migration::prelude::*;
 
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
         all.extend(chassis::migrations());
         all.push(Box::new(m0001_runs::Migration));
         all.push(Box::new(m0002_collections::Migration));
+        all.push(Box::new(m0004_wholeness::Migration));
         all
     }
 }
