@@ -13,11 +13,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Resources,
     begun::{Begun, begin},
-    may_write,
+    may_write, within,
 };
 use crate::{
     bsale::STREAMS,
-    domain::run::{Mode, RunParams},
+    domain::{
+        run::{Mode, RunParams},
+        stream::Source,
+    },
     target,
 };
 
@@ -112,6 +115,7 @@ async fn one(
     super::bsale(api)?;
     let streams =
         entity(name).ok_or_else(|| Problem::not_found(format!("Entidad '{name}' no encontrada.")))?;
+    within(Source::Bsale, api, &[("start_date", query.start_date)])?;
     let params = |stream: &str| {
         let from = query.start_date.filter(|_| stream == "bsale.documentos");
         RunParams { from, ..RunParams::new(stream, Mode::Daily) }
@@ -129,6 +133,7 @@ async fn one(
     responses(
         (status = 200, body = Synced), (status = 401), (status = 403),
         (status = 404, description = "Entidad '…' no encontrada."),
+        (status = 422, description = "start_date es anterior a los datos, o no ha llegado"),
     ),
 )]
 pub(super) async fn sync(
@@ -148,6 +153,7 @@ pub(super) async fn sync(
     responses(
         (status = 200, body = Synced), (status = 401), (status = 403),
         (status = 404, description = "Entidad '…' no encontrada."),
+        (status = 422, description = "start_date es anterior a los datos, o no ha llegado"),
     ),
 )]
 pub(super) async fn sync_v1(

@@ -12,12 +12,12 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Resources, may_read};
+use super::{Resources, may_read, may_write};
 use crate::{
     domain::run::{Counters, Mode, RunParams},
     jobs::run_sync::KIND,
     storage::runs,
-    target::{self, KeptRecord},
+    target::{self, KeptRecord, Quarantined},
 };
 
 /// Una ejecución.
@@ -170,7 +170,19 @@ pub(super) struct Quarantine {
     items: Vec<KeptRecord>,
 }
 
-/// Records that could not be read, as they came, with the rule that they break.
+/// A record as those see it who may not write: of what came, they see which field is wrong.
+fn masked(kept: KeptRecord) -> KeptRecord {
+    let rule = &kept.record.regla;
+    let field = rule.split([' ', ':']).next().unwrap_or_default();
+    let record = Quarantined { regla: field.to_owned(), registro: HIDDEN.to_owned(), ..kept.record };
+    KeptRecord { record, ..kept }
+}
+
+/// What viewers see of a record.
+const HIDDEN: &str = "(oculto)";
+
+/// Records that could not be read, as they came, with the rule that they break. Viewers see neither: they have phones,
+/// mails and names.
 #[utoipa::path(
     operation_id = "quarantine_list", summary = "Listar registros en cuarentena",
     description = "Con el registro recibido, la regla y la ejecución.",
@@ -188,5 +200,6 @@ pub(super) async fn quarantine(
         Some(bsale) => target::quarantined(&bsale.target.db, query.flujo.as_deref(), size).await?,
         None => Vec::new(),
     };
+    let items = if may_write(&caller).is_ok() { items } else { items.into_iter().map(masked).collect() };
     Ok(HttpResponse::Ok().json(Quarantine { items }))
 }
