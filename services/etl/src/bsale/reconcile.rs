@@ -37,7 +37,10 @@ pub async fn walk(session: &mut Session<'_>, first: NaiveDate, last: NaiveDate) 
         let end = month_end(day).min(last);
         if session.params.force {
             days::read_day(session, day).await?;
-        } else if end > day && end < by_day && same(session.bsale, day, end, session.priority, &*session).await? {
+        } else if end > day
+            && end < by_day
+            && same(session.bsale, day, end, session.priority, &*session).await?
+        {
             // A month that is the same needs no look at its days; one day is looked at anyhow.
             day = end;
         } else if !same(session.bsale, day, day, session.priority, &*session).await? {

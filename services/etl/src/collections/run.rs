@@ -130,7 +130,9 @@ async fn begin(client: &Client, pool: &PgPool, params: &RunParams) -> Result<Cur
             let (first, last) = (settings.start, today(now));
             // Whatever was asked for: there is nothing outside, and calendars have an end.
             let midnight = |day: NaiveDate| lima_midnight(day.max(first).min(last + Duration::days(1)));
-            let next = |day: NaiveDate| lima_midnight(day.max(first - Duration::days(1)).min(last) + Duration::days(1));
+            let next = |day: NaiveDate| {
+                lima_midnight(day.max(first - Duration::days(1)).min(last) + Duration::days(1))
+            };
             (params.from.map_or(start, midnight), params.to.map_or(now, next).min(now))
         }
     };
@@ -299,7 +301,11 @@ impl Session<'_> {
         let run = self.run.job.id;
         let fuse = (!self.params.force).then_some(self.client.settings().fuse_percent);
         let gone = if keyless {
-            tracing::warn!(stream = self.table.stream, ?slice, "a record without a key: no row is taken for gone");
+            tracing::warn!(
+                stream = self.table.stream,
+                ?slice,
+                "a record without a key: no row is taken for gone"
+            );
             Ok(0)
         } else {
             raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?

@@ -85,10 +85,7 @@ pub async fn refetch_waits(conn: &mut PgConnection, path: &str) -> sqlx::Result<
 }
 
 /// Deletes runs and refetches that ended before, a batch at a time.
-pub async fn purge(
-    executor: impl PgExecutor<'_>,
-    before: DateTime<Utc>,
-) -> sqlx::Result<u64> {
+pub async fn purge(executor: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "delete from jobs where id = any (array(
              select id from jobs where finished_at < $1 and kind in ('etl.runs', 'etl.webhooks') limit 1000))",

@@ -1,5 +1,7 @@
 //! BigQuery into the raw tables, against a simulator that knows the truth.
 
+mod whole;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};

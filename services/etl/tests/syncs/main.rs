@@ -2,6 +2,8 @@
 
 mod failures;
 mod fencing;
+mod http;
 mod money;
 mod sales;
+mod wholeness;
 mod world;

@@ -80,7 +80,14 @@ impl Shop {
             ("email", optional(client.email.as_deref())),
             ("phone", optional(client.phone.as_deref())),
             ("company", text("")),
-            ("note", "null".to_owned()),
+            (
+                "note",
+                if self.broken_note == Some(id) {
+                    r#""gracias \ud83d""#.to_owned()
+                } else {
+                    "null".to_owned()
+                },
+            ),
             ("hasCredit", "0".to_owned()),
             ("maxCredit", text("0.0")),
             ("state", client.state.to_string()),

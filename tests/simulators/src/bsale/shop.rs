@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{Days, NaiveDate, Utc};
 
-use super::records::{Client, Detail, Document, DocumentType, Money, Price, Product, Reception, Stock, Variant};
+use super::records::{
+    Client, Detail, Document, DocumentType, Money, Price, Product, Reception, Stock, Variant,
+};
 
 /// How large a shop is.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,8 @@ pub struct Shop {
     pub receptions: BTreeMap<i64, Reception>,
     /// Fields that Bsale adds to documents one day.
     pub new_field: bool,
+    /// The client whose note was cut in the middle of an emoji.
+    pub broken_note: Option<i64>,
     /// Webhooks that Bsale has sent, or lost.
     pub notices: Vec<serde_json::Value>,
     seed: u64,
@@ -56,7 +60,12 @@ impl Shop {
                 (1, DocumentType::new("BOLETA ELECTRÓNICA T", 0)),
                 (5, DocumentType::new("FACTURA ELECTRÓNICA", 0)),
                 (7, DocumentType::new("GUÍA DE DESPACHO ELECTRÓNICA", 2)),
-                (9, DocumentType { credit_note: true, ..DocumentType::new("NOTA DE CRÉDITO ELECTRÓNICA", 1) }),
+                (
+                    9,
+                    DocumentType {
+                        credit_note: true, ..DocumentType::new("NOTA DE CRÉDITO ELECTRÓNICA", 1)
+                    },
+                ),
             ]),
             product_types: BTreeMap::from([(1, "Alimento".to_owned()), (2, "Juguetes".to_owned())]),
             products: BTreeMap::new(),
@@ -67,6 +76,7 @@ impl Shop {
             prices: BTreeMap::new(),
             receptions: BTreeMap::new(),
             new_field: false,
+            broken_note: None,
             notices: Vec::new(),
             seed,
             next: 100,
