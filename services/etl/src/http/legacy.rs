@@ -13,14 +13,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Resources,
     begun::{Begun, begin},
-    may_write, within,
+    may_write,
 };
 use crate::{
     bsale::STREAMS,
-    domain::{
-        run::{Mode, RunParams},
-        stream::Source,
-    },
+    domain::run::{Mode, RunParams},
     target,
 };
 
@@ -51,7 +48,7 @@ pub(super) struct Reloaded {
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct StartQuery {
-    /// `YYYY-MM-DD`: documentos desde este día.
+    /// `YYYY-MM-DD`: documentos desde este día; si es anterior a los datos, todos.
     start_date: Option<NaiveDate>,
 }
 
@@ -115,7 +112,6 @@ async fn one(
     super::bsale(api)?;
     let streams =
         entity(name).ok_or_else(|| Problem::not_found(format!("Entidad '{name}' no encontrada.")))?;
-    within(Source::Bsale, api, &[("start_date", query.start_date)])?;
     let params = |stream: &str| {
         let from = query.start_date.filter(|_| stream == "bsale.documentos");
         RunParams { from, ..RunParams::new(stream, Mode::Daily) }
@@ -133,7 +129,6 @@ async fn one(
     responses(
         (status = 200, body = Synced), (status = 401), (status = 403),
         (status = 404, description = "Entidad '…' no encontrada."),
-        (status = 422, description = "start_date es anterior a los datos, o no ha llegado"),
     ),
 )]
 pub(super) async fn sync(
@@ -153,7 +148,6 @@ pub(super) async fn sync(
     responses(
         (status = 200, body = Synced), (status = 401), (status = 403),
         (status = 404, description = "Entidad '…' no encontrada."),
-        (status = 422, description = "start_date es anterior a los datos, o no ha llegado"),
     ),
 )]
 pub(super) async fn sync_v1(
