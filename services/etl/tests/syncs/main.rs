@@ -2,7 +2,9 @@
 
 mod failures;
 mod fencing;
+mod http;
 mod money;
 mod sales;
 mod sdk;
+mod wholeness;
 mod world;
