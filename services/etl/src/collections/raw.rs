@@ -1,8 +1,8 @@
 //! A page of BigQuery's into a raw table. SQL by hand: a page is merged in one statement, as what it did not have is found.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
-use serde_json::{Map, Value, json};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool, types::Json};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -224,7 +224,7 @@ pub async fn merge(
         known = version(table.name),
     );
     let (inserted, updated): (i64, i64) =
-        sqlx::query_as(AssertSqlSafe(sql)).bind(json!(rows)).bind(run).fetch_one(conn).await?;
+        sqlx::query_as(AssertSqlSafe(sql)).bind(Json(rows)).bind(run).fetch_one(conn).await?;
     let (inserted, updated) = (inserted.unsigned_abs(), updated.unsigned_abs());
     Ok(Merged { inserted, updated, rest: number - inserted - updated })
 }

@@ -268,8 +268,8 @@ impl Session<'_> {
         raw::check(self.table, &page.fields).map_err(drift)?;
         let read = page.rows.len() as u64;
         let (mut rows, mut bad): (Vec<_>, Vec<BadRecord>) = (Vec::with_capacity(page.rows.len()), Vec::new());
-        for row in &page.rows {
-            let row = decode(&page.fields, row).map_err(|error| drift(error.to_string()))?;
+        for row in page.rows {
+            let row = decode(&page.fields, &row).map_err(|error| drift(error.to_string()))?;
             match raw::record(self.table, &page.fields, row, snapshot) {
                 Ok(row) => rows.push(row),
                 Err(record) => bad.push(record),

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use sea_orm::sqlx::PgPool;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{BigQuerySettings, Field, auth::Token};
 use crate::{
@@ -67,8 +67,8 @@ pub struct Parameter {
 #[derive(Clone, Debug)]
 pub struct Page {
     pub fields: Vec<Field>,
-    /// As [`super::decode`] takes them.
-    pub rows: Vec<Value>,
+    /// Unread, as [`super::decode`] takes them: read all at once they are ten times as large.
+    pub rows: Vec<Box<RawValue>>,
     /// Of all pages.
     pub total: u64,
     /// None: this is the last one.
@@ -120,7 +120,7 @@ struct ResultsBody {
     #[serde(default)]
     page_token: Option<String>,
     #[serde(default)]
-    rows: Vec<Value>,
+    rows: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
