@@ -94,12 +94,19 @@ impl Bucket {
         let mut late = 0;
         loop {
             let mut asked = Instant::now();
-            let (wait, mine) = match self.ask_redis(priority).await {
+            let turn = match self.ask_redis(priority).await {
                 Some((wait, _)) if wait < 0 => {
-                    self.recall().await?;
-                    continue;
+                    if self.recall().await? {
+                        continue;
+                    }
+                    // It answers and takes nothing: its disk or its memory is full.
+                    None
                 }
-                Some((wait, mine)) => (Duration::from_micros(wait.unsigned_abs()), mine != 0),
+                Some((wait, mine)) => Some((Duration::from_micros(wait.unsigned_abs()), mine != 0)),
+                None => None,
+            };
+            let (wait, mine) = match turn {
+                Some(turn) => turn,
                 None => {
                     // How long Redis did not answer is no part of the wait.
                     asked = Instant::now();
@@ -133,7 +140,8 @@ impl Bucket {
         .bind(pause.as_secs_f64())
         .execute(&self.pool)
         .await?;
-        self.cool_redis(pause).await;
+        // Else PostgreSQL alone knows it, and tells Redis when it is back.
+        let _kept = self.cool_redis(pause).await;
         Ok(())
     }
 
@@ -143,8 +151,8 @@ impl Bucket {
         self.redis.query::<(i64, i64)>(&script).await.ok()
     }
 
-    /// Tells a Redis that knows nothing (it was restarted) until when nobody may ask.
-    async fn recall(&self) -> Result<(), sqlx::Error> {
+    /// Tells a Redis that knows nothing (it was restarted) until when nobody may ask. Whether it took it.
+    async fn recall(&self) -> Result<bool, sqlx::Error> {
         let left: Option<f64> = sqlx::query_scalar(
             "select greatest(extract(epoch from cooldown_until - now()), 0)::float8 from buckets where credential = $1",
         )
@@ -152,16 +160,18 @@ impl Bucket {
         .fetch_optional(&self.pool)
         .await?
         .flatten();
-        self.cool_redis(Duration::from_secs_f64(left.unwrap_or_default())).await;
-        Ok(())
+        Ok(self.cool_redis(Duration::from_secs_f64(left.unwrap_or_default())).await)
     }
 
-    async fn cool_redis(&self, pause: Duration) {
+    /// Whether Redis keeps it.
+    async fn cool_redis(&self, pause: Duration) -> bool {
         let mut script = cmd("EVAL");
         script.arg(COOL).arg(1).arg(self.key()).arg(micros(pause));
-        if let Err(error) = self.redis.query::<i64>(&script).await {
+        let kept = self.redis.query::<i64>(&script).await;
+        if let Err(error) = &kept {
             tracing::debug!(%error, "the cooldown is in PostgreSQL only");
         }
+        kept.is_ok()
     }
 
     /// The same with a row for a bucket; urgency does not count while Redis is away.

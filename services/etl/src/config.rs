@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use crate::{
     SERVICE,
     collections::{CollectionsSettings, bigquery::BigQuerySettings},
+    domain::stream::Source,
 };
 
 /// The service's settings.
@@ -117,6 +118,18 @@ impl EtlSettings {
             bigquery: BigQuerySettings::read(env),
             collections: CollectionsSettings::read(env),
         }
+    }
+}
+
+impl EtlSettings {
+    /// The first day that a source can have anything of.
+    pub fn start(&self, source: Source) -> NaiveDate {
+        let start = match source {
+            Source::Bsale => self.bsale.as_ref().map(|bsale| bsale.start),
+            Source::BigQuery => self.bigquery.as_ref().map(|bigquery| bigquery.start),
+        };
+        // Of a source that is not there nothing is ever read.
+        start.unwrap_or_default()
     }
 }
 

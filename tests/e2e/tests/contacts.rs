@@ -141,6 +141,13 @@ async fn a_viewer_sees_whom_it_is_but_not_how_to_reach_them() -> Result<()> {
     }
     let by_path = viewer.get("/api/v1/suppressions/6121004768").await?;
     ensure!(by_path.status == 429, "{by_path}");
+    // Whoever turns a page of a phone that they have searched searches no other; of another phone they do. (The cursor names
+    // no message: that comes after.)
+    let cursor = "00000000-0000-4000-8000-000000000000";
+    let page = viewer.get(&format!("/api/v1/messages?phone=6121004768&cursor={cursor}")).await?;
+    ensure!(page.status == 400 && page.body["code"] == "invalid_cursor", "{page}");
+    let page = viewer.get(&format!("/api/v1/messages?phone=6121000155&cursor={cursor}")).await?;
+    ensure!(page.status == 429, "{page}");
     ensure!(operator.get(&format!("{CONTACTS}?telefono=6121004768")).await?.status == 200);
     ensure!(audited(&scene, "phone_searched").await? == 3, "each is in the audit");
     let one = viewer.get(&format!("{CONTACTS}/{id}")).await?;

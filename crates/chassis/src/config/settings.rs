@@ -13,7 +13,7 @@ pub struct HttpSettings {
     pub workers: usize,
     /// The largest JSON or form body, in bytes. Uploads are streamed and have limits of their own.
     pub body_limit: usize,
-    /// How long such a body may take to arrive, beside a second for each KiB of it: a client that trickles would hold a
+    /// How long such a body may take to arrive, beside a second for each KiB that has: a client that trickles would hold a
     /// connection.
     pub body_timeout: Duration,
     /// How long requests are still taken at shutdown, by a process that says it is not ready: so long may a load

@@ -10,27 +10,24 @@ mod nearest;
 mod node;
 mod refusal;
 
-use std::{ops::Deref, time::Duration};
+use std::{cell::Cell, ops::Deref, pin::pin, rc::Rc, time::Duration};
 
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse, Responder,
     body::BoxBody,
     dev::{Payload, ServiceRequest, ServiceResponse},
     error::PayloadError,
-    http::{
-        StatusCode,
-        header::{self, HeaderMap},
-    },
+    http::{StatusCode, header},
     middleware::Next,
     web::Bytes,
 };
 use futures::{
-    FutureExt as _,
+    FutureExt as _, TryStreamExt as _,
     future::{LocalBoxFuture, Ready, ready},
 };
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use self::{de::Input, node::Node};
 use super::Problem;
@@ -50,14 +47,10 @@ pub(super) struct Bodies {
 const SLOWEST: u64 = 1_024;
 
 impl Bodies {
-    /// How long a request's body may take to arrive: the longer it says it is, the longer, so that an honest one over a slow
-    /// line is not cut. One that doesn't say has the timeout alone.
-    fn patience(self, headers: &HeaderMap) -> Duration {
-        let value = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        let length = value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
-        // What is longer than the limit is refused.
-        let length = length.min(self.limit as u64);
-        self.timeout + Duration::from_millis(length * 1_000 / SLOWEST)
+    /// How long a body may take of which so many bytes have arrived: the more, the longer, so that an honest one over a slow
+    /// line is not cut. What it says of its length earns nothing.
+    fn patience(self, arrived: u64) -> Duration {
+        self.timeout + Duration::from_millis(arrived * 1_000 / SLOWEST)
     }
 }
 
@@ -197,14 +190,28 @@ fn whole(
     request: &HttpRequest,
     payload: &mut Payload,
 ) -> impl Future<Output = Result<Bytes, Problem>> + use<> {
-    let patience =
-        request.app_data::<Bodies>().map_or(Duration::MAX, |bodies| bodies.patience(request.headers()));
-    let body = timeout(patience, Bytes::from_request(request, payload));
+    let bodies = request.app_data::<Bodies>().copied();
+    let arrived = Rc::new(Cell::new(0_u64));
+    let counter = Rc::clone(&arrived);
+    let counted = payload.take().inspect_ok(move |bytes| counter.set(counter.get() + bytes.len() as u64));
+    let body = Bytes::from_request(request, &mut Payload::Stream { payload: Box::pin(counted) });
     async move {
-        let late = |_| Problem::of(StatusCode::REQUEST_TIMEOUT);
-        body.await.map_err(late)?.map_err(|error| unread(&error))
+        let began = Instant::now();
+        let mut body = pin!(body);
+        loop {
+            let patience = bodies.map_or(NEVER, |bodies| bodies.patience(arrived.get()));
+            match timeout_at(began + patience, &mut body).await {
+                Ok(body) => return body.map_err(|error| unread(&error)),
+                // What has arrived meanwhile has earned it more.
+                Err(_) if bodies.is_some_and(|bodies| bodies.patience(arrived.get()) > patience) => {}
+                Err(_) => return Err(Problem::of(StatusCode::REQUEST_TIMEOUT)),
+            }
+        }
     }
 }
+
+/// Longer than any server is up.
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// A query's text as a type.
 fn query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {

@@ -125,7 +125,22 @@ async fn a_body_that_trickles_is_not_waited_for() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_long_body_over_a_slow_line_has_the_time_that_its_length_takes() -> anyhow::Result<()> {
+async fn a_body_that_says_it_is_long_and_does_not_come_is_not_waited_for() -> anyhow::Result<()> {
+    let patience = Duration::from_millis(300);
+    let settings = HttpSettings { body_limit: 1 << 20, body_timeout: patience, ..settings() };
+    let server = start_with(&settings, Health::new("test"), routes)?;
+    let mut silent = TcpStream::connect(server.url.trim_start_matches("http://")).await?;
+    // A mebibyte would have 17 minutes.
+    let head = "POST /json HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1048576\r\n\r\n{";
+    silent.write_all(head.as_bytes()).await?;
+    let mut status = [0; 12];
+    tokio::time::timeout(Duration::from_secs(10), silent.read_exact(&mut status)).await??;
+    assert_eq!(&status, b"HTTP/1.1 408");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_long_body_over_a_slow_line_has_the_time_that_it_takes() -> anyhow::Result<()> {
     let patience = Duration::from_millis(300);
     let settings = HttpSettings { body_limit: 1 << 16, body_timeout: patience, ..settings() };
     let server = start_with(&settings, Health::new("test"), routes)?;
@@ -135,7 +150,8 @@ async fn a_long_body_over_a_slow_line_has_the_time_that_its_length_takes() -> an
     let head = format!(
         "POST /json HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     );
-    let (first, rest) = body.split_at(10);
+    // Two seconds' worth, and then less than that of silence.
+    let (first, rest) = body.split_at(2_048);
     slow.write_all(format!("{head}{first}").as_bytes()).await?;
     tokio::time::sleep(3 * patience).await;
     slow.write_all(rest.as_bytes()).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, Utc};
 use messaging::JobError;
 use sea_orm::DbErr;
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{run::Mode, table::Row},
-    target::{Page, Quarantined, Sql},
+    target::{Gone, Page, Quarantined, Sql},
 };
 
 /// Variants of one transaction.
@@ -52,7 +52,7 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
         }
     }
     let from = session.watermark.map_or(today, |mark| mark.date_naive()).min(today);
-    let from = session.params.from.unwrap_or_else(|| before(from, settings.look_back));
+    let from = session.params.from.unwrap_or_else(|| before(from, settings.look_back)).max(settings.start);
     let last = session.params.to.unwrap_or(today).min(today);
     let mut day = session.place.day.unwrap_or(from);
     while day <= last {
@@ -78,7 +78,8 @@ async fn fetch(session: &mut Session<'_>, variants: &[i64]) -> Result<Page, JobE
     for variant in variants {
         let path = format!("variants/{variant}/costs.json");
         let Some((raw, version)) = session.bsale.client.one(&path, &[], session.priority).await? else {
-            page.deleted.push((&COSTS, vec![vec![(*variant).into()]]));
+            let version = Utc::now().timestamp_micros();
+            page.deleted.push(Gone { table: &COSTS, keys: vec![vec![(*variant).into()]], version });
             continue;
         };
         match Record::read("costs", &raw).and_then(|record| cost(record, *variant, version)) {

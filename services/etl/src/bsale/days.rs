@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::table::Row,
-    target::{Family, Page, Quarantined, Sql},
+    target::{Family, Gone, Page, Quarantined, Sql},
 };
 
 /// How often a day is read that changes on the way.
@@ -216,7 +216,8 @@ pub async fn one(session: &mut Session<'_>, id: i64) -> Result<Page, JobError> {
 pub fn gone(id: i64) -> Page {
     let version = Utc::now().timestamp_micros();
     let family = Family { table: &DETAILS, column: "id_documento", parent: id, keep: Vec::new(), version };
-    Page { deleted: vec![(&DOCUMENTS, vec![vec![id.into()]])], families: vec![family], ..Page::default() }
+    let document = Gone { table: &DOCUMENTS, keys: vec![vec![id.into()]], version };
+    Page { deleted: vec![document], families: vec![family], ..Page::default() }
 }
 
 /// Documents that are in the table as of this day, and were not written since.

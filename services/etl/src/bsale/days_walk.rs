@@ -23,7 +23,7 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
     session.place.last_day = Some(today);
     match session.params.mode {
         Mode::Backfill => {
-            let from = session.params.from.unwrap_or(settings.start);
+            let from = session.params.from.unwrap_or(settings.start).max(settings.start);
             let to = session.params.to.unwrap_or(today).min(today);
             let mut day = session.place.day.unwrap_or(to);
             // Newest first; the watermark stays where it is.
@@ -43,10 +43,11 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
                 session.commit(Page::default(), 0).await?;
             }
             let first = before(today, settings.check_days).max(settings.start);
-            reconcile::walk(session, session.params.from.unwrap_or(first), today).await
+            let first = session.params.from.unwrap_or(first).max(settings.start);
+            reconcile::walk(session, first, today).await
         }
         Mode::Full => {
-            let first = session.params.from.unwrap_or(settings.start);
+            let first = session.params.from.unwrap_or(settings.start).max(settings.start);
             reconcile::walk(session, first, today).await?;
             // All days before this one have been compared, and read where they differed.
             let watermark = (first <= settings.start).then(|| midnight(today));

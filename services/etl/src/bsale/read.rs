@@ -25,10 +25,10 @@ fn understood(
     mut values: Vec<Value>,
     version: i64,
     skipped: Option<&'static str>,
-) -> Understood {
-    let (extra, new_fields) = record.rest(known);
+) -> Result<Understood, Bad> {
+    let (extra, new_fields) = record.rest(known)?;
     values.push(extra.cell());
-    Understood { row: Row { values, version }, skipped, new_fields }
+    Ok(Understood { row: Row { values, version }, skipped, new_fields })
 }
 
 fn reason(skipped: Option<&'static str>) -> Value {
@@ -65,7 +65,7 @@ pub fn document_type(mut record: Record<'_>, version: i64) -> Result<Understood,
         "messageBodyFormat",
         "book_type",
     ];
-    Ok(understood(record, known, values, version, None))
+    understood(record, known, values, version, None)
 }
 
 pub fn product_type(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> {
@@ -76,7 +76,7 @@ pub fn product_type(mut record: Record<'_>, version: i64) -> Result<Understood, 
         state(&mut record)?.cell(),
     ];
     let known = &["imagestionCategoryId", "prestashopCategoryId", "attributes"];
-    Ok(understood(record, known, values, version, None))
+    understood(record, known, values, version, None)
 }
 
 pub fn product(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> {
@@ -99,7 +99,7 @@ pub fn product(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> 
         "product_taxes",
         "variants",
     ];
-    Ok(understood(record, known, values, version, None))
+    understood(record, known, values, version, None)
 }
 
 pub fn variant(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> {
@@ -130,7 +130,7 @@ pub fn variant(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> 
         "costs",
         "isLot",
     ];
-    Ok(understood(record, known, values, version, None))
+    understood(record, known, values, version, None)
 }
 
 pub fn client(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> {
@@ -175,7 +175,7 @@ pub fn client(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> {
         "createdAt",
         "updatedAt",
     ];
-    Ok(understood(record, known, values, version, skipped))
+    understood(record, known, values, version, skipped)
 }
 
 /// A document with what came along with it.
@@ -258,7 +258,7 @@ pub fn document(mut record: Record<'_>, version: i64) -> Result<Document, Bad> {
         "priceList",
         "price_list",
     ];
-    let document = understood(record, known, values, version, skipped);
+    let document = understood(record, known, values, version, skipped)?;
     Ok(Document { id, client, document, details, lines })
 }
 
@@ -283,7 +283,7 @@ pub fn detail(mut record: Record<'_>, document: i64, version: i64) -> Result<Und
         reason(skipped),
     ];
     let known = &["netUnitValueRaw", "relatedDetailId", "gift", "comment"];
-    Ok(understood(record, known, values, version, skipped))
+    understood(record, known, values, version, skipped)
 }
 
 pub fn stock(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> {
@@ -295,7 +295,7 @@ pub fn stock(mut record: Record<'_>, version: i64) -> Result<Understood, Bad> {
         record.optional_amount("quantityReserved")?.cell(),
         record.optional_amount("quantityAvailable")?.cell(),
     ];
-    Ok(understood(record, &["id"], values, version, None))
+    understood(record, &["id"], values, version, None)
 }
 
 pub fn price(mut record: Record<'_>, list: i64, version: i64) -> Result<Understood, Bad> {
@@ -307,7 +307,7 @@ pub fn price(mut record: Record<'_>, list: i64, version: i64) -> Result<Understo
         record.amount("variantValue")?.cell(),
         record.optional_amount("variantValueWithTaxes")?.cell(),
     ];
-    Ok(understood(record, &[], values, version, None))
+    understood(record, &[], values, version, None)
 }
 
 /// What a variant costs, from `/variants/{id}/costs.json`.

@@ -1,5 +1,5 @@
 //! Totals by day against Bsale's own: what came back-dated, was annulled or was deleted shows there, and only days that
-//! differ are read again. Months first, so that years without a difference cost a request a month.
+//! differ are read again. Of what is long ago months first, so that years without a difference cost two requests a month.
 
 use chrono::{Datelike as _, Months, NaiveDate};
 use messaging::JobError;
@@ -9,12 +9,16 @@ use serde_json::value::RawValue;
 
 use super::{
     Bsale, Priority,
-    calendar::range,
+    calendar::{before, range},
     days,
     record::{Bad, Record},
     session::Session,
 };
 use crate::target::{Page, Sql};
+
+/// Days before today that are compared one by one: documents are issued again under another date, and a month's totals
+/// don't tell.
+const BY_DAY: u32 = 90;
 
 /// Active documents of some days.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,13 +29,19 @@ struct Totals {
     total: Decimal,
 }
 
-/// Compares the days of `first` to `last`, oldest first, and reads those that differ.
+/// Compares the days of `first` to `last`, oldest first, and reads those that differ; all of them where the run is forced.
 pub async fn walk(session: &mut Session<'_>, first: NaiveDate, last: NaiveDate) -> Result<(), JobError> {
     let mut day = session.place.day.unwrap_or(first);
+    let by_day = before(last, BY_DAY.max(session.bsale.settings.check_days));
     while day <= last {
         let end = month_end(day).min(last);
-        // A month that is the same needs no look at its days; one day is looked at anyhow.
-        if end > day && same(session.bsale, day, end, session.priority, &*session).await? {
+        if session.params.force {
+            days::read_day(session, day).await?;
+        } else if end > day
+            && end < by_day
+            && same(session.bsale, day, end, session.priority, &*session).await?
+        {
+            // A month that is the same needs no look at its days; one day is looked at anyhow.
             day = end;
         } else if !same(session.bsale, day, day, session.priority, &*session).await? {
             days::read_day(session, day).await?;
@@ -70,8 +80,14 @@ async fn same(
         Ok(totals) => totals,
         Err(Bad::Drift(what) | Bad::Record(what)) => return Err(session.drift(&what)),
     };
-    let ours = ours(bsale, from, to).await.map_err(JobError::retry)?;
-    Ok(theirs == ours)
+    let (ours, annulled) = ours(bsale, from, to).await.map_err(JobError::retry)?;
+    if theirs != ours {
+        return Ok(false);
+    }
+    // Totals are of active ones: a document that was annulled before anybody looked is in none.
+    let query = [("emissiondaterange", range(from, to)), ("state", "1".to_owned())];
+    let (theirs, _) = bsale.client.count("documents", &query, priority).await?;
+    Ok(theirs == annulled)
 }
 
 /// The sum of a summary: a list of totals, or an object with one.
@@ -93,16 +109,22 @@ fn totals(raw: &RawValue) -> Result<Totals, Bad> {
     Ok(sum)
 }
 
-async fn ours(bsale: &Bsale, from: NaiveDate, to: NaiveDate) -> Result<Totals, DbErr> {
-    let query =
-        "SELECT count(*) AS n, sum(monto_neto) AS net, sum(monto_iva) AS tax, sum(monto_total) AS total
+/// Those of active documents, and how many annulled ones there are.
+async fn ours(bsale: &Bsale, from: NaiveDate, to: NaiveDate) -> Result<(Totals, u64), DbErr> {
+    let query = "SELECT estado, count(*) AS n, sum(monto_neto) AS net, sum(monto_iva) AS tax, sum(monto_total) AS total
                  FROM documentos_venta
-                 WHERE fecha_emision BETWEEN ? AND ? AND estado = 0 AND eliminado_en IS NULL";
-    let Some(row) = Sql::new(query).bind(from).bind(to).one(&bsale.target.db).await? else {
-        return Ok(Totals::default());
-    };
-    let sum = |name: &str| Ok::<_, DbErr>(row.try_get::<Option<Decimal>>("", name)?.unwrap_or_default());
-    Ok(Totals { count: row.try_get("", "n")?, net: sum("net")?, tax: sum("tax")?, total: sum("total")? })
+                 WHERE fecha_emision BETWEEN ? AND ? AND estado IN (0, 1) AND eliminado_en IS NULL GROUP BY estado";
+    let (mut totals, mut annulled) = (Totals::default(), 0);
+    for row in Sql::new(query).bind(from).bind(to).all(&bsale.target.db).await? {
+        let (state, count): (i64, i64) = (row.try_get("", "estado")?, row.try_get("", "n")?);
+        let sum = |name: &str| Ok::<_, DbErr>(row.try_get::<Option<Decimal>>("", name)?.unwrap_or_default());
+        if state == 0 {
+            totals = Totals { count, net: sum("net")?, tax: sum("tax")?, total: sum("total")? };
+        } else {
+            annulled = count.unsigned_abs();
+        }
+    }
+    Ok((totals, annulled))
 }
 
 fn month_end(day: NaiveDate) -> NaiveDate {

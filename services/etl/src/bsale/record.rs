@@ -212,7 +212,10 @@ impl<'a> Record<'a> {
     }
 
     /// What nobody took, as a JSON object without links; with the names that `known` lacks.
-    pub fn rest(mut self, known: &[&str]) -> (String, Vec<String>) {
+    ///
+    /// # Errors
+    /// A text in it is none: half of a surrogate pair, which databases refuse.
+    pub fn rest(mut self, known: &[&str]) -> Result<(String, Vec<String>), Bad> {
         self.fields.remove("href");
         let new = self.fields.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
         let fields: Vec<_> = self
@@ -221,7 +224,11 @@ impl<'a> Record<'a> {
             .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.as_str()), raw.get()))
             .collect();
         // A text of PostgreSQL's jsonb holds no NUL.
-        (format!("{{{}}}", fields.join(",")).replace("\\u0000", "\\ufffd"), new)
+        let rest = format!("{{{}}}", fields.join(",")).replace("\\u0000", "\\ufffd");
+        match serde_json::from_str::<serde_json::Value>(&rest) {
+            Ok(_) => Ok((rest, new)),
+            Err(error) => Err(Bad::Record(format!("{} is not JSON: {error}", self.what))),
+        }
     }
 }
 
@@ -288,9 +295,19 @@ mod tests {
         let text = raw(r#"{"href": "x", "id": 1, "address": "Á", "points": 3.50, "novedad": {"a": 1}}"#);
         let mut record = Record::read("client", &text).expect("an object");
         record.id("id").expect("an id");
-        let (extra, new) = record.rest(&["address", "points"]);
+        let (extra, new) = record.rest(&["address", "points"]).expect("JSON");
         assert_eq!(extra, r#"{"address":"Á","novedad":{"a": 1},"points":3.50}"#);
         assert_eq!(new, ["novedad"]);
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_is_a_bad_record_wherever_it_is() {
+        let text = raw(r#"{"note": "a \ud83d", "nested": {"x": ["\ud83d\ude00"]}}"#);
+        let rest = Record::read("client", &text).expect("an object").rest(&[]);
+        assert!(matches!(rest, Err(Bad::Record(_))), "{rest:?}");
+        let text = raw(r#"{"note": "a \ud83d\ude00 \u0000"}"#);
+        let rest = Record::read("client", &text).expect("an object").rest(&[]);
+        assert_eq!(rest.expect("a pair").0, r#"{"note":"a \ud83d\ude00 \ufffd"}"#);
     }
 
     #[test]

@@ -3,12 +3,10 @@
 //! Lists are newest first, so records that come or go while it is read shift the pages. A slice whose count changed on
 //! the way is read again. What the table has and no page showed is asked for by its id before it is marked as deleted.
 
-use std::{
-    collections::HashSet,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-};
+use std::collections::HashSet;
 
 use anyhow::anyhow;
+use chrono::Utc;
 use messaging::JobError;
 use sea_orm::Value;
 use serde_json::value::RawValue;
@@ -23,7 +21,7 @@ use super::{
 use crate::{
     config::BsaleSettings,
     domain::table::{Table, key_text},
-    target::{self, Page},
+    target::{self, Claim, Gone, Page},
 };
 
 /// How often a slice is read that changes on the way.
@@ -39,6 +37,8 @@ pub struct Spec {
     slices: Vec<Vec<(&'static str, String)>>,
     table: &'static Table,
     parse: Parse,
+    /// The key of the row that a record is, also of one that can't be read otherwise; none: that can't be read either.
+    key: Key,
     /// Where one of them is, by its id; none: single ones can't be asked for.
     one: Option<&'static str>,
     /// Which rows of the table the scan is about.
@@ -61,6 +61,20 @@ impl Spec {
 }
 
 type Parse = Box<dyn Fn(Record<'_>, i64) -> Result<Understood, Bad> + Send + Sync>;
+type Key = Box<dyn Fn(&mut Record<'_>) -> Result<String, Bad> + Send + Sync>;
+
+impl Spec {
+    /// The key of a record as it came.
+    fn key_of(&self, raw: &str) -> Option<String> {
+        let raw: &RawValue = serde_json::from_str(raw).ok()?;
+        (self.key)(&mut Record::read(self.what, raw).ok()?).ok()
+    }
+}
+
+/// A part of a key.
+fn part(record: &mut Record<'_>, name: &'static str) -> Result<i64, Bad> {
+    record.nested_id(name)?.ok_or_else(|| Bad::Record(format!("{name} is missing")))
+}
 
 /// The scan of a stream.
 pub fn spec(stream: &str, settings: &BsaleSettings) -> Option<Spec> {
@@ -73,6 +87,7 @@ pub fn spec(stream: &str, settings: &BsaleSettings) -> Option<Spec> {
             slices: states(),
             table,
             parse: Box::new(parse),
+            key: Box::new(|record| Ok(record.id("id")?.to_string())),
             one: Some(path),
             only: ("", Vec::new()),
         };
@@ -92,6 +107,7 @@ pub fn spec(stream: &str, settings: &BsaleSettings) -> Option<Spec> {
             slices: vec![Vec::new()],
             table: &tables::STOCK,
             parse: Box::new(read::stock),
+            key: Box::new(|record| Ok(format!("{}|{}", part(record, "variant")?, part(record, "office")?))),
             one: None,
             only: ("", Vec::new()),
         },
@@ -103,6 +119,7 @@ pub fn spec(stream: &str, settings: &BsaleSettings) -> Option<Spec> {
                 slices: vec![Vec::new()],
                 table: &tables::PRICES,
                 parse: Box::new(move |record, version| read::price(record, list, version)),
+                key: Box::new(move |record| Ok(format!("{list}|{}", part(record, "variant")?))),
                 one: None,
                 only: ("t.id_lista = ?", vec![list.into()]),
             }
@@ -136,49 +153,75 @@ async fn slice(
         let offset = session.place.offset;
         let page = client.page(&spec.path, query, offset, session.priority).await?;
         let received = page.items.len() as u64;
-        let (rows, bad) =
+        let (rows, mut bad) =
             session.understand(spec.what, &page.items, |record| (spec.parse)(record, page.version))?;
         rows.iter().for_each(|understood| session.note(understood));
         let mut met: Vec<String> = rows.iter().map(|understood| understood.row.key(spec.table)).collect();
-        // A record that could not be read is there all the same.
-        met.extend(bad.iter().map(|record| record.clave.clone()));
-        let rows = rows.into_iter().map(|understood| understood.row).collect();
-
         if offset == 0 {
             session.seen = Some(HashSet::new());
+            session.place.met_before = met_by_run(session, &[]).await?;
         }
-        if let Some(seen) = &mut session.seen {
-            seen.extend(met.iter().map(|key| {
-                let mut hasher = DefaultHasher::new();
-                key.hash(&mut hasher);
-                hasher.finish()
-            }));
+        // A record that could not be read is there all the same.
+        for record in &mut bad {
+            match spec.key_of(&record.registro) {
+                Some(key) => {
+                    met.push(key.clone());
+                    record.clave = key;
+                }
+                None => {
+                    session.place.keyless = true;
+                    session.saw(&record.registro);
+                }
+            }
         }
+        met.iter().for_each(|key| session.saw(key));
+        let rows = rows.into_iter().map(|understood| understood.row).collect();
+
         let before = *session.place.count.get_or_insert(page.count);
         session.place.offset += received;
+        let mut changes = false;
         if !page.more {
-            // One that came and one that went leave the count as it was, but not the number of those met.
-            let met_all = session.seen.as_ref().is_none_or(|seen| seen.len() as u64 >= page.count);
+            // One that came and one that went leave the count as it was, but not the number of those met. Where another
+            // worker began the pass, the database knows that of a first one; a later one is read once more.
+            let seen = match &session.seen {
+                Some(seen) => seen.len() as u64,
+                None if session.place.pass == 0 => {
+                    met_by_run(session, &met).await?.saturating_sub(session.place.met_before)
+                }
+                None => 0,
+            };
+            let met_all = seen >= page.count;
             let whole = page.count == before && session.place.offset >= page.count && met_all;
-            if !whole && session.place.pass + 1 >= PASSES {
-                return Err(JobError::retry(anyhow!(
-                    "{}: the list changed {PASSES} times while it was read",
-                    spec.path
-                )));
-            }
             if whole {
                 (session.place.slice, session.place.pass) = (session.place.slice + 1, 0);
             } else {
-                session.place.pass += 1;
+                session.place.pass += u32::from(session.seen.is_some());
+                changes = session.place.pass >= PASSES;
+            }
+            if changes {
+                // The next attempt begins the slice, not where this one ended.
+                session.place.pass = 0;
             }
             (session.place.offset, session.place.count) = (0, None);
         }
         let commit = Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() };
         session.commit(commit, received).await?;
+        if changes {
+            return Err(JobError::retry(anyhow!(
+                "{}: the list changed {PASSES} times while it was read",
+                spec.path
+            )));
+        }
         if !page.more {
             return Ok(());
         }
     }
+}
+
+/// How many keys the run has met, with those of a page.
+async fn met_by_run(session: &Session<'_>, page: &[String]) -> Result<u64, JobError> {
+    let Claim { lane, run, .. } = &session.claim;
+    target::count_met(&session.bsale.target.db, lane, run, page).await.map_err(JobError::retry)
 }
 
 /// What the table has and the scan has not met.
@@ -187,7 +230,11 @@ async fn sweep(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
     let only = (spec.only.0, spec.only.1.clone());
     let unmet =
         target::unmet(db, spec.table, &session.claim.lane, &session.claim.run, session.began, only).await;
-    let unmet = unmet.map_err(JobError::retry)?;
+    let mut unmet = unmet.map_err(JobError::retry)?;
+    if session.place.keyless {
+        tracing::warn!(path = spec.path, "a record without a key: no row is taken for gone");
+        unmet.clear();
+    }
     if !session.params.force {
         let live = target::count_live(db, spec.table.name).await.map_err(JobError::retry)?;
         fuse(unmet.len() as u64, live, session.bsale.settings.fuse_percent)
@@ -196,11 +243,12 @@ async fn sweep(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
     // One by one: those that are there after all are read; each answer is committed at once.
     for key in unmet {
         let page = match spec.one {
-            None => Page { deleted: vec![(spec.table, vec![key])], ..Page::default() },
+            // The scan says so, which is as of its beginning.
+            None => gone(spec.table, key, session.began.timestamp_micros()),
             Some(path) => {
                 let path = format!("{path}/{}.json", key_text(&key));
                 match session.bsale.client.one(&path, &[], session.priority).await? {
-                    None => Page { deleted: vec![(spec.table, vec![key])], ..Page::default() },
+                    None => gone(spec.table, key, Utc::now().timestamp_micros()),
                     Some((raw, version)) => {
                         let (rows, bad) =
                             session.understand(spec.what, &[raw], |record| (spec.parse)(record, version))?;
@@ -217,6 +265,10 @@ async fn sweep(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
     // What a scan has read whole is as of its beginning.
     let watermark = Some(session.began);
     session.commit_with(Page { forget: true, ..Page::default() }, 0, watermark).await
+}
+
+fn gone(table: &'static Table, key: Vec<Value>, version: i64) -> Page {
+    Page { deleted: vec![Gone { table, keys: vec![key], version }], ..Page::default() }
 }
 
 /// Whether so many rows may be marked as deleted.

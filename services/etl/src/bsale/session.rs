@@ -1,6 +1,9 @@
 //! What the walks of a run share: where it is, what it has counted, and the transactions in which it goes on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
 
 use anyhow::anyhow;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -36,6 +39,10 @@ pub struct Cursor {
     pub offset: u64,
     /// What the source said at the slice's beginning, of how many there are.
     pub count: Option<u64>,
+    /// Keys that the run had met when the pass began.
+    pub met_before: u64,
+    /// Whether a scan has met a record whose key can't be read: which of our rows it is, nobody knows.
+    pub keyless: bool,
     /// The day that is next, of a walk by days.
     pub day: Option<NaiveDate>,
     /// The last day of the run, by the source's clock when it began.
@@ -139,6 +146,15 @@ impl Session<'_> {
         let checkpoint = json!({ "contadores": self.counters, "lugar": self.place, "marca": self.watermark });
         let position = Position::new(self.place.phase, self.place.step);
         self.run.checkpoint(&mut conn, &checkpoint, position, &progress).await.map(drop)
+    }
+
+    /// Notes a key that this pass over a slice has met.
+    pub fn saw(&mut self, key: &str) {
+        if let Some(seen) = &mut self.seen {
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            seen.insert(hasher.finish());
+        }
     }
 
     /// Counts what a record was found to be.

@@ -76,12 +76,15 @@ const LINES: &str = "SELECT d.id_bsale AS id_detalle, d.id_documento AS id_docum
      FROM detalles_documento d JOIN documento_venta v ON v.id_bsale = d.id_documento
      WHERE d.eliminado_en IS NULL AND d.omitido IS NULL";
 
-/// Sales by document, those of credit notes negative.
+/// Sales by document, those of credit notes negative: of types that sell or take back. Dispatches are no sales (what they
+/// carry is invoiced too), nor are settlements, which are of what somebody else has sold. A document whose type has not
+/// been read yet counts as a sale until it has.
 const NET_SALES: &str =
     "SELECT v.id_bsale AS id_bsale, v.fecha_emision AS fecha_emision, v.id_cliente AS id_cliente,
             v.id_sucursal AS id_sucursal, v.id_tipo_documento AS id_tipo_documento,
             CASE WHEN t.es_nota_credito THEN -v.monto_neto ELSE v.monto_neto END AS monto_neto,
             CASE WHEN t.es_nota_credito THEN -v.monto_iva ELSE v.monto_iva END AS monto_iva,
             CASE WHEN t.es_nota_credito THEN -v.monto_total ELSE v.monto_total END AS monto_total
-     FROM documentos_venta v JOIN tipos_documento t ON t.id_bsale = v.id_tipo_documento
-     WHERE v.eliminado_en IS NULL AND v.estado = 0 AND NOT t.es_nota_venta";
+     FROM documentos_venta v LEFT JOIN tipos_documento t ON t.id_bsale = v.id_tipo_documento
+     WHERE v.eliminado_en IS NULL AND v.estado = 0 AND NOT coalesce(t.es_nota_venta, false)
+         AND coalesce(t.uso, 0) IN (0, 1)";

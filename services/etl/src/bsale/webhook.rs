@@ -2,6 +2,7 @@
 //! order, or not at all (the nightly run heals that), so that nothing of what they say is stored: only which resource
 //! they name counts, and that only where it has one of the few forms there are.
 
+use anyhow::anyhow;
 use messaging::JobError;
 use sea_orm::{DbErr, TransactionTrait as _};
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use super::{
     tables::{CLIENTS, DETAILS, DOCUMENTS, PRICES, STOCK},
 };
 use crate::{
-    domain::table::{Row, Table},
+    domain::table::{Row, Table, key_text},
     target::{self, Family, Merged},
 };
 
@@ -92,14 +93,16 @@ pub async fn refetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<u6
             if list != bsale.settings.price_list {
                 return Ok(0);
             }
-            let query = [("variant", variant.to_string())];
+            // The webhook's `variant` is the name of v2; v1 ignores it, and answers with the whole list.
+            let query = [("variantid", variant.to_string())];
             let path = format!("price_lists/{list}/details.json");
             let page = bsale.client.page(&path, &query, 0, Priority::Webhook).await?;
             let rows = page.items.iter().map(|raw| {
                 Record::read("price", raw).and_then(|record| read::price(record, list, page.version))
             });
-            let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<_, _>>();
-            write(bsale, vec![(&PRICES, rows.map_err(job_error)?)], &[], run).await
+            let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<Vec<_>, _>>();
+            let rows = only(&PRICES, rows.map_err(job_error)?, &[list, variant])?;
+            write(bsale, vec![(&PRICES, rows)], &[], run).await
         }
         Resource::Stock { variant, office } => {
             let query = [("variantid", variant.to_string()), ("officeid", office.to_string())];
@@ -108,10 +111,20 @@ pub async fn refetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<u6
                 .items
                 .iter()
                 .map(|raw| Record::read("stock", raw).and_then(|record| read::stock(record, page.version)));
-            let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<_, _>>();
-            write(bsale, vec![(&STOCK, rows.map_err(job_error)?)], &[], run).await
+            let rows = rows.map(|row| row.map(|understood| understood.row)).collect::<Result<Vec<_>, _>>();
+            let rows = only(&STOCK, rows.map_err(job_error)?, &[variant, office])?;
+            write(bsale, vec![(&STOCK, rows)], &[], run).await
         }
         Resource::Document(id) => document(bsale, id, run).await,
+    }
+}
+
+/// The rows, where all of them have the key that was asked for: a filter that Bsale does not know, it ignores.
+fn only(table: &Table, rows: Vec<Row>, key: &[i64]) -> Result<Vec<Row>, JobError> {
+    let asked = key_text(&key.iter().map(|id| (*id).into()).collect::<Vec<_>>());
+    match rows.iter().map(|row| row.key(table)).find(|key| *key != asked) {
+        None => Ok(rows),
+        Some(other) => Err(JobError::fail(anyhow!("{}: {asked} was asked for, {other} came", table.name))),
     }
 }
 

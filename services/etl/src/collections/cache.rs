@@ -21,6 +21,7 @@ use futures::{
 };
 use sea_orm::{DbErr, sqlx::PgPool};
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::{answers, question::Question, settings::CollectionsSettings};
 use crate::{
@@ -34,6 +35,9 @@ const COMPUTING: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a process remembers an answer that Redis did not take.
 const WITHOUT_REDIS: Duration = Duration::from_secs(5);
+
+/// How answers are made: raised with each change of a formula or a shape, so that nobody gets one that was made before.
+const FORM: u32 = 1;
 
 /// An answer, and what it is from.
 #[derive(Clone, Debug)]
@@ -117,8 +121,8 @@ impl Dashboards {
     /// # Errors
     /// PostgreSQL. Without Redis it only takes longer.
     pub async fn ask(&self, question: Question) -> Result<Answer, Failed> {
-        let version = mart_version::get(&orm(&self.pool)).await?.version;
-        let digest = digest(&question);
+        let mart_version::Model { version, epoch, .. } = mart_version::get(&orm(&self.pool)).await?;
+        let digest = digest(&question, &self.settings, epoch);
         let key = self.key(&question, version, &digest);
         if let Ok(Some(answer)) = self.kept(&key).await {
             CACHE_HITS.with_label_values(&[question.endpoint()]).inc();
@@ -240,9 +244,11 @@ impl Dashboards {
     }
 }
 
-/// The same for the same question, however it was asked.
-fn digest(question: &Question) -> String {
-    let canonical = serde_json::to_vec(question).unwrap_or_default();
+/// The same for the same question, however it was asked; another where answers are made by other settings or in another
+/// form, or where versions are counted anew because the schema was made or restored.
+fn digest(question: &Question, settings: &CollectionsSettings, epoch: Uuid) -> String {
+    let CollectionsSettings { holidays, thresholds, .. } = settings;
+    let canonical = serde_json::to_vec(&(FORM, question, holidays, thresholds, epoch)).unwrap_or_default();
     Sha256::digest(&canonical)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -266,6 +272,19 @@ fn decode(bytes: Bytes) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_is_made_otherwise_has_another_place() {
+        let today = "2025-06-20".parse().expect("a day");
+        let question = crate::collections::question::operation(None, today).expect("clear");
+        let mut env = chassis::config::Env::from_map([("COLLECTIONS_HOLIDAYS", "2025-05-01")]);
+        let holiday = CollectionsSettings::read(&mut env);
+        let plain = CollectionsSettings { holidays: Vec::new(), ..holiday.clone() };
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert_eq!(digest(&question, &plain, one), digest(&question, &plain.clone(), one));
+        assert_ne!(digest(&question, &plain, one), digest(&question, &holiday, one), "other settings");
+        assert_ne!(digest(&question, &plain, one), digest(&question, &plain, other), "another timeline");
+    }
 
     #[test]
     fn what_is_kept_comes_back() {

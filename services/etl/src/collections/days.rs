@@ -12,7 +12,7 @@ use super::{
     streams::{RawTable, Slice},
 };
 
-/// How often the query is begun where it fails or its results expire.
+/// How often the query is begun where it fails, or its results expire or are not all.
 const BEGINNINGS: u32 = 5;
 
 /// Asks BigQuery about the days of a span and notes what it says. Gives how many bytes that reads there.
@@ -32,10 +32,14 @@ pub async fn look(
     let seen = loop {
         // A worker that takes over finds the results of the dead one.
         let id = format!("lote_{}_dias_{beginning}", run.simple());
-        client.insert(&id, &sql, &parameters).await?;
+        let location = client.insert(&id, &sql, &parameters).await?.location;
         beginning += 1;
-        match ask(client, &id).await {
-            Err(BigQueryError::NotFound(_) | BigQueryError::JobFailed { .. }) if beginning < BEGINNINGS => {}
+        match ask(client, &id, location.as_deref()).await {
+            Err(
+                BigQueryError::NotFound(_)
+                | BigQueryError::JobFailed { .. }
+                | BigQueryError::Incomplete { .. },
+            ) if beginning < BEGINNINGS => {}
             answer => break answer?,
         }
     };
@@ -51,11 +55,12 @@ struct Seen {
     prints: Vec<String>,
 }
 
-async fn ask(client: &Client, id: &str) -> Result<Seen, BigQueryError> {
+async fn ask(client: &Client, id: &str, location: Option<&str>) -> Result<Seen, BigQueryError> {
     let mut seen = Seen::default();
-    let mut token: Option<String> = None;
+    let (mut rows, mut token) = (0, None::<String>);
     loop {
-        let page = client.page(id, token.as_deref()).await?;
+        let page = client.page(id, location, token.as_deref()).await?.counted(rows)?;
+        rows += page.rows.len() as u64;
         for row in &page.rows {
             let row =
                 decode(&page.fields, row).map_err(|drift| BigQueryError::Malformed(drift.to_string()))?;

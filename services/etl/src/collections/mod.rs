@@ -9,6 +9,7 @@ pub mod bigquery;
 pub mod cache;
 mod days;
 mod doctor;
+mod lanes;
 pub mod numbers;
 pub mod question;
 mod raw;

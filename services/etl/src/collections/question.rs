@@ -177,8 +177,8 @@ impl Filters {
             vencimiento,
             rango_deuda: known("rangoDeuda", self.rango_deuda, &RANGOS, "TODOS")?,
             periodo,
-            opened_from: self.fecha_inicio,
-            opened_to: self.fecha_fin,
+            opened_from: self.fecha_inicio.map(|day| recent("fechaInicio", day)).transpose()?,
+            opened_to: self.fecha_fin.map(|day| recent("fechaFin", day)).transpose()?,
         })
     }
 }
@@ -298,8 +298,16 @@ fn past(parameter: &'static str, day: NaiveDate, today: NaiveDate) -> Result<Nai
     if day > today {
         return Err(unclear(parameter, format!("{day} es posterior a hoy, {today}")));
     }
+    recent(parameter, day)
+}
+
+/// A day that databases know too: theirs begin and end elsewhere.
+fn recent(parameter: &'static str, day: NaiveDate) -> Result<NaiveDate, Unclear> {
     if day.year() < 2000 {
         return Err(unclear(parameter, format!("{day} es anterior al año 2000")));
+    }
+    if day.year() > 2999 {
+        return Err(unclear(parameter, format!("{day} es posterior al año 2999")));
     }
     Ok(day)
 }
@@ -385,6 +393,11 @@ mod tests {
             dashboard(Filters::default(), Some(day("2025-06-21")), &[], today).expect_err("future").parameter,
             "fechaCorte"
         );
+        for far in ["-262143-01-01", "1999-12-31", "+262142-12-31"] {
+            let far: NaiveDate = far.parse().expect("a day");
+            assert_eq!(refused(Filters { fecha_inicio: Some(far), ..Filters::default() }), "fechaInicio");
+            assert_eq!(refused(Filters { fecha_fin: Some(far), ..Filters::default() }), "fechaFin");
+        }
         assert!(
             evolution(Filters::default(), Some(day("2024-06-19")), Some(today), None, &[], today).is_err()
         );

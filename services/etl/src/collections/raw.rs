@@ -1,8 +1,8 @@
 //! A page of BigQuery's into a raw table. SQL by hand: a page is merged in one statement, as what it did not have is found.
 
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
-use serde_json::{Map, Value, json};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool, types::Json};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ pub struct BadRecord {
     pub key: String,
     pub rule: String,
     pub record: Value,
+    /// The key's columns, where all of them can be read: the row that the table has there is not gone.
+    pub known: Option<Value>,
 }
 
 /// What became of a page.
@@ -102,9 +104,14 @@ pub fn record(
             .map(|column| text(&whole[*column]).unwrap_or_default())
             .collect::<Vec<_>>()
             .join("|");
-        return Err(BadRecord { key, rule, record: Value::Object(whole) });
+        let known = table.key.iter().map(|column| {
+            let value = made.get(*column).filter(|value| !value.is_null())?;
+            Some(((*column).to_owned(), value.clone()))
+        });
+        let known = known.collect::<Option<Map<_, _>>>().map(Value::Object);
+        return Err(BadRecord { key: without_nul(&key), rule, record: clean(Value::Object(whole)), known });
     }
-    made.insert("extra".to_owned(), Value::Object(row));
+    made.insert("extra".to_owned(), clean(Value::Object(row)));
     made.insert("huella".to_owned(), hash.into());
     made.insert("leido_en".to_owned(), read_at.to_rfc3339_opts(SecondsFormat::Micros, true).into());
     Ok(Value::Object(made))
@@ -113,6 +120,23 @@ pub fn record(
 /// Columns that the table does not take null in, beside its key and cursor.
 fn required(table: &RawTable, column: &str) -> bool {
     matches!((table.name, column), ("raw_calendario", "fecha_apertura") | ("raw_trandeuda", "monto_exigible"))
+}
+
+/// PostgreSQL has no zero byte in texts, nor in those of JSON.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+/// The same for all texts of a value.
+fn clean(value: Value) -> Value {
+    match value {
+        Value::String(text) => without_nul(&text).into(),
+        Value::Array(values) => values.into_iter().map(clean).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (without_nul(&name), clean(value))).collect()
+        }
+        other => other,
+    }
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -129,8 +153,7 @@ fn read(kind: Kind, source: &str, value: &Value) -> Option<Value> {
         return Some(if kind == Kind::Code { "".into() } else { Value::Null });
     };
     Some(match kind {
-        // PostgreSQL has no zero byte in texts.
-        Kind::Text | Kind::Code => text.replace('\0', "").into(),
+        Kind::Text | Kind::Code => without_nul(&text).into(),
         Kind::Amount => money::parse(&text).ok()?.to_string().into(),
         Kind::Int => text.split('.').next()?.parse::<i64>().ok()?.into(),
         Kind::Date => match source {
@@ -189,7 +212,9 @@ pub async fn merge(
              insert into {name} ({names}) select {names} from page
              on conflict ({key}) do update set {set}, eliminado_en = null
                  where ({name}.huella <> excluded.huella or {name}.eliminado_en is not null)
-                   and ({name}.eliminado_en is not null or {newer} >= {known})
+                   -- What is gone comes back only by a snapshot that is not older than the one which did not have it.
+                   and case when {name}.eliminado_en is null then {newer} >= {known}
+                            else excluded.leido_en >= {name}.leido_en end
              returning xmax = 0 as inserted
          )
          select count(*) filter (where inserted), count(*) filter (where not inserted) from written",
@@ -199,9 +224,32 @@ pub async fn merge(
         known = version(table.name),
     );
     let (inserted, updated): (i64, i64) =
-        sqlx::query_as(AssertSqlSafe(sql)).bind(json!(rows)).bind(run).fetch_one(conn).await?;
+        sqlx::query_as(AssertSqlSafe(sql)).bind(Json(rows)).bind(run).fetch_one(conn).await?;
     let (inserted, updated) = (inserted.unsigned_abs(), updated.unsigned_abs());
     Ok(Merged { inserted, updated, rest: number - inserted - updated })
+}
+
+/// Notes rows as met by the run whose records in the page are bad: by their keys, as [`BadRecord::known`] has them.
+///
+/// # Errors
+/// The database.
+pub async fn meet(
+    conn: &mut PgConnection,
+    table: &RawTable,
+    run: Uuid,
+    keys: Vec<Value>,
+) -> sqlx::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let key = table.key.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "insert into raw_met (run, key)
+         select $2, hashtextextended(concat_ws('|', {key}), 0) from jsonb_populate_recordset(null::{name}, $1)
+         on conflict do nothing",
+        name = table.name,
+    );
+    sqlx::query(AssertSqlSafe(sql)).bind(json!(keys)).bind(run).execute(conn).await.map(drop)
 }
 
 /// Marks the rows of a slice as gone that the run has not met in it: the source does not have them any more. Rows that
@@ -232,7 +280,7 @@ pub async fn sweep(
     let live: i64 =
         sqlx::query_scalar(AssertSqlSafe(live)).bind(run).bind(from).bind(to).fetch_one(&mut *conn).await?;
     let sql = format!(
-        "update {name} t set eliminado_en = now()
+        "update {name} t set eliminado_en = now(), leido_en = $4
          where t.eliminado_en is null and {within} and t.leido_en < $4
            and not exists (select from raw_met m where m.run = $1 and m.key = hashtextextended(concat_ws('|', {key}), 0))",
         name = table.name,

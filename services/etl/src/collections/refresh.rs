@@ -3,16 +3,18 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
+use chassis::db::Orm;
 use chrono::{DateTime, NaiveDate, Utc};
 use contracts::etl::v1::DashboardRefreshed;
 use outbox::Meta;
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool};
 
-use crate::SERVICE;
+use super::lanes::{Lanes, lanes};
+use crate::{SERVICE, storage::mart_version};
 
 /// What runs in a refresh, in this order. Each file says what it makes of what the ones before have made. The sums of
 /// accounts are taken out as they were, and put in as they are once the tables that they are from are brought up.
-const STEPS: [(&str, &str); 10] = [
+const STEPS: [(&str, &str); 11] = [
     ("affected", include_str!("refresh/1_affected.sql")),
     ("debt", include_str!("refresh/2_debt.sql")),
     ("accounts", include_str!("refresh/3_accounts.sql")),
@@ -23,6 +25,7 @@ const STEPS: [(&str, &str); 10] = [
     ("sums after", include_str!("refresh/sums.sql")),
     ("days", include_str!("refresh/7_days.sql")),
     ("calls by day", include_str!("refresh/8_calls_by_day.sql")),
+    ("agents", include_str!("refresh/9_agents.sql")),
 ];
 
 /// What a refresh came to.
@@ -36,8 +39,8 @@ pub struct Refreshed {
     pub campaigns: i64,
 }
 
-/// Brings the marts up to the raw tables. Who reads meanwhile sees all of the old version; who asks after it, all of the
-/// new one. `as_of` is the source's moment that the raw tables show.
+/// Brings the marts up to the raw tables, unless a stream is not whole in them by now. Who reads meanwhile sees all of the
+/// old version; who asks after it, all of the new one. `as_of` is the source's moment that the raw tables show.
 ///
 /// # Errors
 /// The database; then nothing has changed, and what is due stays so.
@@ -56,6 +59,11 @@ pub async fn refresh(pool: &PgPool, as_of: DateTime<Utc>) -> anyhow::Result<Refr
     )
     .execute(&mut *transaction)
     .await?;
+    // Asked in this snapshot: whoever waited for the lock may have looked before a run began that is half-read in it.
+    if lanes(&mut transaction).await? != Lanes::Whole {
+        let version = mart_version::get(&Orm::on(&mut transaction)).await?.version;
+        return Ok(Refreshed { version, changed: false, campaigns: 0 });
+    }
     let changed: bool =
         sqlx::query_scalar("select exists (select from raw_changes)").fetch_one(&mut *transaction).await?;
     let campaigns = if changed { run(&mut transaction).await? } else { 0 };

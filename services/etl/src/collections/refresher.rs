@@ -1,5 +1,5 @@
 //! Brings the marts up to date when all streams are whole, and holds them back, and says so, while one is not. SQL by hand:
-//! it asks for the last run of each stream at once, and whether there is any change.
+//! it asks whether there is any change in all raw tables at once.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cache::Dashboards,
+    lanes::{Lanes, lanes},
     question::{self, Filters},
     refresh::{self, Refreshed},
     streams::TABLES,
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// What a check came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checked {
-    /// A stream is being read, or never was, or nothing is new.
+    /// A stream is being read (also by a backfill), or never was, or nothing is new.
     Nothing,
     /// The marts stay as they are: why.
     HeldBack(String),
@@ -67,15 +68,10 @@ impl Refresher {
     /// The database.
     pub async fn check(&self) -> anyhow::Result<Checked> {
         let names: Vec<&str> = TABLES.iter().map(|table| table.stream).collect();
-        let latest: Vec<(String, String, Option<String>)> = sqlx::query_as(
-            "select distinct on (params ->> 'lane') params ->> 'lane', state::text, error from jobs
-             where kind = 'etl.runs' and params ->> 'lane' = any ($1)
-             order by params ->> 'lane', created_at desc, id desc",
-        )
-        .bind(&names)
-        .fetch_all(&self.pool)
-        .await?;
-        if latest.iter().any(|(_, state, _)| matches!(state.as_str(), "pending" | "running")) {
+        let mut conn = self.pool.acquire().await?;
+        let lanes = lanes(&mut conn).await?;
+        drop(conn);
+        if lanes == Lanes::Busy {
             return Ok(Checked::Nothing);
         }
         let new: bool = sqlx::query_scalar(
@@ -87,8 +83,7 @@ impl Refresher {
         if !new {
             return Ok(Checked::Nothing);
         }
-        if let Some((lane, state, error)) = latest.iter().find(|(_, state, _)| state != "completed") {
-            let reason = format!("{lane} {state}: {}", error.as_deref().unwrap_or_default());
+        if let Lanes::Broken(reason) = lanes {
             mart_version::hold_back(&orm(&self.pool), &reason).await?;
             return Ok(Checked::HeldBack(reason));
         }

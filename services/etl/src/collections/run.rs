@@ -42,6 +42,7 @@ impl From<BigQueryError> for JobError {
             | BigQueryError::RateLimited(_)
             | BigQueryError::QuotaExceeded(_)
             | BigQueryError::JobFailed { .. }
+            | BigQueryError::Incomplete { .. }
             | BigQueryError::Malformed(_) => Self::retry(error),
             BigQueryError::Unauthorized(_) | BigQueryError::NotFound(_) | BigQueryError::Refused { .. } => {
                 Self::fail(error)
@@ -69,6 +70,15 @@ struct Cursor {
     /// What the queries so far read at BigQuery, as their dry runs said.
     #[serde(default)]
     bytes: u64,
+    /// Where BigQuery runs the slice's query: results are asked for there.
+    #[serde(default)]
+    location: Option<String>,
+    /// Rows of the slice so far.
+    #[serde(default)]
+    rows: u64,
+    /// Whether the slice has a record whose key can't be read: which of our rows it is, nobody knows.
+    #[serde(default)]
+    keyless: bool,
     /// Pages, over all slices.
     step: i64,
     counters: Counters,
@@ -138,9 +148,13 @@ async fn begin(
             (again.unwrap_or(start).max(start), now)
         }
         Mode::Backfill => {
-            let from = params.from.map_or(start, lima_midnight);
-            let to = params.to.map_or(now, |day| lima_midnight(day + Duration::days(1)));
-            (from, to.min(now))
+            let (first, last) = (settings.start, today(now));
+            // Whatever was asked for: there is nothing outside, and calendars have an end.
+            let midnight = |day: NaiveDate| lima_midnight(day.max(first).min(last + Duration::days(1)));
+            let next = |day: NaiveDate| {
+                lima_midnight(day.max(first - Duration::days(1)).min(last) + Duration::days(1))
+            };
+            (params.from.map_or(start, midnight), params.to.map_or(now, next).min(now))
         }
     };
     let (mut again, mut bytes) = (Vec::new(), 0);
@@ -160,6 +174,9 @@ async fn begin(
         snapshot: None,
         page: None,
         bytes,
+        location: None,
+        rows: 0,
+        keyless: false,
         step: 0,
         counters,
     })
@@ -203,27 +220,36 @@ impl Session<'_> {
         let id = format!("lote_{}_{}_{}", self.run.job.id.simple(), self.place.slice, self.place.beginning);
         if self.place.page.is_none() {
             let (sql, parameters) = self.table.query(self.client.settings(), slice);
-            self.client.insert(&id, &sql, &parameters).await?;
+            self.place.location = self.client.insert(&id, &sql, &parameters).await?.location;
         }
         let ahead = self.ahead.take().filter(|(token, _)| self.place.page.as_ref() == Some(token));
+        let Cursor { location, page, rows, .. } = &self.place;
         let page = match ahead {
             Some((_, page)) => page.await.map_err(JobError::retry)?,
-            None => self.client.page(&id, self.place.page.as_deref()).await,
+            None => self.client.page(&id, location.as_deref(), page.as_deref()).await,
         };
-        match page {
+        match page.and_then(|page| page.counted(*rows)) {
             Ok(page) => {
                 self.ahead = page.next.clone().map(|token| {
                     let (client, of) = (self.client.clone(), token.clone());
-                    let page = tokio::spawn(async move { client.page(&id, Some(&of)).await });
+                    let location = self.place.location.clone();
+                    let page =
+                        tokio::spawn(async move { client.page(&id, location.as_deref(), Some(&of)).await });
                     (token, AbortOnDropHandle::new(page))
                 });
                 self.take(slice, snapshot, page).await
             }
-            Err(error @ (BigQueryError::NotFound(_) | BigQueryError::JobFailed { .. })) => {
-                // The results have expired, or there will be none: the slice again, under another id.
+            Err(
+                error @ (BigQueryError::NotFound(_)
+                | BigQueryError::JobFailed { .. }
+                | BigQueryError::Incomplete { .. }),
+            ) => {
+                // The results have expired, or there will be none, or they are not all: the slice again, under another
+                // id. So it is too where the query is ours from before, and its place is not known.
                 self.place.beginning += 1;
                 self.place.snapshot = None;
                 self.place.page = None;
+                (self.place.location, self.place.rows, self.place.keyless) = (None, 0, false);
                 if self.place.beginning.is_multiple_of(BEGINNINGS) {
                     self.note().await?;
                     return Err(JobError::retry(error));
@@ -242,8 +268,8 @@ impl Session<'_> {
         raw::check(self.table, &page.fields).map_err(drift)?;
         let read = page.rows.len() as u64;
         let (mut rows, mut bad): (Vec<_>, Vec<BadRecord>) = (Vec::with_capacity(page.rows.len()), Vec::new());
-        for row in &page.rows {
-            let row = decode(&page.fields, row).map_err(|error| drift(error.to_string()))?;
+        for row in page.rows {
+            let row = decode(&page.fields, &row).map_err(|error| drift(error.to_string()))?;
             match raw::record(self.table, &page.fields, row, snapshot) {
                 Ok(row) => rows.push(row),
                 Err(record) => bad.push(record),
@@ -254,6 +280,11 @@ impl Session<'_> {
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
         let merged = raw::merge(&mut transaction, self.table, run, rows).await.map_err(job_error)?;
         raw::quarantine(&mut transaction, self.table.stream, run, snapshot, &bad).await.map_err(job_error)?;
+        // A record that can't be read is there all the same.
+        let known: Vec<_> = bad.iter().filter_map(|record| record.known.clone()).collect();
+        next.keyless |= known.len() < bad.len();
+        raw::meet(&mut transaction, self.table, run, known).await.map_err(job_error)?;
+        next.rows += read;
         let counters = &mut next.counters;
         counters.leidos += read;
         counters.insertados += merged.inserted;
@@ -280,11 +311,12 @@ impl Session<'_> {
                     "{en_cuarentena} of {leidos} records are in quarantine: more than 1 %"
                 )));
             }
-            deleted = self.end(&mut transaction, slice, snapshot).await?;
+            deleted = self.end(&mut transaction, slice, snapshot, next.keyless).await?;
             next.counters.eliminados += deleted;
             next.slice += 1;
             next.beginning = 0;
             next.snapshot = None;
+            (next.location, next.rows, next.keyless) = (None, 0, false);
         }
         next.page = page.next;
         next.step += 1;
@@ -305,19 +337,31 @@ impl Session<'_> {
         self.run.proceed()
     }
 
-    /// A slice is whole: what it did not have is gone, and the watermark is its end.
+    /// A slice is whole: what it did not have is gone, unless a record without a key may be that; and the watermark is its
+    /// end.
     async fn end(
         &self,
         conn: &mut PgConnection,
         slice: Slice,
         snapshot: DateTime<Utc>,
+        keyless: bool,
     ) -> Result<u64, JobError> {
         let run = self.run.job.id;
         let fuse = (!self.params.force).then_some(self.client.settings().fuse_percent);
-        let gone = raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?;
+        let gone = if keyless {
+            // Nor does it count as read: its days are compared as they were before, and read again one by one.
+            tracing::warn!(
+                stream = self.table.stream,
+                ?slice,
+                "a record without a key: no row is taken for gone"
+            );
+            Ok(0)
+        } else {
+            days::read(conn, self.table, run, slice).await.map_err(job_error)?;
+            raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?
+        };
         let gone = gone.map_err(|reason| JobError::fail(anyhow!("{}: {reason}", self.table.name)))?;
         raw::forget_met(conn, run).await.map_err(job_error)?;
-        days::read(conn, self.table, run, slice).await.map_err(job_error)?;
         if self.params.mode != Mode::Backfill {
             let watermark = slice.map_or(self.place.to, |(_, to)| to);
             let advanced = raw_streams::advance(conn, self.table.stream, watermark, snapshot, run);

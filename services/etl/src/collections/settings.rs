@@ -21,7 +21,7 @@ pub struct CollectionsSettings {
 pub type Thresholds = BTreeMap<String, Vec<Threshold>>;
 
 /// A mark and the least value that has it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
     pub from: f64,

@@ -30,3 +30,14 @@ pub struct Stream {
     /// The stream whose rows it goes by: while that one is run, it waits.
     pub after: Option<&'static str>,
 }
+
+impl Stream {
+    /// What the API calls its table: of BigQuery's the source's own name (`pagos`), which our table's (`raw_pagos`) is made
+    /// of.
+    pub fn shown(&self) -> &'static str {
+        match self.source {
+            Source::Bsale => self.table,
+            Source::BigQuery => self.name.rsplit('.').next().unwrap_or(self.name),
+        }
+    }
+}

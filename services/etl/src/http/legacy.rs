@@ -48,7 +48,7 @@ pub(super) struct Reloaded {
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct StartQuery {
-    /// `YYYY-MM-DD`: documentos desde este día.
+    /// `YYYY-MM-DD`: documentos desde este día; si es anterior a los datos, todos.
     start_date: Option<NaiveDate>,
 }
 

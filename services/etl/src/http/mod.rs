@@ -17,6 +17,7 @@ use chassis::{
     http::Routes,
     routes,
 };
+use chrono::{Days, NaiveDate, Utc};
 use sea_orm::DatabaseConnection;
 
 use crate::{
@@ -102,6 +103,20 @@ fn may_write(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope(WRITE)
 }
 
+/// Refuses days that the source can have nothing of: before its first one, or to come.
+fn within(source: Source, api: &Resources, days: &[(&str, Option<NaiveDate>)]) -> Result<(), Problem> {
+    let (start, now) = (api.settings.start(source), Utc::now());
+    // Whichever zone the source's clock is in, there it is no later day yet.
+    let last = now.date_naive() + Days::new(1);
+    for (name, day) in days {
+        if let Some(day) = day.filter(|day| *day < start || *day > last) {
+            let detail = format!("{name} es {day}; se espera un día desde {start} hasta hoy");
+            return Err(Problem::unprocessable("invalid_day", detail));
+        }
+    }
+    Ok(())
+}
+
 /// Bsale, where this installation has it.
 fn bsale(api: &Resources) -> Result<&Bsale, Problem> {
     api.bsale.as_deref().ok_or_else(|| Problem::not_found("Esta instalación no tiene Bsale"))
@@ -115,9 +130,9 @@ fn database_of<'a>(api: &'a Resources, stream: &Stream) -> Option<&'a DatabaseCo
     }
 }
 
-/// The stream of this name, or the one whose table it is.
+/// The stream of this name, or the one whose table it is: ours or the source's.
 fn stream_of(name: &str) -> Result<&'static Stream, Problem> {
     streams::all()
-        .find(|stream| stream.name == name || stream.table == name)
+        .find(|stream| [stream.name, stream.table, stream.shown()].contains(&name))
         .ok_or_else(|| Problem::not_found(format!("La tabla '{name}' no existe")))
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{
     Resources,
     begun::{Begun, begin},
-    may_write, stream_of,
+    may_write, stream_of, within,
 };
 use crate::{
     domain::{
@@ -34,9 +34,8 @@ pub(super) struct RefreshForm {
     /// Todo, diga lo que diga la fuente que cambió; y las eliminaciones, aunque pasen del fusible.
     #[serde(default)]
     force: bool,
-    /// Tablas o flujos; todos si está vacío.
-    #[serde(default)]
-    tables: Vec<String>,
+    /// Tablas o flujos; todos si está vacío o es nulo.
+    tables: Option<Vec<String>>,
     /// Se acepta de quien lo envía: cuántos corren a la vez lo fija la configuración.
     #[allow(dead_code, reason = "a field of existing clients")]
     max_concurrent: Option<u32>,
@@ -75,7 +74,7 @@ async fn refresh(
     Ok(HttpResponse::Accepted().json(Refreshing {
         pipeline_id: begun.run_id,
         status: "started",
-        tables_requested: streams.iter().map(|stream| stream.table).collect(),
+        tables_requested: streams.iter().map(|stream| stream.shown()).collect(),
         started_at: Utc::now(),
         begun,
     }))
@@ -94,7 +93,7 @@ pub(super) async fn dashboard(
     form: OptionalJson<RefreshForm>,
 ) -> Result<HttpResponse, Problem> {
     let RefreshForm { force, tables, .. } = form.0.unwrap_or_default();
-    refresh(&api, &caller, &tables, force).await
+    refresh(&api, &caller, &tables.unwrap_or_default(), force).await
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -202,6 +201,7 @@ pub(super) async fn backfill(
     if hasta.is_some_and(|hasta| hasta < desde) {
         return Err(Problem::unprocessable("invalid_range", "hasta es anterior a desde"));
     }
+    within(stream.source, &api, &[("desde", Some(desde)), ("hasta", hasta)])?;
     let params =
         |stream: &str| RunParams { from: Some(desde), to: hasta, ..RunParams::new(stream, Mode::Backfill) };
     Ok(HttpResponse::Accepted().json(begin(&api, &caller, &[stream.name], params).await?))

@@ -22,7 +22,7 @@ use crate::{
     domain::run::{Counters, Mode, Redriven, RunParams},
     jobs::run_sync::KIND,
     storage::{raw_quarantine, runs},
-    target::{self, KeptRecord},
+    target::{self, KeptRecord, Quarantined},
 };
 
 /// Una ejecución.
@@ -219,7 +219,19 @@ pub(super) struct Quarantine {
     items: Vec<KeptRecord>,
 }
 
-/// Records that could not be read, as they came, with the rule that they break.
+/// A record as those see it who may not write: of what came, they see which field is wrong.
+fn masked(kept: KeptRecord) -> KeptRecord {
+    let rule = &kept.record.regla;
+    let field = rule.split([' ', ':']).next().unwrap_or_default();
+    let record = Quarantined { regla: field.to_owned(), registro: HIDDEN.to_owned(), ..kept.record };
+    KeptRecord { record, ..kept }
+}
+
+/// What viewers see of a record.
+const HIDDEN: &str = "(oculto)";
+
+/// Records that could not be read, as they came, with the rule that they break. Viewers see neither: they have phones,
+/// mails and names.
 #[utoipa::path(
     operation_id = "quarantine_list", summary = "Listar registros en cuarentena",
     description = "De todas las fuentes, los más recientes primero: el registro recibido, la regla y la ejecución.",
@@ -241,5 +253,6 @@ pub(super) async fn quarantine(
     items.extend(raw_quarantine::list(&api.database.orm, of, size).await?);
     items.sort_by(|one, other| other.visto_en.cmp(&one.visto_en).then_with(|| one.id.cmp(&other.id)));
     items.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+    let items = if may_write(&caller).is_ok() { items } else { items.into_iter().map(masked).collect() };
     Ok(HttpResponse::Ok().json(Quarantine { items }))
 }

@@ -80,6 +80,7 @@ async fn known(api: &Resources) -> Result<Known, Problem> {
 async fn status_of(api: &Resources, known: &Known, stream: &'static Stream) -> Result<TableStatus, Problem> {
     let mut conn = api.database.pool.acquire().await?;
     let job = runs::latest(&mut conn, stream.name).await.map_err(anyhow::Error::from)?;
+    let last_extracted = runs::last_completed(&mut *conn, stream.name).await?;
     let lane = known.lanes.iter().find(|lane| lane.lane == stream.name);
     let next = known.schedules.iter().filter(|schedule| schedule.active).filter(|schedule| {
         let sync = serde_json::from_value::<ScheduledSync>(schedule.params.clone());
@@ -87,10 +88,10 @@ async fn status_of(api: &Resources, known: &Known, stream: &'static Stream) -> R
     });
     let duration = |job: &Job| Some((job.finished_at? - job.started_at?).as_seconds_f64());
     Ok(TableStatus {
-        table_name: stream.table,
+        table_name: stream.shown(),
         stream: stream.name,
         status: job.as_ref().map_or("never", |job| job.state.name()),
-        last_extracted: lane.filter(|lane| lane.run.is_some()).map(|lane| lane.updated_at),
+        last_extracted,
         watermark: lane.and_then(|lane| lane.watermark),
         records_count: None,
         extraction_duration_seconds: job.as_ref().and_then(duration),
@@ -172,7 +173,7 @@ pub(super) struct TableConfigs {
 pub(super) async fn tables(caller: Caller) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let tables = streams::all().map(|stream| TableConfig {
-        table_name: stream.table,
+        table_name: stream.shown(),
         stream: stream.name,
         strategy: match stream.walk {
             Walk::Scan => "full_scan",

@@ -9,6 +9,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub only_one: bool,
     pub version: i64,
+    /// Drawn when the row is made, and again when the schema is restored: versions of another epoch are other data.
+    pub epoch: Uuid,
     /// The source's moment that it shows; none: there is no data yet.
     pub as_of: Option<DateTime<Utc>>,
     pub refreshed_at: Option<DateTime<Utc>>,

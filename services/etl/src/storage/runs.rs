@@ -1,6 +1,7 @@
 //! Runs are rows of `jobs`; these are the questions that only this service has about them. SQL by hand: the table is of
 //! another crate.
 
+use chrono::{DateTime, Utc};
 use jobs::Job;
 use sea_orm::sqlx::{self, PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -37,6 +38,21 @@ pub async fn latest(conn: &mut PgConnection, lane: &str) -> Result<Option<Job>, 
     Ok(jobs_of(conn, id.into_iter().collect()).await?.pop())
 }
 
+/// When the last run of a lane ended that went well.
+pub async fn last_completed(
+    executor: impl PgExecutor<'_>,
+    lane: &str,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let ended: Option<Option<DateTime<Utc>>> = sqlx::query_scalar(
+        "select finished_at from jobs where kind = 'etl.runs' and params ->> 'lane' = $1 and state = 'completed'
+         order by created_at desc, id desc limit 1",
+    )
+    .bind(lane)
+    .fetch_optional(executor)
+    .await?;
+    Ok(ended.flatten())
+}
+
 /// The runs that were asked for together.
 pub async fn of_group(conn: &mut PgConnection, group: Uuid) -> Result<Vec<Job>, jobs::Error> {
     let ids: Vec<Uuid> = sqlx::query_scalar(
@@ -69,10 +85,7 @@ pub async fn refetch_waits(conn: &mut PgConnection, path: &str) -> sqlx::Result<
 }
 
 /// Deletes runs and refetches that ended before, a batch at a time.
-pub async fn purge(
-    executor: impl PgExecutor<'_>,
-    before: chrono::DateTime<chrono::Utc>,
-) -> sqlx::Result<u64> {
+pub async fn purge(executor: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "delete from jobs where id = any (array(
              select id from jobs where finished_at < $1 and kind in ('etl.runs', 'etl.webhooks') limit 1000))",

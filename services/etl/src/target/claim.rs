@@ -48,12 +48,21 @@ pub struct Page {
     pub met: Vec<String>,
     /// Records that could not be read.
     pub bad: Vec<Quarantined>,
-    /// Keys of rows that the source does not have any more, by table.
-    pub deleted: Vec<(&'static Table, Vec<Vec<sea_orm::Value>>)>,
+    /// Rows that the source does not have any more.
+    pub deleted: Vec<Gone>,
     /// Rows that belong to others, and of which all that are there are known.
     pub families: Vec<Family>,
     /// Whether what the scan has met is forgotten: it is over.
     pub forget: bool,
+}
+
+/// Rows that the source does not have any more.
+#[derive(Clone, Debug)]
+pub struct Gone {
+    pub table: &'static Table,
+    pub keys: Vec<Vec<sea_orm::Value>>,
+    /// Of the answer that says so: what was asked for before does not bring them back.
+    pub version: i64,
 }
 
 /// The rows of one parent, as the source has them: those that the table has beside them are gone.
@@ -212,8 +221,8 @@ impl Claim {
             merged.same += counts.same;
             merged.older += counts.older;
         }
-        for (table, keys) in &page.deleted {
-            deleted += super::delete_by_key(conn, table, keys, &self.run, now).await?;
+        for gone in &page.deleted {
+            deleted += super::delete_by_key(conn, gone, &self.run, now).await?;
         }
         deleted += super::sweep::delete_strangers(conn, &page.families, &self.run, now).await?;
         if page.forget {

@@ -1,9 +1,11 @@
 //! Mark and sweep: what a full scan has met, and what it has not.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 
-use super::{Family, Sql, merge::key_of};
+use super::{Family, Gone, Sql, merge::key_of};
 use crate::domain::table::{Kind, Table};
 
 const ROWS: usize = 500;
@@ -32,6 +34,29 @@ pub(super) async fn remember(
     Ok(())
 }
 
+/// How many keys a run has met, with those of a page that is not committed yet.
+///
+/// # Errors
+/// The database.
+pub async fn count_met(
+    conn: &impl ConnectionTrait,
+    lane: &str,
+    run: &str,
+    page: &[String],
+) -> Result<u64, DbErr> {
+    let mut page: Vec<&str> = page.iter().map(String::as_str).collect();
+    page.sort_unstable();
+    page.dedup();
+    let others = match page.len() {
+        0 => String::new(),
+        some => format!(" AND clave NOT IN ({})", vec!["?"; some].join(", ")),
+    };
+    let text = format!("SELECT count(*) AS n FROM lote_vistos WHERE stream = ? AND corrida = ?{others}");
+    let count = Sql::new(text).bind(lane).bind(run).bind_all(page.iter().map(|key| Value::from(*key)));
+    let met: i64 = count.one(conn).await?.map(|row| row.try_get("", "n")).transpose()?.unwrap_or_default();
+    Ok(met.unsigned_abs() + page.len() as u64)
+}
+
 /// Forgets what runs of a lane have met, but for one that goes on.
 ///
 /// # Errors
@@ -53,7 +78,7 @@ pub async fn delete_strangers(
 ) -> Result<u64, DbErr> {
     let Some(first) = families.first() else { return Ok(0) };
     let (table, column, key) = (first.table, first.column, first.table.columns[0].name);
-    let mut strangers = Vec::new();
+    let mut strangers: BTreeMap<i64, Vec<Vec<Value>>> = BTreeMap::new();
     for chunk in families.chunks(ROWS) {
         let statement = format!(
             "SELECT {key} AS id, {column} AS parent, version FROM {} WHERE eliminado_en IS NULL AND {column} IN ({})
@@ -66,16 +91,21 @@ pub async fn delete_strangers(
         {
             let (id, parent, version): (i64, i64, i64) =
                 (row.try_get("", "id")?, row.try_get("", "parent")?, row.try_get("", "version")?);
-            let stays = chunk
-                .iter()
-                .filter(|family| family.parent == parent)
-                .any(|family| family.keep.contains(&id) || version > family.version);
-            if !stays {
-                strangers.push(vec![Value::from(id)]);
+            let mut families = chunk.iter().filter(|family| family.parent == parent);
+            let stays = |family: &Family| family.keep.contains(&id) || version > family.version;
+            if families.clone().any(stays) {
+                continue;
+            }
+            if let Some(family) = families.next() {
+                strangers.entry(family.version).or_default().push(vec![Value::from(id)]);
             }
         }
     }
-    delete_by_key(conn, table, &strangers, run, now).await
+    let mut deleted = 0;
+    for (version, keys) in strangers {
+        deleted += delete_by_key(conn, &Gone { table, keys, version }, run, now).await?;
+    }
+    Ok(deleted)
 }
 
 /// Keys of rows that are in the table and that the run has not met, among those that `only` (a condition of ours with
@@ -120,28 +150,32 @@ fn key_expression(table: &Table, backend: DbBackend) -> String {
     if parts.len() == 1 { joined } else { format!("concat({joined})") }
 }
 
-/// Marks rows as gone. Gives how many were not so before.
+/// Marks rows as gone, but for those that are newer than the answer which says so. Gives how many were not so before.
+///
+/// A row that is gone has the version of that answer: an older one, which still had the row, does not bring it back.
 ///
 /// # Errors
 /// The database.
 pub async fn delete_by_key(
     conn: &impl ConnectionTrait,
-    table: &Table,
-    keys: &[Vec<Value>],
+    gone: &Gone,
     run: &str,
     now: DateTime<Utc>,
 ) -> Result<u64, DbErr> {
+    let Gone { table, keys, version } = gone;
     let condition: Vec<_> = table.key_columns().iter().map(|column| format!("{} = ?", column.name)).collect();
     let one = format!("({})", condition.join(" AND "));
     let mut deleted = 0;
     for keys in keys.chunks(ROWS) {
         let statement = Sql::new(format!(
-            "UPDATE {} SET eliminado_en = ?, actualizado_en = ?, corrida = ? WHERE eliminado_en IS NULL AND ({})",
+            "UPDATE {} SET eliminado_en = ?, version = ?, actualizado_en = ?, corrida = ?
+             WHERE eliminado_en IS NULL AND version <= ? AND ({})",
             table.name,
             vec![one.as_str(); keys.len()].join(" OR ")
         ));
         let values = keys.iter().flatten().cloned();
-        deleted += statement.bind(now).bind(now).bind(run).bind_all(values).run(conn).await?;
+        let statement = statement.bind(now).bind(*version).bind(now).bind(run).bind(*version);
+        deleted += statement.bind_all(values).run(conn).await?;
     }
     Ok(deleted)
 }

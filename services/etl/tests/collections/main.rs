@@ -423,3 +423,20 @@ async fn an_answer_without_data_is_empty_and_has_its_shape() -> Result<()> {
     assert_eq!(found["agentRanking"], serde_json::json!([]));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_names_of_agents_are_of_the_version() -> Result<()> {
+    let world = World::new("agentnames").await?;
+    Raw::generate(11, 200, 800).write(&world.pool).await?;
+    refresh(&world.pool, Utc::now()).await?;
+    let question = question::productivity(Some(day("2025-05-05")), Some(day(TODAY)), day(TODAY))?;
+    let before = world.answer(&question).await?;
+    // A run has read other names, and the marts are held back.
+    let names = "update raw_ejecutivos set nombre = 'Otra ' || correo_name";
+    sea_orm::sqlx::query(names).execute(&world.pool).await?;
+    assert_eq!(world.answer(&question).await?, before, "one version, one answer");
+    refresh(&world.pool, Utc::now()).await?;
+    let after = world.answer(&question).await?.to_string();
+    assert!(after.contains("Otra Agente"), "{after}");
+    Ok(())
+}

@@ -13,10 +13,10 @@ const HASTA: &str = "2026-09-25T00:00:00+00:00";
 
 /// All rows of a query, page by page, moments as Python spells them.
 async fn ours(client: &Client, id: &str, sql: &str, parameters: &[Parameter]) -> Result<Vec<Value>> {
-    client.insert(id, sql, parameters).await?;
+    let location = client.insert(id, sql, parameters).await?.location;
     let (mut rows, mut token) = (Vec::new(), None);
     loop {
-        let page = client.page(id, token.as_deref()).await?;
+        let page = client.page(id, location.as_deref(), token.as_deref()).await?;
         for row in &page.rows {
             let mut row = decode(&page.fields, row)?;
             let at: chrono::DateTime<chrono::Utc> = row["date"].as_str().context("a moment")?.parse()?;

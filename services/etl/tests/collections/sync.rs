@@ -1,5 +1,7 @@
 //! BigQuery into the raw tables, against a simulator that knows the truth.
 
+mod whole;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
@@ -534,13 +536,13 @@ async fn a_service_account_signs_for_its_tokens_and_gets_a_new_one_when_one_laps
     )?;
     let account = ServiceAccount::read(file.to_str().context("a path")?)?;
     let client = client(&source, Some(account))?;
-    assert!(client.insert("one", "SELECT * FROM `proyecto.cobranzas.ejecutivos`", &[]).await?);
+    assert!(client.insert("one", "SELECT * FROM `proyecto.cobranzas.ejecutivos`", &[]).await?.new);
     assert!(
-        !client.insert("one", "SELECT * FROM `proyecto.cobranzas.ejecutivos`", &[]).await?,
+        !client.insert("one", "SELECT * FROM `proyecto.cobranzas.ejecutivos`", &[]).await?.new,
         "it is ours already"
     );
     source.expire_tokens();
-    assert_eq!(client.page("one", None).await?.rows.len(), 1);
+    assert_eq!(client.page("one", None, None).await?.rows.len(), 1);
     assert_eq!(source.assertions().len(), 2);
     let public =
         std::process::Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key).output()?.stdout;

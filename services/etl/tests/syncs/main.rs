@@ -2,8 +2,10 @@
 
 mod failures;
 mod fencing;
+mod http;
 mod money;
 mod sales;
 mod sdk;
 mod watermarks;
+mod wholeness;
 mod world;

@@ -253,7 +253,10 @@ pub(super) async fn of_phone(
     }
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 100)?;
     let phone = phone(&query.phone)?;
-    phone_searches::note(&api, &caller, phone).await?;
+    match query.cursor {
+        None => phone_searches::note(&api, &caller, phone).await?,
+        Some(_) => phone_searches::turn_page(&api, &caller, phone).await?,
+    }
     let phone = phone.to_string();
     let behind = query.cursor.map(|cursor| {
         let id = MessageId::parse(cursor).map(|id| (id.date, id.campaign, id.position));

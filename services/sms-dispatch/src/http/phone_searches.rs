@@ -42,3 +42,21 @@ pub(super) async fn note(api: &Resources, caller: &Caller, phone: Phone) -> Resu
     transaction.commit().await?;
     Ok(())
 }
+
+/// Notes that the caller turns a page of what was found of a phone: no other search than the one that began it, for its
+/// hour. That they have a cursor proves no search: they can make one up.
+///
+/// # Errors
+/// As [`note`].
+pub(super) async fn turn_page(api: &Resources, caller: &Caller, phone: Phone) -> Result<(), Problem> {
+    if !sees_masked(caller) {
+        return Ok(());
+    }
+    let since = Utc::now() - TimeDelta::hours(1);
+    let mut conn = api.database.pool.acquire().await?;
+    if audit::did_with(&mut conn, caller.user(), ACTION, &phone.to_string(), since).await? {
+        return Ok(());
+    }
+    drop(conn);
+    note(api, caller, phone).await
+}

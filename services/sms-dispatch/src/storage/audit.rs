@@ -59,3 +59,21 @@ pub async fn since(
     let found = query.into_tuple().one(&Orm::on(conn)).await?;
     Ok(found.unwrap_or_default())
 }
+
+/// Whether `actor` did something with a subject since then.
+pub async fn did_with(
+    conn: &mut PgConnection,
+    actor: &str,
+    action: &str,
+    subject: &str,
+    since: DateTime<Utc>,
+) -> Result<bool, DbErr> {
+    let query = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::At.gt(since))
+        .filter(Column::Actor.eq(actor))
+        .filter(Column::Action.eq(action))
+        .filter(Column::Subject.eq(subject));
+    Ok(query.into_tuple::<i64>().one(&Orm::on(conn)).await?.is_some())
+}

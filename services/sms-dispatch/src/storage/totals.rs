@@ -159,6 +159,9 @@ pub async fn fold(pool: &PgPool) -> sqlx::Result<bool> {
 
 /// What a campaign's messages cost in a currency, in millionths, as of all that is committed. Whoever asks before it spends
 /// holds the campaign's budget until its own cost is committed: two that ask at once can't both spend the rest.
+///
+/// What has no currency counts too. It is from before prices had one, when a campaign had one price: a plan of today is not
+/// frozen with a sender in another.
 pub async fn cost_held(conn: &mut PgConnection, campaign: i32, currency: &str) -> sqlx::Result<i64> {
     sqlx::query("select pg_advisory_xact_lock(hashtext(current_schema() || '.budget'), $1)")
         .bind(campaign)
@@ -170,7 +173,7 @@ pub async fn cost_held(conn: &mut PgConnection, campaign: i32, currency: &str) -
 /// What a campaign's messages cost in a currency, in millionths, as of all that is committed.
 pub async fn cost(conn: &mut PgConnection, campaign: i32, currency: &str) -> sqlx::Result<i64> {
     sqlx::query_scalar(
-        "select coalesce(sum(cost_micros), 0)::bigint from campaign_costs where campaign = $1 and currency = $2",
+        "select coalesce(sum(cost_micros), 0)::bigint from campaign_costs where campaign = $1 and currency in ($2, '')",
     )
     .bind(campaign)
     .bind(currency)

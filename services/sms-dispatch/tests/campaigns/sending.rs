@@ -144,6 +144,17 @@ async fn what_messages_cost_is_never_added_across_currencies() -> Result<()> {
     let costs = totals::costs(&world.pool, campaign.number).await?;
     ensure!(costs.iter().any(|cost| *cost == ("EUR".to_owned(), 250_000)) && costs.len() == 3, "{costs:?}");
     world.is_sound().await?;
+    // What was spent before prices had currencies counts for every budget.
+    let spent = async |currency: &str| -> Result<i64> {
+        Ok(totals::cost_held(&mut *world.pool.begin().await?, campaign.number, currency).await?)
+    };
+    let before = spent("USD").await?;
+    ensure!(before == (40 - through) * 5_100, "{before}");
+    let old = "insert into campaign_costs (campaign, currency, cost_micros) values ($1, '', 7)";
+    sqlx::query(old).bind(campaign.number).execute(&world.pool).await?;
+    ensure!(spent("USD").await? == before + 7 && spent("PEN").await? == 7);
+    let undo = "delete from campaign_costs where campaign = $1 and currency = ''";
+    sqlx::query(undo).bind(campaign.number).execute(&world.pool).await?;
     while totals::fold(&world.pool).await? {}
     ensure!(totals::costs(&world.pool, campaign.number).await? == costs, "folding changes no sum");
     world.is_sound().await

@@ -97,12 +97,14 @@ pub enum Fault {
     Incomplete(u32),
     /// The results have expired: 404, for good.
     Expired,
+    /// A page of results that says how many rows there are, and has none of them, and no token.
+    NoRows,
 }
 
 impl Fault {
     /// Whether it strikes requests for results, not those that begin a job.
     fn of_results(&self) -> bool {
-        matches!(self, Self::Cut | Self::Incomplete(_) | Self::Expired)
+        matches!(self, Self::Cut | Self::Incomplete(_) | Self::Expired | Self::NoRows)
     }
 }
 
@@ -122,6 +124,8 @@ struct State {
     one_in: u64,
     /// How long a page takes.
     delay: Duration,
+    /// Where the tables are, and so where jobs run.
+    location: &'static str,
     /// Rows a page.
     page: usize,
     /// Valid tokens; none: anonymous callers are let in.
@@ -159,6 +163,7 @@ impl BigQuery {
             faults: VecDeque::new(),
             one_in: 0,
             delay: Duration::ZERO,
+            location: "US",
             page: 1_000,
             tokens: None,
             assertions: Vec::new(),
@@ -226,6 +231,11 @@ impl BigQuery {
     /// Rows a page, where the caller does not ask for fewer.
     pub fn page_size(&self, rows: usize) {
         self.lock().page = rows;
+    }
+
+    /// Where the tables are: outside of `US` and `EU`, who asks for a job's results must say where it runs.
+    pub fn locate(&self, location: &'static str) {
+        self.lock().location = location;
     }
 
     /// Anonymous callers are refused from now on.

@@ -216,7 +216,7 @@ fn status(state: &State, project: &str, id: &str) -> Value {
         status["errorResult"] = json!({ "reason": reason, "message": "the job failed" });
     }
     json!({
-        "jobReference": { "projectId": project, "jobId": id, "location": "US" },
+        "jobReference": { "projectId": project, "jobId": id, "location": state.location },
         "status": status,
         "statistics": { "totalBytesProcessed": (job.rows.len() * 100).to_string() },
     })
@@ -254,6 +254,7 @@ async fn query(
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PageQuery {
+    location: Option<String>,
     page_token: Option<String>,
     max_results: Option<usize>,
     #[serde(rename = "formatOptions.useInt64Timestamp")]
@@ -292,12 +293,16 @@ async fn results(
     if !state.jobs.contains_key(&id) {
         return refusal(404, "notFound", &format!("Not found: Job {project}:{id}"));
     }
+    let said = asked.location.as_deref();
+    if said.map_or(!["US", "EU"].contains(&state.location), |said| said != state.location) {
+        return refusal(404, "notFound", &format!("Not found: Job {project}:{id}"));
+    }
     page(&mut state, &project, &id, &asked)
 }
 
 fn page(state: &mut State, project: &str, id: &str, asked: &PageQuery) -> HttpResponse {
     state.pages += 1;
-    let mut cut = false;
+    let (mut cut, mut none) = (false, false);
     match state.faults.front().cloned() {
         Some(Fault::Incomplete(times)) => {
             state.faults.pop_front();
@@ -315,6 +320,10 @@ fn page(state: &mut State, project: &str, id: &str, asked: &PageQuery) -> HttpRe
             state.faults.pop_front();
             cut = true;
         }
+        Some(Fault::NoRows) => {
+            state.faults.pop_front();
+            none = true;
+        }
         _ => {}
     }
     let size = asked.max_results.unwrap_or(usize::MAX).min(state.page);
@@ -322,7 +331,7 @@ fn page(state: &mut State, project: &str, id: &str, asked: &PageQuery) -> HttpRe
     if job.expired {
         return refusal(404, "notFound", "Not found: the results have expired");
     }
-    let reference = json!({ "projectId": project, "jobId": id, "location": "US" });
+    let reference = json!({ "projectId": project, "jobId": id, "location": state.location });
     if job.incomplete > 0 {
         job.incomplete -= 1;
         return HttpResponse::Ok().json(json!({ "jobReference": reference, "jobComplete": false }));
@@ -352,10 +361,10 @@ fn page(state: &mut State, project: &str, id: &str, asked: &PageQuery) -> HttpRe
         "totalRows": job.rows.len().to_string(),
     });
     // An empty result has no rows at all.
-    if !rows.is_empty() {
+    if !rows.is_empty() && !none {
         body["rows"] = rows.into();
     }
-    if end < job.rows.len() {
+    if end < job.rows.len() && !none {
         body["pageToken"] = format!("at-{end}").into();
     }
     if cut {

@@ -8,14 +8,14 @@ use super::{
 
 impl Shop {
     pub(super) fn document_type_json(&self, id: i64, base: &str) -> Option<String> {
-        let (name, credit) = self.document_types.get(&id)?;
+        let kind = self.document_types.get(&id)?;
         Some(object([
             ("href", text(&format!("{base}/document_types/{id}.json"))),
             ("id", id.to_string()),
-            ("name", text(name)),
+            ("name", text(&kind.name)),
             ("codeSii", text("39")),
-            ("use", i64::from(*credit).to_string()),
-            ("isCreditNote", i64::from(*credit).to_string()),
+            ("use", kind.usage.to_string()),
+            ("isCreditNote", i64::from(kind.credit_note).to_string()),
             ("isSalesNote", "0".to_owned()),
             ("isElectronicDocument", "1".to_owned()),
             ("state", "0".to_owned()),
@@ -80,7 +80,14 @@ impl Shop {
             ("email", optional(client.email.as_deref())),
             ("phone", optional(client.phone.as_deref())),
             ("company", text("")),
-            ("note", "null".to_owned()),
+            (
+                "note",
+                if self.broken_note == Some(id) {
+                    r#""gracias \ud83d""#.to_owned()
+                } else {
+                    "null".to_owned()
+                },
+            ),
             ("hasCredit", "0".to_owned()),
             ("maxCredit", text("0.0")),
             ("state", client.state.to_string()),

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use anyhow::{Context, Result};
 
-pub use records::{Client, Detail, Document, Money, Price, Product, Stock, Variant};
+pub use records::{Client, Detail, Document, DocumentType, Money, Price, Product, Stock, Variant};
 pub use shop::{Shop, Size};
 
 /// An answer that is not one.

@@ -28,6 +28,21 @@ impl fmt::Display for Money {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentType {
+    pub name: String,
+    /// `use`: 0 sale, 1 return, 2 dispatch, 3 settlement.
+    pub usage: i64,
+    pub credit_note: bool,
+}
+
+impl DocumentType {
+    /// One that is no credit note.
+    pub fn new(name: &str, usage: i64) -> Self {
+        Self { name: name.to_owned(), usage, credit_note: false }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
     pub id: i64,
     pub name: String,

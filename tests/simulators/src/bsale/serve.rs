@@ -165,7 +165,8 @@ fn answer(shop: &Shop, path: &str, query: &HashMap<String, String>, base: &str) 
             })
         }
         ["price_lists", "2", "details"] => {
-            let wanted: Option<i64> = number(query, "variant");
+            // A name that v1 does not know is ignored, and so filters nothing.
+            let wanted: Option<i64> = number(query, "variantid");
             let ids: Vec<i64> = shop
                 .prices
                 .keys()

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use chrono::{Days, NaiveDate, Utc};
 
-use super::records::{Client, Detail, Document, Money, Price, Product, Reception, Stock, Variant};
+use super::records::{
+    Client, Detail, Document, DocumentType, Money, Price, Product, Reception, Stock, Variant,
+};
 
 /// How large a shop is.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +28,7 @@ impl Default for Size {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shop {
     pub today: NaiveDate,
-    /// id, name, credit note?
-    pub document_types: BTreeMap<i64, (String, bool)>,
+    pub document_types: BTreeMap<i64, DocumentType>,
     pub product_types: BTreeMap<i64, String>,
     pub products: BTreeMap<i64, Product>,
     pub variants: BTreeMap<i64, Variant>,
@@ -39,6 +40,8 @@ pub struct Shop {
     pub receptions: BTreeMap<i64, Reception>,
     /// Fields that Bsale adds to documents one day.
     pub new_field: bool,
+    /// The client whose note was cut in the middle of an emoji.
+    pub broken_note: Option<i64>,
     /// Webhooks that Bsale has sent, or lost.
     pub notices: Vec<serde_json::Value>,
     seed: u64,
@@ -54,9 +57,15 @@ impl Shop {
         let mut shop = Self {
             today: Utc::now().date_naive(),
             document_types: BTreeMap::from([
-                (1, ("BOLETA ELECTRÓNICA T".to_owned(), false)),
-                (5, ("FACTURA ELECTRÓNICA".to_owned(), false)),
-                (9, ("NOTA DE CRÉDITO ELECTRÓNICA".to_owned(), true)),
+                (1, DocumentType::new("BOLETA ELECTRÓNICA T", 0)),
+                (5, DocumentType::new("FACTURA ELECTRÓNICA", 0)),
+                (7, DocumentType::new("GUÍA DE DESPACHO ELECTRÓNICA", 2)),
+                (
+                    9,
+                    DocumentType {
+                        credit_note: true, ..DocumentType::new("NOTA DE CRÉDITO ELECTRÓNICA", 1)
+                    },
+                ),
             ]),
             product_types: BTreeMap::from([(1, "Alimento".to_owned()), (2, "Juguetes".to_owned())]),
             products: BTreeMap::new(),
@@ -67,6 +76,7 @@ impl Shop {
             prices: BTreeMap::new(),
             receptions: BTreeMap::new(),
             new_field: false,
+            broken_note: None,
             notices: Vec::new(),
             seed,
             next: 100,
@@ -222,7 +232,7 @@ impl Shop {
         }
         let sum = |amount: fn(&Detail) -> Money| Money(details.iter().map(|detail| amount(detail).0).sum());
         let (net, tax, total) = (sum(|d| d.net), sum(|d| d.tax), sum(|d| d.total));
-        let document_type = [1, 1, 1, 5, 5, 9][self.dice(6) as usize];
+        let document_type = [1, 1, 1, 5, 5, 9, 7][self.dice(7) as usize];
         let clients: Vec<i64> = self.clients.keys().copied().collect();
         let client = if self.dice(4) == 0 { None } else { self.one_of(clients) };
         let office = 1 + self.dice(2) as i64;

@@ -303,12 +303,16 @@ pub async fn views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     });
     same("detalle_documento", details.collect(), &found.await?)?;
 
-    // What was sold, less what was taken back.
+    // What was sold, less what was taken back. What is only dispatched is neither.
     let sum: i64 = shop
         .documents
         .values()
         .filter(|document| document.state == 0)
-        .map(|document| if document.document_type == 9 { -document.total.0 } else { document.total.0 })
+        .map(|document| match shop.document_types.get(&document.document_type) {
+            Some(kind) if kind.usage > 1 => 0,
+            Some(kind) if kind.credit_note => -document.total.0,
+            _ => document.total.0,
+        })
         .sum();
     let found =
         read(db, "SELECT sum(monto_total) AS total FROM ventas_netas", |row| Ok(vec![amount(row, "total")?]));

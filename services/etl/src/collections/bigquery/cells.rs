@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 use rust_decimal::Decimal;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 /// A column of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -32,7 +32,13 @@ pub struct Drift {
 ///
 /// # Errors
 /// Not as many cells as columns, or a cell of another form.
-pub fn decode(fields: &[Field], row: &Value) -> Result<Map<String, Value>, Drift> {
+pub fn decode(fields: &[Field], row: &RawValue) -> Result<Map<String, Value>, Drift> {
+    let row: Value = serde_json::from_str(row.get())
+        .map_err(|error| Drift { column: String::new(), problem: error.to_string() })?;
+    record(fields, &row)
+}
+
+fn record(fields: &[Field], row: &Value) -> Result<Map<String, Value>, Drift> {
     let none = Vec::new();
     let cells = row["f"].as_array().unwrap_or(&none);
     if cells.len() != fields.len() {
@@ -59,7 +65,7 @@ fn single(field: &Field, cell: &Value) -> Result<Value, Drift> {
         return Ok(Value::Null);
     }
     if matches!(field.kind.as_str(), "RECORD" | "STRUCT") {
-        return decode(&field.fields, cell).map(Value::Object);
+        return record(&field.fields, cell).map(Value::Object);
     }
     let text = cell.as_str().ok_or_else(|| odd(field, cell))?;
     match field.kind.as_str() {
@@ -122,7 +128,7 @@ mod tests {
             "dia": "2025-06-01", "nada": null, "lista": [1, 2], "registro": { "a": "a", "b": ["1.5"] },
             "registros": [{ "x": 7 }], "vacia": [],
         });
-        assert_eq!(Value::Object(decode(&fields, &row).expect("a row")), expected);
+        assert_eq!(Value::Object(record(&fields, &row).expect("a row")), expected);
     }
 
     #[test]
@@ -142,9 +148,9 @@ mod tests {
     #[test]
     fn what_is_not_as_the_schema_says_is_named() {
         let fields = fields(json!([{ "name": "n", "type": "INTEGER" }]));
-        let drift = decode(&fields, &json!({ "f": [{ "v": "x" }] })).expect_err("no number");
+        let drift = record(&fields, &json!({ "f": [{ "v": "x" }] })).expect_err("no number");
         assert_eq!(drift.column, "n");
-        assert!(decode(&fields, &json!({ "f": [] })).is_err(), "a cell is missing");
-        assert!(decode(&fields, &json!({ "f": [{ "v": 5 }] })).is_err(), "cells are text");
+        assert!(record(&fields, &json!({ "f": [] })).is_err(), "a cell is missing");
+        assert!(record(&fields, &json!({ "f": [{ "v": 5 }] })).is_err(), "cells are text");
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use sea_orm::sqlx::PgPool;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{BigQuerySettings, Field, auth::Token};
 use crate::{
@@ -46,6 +46,9 @@ pub enum BigQueryError {
     /// It will never work: permissions, a query that is wrong.
     #[error("BigQuery refuses, {code} {reason}: {message}")]
     Refused { code: u16, reason: String, message: String },
+    /// The last page has come, and the rows are not as many as BigQuery says that there are.
+    #[error("BigQuery gave {rows} rows of {total}")]
+    Incomplete { rows: u64, total: u64 },
     /// It is no answer that we know.
     #[error("BigQuery's answer is malformed: {0}")]
     Malformed(String),
@@ -64,12 +67,35 @@ pub struct Parameter {
 #[derive(Clone, Debug)]
 pub struct Page {
     pub fields: Vec<Field>,
-    /// As [`super::decode`] takes them.
-    pub rows: Vec<Value>,
+    /// Unread, as [`super::decode`] takes them: read all at once they are ten times as large.
+    pub rows: Vec<Box<RawValue>>,
     /// Of all pages.
     pub total: u64,
     /// None: this is the last one.
     pub next: Option<String>,
+}
+
+impl Page {
+    /// The page, where it is not the last one or all rows have come with it and the `before` rows before it.
+    ///
+    /// # Errors
+    /// [`BigQueryError::Incomplete`].
+    pub fn counted(self, before: u64) -> Result<Self, BigQueryError> {
+        let (rows, total) = (before + self.rows.len() as u64, self.total);
+        if self.next.is_none() && rows != total {
+            return Err(BigQueryError::Incomplete { rows, total });
+        }
+        Ok(self)
+    }
+}
+
+/// A query that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Whether it is new: one that was begun under this id before goes on, whoever began it.
+    pub new: bool,
+    /// Where it runs, if BigQuery says: it does not of one that is not new.
+    pub location: Option<String>,
 }
 
 /// A project's BigQuery. Clones share its token.
@@ -94,7 +120,7 @@ struct ResultsBody {
     #[serde(default)]
     page_token: Option<String>,
     #[serde(default)]
-    rows: Vec<Value>,
+    rows: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -162,12 +188,16 @@ impl Client {
             .ok_or_else(|| BigQueryError::Malformed("a dry run without totalBytesProcessed".to_owned()))
     }
 
-    /// Begins a query under an id of ours. Whether it is new: one that was begun under this id before goes on, whoever
-    /// began it.
+    /// Begins a query under an id of ours.
     ///
     /// # Errors
     /// As [`BigQueryError`] says.
-    pub async fn insert(&self, id: &str, sql: &str, parameters: &[Parameter]) -> Result<bool, BigQueryError> {
+    pub async fn insert(
+        &self,
+        id: &str,
+        sql: &str,
+        parameters: &[Parameter],
+    ) -> Result<Begun, BigQueryError> {
         let mut reference = json!({ "projectId": self.settings.project, "jobId": id });
         if let Some(location) = &self.settings.location {
             reference["location"] = location.as_str().into();
@@ -176,9 +206,14 @@ impl Client {
         let body = json!({ "jobReference": reference, "configuration": { "query": query } });
         BIGQUERY_QUERIES.inc();
         match self.call(Method::POST, "jobs", &[], Some(&body)).await {
-            Ok(_) => Ok(true),
+            Ok(answer) => {
+                let answer: Value = serde_json::from_slice(&answer)
+                    .map_err(|error| BigQueryError::Malformed(error.to_string()))?;
+                let location = answer["jobReference"]["location"].as_str().map(str::to_owned);
+                Ok(Begun { new: true, location })
+            }
             // It is ours: an answer got lost, or a worker died after it.
-            Err(BigQueryError::Refused { code: 409, .. }) => Ok(false),
+            Err(BigQueryError::Refused { code: 409, .. }) => Ok(Begun { new: false, location: None }),
             Err(error) => Err(error),
         }
     }
@@ -203,19 +238,25 @@ impl Client {
         query
     }
 
-    /// A page of a job's results; waits until the job is complete. Without a token: the first.
+    /// A page of a job's results; waits until the job is complete. Without a token: the first. Outside of `US` and `EU` the
+    /// job's location must be said, where it is not configured.
     ///
     /// # Errors
     /// As [`BigQueryError`] says.
-    pub async fn page(&self, id: &str, token: Option<&str>) -> Result<Page, BigQueryError> {
+    pub async fn page(
+        &self,
+        id: &str,
+        location: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Page, BigQueryError> {
         let path = format!("queries/{id}");
         let mut query = vec![
             ("maxResults", self.settings.page_rows.to_string()),
             ("timeoutMs", WAIT_MS.to_string()),
             ("formatOptions.useInt64Timestamp", "true".to_owned()),
         ];
-        if let Some(location) = &self.settings.location {
-            query.push(("location", location.clone()));
+        if let Some(location) = location.or(self.settings.location.as_deref()) {
+            query.push(("location", location.to_owned()));
         }
         if let Some(token) = token {
             query.push(("pageToken", token.to_owned()));

@@ -8,5 +8,5 @@ mod settings;
 
 pub use auth::ServiceAccount;
 pub use cells::{Drift, Field, decode};
-pub use client::{BigQueryError, Client, Page, Parameter};
+pub use client::{Begun, BigQueryError, Client, Page, Parameter};
 pub use settings::{BigQuerySettings, SourceTable};

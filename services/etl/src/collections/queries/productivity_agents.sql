@@ -19,8 +19,5 @@ select w.agent, coalesce(e.nombre, w.agent) as name, coalesce(e.document, '') as
        coalesce(r.money, 0) as money
 from worked w
 left join recovered r using (agent, dia)
-left join (
-    select distinct on (lower(trim(correo_name))) lower(trim(correo_name)) as agent, nombre, document
-    from raw_ejecutivos where eliminado_en is null order by lower(trim(correo_name)), correo_name
-) as e using (agent)
+left join aux_executives e using (agent)
 order by w.agent, day

@@ -3,6 +3,7 @@
 mod m0001_runs;
 mod m0002_collections;
 mod m0003_refresh;
+mod m0004_wholeness;
 
 use sea_orm_migration::prelude::*;
 
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0001_runs::Migration));
         all.push(Box::new(m0002_collections::Migration));
         all.push(Box::new(m0003_refresh::Migration));
+        all.push(Box::new(m0004_wholeness::Migration));
         all
     }
 }

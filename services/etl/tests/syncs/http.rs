@@ -1,0 +1,173 @@
+//! What callers of the API get of syncs.
+
+use std::time::Duration;
+
+use actix_web::{App, http::StatusCode, test, web::Data};
+use anyhow::{Context as _, Result, ensure};
+use chassis::auth::{Role, testing::Keys};
+use etl::domain::run::{Mode, RunParams};
+use jobs::State;
+use sea_orm::sqlx;
+use serde_json::{Value, json};
+use simulators::bsale::{Fault, Shop, Size};
+use stack::wait;
+
+use crate::world::{Kind, World};
+
+/// An API over a world, and what asks it as somebody of a role.
+macro_rules! api {
+    ($world:ident, $ask:ident) => {
+        let keys = Keys::generate();
+        let app = App::new()
+            .app_data(Data::new(keys.verifier()))
+            .app_data(Data::new($world.resources.clone()))
+            .configure(|config| (etl::http::API.routes)().configure(config));
+        let app = test::init_service(app).await;
+        let $ask = async |role: Role, path: &str, body: Option<Value>| {
+            let token = format!("Bearer {}", keys.token_for(role));
+            let request = match &body {
+                None => test::TestRequest::get().uri(path),
+                Some(body) => test::TestRequest::post().uri(path).set_json(body),
+            };
+            let request = request.insert_header(("authorization", token)).to_request();
+            let answer = test::call_service(&app, request).await;
+            let status = answer.status();
+            (status, test::read_body_json::<Value, _>(answer).await)
+        };
+    };
+}
+
+#[actix_web::test]
+async fn a_table_is_as_fresh_as_its_last_run_that_went_well() -> Result<()> {
+    let world = World::new("etlfresh", Kind::Postgres, Shop::new(3, Size::default())).await?;
+    api!(world, ask);
+    let last = async || {
+        let (status, body) = ask(Role::Viewer, "/api/v1/etl/status/table/clientes", None).await;
+        ensure!(status == StatusCode::OK, "{body}");
+        let last = body["last_extracted"].as_str().map(str::parse::<chrono::DateTime<chrono::Utc>>);
+        Ok::<_, anyhow::Error>(last.transpose()?)
+    };
+    ensure!(last().await?.is_none(), "never");
+    let job = world.sync("bsale.clientes", Mode::Full).await?;
+    ensure!(last().await? == job.finished_at);
+    world.bsale.fail_next([Fault::Status(402)]);
+    let failed = world.run(&RunParams::new("bsale.clientes", Mode::Full)).await?;
+    ensure!(failed.state == State::Failed);
+    ensure!(last().await? == job.finished_at, "a run that failed extracts nothing");
+    Ok(())
+}
+
+#[actix_web::test]
+async fn viewers_see_which_field_of_a_record_is_bad_and_not_the_record() -> Result<()> {
+    let world = World::new("etlmask", Kind::MariaDb, Shop::new(3, Size::default())).await?;
+    world.bsale.shop(|shop| {
+        let client = shop.clients.values_mut().next().expect("a client");
+        client.first_name = Some("Secreto ".repeat(60));
+    });
+    world.sync("bsale.clientes", Mode::Full).await?;
+    api!(world, ask);
+    let path = "/api/v1/etl/quarantine?flujo=bsale.clientes";
+    let (_, all) = ask(Role::Operator, path, None).await;
+    ensure!(all["items"][0]["registro"].as_str().context("a record")?.contains("Secreto"), "{all}");
+    let (status, masked) = ask(Role::Viewer, path, None).await;
+    ensure!(status == StatusCode::OK && !masked.to_string().contains("Secreto"), "{masked}");
+    ensure!(masked["items"][0]["regla"] == "client.firstName", "{masked}");
+    ensure!(masked["items"][0]["clave"] == all["items"][0]["clave"], "{masked}");
+    Ok(())
+}
+
+#[actix_web::test]
+async fn tables_go_by_the_names_that_the_source_has() -> Result<()> {
+    let world = World::new("etlnames", Kind::Postgres, Shop::new(3, Size::default())).await?;
+    api!(world, ask);
+    let (status, body) = ask(Role::Operator, "/api/v1/etl/refresh/table/pagos", Some(json!({}))).await;
+    ensure!(status == StatusCode::ACCEPTED && body["tables_requested"] == json!(["pagos"]), "{body}");
+    for name in ["pagos", "raw_pagos", "bigquery.pagos"] {
+        let (status, body) = ask(Role::Viewer, &format!("/api/v1/etl/status/table/{name}"), None).await;
+        ensure!(status == StatusCode::OK && body["table_name"] == "pagos", "{name}: {body}");
+        let (status, body) =
+            ask(Role::Operator, &format!("/api/v1/etl/cancel/table/{name}"), Some(json!({}))).await;
+        ensure!(status == StatusCode::ACCEPTED, "{name}: {body}");
+    }
+    let tables = json!({ "tables": ["asignaciones", "stock"], "max_concurrent": 3 });
+    let (status, body) = ask(Role::Operator, "/api/v1/etl/refresh/dashboard", Some(tables)).await;
+    ensure!(status == StatusCode::ACCEPTED, "{body}");
+    ensure!(body["tables_requested"] == json!(["asignaciones", "stock"]), "{body}");
+    // All of them, as clients say it that have a field for it.
+    let none = json!({ "force": false, "tables": null, "max_concurrent": null });
+    let (status, body) = ask(Role::Operator, "/api/v1/etl/refresh/dashboard", Some(none)).await;
+    ensure!(status == StatusCode::ACCEPTED, "{body}");
+    ensure!(body["tables_requested"].as_array().is_some_and(|all| all.len() == 9), "{body}");
+    Ok(())
+}
+
+#[actix_web::test]
+async fn days_that_the_source_has_nothing_of_are_refused() -> Result<()> {
+    let world = World::new("etldays", Kind::Postgres, Shop::new(3, Size::default())).await?;
+    api!(world, ask);
+    for (from, to) in [
+        ("-262143-01-01", None),
+        ("0205-01-01", None),
+        ("2999-01-01", None),
+        ("2026-11-20", Some("+262142-12-31")),
+    ] {
+        for table in ["documentos_venta", "pagos"] {
+            let days = json!({ "tabla": table, "desde": from, "hasta": to });
+            let (status, body) = ask(Role::Operator, "/api/v1/etl/backfill", Some(days)).await;
+            ensure!(status == StatusCode::UNPROCESSABLE_ENTITY && body["code"] == "invalid_day", "{body}");
+        }
+    }
+    // The users' own call takes any day, and means what there is since then.
+    let path = "/api/v1/etl/sync/documents?start_date=-262143-01-01";
+    let (status, body) = ask(Role::Operator, path, Some(json!({}))).await;
+    ensure!(status == StatusCode::OK, "{body}");
+    let runs = body["runs"].as_array().context("runs")?;
+    let documents = runs.last().and_then(Value::as_str).context("the documents' run")?.parse()?;
+    let job = world.attempt(documents).await?;
+    ensure!(job.state == State::Completed, "{:?}", job.error);
+    for far in ["-100000-01-01", "+100000-01-01"] {
+        for name in ["fechaInicio", "fechaFin"] {
+            let filters = json!({ "filters": { name: far } });
+            let (status, body) = ask(Role::Viewer, "/api/v1/dashboard", Some(filters)).await;
+            ensure!(status == StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        }
+    }
+    Ok(())
+}
+
+#[actix_web::test]
+async fn requests_that_name_tables_in_other_orders_do_not_wait_in_a_circle() -> Result<()> {
+    let world = World::new("etlorders", Kind::Postgres, Shop::new(3, Size::default())).await?;
+    api!(world, ask);
+    let pool = &world.resources.database.pool;
+    // Both have to wait for one of the tables, so that both have begun.
+    let mut other = pool.begin().await?;
+    chassis::lock::hold(&mut other, "lane bigquery.pagos").await?;
+    let refresh = |tables: Value| {
+        ask(Role::Operator, "/api/v1/etl/refresh/dashboard", Some(json!({ "tables": tables })))
+    };
+    let meanwhile = async {
+        wait::until("both should wait", Duration::from_secs(20), async || {
+            let waiting = "select count(*) >= 2 from pg_locks
+                           where locktype = 'advisory' and not granted
+                             and database = (select oid from pg_database where datname = current_database())";
+            sqlx::query_scalar::<_, bool>(waiting).fetch_one(pool).await.unwrap_or(false)
+        })
+        .await?;
+        other.commit().await?;
+        Ok::<_, anyhow::Error>(())
+    };
+    let (one, another, meanwhile) = tokio::join!(
+        refresh(json!(["pagos", "trandeuda", "pagos"])),
+        refresh(json!(["trandeuda", "pagos"])),
+        meanwhile
+    );
+    meanwhile?;
+    ensure!(one.0 == StatusCode::ACCEPTED && another.0 == StatusCode::ACCEPTED, "{one:?} {another:?}");
+    // Each in its own order, both the same runs.
+    let runs = |body: &Value| body["runs"].as_array().cloned().unwrap_or_default();
+    let (one, another) = (runs(&one.1), runs(&another.1));
+    ensure!(one.len() == 3 && one[0] == one[2], "{one:?}");
+    ensure!(one[0] == another[1] && one[1] == another[0], "{one:?} {another:?}");
+    Ok(())
+}
