@@ -16,7 +16,7 @@ pub async fn of(process: &Running, series: &str) -> Result<Option<f64>> {
     ensure!(answer.status().is_success(), "{} at {url}/metrics", answer.status());
     let text = answer.text().await?;
     let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    Ok(value.map(str::parse).transpose()?)
+    Ok(value.map(str::parse::<f64>).transpose()?)
 }
 
 /// The sum of a counter over all processes of a service.
