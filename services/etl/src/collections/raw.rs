@@ -249,7 +249,7 @@ pub async fn meet(
          on conflict do nothing",
         name = table.name,
     );
-    sqlx::query(AssertSqlSafe(sql)).bind(json!(keys)).bind(run).execute(conn).await.map(drop)
+    sqlx::query(AssertSqlSafe(sql)).bind(Json(keys)).bind(run).execute(conn).await.map(drop)
 }
 
 /// Marks the rows of a slice as gone that the run has not met in it: the source does not have them any more. Rows that

@@ -91,6 +91,8 @@ async fn a_backfill_within_a_day_holds_the_marts_back() -> Result<()> {
     let mut conn = setting.world.pool.acquire().await?;
     jobs::request_cancel(&mut conn, job.id).await?;
     drop(conn);
+    let job = work(&setting.resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(job.state, State::Cancelled);
     let Checked::HeldBack(reason) = setting.refresher.check().await? else {
         anyhow::bail!("a half-read day is a version")
     };
