@@ -326,7 +326,7 @@ impl Reconciler {
         let mut transaction = self.pool.begin().await?;
         let changed = settle::observe(&mut transaction, open, facts).await?;
         unheard::asked(&mut transaction, open.number, &learnt.asked, &learnt.ended).await?;
-        closings::by_reports(&mut transaction, open, facts, &changed).await?;
+        closings::by_reports(&mut transaction, open, facts, &changed.rows).await?;
         let stopped: Vec<i32> =
             facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
         let rows = ledger::lock(&mut transaction, open.date, open.number, &stopped).await?;

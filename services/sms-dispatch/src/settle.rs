@@ -159,7 +159,7 @@ const MOST_ATTEMPTS: i16 = 20;
 const MOST_COST: i64 = 10_000_000_000;
 
 /// What changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 #[must_use = "its tally is to be counted when the transaction has committed"]
 pub struct Changed {
     /// Rows, as they are now.

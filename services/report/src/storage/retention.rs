@@ -31,7 +31,7 @@ pub async fn due_runs(
     after: Option<(Uuid, DateTime<Utc>)>,
     most: u64,
 ) -> Result<Vec<(Uuid, DateTime<Utc>)>, DbErr> {
-    let place = Expr::tuple([Expr::col(runs::Column::FinishedAt).into(), Expr::col(runs::Column::Id).into()]);
+    let place = Expr::tuple([Expr::col(runs::Column::FinishedAt), Expr::col(runs::Column::Id)]);
     let rest = after.map(|(id, at)| place.gt(Expr::tuple([at.into(), id.into()])));
     due(age)
         .filter(Condition::all().add_option(rest))

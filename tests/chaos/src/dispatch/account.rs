@@ -21,6 +21,9 @@ const QUIET: Duration = Duration::from_secs(120);
 /// Differences that are printed.
 const SHOWN: usize = 10;
 
+/// A message in the ledger: its campaign, with number and day, its position, phone, state and code.
+type LedgerRow = (Uuid, i32, NaiveDate, i32, String, i16, Option<String>);
+
 /// What there is to compare.
 pub struct Account {
     /// The provider's record by message.
@@ -119,7 +122,7 @@ impl Account {
             let callback = Callback::parse(&accepted.callback_url).context("a callback of ours")?;
             record.entry(callback.message).or_default().push(accepted);
         }
-        let rows: Vec<(Uuid, i32, NaiveDate, i32, String, i16, Option<String>)> = sqlx::query_as(
+        let rows: Vec<LedgerRow> = sqlx::query_as(
             "select c.id, c.number, c.date, m.position, m.phone_e164, m.state, m.code
              from campaigns c join messages m on m.campaign = c.number where c.id = any($1) order by 2, 4",
         )

@@ -57,11 +57,14 @@ pub struct Scene {
     dir: PathBuf,
 }
 
+/// A phone, and when its opt-out was committed.
+type OptOut = (String, DateTime<Utc>);
+
 /// Two campaigns at once over the same phones, under way.
 pub struct Round {
     pub ids: Vec<Uuid>,
     over: CancellationToken,
-    opting_out: Option<JoinHandle<Vec<(String, DateTime<Utc>)>>>,
+    opting_out: Option<JoinHandle<Vec<OptOut>>>,
     looking: Option<JoinHandle<(usize, usize)>>,
 }
 

@@ -40,6 +40,9 @@ impl Field {
 /// A row: text, lists, objects and nulls by column. A TIMESTAMP is an integer, microseconds since 1970.
 pub type Row = Map<String, Value>;
 
+/// Makes a row of its number.
+pub type Make = fn(usize) -> Row;
+
 /// A table: what the source has now. Tests change it at will.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -47,7 +50,7 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Instead of `rows`, of tables that are too large to be held: how many there are, and each by its number. Every
     /// query gets all of them, whatever its bounds.
-    pub made: Option<(usize, fn(usize) -> Row)>,
+    pub made: Option<(usize, Make)>,
 }
 
 impl Table {
