@@ -47,6 +47,8 @@ impl World {
             .env("TELNYX_PROFILE_ID", PROFILE)
             .env("TELNYX_PARTS_PER_SECOND", per_second)
             .env("SMS_QUIET_HOURS", false)
+            // Workers that are killed leave many messages of which nobody knows, and a campaign would pause for them.
+            .env("SMS_PAUSE_ABOVE_PERCENT", 100)
             .env("SMS_LEASE_SECONDS", 3);
         let scene = Scene::on(namespace, place, &options).await?;
         let (admin, pool) = (scene.platform.admin().await?, scene.platform.contacts().await?);

@@ -72,7 +72,8 @@ fn everything_is_kept_where_it_is_asked_for() -> Result<()> {
         header.cells[..3].iter().map(|cell| (cell.position, cell.text.as_str(), cell.column)).collect();
     assert_eq!(first, [(0, "Zona", None), (1, "id", Some(Column::Id)), (2, "nombre", Some(Column::Nombre))]);
     let text = |text: &str| RawCell::Text(text.to_owned());
-    assert_eq!(read.rows[0].others, [(0, text("Norte")), (15, text("viejo"))]);
+    // A value beyond the header too: the row is refused for it, and stays so in its annotated copy.
+    assert_eq!(read.rows[0].others, [(0, text("Norte")), (15, text("viejo")), (16, text("fuera"))]);
     assert_eq!((read.rows[1].number, &read.rows[1].others[..]), (5, &[(14, text("solo nota"))][..]));
 
     let read = read_with(&bytes, FileKind::Csv, &Limits::default())??;

@@ -29,9 +29,9 @@ async fn an_administrator_whom_a_person_deleted_does_not_come_back() -> anyhow::
     let me = crate::door::send(door.get("/auth/me").bearer_auth(&first)).await?.body;
     let other =
         json!({ "username": "rosa", "name": "Rosa", "password": "chosen-by-a-person", "role": "admin" });
-    crate::door::send(door.post("/users", &other).bearer_auth(&first)).await?.expect(201)?;
+    crate::door::send(door.post("/api/v1/users", &other).bearer_auth(&first)).await?.expect(201)?;
     let rosa = door.log_in("rosa", "chosen-by-a-person").await?.expect(200)?.text("access_token");
-    let path = format!("/users/{}", me["user"]["id"].as_str().unwrap_or_default());
+    let path = format!("/api/v1/users/{}", me["user"]["id"].as_str().unwrap_or_default());
     crate::door::send(door.request("DELETE", &path).bearer_auth(&rosa)).await?.expect(204)?;
 
     let again = door.replica(|_| {}).await?;
