@@ -258,7 +258,7 @@ async fn an_older_import_that_runs_keeps_nobody_from_being_found() -> Result<()>
     let world = World::new().await?;
     let (running, _) = world.import("uploads/running", None).await?;
     let runs = "with i as (update imports set indexed_row = 1000000 where id = $1 returning id)
-        update jobs j set state = 'running', lease_until = now() + interval '1 hour' from i where j.id = i.id";
+        update jobs j set state = 'running', owner = 'w', lease_until = now() + interval '1 hour' from i where j.id = i.id";
     sqlx::query(runs).bind(running).execute(&world.pool).await?;
     let (ended, _) = world.import("uploads/ended", Some(TimeDelta::zero())).await?;
     while search::index_next(&world.pool, 1_000).await? {}
