@@ -51,14 +51,17 @@ class Platform:
 
     def query(self, service, sql):
         """The lines that a service's database answers."""
-        done = self.stack("psql", service, "-AtF", "\t", "-c", sql, stdout=subprocess.PIPE, text=True)
+        url = self.settings[f"{service.upper().replace('-', '_')}_DATABASE_URL"]
+        done = subprocess.run(["psql", url, "-AtF", "\t", "-c", sql], stdout=subprocess.PIPE, text=True, check=True)
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     def doctors(self):
         """What the services' doctors find."""
         found = []
         for service in ("gateway", "catalog-upload", "report", "sms-dispatch"):
-            done = self.stack(service, "doctor", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            environment = self.environments["gateway" if service == "gateway" else f"{service}-api"] | {"RUST_LOG": "warn"}
+            done = subprocess.run([BINARIES / f"lote-{service}", "doctor"], env=environment, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, check=False)
             found += [] if done.returncode == 0 else [f"{service}: {done.stdout.strip()}"]
         return found
 

@@ -85,9 +85,17 @@ class Server:
                     self.pid, owner = int(entry.name), entry.stat()
                     self.user, self.group = owner.st_uid, owner.st_gid
                     self.command, self.cwd = command, os.readlink(entry / "cwd")
+                    if program == "redis-server":
+                        # It writes its title where its arguments were.
+                        (file,) = (made.home / "demo/redis").glob("*.conf")
+                        self.command = [program, str(file)]
                     self.environment = dict(line.split("=", 1) for line in environment.split("\0") if "=" in line)
                     return
         raise AssertionError(f"{name} does not run")
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     def restart(self):
         os.kill(self.pid, self.signals)
@@ -354,6 +362,9 @@ def main():
         made.stack("report", "load", "--maestro", HOME / "maestro.csv", "--detalle", HOME / "detalle.csv")
         servers = [Server(made, "PostgreSQL", "postgres", signal.SIGINT), Server(made, "Redis", "redis-server", signal.SIGTERM),
                    Server(made, "RabbitMQ", "beam", signal.SIGTERM)]
+
+        # The stack does not know those that this started.
+        stack.callback(lambda: [server.kill() for server in servers])
 
         load = Load(port, token, day)
         load.start()
