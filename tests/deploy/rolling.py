@@ -238,7 +238,9 @@ class Load:
         self.port, self.token, self.day = port, token, day
         self.tally, self.stop = Tally(), threading.Event()
         self.uploads, self.messages, self.reports = [], [], []
-        self.live = [Live(port, token, self.stop) for _ in range(2)]
+        # Who watches stays until all that was begun has ended.
+        self.watched = threading.Event()
+        self.live = [Live(port, token, self.watched) for _ in range(2)]
         jobs = (self.upload, self.search, self.search, self.send, self.report)
         self.threads = [threading.Thread(target=self.loop, args=(job,), daemon=True) for job in jobs]
 
@@ -390,6 +392,9 @@ def verdict(made, load, counts, telnyx):
 
     with contextlib.suppress(AssertionError):
         wait_for("jobs are not done", 180, lambda: not open_jobs())
+    with contextlib.suppress(AssertionError):
+        wait_for("ends are not told", 30, lambda: all(set(load.uploads) <= set(live.seen.values()) for live in load.live))
+    load.watched.set()
     lost, doubled, left = collections.Counter(load.tally.failed), collections.Counter(), open_jobs()
     products = int(made.query("catalog-upload", "select count(*) from products where proveedor_id = 'PROV-ROLL'")[0][0])
     imports = int(made.query("catalog-upload", "select count(*) from imports")[0][0])
