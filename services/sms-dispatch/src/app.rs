@@ -31,6 +31,7 @@ use crate::{
     orphans::Orphans,
     providers::{self, Providers},
     reconciler::{Patience, Reconciler},
+    report_writer::ReportWriter,
     reports::{Lane, Reports},
     storage,
     upkeep::Upkeep,
@@ -165,6 +166,7 @@ fn resources(connections: &Connections, config: &Config) -> Resources {
         settings: Arc::new(config.imports.clone()),
         lookups: Arc::new(config.lookups.clone()),
         sms: Arc::new(config.sms.clone()),
+        reports: ReportWriter::start(connections.database.pool.clone()),
         phone_searches: config.phone_searches,
     }
 }

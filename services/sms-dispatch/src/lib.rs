@@ -24,6 +24,7 @@ mod orphans;
 mod places;
 pub mod providers;
 pub mod reconciler;
+pub mod report_writer;
 pub mod reports;
 mod resources;
 pub mod retention;

@@ -3,7 +3,10 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use chassis::db::Database;
 
-use crate::config::{ImportSettings, LookupSettings, SmsSettings};
+use crate::{
+    config::{ImportSettings, LookupSettings, SmsSettings},
+    report_writer::ReportWriter,
+};
 
 /// What requests and jobs share.
 #[derive(Clone)]
@@ -14,6 +17,8 @@ pub struct Resources {
     pub settings: Arc<ImportSettings>,
     pub lookups: Arc<LookupSettings>,
     pub sms: Arc<SmsSettings>,
+    /// What providers report is written by.
+    pub reports: ReportWriter,
     /// Phones that a user who sees phones masked may search for in an hour.
     pub phone_searches: i64,
 }

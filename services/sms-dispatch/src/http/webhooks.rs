@@ -7,7 +7,6 @@ use actix_web::{
 };
 use chassis::Problem;
 use chrono::Utc;
-use failpoints::Point;
 
 use super::Resources;
 use crate::{
@@ -15,7 +14,7 @@ use crate::{
         sender::ProviderName,
         webhooks::{MAX_BODY, Webhook, WebhookError, telnyx, twilio},
     },
-    storage::reports,
+    storage::reports::{self, Report},
 };
 
 fn header<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
@@ -54,8 +53,8 @@ async fn keep(
     let (pool, name) = (&api.database.pool, provider.name());
     match webhook {
         Webhook::Status(status) if status.callback.is_some() => {
-            reports::keep(pool, name, url, body).await?;
-            failpoints::hit(Point::ReportKept);
+            let report = Report { provider: name, url: url.to_owned(), body: body.to_owned() };
+            api.reports.keep(report).await?;
         }
         Webhook::Inbound(inbound) => {
             if let Some(phone) = inbound.from {

@@ -19,15 +19,27 @@ pub struct Kept {
     pub body: String,
 }
 
-/// Keeps a report.
-pub async fn keep(pool: &PgPool, provider: &str, url: &str, body: &str) -> sqlx::Result<()> {
-    sqlx::query("insert into provider_reports (provider, url, body) values ($1, $2, $3)")
-        .bind(provider)
-        .bind(url)
-        .bind(body)
-        .execute(pool)
-        .await
-        .map(drop)
+/// A report as it came.
+#[derive(Debug)]
+pub struct Report {
+    pub provider: &'static str,
+    /// What was signed beside the body; empty where that is nothing.
+    pub url: String,
+    pub body: String,
+}
+
+/// Keeps reports, in one commit.
+pub async fn keep(pool: &PgPool, reports: &[Report]) -> sqlx::Result<()> {
+    let column = |of: fn(&Report) -> &str| -> Vec<&str> { reports.iter().map(of).collect() };
+    sqlx::query(
+        "insert into provider_reports (provider, url, body) select * from unnest($1::text[], $2::text[], $3::text[])",
+    )
+    .bind(column(|report| report.provider))
+    .bind(column(|report| &report.url))
+    .bind(column(|report| &report.body))
+    .execute(pool)
+    .await
+    .map(drop)
 }
 
 /// Takes the oldest reports away, in the transaction that applies them; those that were set aside stay.

@@ -8,8 +8,12 @@ use sea_orm::sqlx;
 use sms_dispatch::{
     domain::{campaign::Kind, message_state::MessageState},
     providers::messaging::Submission,
+    report_writer::ReportWriter,
     reports::Reports,
-    storage::{reports, suppressions},
+    storage::{
+        reports::{self, Report},
+        suppressions,
+    },
 };
 use uuid::Uuid;
 
@@ -84,6 +88,29 @@ async fn a_report_that_can_not_be_applied_is_set_aside_and_stops_no_other() -> R
     ensure!(
         world.count(aside).await? == 2 && world.count("select count(*) from provider_reports").await? == 2
     );
+    Ok(())
+}
+
+/// Reports that come at the same time share a commit: one that no table takes is refused alone, and none is answered for that
+/// is not there.
+#[tokio::test]
+async fn reports_that_are_written_together_are_answered_each_for_itself() -> Result<()> {
+    let world = World::new("together").await?;
+    let writer = ReportWriter::start(world.pool.clone());
+    let bodies = (0..300).map(|number| if number == 70 { "{\0}".to_owned() } else { format!("{{{number}}}") });
+    let keeping = bodies.map(|body| writer.keep(Report { provider: "telnyx", url: String::new(), body }));
+    let refused: Vec<usize> = futures::future::join_all(keeping)
+        .await
+        .iter()
+        .enumerate()
+        .filter_map(|(number, kept)| kept.is_err().then_some(number))
+        .collect();
+    ensure!(refused == [70], "{refused:?}");
+    ensure!(world.count("select count(distinct body) from provider_reports").await? == 299);
+    // Where the database is away, the provider is told to come again.
+    world.pool.close().await;
+    let late = writer.keep(Report { provider: "telnyx", url: String::new(), body: "{}".to_owned() }).await;
+    ensure!(late.as_ref().is_err_and(|problem| problem.status() == 503), "{late:?}");
     Ok(())
 }
 

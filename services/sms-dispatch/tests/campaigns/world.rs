@@ -41,7 +41,9 @@ use sms_dispatch::{
         campaigns::{self, ActiveModel, Campaign, Wish},
         doctor,
         migrations::Migrator,
-        providers, reports, senders,
+        providers,
+        reports::{self, Report},
+        senders,
     },
 };
 use stack::Namespace;
@@ -335,7 +337,8 @@ impl World {
             "to": [{ "phone_number": phone, "status": status }], "webhook_url": url, "parts": 1,
             "cost": { "amount": cost.0, "currency": cost.1 }, "errors": errors,
         } } });
-        Ok(reports::keep(&self.pool, "telnyx", "", &body.to_string()).await?)
+        let report = Report { provider: "telnyx", url: String::new(), body: body.to_string() };
+        Ok(reports::keep(&self.pool, &[report]).await?)
     }
 
     /// The ids of a campaign's messages with their phones, in the order of their phones.
