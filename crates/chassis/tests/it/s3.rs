@@ -7,7 +7,15 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use sea_orm::sqlx;
 use sha2::{Digest as _, Sha256};
 use stack::{Namespace, proxy::Proxy};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::task::JoinSet;
 
 const MIB: usize = 1 << 20;
 
@@ -113,6 +121,43 @@ async fn nothing_is_left_of_an_upload_that_is_refused_or_breaks_off() -> anyhow:
 async fn uploads(client: &aws_sdk_s3::Client, bucket: &str) -> anyhow::Result<Vec<String>> {
     let listed = client.list_multipart_uploads().bucket(bucket).send().await?;
     Ok(listed.uploads.unwrap_or_default().into_iter().filter_map(|upload| upload.key).collect())
+}
+
+#[tokio::test]
+async fn however_many_send_slowly_twelve_parts_are_in_memory() -> anyhow::Result<()> {
+    const HALF: usize = MIB / 2;
+    let (namespace, client) = store("chassis-s3-slow").await?;
+    let polled = Arc::new(AtomicUsize::new(0));
+    let mut uploads = JoinSet::new();
+    for number in 0..40 {
+        let (client, bucket, polled) = (client.clone(), namespace.bucket.clone(), polled.clone());
+        uploads.spawn(async move {
+            // Two megabytes of a file whose rest is long in coming.
+            let chunks = stream::iter(0..4).map(move |_| {
+                polled.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, String>(Bytes::from_static(&[b'x'; HALF]))
+            });
+            let key = format!("slow-{number}");
+            s3::upload_stream(&client, &bucket, &key, chunks.chain(stream::pending()), u64::MAX).await
+        });
+    }
+    // Twelve have a place; of the others a megabyte is kept, and the chunk that did not fit.
+    let held = 12 * 4 + 28 * 3;
+    stack::wait::until("all are under way", Duration::from_secs(10), async || {
+        polled.load(Ordering::SeqCst) >= held
+    })
+    .await?;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(polled.load(Ordering::SeqCst), held, "what nobody has room for is read");
+    uploads.shutdown().await;
+
+    // Their places are free again.
+    let chunks = content(9 * MIB);
+    let stored = s3::upload_stream(&client, &namespace.bucket, "next", sending(&chunks), u64::MAX).await?;
+    assert_eq!(stored.bytes, 9 * MIB as u64);
+    Ok(())
 }
 
 #[tokio::test]
