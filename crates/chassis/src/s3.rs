@@ -322,6 +322,18 @@ pub async fn open(client: &Client, bucket: &str, key: &str) -> Result<ByteStream
     }
 }
 
+/// Whether an object is there.
+///
+/// # Errors
+/// S3 can't be reached or refuses.
+pub async fn exists(client: &Client, bucket: &str, key: &str) -> anyhow::Result<bool> {
+    match client.head_object().bucket(bucket).key(key).send().await {
+        Ok(_) => Ok(true),
+        Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => Ok(false),
+        Err(error) => Err(anyhow::anyhow!("{}", DisplayErrorContext(error))),
+    }
+}
+
 /// An object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {

@@ -166,12 +166,16 @@ async fn a_missing_object_is_told_from_an_outage() -> anyhow::Result<()> {
     let file = File::new();
     let missing = s3::download(&client, &namespace.bucket, "nothing", &file.0).await;
     assert!(matches!(&missing, Err(DownloadError::Missing { key, .. }) if key == "nothing"), "{missing:?}");
+    assert!(!s3::exists(&client, &namespace.bucket, "nothing").await?);
+    s3::upload_stream(&client, &namespace.bucket, "something", sending(&content(9)), 9).await?;
+    assert!(s3::exists(&client, &namespace.bucket, "something").await?);
 
     let (proxy, url) = Proxy::before(&namespace.servers().aws_endpoint).await?;
     let client = s3::client(&settings(&namespace, url)).await;
     proxy.cut().await;
     let outage = s3::download(&client, &namespace.bucket, "nothing", &file.0).await;
     assert!(matches!(outage, Err(DownloadError::Store(_))), "{outage:?}");
+    assert!(s3::exists(&client, &namespace.bucket, "nothing").await.is_err(), "nobody knows");
     let upload = s3::upload_stream(&client, &namespace.bucket, "new", sending(&content(9)), 9).await;
     assert!(matches!(upload, Err(UploadError::Store(_))), "{upload:?}");
     Ok(())

@@ -9,7 +9,10 @@ use schedules::{Begin, Begun, Missed, Schedule, Scheduler, Timetable, http::NewS
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, postgres::PgPoolOptions};
 use uuid::Uuid;
 
-use crate::world::{World, day};
+use crate::{
+    retention::put,
+    world::{World, day},
+};
 
 fn at(text: &str) -> Result<DateTime<Utc>> {
     Ok(text.parse()?)
@@ -198,5 +201,38 @@ async fn other_settings_bring_no_deleted_schedule_back() -> Result<()> {
     schedules::http::delete(orm, &id.to_string()).await.ok().context("it is deleted")?;
     ensure!(settings(true).put(orm, Some(id)).await.is_err(), "it is there again");
     ensure!(schedules::list(orm).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_whose_files_the_bucket_has_lost_is_made_again() -> Result<()> {
+    let world = World::new("reportlost").await?;
+    world.campaign(day("2025-01-27")?, "Una", 1).await?;
+    let id = daily(&world, Missed::Last).await?;
+    let scheduler = scheduler(&world, Clock::fixed(at("2025-01-28T11:00:05Z")?));
+    let turn = || async {
+        sqlx::query("update schedules set next_at = '2025-01-28T11:00:00Z'").execute(&world.pool).await?;
+        ensure!(scheduler.turn().await?, "it is due");
+        let schedule = schedules::get(&world.resources.database.orm, id).await?.context("the schedule")?;
+        schedule.last_run.context("a run")
+    };
+    let first = turn().await?;
+    let key = format!("campaign-reports/{first}/1/1/report_campaign_1.csv");
+    put(&world, &key).await?;
+    sqlx::query(
+        "update run_files set object_key = $2, rows = 1, bytes = 5, sha256 = 'x',
+             changes = (select cambios from ta_sms_maestro where id = campaign_id) where run_id = $1",
+    )
+    .bind(first)
+    .bind(&key)
+    .execute(&world.pool)
+    .await?;
+    sqlx::query("update runs set state = 'completed', done = 1, rows = 1, bytes = 5, finished_at = now()")
+        .execute(&world.pool)
+        .await?;
+    ensure!(turn().await? == first, "its files show the day as it is");
+    let resources = &world.resources;
+    resources.s3.delete_object().bucket(&resources.bucket).key(&key).send().await?;
+    ensure!(turn().await? != first, "a run stands for files that are nowhere");
     Ok(())
 }
