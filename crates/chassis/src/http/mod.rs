@@ -13,6 +13,7 @@ mod pieces;
 mod problem;
 mod routes;
 mod server;
+mod stuck;
 pub mod upload;
 
 pub use attachment::{attachment, csv_pages};
