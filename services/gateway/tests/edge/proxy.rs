@@ -525,3 +525,68 @@ async fn legacy_paths_work_without_login_only_where_configured() -> anyhow::Resu
     assert_eq!(strict.post("/api/v1/catalog/echo").body("x").send().await?.status(), 401);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_caller_sends_so_many_files_at_a_time() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_uploads").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("UPLOAD_CONNECTIONS", "2").start().await?;
+    let (token, other) = (gateway.admin().await?, gateway.user("operator", None).await?);
+    let upload = |token: &str, body: Body| {
+        let request = gateway.post("/api/v1/catalog/upload").bearer_auth(token);
+        request.header("content-type", MULTIPART).body(body).send()
+    };
+    let mut open = Vec::new();
+    for number in 1..=2 {
+        let (sender, body) = body();
+        let answer = tokio::spawn(upload(&token, body));
+        sender.send(Ok(Bytes::from_static(b"x"))).await?;
+        until("the upload is under way", SOON, async || upstream.received() >= number).await?;
+        open.push((sender, answer));
+    }
+    let third = problem(upload(&token, "x".into()).await?).await?;
+    assert_eq!(third["status"], 429);
+    assert_eq!(third["code"], "too_many_requests");
+    assert_eq!(upload(&other, "x".into()).await?.status(), 202, "others have places of their own");
+    assert_eq!(gateway.get("/api/v1/catalog/echo").bearer_auth(&token).send().await?.status(), 200);
+
+    let (sender, answer) = open.pop().expect("one of the two");
+    drop(sender);
+    assert_eq!(answer.await??.status(), 202);
+    assert_eq!(upload(&token, "x".into()).await?.status(), 202, "its place is free again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_has_so_many_answers_under_way() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_answers").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("CALLER_CONNECTIONS", "2").start().await?;
+    let (token, other) = (gateway.admin().await?, gateway.user("viewer", None).await?);
+    let get =
+        |token: &str, path: &str| gateway.get(&format!("/api/v1/catalog/{path}")).bearer_auth(token).send();
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        // Its answer has begun, and goes on for as long as the service likes.
+        open.push(get(&token, "drip").await?.error_for_status()?);
+    }
+    assert_eq!(problem(get(&token, "echo").await?).await?["code"], "too_many_requests");
+    assert_eq!(upstream.requests(), 2, "the service is not asked");
+    assert_eq!(get(&other, "echo").await?.status(), 200, "others have places of their own");
+
+    let read = futures::future::try_join_all(open.into_iter().map(reqwest::Response::text));
+    let go_on = async {
+        for _ in 0..1_000 {
+            upstream.seen.go.notify_one();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        texts = read => assert_eq!(texts?, ["first second", "first second"]),
+        () = go_on => anyhow::bail!("the answers do not end"),
+    }
+    until("answers that are read free their places", SOON, async || {
+        get(&token, "echo").await.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await
+}

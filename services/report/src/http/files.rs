@@ -97,6 +97,8 @@ pub(super) struct ManifestLine {
     id_campana: i64,
     archivo: String,
     filas: i64,
+    /// Las que la campaña debía tener entonces; nulo si no se sabe, o si el reporte no las lleva todas.
+    filas_esperadas: Option<i64>,
     bytes: i64,
     sha256: String,
     /// La clave en el almacenamiento; nulo cuando el archivo se eliminó por su antigüedad.
@@ -136,6 +138,7 @@ pub(super) async fn manifest(
             id_campana: file.campaign_id,
             archivo: file.name()?.to_owned(),
             filas: file.rows?,
+            filas_esperadas: file.expected,
             bytes: file.bytes?,
             ruta: file.kept().map(str::to_owned),
             sha256: file.sha256?,

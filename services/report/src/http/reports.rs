@@ -125,6 +125,12 @@ pub(super) struct Report {
     creado_por: String,
     creado_en: DateTime<Utc>,
     terminado_en: Option<DateTime<Utc>>,
+    /// Lo que espera antes de empezar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    espera: Option<String>,
+    /// Lo que faltaba de su día cuando empezó sin esperarlo más.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incompleto: Option<String>,
     /// Cuándo se eliminaron sus archivos por su antigüedad.
     eliminado_en: Option<DateTime<Utc>>,
     status_url: String,
@@ -146,6 +152,8 @@ impl Report {
             creado_por: run.created_by,
             creado_en: run.created_at,
             terminado_en: run.finished_at,
+            espera: run.waits_for.filter(|_| run.finished_at.is_none()),
+            incompleto: run.begun_without,
             eliminado_en: run.purged_at,
         }
     }

@@ -85,6 +85,22 @@ pub async fn without_report(
     Campaign::find_by_statement(call).all(connection).await
 }
 
+/// What a campaign's state says once all of its messages are settled (`CampaignCompleted` in `proto/lote/sms/v1`).
+const COMPLETED: &str = "COMPLETADA";
+
+/// How many completed campaigns of a day have fewer rows than they were to have, and how many rows they lack. The events with
+/// those are on their way, or are dead letters.
+pub async fn lacking(conn: &mut PgConnection, fecha: NaiveDate) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(
+        "select count(*), coalesce(sum(filas_esperadas - filas), 0)::bigint from ta_sms_maestro
+         where fecha = $1 and estado = $2 and filas < filas_esperadas",
+    )
+    .bind(fecha)
+    .bind(COMPLETED)
+    .fetch_one(conn)
+    .await
+}
+
 /// A page of campaigns, and how many there are. Pages count from 1.
 pub async fn page(
     connection: &impl ConnectionTrait,

@@ -11,7 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::drive::bar;
 use crate::{
     domain::numbering_plan::NumberingPlan,
-    storage::{audit, batches, indexes, numbering_plan as storage, views},
+    storage::{
+        audit, batches, indexes,
+        lookups::{self, StatusOf},
+        numbering_plan as storage, views,
+    },
     turn::{self, Turn},
 };
 
@@ -71,6 +75,9 @@ pub async fn run(
         bar.inc(some.len() as u64);
     }
     bar.finish_and_clear();
+    // What a provider said stands above the plan. A validation takes no turn: where its answer was committed while a transaction
+    // above waited for the same contact, that one wrote what it had read before.
+    lookups::apply(&pool, StatusOf::Nobody).await?;
     views::refresh(&pool).await?;
     Ok(Applied { ranges: plan.ranges().len(), contacts })
 }

@@ -287,12 +287,9 @@ pub(super) async fn list(
     let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
     let mut found = imports::list(&api.database.pool, query.cursor, limit + 1).await?;
     let next_cursor = cut(&mut found, limit, |last| last.id);
-    let mut conn = api.database.pool.acquire().await?;
-    let mut imports = Vec::with_capacity(found.len());
-    for import in &found {
-        let job = jobs::get(&mut conn, import.id).await?;
-        imports.push(ImportView::of(import, job.as_ref()));
-    }
+    let ids: Vec<_> = found.iter().map(|import| import.id).collect();
+    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
+    let imports = found.iter().map(|import| ImportView::of(import, jobs.get(&import.id))).collect();
     Ok(Json(ImportPage { imports, next_cursor }))
 }
 

@@ -215,13 +215,13 @@ pub(super) async fn list(
     let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
     let mut found = validations::list(&api.database.pool, query.cursor, limit + 1).await?;
     let next_cursor = cut(&mut found, limit, |last| last.id);
-    let mut conn = api.database.pool.acquire().await?;
-    let mut items = Vec::with_capacity(found.len());
-    for validation in found {
-        if let Some(job) = jobs::get(&mut conn, validation.id).await? {
-            items.push(ValidationView::of(validation, &job));
-        }
-    }
+    let ids: Vec<_> = found.iter().map(|validation| validation.id).collect();
+    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
+    let items = found.into_iter().filter_map(|validation| {
+        let job = jobs.get(&validation.id)?;
+        Some(ValidationView::of(validation, job))
+    });
+    let items = items.collect();
     Ok(Json(ValidationPage { items, next_cursor }))
 }
 
