@@ -21,6 +21,6 @@ pub use extractors::{IfMatch, in_range};
 pub use health::{Health, Importance};
 pub use input::{Form, Json, OptionalJson, Query, json_parameter, repeated_parameters};
 pub use observe::request_id;
-pub use problem::{Problem, ProblemBody};
+pub use problem::{ApiResult, Problem, ProblemBody};
 pub use routes::{Routes, get_only, method_not_allowed};
 pub use server::{Server, serve};

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{CrossSite, Query, attachment, csv_pages},
     s3::{self, DownloadError},
@@ -52,11 +52,7 @@ fn stem(import: &Import) -> &str {
         (status = 409, description = "Se eliminó por su antigüedad"),
     )
 )]
-pub(super) async fn original(
-    api: Data<Resources>,
-    caller: Caller,
-    task_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn original(api: Data<Resources>, caller: Caller, task_id: Path<String>) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     let kind = match FileKind::of(&import.source.filename) {
         Ok(FileKind::Xlsx) => XLSX,
@@ -65,12 +61,7 @@ pub(super) async fn original(
     send(&api, &import.source.object_key, kind, &import.source.filename).await
 }
 
-async fn send(
-    api: &Resources,
-    object_key: &str,
-    content_type: &str,
-    filename: &str,
-) -> Result<HttpResponse, Problem> {
+async fn send(api: &Resources, object_key: &str, content_type: &str, filename: &str) -> ApiResult {
     let body = s3::open(&api.s3, &api.bucket, object_key).await.map_err(|error| match error {
         DownloadError::Missing { .. } => Problem::not_found("El archivo ya no está en el almacenamiento"),
         error => Problem::unavailable("storage_unavailable", error),
@@ -113,7 +104,7 @@ pub(super) async fn errors(
     caller: Caller,
     task_id: Path<String>,
     query: Query<ExportQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     let mut head = CsvExport::new(query.style());
     head.record(["fila", "tipo", "codigo", "columna", "valor", "mensaje"].map(CsvField::Text));
@@ -169,7 +160,7 @@ pub(super) async fn changes(
     caller: Caller,
     task_id: Path<String>,
     query: Query<ExportQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     let before = VALUES.map(|name| format!("antes_{name}"));
     let mut head = CsvExport::new(query.style());
@@ -237,7 +228,7 @@ pub(super) async fn annotated(
     caller: Caller,
     task_id: Path<String>,
     site: CrossSite,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     if import.options.kind == Kind::Undo || !import.has_ended() {
         let detail = "El libro anotado existe para cargas y simulaciones que terminaron";

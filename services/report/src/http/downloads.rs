@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use aws_sdk_s3::{error::DisplayErrorContext, presigning::PresigningConfig};
 use bytes::Bytes;
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
     http::{Query, attachment},
     s3::{self, DownloadError},
@@ -71,7 +71,8 @@ pub(super) struct OneQuery {
     params(("id" = String, Path), ("id_campana" = i64, Path), OneQuery),
     responses(
         (status = 200, description = "El archivo", content_type = "application/octet-stream"),
-        (status = 307, description = "Dónde está"),         (status = 409, description = "No está listo, o se eliminó por su antigüedad"),
+        (status = 307, description = "Dónde está"),
+        (status = 409, description = "No está listo, o se eliminó por su antigüedad"),
     )
 )]
 pub(super) async fn one(
@@ -79,7 +80,7 @@ pub(super) async fn one(
     caller: Caller,
     path: Path<(String, String)>,
     query: Query<OneQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let (id, campaign) = path.into_inner();
     let run = named(&api, &id).await?;
@@ -118,7 +119,7 @@ fn gone(error: DownloadError) -> Problem {
     }
 }
 
-async fn send(api: &Resources, object_key: &str, name: &str) -> Result<HttpResponse, Problem> {
+async fn send(api: &Resources, object_key: &str, name: &str) -> ApiResult {
     let body = s3::open(&api.s3, &api.bucket, object_key).await.map_err(gone)?;
     let chunks = stream::unfold(body, |mut body| async { body.next().await.map(|chunk| (chunk, body)) });
     Ok(HttpResponse::Ok()
@@ -138,11 +139,7 @@ async fn send(api: &Resources, object_key: &str, name: &str) -> Result<HttpRespo
         (status = 409, description = "No está completo, o se eliminó por su antigüedad"),
     )
 )]
-pub(super) async fn all(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn all(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let run = named(&api, &id).await?;
     may_download(&caller, &run)?;

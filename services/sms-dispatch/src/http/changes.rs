@@ -1,12 +1,11 @@
 //! What people change of a contact. Each change is in the audit, in its own transaction.
 
 use actix_web::{
-    HttpResponse,
     http::StatusCode,
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{IfMatch, Json, OptionalJson},
 };
@@ -149,7 +148,8 @@ async fn written(conn: &mut PgConnection, id: &str, number: i64) -> Result<Conta
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el contacto cambió desde entonces, 412")),
     request_body = Change,
     responses(
-        (status = 200, body = super::view::ContactView),         (status = 412, description = "El contacto cambió"), (status = 422, description = "Un valor no cumple las reglas"),
+        (status = 200, body = super::view::ContactView), (status = 412, description = "El contacto cambió"),
+        (status = 422, description = "Un valor no cumple las reglas"),
     )
 )]
 pub(super) async fn patch(
@@ -158,7 +158,7 @@ pub(super) async fn patch(
     id: Path<String>,
     expected: IfMatch,
     body: Json<Change>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let contact = locked(&mut transaction, &id).await?;
@@ -210,7 +210,7 @@ pub(super) async fn opt_out(
     caller: Caller,
     id: Path<String>,
     body: OptionalJson<ConsentChange>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let source = body.0.unwrap_or_default().source()?;
     let mut transaction = api.database.pool.begin().await?;
@@ -239,7 +239,8 @@ pub(super) async fn opt_out(
     post, path = "/api/v1/contacts/{id}/opt-in", tag = "contacts",
     params(("id" = String, Path)), request_body = Option<ConsentChange>,
     responses(
-        (status = 200, body = super::view::ContactView),         (status = 409, description = "El número está en el REPEP"),
+        (status = 200, body = super::view::ContactView),
+        (status = 409, description = "El número está en el REPEP"),
     )
 )]
 pub(super) async fn opt_in(
@@ -247,7 +248,7 @@ pub(super) async fn opt_in(
     caller: Caller,
     id: Path<String>,
     body: OptionalJson<ConsentChange>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let source = body.0.unwrap_or_default().source()?;
     let mut transaction = api.database.pool.begin().await?;

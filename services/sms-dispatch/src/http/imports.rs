@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
     http::{
         Json, Query, in_range,
@@ -87,7 +87,7 @@ pub(super) async fn upload(
     choices: Query<Choices>,
     key: IdempotencyKey,
     form: Upload,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_import(&caller)?;
     let choices = choices.into_inner();
     let options = options(&choices)?;
@@ -128,7 +128,7 @@ pub(super) async fn start(
     caller: Caller,
     key: IdempotencyKey,
     request: Json<Stored>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_import(&caller)?;
     let Stored { object_key, consent_basis, dry_run, limit, mapping } = request.into_inner();
     let choices = Choices { consent_basis, dry_run, limit, mapping };
@@ -282,7 +282,7 @@ pub(super) async fn list(
     api: Data<Resources>,
     caller: Caller,
     query: Query<PageQuery>,
-) -> Result<Json<ImportPage>, Problem> {
+) -> ApiResult<Json<ImportPage>> {
     may_watch(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
     let mut found = imports::list(&api.database.pool, query.cursor, limit + 1).await?;
@@ -307,13 +307,15 @@ pub(super) async fn found(api: &Resources, id: &str) -> Result<Import, Problem> 
     operation_id = "imports_get", summary = "Ver el avance de una importación",
     description = "Y, al terminar, lo que resultó.",
     get, path = "/api/v1/contacts/imports/{id}", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 200, body = ImportView), (status = 404, description = "Importación {id} no encontrada"))
+    responses(
+        (status = 200, body = ImportView), (status = 404, description = "Importación {id} no encontrada"),
+    )
 )]
 pub(super) async fn get(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-) -> Result<Json<ImportView>, Problem> {
+) -> ApiResult<Json<ImportView>> {
     may_watch(&caller)?;
     // The job before its import: where it has ended, what the import came to was committed with its end.
     let job = match id.parse() {
@@ -336,14 +338,17 @@ pub(super) struct ReportQuery {
     operation_id = "imports_get_report", summary = "Ver el reporte de calidad de una importación",
     description = "De una importación completada, en JSON o en Markdown.",
     get, path = "/api/v1/contacts/imports/{id}/report", tag = "contacts", params(("id" = String, Path), ReportQuery),
-    responses((status = 200, description = "El informe, en JSON o Markdown", content((Object = "application/json"), (String = "text/markdown"))), (status = 409, description = "La importación no ha terminado"))
+    responses(
+        (status = 200, description = "El informe, en JSON o Markdown", content((Object = "application/json"), (String = "text/markdown"))),
+        (status = 409, description = "La importación no ha terminado"),
+    )
 )]
 pub(super) async fn report(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
     query: Query<ReportQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_watch(&caller)?;
     let import = found(&api, &id).await?;
     let report = import.report.ok_or_else(|| {
@@ -371,11 +376,7 @@ pub(super) async fn report(
     post, path = "/api/v1/contacts/imports/{id}/cancel", tag = "contacts", params(("id" = String, Path)),
     responses((status = 202, body = ImportView), (status = 409, description = "La importación ya terminó"))
 )]
-pub(super) async fn cancel(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_import(&caller)?;
     let import = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
@@ -400,13 +401,12 @@ pub(super) async fn cancel(
     operation_id = "imports_roll_back", summary = "Revertir una importación",
     description = "Una tarea saca lo que la importación trajo. Quien se dio de baja sigue de baja.",
     post, path = "/api/v1/contacts/imports/{id}/rollback", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 202, body = Accepted), (status = 409, description = "La importación no ha terminado, ya fue revertida, o hay una posterior"))
+    responses(
+        (status = 202, body = Accepted),
+        (status = 409, description = "La importación no ha terminado, ya fue revertida, o hay una posterior"),
+    )
 )]
-pub(super) async fn roll_back(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn roll_back(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_import(&caller)?;
     let import = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;

@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
     http::{
         IfMatch, Json, Query, in_range,
@@ -121,14 +121,11 @@ async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<
     description = "",
     post, path = "/api/v1/segments", tag = "segments", request_body = NewSegment,
     responses(
-        (status = 201, body = SegmentView),         (status = 409, description = "Otro segmento tiene ese nombre"), (status = 422),
+        (status = 201, body = SegmentView), (status = 409, description = "Otro segmento tiene ese nombre"),
+        (status = 422),
     )
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewSegment>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewSegment>) -> ApiResult {
     may_write(&caller)?;
     let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
@@ -155,11 +152,7 @@ pub(super) struct ListQuery {
     get, path = "/api/v1/segments", tag = "segments", params(ListQuery),
     responses((status = 200, body = Page<SegmentView>))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
     let before = query.cursor.as_deref().map(|text| Cursor::parse("cursor", text, "next_cursor"));
@@ -177,11 +170,7 @@ pub(super) async fn list(
     get, path = "/api/v1/segments/{id}", tag = "segments", params(("id" = String, Path)),
     responses((status = 200, body = SegmentView))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let uuid = Uuid::parse_str(&id).map_err(|_| no_segment(&id))?;
     let saved = segments::get(&api.database.pool, uuid).await?.ok_or_else(|| no_segment(&id))?;
@@ -196,8 +185,8 @@ pub(super) async fn get(
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
     request_body = NewSegment,
     responses(
-        (status = 200, body = SegmentView),         (status = 409, description = "Otro segmento tiene ese nombre"), (status = 412, description = "El segmento cambió"),
-        (status = 422),
+        (status = 200, body = SegmentView), (status = 409, description = "Otro segmento tiene ese nombre"),
+        (status = 412, description = "El segmento cambió"), (status = 422),
     )
 )]
 pub(super) async fn replace(
@@ -206,7 +195,7 @@ pub(super) async fn replace(
     id: Path<String>,
     expected: IfMatch,
     body: Json<NewSegment>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
@@ -231,7 +220,7 @@ pub(super) async fn delete(
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let old = locked(&mut transaction, &id, expected).await?;
@@ -272,11 +261,7 @@ pub(super) struct StateCount {
     post, path = "/api/v1/segments/preview", tag = "segments", request_body = Segment,
     responses((status = 200, body = PreviewView), (status = 422))
 )]
-pub(super) async fn preview(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<Segment>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn preview(api: Data<Resources>, caller: Caller, body: Json<Segment>) -> ApiResult {
     caller.require(&[Role::Admin, Role::Operator])?;
     caller.require_scope(READ)?;
     let segment = checked(body.into_inner())?;
