@@ -2,13 +2,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, ExecResult, FromQueryResult,
-    IdenStatic as _, Iterable as _, QueryResult, RuntimeErr, SqlxPostgresConnector, Statement, Value,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, EnumIter, ExecResult,
+    FromQueryResult, IdenStatic as _, Iterable as _, QueryResult, RelationDef, RelationTrait, RuntimeErr,
+    SqlxPostgresConnector, Statement, Value,
     sea_query::Values,
     sqlx::{self, AssertSqlSafe, PgConnection, PgPool, Postgres, postgres::PgRow, query::Query},
 };
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::Mutex;
+
+/// The `Relation` that SeaORM wants beside every entity, of one whose rows are joined with no other's.
+#[derive(Clone, Copy, Debug, EnumIter)]
+pub enum NoRelation {}
+
+impl RelationTrait for NoRelation {
+    fn def(&self) -> RelationDef {
+        match *self {}
+    }
+}
 
 /// A connection of sqlx on which entities can be called, so that a row, its outbox message and its job commit in one
 /// transaction: `runs::Entity::find_by_id(id).one(&Orm::on(conn))`. SeaORM's own transaction keeps its connection to

@@ -1,7 +1,7 @@
 //! `run_files`: the files of runs. SQL by hand to show them with their runs and with their jobs, whose table is of
 //! another crate, and to give many of them their jobs in one statement.
 
-use chassis::db::{Orm, sql};
+use chassis::db::{NoRelation as Relation, Orm, sql};
 use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use sea_orm::{
@@ -31,9 +31,6 @@ pub struct Model {
     /// What the campaign's count of changes was in the snapshot that the file shows.
     pub changes: Option<i64>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

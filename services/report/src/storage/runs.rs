@@ -1,7 +1,7 @@
 //! `runs`: what somebody asked for, one day's files. SQL by hand where one is planned from the day's campaigns or
 //! compared with them.
 
-use chassis::db::{Orm, columns, sql};
+use chassis::db::{NoRelation as Relation, Orm, columns, sql};
 use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use sea_orm::{
@@ -35,9 +35,6 @@ pub struct Model {
     pub purged_at: Option<DateTime<Utc>>,
     pub version: i64,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
@@ -93,9 +93,6 @@ pub struct Model {
     pub first_turn: Option<i64>,
     pub last_turn: Option<i64>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `validations`: which contacts' numbers a provider is asked about. SQL by hand where contacts are chosen: a segment is
 //! many conditions, and those that are absent must not be in the statement.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
@@ -28,9 +28,6 @@ pub struct Model {
     pub created_by: String,
     pub created_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
