@@ -250,8 +250,7 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<List
     if !(1..=100).contains(&size) {
         return Err(Problem::bad_request("invalid_size", format!("size es {size}; se espera de 1 a 100")));
     }
-    let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
-    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let before = Cursor::before("despues_de", query.despues_de.as_deref(), "siguiente")?;
     let mut page = imports::list(&api.database.orm, own.or(wanted), before, size + 1).await?;
     let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.iter().map(|import| Status { result: None, ..Status::of(import) }).collect();

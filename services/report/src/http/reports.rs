@@ -234,8 +234,7 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<List
     may_read(&caller)?;
     let fecha = query.fecha.as_deref().map(day).transpose()?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 100)?;
-    let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
-    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let before = Cursor::before("despues_de", query.despues_de.as_deref(), "siguiente")?;
     let mut page = runs::list(&api.database.orm, fecha, before, size.unsigned_abs() + 1).await?;
     let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(|run| Report::of(run, None)).collect();

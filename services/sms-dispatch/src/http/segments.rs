@@ -155,8 +155,7 @@ pub(super) struct ListQuery {
 pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
-    let before = query.cursor.as_deref().map(|text| Cursor::parse("cursor", text, "next_cursor"));
-    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let before = Cursor::before("cursor", query.cursor.as_deref(), "next_cursor")?;
     let mut page = segments::list(&api.database.pool, before, limit + 1).await?;
     let next_cursor = cut(&mut page, limit, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(SegmentView::from).collect();
