@@ -14,7 +14,7 @@ mod routes;
 mod server;
 pub mod upload;
 
-pub use attachment::{attachment, csv_pages};
+pub use attachment::{attachment, csv_pages, download, send_object};
 pub use cross_site::CrossSite;
 pub use document::Document;
 pub use extractors::{IfMatch, in_range};

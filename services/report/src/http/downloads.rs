@@ -12,8 +12,8 @@ use bytes::Bytes;
 use chassis::{
     ApiResult, Problem,
     auth::{Caller, Role},
-    http::{Query, attachment},
-    s3::{self, DownloadError},
+    http::{Query, download, send_object},
+    s3,
 };
 use futures::stream;
 use jobs::State;
@@ -93,7 +93,7 @@ pub(super) async fn one(
         return Err(Problem::conflict("not_ready", "El archivo todavía no está listo"));
     };
     if query.directo {
-        return send(&api, key, name).await;
+        return send_object(&api.s3, &api.bucket, key, "application/octet-stream", name).await;
     }
     let expires = PresigningConfig::expires_in(api.settings.link).map_err(Problem::internal)?;
     let disposition = format!("attachment; filename=\"{name}\"");
@@ -110,23 +110,6 @@ pub(super) async fn one(
         .insert_header(("Location", signed.uri()))
         .insert_header(("Cache-Control", "no-store"))
         .finish())
-}
-
-fn gone(error: DownloadError) -> Problem {
-    match error {
-        DownloadError::Missing { .. } => Problem::not_found("El archivo ya no está en el almacenamiento"),
-        error => Problem::unavailable("storage_unavailable", error),
-    }
-}
-
-async fn send(api: &Resources, object_key: &str, name: &str) -> ApiResult {
-    let body = s3::open(&api.s3, &api.bucket, object_key).await.map_err(gone)?;
-    let chunks = stream::unfold(body, |mut body| async { body.next().await.map(|chunk| (chunk, body)) });
-    Ok(HttpResponse::Ok()
-        .content_type("application/octet-stream")
-        .insert_header(attachment(name))
-        .insert_header(("Cache-Control", "private, no-store"))
-        .streaming(chunks))
 }
 
 /// All files of a completed run as one ZIP archive, made while it is sent.
@@ -167,11 +150,7 @@ pub(super) async fn all(api: Data<Resources>, caller: Caller, id: Path<String>) 
         receiver.recv().await.map(|piece| (piece, receiver))
     });
     let name = format!("reporte_{}_{}.zip", run.params.kind.name(), run.fecha.format("%Y%m%d"));
-    Ok(HttpResponse::Ok()
-        .content_type("application/zip")
-        .insert_header(attachment(&name))
-        .insert_header(("Cache-Control", "private, no-store"))
-        .streaming(chunks))
+    Ok(download("application/zip", &name).streaming(chunks))
 }
 
 /// Writes the archive, on a thread that may wait.

@@ -4,7 +4,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{ApiResult, auth::Caller, http::Query};
+use chassis::{
+    ApiResult,
+    auth::Caller,
+    http::{Query, page::cut},
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -85,9 +89,7 @@ pub(super) async fn list(
     let run = named(&api, &id).await?;
     let after = query.despues_de.unwrap_or(-1);
     let mut page = files::page(&api.database.orm, run.id, after, size + 1).await?;
-    let more = page.len() as i64 > size;
-    page.truncate(size as usize);
-    let siguiente = page.last().filter(|_| more).map(|last| last.campaign_id);
+    let siguiente = cut(&mut page, size, |last| last.campaign_id);
     let items = page.into_iter().map(FileItem::from).collect();
     Ok(HttpResponse::Ok().json(FilePage { items, siguiente }))
 }

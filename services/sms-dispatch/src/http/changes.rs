@@ -1,9 +1,6 @@
 //! What people change of a contact. Each change is in the audit, in its own transaction.
 
-use actix_web::{
-    http::StatusCode,
-    web::{Data, Path},
-};
+use actix_web::web::{Data, Path};
 use chassis::{
     ApiResult, Problem,
     auth::Caller,
@@ -162,11 +159,8 @@ pub(super) async fn patch(
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let contact = locked(&mut transaction, &id).await?;
-    if expected.0.is_some_and(|version| version != contact.version) {
-        let detail = format!("El contacto {id} cambió desde que lo leyó; léalo de nuevo");
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "contact_changed", detail)
-            .with_details(json!({ "etag": format!("\"{}\"", contact.version) })));
-    }
+    let read_again = || format!("El contacto {id} cambió desde que lo leyó; léalo de nuevo");
+    expected.check(contact.version, "contact_changed", read_again)?;
     let values = body.into_inner().apply(&contact.values)?;
     let changed = differences(&contact.values, &values);
     if changed.is_empty() {

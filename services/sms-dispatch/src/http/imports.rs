@@ -6,7 +6,7 @@ use actix_web::{
 };
 use chassis::{
     ApiResult, Problem,
-    auth::{Caller, Role},
+    auth::Caller,
     http::{
         Json, Query, in_range,
         job::Accepted,
@@ -26,8 +26,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    CONTACT_FILES, READ, WRITE,
+    CONTACT_FILES,
     import_view::{ImportPage, ImportView},
+    may_administer, may_watch,
 };
 use crate::{
     Resources, contact_files,
@@ -88,7 +89,7 @@ pub(super) async fn upload(
     key: IdempotencyKey,
     form: Upload,
 ) -> ApiResult {
-    may_import(&caller)?;
+    may_administer(&caller)?;
     let choices = choices.into_inner();
     let options = options(&choices)?;
     let id = Uuid::now_v7();
@@ -129,7 +130,7 @@ pub(super) async fn start(
     key: IdempotencyKey,
     request: Json<Stored>,
 ) -> ApiResult {
-    may_import(&caller)?;
+    may_administer(&caller)?;
     let Stored { object_key, consent_basis, dry_run, limit, mapping } = request.into_inner();
     let choices = Choices { consent_basis, dry_run, limit, mapping };
     let options = options(&choices)?;
@@ -179,16 +180,6 @@ struct StoredUpload {
     object_key: String,
     kind: Kind,
     sha256: String,
-}
-
-fn may_import(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin])?;
-    caller.require_scope(WRITE)
-}
-
-fn may_watch(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(READ)
 }
 
 fn options(choices: &Choices) -> Result<Options, Problem> {
@@ -377,7 +368,7 @@ pub(super) async fn report(
     responses((status = 202, body = ImportView), (status = 409, description = "La importación ya terminó"))
 )]
 pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
-    may_import(&caller)?;
+    may_administer(&caller)?;
     let import = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let job = jobs::request_cancel(&mut transaction, import.id).await?;
@@ -407,7 +398,7 @@ pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String
     )
 )]
 pub(super) async fn roll_back(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
-    may_import(&caller)?;
+    may_administer(&caller)?;
     let import = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     if import.rolled_back_at.is_some() {

@@ -7,7 +7,7 @@ use actix_web::{
 };
 use chassis::{
     ApiResult, Problem,
-    auth::{Caller, Role},
+    auth::Caller,
     http::{
         IfMatch, Json, Query, in_range,
         page::{Cursor, Page, cut},
@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    READ, Resources, may_read, may_write,
+    Resources, may_read, may_watch, may_write,
     view::{ExampleView, state_name},
 };
 use crate::{
@@ -107,11 +107,8 @@ fn no_segment(id: &str) -> Problem {
 async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<SavedSegment, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_segment(id))?;
     let saved = segments::lock(conn, uuid).await?.ok_or_else(|| no_segment(id))?;
-    if expected.0.is_some_and(|version| version != saved.version) {
-        let detail = format!("El segmento {id} cambió desde que lo leyó; léalo de nuevo");
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "segment_changed", detail)
-            .with_details(json!({ "etag": format!("\"{}\"", saved.version) })));
-    }
+    let changed = || format!("El segmento {id} cambió desde que lo leyó; léalo de nuevo");
+    expected.check(saved.version, "segment_changed", changed)?;
     Ok(saved)
 }
 
@@ -261,8 +258,7 @@ pub(super) struct StateCount {
     responses((status = 200, body = PreviewView), (status = 422))
 )]
 pub(super) async fn preview(api: Data<Resources>, caller: Caller, body: Json<Segment>) -> ApiResult {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(READ)?;
+    may_watch(&caller)?;
     let segment = checked(body.into_inner())?;
     let mut conn = api.database.pool.acquire().await?;
     let found = preview::preview(&mut conn, &segment, Utc::now()).await?;

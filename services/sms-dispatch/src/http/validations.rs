@@ -6,7 +6,7 @@ use actix_web::{
 };
 use chassis::{
     ApiResult, Problem,
-    auth::{Caller, Role},
+    auth::Caller,
     http::{
         Json, Query, in_range,
         job::{Accepted, Pace, percent},
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{READ, WRITE};
+use super::{may_administer, may_watch};
 use crate::{
     Resources,
     domain::segment::Segment,
@@ -123,17 +123,6 @@ pub(super) struct ValidationPage {
 const LIST: &str = "/api/v1/contacts/validations";
 const ACCEPTED: &str = "Validación recibida y encolada para procesamiento";
 
-/// It costs money: only admins begin and end it.
-fn may_spend(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin])?;
-    caller.require_scope(WRITE)
-}
-
-fn may_watch(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(READ)
-}
-
 /// Asks a provider about the numbers of contacts: whose they are, of which type, whether they can be.
 #[utoipa::path(
     operation_id = "validations_create", summary = "Validar números con un proveedor",
@@ -152,7 +141,7 @@ pub(super) async fn start(
     key: IdempotencyKey,
     request: Json<ValidationRequest>,
 ) -> ApiResult {
-    may_spend(&caller)?;
+    may_administer(&caller)?;
     let hash = request_hash(&[&serde_json::to_vec(&*request).map_err(Problem::internal)?]);
     let ValidationRequest { filter, budget, again_after_days } = request.into_inner();
     let filter =
@@ -263,7 +252,7 @@ pub(super) async fn get(
     )
 )]
 pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
-    may_spend(&caller)?;
+    may_administer(&caller)?;
     let (validation, _) = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let job = jobs::request_cancel(&mut transaction, validation.id).await?;
@@ -285,7 +274,7 @@ pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String
     )
 )]
 pub(super) async fn retry(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
-    may_spend(&caller)?;
+    may_administer(&caller)?;
     let (validation, _) = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let job = jobs::reopen(&mut transaction, validation.id).await?;
