@@ -128,7 +128,7 @@ fn may_watch(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope(READ)
 }
 
-/// Whether it is not for operators: what costs money, or changes many contacts at once.
+/// What costs money, or changes many contacts at once, is for admins alone.
 fn may_administer(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin])?;
     caller.require_scope(WRITE)
