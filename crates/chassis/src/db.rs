@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::DatabaseSettings, metrics};
 
-pub use orm::{Orm, columns, decode, orm, sql};
+pub use orm::{NoRelation, Orm, columns, decode, newest_first, orm, sql};
 
 /// A service's own schema. Cloning shares the pool.
 #[derive(Clone, Debug)]

@@ -158,20 +158,8 @@ async fn bury(world: &World, body: &[u8], headers: &serde_json::Value) -> Result
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_letter_holds_up_those_behind_it_whatever_it_says() -> Result<()> {
-    let world = World::new("letters_strange").await?;
-    let broker = world.broker().await?;
-    sqlx::raw_sql(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             RAISE EXCEPTION 'in no form' USING ERRCODE = 'check_violation'; END $$;
-         CREATE TRIGGER refuse BEFORE INSERT ON dead_letters FOR EACH ROW
-             WHEN (position('in no form'::bytea IN coalesce(NEW.body_raw, convert_to(NEW.body, 'UTF8'))) > 0)
-             EXECUTE FUNCTION refuse();
-         ALTER TABLE dead_letters ADD CHECK (body NOT LIKE '%not as text%')",
-    )
-    .execute(&world.pool)
-    .await?;
+/// Letters of which each is strange in another way, and a good one at the end: what they are, bodies and headers.
+fn strange_letters() -> Result<Vec<(&'static str, Vec<u8>, serde_json::Value)>> {
     let task = |name: &str| Envelope::new("test", &common::nudge(name));
     let nul_in_its_type = Envelope { kind: "a\0b".into(), ..task("type")? };
     let with_a_stray_member = |member: &[u8]| -> Result<Vec<u8>> {
@@ -179,7 +167,7 @@ async fn no_letter_holds_up_those_behind_it_whatever_it_says() -> Result<()> {
         Ok([b"{\"more\":\"", member, b"\",", &body[1..]].concat())
     };
     let none = serde_json::json!({});
-    let letters: Vec<(&str, Vec<u8>, serde_json::Value)> = vec![
+    Ok(vec![
         ("no envelope, NUL in its type", br#"{"type":"a\u0000b"}"#.to_vec(), none.clone()),
         ("NUL in its type", serde_json::to_vec(&nul_in_its_type)?, none.clone()),
         ("NUL in its reason", b"1".to_vec(), serde_json::json!({"lote-reason": "a\0b"})),
@@ -206,7 +194,24 @@ async fn no_letter_holds_up_those_behind_it_whatever_it_says() -> Result<()> {
         ("refused as text", with_a_stray_member(b"not as text")?, none.clone()),
         ("refused", b"in no form".to_vec(), none.clone()),
         ("good", serde_json::to_vec(&task("good")?)?, none.clone()),
-    ];
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_letter_holds_up_those_behind_it_whatever_it_says() -> Result<()> {
+    let world = World::new("letters_strange").await?;
+    let broker = world.broker().await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'in no form' USING ERRCODE = 'check_violation'; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON dead_letters FOR EACH ROW
+             WHEN (position('in no form'::bytea IN coalesce(NEW.body_raw, convert_to(NEW.body, 'UTF8'))) > 0)
+             EXECUTE FUNCTION refuse();
+         ALTER TABLE dead_letters ADD CHECK (body NOT LIKE '%not as text%')",
+    )
+    .execute(&world.pool)
+    .await?;
+    let letters = strange_letters()?;
     for (what, body, headers) in &letters {
         bury(&world, body, headers).await.with_context(|| what.to_string())?;
     }

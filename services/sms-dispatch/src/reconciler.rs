@@ -10,6 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advisory_lock::{AdvisoryLock, RECONCILER},
     closings,
     config::SmsSettings,
     domain::{
@@ -31,7 +32,6 @@ use crate::{
         ledger::{self, Row},
         unheard,
     },
-    turn::{RECONCILER, Turn},
 };
 
 /// How often it looks whether there is something to ask.
@@ -137,20 +137,21 @@ impl Reconciler {
     /// # Errors
     /// The database; a provider that does not answer.
     pub async fn round(&self) -> anyhow::Result<Option<usize>> {
-        let Some(mut turn) = Turn::try_take_lapsing(&self.pool, RECONCILER, LAPSES_AFTER).await? else {
+        let Some(mut lock) = AdvisoryLock::try_take_lapsing(&self.pool, RECONCILER, LAPSES_AFTER).await?
+        else {
             return Ok(None);
         };
-        let done = self.campaigns(&mut turn).await;
-        turn.end().await?;
+        let done = self.campaigns(&mut lock).await;
+        lock.end().await?;
         done.map(Some)
     }
 
-    async fn campaigns(&self, turn: &mut Turn) -> anyhow::Result<usize> {
+    async fn campaigns(&self, lock: &mut AdvisoryLock) -> anyhow::Result<usize> {
         let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / self.settings.records_per_second));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let since = Utc::now().date_naive() - Days::new(DAYS);
         while self.look_through(since).await? {
-            turn.holds().await?;
+            lock.holds().await?;
         }
         let mut conn = self.pool.acquire().await?;
         let due = unheard::campaigns(&mut conn, since, self.before()).await?;
@@ -158,7 +159,7 @@ impl Reconciler {
         let mut changed = 0;
         for id in due {
             let Some(campaign) = campaigns::get(&self.pool, id).await? else { continue };
-            changed += self.campaign(&campaign, turn, &mut pace).await?;
+            changed += self.campaign(&campaign, lock, &mut pace).await?;
         }
         Ok(changed)
     }
@@ -196,7 +197,7 @@ impl Reconciler {
     async fn campaign(
         &self,
         campaign: &Campaign,
-        turn: &mut Turn,
+        lock: &mut AdvisoryLock,
         pace: &mut Interval,
     ) -> anyhow::Result<usize> {
         let open = Open::of(campaign)?;
@@ -204,7 +205,7 @@ impl Reconciler {
         let has_day = ledger::has_day(&mut conn, open.date).await?;
         let (mut changed, mut asked, mut after) = (0, 0, 0);
         loop {
-            turn.holds().await?;
+            lock.holds().await?;
             let due = unheard::due(&mut conn, open.number, self.before(), after, BATCH).await?;
             let Some(last) = due.last() else { break };
             after = *last;
@@ -217,7 +218,7 @@ impl Reconciler {
             let (mut learnt, mut refused) = (Learnt::default(), None);
             for row in rows.iter().filter(is_open) {
                 pace.tick().await;
-                turn.holds().await?;
+                lock.holds().await?;
                 // Whatever is said: it may be refused for this message alone, and the others are not to wait for it.
                 learnt.asked.push(row.position);
                 match self.ask(campaign, &open, row).await {

@@ -16,7 +16,7 @@ mod server;
 mod stuck;
 pub mod upload;
 
-pub use attachment::{attachment, csv_pages};
+pub use attachment::{attachment, csv_pages, download, send_object};
 pub use cross_site::CrossSite;
 pub use document::Document;
 pub use extractors::{IfMatch, in_range};
@@ -24,6 +24,6 @@ pub use health::{Health, Importance};
 pub use input::{Form, Json, OptionalJson, Query, json_parameter, repeated_parameters};
 pub use observe::request_id;
 pub use pieces::in_pieces;
-pub use problem::{Problem, ProblemBody};
+pub use problem::{ApiResult, Problem, ProblemBody};
 pub use routes::{Routes, get_only, method_not_allowed};
 pub use server::{Server, serve};

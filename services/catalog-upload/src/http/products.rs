@@ -10,7 +10,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{IfMatch, Json, Query, in_range},
 };
@@ -208,11 +208,7 @@ impl Meta {
     get, path = "/api/v1/catalog/items", tag = "catalog", params(ListQuery),
     responses((status = 200, body = ProductPage))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     let started = Instant::now();
     caller.require_scope(READ)?;
     let own = caller.sees_only()?;
@@ -288,11 +284,7 @@ fn etag(model: &Model) -> (&'static str, String) {
     get, path = "/api/v1/catalog/items/{id}", tag = "catalog", params(("id" = String, Path)),
     responses((status = 200, body = Product))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     caller.require_scope(READ)?;
     Ok(shown(visible(&api, &caller, &id).await?))
 }
@@ -328,15 +320,11 @@ fn acts_for(caller: &Caller, proveedor_id: &str) -> Result<(), Problem> {
     description = "Con las reglas de una fila del archivo, salvo que `certificadoSanitario`, `requisitosAlmacenamiento` y `tiempoEntregaDias` pueden faltar.",
     post, path = "/api/v1/catalog/items", tag = "catalog", request_body = NewProduct,
     responses(
-        (status = 201, body = Created),         (status = 409, description = "El ID o el Código ya existe"),
+        (status = 201, body = Created), (status = 409, description = "El ID o el Código ya existe"),
         (status = 422, description = "Un valor no cumple las reglas"),
     )
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewProduct>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewProduct>) -> ApiResult {
     may_write(&caller)?;
     let body = body.into_inner();
     let proveedor_id = supplier(body.proveedor_id.as_deref().or(caller.proveedor_id()))?.to_owned();
@@ -365,7 +353,8 @@ pub(super) async fn create(
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
     request_body = Values,
     responses(
-        (status = 200, body = Product),         (status = 409, description = "El Código ya existe"), (status = 412, description = "El producto cambió"),
+        (status = 200, body = Product), (status = 409, description = "El Código ya existe"),
+        (status = 412, description = "El producto cambió"),
         (status = 422, description = "Un valor no cumple las reglas"),
     )
 )]
@@ -375,7 +364,7 @@ pub(super) async fn replace(
     id: Path<String>,
     expected: IfMatch,
     body: Json<Values>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let held = products::hold(&mut transaction, &id, &proveedor_id, expected.0).await;
@@ -395,16 +384,14 @@ pub(super) async fn replace(
     description = "Con su inventario.",
     delete, path = "/api/v1/catalog/items/{id}", tag = "catalog",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
-    responses(
-        (status = 204), (status = 412, description = "El producto cambió"),
-    )
+    responses((status = 204), (status = 412, description = "El producto cambió"))
 )]
 pub(super) async fn delete(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let deleted = products::delete(&mut transaction, &id, &proveedor_id, expected.0, caller.id()).await;

@@ -1,7 +1,7 @@
 //! `ta_sms_maestro`: the campaigns. SQL by hand for the stored procedures, which clients know, and to write many of
 //! them in one statement.
 
-use chassis::db::{Orm, sql};
+use chassis::db::{NoRelation as Relation, Orm, sql};
 use chrono::NaiveDate;
 use sea_orm::{
     ActiveValue::Set,
@@ -30,9 +30,6 @@ pub struct Model {
     pub filas: i64,
     pub cambios: i64,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `run_files`: the files of runs. SQL by hand to show them with their runs and with their jobs, whose table is of
 //! another crate, and to give many of them their jobs in one statement.
 
-use chassis::db::{Orm, sql};
+use chassis::db::{NoRelation as Relation, Orm, sql};
 use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use sea_orm::{
@@ -33,9 +33,6 @@ pub struct Model {
     /// How many rows the campaign was to have, in that snapshot; none where nobody has said.
     pub expected: Option<i64>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `runs`: what somebody asked for, one day's files. SQL by hand where one is planned from the day's campaigns or
 //! compared with them.
 
-use chassis::db::{Orm, columns, sql};
+use chassis::db::{NoRelation as Relation, Orm, columns, newest_first, sql};
 use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use sea_orm::{
@@ -39,9 +39,6 @@ pub struct Model {
     /// What was missing of its day when it began without, for a person.
     pub begun_without: Option<String>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -140,15 +137,11 @@ pub async fn list(
     before: Option<(DateTime<Utc>, Uuid)>,
     size: u64,
 ) -> Result<Vec<Run>, DbErr> {
-    let mut query = Entity::find();
+    let mut query = newest_first(Entity::find(), (Column::CreatedAt, Column::Id), before);
     if let Some(fecha) = fecha {
         query = query.filter(Column::Fecha.eq(fecha));
     }
-    if let Some((at, id)) = before {
-        let row = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
-        query = query.filter(row.lt(Expr::tuple([at.into(), id.into()])));
-    }
-    query.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id).limit(size).all(connection).await
+    query.limit(size).all(connection).await
 }
 
 /// A change of one run, with its version.

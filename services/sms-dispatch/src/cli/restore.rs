@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 use super::backup::{beside, checksum};
 use crate::{
+    advisory_lock::{self, AdvisoryLock},
     config::ImportSettings,
     storage::{
         audit, batches, index_builds, indexes,
         lookups::{self, StatusOf},
         suppressions, views,
     },
-    turn::{self, Turn},
 };
 
 /// What a restore replaces, in an order that foreign keys allow.
@@ -78,7 +78,7 @@ pub async fn run(
     ensure!(sum == expected, "{} is damaged: its SHA-256 is {sum}, expected {expected}", file.display());
 
     let pool = db::connect(database, "sms-dispatch restore", shutdown).await?.pool;
-    let Some(_turn) = Turn::try_take(&pool, turn::IMPORTS).await? else {
+    let Some(_lock) = AdvisoryLock::try_take(&pool, advisory_lock::IMPORTS).await? else {
         bail!("an import or a rollback runs; wait for its end")
     };
     // In a transaction of their own: who opts out meanwhile must not wait until the contacts are there, as the second one to

@@ -1,7 +1,7 @@
 //! `phone_lookups`: what providers said of phones. It was paid for: it outlives contacts, imports and restores. SQL by hand
 //! where answers are kept and contacts follow, each batch in one statement.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     entity::prelude::*,
@@ -39,9 +39,6 @@ pub struct Model {
     pub validation: Uuid,
     pub looked_up_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `suppressions`: who must not be written to, by phone. SQL by hand where contacts follow, each batch in one statement; and
 //! for the advisory lock.
 
-use chassis::db::{Orm, sql};
+use chassis::db::{NoRelation as Relation, Orm, sql};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use sea_orm::{
@@ -136,9 +136,6 @@ pub struct Model {
     pub created_by: Option<String>,
     pub created_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -26,16 +26,16 @@ impl MigratorTrait for Migrator {
         all.extend(jobs::migrations());
         all.extend(chassis::migrations());
         all.push(Box::new(m0001_contacts::Migration));
-        all.push(Box::new(m0002_segments::Migration));
-        all.push(Box::new(m0003_validations::Migration));
+        all.push(Box::new(m0002_segments::MIGRATION));
+        all.push(Box::new(m0003_validations::MIGRATION));
         all.push(Box::new(m0004_places::Migration));
-        all.push(Box::new(m0005_guesses::Migration));
-        all.push(Box::new(m0006_import_turns::Migration));
+        all.push(Box::new(m0005_guesses::MIGRATION));
+        all.push(Box::new(m0006_import_turns::MIGRATION));
         all.push(Box::new(m0007_words::Migration));
-        all.push(Box::new(m0008_consent_withdrawals::Migration));
-        all.push(Box::new(m0009_campaigns::Migration));
-        all.push(Box::new(m0010_prices::Migration));
-        all.push(Box::new(m0011_single_messages::Migration));
+        all.push(Box::new(m0008_consent_withdrawals::MIGRATION));
+        all.push(Box::new(m0009_campaigns::MIGRATION));
+        all.push(Box::new(m0010_prices::MIGRATION));
+        all.push(Box::new(m0011_single_messages::MIGRATION));
         all.push(Box::new(m0012_sending::Migration));
         all.push(Box::new(m0013_sent_again::Migration));
         all
