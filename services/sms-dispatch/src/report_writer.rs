@@ -39,7 +39,8 @@ impl ReportWriter {
     /// 503 where the database is away, or where more reports wait than it writes: the provider delivers it again.
     pub async fn keep(&self, report: Report) -> Result<(), Problem> {
         let (written, answer) = oneshot::channel();
-        let away = |what: &'static str| Problem::unavailable("database_unavailable", anyhow::Error::msg(what));
+        let away =
+            |what: &'static str| Problem::unavailable("database_unavailable", anyhow::Error::msg(what));
         self.requests
             .try_send(Request { report, written })
             .map_err(|_| away("too many reports of providers wait to be written"))?;

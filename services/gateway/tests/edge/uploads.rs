@@ -223,3 +223,34 @@ async fn an_answer_before_the_end_of_the_body_reaches_the_client() -> anyhow::Re
     assert_eq!(response.json::<Value>().await?["error"], "no");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_caller_sends_so_many_files_at_a_time() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_uploads").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("UPLOAD_CONNECTIONS", "2").start().await?;
+    let (token, other) = (gateway.admin().await?, gateway.user("operator", None).await?);
+    let upload = |token: &str, body: Body| {
+        let request = gateway.post("/api/v1/catalog/upload").bearer_auth(token);
+        request.header("content-type", MULTIPART).body(body).send()
+    };
+    let mut open = Vec::new();
+    for number in 1..=2 {
+        let (sender, body) = body();
+        let answer = tokio::spawn(upload(&token, body));
+        sender.send(Ok(Bytes::from_static(b"x"))).await?;
+        until("the upload is under way", SOON, async || upstream.received() >= number).await?;
+        open.push((sender, answer));
+    }
+    let third = problem(upload(&token, "x".into()).await?).await?;
+    assert_eq!(third["status"], 429);
+    assert_eq!(third["code"], "too_many_requests");
+    assert_eq!(upload(&other, "x".into()).await?.status(), 202, "others have places of their own");
+    assert_eq!(gateway.get("/api/v1/catalog/echo").bearer_auth(&token).send().await?.status(), 200);
+
+    let (sender, answer) = open.pop().expect("one of the two");
+    drop(sender);
+    assert_eq!(answer.await??.status(), 202);
+    assert_eq!(upload(&token, "x".into()).await?.status(), 202, "its place is free again");
+    Ok(())
+}
