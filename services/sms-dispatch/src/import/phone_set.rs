@@ -47,7 +47,7 @@ impl PhoneSet {
         Ok(())
     }
 
-    /// The phones of a part, of which its file is left nothing.
+    /// Takes the phones of a part out: its file is gone afterwards.
     ///
     /// # Errors
     /// The disk.
