@@ -169,7 +169,8 @@ impl Steps<'_> {
         if mode == Mode::DryRun {
             let sizes = (batch, settings.workers);
             let forecast =
-                dry_run::run(pool, &self.source, &common, &plan, sizes, self.run.stopping()).await?;
+                dry_run::run(pool, &self.source, &common, &plan, sizes, &settings.spool, self.run.stopping())
+                    .await?;
             return serde_json::to_value(forecast).map_err(JobError::fail);
         }
         self.keep_side_tables().await.map_err(JobError::Retry)?;
