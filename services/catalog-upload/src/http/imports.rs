@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{
     Resources,
     accepted::Accepted,
-    access::{READ, may_write, owned, supplier},
+    access::{READ, may_write, of_supplier, owned, supplier},
     filled,
 };
 use crate::{
@@ -239,19 +239,13 @@ pub(super) struct ImportPage {
 )]
 pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     caller.require_scope(READ)?;
-    let own = caller.sees_only()?;
-    let wanted = filled(query.proveedor_id.as_deref());
-    if let (Some(own), Some(wanted)) = (own, wanted)
-        && own != wanted
-    {
-        return Err(Problem::forbidden(format!("No puede ver las cargas del proveedor {wanted}")));
-    }
+    let proveedor_id = of_supplier(&caller, filled(query.proveedor_id.as_deref()), "las cargas")?;
     let size = query.size.unwrap_or(20);
     if !(1..=100).contains(&size) {
         return Err(Problem::bad_request("invalid_size", format!("size es {size}; se espera de 1 a 100")));
     }
     let before = Cursor::before("despues_de", query.despues_de.as_deref(), "siguiente")?;
-    let mut page = imports::list(&api.database.orm, own.or(wanted), before, size + 1).await?;
+    let mut page = imports::list(&api.database.orm, proveedor_id, before, size + 1).await?;
     let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.iter().map(|import| Status { result: None, ..Status::of(import) }).collect();
     Ok(HttpResponse::Ok().json(ImportPage { items, siguiente }))

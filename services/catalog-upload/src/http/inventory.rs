@@ -20,13 +20,9 @@ use super::{
     Resources,
     access::READ,
     country, filled,
-    product_form::no_product,
-    products::{Meta, as_number},
+    products::{Meta, as_number, visible},
 };
-use crate::storage::{
-    inventory::{self, Filter, Stock},
-    products,
-};
+use crate::storage::inventory::{self, Filter, Stock};
 
 /// Un lote.
 #[derive(Debug, Serialize, ToSchema)]
@@ -179,13 +175,7 @@ pub(super) async fn of_product(
     query: Query<ProductStockQuery>,
 ) -> ApiResult {
     caller.require_scope(READ)?;
-    if id.contains('\0') {
-        return Err(no_product(&id));
-    }
-    let product = products::get(&api.database.orm, &id).await?.ok_or_else(|| no_product(&id))?;
-    if !caller.may_see(&product.proveedor_id) {
-        return Err(no_product(&id));
-    }
+    visible(&api, &caller, &id).await?;
     let pais = country(query.pais.as_deref());
     let filter = Filter {
         producto_id: Some(&id),

@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Resources,
-    access::{READ, may_write, supplier},
+    access::{READ, may_write, of_supplier, supplier},
     country, filled,
     product_form::{InitialLot, NewProduct, Values, edit_problem, no_product},
 };
@@ -211,14 +211,8 @@ impl Meta {
 pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     let started = Instant::now();
     caller.require_scope(READ)?;
-    let own = caller.sees_only()?;
     let query = query.into_inner();
-    let wanted = filled(query.proveedor_id.as_deref());
-    if let (Some(own), Some(wanted)) = (own, wanted)
-        && own != wanted
-    {
-        return Err(Problem::forbidden(format!("No puede ver los productos del proveedor {wanted}")));
-    }
+    let proveedor_id = of_supplier(&caller, filled(query.proveedor_id.as_deref()), "los productos")?;
     let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000)?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 50)?;
     let sort = parse_sort(query.sort.as_deref().filter(|sort| !sort.is_empty()).unwrap_or("id"))?;
@@ -227,7 +221,7 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<List
         words: given(&query.q),
         categoria: given(&query.categoria_id).or_else(|| given(&query.category)),
         codigo: given(&query.codigo),
-        proveedor_id: own.or(wanted).map(str::to_owned),
+        proveedor_id: proveedor_id.map(str::to_owned),
         pais: country(query.pais.as_deref()),
         bodega_id: given(&query.bodega_id).or_else(|| given(&query.bodega)),
     };
@@ -289,7 +283,8 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
     Ok(shown(visible(&api, &caller, &id).await?))
 }
 
-async fn visible(api: &Resources, caller: &Caller, id: &str) -> Result<Model, Problem> {
+/// The product, if it is the caller's to see.
+pub(super) async fn visible(api: &Resources, caller: &Caller, id: &str) -> Result<Model, Problem> {
     if id.contains('\0') {
         return Err(no_product(id));
     }

@@ -56,6 +56,13 @@ fn all() -> Vec<&'static str> {
     STREAMS.iter().map(|stream| stream.name).collect()
 }
 
+async fn start(api: &Resources, caller: &Caller, mode: Mode, status: &'static str) -> ApiResult {
+    may_write(caller)?;
+    super::bsale(api)?;
+    let begun = begin(api, caller, &all(), |stream| RunParams::new(stream, mode)).await?;
+    Ok(HttpResponse::Ok().json(Started { status, begun }))
+}
+
 /// Reads everything of Bsale; days whose totals are the same are left alone.
 #[utoipa::path(
     operation_id = "legacy_full_sync", summary = "Sincronizar todo Bsale",
@@ -66,10 +73,7 @@ fn all() -> Vec<&'static str> {
     ),
 )]
 pub(super) async fn full(api: Data<Resources>, caller: Caller) -> ApiResult {
-    may_write(&caller)?;
-    super::bsale(&api)?;
-    let begun = begin(&api, &caller, &all(), |stream| RunParams::new(stream, Mode::Full)).await?;
-    Ok(HttpResponse::Ok().json(Started { status: "Full sync started", begun }))
+    start(&api, &caller, Mode::Full, "Full sync started").await
 }
 
 /// Reads what is new at Bsale.
@@ -82,10 +86,7 @@ pub(super) async fn full(api: Data<Resources>, caller: Caller) -> ApiResult {
     ),
 )]
 pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> ApiResult {
-    may_write(&caller)?;
-    super::bsale(&api)?;
-    let begun = begin(&api, &caller, &all(), |stream| RunParams::new(stream, Mode::Daily)).await?;
-    Ok(HttpResponse::Ok().json(Started { status: "Daily sync started", begun }))
+    start(&api, &caller, Mode::Daily, "Daily sync started").await
 }
 
 /// The streams of what the users call an entity.
