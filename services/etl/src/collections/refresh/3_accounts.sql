@@ -35,6 +35,16 @@ create temporary table assigned_debt on commit drop as
     from assigned a join aux_campaigns c using (archivo)
     join aux_debt d on d.dia = c.fecha_trandeuda and d.cuenta = a.cuenta;
 analyze assigned_debt;
+-- Most are in the first of all.
+insert into assigned_debt (archivo, cuenta, deuda)
+select a.archivo, a.cuenta, d.deuda
+from (
+    select c.archivo, min(s.dia) as dia from aux_campaigns c join aux_snapshots s on s.dia between c.opens and c.closes
+    group by c.archivo
+) as f
+join assigned a using (archivo) join aux_debt d on d.dia = f.dia and d.cuenta = a.cuenta
+where not exists (select from assigned_debt t where t.archivo = a.archivo and t.cuenta = a.cuenta);
+analyze assigned_debt;
 insert into assigned_debt (archivo, cuenta, deuda)
 select f.archivo, f.cuenta, d.deuda
 from (

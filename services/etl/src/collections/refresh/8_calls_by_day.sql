@@ -2,13 +2,10 @@
 -- count it where it is in them.
 delete from mart_calls where dia in (select dia from call_days) or (part = 'attempt' and dia in (select dia from attempt_days));
 insert into mart_calls (dia, part, name, calls, cd, ci, promises)
-select dia, 'channel', case when voicebot then 'Voicebot' else 'Call Center' end, count(*), count(*) filter (where cd),
-       count(*) filter (where ci), count(*) filter (where promise)
-from staged group by dia, voicebot
-union all
-select dia, 'hour', lpad(hora::text, 2, '0') || ':00', count(*), count(*) filter (where cd), count(*) filter (where ci),
-       count(*) filter (where promise)
-from staged group by dia, hora
+select dia, case grouping(voicebot) when 0 then 'channel' else 'hour' end,
+       case when grouping(voicebot) > 0 then lpad(hora::text, 2, '0') || ':00' when voicebot then 'Voicebot' else 'Call Center' end,
+       count(*), count(*) filter (where cd), count(*) filter (where ci), count(*) filter (where promise)
+from staged group by grouping sets ((dia, voicebot), (dia, hora))
 union all
 select dia, 'attempt', attempt::text, count(*), count(*) filter (where cd), count(*) filter (where ci),
        count(*) filter (where promise)

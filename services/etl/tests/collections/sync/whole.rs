@@ -109,6 +109,49 @@ async fn a_backfill_within_a_day_holds_the_marts_back() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_between_two_days_holds_nothing_back() -> Result<()> {
+    let setting = read("betweendays").await?;
+    setting.add_snapshot();
+    let first: NaiveDate = "2026-10-03".parse()?;
+    let params = RunParams { from: Some(first), ..backfill() };
+    let job = ask_for(&setting.resources, &params).await?;
+    // It waits for its first day.
+    setting.full("bigquery.trandeuda").await?;
+    assert!(matches!(setting.refresher.check().await?, Checked::Refreshed(_)));
+    // It has read its newest day, and waits for the next.
+    setting.source.change("trandeuda", |table| {
+        for row in table.rows.iter_mut().filter(|row| row["fecha_proceso"] == SNAPSHOT) {
+            row.insert("monto_exigible".to_owned(), json!("8.5"));
+        }
+    });
+    let stop = CancellationToken::new();
+    let watch = async {
+        let between = "select exists (select from jobs where id = $1 and checkpoint ->> 'slice' = '1')";
+        wait::until("the first day should be read", Duration::from_secs(20), async || {
+            sqlx::query_scalar::<_, bool>(between)
+                .bind(job.id)
+                .fetch_one(&setting.world.pool)
+                .await
+                .unwrap_or(false)
+        })
+        .await?;
+        stop.cancel();
+        anyhow::Ok(())
+    };
+    let slow = Duration::from_millis(300);
+    setting.source.slow_down(slow);
+    let (job, watched) = tokio::join!(work(&setting.resources, &job, &stop), watch);
+    watched?;
+    let job = job?;
+    setting.source.slow_down(Duration::ZERO);
+    assert_eq!(job.state, State::Pending, "{:?}", job.error);
+    let within = job.checkpoint.context("a checkpoint")?["snapshot"].is_string();
+    let checked = setting.refresher.check().await?;
+    assert_eq!(matches!(checked, Checked::Refreshed(_)), !within, "{checked:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_begins_while_a_refresh_waits_for_its_turn_holds_it_back() -> Result<()> {
     let setting = read("waiting").await?;
     setting.add_snapshot();
