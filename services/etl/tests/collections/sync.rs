@@ -536,9 +536,6 @@ async fn what_was_read_from_quarantine_goes_where_the_source_has_it_no_more() ->
     let mended = "update raw_quarantine set registro = jsonb_set(registro, '{fecha_compromiso}', 'null')";
     sqlx::query(mended).execute(&world.pool).await?;
     assert_eq!(redrive(&world.pool, table, &[], 10).await?.recuperados, 2);
-    source.change("voicebot_gestiones", |table| {
-        drop(table.rows[60].insert("fecha_compromiso".to_owned(), Value::Null))
-    });
     let result = read().await?;
     assert_eq!(result["contadores"]["eliminados"], 1, "{result}");
     same_of(&world, &source, &["voicebot_gestiones"]).await

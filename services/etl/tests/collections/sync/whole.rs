@@ -118,36 +118,18 @@ async fn a_backfill_between_two_days_holds_nothing_back() -> Result<()> {
     // It waits for its first day.
     setting.full("bigquery.trandeuda").await?;
     assert!(matches!(setting.refresher.check().await?, Checked::Refreshed(_)));
-    // It has read its newest day, and waits for the next.
-    setting.source.change("trandeuda", |table| {
-        for row in table.rows.iter_mut().filter(|row| row["fecha_proceso"] == SNAPSHOT) {
-            row.insert("monto_exigible".to_owned(), json!("8.5"));
-        }
-    });
-    let stop = CancellationToken::new();
-    let watch = async {
-        let between = "select exists (select from jobs where id = $1 and checkpoint ->> 'slice' = '1')";
-        wait::until("the first day should be read", Duration::from_secs(20), async || {
-            sqlx::query_scalar::<_, bool>(between)
-                .bind(job.id)
-                .fetch_one(&setting.world.pool)
-                .await
-                .unwrap_or(false)
-        })
-        .await?;
-        stop.cancel();
-        anyhow::Ok(())
-    };
-    let slow = Duration::from_millis(300);
-    setting.source.slow_down(slow);
-    let (job, watched) = tokio::join!(work(&setting.resources, &job, &stop), watch);
-    watched?;
-    let job = job?;
-    setting.source.slow_down(Duration::ZERO);
-    assert_eq!(job.state, State::Pending, "{:?}", job.error);
-    let within = job.checkpoint.context("a checkpoint")?["snapshot"].is_string();
-    let checked = setting.refresher.check().await?;
-    assert_eq!(matches!(checked, Checked::Refreshed(_)), !within, "{checked:?}");
+    // So does one that has read some of its days and waits for the next; one that has begun a day holds them back.
+    for (snapshot, holds) in [(Value::Null, false), (json!(Utc::now()), true)] {
+        let place = json!({ "slice": 1, "beginning": 0, "snapshot": snapshot });
+        let there = "update jobs set checkpoint = $2 where id = $1";
+        sqlx::query(there).bind(job.id).bind(place).execute(&setting.world.pool).await?;
+        setting.source.change("trandeuda", |table| {
+            table.rows[700].insert("motivo_rechazo".to_owned(), json!(format!("{holds}")));
+        });
+        setting.full("bigquery.trandeuda").await?;
+        let checked = setting.refresher.check().await?;
+        assert_eq!(matches!(checked, Checked::Refreshed(_)), !holds, "{checked:?}");
+    }
     Ok(())
 }
 
