@@ -485,3 +485,18 @@ async fn where_all_is_noted_all_is_computed_again() -> Result<()> {
     assert_eq!(etl::collections::doctor(&world.pool).await?, Vec::<String>::new());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_answer_is_as_of_the_last_refresh_that_found_nothing_new() -> Result<()> {
+    let world = World::new("asof").await?;
+    Raw::generate(14, 50, 200).write(&world.pool).await?;
+    let (first, second) = (lima(day(TODAY), 0), lima(day(TODAY), 3_600));
+    refresh(&world.pool, first).await?;
+    let dashboards = world.dashboards()?;
+    let question = question::assignment(None, None, None, day(TODAY))?;
+    assert_eq!(dashboards.ask(question.clone()).await?.as_of, Some(first));
+    assert!(!refresh(&world.pool, second).await?.changed);
+    let again = dashboards.ask(question).await?;
+    assert_eq!((again.as_of, again.version), (Some(second), 1));
+    Ok(())
+}
