@@ -54,4 +54,9 @@ join cuts using (cut)
 where (n.cuentas, n.fraccionadas, n.gestionadas, n.gestiones, n.cd, n.ci, n.pdp, n.pdp_frac, n.pagadoras, n.recupero,
        n.deuda_asig, n.deuda_act) <> (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 order by campaign, dia, cut;
-analyze mart_days;
+
+do $$ begin
+    if exists (select from whole) then
+        analyze mart_days;
+    end if;
+end $$;
