@@ -30,6 +30,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
 use self::{de::Input, node::Node};
+pub use self::nearest::nearest as nearest_name;
 use super::Problem;
 
 pub(crate) use self::refusal::Refusal;

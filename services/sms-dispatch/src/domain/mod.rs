@@ -1,5 +1,6 @@
 //! The rules, with no I/O.
 
+pub mod audience_file;
 pub mod callback;
 pub mod campaign;
 pub mod forecast;

@@ -64,8 +64,13 @@ async fn approved(api: &Resources, conn: &mut PgConnection, campaign: &Campaign)
     }
     let now = Utc::now();
     let frozen = campaigns::freeze(conn, campaign, now, &api.sms.public_url).await.map_err(refused)?;
-    let found = preview::preview(conn, &frozen.filter, now).await?;
-    let count = frozen.filter.of(found.by_state.values().sum());
+    let count = match &frozen.file {
+        Some(file) => file.people,
+        None => {
+            let found = preview::preview(conn, &frozen.filter, now).await?;
+            frozen.filter.of(found.by_state.values().sum())
+        }
+    };
     let bounds = Bounds { recipients: api.sms.approve_above, cost: api.sms.approve_above_cost };
     let worst = campaign_preview::worst_costs(campaign, &frozen).map_err(refused)?;
     match bounds.passed(count, &worst) {
@@ -89,7 +94,7 @@ impl Bounds {
     fn passed(&self, recipients: i64, worst: &BTreeMap<String, i64>) -> Option<String> {
         if recipients > self.recipients {
             let most = self.recipients;
-            return Some(format!("llega a unos {recipients} contactos, por encima de {most}"));
+            return Some(format!("llega a unas {recipients} personas, por encima de {most}"));
         }
         let (currency, micros) = worst
             .iter()
@@ -293,7 +298,7 @@ mod tests {
         let worst = |micros: i64| BTreeMap::from([("USD".to_owned(), micros), ("MXN".to_owned(), 1)]);
         assert_eq!(bounds.passed(100, &worst(20_000)), None, "2 USD, and not more");
         assert!(bounds.passed(100, &worst(20_001)).is_some_and(|what| what.contains("2 USD")));
-        assert!(bounds.passed(101, &BTreeMap::new()).is_some_and(|what| what.contains("101 contactos")));
+        assert!(bounds.passed(101, &BTreeMap::new()).is_some_and(|what| what.contains("101 personas")));
         assert_eq!(bounds.passed(100, &BTreeMap::new()), None, "nobody said what it costs");
         assert!(bounds.passed(100, &worst(i64::MAX)).is_some());
     }
