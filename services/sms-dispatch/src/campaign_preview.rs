@@ -134,7 +134,8 @@ pub async fn preview(
         })
         .collect();
     let hours = settings.quiet_hours.then(Hours::default);
-    let ends_at = per_second.and_then(|rate| forecast::ends(&work, rate, hours, starts_at));
+    let not_before = |clocks| frozen.own_hour.and_then(|hour| hour.at(clocks));
+    let ends_at = per_second.and_then(|rate| forecast::ends(&work, rate, hours, not_before, starts_at));
     let (costs, unpriced_parts) = written.costs(&audience, &frozen.senders);
     let shown = shown(&texts, &frozen, &audience.drawn);
     let parts = written.parts(&audience);

@@ -111,6 +111,8 @@ pub async fn start(
         date: Set(Some(date)),
         preparation: Set(Some(job.id)),
         started_at: Set(Some(now)),
+        own_date: Set(campaign.own_date),
+        own_minute: Set(campaign.own_minute),
         reason: Set(None),
         ..Default::default()
     };
@@ -199,7 +201,17 @@ pub async fn freeze(
     };
     let senders = plan.senders.iter().map(frozen_sender).collect::<Result<Vec<_>, Refused>>()?;
     let links = Texts::of(plan, file.as_ref())?.have_links().then(|| Links::under(public_url));
-    Ok(Frozen { filter, file, less_filters, less_campaigns, senders, at, seed: rand::rng().random(), links })
+    Ok(Frozen {
+        filter,
+        file,
+        less_filters,
+        less_campaigns,
+        senders,
+        at,
+        seed: rand::rng().random(),
+        own_hour: campaign.own_hour(),
+        links,
+    })
 }
 
 /// The file whose people a plan's audience is, if it is one's, locked: it stays for as long as the transaction.

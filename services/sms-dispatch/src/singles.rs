@@ -172,6 +172,7 @@ impl Day {
         };
         let frozen = Frozen {
             file: None,
+            own_hour: None,
             filter: Segment::default(),
             less_filters: Vec::new(),
             less_campaigns: Vec::new(),

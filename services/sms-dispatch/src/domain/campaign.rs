@@ -10,6 +10,7 @@ use super::{
     audience_file::FileAudience,
     link::Links,
     money::Money,
+    own_hour::OwnHour,
     segment::{BadSegment, Segment},
     sender::{ProviderName, SenderKind},
 };
@@ -365,6 +366,9 @@ pub struct Frozen {
     pub at: chrono::DateTime<chrono::Utc>,
     /// Decides random samples and variants.
     pub seed: i64,
+    /// When its messages go by their recipients' own clocks, where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_hour: Option<OwnHour>,
     /// What `{baja}` is made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links: Option<Links>,

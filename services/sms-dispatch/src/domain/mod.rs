@@ -14,6 +14,7 @@ pub mod money;
 pub mod numbering_plan;
 pub mod outcome_window;
 pub mod outcomes;
+pub mod own_hour;
 pub mod pace;
 pub mod parts;
 pub mod phone;

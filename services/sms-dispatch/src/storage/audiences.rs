@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::sqlx::{self, PgConnection, Postgres, QueryBuilder};
 
-use super::{campaigns::Campaign, ledger::partition, segment_sql};
+use super::{campaigns::Campaign, ledger::partition, segment_sql, slices::Wait};
 use crate::{
     domain::{
         audience_file::Source,
@@ -254,10 +254,20 @@ pub async fn window(
     let contact = if audience.frozen.file.is_some() { "null::bigint" } else { "id" };
     query.push(format!(", phone_e164, {contact}, state_code, lada, "));
     push_vars(&mut query, audience.names);
-    query.push(", variant from numbered), cut as (insert into slices (campaign, first_position, last_position, zone) select ");
+    query.push(
+        ", variant from numbered),
+         cut as (insert into slices (campaign, first_position, last_position, zone, due_at, reason) select ",
+    );
     query.push_bind(campaign);
     query.push(
-        ", min(position), max(position), zone from numbered group by zone, cut),
+        ", min(position), max(position), n.zone, greatest(now(), o.due), case when o.due > now() then ",
+    );
+    query.push_bind(Wait::Hours.name()).push(" end from numbered n left join unnest(");
+    let hours = own_hours(audience.frozen);
+    query.push_bind(hours.iter().map(|(zone, _)| *zone).collect::<Vec<_>>()).push("::smallint[], ");
+    query.push_bind(hours.iter().map(|(_, due)| *due).collect::<Vec<_>>());
+    query.push(
+        "::timestamptz[]) o (zone, due) on o.zone = n.zone group by n.zone, cut, o.due),
          counted as (insert into campaign_deltas
                          (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros) select ",
     );
@@ -275,6 +285,12 @@ pub async fn window(
     );
     let (last, matched, recipients) = query.build_query_as().persistent(false).fetch_one(conn).await?;
     Ok(Window { last, matched, recipients })
+}
+
+/// When messages to each of the clocks are due, where they go by these.
+fn own_hours(frozen: &Frozen) -> Vec<(i16, DateTime<Utc>)> {
+    let Some(hour) = frozen.own_hour else { return Vec::new() };
+    Clocks::ALL.into_iter().filter_map(|clocks| Some((clocks.code(), hour.at(clocks)?))).collect()
 }
 
 /// The first reason that holds; null where none does.
