@@ -5,7 +5,7 @@ use chassis::db::{Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ExprTrait as _, QueryOrder as _, QuerySelect as _,
+    QueryOrder as _, QuerySelect as _,
     entity::prelude::*,
     sqlx::{self, PgConnection, PgPool},
 };
