@@ -1,6 +1,6 @@
 //! A file of people, from its upload through the gateway to what a campaign says to them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::Scene;
@@ -31,16 +31,15 @@ async fn upload(client: &Client, query: &str, csv: &[u8], key: &str) -> Result<A
 
 /// Waits until a file is as `right` says.
 async fn when(client: &Client, path: &str, right: impl Fn(&Value) -> bool) -> Result<Value> {
-    let mut last = Value::Null;
-    wait::until(path, LIMIT, async || match client.get(path).await {
-        Ok(answer) => {
-            last = answer.body;
-            right(&last)
+    let began = Instant::now();
+    loop {
+        let answer = client.get(path).await?;
+        if right(&answer.body) {
+            return Ok(answer.body);
         }
-        Err(_) => false,
-    })
-    .await?;
-    Ok(last)
+        ensure!(began.elapsed() < LIMIT, "not in time: {answer}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 fn campaign(kind: &str, file: &str, text: &str) -> Value {
@@ -60,7 +59,7 @@ async fn a_campaign_says_to_the_people_of_a_file_what_its_columns_hold() -> Resu
     .await?;
     let (admin, viewer) = (scene.platform.admin().await?, scene.platform.user("viewer", None).await?);
     let operator = scene.platform.user("operator", None).await?;
-    let sender = json!({ "provider": "log", "kind": "long_code", "per_second": 100 });
+    let sender = json!({ "provider": "log", "kind": "long_code", "per_second": 100, "price_micros": 1, "currency": "USD" });
     wait::until("the worker's provider", LIMIT, async || {
         let kept = admin.put(&format!("/api/v1/sms/senders/{SENDER}"), &sender).await;
         kept.is_ok_and(|kept| kept.status == 200)
