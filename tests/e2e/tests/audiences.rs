@@ -47,6 +47,71 @@ fn campaign(kind: &str, file: &str, text: &str) -> Value {
     json!({ "name": "Clientes", "kind": kind, "plan": plan })
 }
 
+/// Uploads the file, and waits until it is loaded. Gives where it is.
+async fn taken(operator: &Client, viewer: &Client) -> Result<String> {
+    // Nobody is taken without a word, or by half of one.
+    let half = upload(operator, "consent_basis=contrato", PEOPLE.as_bytes(), "half").await?;
+    ensure!(half.status == 400 && half.body["code"] == "invalid_consent", "{half}");
+    let odd = upload(operator, "", b"SQLite format 3\0", "odd").await?;
+    ensure!(odd.status == 400 && odd.body["code"] == "invalid_file", "{odd}");
+
+    let taken = upload(operator, CONSENT, PEOPLE.as_bytes(), "first").await?;
+    ensure!(taken.status == 202, "{taken}");
+    let (file, path) =
+        (taken.body["id"].as_str().context("an id")?, taken.body["status_url"].as_str().context("a place")?);
+    let again = upload(operator, CONSENT, PEOPLE.as_bytes(), "first").await?;
+    ensure!(again.status == 202 && again.body["id"] == file, "{again}");
+    let other = upload(operator, "", PEOPLE.as_bytes(), "first").await?;
+    ensure!(other.status == 409 && other.body["code"] == "idempotency_key_reused", "{other}");
+    let loaded = when(viewer, path, |file| file["status"] == "completed").await?;
+    ensure!(
+        (&loaded["rows"], &loaded["accepted"], &loaded["rejected"]) == (&json!(4), &json!(3), &json!(1)),
+        "{loaded}"
+    );
+    ensure!(
+        loaded["fields"] == json!(["celular", "nombre", "saldo_total", "primer_nombre", "ciudad"]),
+        "{loaded}"
+    );
+    let rejected = operator.download(&format!("{path}/rejected.csv?crudo=true")).await?;
+    let rejected = String::from_utf8(rejected)?;
+    ensure!(rejected.contains("4,12345,phone_too_short"), "{rejected}");
+    let masked = String::from_utf8(viewer.download(&format!("{path}/rejected.csv?crudo=true")).await?)?;
+    ensure!(masked.contains("4,*****,phone_too_short"), "{masked}");
+    Ok(path.to_owned())
+}
+
+async fn texts_and_consents_are_checked(operator: &Client, file: &str) -> Result<()> {
+    let wrong = operator.post(CAMPAIGNS, &campaign("marketing", file, "Debe {saldo_totl}")).await?;
+    ensure!(wrong.status == 422 && wrong.to_string().contains("¿quiso decir {saldo_total}?"), "{wrong}");
+    let bare = upload(operator, "", PEOPLE.as_bytes(), "bare").await?;
+    let bare = bare.body["id"].as_str().context("an id")?;
+    let bare_path = format!("{AUDIENCES}/{bare}");
+    when(operator, &bare_path, |file| file["status"] == "completed").await?;
+    let advertising = operator.post(CAMPAIGNS, &campaign("marketing", bare, "Oferta")).await?;
+    ensure!(advertising.status == 422 && advertising.to_string().contains("consentimiento"), "{advertising}");
+    Ok(())
+}
+
+/// In the past it doesn't; taken back it does no more.
+async fn goes_at_an_hour_of_its_recipients(operator: &Client, id: &str) -> Result<()> {
+    let past = operator
+        .post(&format!("{id}/schedule"), &json!({ "at_local": "10:00", "local_date": "2026-01-31" }))
+        .await?;
+    ensure!(past.status == 422 && past.body["code"] == "invalid_schedule", "{past}");
+    let scheduled = operator
+        .post(&format!("{id}/schedule"), &json!({ "at_local": "10:00", "local_date": "2199-01-31" }))
+        .await?;
+    ensure!(
+        scheduled.status == 200
+            && scheduled.body["at_local"] == "10:00"
+            && scheduled.body["start_at"].as_str().is_some_and(|at| at.starts_with("2199-01-31T15:00:00")),
+        "{scheduled}"
+    );
+    let back = operator.post(&format!("{id}/schedule"), &json!({ "start_at": null })).await?;
+    ensure!(back.status == 200 && back.body["at_local"].is_null(), "{back}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_campaign_says_to_the_people_of_a_file_what_its_columns_hold() -> Result<()> {
     let scene = Scene::start("audiences", |options| {
@@ -66,49 +131,14 @@ async fn a_campaign_says_to_the_people_of_a_file_what_its_columns_hold() -> Resu
     })
     .await?;
 
-    // Nobody is taken without a word, or by half of one.
-    let half = upload(&operator, "consent_basis=contrato", PEOPLE.as_bytes(), "half").await?;
-    ensure!(half.status == 400 && half.body["code"] == "invalid_consent", "{half}");
-    let odd = upload(&operator, "", b"SQLite format 3\0", "odd").await?;
-    ensure!(odd.status == 400 && odd.body["code"] == "invalid_file", "{odd}");
-
-    let taken = upload(&operator, CONSENT, PEOPLE.as_bytes(), "first").await?;
-    ensure!(taken.status == 202, "{taken}");
-    let (file, path) =
-        (taken.body["id"].as_str().context("an id")?, taken.body["status_url"].as_str().context("a place")?);
-    let again = upload(&operator, CONSENT, PEOPLE.as_bytes(), "first").await?;
-    ensure!(again.status == 202 && again.body["id"] == file, "{again}");
-    let other = upload(&operator, "", PEOPLE.as_bytes(), "first").await?;
-    ensure!(other.status == 409 && other.body["code"] == "idempotency_key_reused", "{other}");
-    let loaded = when(&viewer, path, |file| file["status"] == "completed").await?;
-    ensure!(
-        (&loaded["rows"], &loaded["accepted"], &loaded["rejected"]) == (&json!(4), &json!(3), &json!(1)),
-        "{loaded}"
-    );
-    ensure!(
-        loaded["fields"] == json!(["celular", "nombre", "saldo_total", "primer_nombre", "ciudad"]),
-        "{loaded}"
-    );
-    let rejected = operator.download(&format!("{path}/rejected.csv?crudo=true")).await?;
-    let rejected = String::from_utf8(rejected)?;
-    ensure!(rejected.contains("4,12345,phone_too_short"), "{rejected}");
-    let masked = String::from_utf8(viewer.download(&format!("{path}/rejected.csv?crudo=true")).await?)?;
-    ensure!(masked.contains("4,*****,phone_too_short"), "{masked}");
-
-    let wrong = operator.post(CAMPAIGNS, &campaign("marketing", file, "Debe {saldo_totl}")).await?;
-    ensure!(wrong.status == 422 && wrong.to_string().contains("¿quiso decir {saldo_total}?"), "{wrong}");
-    let bare = upload(&operator, "", PEOPLE.as_bytes(), "bare").await?;
-    let bare = bare.body["id"].as_str().context("an id")?;
-    let bare_path = format!("{AUDIENCES}/{bare}");
-    when(&operator, &bare_path, |file| file["status"] == "completed").await?;
-    let advertising = operator.post(CAMPAIGNS, &campaign("marketing", bare, "Oferta")).await?;
-    ensure!(advertising.status == 422 && advertising.to_string().contains("consentimiento"), "{advertising}");
-
+    let path = taken(&operator, &viewer).await?;
+    let file = path.rsplit('/').next().context("an id")?;
+    texts_and_consents_are_checked(&operator, file).await?;
     let text = "Hola {primer_nombre}, debe {saldo total} en {ciudad|su ciudad}";
     let draft = operator.post(CAMPAIGNS, &campaign("marketing", file, text)).await?;
     ensure!(draft.status == 201, "{draft}");
     let id = format!("{CAMPAIGNS}/{}", draft.body["id"].as_str().context("an id")?);
-    let held = operator.delete(path).await?;
+    let held = operator.delete(&path).await?;
     ensure!(held.status == 409 && held.body["code"] == "in_use", "{held}");
     let preview = operator.get(&format!("{id}/preview")).await?;
     ensure!(
@@ -121,23 +151,7 @@ async fn a_campaign_says_to_the_people_of_a_file_what_its_columns_hold() -> Resu
     let tested = operator.post(&format!("{id}/test"), &tested).await?;
     ensure!(tested.status == 202, "{tested}");
 
-    // An hour of the recipients' own: in the quiet ones only where those hold, and not in the past.
-    let past = operator
-        .post(&format!("{id}/schedule"), &json!({ "at_local": "10:00", "local_date": "2026-01-31" }))
-        .await?;
-    ensure!(past.status == 422 && past.body["code"] == "invalid_schedule", "{past}");
-    let scheduled = operator
-        .post(&format!("{id}/schedule"), &json!({ "at_local": "10:00", "local_date": "2199-01-31" }))
-        .await?;
-    ensure!(
-        scheduled.status == 200
-            && scheduled.body["at_local"] == "10:00"
-            && scheduled.body["start_at"].as_str().is_some_and(|at| at.starts_with("2199-01-31T15:00:00")),
-        "{scheduled}"
-    );
-    let back = operator.post(&format!("{id}/schedule"), &json!({ "start_at": null })).await?;
-    ensure!(back.status == 200 && back.body["at_local"].is_null(), "{back}");
-
+    goes_at_an_hour_of_its_recipients(&operator, &id).await?;
     let started = operator.post(&format!("{id}/start"), &Value::Null).await?;
     ensure!(started.status == 202, "{started}");
     when(&operator, &id, |campaign| campaign["state"] == "completed").await?;
@@ -153,8 +167,8 @@ async fn a_campaign_says_to_the_people_of_a_file_what_its_columns_hold() -> Resu
     ensure!(texts[1].starts_with("Hola Berta, debe 80 en "), "{messages}");
 
     // Its people go when somebody says so, and no campaign begins with them any more.
-    ensure!(operator.delete(path).await?.status == 204);
-    let gone = when(&operator, path, |file| file["status"] == "deleted").await?;
+    ensure!(operator.delete(&path).await?.status == 204);
+    let gone = when(&operator, &path, |file| file["status"] == "deleted").await?;
     ensure!(!gone["deleted_at"].is_null(), "{gone}");
     let late = operator.post(CAMPAIGNS, &campaign("cobranza", file, "Hola")).await?;
     ensure!(late.status == 422, "{late}");
