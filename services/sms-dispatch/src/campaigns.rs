@@ -41,7 +41,9 @@ pub enum Refused {
     NoFile(uuid::Uuid),
     #[error("La lista {0} de la audiencia todavía no termina de cargarse")]
     FileNotLoaded(uuid::Uuid),
-    #[error("La lista {0} no dice con qué consentimiento se escribe a sus personas: la publicidad lo necesita")]
+    #[error(
+        "La lista {0} no dice con qué consentimiento se escribe a sus personas: la publicidad lo necesita"
+    )]
     NoConsent(uuid::Uuid),
     #[error("La campaña {0} de less_campaigns no existe")]
     NoCampaign(uuid::Uuid),
@@ -218,11 +220,7 @@ pub async fn freeze(
 ///
 /// # Errors
 /// It is not there, or not loaded; or advertising may not use it.
-pub async fn file(
-    conn: &mut PgConnection,
-    plan: &Plan,
-    kind: Kind,
-) -> Result<Option<FileAudience>, Refused> {
+pub async fn file(conn: &mut PgConnection, plan: &Plan, kind: Kind) -> Result<Option<FileAudience>, Refused> {
     let Some(id) = plan.audience.file_id else { return Ok(None) };
     let known = audience_files::lock(conn, id).await?.filter(|file| file.purged_at.is_none());
     let known = known.ok_or(Refused::NoFile(id))?;

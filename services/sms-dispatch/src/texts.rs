@@ -17,10 +17,7 @@ use crate::{
         sender::{ProviderName, SenderKind},
         template::{NoValue, Template, TemplateError, Values},
     },
-    storage::{
-        audiences::Name,
-        ledger::Row,
-    },
+    storage::{audiences::Name, ledger::Row},
 };
 
 /// Why a text can't be. The text is for the person.
@@ -180,12 +177,7 @@ impl Texts {
         let link = link.map(|(links, date, campaign)| {
             links.url(MessageId { date: *date, campaign: *campaign, position })
         });
-        let values = Values {
-            name: full_name,
-            city,
-            opt_out_link: link.as_deref(),
-            columns: &columns,
-        };
+        let values = Values { name: full_name, city, opt_out_link: link.as_deref(), columns: &columns };
         let alphabet =
             sender.filter(|_| self.transliterate).map(|(provider, kind)| Alphabet::of(provider, kind));
         let text = usize::try_from(variant).ok().and_then(|variant| self.texts.get(variant));

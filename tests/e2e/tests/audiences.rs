@@ -115,11 +115,7 @@ async fn goes_at_an_hour_of_its_recipients(operator: &Client, id: &str) -> Resul
 #[tokio::test]
 async fn a_campaign_says_to_the_people_of_a_file_what_its_columns_hold() -> Result<()> {
     let scene = Scene::start("audiences", |options| {
-        options
-            .workers(0)
-            .with(&SMS_DISPATCH, 1)
-            .env("SMS_LOG_PROVIDER", true)
-            .env("SMS_QUIET_HOURS", false)
+        options.workers(0).with(&SMS_DISPATCH, 1).env("SMS_LOG_PROVIDER", true).env("SMS_QUIET_HOURS", false)
     })
     .await?;
     let (admin, viewer) = (scene.platform.admin().await?, scene.platform.user("viewer", None).await?);
@@ -146,8 +142,7 @@ async fn a_campaign_says_to_the_people_of_a_file_what_its_columns_hold() -> Resu
             && preview.body["excluded"] == json!({ "repeated": 1 }),
         "{preview}"
     );
-    let tested =
-        json!({ "phones": ["5512345679"], "ciudad": "León", "columns": { "nombre": "Eva", "saldo_total": "1" } });
+    let tested = json!({ "phones": ["5512345679"], "ciudad": "León", "columns": { "nombre": "Eva", "saldo_total": "1" } });
     let tested = operator.post(&format!("{id}/test"), &tested).await?;
     ensure!(tested.status == 202, "{tested}");
 

@@ -29,8 +29,8 @@ use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
-use self::{de::Input, node::Node};
 pub use self::nearest::nearest as nearest_name;
+use self::{de::Input, node::Node};
 use super::Problem;
 
 pub(crate) use self::refusal::Refusal;

@@ -89,16 +89,25 @@ mod tests {
     fn what_the_day_does_not_hold_goes_the_next_morning() {
         // 19:00 in Mexico City: an hour is left, and two are needed.
         let work = [(Clocks::Centre, 7_200.0)];
-        assert_eq!(ends(&work, 1.0, day(), any, at("2026-11-27T01:00:00Z")), Some(at("2026-11-27T16:00:00Z")));
+        assert_eq!(
+            ends(&work, 1.0, day(), any, at("2026-11-27T01:00:00Z")),
+            Some(at("2026-11-27T16:00:00Z"))
+        );
         // At night nothing goes.
-        assert_eq!(ends(&work, 1.0, day(), any, at("2026-11-27T05:00:00Z")), Some(at("2026-11-27T17:00:00Z")));
+        assert_eq!(
+            ends(&work, 1.0, day(), any, at("2026-11-27T05:00:00Z")),
+            Some(at("2026-11-27T17:00:00Z"))
+        );
     }
 
     #[test]
     fn zones_share_the_rate_while_both_are_open_and_the_later_one_ends_it() {
         // 09:00 in Mexico City, 08:00 in Sonora: an hour alone, then together.
         let work = [(Clocks::Centre, 5_400.0), (Clocks::Sonora, 1_800.0)];
-        assert_eq!(ends(&work, 1.0, day(), any, at("2026-11-26T15:00:00Z")), Some(at("2026-11-26T17:00:00Z")));
+        assert_eq!(
+            ends(&work, 1.0, day(), any, at("2026-11-26T15:00:00Z")),
+            Some(at("2026-11-26T17:00:00Z"))
+        );
     }
 
     #[test]

@@ -88,7 +88,9 @@ mod tests {
         for wrong in ["", "24:00", "9:00", "09:60", "25:00", "diez", "10:00:00"] {
             assert_eq!(OwnHour::parse(day, wrong), None, "{wrong}");
         }
-        for (text, within) in [("08:59", false), ("09:00", true), ("19:59", true), ("20:00", false), ("00:00", false)] {
+        for (text, within) in
+            [("08:59", false), ("09:00", true), ("19:59", true), ("20:00", false), ("00:00", false)]
+        {
             let hour = hour("2026-11-26", text);
             assert_eq!((hour.is_within(Hours::default()), hour.to_string().as_str()), (within, text));
         }

@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn a_field_is_required_where_it_stands_somewhere_without_a_default() {
-        let template = Template::parse("{nombre|a} {primer_nombre|b} {ciudad} {ciudad|c}", []).expect("a template");
+        let template =
+            Template::parse("{nombre|a} {primer_nombre|b} {ciudad} {ciudad|c}", []).expect("a template");
         assert!(!template.requires("nombre") && !template.requires("primer_nombre"));
         assert!(template.requires("ciudad") && !template.requires("baja"));
     }

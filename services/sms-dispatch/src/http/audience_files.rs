@@ -209,7 +209,8 @@ pub(super) async fn upload(
             let asked = serde_json::to_vec(&(&consent, &mapping)).map_err(Problem::internal)?;
             let hash = request_hash(&[stored.sha256.as_bytes(), asked.as_slice()]);
             let filename = if stored.filename.is_empty() { "lista.csv" } else { stored.filename.as_str() };
-            let file = New { id, filename, object_key: &object_key, mapping: &mapping, consent: consent.as_ref() };
+            let file =
+                New { id, filename, object_key: &object_key, mapping: &mapping, consent: consent.as_ref() };
             accept(&api, &caller, &file, (key, hash)).await
         }
     };
@@ -225,7 +226,9 @@ pub(super) async fn upload(
 fn is_csv(stored: &Stored) -> Result<(), Problem> {
     match Kind::detect(&stored.beginning) {
         Kind::Csv => Ok(()),
-        Kind::Sqlite => Err(Problem::bad_request("invalid_file", "Se espera un archivo CSV, no una base de datos")),
+        Kind::Sqlite => {
+            Err(Problem::bad_request("invalid_file", "Se espera un archivo CSV, no una base de datos"))
+        }
     }
 }
 
@@ -248,7 +251,8 @@ async fn accept(
 ) -> Result<(Uuid, PgTransaction<'static>), Problem> {
     let mut transaction = api.database.pool.begin().await?;
     let kind = load_audience::kind(&api.settings);
-    let job = NewJob { id: new.id, idempotency_key: key.0, request_hash: Some(hash), ..kind.job(caller.id()) };
+    let job =
+        NewJob { id: new.id, idempotency_key: key.0, request_hash: Some(hash), ..kind.job(caller.id()) };
     if let Creation::Existing(first) = kind.create(&mut transaction, job, request_id()).await? {
         return Ok((first.id, transaction));
     }

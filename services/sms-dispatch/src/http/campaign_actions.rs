@@ -369,7 +369,10 @@ mod tests {
         let ten = time(None, Some("10:00"), Some("2026-11-26T18:00:01Z")).expect("an hour").expect("a time");
         assert_eq!(ten.0.to_rfc3339(), "2026-11-26T15:00:00+00:00", "in Cancún it comes first");
         assert_eq!(ten.1.map(|hour| hour.to_string()).as_deref(), Some("10:00"));
-        assert!(time(None, Some("10:00"), Some("2026-11-26T18:00:00Z")).is_err(), "in Tijuana it is 10:00 then");
+        assert!(
+            time(None, Some("10:00"), Some("2026-11-26T18:00:00Z")).is_err(),
+            "in Tijuana it is 10:00 then"
+        );
         assert!(time(None, Some("09:59"), None).is_err(), "it has come in Cancún");
         assert!(time(None, Some("20:00"), None).is_err() && time(None, Some("08:00"), None).is_err());
         assert!(time(Some(first), Some("10:00"), None).is_err(), "one or the other");

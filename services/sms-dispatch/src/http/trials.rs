@@ -106,7 +106,10 @@ pub(super) async fn test(
             };
             let text = texts.with(variant, &given, (sender.provider, sender.kind));
             let text = text.map_err(|missing| {
-                Problem::unprocessable("no_value", format!("{missing}: envíe nombre, ciudad o columns para la prueba"))
+                Problem::unprocessable(
+                    "no_value",
+                    format!("{missing}: envíe nombre, ciudad o columns para la prueba"),
+                )
             })?;
             let message =
                 Message { to: phone, text: &text, sender: Some(&sender.address), expires_at: now + VALIDITY };

@@ -141,7 +141,8 @@ impl AudienceList {
         let state = some(values.get(STATE)).and_then(|text| State::parse(&text));
         let of_lada = ladas::of(phone.lada());
         // No city of another state than the row names.
-        let same_state = |info: &&LadaInfo| state.is_none() || info.state.map(State::code) == state.map(State::code);
+        let same_state =
+            |info: &&LadaInfo| state.is_none() || info.state.map(State::code) == state.map(State::code);
         let guessed = || of_lada.filter(same_state).and_then(|info| info.city).map(str::to_owned);
         Ok(Person {
             phone,

@@ -16,11 +16,7 @@ use crate::{
     Resources, SERVICE,
     config::ImportSettings,
     domain::audience_file::Shape,
-    import::{
-        audience_list::AudienceList,
-        csv,
-        files::Spool,
-    },
+    import::{audience_list::AudienceList, csv, files::Spool},
     storage::{
         audience_files::{self, AudienceFile},
         audit, numbering_plan,

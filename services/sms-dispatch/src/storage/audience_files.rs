@@ -199,7 +199,8 @@ pub async fn empty(pool: &PgPool) -> sqlx::Result<u64> {
                      select id from {table} where file = $1 order by id limit {BATCH} for update skip locked)"
             );
             loop {
-                let done = sqlx::query(sqlx::AssertSqlSafe(statement.clone())).bind(file).execute(pool).await?;
+                let done =
+                    sqlx::query(sqlx::AssertSqlSafe(statement.clone())).bind(file).execute(pool).await?;
                 deleted += done.rows_affected();
                 if done.rows_affected() == 0 {
                     break;

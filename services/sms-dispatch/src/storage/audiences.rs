@@ -224,7 +224,9 @@ fn push_rows(query: &mut QueryBuilder<Postgres>, frozen: &Frozen, file: i32, amo
         }
     }
     for less in &frozen.less_filters {
-        query.push(" and not exists (select from contacts where contacts.phone_e164 = audience_rows.phone_e164");
+        query.push(
+            " and not exists (select from contacts where contacts.phone_e164 = audience_rows.phone_e164",
+        );
         segment_sql::push_audience(query, less, frozen.at);
         query.push(")");
     }

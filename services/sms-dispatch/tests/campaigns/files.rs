@@ -65,7 +65,8 @@ impl Lists {
         let object_key = format!("audiences/{id}");
         let object = self.client.put_object().bucket(&bucket).key(&object_key);
         object.body(text.as_bytes().to_vec().into()).send().await?;
-        let kind = load_audience::kind(&ImportSettings::read(&mut Env::from_map([("CONTACTS_LEASE_SECONDS", "5")])));
+        let kind =
+            load_audience::kind(&ImportSettings::read(&mut Env::from_map([("CONTACTS_LEASE_SECONDS", "5")])));
         let mut transaction = self.world.pool.begin().await?;
         let job = NewJob { id, ..kind.job("ana") };
         kind.create(&mut transaction, job, None).await?;
@@ -201,7 +202,8 @@ async fn who_of_a_file_falls_out_counts_once_in_the_same_order_as_contacts() -> 
     ensure!(exclusions(world, &campaign).await? == expected, "{campaign:?}");
     ensure!((campaign.matched, campaign.recipients, campaign.excluded) == (110, 25, 85), "{campaign:?}");
     ensure!(told.audience.recipients() == 25);
-    let sonora = "select count(*) from messages where state_code = 'SON' and lada = '612' and contact_id is null";
+    let sonora =
+        "select count(*) from messages where state_code = 'SON' and lada = '612' and contact_id is null";
     ensure!(world.count(sonora).await? == 25, "what the file says of the state comes before the LADA");
     world.finish(campaign.id).await?;
     let accepted = world.provider.accepted();
@@ -218,7 +220,10 @@ async fn who_of_a_file_falls_out_counts_once_in_the_same_order_as_contacts() -> 
     let campaign = world.started(Kind::Cobranza, plan).await?;
     let excluded = exclusions(world, &campaign).await?;
     let expected = [("invalid", 10), ("landline", 5), ("opt_out", 10), ("repeated", 10)];
-    ensure!(excluded == BTreeMap::from(expected.map(|(reason, many)| (reason.to_owned(), many))), "{excluded:?}");
+    ensure!(
+        excluded == BTreeMap::from(expected.map(|(reason, many)| (reason.to_owned(), many))),
+        "{excluded:?}"
+    );
     world.is_sound().await
 }
 
@@ -236,7 +241,10 @@ async fn a_phone_of_an_earlier_window_is_repeated_in_a_later_one() -> Result<()>
     let file = lists.loaded(&text, None, 100_000).await?;
     let world = &lists.world;
     let campaign = world.started(Kind::Cobranza, plan(&file, "{folio}")).await?;
-    ensure!((campaign.matched, campaign.recipients, campaign.excluded) == (20_053, 20_050, 3), "{campaign:?}");
+    ensure!(
+        (campaign.matched, campaign.recipients, campaign.excluded) == (20_053, 20_050, 3),
+        "{campaign:?}"
+    );
     ensure!(world.count("select count(*) from messages where vars[1] = 'otro'").await? == 0);
     let mixed = "select count(*) from slices where last_position - first_position >= 500";
     ensure!(world.count(mixed).await? == 0);
@@ -244,7 +252,8 @@ async fn a_phone_of_an_earlier_window_is_repeated_in_a_later_one() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_file_without_a_consent_is_not_for_advertising_and_one_that_is_not_there_for_nobody() -> Result<()> {
+async fn a_file_without_a_consent_is_not_for_advertising_and_one_that_is_not_there_for_nobody() -> Result<()>
+{
     let lists = Lists::new("fileconsent").await?;
     let world = &lists.world;
     let text = format!("celular\n{}\n", phone(1));
@@ -254,7 +263,9 @@ async fn a_file_without_a_consent_is_not_for_advertising_and_one_that_is_not_the
         let mut transaction = world.pool.begin().await?;
         let started = acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await;
         transaction.rollback().await?;
-        anyhow::Ok(started.map(|campaign| campaign.frozen.and_then(|frozen| frozen.file).map(|file| file.number)))
+        anyhow::Ok(
+            started.map(|campaign| campaign.frozen.and_then(|frozen| frozen.file).map(|file| file.number)),
+        )
     };
     ensure!(matches!(start(Kind::Marketing, plan(&file, "Hola")).await?, Err(Refused::NoConsent(_))));
     // The start freezes which file it is, and how it looks.
@@ -358,6 +369,9 @@ async fn people_of_files_go_when_their_time_is_over_unless_a_campaign_is_about_t
     ensure!(left == [kept.number, kept.number, fresh.number, fresh.number], "{left:?}");
     // Who was written to by it is known to its ledger.
     ensure!(world.finish(campaign.id).await?.recipients == 1);
-    ensure!(retention::audiences(&world.pool, &KEEP, Utc::now() + TimeDelta::days(31)).await? == 2, "the fresh one's");
+    ensure!(
+        retention::audiences(&world.pool, &KEEP, Utc::now() + TimeDelta::days(31)).await? == 2,
+        "the fresh one's"
+    );
     world.is_sound().await
 }

@@ -130,7 +130,8 @@ async fn who_opts_out_after_the_ledger_was_written_is_skipped() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_enters_a_register_after_the_ledger_was_written_is_skipped_for_the_first_of_its_reasons() -> Result<()> {
+async fn who_enters_a_register_after_the_ledger_was_written_is_skipped_for_the_first_of_its_reasons()
+-> Result<()> {
     let world = World::new("registers").await?;
     world.contacts(20).await?;
     let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;

@@ -21,7 +21,8 @@ async fn draft(world: &World) -> Result<Campaign> {
     let there = Utc::now().with_timezone(&America::Cancun);
     let minute = there.hour() * 60 + there.minute();
     let day = there.date_naive();
-    let hour = format!("update campaigns set own_date = '{day}', own_minute = {minute} where id = '{}'", draft.id);
+    let hour =
+        format!("update campaigns set own_date = '{day}', own_minute = {minute} where id = '{}'", draft.id);
     world.execute(&hour).await?;
     world.campaign(draft.id).await
 }
@@ -39,7 +40,9 @@ async fn each_zones_slices_are_due_when_it_is_that_hour_there() -> Result<()> {
     transaction.commit().await?;
     world.prepare().await?;
     let due: Vec<(i16, DateTime<Utc>, Option<String>)> =
-        sqlx::query_as("select zone, due_at, reason from slices order by zone").fetch_all(&world.pool).await?;
+        sqlx::query_as("select zone, due_at, reason from slices order by zone")
+            .fetch_all(&world.pool)
+            .await?;
     let zones: Vec<i16> = due.iter().map(|(zone, ..)| *zone).collect();
     ensure!(zones == [Clocks::Southeast, Clocks::Pacific, Clocks::Sonora].map(Clocks::code), "{due:?}");
     ensure!(due[0].1 <= Utc::now() && due[0].2.is_none(), "{due:?}");

@@ -16,7 +16,8 @@ impl MigrationTrait for Migration {
         let conn = manager.get_connection();
         conn.execute_unprepared(UP).await?;
         briefly(manager, CAUSES).await?;
-        conn.execute_unprepared("alter table suppressions validate constraint suppressions_reason_known").await?;
+        conn.execute_unprepared("alter table suppressions validate constraint suppressions_reason_known")
+            .await?;
         // An attempt that was broken off leaves an index that is not valid.
         conn.execute_unprepared("drop index concurrently if exists campaigns_audience_file").await?;
         conn.execute_unprepared(INDEX).await.map(drop)
