@@ -14,6 +14,8 @@ mod retention;
 mod sending;
 mod singles;
 mod slow;
+mod throttled;
+mod turns;
 mod vendors;
 mod watch;
 mod world;

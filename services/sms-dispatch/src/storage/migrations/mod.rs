@@ -14,6 +14,7 @@ mod m0010_prices;
 mod m0011_single_messages;
 mod m0012_sending;
 mod m0013_sent_again;
+mod m0016_holds;
 
 use sea_orm_migration::prelude::*;
 
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0011_single_messages::Migration));
         all.push(Box::new(m0012_sending::Migration));
         all.push(Box::new(m0013_sent_again::Migration));
+        all.push(Box::new(m0016_holds::Migration));
         all
     }
 }
