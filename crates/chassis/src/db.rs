@@ -2,7 +2,7 @@
 
 mod orm;
 
-use std::{str::FromStr as _, time::Duration};
+use std::{io, str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sea_orm::{
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::DatabaseSettings, metrics};
 
-pub use orm::{Orm, columns, decode, orm, sql};
+pub use orm::{NoRelation, Orm, columns, decode, newest_first, orm, sql};
 
 /// A service's own schema. Cloning shares the pool.
 #[derive(Clone, Debug)]
@@ -74,12 +74,20 @@ pub fn lazy(settings: &DatabaseSettings, application: &str) -> anyhow::Result<Da
     Ok(Database { orm, pool })
 }
 
+/// How long an idle connection may take to answer. Shorter than anybody waits for one.
+const UNANSWERED: Duration = Duration::from_secs(2);
+
 /// Whether the connection answers what it is asked now. sqlx 0.9 doesn't count the reply to a COPY that was dropped
 /// before its end: such a connection answers each question with the reply to the one before, and is not to be used
-/// again. Takes the round trip that a ping takes.
+/// again. Nor is one whose host is gone, which answers nothing. Takes the round trip that a ping takes.
 async fn answers_in_step(connection: &mut PgConnection) -> sqlx::Result<bool> {
     let asked: i64 = rand::random();
-    let answered: i64 = sqlx::query_scalar("SELECT $1::bigint").bind(asked).fetch_one(connection).await?;
+    let question = sqlx::query_scalar("SELECT $1::bigint").bind(asked).fetch_one(connection);
+    let answered: i64 = match tokio::time::timeout(UNANSWERED, question).await {
+        Ok(answered) => answered?,
+        // An error, and not `false`: it is then closed without a word.
+        Err(_) => return Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())),
+    };
     Ok(answered == asked)
 }
 

@@ -29,7 +29,7 @@ mod migration;
 
 pub use client::http_client;
 pub use clock::Clock;
-pub use http::Problem;
-pub use migration::migrations;
+pub use http::{ApiResult, Problem};
+pub use migration::{SqlMigration, migrations};
 #[doc(hidden)]
 pub use pastey;

@@ -5,6 +5,34 @@ pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
     vec![Box::new(JwksCache)]
 }
 
+/// A migration that is SQL alone, each way in one transaction. It is recorded under the name of its file.
+#[derive(Clone, Copy, Debug)]
+pub struct SqlMigration {
+    /// `file!()` where it is written down: once it is released, the file keeps its name.
+    pub file: &'static str,
+    /// Brings the schema to this version.
+    pub up: &'static str,
+    /// Takes it back to the one before.
+    pub down: &'static str,
+}
+
+impl MigrationName for SqlMigration {
+    fn name(&self) -> &str {
+        sea_orm_migration::util::get_file_stem(self.file)
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for SqlMigration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(self.up).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(self.down).await.map(drop)
+    }
+}
+
 struct JwksCache;
 
 impl MigrationName for JwksCache {
@@ -32,5 +60,16 @@ impl MigrationTrait for JwksCache {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.get_connection().execute_unprepared("DROP TABLE IF EXISTS jwks_cache").await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_migration_has_the_name_of_its_file() {
+        let file = "services/etl/src/storage/migrations/m0001_runs.rs";
+        assert_eq!(SqlMigration { file, up: "", down: "" }.name(), "m0001_runs");
     }
 }

@@ -17,13 +17,30 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use sea_orm::sqlx;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use crate::{config::S3Settings, idempotency::hex};
 
 /// What is held in memory, and the size of a part. S3 demands at least 5 MiB and at most 10,000 parts,
 /// which makes 80 GB.
 const PART: usize = 8 << 20;
+
+/// Parts that a process holds in memory at once, whoever sends them and however slowly: 96 MiB. An upload that has no place
+/// is not read on.
+const PARTS: usize = 12;
+
+/// The places for them.
+static PLACES: Semaphore = Semaphore::const_new(PARTS);
+
+/// What an upload may have in memory without a place.
+const WITHOUT_PLACE: usize = 1 << 20;
+
+/// How long an upload waits for a place. Shorter than anybody before this process waits for it to read on.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client with path-style addressing (which LocalStack and MinIO need), ring for TLS, and an end to
 /// each attempt. No network yet, unless AWS's own chain has to find credentials.
@@ -74,13 +91,17 @@ pub enum UploadError {
     /// The one who sends it broke off.
     #[error("the upload broke off: {0}")]
     Interrupted(String),
+    /// As many parts are in memory as may be.
+    #[error("{} parts of other uploads are in memory", PARTS)]
+    Busy,
     /// S3 can't be reached or refuses.
     #[error("S3 did not take the file: {0}")]
     Store(String),
 }
 
 /// Stores a stream under `key`: in one request if it fits into a part, else in parts, each sent when it
-/// is full. If the stream fails, is too large, or the caller is dropped, the parts are discarded.
+/// is full. If the stream fails, is too large, or the caller is dropped, the parts are discarded. The stream is read no
+/// further while as many parts of other uploads are in memory as may be.
 ///
 /// # Errors
 /// As [`UploadError`] says.
@@ -99,6 +120,7 @@ where
     let mut hash = Sha256::new();
     let mut total = 0u64;
     let mut part = BytesMut::new();
+    let mut place: Option<SemaphorePermit<'static>> = None;
     let mut multipart: Option<Multipart> = None;
 
     while let Some(chunk) = stream.next().await {
@@ -108,6 +130,11 @@ where
             return Err(UploadError::TooLarge { limit });
         }
         hash.update(&chunk);
+        if place.is_none() && part.len() + chunk.len() > WITHOUT_PLACE {
+            place = Some(take_place().await?);
+            // Once, and not by doubling.
+            part.reserve(PART.saturating_sub(part.len()));
+        }
         // Only when more comes than a part holds is it sent: a file of exactly one part needs no parts.
         while part.len() + chunk.len() > PART {
             part.extend_from_slice(&chunk.split_to(PART - part.len()));
@@ -115,7 +142,12 @@ where
                 Some(upload) => upload,
                 none => none.insert(begin(client, bucket, key).await?),
             };
-            upload.send(part.split().freeze()).await?;
+            upload.send(std::mem::take(&mut part).freeze()).await?;
+            // Others have their turns between two parts.
+            place = None;
+            if chunk.len() > WITHOUT_PLACE {
+                place = Some(take_place().await?);
+            }
         }
         part.extend_from_slice(&chunk);
     }
@@ -130,6 +162,14 @@ where
         }
     }
     Ok(Uploaded { bytes: total, sha256: hex(&hash.finalize()) })
+}
+
+async fn take_place() -> Result<SemaphorePermit<'static>, UploadError> {
+    match timeout(PATIENCE, PLACES.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        // It is never closed.
+        Ok(Err(_)) | Err(_) => Err(UploadError::Busy),
+    }
 }
 
 fn store<E: std::error::Error>(error: E) -> UploadError {
@@ -279,6 +319,18 @@ pub async fn open(client: &Client, bucket: &str, key: &str) -> Result<ByteStream
             Err(DownloadError::Missing { bucket: bucket.to_owned(), key: key.to_owned() })
         }
         Err(error) => Err(DownloadError::Store(DisplayErrorContext(error).to_string())),
+    }
+}
+
+/// Whether an object is there.
+///
+/// # Errors
+/// S3 can't be reached or refuses.
+pub async fn exists(client: &Client, bucket: &str, key: &str) -> anyhow::Result<bool> {
+    match client.head_object().bucket(bucket).key(key).send().await {
+        Ok(_) => Ok(true),
+        Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => Ok(false),
+        Err(error) => Err(anyhow::anyhow!("{}", DisplayErrorContext(error))),
     }
 }
 

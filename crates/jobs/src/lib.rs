@@ -52,7 +52,7 @@ pub use kind::JobKind;
 pub use lease::{
     Lease, Standing, cancelled, checkpoint, complete, defer, fail, heartbeat, postpone, progress, release,
 };
-pub use list::{Filter, Page, Pages, get, list};
+pub use list::{Filter, Page, Pages, get, get_all, list};
 pub use migration::migrations;
 pub use registry::Jobs;
 pub use run::{JobRun, Outcome, Runner, Work};

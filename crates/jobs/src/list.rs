@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use chrono::{DateTime, Datelike as _, Utc};
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,16 @@ pub struct Pages {
 pub async fn get(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, Error> {
     let row = sqlx::query("SELECT * FROM jobs WHERE id = $1").bind(id).fetch_optional(conn).await?;
     Ok(row.as_ref().map(Job::read).transpose()?)
+}
+
+/// Some jobs, by their ids, in one question; those that are not there are left out.
+///
+/// # Errors
+/// The database.
+pub async fn get_all(conn: &mut PgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, Job>, Error> {
+    let rows = sqlx::query("SELECT * FROM jobs WHERE id = ANY($1)").bind(ids).fetch_all(conn).await?;
+    let jobs = rows.iter().map(|row| Job::read(row).map(|job| (job.id, job)));
+    Ok(jobs.collect::<sqlx::Result<_>>()?)
 }
 
 fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use common::{World, new_job};
-use jobs::{Creation, Error, Filter, NewJob, Page, State, create, list, reopen, request_cancel};
+use jobs::{Creation, Error, Filter, NewJob, Page, State, create, get_all, list, reopen, request_cancel};
 use sea_orm::sqlx;
 use serde_json::json;
 use uuid::Uuid;
@@ -30,6 +30,16 @@ async fn a_new_job_waits_with_what_it_was_given() -> Result<()> {
     );
     assert_eq!(job.params, json!({"file": "a.xlsx"}));
     assert_eq!((job.kind.as_str(), job.result, job.error, job.finished_at), (common::KIND, None, None, None));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn some_jobs_are_had_in_one_question() -> Result<()> {
+    let world = World::new("jobs_some").await?;
+    let (one, other, _) = (world.job(1).await?, world.job(2).await?, world.job(3).await?);
+    let found = get_all(&mut *world.pool.acquire().await?, &[one, other, Uuid::now_v7()]).await?;
+    assert_eq!(found.len(), 2);
+    assert_eq!(found.get(&other), Some(&world.get(other).await?));
     Ok(())
 }
 

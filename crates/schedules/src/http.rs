@@ -28,7 +28,7 @@ impl<P: Serialize> NewSchedule<P> {
     /// Writes it under a new id, or in the place of the schedule that has `id`. It does not fire for times that passed before.
     ///
     /// # Errors
-    /// 422 for a time or a zone that can't be; the database.
+    /// 422 for a time or a zone that can't be; 404 where no schedule has `id` (any more); the database.
     pub async fn put(self, orm: &DatabaseConnection, id: Option<Uuid>) -> Result<Schedule, Problem> {
         let refused = |error: BadSchedule| Problem::unprocessable("invalid_schedule", error.to_string());
         let timetable = Timetable::parse(&self.cron, &self.zone).map_err(refused)?;
@@ -44,11 +44,16 @@ impl<P: Serialize> NewSchedule<P> {
             last_at: None,
             last_run: None,
             last_error: None,
+            waiting_since: None,
             created_by: self.created_by,
             created_at: now,
             version: 1,
         };
-        Ok(row::put(orm, schedule).await?)
+        match id {
+            None => Ok(row::put(orm, schedule).await?),
+            // Never a new one: it may have been deleted since its id was looked up.
+            Some(id) => row::replace(orm, schedule).await?.ok_or_else(|| not_found(&id.to_string())),
+        }
     }
 }
 

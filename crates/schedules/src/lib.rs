@@ -8,7 +8,7 @@ mod row;
 mod scheduler;
 mod timetable;
 
-pub use migration::migrations;
+pub use migration::{WAITING_UP, migrations};
 pub use row::{Schedule, get, list, put};
 pub use scheduler::{Begin, Begun, Scheduler};
 pub use timetable::{BadSchedule, Missed, Timetable};

@@ -4,7 +4,7 @@ use sea_orm_migration::prelude::{ConnectionTrait as _, DbErr, MigrationName, Mig
 /// The table of this crate, for a service's `Migrator` to include before its own. The service report has it from a
 /// migration of its own, with a reference to its runs.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Schedules)]
+    vec![Box::new(Schedules), Box::new(Waiting)]
 }
 
 struct Schedules;
@@ -25,6 +25,33 @@ impl MigrationTrait for Schedules {
         manager.get_connection().execute_unprepared("drop table schedules").await.map(drop)
     }
 }
+
+/// That a time is waited for stands in a column of its own. Until then, the text of `last_error` told it.
+struct Waiting;
+
+impl MigrationName for Waiting {
+    fn name(&self) -> &str {
+        "m20261127_000001_schedules_waiting"
+    }
+}
+
+#[async_trait]
+impl MigrationTrait for Waiting {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared(WAITING_UP).await.map(drop)
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let undo = "alter table schedules drop column waiting_since";
+        manager.get_connection().execute_unprepared(undo).await.map(drop)
+    }
+}
+
+/// The column `waiting_since`, for services that have the table from a migration of their own.
+pub const WAITING_UP: &str = "
+alter table schedules add column waiting_since timestamptz;
+update schedules set waiting_since = next_at where last_error = 'Espera a que termine lo que empezó antes';
+";
 
 const UP: &str = "
 create table schedules (

@@ -8,7 +8,7 @@ use sea_orm::{
     ExprTrait as _, IntoActiveModel as _, QueryOrder as _, QuerySelect as _,
     entity::prelude::*,
     sea_query::{LockBehavior, LockType, OnConflict},
-    sqlx::PgConnection,
+    sqlx::{self, PgConnection},
 };
 
 use crate::Missed;
@@ -33,6 +33,8 @@ pub struct Model {
     pub last_run: Option<Uuid>,
     /// Why its last turn began nothing, for a person.
     pub last_error: Option<String>,
+    /// Since when the time in `next_at` is waited for, because what was begun before it has not ended. None: it is not.
+    pub waiting_since: Option<DateTime<Utc>>,
     pub created_by: String,
     pub created_at: DateTime<Utc>,
     pub version: i64,
@@ -68,10 +70,39 @@ pub async fn put(connection: &impl ConnectionTrait, schedule: Schedule) -> Resul
             Column::Active,
             Column::NextAt,
             Column::LastError,
+            Column::WaitingSince,
         ])
         .value(Column::Version, Expr::col((Entity, Column::Version)).add(1))
         .to_owned();
     Entity::insert(schedule).on_conflict(replace).exec_with_returning(connection).await
+}
+
+/// Writes other settings to the schedule that has this one's id. None: there is no such schedule, any more.
+pub(crate) async fn replace(
+    connection: &impl ConnectionTrait,
+    schedule: Schedule,
+) -> Result<Option<Schedule>, DbErr> {
+    let settings = ActiveModel {
+        cron: Set(schedule.cron),
+        zone: Set(schedule.zone),
+        missed: Set(schedule.missed),
+        params: Set(schedule.params),
+        active: Set(schedule.active),
+        next_at: Set(schedule.next_at),
+        last_error: Set(None),
+        waiting_since: Set(None),
+        ..Default::default()
+    };
+    let replaced = Entity::update_many()
+        .set(settings)
+        .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+        .filter(Column::Id.eq(schedule.id));
+    Ok(replaced.exec_with_returning(connection).await?.pop())
+}
+
+/// The database's time, by which all processes go: their hosts' clocks differ.
+pub(crate) async fn now(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar("select now()").fetch_one(conn).await
 }
 
 /// Whether there was one.
@@ -96,21 +127,28 @@ pub(crate) async fn due(
         .await
 }
 
-/// Notes what came of its turn, and when the next is; without a next one it is no longer active.
-pub(crate) async fn turned(
-    conn: &mut PgConnection,
-    id: Uuid,
-    last_at: Option<DateTime<Utc>>,
-    next_at: Option<DateTime<Utc>>,
-    run: Option<Uuid>,
-    error: Option<&str>,
-) -> Result<(), DbErr> {
+/// What came of a schedule's turn.
+#[derive(Default)]
+pub(crate) struct Turn<'a> {
+    /// The last time that was acted on; none: `last_at` stays what it is.
+    pub last_at: Option<DateTime<Utc>>,
+    /// The next time; none: there is none, and the schedule is no longer active.
+    pub next_at: Option<DateTime<Utc>>,
+    /// What was begun; none: `last_run` stays what it is.
+    pub run: Option<Uuid>,
+    pub error: Option<&'a str>,
+    pub waiting_since: Option<DateTime<Utc>>,
+}
+
+/// Notes what came of its turn.
+pub(crate) async fn turned(conn: &mut PgConnection, id: Uuid, turn: Turn<'_>) -> Result<(), DbErr> {
     let schedule = ActiveModel {
-        last_at: last_at.map_or(NotSet, |at| Set(Some(at))),
-        next_at: next_at.map_or(NotSet, Set),
-        active: if next_at.is_some() { NotSet } else { Set(false) },
-        last_run: run.map_or(NotSet, |run| Set(Some(run))),
-        last_error: Set(error.map(str::to_owned)),
+        last_at: turn.last_at.map_or(NotSet, |at| Set(Some(at))),
+        next_at: turn.next_at.map_or(NotSet, Set),
+        active: if turn.next_at.is_some() { NotSet } else { Set(false) },
+        last_run: turn.run.map_or(NotSet, |run| Set(Some(run))),
+        last_error: Set(turn.error.map(str::to_owned)),
+        waiting_since: Set(turn.waiting_since),
         ..Default::default()
     };
     let turned = Entity::update_many().set(schedule).filter(Column::Id.eq(id));

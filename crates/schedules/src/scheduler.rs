@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Schedule, Timetable,
-    row::{due, turned},
+    row::{self, Turn, due, turned},
 };
 
 /// Longer than a round takes, whose statements the server ends. A server whose host is gone ends nothing.
@@ -18,7 +18,7 @@ const UNANSWERED: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_secs(5);
 /// A time that passed longer ago was missed.
 const GRACE: TimeDelta = TimeDelta::minutes(5);
-/// What a schedule says while its time is waited for; by it the time is known not to have been missed.
+/// What a schedule says while its time is waited for.
 const WAITS: &str = "Espera a que termine lo que empezó antes";
 
 /// What a schedule says that can't be begun: the reason is for the log.
@@ -31,7 +31,8 @@ pub enum Begun {
     Run(Uuid),
     /// Nothing, for a reason that the schedule shows.
     Nothing(String),
-    /// What it began before has not ended, and this is to begin after it: the schedule stays due.
+    /// What it began before has not ended, and this is to begin after it: the schedule stays due. A time that was waited for
+    /// was not missed, however long that took.
     Wait,
 }
 
@@ -107,18 +108,23 @@ impl<B: Begin> Scheduler<B> {
 
     /// The schedule that had its turn, and whether it moved on.
     async fn turn_of(&self, waiting: &[Uuid]) -> anyhow::Result<Option<(Uuid, bool)>> {
-        let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         let conn = &mut *transaction;
+        let now = match &self.clock {
+            // Of several processes the one whose host's clock is ahead would always act first, before its time.
+            Clock::System => row::now(conn).await?,
+            Clock::Fixed(_) => self.clock.now(),
+        };
         let Some(schedule) = due(conn, now, waiting).await? else { return Ok(None) };
         let times = Timetable::parse(&schedule.cron, &schedule.zone).and_then(|timetable| {
-            let waited = schedule.last_error.as_deref() == Some(WAITS);
+            let waited = schedule.waiting_since.is_some();
             Ok((timetable.due(schedule.next_at, now, GRACE, schedule.missed, waited)?, timetable))
         });
         let ((times, next), timetable) = match times {
             Ok(times) => times,
             Err(error) => {
-                turned(conn, schedule.id, None, None, None, Some(&error.to_string())).await?;
+                let told = error.to_string();
+                turned(conn, schedule.id, Turn { error: Some(&told), ..Turn::default() }).await?;
                 transaction.commit().await?;
                 return Ok(Some((schedule.id, true)));
             }
@@ -140,18 +146,24 @@ impl<B: Begin> Scheduler<B> {
                     error = Some(told);
                     None
                 }
-                Ok(Begun::Wait) => Some(WAITS.to_owned()),
+                Ok(Begun::Wait) => Some((WAITS, true)),
                 Err(failed) => {
                     tracing::warn!(schedule = %schedule.id, error = format!("{failed:#}"), "schedule not begun");
-                    Some(FAILED.to_owned())
+                    Some((FAILED, false))
                 }
             };
-            if let Some(told) = stays {
+            if let Some((told, waits)) = stays {
                 attempt.rollback().await?;
+                // The time that is waited for is the first; another begins to wait now.
+                let since = schedule.waiting_since.filter(|_| last.is_none());
+                let waiting_since = if waits { since.or(Some(now)) } else { since };
                 // The times before it are done with; this one and those after it stay due, and the other schedules have
                 // their turns.
-                if last.is_some() || schedule.last_error.as_ref() != Some(&told) {
-                    turned(conn, schedule.id, last, Some(*time), run, Some(&told)).await?;
+                let is_told = schedule.last_error.as_deref() == Some(told);
+                if last.is_some() || !is_told || schedule.waiting_since != waiting_since {
+                    let turn =
+                        Turn { last_at: last, next_at: Some(*time), run, error: Some(told), waiting_since };
+                    turned(conn, schedule.id, turn).await?;
                     transaction.commit().await?;
                 }
                 return Ok(Some((schedule.id, false)));
@@ -159,7 +171,9 @@ impl<B: Begin> Scheduler<B> {
             attempt.commit().await?;
             last = Some(*time);
         }
-        turned(conn, schedule.id, last, Some(next), run, error.as_deref()).await?;
+        let turn =
+            Turn { last_at: last, next_at: Some(next), run, error: error.as_deref(), waiting_since: None };
+        turned(conn, schedule.id, turn).await?;
         transaction.commit().await?;
         tracing::info!(schedule = %schedule.id, runs = times.len(), ?run, ?error, next_at = %next, "schedule had its turn");
         Ok(Some((schedule.id, true)))

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, Settings},
     events::show_event,
-    http::{self, Documents, Watchers, backends::Backends, limits::Limiter},
+    http::{self, Documents, Places, backends::Backends, limits::Limiter},
     identity::Identity,
     live::Feed,
 };
@@ -43,7 +43,11 @@ pub struct App {
     /// What happens, live.
     pub feed: Feed,
     /// Who watches.
-    pub watchers: Watchers,
+    pub watchers: Places,
+    /// Who sends files.
+    pub uploads: Places,
+    /// Who has requests passed on, until the answer's last byte.
+    pub calls: Places,
     /// The services' documentation, as last seen.
     pub documents: Documents,
     /// Ends open streams.
@@ -74,7 +78,9 @@ impl Gateway {
             backends: Backends::new(&config.settings)?,
             limiter: Arc::new(Limiter::new(config.settings.limits)),
             feed: Feed::new(&redis),
-            watchers: Watchers::default(),
+            watchers: Places::default(),
+            uploads: Places::default(),
+            calls: Places::default(),
             documents: Documents::default(),
             shutdown: shutdown.clone(),
             settings: config.settings,

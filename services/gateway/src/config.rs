@@ -86,6 +86,10 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// Live streams that one caller may have open at one replica.
     pub stream_connections: usize,
+    /// Files that one caller may be sending at one replica.
+    pub upload_connections: usize,
+    /// Requests that one caller may have passed on at one replica, each until the last byte of its answer is sent.
+    pub caller_connections: usize,
 }
 
 /// What multipart framing may add to a file: boundaries, part headers, short fields.
@@ -123,6 +127,7 @@ impl Settings {
             breaker_threshold: env.default("BREAKER_THRESHOLD", 5, "a number of failures"),
             breaker_pause: millis(env, "BREAKER_PAUSE_MILLIS", 1_000),
             limits: Limits {
+                refused: env.default("RATE_LIMIT_REFUSED", Rate::per_minute(600), Rate::EXPECTED),
                 auth: env.default("RATE_LIMIT_AUTH", Rate::per_minute(60), Rate::EXPECTED),
                 upload: env.default("RATE_LIMIT_UPLOAD", Rate::per_minute(60), Rate::EXPECTED),
                 webhook: env.default("RATE_LIMIT_WEBHOOK", Rate::per_minute(60_000), Rate::EXPECTED),
@@ -131,6 +136,8 @@ impl Settings {
             trusted_proxies: list(env, "TRUSTED_PROXIES"),
             cors_origins: list::<Origin>(env, "CORS_ORIGINS").into_iter().map(|origin| origin.0).collect(),
             stream_connections: env.default("STREAM_CONNECTIONS", 8, "a number of connections"),
+            upload_connections: env.default("UPLOAD_CONNECTIONS", 8, "a number of connections"),
+            caller_connections: env.default("CALLER_CONNECTIONS", 256, "a number of connections"),
         }
     }
 
@@ -200,6 +207,8 @@ impl FromStr for LegacyRule {
 /// Rates by class of request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Keys and sessions that don't hold, by address; past them none of that address is looked up for a while.
+    pub refused: Rate,
     /// Logins and refreshes, by address.
     pub auth: Rate,
     /// Uploads, by caller.

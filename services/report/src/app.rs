@@ -32,10 +32,13 @@ use crate::{
 const QUEUES: &[&Queue] = &[&REPORT_EVENTS, &REPORT_RUNS, &REPORT_CAMPAIGNS];
 
 /// Every kind of job, each with what its jobs do.
-fn jobs(resources: &Resources) -> Jobs {
+fn jobs(connections: &Connections, resources: &Resources) -> Jobs {
     let (settings, resources) = (&resources.settings, || resources.clone());
     Jobs::new(resources().database.pool)
-        .register(start_run::kind(settings), StartRuns { resources: resources() })
+        .register(
+            start_run::kind(settings),
+            StartRuns { resources: resources(), broker: connections.broker.clone() },
+        )
         .register(export_campaign::kind(settings), ExportCampaigns { resources: resources() })
 }
 
@@ -46,7 +49,7 @@ fn jobs(resources: &Resources) -> Jobs {
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let resources = resources(&connections, &config).await;
-    let tasks = background(&connections, &resources, &jobs(&resources), &shutdown);
+    let tasks = background(&connections, &resources, &jobs(&connections, &resources), &shutdown);
     tasks.serve(connections.api(&shutdown, resources, http::API).await?).await
 }
 
@@ -58,7 +61,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let server = connections.worker()?;
     let resources = resources(&connections, &config).await;
-    let jobs = jobs(&resources);
+    let jobs = jobs(&connections, &resources);
     let (pool, version) = (connections.database.pool.clone(), env!("CARGO_PKG_VERSION"));
     let announcer = Announcer::new(pool, SERVICE, version, QUEUES, jobs.activities());
     let told = CampaignUpdated { resources: resources.clone() };

@@ -34,6 +34,8 @@ pub struct ReportSettings {
     pub max_attempts: i32,
     /// Whose clock the times in files and names are of.
     pub zone: Tz,
+    /// How long a run waits for what is known to be missing of its day before it begins without.
+    pub wait: Duration,
     /// How long a presigned URL works.
     pub link: Duration,
     /// How long files are kept.
@@ -62,7 +64,7 @@ impl Config {
 impl ReportSettings {
     /// `REPORT_CONCURRENCY` (2), `REPORT_INGEST_CONCURRENCY` (8), `REPORT_LEASE_SECONDS` (30),
     /// `REPORT_DEADLINE_SECONDS` (3,600), `REPORT_MAX_ATTEMPTS` (10), `REPORT_TIME_ZONE` (America/Bogota),
-    /// `REPORT_LINK_SECONDS` (900), `REPORT_FILE_DAYS` (90), `REPORT_ROW_DAYS` (1,100).
+    /// `REPORT_WAIT_SECONDS` (1,800), `REPORT_LINK_SECONDS` (900), `REPORT_FILE_DAYS` (90), `REPORT_ROW_DAYS` (1,100).
     pub fn read(env: &mut Env) -> Self {
         let mut days = |name: &str, default: u32| {
             let days = env.default(name, default, "a number of days from 1");
@@ -83,6 +85,7 @@ impl ReportSettings {
                 chrono_tz::America::Bogota,
                 "a time zone, as America/Bogota",
             ),
+            wait: env.seconds("REPORT_WAIT_SECONDS", Duration::from_secs(1_800)),
             link: env.seconds("REPORT_LINK_SECONDS", Duration::from_secs(900)),
             file_retention: Duration::from_secs(u64::from(file_days) * DAY),
             row_days,

@@ -1,15 +1,24 @@
 //! Requests for reports: of a client, or of a schedule.
 
-use chassis::{db::Orm, lock};
+use std::time::Duration;
+
+use chassis::{db::Orm, lock, s3};
 use chrono::NaiveDate;
 use sea_orm::sqlx::PgConnection;
+use tokio::time::timeout;
 
 use crate::{
     Resources,
     domain::params::Params,
     jobs::start_run,
-    storage::runs::{self, Run},
+    storage::{
+        files,
+        runs::{self, Run},
+    },
 };
+
+/// How long the bucket is asked whether a run's files are there.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -51,7 +60,9 @@ pub async fn request_run(
         if let Some(run) = runs::active(conn, fecha, &params).await? {
             return Ok(Requested::Same(run));
         }
-        if let Some(run) = runs::current(conn, fecha, &params).await? {
+        if let Some(run) = runs::current(conn, fecha, &params).await?
+            && !files_are_gone(conn, resources, &run).await?
+        {
             return Ok(Requested::Same(run));
         }
     }
@@ -67,4 +78,19 @@ pub async fn request_run(
         anyhow::bail!("the campaigns of {fecha} were deleted at this moment");
     };
     Ok(Requested::New(run))
+}
+
+/// Whether a bucket has lost what a completed run made. By its first file: who wipes a bucket leaves none. Where the bucket does
+/// not answer, its files are taken to be there.
+async fn files_are_gone(conn: &mut PgConnection, resources: &Resources, run: &Run) -> anyhow::Result<bool> {
+    let first = files::page(&Orm::on(conn), run.id, -1, 1).await?.pop();
+    let Some(key) = first.and_then(|file| file.object_key) else { return Ok(false) };
+    match timeout(PATIENCE, s3::exists(&resources.s3, &resources.bucket, &key)).await {
+        Ok(Ok(exists)) => Ok(!exists),
+        Ok(Err(error)) => {
+            tracing::warn!(run = %run.id, error = format!("{error:#}"), "not known whether a run's files are there");
+            Ok(false)
+        }
+        Err(_) => Ok(false),
+    }
 }

@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advisory_lock::{ACCOUNTS, AdvisoryLock},
     opt_outs,
     providers::{Providers, messaging::Messaging},
     storage::{
         audit,
         providers::{self, Provider},
     },
-    turn::{ACCOUNTS, Turn},
 };
 
 /// How often providers are asked.
@@ -64,24 +64,24 @@ impl Accounts {
     /// # Errors
     /// The database.
     pub async fn round(&self) -> anyhow::Result<()> {
-        let Some(mut turn) = Turn::try_take_lapsing(&self.pool, ACCOUNTS, LAPSES_AFTER).await? else {
+        let Some(mut lock) = AdvisoryLock::try_take_lapsing(&self.pool, ACCOUNTS, LAPSES_AFTER).await? else {
             return Ok(());
         };
-        let done = self.all(&mut turn).await;
-        turn.end().await?;
+        let done = self.all(&mut lock).await;
+        lock.end().await?;
         done
     }
 
-    async fn all(&self, turn: &mut Turn) -> anyhow::Result<()> {
+    async fn all(&self, lock: &mut AdvisoryLock) -> anyhow::Result<()> {
         for state in providers::list(&chassis::db::orm(&self.pool)).await? {
             let Some(client) = self.providers.get(&state.name) else { continue };
-            turn.holds().await?;
+            lock.holds().await?;
             // One that opens by itself is not asked meanwhile.
             if state.is_open() || state.opens_at.is_none() {
                 self.balance(&state, client.as_ref()).await?;
             }
-            turn.holds().await?;
-            self.opt_outs(&state, client.as_ref(), turn).await?;
+            lock.holds().await?;
+            self.opt_outs(&state, client.as_ref(), lock).await?;
         }
         Ok(())
     }
@@ -123,13 +123,13 @@ impl Accounts {
         &self,
         state: &Provider,
         client: &dyn Messaging,
-        turn: &mut Turn,
+        lock: &mut AdvisoryLock,
     ) -> anyhow::Result<()> {
         let until = Utc::now();
         let since = state.opt_outs_until.unwrap_or(until - FIRST) - OVERLAP;
         let mut page = Some(1);
         while let Some(number) = page {
-            turn.holds().await?;
+            lock.holds().await?;
             let found = match client.opt_outs(since, number).await {
                 Ok(found) => found,
                 Err(error) => {

@@ -19,6 +19,7 @@ use sea_orm::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advisory_lock::{AdvisoryLock, FEEDER},
     campaigns::{self, Refused},
     config::SmsSettings,
     domain::{
@@ -35,7 +36,6 @@ use crate::{
         slices::{Grant, Slice, Wait},
         totals,
     },
-    turn::{FEEDER, Turn},
     watch::{self, Course},
 };
 
@@ -96,14 +96,14 @@ impl Feeder {
 
     /// Feeds until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut turn: Option<Turn> = None;
+        let mut lock: Option<AdvisoryLock> = None;
         loop {
-            let feeds = turn.is_some();
+            let feeds = lock.is_some();
             let round = async {
-                if turn.is_none() {
-                    turn = Turn::try_take_lapsing(&self.pool, FEEDER, LAPSES_AFTER).await?;
+                if lock.is_none() {
+                    lock = AdvisoryLock::try_take_lapsing(&self.pool, FEEDER, LAPSES_AFTER).await?;
                 }
-                match &mut turn {
+                match &mut lock {
                     Some(held) => self.held_round(held).await,
                     None => Ok(()),
                 }
@@ -113,7 +113,7 @@ impl Feeder {
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
                     tracing::warn!(error = %format!("{error:#}"), "campaigns are not fed, will keep trying");
-                    turn = None;
+                    lock = None;
                 }
             }
             let pause = if feeds { PAUSE } else { LOOK };
@@ -123,8 +123,8 @@ impl Feeder {
         }
     }
 
-    /// One round, as long as the turn holds. A turn ends with its connection: whoever can't use that any more has lost it.
-    async fn held_round(&self, held: &mut Turn) -> anyhow::Result<()> {
+    /// One round, as long as the lock is held. It ends with its connection: whoever can't use that any more has lost it.
+    async fn held_round(&self, held: &mut AdvisoryLock) -> anyhow::Result<()> {
         let mut round = pin!(tokio::time::timeout(LONGEST_ROUND, self.round()));
         loop {
             held.holds().await?;

@@ -1,6 +1,7 @@
 //! Contacts, clean and unique; segments of them; campaigns to them.
 
 pub mod accounts;
+pub mod advisory_lock;
 pub mod again;
 mod app;
 pub mod buckets;
@@ -34,7 +35,6 @@ pub mod singles;
 pub mod storage;
 pub mod suppression_lists;
 pub mod texts;
-pub mod turn;
 pub mod upkeep;
 pub mod watch;
 

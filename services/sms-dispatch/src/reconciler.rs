@@ -11,6 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    advisory_lock::{AdvisoryLock, RECONCILER},
     closings,
     config::SmsSettings,
     domain::{
@@ -32,7 +33,6 @@ use crate::{
         ledger::{self, Row},
         unheard::{self, Due},
     },
-    turn::{RECONCILER, Turn},
 };
 
 /// How often it looks whether there is something to ask.
@@ -148,20 +148,21 @@ impl Reconciler {
     /// # Errors
     /// The database; a provider that does not answer.
     pub async fn round(&self) -> anyhow::Result<Option<usize>> {
-        let Some(mut turn) = Turn::try_take_lapsing(&self.pool, RECONCILER, LAPSES_AFTER).await? else {
+        let Some(mut lock) = AdvisoryLock::try_take_lapsing(&self.pool, RECONCILER, LAPSES_AFTER).await?
+        else {
             return Ok(None);
         };
-        let done = self.campaigns(&mut turn).await;
-        turn.end().await?;
+        let done = self.campaigns(&mut lock).await;
+        lock.end().await?;
         done.map(Some)
     }
 
-    async fn campaigns(&self, turn: &mut Turn) -> anyhow::Result<usize> {
+    async fn campaigns(&self, lock: &mut AdvisoryLock) -> anyhow::Result<usize> {
         let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / self.settings.records_per_second));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let since = Utc::now().date_naive() - Days::new(DAYS);
         while timeout(UNANSWERED, self.look_through(since)).await?? {
-            turn.holds().await?;
+            lock.holds().await?;
         }
         let mut changed = 0;
         // Those first of which nobody knows whether they went out, of all campaigns.
@@ -172,7 +173,7 @@ impl Reconciler {
             drop(conn);
             for id in due {
                 let Some(campaign) = campaigns::get(&self.pool, id).await? else { continue };
-                changed += self.campaign(&campaign, unknown, turn, &mut pace).await?;
+                changed += self.campaign(&campaign, unknown, lock, &mut pace).await?;
             }
         }
         Ok(changed)
@@ -217,13 +218,13 @@ impl Reconciler {
         &self,
         campaign: &Campaign,
         unknown: bool,
-        turn: &mut Turn,
+        lock: &mut AdvisoryLock,
         pace: &mut Interval,
     ) -> anyhow::Result<usize> {
         let open = Open::of(campaign)?;
         let (mut changed, mut asked, mut after) = (0, 0, 0);
         loop {
-            turn.holds().await?;
+            lock.holds().await?;
             let mut conn = self.pool.acquire().await?;
             let next = timeout(UNANSWERED, self.next(&mut conn, &open, unknown, after)).await;
             let (due, rows) = in_time(&mut conn, next)?;
@@ -235,7 +236,7 @@ impl Reconciler {
             let (mut learnt, mut refused) = (Learnt::default(), None);
             for row in rows.iter().filter(is_open) {
                 pace.tick().await;
-                turn.holds().await?;
+                lock.holds().await?;
                 // Whatever is said: it may be refused for this message alone, and the others are not to wait for it.
                 learnt.asked.push(row.position);
                 match self.ask(campaign, &open, row).await {

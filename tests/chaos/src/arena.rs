@@ -1,3 +1,4 @@
+use crate::aftermath;
 use crate::case::Case;
 use anyhow::{Context, Result};
 use sea_orm::sqlx::{self, PgPool};
@@ -146,14 +147,7 @@ impl Arena {
 
     /// What the doctors find once the dust has settled: what is only on its way may take half a minute.
     pub async fn findings(&self) -> Result<Vec<String>> {
-        let end = SystemTime::now() + Duration::from_secs(30);
-        loop {
-            let findings = self.platform.doctor().await?;
-            if findings.is_empty() || SystemTime::now() > end {
-                return Ok(findings);
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        aftermath::findings(&self.platform, |_| true).await
     }
 
     /// Stops everything. Data and logs go too, where there is nothing in them to look at.
@@ -161,12 +155,7 @@ impl Arena {
         let Self { stack, platform, pool, dir, .. } = self;
         pool.close().await;
         drop(platform);
-        if clean {
-            stack.remove().await?;
-        } else {
-            eprintln!("logs and data stay in {}", dir.display());
-        }
-        Ok(())
+        aftermath::end(stack, &dir, clean).await
     }
 }
 

@@ -101,7 +101,7 @@ impl Case {
 }
 
 /// A case's results, in the order in which they are printed.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Line {
     chaos: &'static str,
     case: &'static str,
@@ -123,19 +123,7 @@ pub struct Line {
 /// Strikes at random moments until `rounds` of them were in the middle of the work that is meant.
 pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
     let mut scene = Scene::start(case.name(), seed, case.ways()).await?;
-    let mut line = Line {
-        chaos: "contacts",
-        case: case.name(),
-        rounds: 0,
-        struck: 0,
-        strikes: 0,
-        accepted: 0,
-        r#final: 0,
-        lost: 0,
-        duplicated: 0,
-        doctor: 0,
-        not_struck: Vec::new(),
-    };
+    let mut line = Line { chaos: "contacts", case: case.name(), ..Line::default() };
     let measured = match case {
         Case::Failpoints => points::walk(&scene, &mut line).await,
         _ => strikes(&mut scene, case, rounds, seed, &mut line).await,

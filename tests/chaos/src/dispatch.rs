@@ -7,6 +7,7 @@ mod points;
 mod scene;
 mod storm;
 
+use crate::aftermath;
 use account::Account;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -99,7 +100,7 @@ impl Case {
 }
 
 /// A case's results, in the order in which they are printed.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Line {
     chaos: &'static str,
     case: &'static str,
@@ -145,32 +146,7 @@ pub struct Line {
 
 impl Line {
     fn new(case: Case) -> Self {
-        Self {
-            chaos: "dispatch",
-            case: case.name(),
-            rounds: 0,
-            struck: 0,
-            killed: 0,
-            accepted: 0,
-            r#final: 0,
-            lost: 0,
-            duplicated: 0,
-            unknown: 0,
-            unknown_at_most: 0,
-            resent: 0,
-            after_opt_out: 0,
-            opt_out_late_ms: 0,
-            over_cap: 0,
-            totals: 0,
-            report: 0,
-            doctor: 0,
-            lost_answers: 0,
-            opt_outs: 0,
-            opted_out: 0,
-            capped: 0,
-            looks: 0,
-            not_struck: Vec::new(),
-        }
+        Self { chaos: "dispatch", case: case.name(), ..Self::default() }
     }
 
     fn is_clean(&self) -> bool {
@@ -197,10 +173,7 @@ pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
     line.unknown_at_most = line.killed as usize * WORKERS * IN_FLIGHT;
     Account::settle(&mut scene, &all, &mut line).await?;
     let findings = scene.findings().await?;
-    for finding in &findings {
-        eprintln!("{}: doctor: {finding}", case.name());
-    }
-    line.doctor = findings.len();
+    line.doctor = aftermath::tell(case.name(), &findings);
     scene.end(line.is_clean()).await.context("remove the servers")?;
     Ok(line)
 }

@@ -4,6 +4,7 @@
 mod points;
 mod scene;
 
+use crate::aftermath;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use rand::rngs::StdRng;
@@ -86,7 +87,7 @@ impl Case {
 }
 
 /// A case's results, in the order in which they are printed.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Line {
     chaos: &'static str,
     case: &'static str,
@@ -109,27 +110,13 @@ pub struct Line {
 pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
     eprintln!("{}: starting servers and services", case.name());
     let mut scene = Scene::start(case.name(), seed).await?;
-    let mut line = Line {
-        chaos: "etl",
-        case: case.name(),
-        rounds: 0,
-        struck: 0,
-        accepted: 0,
-        r#final: 0,
-        lost: 0,
-        duplicated: 0,
-        doctor: 0,
-        not_struck: Vec::new(),
-    };
+    let mut line = Line { chaos: "etl", case: case.name(), ..Line::default() };
     match case {
         Case::Failpoints => points::walk(&mut scene, &mut line).await?,
         _ => strikes(&mut scene, case, rounds, seed, &mut line).await?,
     }
     let findings = scene.findings().await?;
-    for finding in &findings {
-        eprintln!("{}: doctor: {finding}", case.name());
-    }
-    line.doctor = findings.len();
+    line.doctor = aftermath::tell(case.name(), &findings);
     if line.struck == 0 {
         bail!("no round struck");
     }

@@ -1,6 +1,7 @@
 //! Kills servers and services in the middle of their work, and counts what was lost and what happened twice.
 //! One JSON line a case on standard output, everything else on standard error.
 
+mod aftermath;
 mod arena;
 mod armed;
 mod case;
@@ -138,10 +139,7 @@ async fn measure(case: Case, arguments: &Arguments) -> Result<Tally> {
     let late = arena.late_events(&tally.tasks).await?;
     tally.duplicated += late;
     let findings = arena.findings().await?;
-    for finding in &findings {
-        eprintln!("{}: doctor: {finding}", case.name());
-    }
-    tally.findings = findings.len();
+    tally.findings = aftermath::tell(case.name(), &findings);
     if tally.rounds == 0 {
         bail!("no round struck");
     }

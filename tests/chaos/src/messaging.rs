@@ -48,7 +48,7 @@ impl Case {
 }
 
 /// A case's results, in the order in which they are printed.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Line {
     chaos: &'static str,
     case: &'static str,
@@ -81,23 +81,7 @@ pub struct Line {
 pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
     eprintln!("{}: starting servers", case.name());
     let mut scene = Scene::start(case.name()).await?;
-    let mut line = Line {
-        chaos: "messaging",
-        case: case.name(),
-        rounds: 0,
-        struck: 0,
-        accepted: 0,
-        r#final: 0,
-        lost: 0,
-        duplicated: 0,
-        redelivered: 0,
-        copies: 0,
-        swept: 0,
-        missed: 0,
-        stuck: 0,
-        connections: 0,
-        doctor: 0,
-    };
+    let mut line = Line { chaos: "messaging", case: case.name(), ..Line::default() };
     let measured = strikes(&mut scene, case, rounds, seed, &mut line).await;
     line.connections = scene.most_connections();
     let clean = measured.is_ok() && line.lost + line.duplicated + line.doctor == 0 && line.stuck == 0;

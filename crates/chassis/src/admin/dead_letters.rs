@@ -82,14 +82,14 @@ impl DeadLetter {
             replay_count: letter.replay_count,
             resolved_by: letter.resolved_by,
             resolved_at: letter.resolved_at,
-            body_bytes: letter.body.len(),
+            body_bytes: usize::try_from(letter.body_bytes).unwrap_or_default(),
             body: None,
         }
     }
 
     fn with_body(mut letter: archive::DeadLetter) -> Self {
-        let body = std::mem::take(&mut letter.body);
-        Self { body_bytes: body.len(), body: Some(body), ..Self::without_body(letter) }
+        let body = letter.body.take();
+        Self { body, ..Self::without_body(letter) }
     }
 }
 

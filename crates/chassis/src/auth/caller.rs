@@ -65,6 +65,17 @@ impl Caller {
         }
     }
 
+    /// For what is nobody's in particular: whoever is bound to one supplier sees none of it.
+    ///
+    /// # Errors
+    /// 403 where the caller is bound to one.
+    pub fn require_unbound(&self) -> Result<(), Problem> {
+        match self.proveedor_id() {
+            None => Ok(()),
+            Some(_) => Err(Problem::forbidden("La cuenta está limitada a un proveedor")),
+        }
+    }
+
     /// Whether it may change what belongs to this supplier: admins and operators any, a supplier its own,
     /// a viewer none.
     pub fn may_act_for(&self, proveedor_id: &str) -> bool {
@@ -179,5 +190,7 @@ mod tests {
         assert!(caller(Role::Supplier, None, &[]).require_scope("catalog:write").is_ok());
         assert!(key.require(&[Role::Admin, Role::Supplier]).is_ok());
         assert_eq!(key.require(&[Role::Admin]).expect_err("no admin").code(), "forbidden");
+        assert_eq!(key.require_unbound().expect_err("bound").code(), "forbidden");
+        assert!(caller(Role::Viewer, None, &[]).require_unbound().is_ok());
     }
 }

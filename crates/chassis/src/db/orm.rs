@@ -1,14 +1,28 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, ExecResult, FromQueryResult,
-    IdenStatic as _, Iterable as _, QueryResult, RuntimeErr, SqlxPostgresConnector, Statement, Value,
-    sea_query::Values,
+    ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, EnumIter,
+    ExecResult, ExprTrait as _, FromQueryResult, IdenStatic as _, Iterable as _, QueryFilter as _,
+    QueryOrder as _, QueryResult, RelationDef, RelationTrait, RuntimeErr, Select, SqlxPostgresConnector,
+    Statement, Value,
+    sea_query::{Expr, Values},
     sqlx::{self, AssertSqlSafe, PgConnection, PgPool, Postgres, postgres::PgRow, query::Query},
 };
 use sea_query_sqlx::SqlxValues;
 use tokio::sync::Mutex;
+use uuid::Uuid;
+
+/// The `Relation` that SeaORM wants beside every entity, of one whose rows are joined with no other's.
+#[derive(Clone, Copy, Debug, EnumIter)]
+pub enum NoRelation {}
+
+impl RelationTrait for NoRelation {
+    fn def(&self) -> RelationDef {
+        match *self {}
+    }
+}
 
 /// A connection of sqlx on which entities can be called, so that a row, its outbox message and its job commit in one
 /// transaction: `runs::Entity::find_by_id(id).one(&Orm::on(conn))`. SeaORM's own transaction keeps its connection to
@@ -79,6 +93,23 @@ pub fn orm(pool: &PgPool) -> DatabaseConnection {
 /// A column that is missing, or of another type.
 pub fn decode<T: FromQueryResult>(row: PgRow) -> sqlx::Result<T> {
     T::from_query_result(&row.into(), "").map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// The rows of `query` by a time and an id, the newest first; only those that come after the row of `before`, where a page
+/// ended.
+pub fn newest_first<E: EntityTrait>(
+    query: Select<E>,
+    (time, id): (E::Column, E::Column),
+    before: Option<(DateTime<Utc>, Uuid)>,
+) -> Select<E> {
+    let query = match before {
+        None => query,
+        Some((last_time, last_id)) => {
+            let row = Expr::tuple([time.into_expr(), id.into_expr()]);
+            query.filter(row.lt(Expr::tuple([last_time.into(), last_id.into()])))
+        }
+    };
+    query.order_by_desc(time).order_by_desc(id)
 }
 
 /// The columns of an entity, for SQL written by hand that reads its rows from `table`. Never `*`: a connection that has

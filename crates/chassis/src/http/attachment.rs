@@ -1,12 +1,16 @@
 //! Files as answers, and the names that files come with.
 
 use actix_web::{
-    HttpResponse,
+    HttpResponse, HttpResponseBuilder,
     http::header::{Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue},
 };
+use aws_sdk_s3::Client;
 use bytes::Bytes;
 use futures::stream;
 use tabular::CsvExport;
+
+use super::{ApiResult, Problem};
+use crate::s3::{self, DownloadError};
 
 /// A file to save under a name (RFC 6266), whatever letters it has.
 pub fn attachment(filename: &str) -> ContentDisposition {
@@ -24,6 +28,35 @@ pub fn attachment(filename: &str) -> ContentDisposition {
             }),
         ],
     }
+}
+
+/// The head of a file to save, which no cache keeps: its body is for the caller to give.
+pub fn download(content_type: &str, filename: &str) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type(content_type)
+        .insert_header(attachment(filename))
+        .insert_header(("Cache-Control", "private, no-store"));
+    response
+}
+
+/// An object of a bucket as a file to save, streamed.
+///
+/// # Errors
+/// 404 where it is there no more; 503 where S3 does not give it.
+pub async fn send_object(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    content_type: &str,
+    filename: &str,
+) -> ApiResult {
+    let body = s3::open(client, bucket, key).await.map_err(|error| match error {
+        DownloadError::Missing { .. } => Problem::not_found("El archivo ya no está en el almacenamiento"),
+        error => Problem::unavailable("storage_unavailable", error),
+    })?;
+    let chunks = stream::unfold(body, |mut body| async { body.next().await.map(|chunk| (chunk, body)) });
+    Ok(download(content_type, filename).streaming(chunks))
 }
 
 /// A CSV file that is written while it is sent: what `rows` has, then a page after the other. `page` adds the rows after a
@@ -50,11 +83,7 @@ where
             }
         }
     });
-    HttpResponse::Ok()
-        .content_type("text/csv; charset=utf-8")
-        .insert_header(attachment(filename))
-        .insert_header(("Cache-Control", "private, no-store"))
-        .streaming(body)
+    download("text/csv; charset=utf-8", filename).streaming(body)
 }
 
 /// A file's name without control characters, and without marks that turn the direction of writing: with one,

@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{ProblemBody, routes::get_only};
+use super::{ProblemBody, in_pieces, routes::get_only};
 
 /// A document as it is served: made once, with the ETag that says which one it is.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ impl Document {
         if is_known {
             response.finish()
         } else {
-            response.content_type("application/json").body(self.body.clone())
+            response.content_type("application/json").body(in_pieces(self.body.clone()))
         }
     }
 }

@@ -5,7 +5,8 @@ use std::{
     future::{Ready, ready},
 };
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode};
+use serde_json::json;
 
 use super::Problem;
 
@@ -34,6 +35,32 @@ impl FromRequest for IfMatch {
     }
 }
 
+impl IfMatch {
+    /// Refuses a change of what is not as the caller read it, but at `version`.
+    ///
+    /// # Errors
+    /// As [`Problem::changed`].
+    pub fn check(
+        self,
+        version: i64,
+        code: &'static str,
+        detail: impl FnOnce() -> String,
+    ) -> Result<(), Problem> {
+        match self.0 {
+            Some(read) if read != version => Err(Problem::changed(code, detail(), version)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Problem {
+    /// 412, with the ETag that the resource has by now: it changed since the caller read it.
+    pub fn changed(code: &'static str, detail: impl Into<String>, version: i64) -> Self {
+        let etag = format!("\"{version}\"");
+        Self::new(StatusCode::PRECONDITION_FAILED, code, detail).with_details(json!({ "etag": etag }))
+    }
+}
+
 /// A number from a query, within its bounds.
 ///
 /// # Errors
@@ -44,5 +71,18 @@ pub fn in_range<T: PartialOrd + Display>(name: &str, value: T, least: T, most: T
     } else {
         let detail = format!("{name} es {value}; se espera de {least} a {most}");
         Err(Problem::bad_request("invalid_page", detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_version_than_the_one_read_is_refused() {
+        let check = |read| IfMatch(read).check(3, "thing_changed", || "cambió".to_owned());
+        assert!(check(None).is_ok() && check(Some(3)).is_ok());
+        let problem = check(Some(2)).expect_err("changed since");
+        assert_eq!((problem.status(), problem.code()), (StatusCode::PRECONDITION_FAILED, "thing_changed"));
     }
 }

@@ -15,7 +15,7 @@ use futures::{
 use sea_orm::sqlx;
 use serde_json::{Map, Value, json};
 
-use super::routes::get_only;
+use super::{routes::get_only, stuck};
 use crate::{auth::Verifier, db::Database, redis::Redis};
 
 /// How long a check may take. Longer is down: who asks decides within a second or two.
@@ -32,7 +32,8 @@ pub enum Importance {
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// What a process depends on. `/health` and `/health/live` say that it lives; `/health/ready` asks everything at once;
+/// What a process depends on. `/health` and `/health/live` say that it lives, unless only a new process would get connections to
+/// the database; `/health/ready` asks everything at once;
 /// `/health/serving` is what a balancer asks: once it was ready, a process serves until it is told to end. While a server that
 /// all processes share is down, each of them answers for itself, 503 with Retry-After, and none is taken out for it.
 #[derive(Clone)]
@@ -43,12 +44,20 @@ pub struct Health {
     draining: Arc<AtomicBool>,
     /// Set once all that is required has answered.
     begun: Arc<AtomicBool>,
+    /// Set while its pool gives nothing and the database answers others.
+    stuck: Arc<AtomicBool>,
 }
 
 impl Health {
     /// A process of `service` that depends on nothing yet.
     pub fn new(service: &'static str) -> Self {
-        Self { service, checks: Vec::new(), draining: Arc::default(), begun: Arc::default() }
+        Self {
+            service,
+            checks: Vec::new(),
+            draining: Arc::default(),
+            begun: Arc::default(),
+            stuck: Arc::default(),
+        }
     }
 
     /// Adds a check. Its error goes to the log; the answer only names what is down.
@@ -66,6 +75,9 @@ impl Health {
     #[must_use]
     pub fn database(self, database: &Database) -> Self {
         let pool = database.pool.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(stuck::watch(pool.clone(), self.stuck.clone()));
+        }
         self.check("database", Importance::Required, move || {
             let pool = pool.clone();
             async move {
@@ -189,9 +201,18 @@ impl Health {
 }
 
 pub(super) fn routes(config: &mut ServiceConfig, health: &Health) {
-    let service = health.service;
-    let alive =
-        move || async move { HttpResponse::Ok().json(json!({ "status": "healthy", "service": service })) };
+    let (name, stuck) = (health.service, health.stuck.clone());
+    let alive = move || {
+        let is_stuck = stuck.load(Ordering::Relaxed);
+        async move {
+            match is_stuck {
+                false => HttpResponse::Ok().json(json!({ "status": "healthy", "service": name })),
+                true => {
+                    HttpResponse::ServiceUnavailable().json(json!({ "status": "stuck", "service": name }))
+                }
+            }
+        }
+    };
     let answer = |(well, body): (bool, Value)| match well {
         true => HttpResponse::Ok().json(body),
         false => HttpResponse::ServiceUnavailable().json(body),
@@ -206,7 +227,7 @@ pub(super) fn routes(config: &mut ServiceConfig, health: &Health) {
         async move { answer(health.serving().await) }
     };
     config
-        .service(get_only("/health", alive))
+        .service(get_only("/health", alive.clone()))
         .service(get_only("/health/live", alive))
         .service(get_only("/health/ready", ready))
         .service(get_only("/health/serving", serving));

@@ -48,6 +48,20 @@ impl Cursor {
         let detail = || format!("{name} {text:?} inválido; use el valor de «{given}»");
         parts.ok_or_else(|| Problem::bad_request("invalid_cursor", detail()))
     }
+
+    /// The row that the page before ended with, for a query that goes on after it; none where the parameter is missing, and
+    /// the page is the first.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn before(
+        name: &str,
+        text: Option<&str>,
+        given: &str,
+    ) -> Result<Option<(DateTime<Utc>, Uuid)>, Problem> {
+        let cursor = text.map(|text| Self::parse(name, text, given)).transpose()?;
+        Ok(cursor.map(|cursor| (cursor.at, cursor.id)))
+    }
 }
 
 /// Cuts a page out of rows of which one more than its `size` was asked for, and gives the cursor of the next page, if there is

@@ -24,6 +24,9 @@ pub struct Problem {
     cause: Option<anyhow::Error>,
 }
 
+/// What a handler gives: its answer, or the problem that is answered in its place.
+pub type ApiResult<T = HttpResponse> = Result<T, Problem>;
+
 /// Por qué no se pudo (RFC 9457).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ProblemBody {

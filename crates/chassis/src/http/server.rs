@@ -66,6 +66,8 @@ impl Server {
         // Slow or silent clients don't hold a connection.
         .client_request_timeout(Duration::from_secs(10))
         .keep_alive(Duration::from_secs(60))
+        // An answer in two writes would wait 40 ms for the acknowledgement of the first.
+        .tcp_nodelay(true)
         .on_connect(|connection, _| give_up_on_who_takes_nothing(connection))
         .shutdown_timeout(settings.drain.as_secs())
         .disable_signals()

@@ -70,7 +70,7 @@ impl Upload {
     ///
     /// # Errors
     /// 400 for a form that is not whole, has no file, or has something else; 413 for a file that is too large; 503 where S3
-    /// does not answer; and what `check` says.
+    /// does not answer, or others' uploads take all the memory that there is for them; and what `check` says.
     pub async fn store(
         self,
         bucket: Bucket<'_>,
@@ -89,6 +89,7 @@ impl Upload {
         let uploaded = uploaded.map_err(|error| match error {
             UploadError::TooLarge { limit } => too_large(limit),
             UploadError::Interrupted(reason) => interrupted(&reason),
+            UploadError::Busy => Problem::unavailable("uploads_busy", error),
             UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
         })?;
         if let Err(problem) = form.end().await {

@@ -7,7 +7,15 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use sea_orm::sqlx;
 use sha2::{Digest as _, Sha256};
 use stack::{Namespace, proxy::Proxy};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::task::JoinSet;
 
 const MIB: usize = 1 << 20;
 
@@ -116,17 +124,58 @@ async fn uploads(client: &aws_sdk_s3::Client, bucket: &str) -> anyhow::Result<Ve
 }
 
 #[tokio::test]
+async fn however_many_send_slowly_twelve_parts_are_in_memory() -> anyhow::Result<()> {
+    const HALF: usize = MIB / 2;
+    let (namespace, client) = store("chassis-s3-slow").await?;
+    let polled = Arc::new(AtomicUsize::new(0));
+    let mut uploads = JoinSet::new();
+    for number in 0..40 {
+        let (client, bucket, polled) = (client.clone(), namespace.bucket.clone(), polled.clone());
+        uploads.spawn(async move {
+            // Two megabytes of a file whose rest is long in coming.
+            let chunks = stream::iter(0..4).map(move |_| {
+                polled.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, String>(Bytes::from_static(&[b'x'; HALF]))
+            });
+            let key = format!("slow-{number}");
+            s3::upload_stream(&client, &bucket, &key, chunks.chain(stream::pending()), u64::MAX).await
+        });
+    }
+    // Twelve have a place; of the others a megabyte is kept, and the chunk that did not fit.
+    let held = 12 * 4 + 28 * 3;
+    stack::wait::until("all are under way", Duration::from_secs(10), async || {
+        polled.load(Ordering::SeqCst) >= held
+    })
+    .await?;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(polled.load(Ordering::SeqCst), held, "what nobody has room for is read");
+    uploads.shutdown().await;
+
+    // Their places are free again.
+    let chunks = content(9 * MIB);
+    let stored = s3::upload_stream(&client, &namespace.bucket, "next", sending(&chunks), u64::MAX).await?;
+    assert_eq!(stored.bytes, 9 * MIB as u64);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_missing_object_is_told_from_an_outage() -> anyhow::Result<()> {
     let (namespace, client) = store("chassis-s3-missing").await?;
     let file = File::new();
     let missing = s3::download(&client, &namespace.bucket, "nothing", &file.0).await;
     assert!(matches!(&missing, Err(DownloadError::Missing { key, .. }) if key == "nothing"), "{missing:?}");
+    assert!(!s3::exists(&client, &namespace.bucket, "nothing").await?);
+    s3::upload_stream(&client, &namespace.bucket, "something", sending(&content(9)), 9).await?;
+    assert!(s3::exists(&client, &namespace.bucket, "something").await?);
 
     let (proxy, url) = Proxy::before(&namespace.servers().aws_endpoint).await?;
     let client = s3::client(&settings(&namespace, url)).await;
     proxy.cut().await;
     let outage = s3::download(&client, &namespace.bucket, "nothing", &file.0).await;
     assert!(matches!(outage, Err(DownloadError::Store(_))), "{outage:?}");
+    assert!(s3::exists(&client, &namespace.bucket, "nothing").await.is_err(), "nobody knows");
     let upload = s3::upload_stream(&client, &namespace.bucket, "new", sending(&content(9)), 9).await;
     assert!(matches!(upload, Err(UploadError::Store(_))), "{upload:?}");
     Ok(())

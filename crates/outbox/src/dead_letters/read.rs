@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::{self, PgPool, Row as _, postgres::PgRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgPool, Row as _, postgres::PgRow};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -80,8 +80,10 @@ pub struct DeadLetter {
     pub message_id: Option<Uuid>,
     /// The envelope's type, if it can be read.
     pub kind: Option<String>,
-    /// The message as it was; bytes that are no text as lossy UTF-8.
-    pub body: String,
+    /// The message as it was; bytes that are no text as lossy UTF-8. None in a list: some are megabytes.
+    pub body: Option<String>,
+    /// Its size.
+    pub body_bytes: i64,
     /// Whether it is an envelope. One that is not can only be discarded.
     pub decodable: bool,
     /// Why, in a word.
@@ -110,12 +112,23 @@ pub struct DeadLetter {
     pub resolved_at: Option<DateTime<Utc>>,
 }
 
+/// All of a letter but its body.
+const COLUMNS: &str =
+    "id, queue, message_id, kind, decodable, reason, error, attempts, first_failed_at, failed_at,
+    archived_at, origin, state, replayed_at, replay_count, resolved_by, resolved_at,
+    coalesce(octet_length(body), octet_length(body_raw), 0)::bigint AS body_bytes";
+
 impl DeadLetter {
-    fn read(row: &PgRow) -> sqlx::Result<Self> {
+    /// Of a row with `body` and `body_raw` too.
+    fn read_whole(row: &PgRow) -> sqlx::Result<Self> {
         let body = match row.try_get::<Option<String>, _>("body")? {
             Some(text) => text,
             None => String::from_utf8_lossy(row.try_get("body_raw")?).into_owned(),
         };
+        Ok(Self { body: Some(body), ..Self::read(row)? })
+    }
+
+    fn read(row: &PgRow) -> sqlx::Result<Self> {
         let state = match row.try_get("state")? {
             "replayed" => LetterState::Replayed,
             "discarded" => LetterState::Discarded,
@@ -126,7 +139,8 @@ impl DeadLetter {
             queue: row.try_get("queue")?,
             message_id: row.try_get("message_id")?,
             kind: row.try_get("kind")?,
-            body,
+            body: None,
+            body_bytes: row.try_get("body_bytes")?,
             decodable: row.try_get("decodable")?,
             reason: row.try_get("reason")?,
             error: row.try_get("error")?,
@@ -196,27 +210,29 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Pages, 
     let size = if page.size == 0 { 50 } else { page.size.min(200) };
     let after = page.after.as_deref().and_then(parse_cursor);
     // Planned for its arguments each time, so that a filter that is absent costs nothing.
-    let rows = sqlx::query(
-        "SELECT * FROM dead_letters
+    let statement = format!(
+        "SELECT {COLUMNS} FROM dead_letters
          WHERE ($1::text IS NULL OR queue = $1) AND ($2::text IS NULL OR kind = $2)
            AND ($3::text IS NULL OR position(lower($3) IN lower(reason || ' ' || error)) > 0)
            AND ($4::text IS NULL OR state = $4)
            AND ($5::timestamptz IS NULL OR failed_at >= $5) AND ($6::timestamptz IS NULL OR failed_at < $6)
            AND ($7::timestamptz IS NULL OR (failed_at, id) < ($7, $8))
-         ORDER BY failed_at DESC, id DESC LIMIT $9",
-    )
-    .bind(&filter.queue)
-    .bind(&filter.kind)
-    .bind(&filter.reason)
-    .bind(filter.state.map(LetterState::name))
-    .bind(filter.from)
-    .bind(filter.to)
-    .bind(after.map(|(failed_at, _)| failed_at))
-    .bind(after.map(|(_, id)| id))
-    .bind(i64::from(size) + 1)
-    .persistent(false)
-    .fetch_all(pool)
-    .await?;
+         ORDER BY failed_at DESC, id DESC LIMIT $9"
+    );
+    // Safe: the columns are a constant.
+    let rows = sqlx::query(AssertSqlSafe(statement))
+        .bind(&filter.queue)
+        .bind(&filter.kind)
+        .bind(&filter.reason)
+        .bind(filter.state.map(LetterState::name))
+        .bind(filter.from)
+        .bind(filter.to)
+        .bind(after.map(|(failed_at, _)| failed_at))
+        .bind(after.map(|(_, id)| id))
+        .bind(i64::from(size) + 1)
+        .persistent(false)
+        .fetch_all(pool)
+        .await?;
     let mut items = rows.iter().map(DeadLetter::read).collect::<sqlx::Result<Vec<_>>>()?;
     let more = items.len() > size as usize;
     items.truncate(size as usize);
@@ -224,13 +240,15 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: &Page) -> Result<Pages, 
     Ok(Pages { items, next })
 }
 
-/// One letter, by the archive's id.
+/// One letter with its body, by the archive's id.
 ///
 /// # Errors
 /// The database.
 pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<DeadLetter>, Error> {
-    let row = sqlx::query("SELECT * FROM dead_letters WHERE id = $1").bind(id).fetch_optional(pool).await?;
-    Ok(row.as_ref().map(DeadLetter::read).transpose()?)
+    let statement = format!("SELECT {COLUMNS}, body, body_raw FROM dead_letters WHERE id = $1");
+    // Safe: the columns are a constant.
+    let row = sqlx::query(AssertSqlSafe(statement)).bind(id).fetch_optional(pool).await?;
+    Ok(row.as_ref().map(DeadLetter::read_whole).transpose()?)
 }
 
 /// Who replayed and discarded what, newest first: `limit` entries (1 to 200) older than entry `before`.

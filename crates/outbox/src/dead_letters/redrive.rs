@@ -98,8 +98,9 @@ const BATCH: i64 = 500;
 const BATCH_BYTES: i64 = 8 << 20;
 
 /// Sends open letters back to the queue they came by (an event only to that queue, not to its other
-/// subscribers), through the outbox, with their replay count raised. One transaction: all or none, with
-/// its audit row. Letters that are no envelopes stay open.
+/// subscribers), through the outbox, with their replay count raised. A transaction a batch, with the count in its audit
+/// row: what a batch has sent stays sent where a later one fails, and the same selection, asked again, goes on with the rest.
+/// Letters that are no envelopes stay open.
 ///
 /// # Errors
 /// The database.
@@ -113,17 +114,25 @@ pub async fn replay(
     let actor = &*storable::text(actor);
     let mut transaction = pool.begin().await?;
     let mut report = survey(&mut transaction, selection, dry_run).await?;
-    let mut last = Uuid::nil();
-    if !dry_run {
-        while let Some(batch_end) =
-            replay_batch(&mut transaction, selection, actor, last, &mut report).await?
-        {
-            last = batch_end;
-        }
-    }
-    record(&mut transaction, selection, actor, "replay", &report).await?;
+    let entry = record(&mut transaction, selection, actor, "replay", &report).await?;
     transaction.commit().await?;
-    Ok(report)
+    if dry_run {
+        return Ok(report);
+    }
+    let mut last = Uuid::nil();
+    loop {
+        let mut transaction = pool.begin().await?;
+        let Some(end) = replay_batch(&mut transaction, selection, actor, last, &mut report).await? else {
+            return Ok(report);
+        };
+        sqlx::query("UPDATE dead_letter_audit SET count = $2 WHERE id = $1")
+            .bind(entry)
+            .bind(report.changed)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        last = end;
+    }
 }
 
 /// A query over open letters: `head`, the conditions, which bind `$1` to `$6`, and `tail`. Planned for its
@@ -263,16 +272,17 @@ async fn survey(conn: &mut PgConnection, selection: &Selection, dry_run: bool) -
     })
 }
 
+/// Notes what was done. Gives the row's id.
 async fn record(
     conn: &mut PgConnection,
     selection: &Selection,
     actor: &str,
     action: &str,
     report: &Report,
-) -> Result<(), Error> {
-    sqlx::query(
+) -> Result<i64, Error> {
+    let entry = sqlx::query_scalar(
         "INSERT INTO dead_letter_audit (actor, action, filter, dry_run, matched, count)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
     )
     .bind(actor)
     .bind(action)
@@ -280,7 +290,7 @@ async fn record(
     .bind(report.dry_run)
     .bind(report.matched)
     .bind(report.changed)
-    .execute(conn)
+    .fetch_one(conn)
     .await?;
-    Ok(())
+    Ok(entry)
 }

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -241,6 +241,18 @@ fn keys() -> impl Strategy<Value = Vec<(u8, u8)>> {
     proptest::collection::vec((0u8..16, 0u8..16), 0..40)
 }
 
+/// Products by id, with their codes and whether they are ours; no code twice.
+fn catalog(products: BTreeMap<u8, (u8, bool)>) -> Vec<ExistingProduct> {
+    let mut codes = HashSet::new();
+    products
+        .into_iter()
+        .filter(|(_, (codigo, _))| codes.insert(*codigo))
+        .map(|(id, (codigo, mine))| {
+            product(&id.to_string(), &codigo.to_string(), if mine { "mine" } else { "other" })
+        })
+        .collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -255,14 +267,7 @@ proptest! {
         ahead in any::<bool>(),
         meddled in any::<bool>(),
     ) {
-        let mut codes = HashSet::new();
-        let existing: Vec<_> = existing
-            .into_iter()
-            .filter(|(_, (codigo, _))| codes.insert(*codigo))
-            .map(|(id, (codigo, mine))| {
-                product(&id.to_string(), &codigo.to_string(), if mine { "mine" } else { "other" })
-            })
-            .collect();
+        let existing = catalog(existing);
         let rows: Vec<_> = keys
             .iter()
             .enumerate()

@@ -7,8 +7,9 @@ fn text(value: &str) -> RawCell {
     RawCell::text(value, 1000)
 }
 
-fn good() -> RawRow {
-    let mut row = RawRow::new(7);
+/// A row without a fault.
+pub(super) fn good(number: u32) -> RawRow {
+    let mut row = RawRow::new(number);
     for (column, value) in [
         (Column::Id, "P1"),
         (Column::Nombre, "Ibuprofeno"),
@@ -25,7 +26,7 @@ fn good() -> RawRow {
 }
 
 fn with(cells: &[(Column, RawCell)]) -> Result<ProductRow, RowError> {
-    let mut row = good();
+    let mut row = good(7);
     for (column, cell) in cells {
         row.set(*column, cell.clone());
     }

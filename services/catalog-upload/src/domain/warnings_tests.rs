@@ -1,25 +1,8 @@
-use super::{Column, RawCell, RawRow, RowWarning, validate};
-
-fn good() -> RawRow {
-    let mut row = RawRow::new(9);
-    for (column, value) in [
-        (Column::Id, "P1"),
-        (Column::Nombre, "Ibuprofeno"),
-        (Column::Codigo, "IBU"),
-        (Column::Categoria, "ANALGESICS"),
-        (Column::PrecioUnitario, "10.5"),
-        (Column::CertificadoSanitario, "INVIMA"),
-        (Column::CondicionesAlmacenamiento, "Seco"),
-        (Column::TiempoEntregaDias, "2"),
-    ] {
-        row.set(column, RawCell::text(value, 1000));
-    }
-    row
-}
+use super::{Column, RawCell, RowWarning, rules_tests::good, validate};
 
 /// The warnings of a row that is accepted.
 fn warnings(cells: &[(Column, RawCell)]) -> Vec<RowWarning> {
-    let mut row = good();
+    let mut row = good(9);
     for (column, cell) in cells {
         row.set(*column, cell.clone());
     }
@@ -88,7 +71,7 @@ fn values_that_make_little_sense() {
 
 #[test]
 fn a_row_that_is_rejected_has_its_errors_only() {
-    let mut row = good();
+    let mut row = good(9);
     row.set(Column::Id, RawCell::Number(1.0));
     row.set(Column::PrecioUnitario, text("gratis"));
     let error = validate(row).expect_err("the price is no number");

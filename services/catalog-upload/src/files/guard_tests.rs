@@ -2,16 +2,7 @@
 
 use anyhow::Result;
 
-use super::{FileError, FileKind, Limits, testing::*};
-
-const XLSX: FileKind = FileKind::Xlsx;
-
-fn template(rows: u32) -> Result<Vec<u8>> {
-    xlsx(|sheet| {
-        write_header(sheet, 0)?;
-        (1..=rows).try_for_each(|row| write_row(sheet, row))
-    })
-}
+use super::{FileError, Limits, testing::*};
 
 #[test]
 fn what_is_no_workbook() -> Result<()> {

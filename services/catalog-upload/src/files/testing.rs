@@ -8,6 +8,16 @@ pub use super::made::*;
 use super::{FileError, FileKind, HeaderRow, Keep, Limits, RawRow, Reader, open_keeping};
 use crate::domain::Column;
 
+pub const XLSX: FileKind = FileKind::Xlsx;
+
+/// A workbook of so many good rows.
+pub fn template(rows: u32) -> Result<Vec<u8>> {
+    xlsx(|sheet| {
+        write_header(sheet, 0)?;
+        (1..=rows).try_for_each(|row| write_row(sheet, row))
+    })
+}
+
 /// Everything that reading gives.
 #[derive(Debug)]
 pub struct Read {

@@ -6,15 +6,6 @@ use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
 use super::{FileError, FileKind, Keep, Limits, Others, RawCell, open, open_sheet, open_while, testing::*};
 use crate::domain::{Column, validate};
 
-const XLSX: FileKind = FileKind::Xlsx;
-
-fn template(rows: u32) -> Result<Vec<u8>> {
-    xlsx(|sheet| {
-        write_header(sheet, 0)?;
-        (1..=rows).try_for_each(|row| write_row(sheet, row))
-    })
-}
-
 #[test]
 fn a_template_is_read_row_by_row() -> Result<()> {
     let read = read(&template(1000)?, XLSX)?;

@@ -33,6 +33,20 @@ pub(super) fn may_write(caller: &Caller) -> Result<(), Problem> {
     caller.require_scope(WRITE)
 }
 
+/// Of which supplier alone a caller's list is: their own, or the `wanted` one. None: of all. `what` is listed.
+pub(super) fn of_supplier<'a>(
+    caller: &'a Caller,
+    wanted: Option<&'a str>,
+    what: &str,
+) -> Result<Option<&'a str>, Problem> {
+    match (caller.sees_only()?, wanted) {
+        (Some(own), Some(wanted)) if own != wanted => {
+            Err(Problem::forbidden(format!("No puede ver {what} del proveedor {wanted}")))
+        }
+        (own, wanted) => Ok(own.or(wanted)),
+    }
+}
+
 /// The import that the caller names and may see.
 pub(super) async fn seen(api: &Resources, caller: &Caller, task_id: &str) -> Result<Import, Problem> {
     caller.require_scope(READ)?;

@@ -5,12 +5,10 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
-    http::{CrossSite, Query, attachment, csv_pages},
-    s3::{self, DownloadError},
+    http::{CrossSite, Query, csv_pages, send_object},
 };
-use futures::stream;
 use jobs::State;
 use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
@@ -52,35 +50,13 @@ fn stem(import: &Import) -> &str {
         (status = 409, description = "Se eliminó por su antigüedad"),
     )
 )]
-pub(super) async fn original(
-    api: Data<Resources>,
-    caller: Caller,
-    task_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn original(api: Data<Resources>, caller: Caller, task_id: Path<String>) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     let kind = match FileKind::of(&import.source.filename) {
         Ok(FileKind::Xlsx) => XLSX,
         _ => "text/csv",
     };
-    send(&api, &import.source.object_key, kind, &import.source.filename).await
-}
-
-async fn send(
-    api: &Resources,
-    object_key: &str,
-    content_type: &str,
-    filename: &str,
-) -> Result<HttpResponse, Problem> {
-    let body = s3::open(&api.s3, &api.bucket, object_key).await.map_err(|error| match error {
-        DownloadError::Missing { .. } => Problem::not_found("El archivo ya no está en el almacenamiento"),
-        error => Problem::unavailable("storage_unavailable", error),
-    })?;
-    let chunks = stream::unfold(body, |mut body| async { body.next().await.map(|chunk| (chunk, body)) });
-    Ok(HttpResponse::Ok()
-        .content_type(content_type)
-        .insert_header(attachment(filename))
-        .insert_header(("Cache-Control", "private, no-store"))
-        .streaming(chunks))
+    send_object(&api.s3, &api.bucket, &import.source.object_key, kind, &import.source.filename).await
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -113,7 +89,7 @@ pub(super) async fn errors(
     caller: Caller,
     task_id: Path<String>,
     query: Query<ExportQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     let mut head = CsvExport::new(query.style());
     head.record(["fila", "tipo", "codigo", "columna", "valor", "mensaje"].map(CsvField::Text));
@@ -169,7 +145,7 @@ pub(super) async fn changes(
     caller: Caller,
     task_id: Path<String>,
     query: Query<ExportQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     let before = VALUES.map(|name| format!("antes_{name}"));
     let mut head = CsvExport::new(query.style());
@@ -237,7 +213,7 @@ pub(super) async fn annotated(
     caller: Caller,
     task_id: Path<String>,
     site: CrossSite,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     if import.options.kind == Kind::Undo || !import.has_ended() {
         let detail = "El libro anotado existe para cargas y simulaciones que terminaron";
@@ -246,7 +222,7 @@ pub(super) async fn annotated(
     if let Some(report) = reports::of_import(&api.database.orm, import.id).await? {
         if let Some(object_key) = &report.object_key {
             let name = format!("{}_anotado.xlsx", stem(&import));
-            return send(&api, object_key, XLSX, &name).await;
+            return send_object(&api.s3, &api.bucket, object_key, XLSX, &name).await;
         }
         if report.state == State::Failed {
             site.refuse()?;

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{
         Query,
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{
     Resources,
     accepted::Accepted,
-    access::{READ, may_write, owned, supplier},
+    access::{READ, may_write, of_supplier, owned, supplier},
     filled,
 };
 use crate::{
@@ -95,7 +95,7 @@ pub(super) async fn create(
     query: Query<UploadQuery>,
     key: IdempotencyKey,
     form: Upload,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let proveedor_id = supplier(query.proveedor_id.as_deref().or(caller.proveedor_id()))?;
     if !caller.may_act_for(proveedor_id) {
@@ -196,11 +196,7 @@ async fn corrected(
     params(("task_id" = String, Path)),
     responses((status = 200, body = Status), (status = 404, description = "Tarea {id} no encontrada"))
 )]
-pub(super) async fn status(
-    api: Data<Resources>,
-    caller: Caller,
-    task_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn status(api: Data<Resources>, caller: Caller, task_id: Path<String>) -> ApiResult {
     caller.require_scope(READ)?;
     let not_found = || Problem::not_found(format!("Tarea {task_id} no encontrada"));
     let id = Uuid::parse_str(&task_id).map_err(|_| not_found())?;
@@ -241,26 +237,15 @@ pub(super) struct ImportPage {
     get, path = "/api/v1/catalog/bulk-upload", tag = "catalog", params(ListQuery),
     responses((status = 200, body = ImportPage))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     caller.require_scope(READ)?;
-    let own = caller.sees_only()?;
-    let wanted = filled(query.proveedor_id.as_deref());
-    if let (Some(own), Some(wanted)) = (own, wanted)
-        && own != wanted
-    {
-        return Err(Problem::forbidden(format!("No puede ver las cargas del proveedor {wanted}")));
-    }
+    let proveedor_id = of_supplier(&caller, filled(query.proveedor_id.as_deref()), "las cargas")?;
     let size = query.size.unwrap_or(20);
     if !(1..=100).contains(&size) {
         return Err(Problem::bad_request("invalid_size", format!("size es {size}; se espera de 1 a 100")));
     }
-    let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
-    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
-    let mut page = imports::list(&api.database.orm, own.or(wanted), before, size + 1).await?;
+    let before = Cursor::before("despues_de", query.despues_de.as_deref(), "siguiente")?;
+    let mut page = imports::list(&api.database.orm, proveedor_id, before, size + 1).await?;
     let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.iter().map(|import| Status { result: None, ..Status::of(import) }).collect();
     Ok(HttpResponse::Ok().json(ImportPage { items, siguiente }))

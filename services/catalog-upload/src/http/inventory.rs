@@ -7,7 +7,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult,
     auth::Caller,
     http::{Query, in_range},
 };
@@ -20,13 +20,9 @@ use super::{
     Resources,
     access::READ,
     country, filled,
-    product_form::no_product,
-    products::{Meta, as_number},
+    products::{Meta, as_number, visible},
 };
-use crate::storage::{
-    inventory::{self, Filter, Stock},
-    products,
-};
+use crate::storage::inventory::{self, Filter, Stock};
 
 /// Un lote.
 #[derive(Debug, Serialize, ToSchema)]
@@ -151,7 +147,7 @@ pub(super) async fn of_bodega(
     caller: Caller,
     bodega_id: Path<String>,
     query: Query<StockQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     caller.require_scope(READ)?;
     let pais = country(query.pais.as_deref());
     let filter = Filter {
@@ -177,15 +173,9 @@ pub(super) async fn of_product(
     caller: Caller,
     id: Path<String>,
     query: Query<ProductStockQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     caller.require_scope(READ)?;
-    if id.contains('\0') {
-        return Err(no_product(&id));
-    }
-    let product = products::get(&api.database.orm, &id).await?.ok_or_else(|| no_product(&id))?;
-    if !caller.may_see(&product.proveedor_id) {
-        return Err(no_product(&id));
-    }
+    visible(&api, &caller, &id).await?;
     let pais = country(query.pais.as_deref());
     let filter = Filter {
         producto_id: Some(&id),
@@ -197,12 +187,7 @@ pub(super) async fn of_product(
     page(&api, filter, query.page, query.size).await
 }
 
-async fn page(
-    api: &Resources,
-    filter: Filter<'_>,
-    page: Option<u64>,
-    size: Option<u64>,
-) -> Result<HttpResponse, Problem> {
+async fn page(api: &Resources, filter: Filter<'_>, page: Option<u64>, size: Option<u64>) -> ApiResult {
     let started = Instant::now();
     let page = in_range("page", page.unwrap_or(1), 1, 1_000_000)?;
     let size = in_range("size", size.unwrap_or(50), 1, 200)?;

@@ -1,6 +1,5 @@
 //! What a person sends to change one product.
 
-use actix_web::http::StatusCode;
 use chassis::Problem;
 use chrono::NaiveDate;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -439,8 +438,7 @@ pub(super) fn edit_problem(error: EditError, id: &str, codigo: &str) -> Problem 
         }
         EditError::Changed(version) => {
             let detail = format!("El producto {id} cambió desde que lo leyó; léalo de nuevo");
-            Problem::new(StatusCode::PRECONDITION_FAILED, "product_changed", detail)
-                .with_details(json!({ "etag": format!("\"{version}\"") }))
+            Problem::changed("product_changed", detail, version)
         }
         EditError::Database(error) => error.into(),
         EditError::Entity(error) => error.into(),

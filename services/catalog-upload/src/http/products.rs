@@ -10,7 +10,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{IfMatch, Json, Query, in_range},
 };
@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Resources,
-    access::{READ, may_write, supplier},
+    access::{READ, may_write, of_supplier, supplier},
     country, filled,
     product_form::{InitialLot, NewProduct, Values, edit_problem, no_product},
 };
@@ -208,21 +208,11 @@ impl Meta {
     get, path = "/api/v1/catalog/items", tag = "catalog", params(ListQuery),
     responses((status = 200, body = ProductPage))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     let started = Instant::now();
     caller.require_scope(READ)?;
-    let own = caller.sees_only()?;
     let query = query.into_inner();
-    let wanted = filled(query.proveedor_id.as_deref());
-    if let (Some(own), Some(wanted)) = (own, wanted)
-        && own != wanted
-    {
-        return Err(Problem::forbidden(format!("No puede ver los productos del proveedor {wanted}")));
-    }
+    let proveedor_id = of_supplier(&caller, filled(query.proveedor_id.as_deref()), "los productos")?;
     let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000)?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 50)?;
     let sort = parse_sort(query.sort.as_deref().filter(|sort| !sort.is_empty()).unwrap_or("id"))?;
@@ -231,7 +221,7 @@ pub(super) async fn list(
         words: given(&query.q),
         categoria: given(&query.categoria_id).or_else(|| given(&query.category)),
         codigo: given(&query.codigo),
-        proveedor_id: own.or(wanted).map(str::to_owned),
+        proveedor_id: proveedor_id.map(str::to_owned),
         pais: country(query.pais.as_deref()),
         bodega_id: given(&query.bodega_id).or_else(|| given(&query.bodega)),
     };
@@ -288,16 +278,13 @@ fn etag(model: &Model) -> (&'static str, String) {
     get, path = "/api/v1/catalog/items/{id}", tag = "catalog", params(("id" = String, Path)),
     responses((status = 200, body = Product))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     caller.require_scope(READ)?;
     Ok(shown(visible(&api, &caller, &id).await?))
 }
 
-async fn visible(api: &Resources, caller: &Caller, id: &str) -> Result<Model, Problem> {
+/// The product, if it is the caller's to see.
+pub(super) async fn visible(api: &Resources, caller: &Caller, id: &str) -> Result<Model, Problem> {
     if id.contains('\0') {
         return Err(no_product(id));
     }
@@ -328,15 +315,11 @@ fn acts_for(caller: &Caller, proveedor_id: &str) -> Result<(), Problem> {
     description = "Con las reglas de una fila del archivo, salvo que `certificadoSanitario`, `requisitosAlmacenamiento` y `tiempoEntregaDias` pueden faltar.",
     post, path = "/api/v1/catalog/items", tag = "catalog", request_body = NewProduct,
     responses(
-        (status = 201, body = Created),         (status = 409, description = "El ID o el Código ya existe"),
+        (status = 201, body = Created), (status = 409, description = "El ID o el Código ya existe"),
         (status = 422, description = "Un valor no cumple las reglas"),
     )
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewProduct>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewProduct>) -> ApiResult {
     may_write(&caller)?;
     let body = body.into_inner();
     let proveedor_id = supplier(body.proveedor_id.as_deref().or(caller.proveedor_id()))?.to_owned();
@@ -365,7 +348,8 @@ pub(super) async fn create(
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
     request_body = Values,
     responses(
-        (status = 200, body = Product),         (status = 409, description = "El Código ya existe"), (status = 412, description = "El producto cambió"),
+        (status = 200, body = Product), (status = 409, description = "El Código ya existe"),
+        (status = 412, description = "El producto cambió"),
         (status = 422, description = "Un valor no cumple las reglas"),
     )
 )]
@@ -375,7 +359,7 @@ pub(super) async fn replace(
     id: Path<String>,
     expected: IfMatch,
     body: Json<Values>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let held = products::hold(&mut transaction, &id, &proveedor_id, expected.0).await;
@@ -395,16 +379,14 @@ pub(super) async fn replace(
     description = "Con su inventario.",
     delete, path = "/api/v1/catalog/items/{id}", tag = "catalog",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
-    responses(
-        (status = 204), (status = 412, description = "El producto cambió"),
-    )
+    responses((status = 204), (status = 412, description = "El producto cambió"))
 )]
 pub(super) async fn delete(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let deleted = products::delete(&mut transaction, &id, &proveedor_id, expected.0, caller.id()).await;

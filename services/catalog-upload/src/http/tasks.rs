@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{ApiResult, auth::Caller};
 
 use super::{Resources, accepted::Accepted, access::owned};
 use crate::tasks::{self, Answer};
@@ -20,15 +20,9 @@ fn accepted((message, import): Answer) -> HttpResponse {
     description = "Termina una tarea que espera o está en marcha, en su siguiente bloque. Lo aplicado hasta entonces queda.",
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/cancel", tag = "catalog",
     params(("task_id" = String, Path)),
-    responses(
-        (status = 202, body = Accepted),         (status = 409, description = "La tarea ya terminó"),
-    )
+    responses((status = 202, body = Accepted), (status = 409, description = "La tarea ya terminó"))
 )]
-pub(super) async fn cancel(
-    api: Data<Resources>,
-    caller: Caller,
-    task_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller, task_id: Path<String>) -> ApiResult {
     let import = owned(&api, &caller, &task_id).await?;
     let cancelled = tasks::cancel(&api, import).await?;
     tracing::info!(import = %cancelled.1.id, by = caller.id(), "cancel requested");
@@ -42,14 +36,11 @@ pub(super) async fn cancel(
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/retry", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted),         (status = 409, description = "La tarea no falló, fue revertida o es demasiado antigua"),
+        (status = 202, body = Accepted),
+        (status = 409, description = "La tarea no falló, fue revertida o es demasiado antigua"),
     )
 )]
-pub(super) async fn retry(
-    api: Data<Resources>,
-    caller: Caller,
-    task_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn retry(api: Data<Resources>, caller: Caller, task_id: Path<String>) -> ApiResult {
     let id = owned(&api, &caller, &task_id).await?.id;
     let retried = tasks::retry(&api, id).await?;
     tracing::info!(import = %id, by = caller.id(), "retry requested");
@@ -63,14 +54,10 @@ pub(super) async fn retry(
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/apply", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted),         (status = 409, description = "No es una simulación completada"),
+        (status = 202, body = Accepted), (status = 409, description = "No es una simulación completada"),
     )
 )]
-pub(super) async fn apply(
-    api: Data<Resources>,
-    caller: Caller,
-    task_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn apply(api: Data<Resources>, caller: Caller, task_id: Path<String>) -> ApiResult {
     let id = owned(&api, &caller, &task_id).await?.id;
     Ok(accepted(tasks::apply(&api, id, caller.id()).await?))
 }
@@ -83,14 +70,11 @@ pub(super) async fn apply(
     post, path = "/api/v1/catalog/bulk-upload/{task_id}/undo", tag = "catalog",
     params(("task_id" = String, Path)),
     responses(
-        (status = 202, body = Accepted),         (status = 409, description = "No hay nada que revertir, o la tarea no ha terminado"),
+        (status = 202, body = Accepted),
+        (status = 409, description = "No hay nada que revertir, o la tarea no ha terminado"),
     )
 )]
-pub(super) async fn undo_import(
-    api: Data<Resources>,
-    caller: Caller,
-    task_id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn undo_import(api: Data<Resources>, caller: Caller, task_id: Path<String>) -> ApiResult {
     let id = owned(&api, &caller, &task_id).await?.id;
     Ok(accepted(tasks::undo_import(&api, id, caller.id()).await?))
 }

@@ -5,7 +5,7 @@ use actix_web::{
     web::{self, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{Query, attachment},
 };
@@ -34,13 +34,9 @@ pub(super) struct TemplateQuery {
     params(("name" = String, Path, description = "vacia o ejemplo"), TemplateQuery),
     responses(
         (status = 200, description = "Un libro de Excel", content_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
-            )
+    )
 )]
-pub(super) async fn template(
-    caller: Caller,
-    name: Path<String>,
-    query: Query<TemplateQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn template(caller: Caller, name: Path<String>, query: Query<TemplateQuery>) -> ApiResult {
     caller.require_scope(READ)?;
     let owner = match query.proveedor_id.as_deref() {
         Some(named) => Some(supplier(Some(named))?),

@@ -1,7 +1,7 @@
 //! `import_claims`: the ids and codes that the accepted rows of a file have. SQL by hand to read them as a stream: a large
 //! file has tens of megabytes of them.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use futures::TryStreamExt as _;
 use sea_orm::{
     ActiveValue::Set,
@@ -21,9 +21,6 @@ pub struct Model {
     /// Of the rows of a batch, 16 bytes each, in order.
     pub keys: Vec<u8>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, QuerySelect as _, entity::prelude::*, sqlx::PgConnection};
 
@@ -36,9 +36,6 @@ pub struct Model {
     pub actor: String,
     pub created_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

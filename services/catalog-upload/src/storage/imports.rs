@@ -1,7 +1,7 @@
 //! `imports`: one row each beside its job. SQL by hand to read one with its job, whose table is of another
 //! crate.
 
-use chassis::db::{Orm, columns, sql};
+use chassis::db::{NoRelation as Relation, Orm, columns, sql};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, FromQueryResult, QuerySelect as _, SelectModel, SelectorRaw, UpdateMany, Value,
@@ -65,9 +65,6 @@ pub struct Model {
     /// When its file and ledger were deleted.
     pub purged_at: Option<DateTime<Utc>>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `products`: as clients read them and change them one by one. SQL by hand where one is read for the change log, which
 //! keeps the whole row, and in what lists are filtered and ordered by.
 
-use chassis::db::{Orm, columns, sql};
+use chassis::db::{NoRelation as Relation, Orm, columns, sql};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sea_orm::{
@@ -50,9 +50,6 @@ pub struct Model {
     pub restored_at: Option<i64>,
     pub restored_version: Option<i64>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

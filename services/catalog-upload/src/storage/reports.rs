@@ -1,7 +1,7 @@
 //! `import_reports`: annotated workbooks, one an import, made by a job when somebody asks for it. SQL by hand to read one
 //! with its job, whose table is of another crate.
 
-use chassis::db::{Orm, columns, sql};
+use chassis::db::{NoRelation as Relation, Orm, columns, sql};
 use jobs::State;
 use sea_orm::{
     ActiveValue::Set, FromQueryResult, SelectModel, SelectorRaw, TryInsertResult, entity::prelude::*,
@@ -19,9 +19,6 @@ pub struct Model {
     pub object_key: Option<String>,
     pub size_bytes: Option<i64>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -79,6 +79,7 @@ fn patched_headers(mut bytes: Vec<u8>, local: usize, directory: usize, value: [u
 
 pub fn add(cases: &mut Cases) -> Result<()> {
     bombs(cases)?;
+    long_texts(cases)?;
     lies(cases)?;
     broken(cases)?;
     disguised(cases)?;
@@ -142,6 +143,11 @@ fn bombs(cases: &mut Cases) -> Result<()> {
         },
         hostile("contiene un DOCTYPE"),
     )?;
+    Ok(())
+}
+
+/// Texts that no memory is to hold.
+fn long_texts(cases: &mut Cases) -> Result<()> {
     cases.xlsx(
         "a cell of 10 MB",
         |ids| {

@@ -30,10 +30,14 @@ fn rows(
 
 pub fn add(cases: &mut Cases) -> Result<()> {
     layouts(cases)?;
-    values(cases)
+    columns(cases)?;
+    lines(cases)?;
+    numbers(cases)?;
+    types(cases)?;
+    texts(cases)
 }
 
-/// Where header, columns and rows stand.
+/// Where header and rows stand, under which names.
 fn layouts(cases: &mut Cases) -> Result<()> {
     cases.xlsx("template", |ids| rows(ids, 3, |_| Ok(())), created(3))?;
     cases.xlsx("header only", |ids| rows(ids, 0, |_| Ok(())), failed(&FileError::HeaderOnly))?;
@@ -76,6 +80,11 @@ fn layouts(cases: &mut Cases) -> Result<()> {
         },
         created(1),
     )?;
+    Ok(())
+}
+
+/// Columns too many and too few.
+fn columns(cases: &mut Cases) -> Result<()> {
     cases.xlsx(
         "columns that the template lacks",
         |ids| {
@@ -118,6 +127,11 @@ fn layouts(cases: &mut Cases) -> Result<()> {
             missing: Column::ALL[2..].iter().copied().filter(|column| column.required()).collect(),
         }),
     )?;
+    Ok(())
+}
+
+/// Rows that are empty, merged or repeated.
+fn lines(cases: &mut Cases) -> Result<()> {
     cases.xlsx(
         "empty rows inside",
         |ids| {
@@ -150,8 +164,8 @@ fn layouts(cases: &mut Cases) -> Result<()> {
     )
 }
 
-/// What cells hold.
-fn values(cases: &mut Cases) -> Result<()> {
+/// Numbers, and what may be one.
+fn numbers(cases: &mut Cases) -> Result<()> {
     cases.xlsx(
         "codes as numbers",
         |ids| {
@@ -208,6 +222,11 @@ fn values(cases: &mut Cases) -> Result<()> {
         },
         rejected(2, &[(2, "out_of_range"), (5, "out_of_range"), (6, "not_an_integer"), (7, "not_a_number")]),
     )?;
+    Ok(())
+}
+
+/// Dates, truth values and formulas.
+fn types(cases: &mut Cases) -> Result<()> {
     cases.xlsx(
         "dates where texts belong",
         |ids| {
@@ -247,6 +266,11 @@ fn values(cases: &mut Cases) -> Result<()> {
         },
         rejected(1, &[(3, "formula_error"), (4, "formula_error")]),
     )?;
+    Ok(())
+}
+
+/// Texts of every kind.
+fn texts(cases: &mut Cases) -> Result<()> {
     cases.xlsx(
         "emoji, right to left, zero widths",
         |ids| {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{Json, repeated_parameters},
 };
@@ -51,13 +51,9 @@ pub(super) struct DashboardRequest {
     operation_id = "dashboard_get", summary = "Ver el tablero de una fecha",
     description = "Al cierre de `fecha_corte`.",
     get, path = "/api/v1/dashboard", tag = "cobranzas", params(DashboardQuery),
-    responses((status = 200, body = Dashboard), (status = 304), (status = 401), (status = 403), (status = 422))
+    responses((status = 200, body = Dashboard), (status = 304), (status = 422))
 )]
-pub(super) async fn dashboard(
-    api: Data<Resources>,
-    caller: Caller,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn dashboard(api: Data<Resources>, caller: Caller, request: HttpRequest) -> ApiResult {
     let mut given = Given::read(&request, &["cartera", "servicio", "fecha_corte"])?;
     let query = DashboardQuery {
         cartera: given.all("cartera"),
@@ -74,14 +70,14 @@ pub(super) async fn dashboard(
     operation_id = "dashboard_query", summary = "Ver el tablero con otros filtros y dimensiones",
     description = "",
     post, path = "/api/v1/dashboard", tag = "cobranzas", request_body = DashboardRequest,
-    responses((status = 200, body = Dashboard), (status = 401), (status = 403), (status = 422))
+    responses((status = 200, body = Dashboard), (status = 422))
 )]
 pub(super) async fn dashboard_by_filters(
     api: Data<Resources>,
     caller: Caller,
     request: HttpRequest,
     body: Json<DashboardRequest>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let DashboardRequest { filters, fecha_corte, dimensions } = body.into_inner();
     let question = question::dashboard(
         filters.unwrap_or_default(),
@@ -125,13 +121,9 @@ pub(super) struct EvolutionRequest {
     operation_id = "evolution_get", summary = "Ver la evolución de las métricas",
     description = "Día por día.",
     get, path = "/api/v1/evolution", tag = "cobranzas", params(EvolutionQuery),
-    responses((status = 200, body = [Evolution]), (status = 304), (status = 401), (status = 403), (status = 422))
+    responses((status = 200, body = [Evolution]), (status = 304), (status = 422))
 )]
-pub(super) async fn evolution(
-    api: Data<Resources>,
-    caller: Caller,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn evolution(api: Data<Resources>, caller: Caller, request: HttpRequest) -> ApiResult {
     let mut given = Given::read(&request, &["cartera", "servicio", "fecha_inicio", "fecha_fin", "metrics"])?;
     let query = EvolutionQuery {
         cartera: given.all("cartera"),
@@ -152,14 +144,14 @@ pub(super) async fn evolution(
     operation_id = "evolution_query", summary = "Ver la evolución con otros filtros",
     description = "",
     post, path = "/api/v1/evolution", tag = "cobranzas", request_body = EvolutionRequest,
-    responses((status = 200, body = [Evolution]), (status = 401), (status = 403), (status = 422))
+    responses((status = 200, body = [Evolution]), (status = 422))
 )]
 pub(super) async fn evolution_by_filters(
     api: Data<Resources>,
     caller: Caller,
     request: HttpRequest,
     body: Json<EvolutionRequest>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let EvolutionRequest { filters, fecha_inicio, fecha_fin, comparison_dimension, include_metrics } =
         body.into_inner();
     let question = question::evolution(
@@ -178,12 +170,9 @@ pub(super) async fn evolution_by_filters(
     operation_id = "evolution_list_carteras", summary = "Listar las carteras",
     description = "",
     get, path = "/api/v1/evolution/carteras", tag = "cobranzas",
-    responses((status = 200, body = [String]), (status = 401), (status = 403))
+    responses((status = 200, body = [String]))
 )]
-pub(super) async fn evolution_carteras(
-    api: Data<Resources>,
-    caller: Caller,
-) -> Result<Json<Vec<String>>, Problem> {
+pub(super) async fn evolution_carteras(api: Data<Resources>, caller: Caller) -> ApiResult<Json<Vec<String>>> {
     may_read(&caller)?;
     Ok(Json(answers::carteras(&api.database.pool).await?))
 }
@@ -201,9 +190,9 @@ pub(super) struct MetricInfo {
     operation_id = "evolution_list_metrics", summary = "Listar las métricas",
     description = "",
     get, path = "/api/v1/evolution/metrics", tag = "cobranzas",
-    responses((status = 200, body = [MetricInfo]), (status = 401), (status = 403))
+    responses((status = 200, body = [MetricInfo]))
 )]
-pub(super) async fn evolution_metrics(caller: Caller) -> Result<Json<Vec<MetricInfo>>, Problem> {
+pub(super) async fn evolution_metrics(caller: Caller) -> ApiResult<Json<Vec<MetricInfo>>> {
     may_read(&caller)?;
     let info = |metric: Metric| MetricInfo {
         metric,
@@ -229,13 +218,9 @@ struct AssignmentQuery {
     operation_id = "assignment_get", summary = "Comparar la asignación de dos fechas",
     description = "",
     get, path = "/api/v1/assignment", tag = "cobranzas", params(AssignmentQuery),
-    responses((status = 200, body = Assignment), (status = 304), (status = 401), (status = 403), (status = 422))
+    responses((status = 200, body = Assignment), (status = 304), (status = 422))
 )]
-pub(super) async fn assignment(
-    api: Data<Resources>,
-    caller: Caller,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn assignment(api: Data<Resources>, caller: Caller, request: HttpRequest) -> ApiResult {
     let mut given = Given::read(&request, &["fecha_actual", "fecha_anterior", "cartera"])?;
     let query = AssignmentQuery {
         fecha_actual: given.day("fecha_actual")?,
@@ -259,13 +244,9 @@ struct OperationQuery {
     operation_id = "operation_get", summary = "Ver la operación de un día",
     description = "",
     get, path = "/api/v1/operation", tag = "cobranzas", params(OperationQuery),
-    responses((status = 200, body = Operation), (status = 304), (status = 401), (status = 403), (status = 422))
+    responses((status = 200, body = Operation), (status = 304), (status = 422))
 )]
-pub(super) async fn operation(
-    api: Data<Resources>,
-    caller: Caller,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn operation(api: Data<Resources>, caller: Caller, request: HttpRequest) -> ApiResult {
     let query =
         OperationQuery { fecha_analisis: Given::read(&request, &["fecha_analisis"])?.day("fecha_analisis")? };
     let question = question::operation(query.fecha_analisis, question::today(Utc::now()));
@@ -286,13 +267,9 @@ struct ProductivityQuery {
     operation_id = "productivity_get", summary = "Ver la productividad de los agentes",
     description = "",
     get, path = "/api/v1/productivity", tag = "cobranzas", params(ProductivityQuery),
-    responses((status = 200, body = Productivity), (status = 304), (status = 401), (status = 403), (status = 422))
+    responses((status = 200, body = Productivity), (status = 304), (status = 422))
 )]
-pub(super) async fn productivity(
-    api: Data<Resources>,
-    caller: Caller,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn productivity(api: Data<Resources>, caller: Caller, request: HttpRequest) -> ApiResult {
     let mut given = Given::read(&request, &["fecha_inicio", "fecha_fin"])?;
     let query =
         ProductivityQuery { fecha_inicio: given.day("fecha_inicio")?, fecha_fin: given.day("fecha_fin")? };
@@ -344,9 +321,9 @@ impl Choice {
     operation_id = "filters_get", summary = "Ver los valores de los filtros",
     description = "",
     get, path = "/api/v1/filters", tag = "cobranzas",
-    responses((status = 200, body = FiltersAnswer), (status = 401), (status = 403))
+    responses((status = 200, body = FiltersAnswer))
 )]
-pub(super) async fn filters(api: Data<Resources>, caller: Caller) -> Result<Json<FiltersAnswer>, Problem> {
+pub(super) async fn filters(api: Data<Resources>, caller: Caller) -> ApiResult<Json<FiltersAnswer>> {
     may_read(&caller)?;
     let carteras = answers::carteras(&api.database.pool).await?;
     let carteras = std::iter::once("TODAS").chain(carteras.iter().map(String::as_str));
@@ -367,7 +344,7 @@ async fn show(
     caller: &Caller,
     request: &HttpRequest,
     question: Result<Question, Unclear>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(caller)?;
     let question =
         question.map_err(|unclear| Problem::unprocessable("invalid_parameter", unclear.to_string()))?;

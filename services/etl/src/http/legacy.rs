@@ -5,7 +5,7 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::Query};
+use chassis::{ApiResult, Problem, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -56,18 +56,24 @@ fn all() -> Vec<&'static str> {
     STREAMS.iter().map(|stream| stream.name).collect()
 }
 
+async fn start(api: &Resources, caller: &Caller, mode: Mode, status: &'static str) -> ApiResult {
+    may_write(caller)?;
+    super::bsale(api)?;
+    let begun = begin(api, caller, &all(), |stream| RunParams::new(stream, mode)).await?;
+    Ok(HttpResponse::Ok().json(Started { status, begun }))
+}
+
 /// Reads everything of Bsale; days whose totals are the same are left alone.
 #[utoipa::path(
     operation_id = "legacy_full_sync", summary = "Sincronizar todo Bsale",
     description = "Responde en el acto; `run_id` permite seguir la sincronización.",
     post, path = "/etl/run-full-sync", tag = "etl",
-    responses((status = 200, body = Started), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
+    responses(
+        (status = 200, body = Started), (status = 404, description = "Esta instalación no tiene Bsale"),
+    ),
 )]
-pub(super) async fn full(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
-    may_write(&caller)?;
-    super::bsale(&api)?;
-    let begun = begin(&api, &caller, &all(), |stream| RunParams::new(stream, Mode::Full)).await?;
-    Ok(HttpResponse::Ok().json(Started { status: "Full sync started", begun }))
+pub(super) async fn full(api: Data<Resources>, caller: Caller) -> ApiResult {
+    start(&api, &caller, Mode::Full, "Full sync started").await
 }
 
 /// Reads what is new at Bsale.
@@ -75,13 +81,12 @@ pub(super) async fn full(api: Data<Resources>, caller: Caller) -> Result<HttpRes
     operation_id = "legacy_daily_sync", summary = "Sincronizar los últimos días de Bsale",
     description = "Responde en el acto; `run_id` permite seguir la sincronización.",
     post, path = "/etl/run-daily-sync", tag = "etl",
-    responses((status = 200, body = Started), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
+    responses(
+        (status = 200, body = Started), (status = 404, description = "Esta instalación no tiene Bsale"),
+    ),
 )]
-pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
-    may_write(&caller)?;
-    super::bsale(&api)?;
-    let begun = begin(&api, &caller, &all(), |stream| RunParams::new(stream, Mode::Daily)).await?;
-    Ok(HttpResponse::Ok().json(Started { status: "Daily sync started", begun }))
+pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> ApiResult {
+    start(&api, &caller, Mode::Daily, "Daily sync started").await
 }
 
 /// The streams of what the users call an entity.
@@ -102,12 +107,7 @@ pub(super) fn entity(name: &str) -> Option<Vec<&'static str>> {
     })
 }
 
-async fn one(
-    api: &Resources,
-    caller: &Caller,
-    name: &str,
-    query: &StartQuery,
-) -> Result<HttpResponse, Problem> {
+async fn one(api: &Resources, caller: &Caller, name: &str, query: &StartQuery) -> ApiResult {
     may_write(caller)?;
     super::bsale(api)?;
     let streams =
@@ -126,17 +126,14 @@ async fn one(
     operation_id = "legacy_sync_entity", summary = "Sincronizar una entidad",
     description = "`clients`, `products`, `documents` o `all`.",
     post, path = "/etl/sync/{entity}", tag = "etl", params(("entity" = String, Path), StartQuery),
-    responses(
-        (status = 200, body = Synced), (status = 401), (status = 403),
-        (status = 404, description = "Entidad '…' no encontrada."),
-    ),
+    responses((status = 200, body = Synced), (status = 404, description = "Entidad '…' no encontrada.")),
 )]
 pub(super) async fn sync(
     api: Data<Resources>,
     caller: Caller,
     entity: Path<String>,
     query: Query<StartQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     one(&api, &caller, &entity, &query).await
 }
 
@@ -145,17 +142,14 @@ pub(super) async fn sync(
     operation_id = "sync_entity", summary = "Sincronizar una entidad",
     description = "`clients`, `products`, `documents` o `all`.",
     post, path = "/api/v1/etl/sync/{entity}", tag = "etl", params(("entity" = String, Path), StartQuery),
-    responses(
-        (status = 200, body = Synced), (status = 401), (status = 403),
-        (status = 404, description = "Entidad '…' no encontrada."),
-    ),
+    responses((status = 200, body = Synced), (status = 404, description = "Entidad '…' no encontrada.")),
 )]
 pub(super) async fn sync_v1(
     api: Data<Resources>,
     caller: Caller,
     entity: Path<String>,
     query: Query<StartQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     one(&api, &caller, &entity, &query).await
 }
 
@@ -164,9 +158,11 @@ pub(super) async fn sync_v1(
     operation_id = "clean_and_reload", summary = "Volver a leer todo",
     description = "Quienes consultan ven las filas de antes hasta el final.",
     post, path = "/api/v1/etl/clean-and-reload", tag = "etl",
-    responses((status = 200, body = Reloaded), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
+    responses(
+        (status = 200, body = Reloaded), (status = 404, description = "Esta instalación no tiene Bsale"),
+    ),
 )]
-pub(super) async fn clean_and_reload(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn clean_and_reload(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_write(&caller)?;
     let bsale = super::bsale(&api)?;
     let streams = all();

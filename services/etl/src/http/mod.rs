@@ -92,9 +92,7 @@ fn routes() -> Routes {
 /// Sales and collections are everybody's: whoever is bound to one supplier sees none.
 fn may_read(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    if caller.proveedor_id().is_some() {
-        return Err(Problem::forbidden("La cuenta está limitada a un proveedor"));
-    }
+    caller.require_unbound()?;
     caller.require_scope(READ)
 }
 

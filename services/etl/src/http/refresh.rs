@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{Json, OptionalJson, Query},
 };
@@ -53,12 +53,7 @@ pub(super) struct Refreshing {
     begun: Begun,
 }
 
-async fn refresh(
-    api: &Resources,
-    caller: &Caller,
-    names: &[String],
-    force: bool,
-) -> Result<HttpResponse, Problem> {
+async fn refresh(api: &Resources, caller: &Caller, names: &[String], force: bool) -> ApiResult {
     may_write(caller)?;
     let streams = if names.is_empty() {
         // The dashboards are the collections'; who has none of them has Bsale.
@@ -85,13 +80,13 @@ async fn refresh(
     operation_id = "refresh_dashboard", summary = "Actualizar varias tablas",
     description = "Todas si no se nombra ninguna.",
     post, path = "/api/v1/etl/refresh/dashboard", tag = "etl", request_body = RefreshForm,
-    responses((status = 202, body = Refreshing), (status = 400), (status = 401), (status = 403), (status = 404)),
+    responses((status = 202, body = Refreshing), (status = 404)),
 )]
 pub(super) async fn dashboard(
     api: Data<Resources>,
     caller: Caller,
     form: OptionalJson<RefreshForm>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let RefreshForm { force, tables, .. } = form.0.unwrap_or_default();
     refresh(&api, &caller, &tables.unwrap_or_default(), force).await
 }
@@ -108,14 +103,14 @@ pub(super) struct Force {
     operation_id = "refresh_table", summary = "Actualizar una tabla",
     description = "",
     post, path = "/api/v1/etl/refresh/table/{table}", tag = "etl", params(("table" = String, Path), Force),
-    responses((status = 202, body = Refreshing), (status = 401), (status = 403), (status = 404)),
+    responses((status = 202, body = Refreshing)),
 )]
 pub(super) async fn table(
     api: Data<Resources>,
     caller: Caller,
     table: Path<String>,
     query: Query<Force>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     refresh(&api, &caller, &[table.into_inner()], query.force).await
 }
 
@@ -127,7 +122,7 @@ pub(super) struct Cancelled {
     runs: Vec<Uuid>,
 }
 
-async fn end(api: &Resources, wanted: impl Fn(&str) -> bool) -> Result<HttpResponse, Problem> {
+async fn end(api: &Resources, wanted: impl Fn(&str) -> bool) -> ApiResult {
     let mut ended = Vec::new();
     for (lane, id) in runs::all_active(&api.database.pool).await? {
         if wanted(&lane) {
@@ -144,9 +139,9 @@ async fn end(api: &Resources, wanted: impl Fn(&str) -> bool) -> Result<HttpRespo
     operation_id = "cancel_all", summary = "Cancelar todas las ejecuciones",
     description = "",
     post, path = "/api/v1/etl/cancel", tag = "etl",
-    responses((status = 202, body = Cancelled), (status = 401), (status = 403)),
+    responses((status = 202, body = Cancelled)),
 )]
-pub(super) async fn cancel(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_write(&caller)?;
     end(&api, |_| true).await
 }
@@ -156,13 +151,9 @@ pub(super) async fn cancel(api: Data<Resources>, caller: Caller) -> Result<HttpR
     operation_id = "cancel_table", summary = "Cancelar la ejecución de una tabla",
     description = "",
     post, path = "/api/v1/etl/cancel/table/{table}", tag = "etl", params(("table" = String, Path)),
-    responses((status = 202, body = Cancelled), (status = 401), (status = 403), (status = 404)),
+    responses((status = 202, body = Cancelled)),
 )]
-pub(super) async fn cancel_table(
-    api: Data<Resources>,
-    caller: Caller,
-    table: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn cancel_table(api: Data<Resources>, caller: Caller, table: Path<String>) -> ApiResult {
     may_write(&caller)?;
     let name = stream_of(&table)?.name;
     end(&api, |lane| lane.split('#').next() == Some(name)).await
@@ -185,13 +176,9 @@ pub(super) struct BackfillForm {
     operation_id = "backfill_start", summary = "Volver a leer un período",
     description = "Por días, del más reciente al más antiguo; no mueve la marca.",
     post, path = "/api/v1/etl/backfill", tag = "etl", request_body = BackfillForm,
-    responses((status = 202, body = Begun), (status = 400), (status = 401), (status = 403), (status = 404), (status = 422)),
+    responses((status = 202, body = Begun), (status = 404), (status = 422)),
 )]
-pub(super) async fn backfill(
-    api: Data<Resources>,
-    caller: Caller,
-    form: Json<BackfillForm>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn backfill(api: Data<Resources>, caller: Caller, form: Json<BackfillForm>) -> ApiResult {
     may_write(&caller)?;
     let BackfillForm { tabla, desde, hasta } = form.into_inner();
     let stream = stream_of(&tabla)?;
@@ -227,13 +214,9 @@ pub(super) struct Reset {
     operation_id = "reset_table", summary = "Olvidar hasta dónde se leyó",
     description = "La próxima ejecución lee todo.",
     post, path = "/api/v1/etl/reset", tag = "etl", request_body = ResetForm,
-    responses((status = 200, body = Reset), (status = 400), (status = 401), (status = 403), (status = 404), (status = 409)),
+    responses((status = 200, body = Reset), (status = 404), (status = 409)),
 )]
-pub(super) async fn reset(
-    api: Data<Resources>,
-    caller: Caller,
-    form: Json<ResetForm>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn reset(api: Data<Resources>, caller: Caller, form: Json<ResetForm>) -> ApiResult {
     may_write(&caller)?;
     let stream = stream_of(&form.tabla)?;
     let mut conn = api.database.pool.acquire().await?;

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{Json, Query},
 };
@@ -109,13 +109,9 @@ pub(super) struct Runs {
     operation_id = "runs_list", summary = "Listar ejecuciones",
     description = "Las más recientes primero.",
     get, path = "/api/v1/etl/runs", tag = "etl", params(ListQuery),
-    responses((status = 200, body = Runs), (status = 400), (status = 401), (status = 403)),
+    responses((status = 200, body = Runs)),
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     may_read(&caller)?;
     let ListQuery { estado, cursor, limit } = query.into_inner();
     let state: Option<State> = match estado {
@@ -137,13 +133,9 @@ pub(super) async fn list(
     operation_id = "runs_get", summary = "Ver una ejecución",
     description = "También las de un grupo, con el `run_id` que las pidió juntas.",
     get, path = "/api/v1/etl/runs/{id}", tag = "etl", params(("id" = String, Path)),
-    responses((status = 200, body = RunView), (status = 401), (status = 403), (status = 404)),
+    responses((status = 200, body = RunView)),
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let none = || Problem::not_found(format!("Ejecución {id} no encontrada"));
     let uuid = Uuid::parse_str(&id).map_err(|_| none())?;
@@ -192,13 +184,9 @@ pub(super) struct RedriveForm {
     operation_id = "quarantine_redrive", summary = "Reprocesar registros en cuarentena",
     description = "Sin preguntar a la fuente: los que ahora se entienden pasan a su tabla. Hasta 1.000 por llamada.",
     post, path = "/api/v1/etl/quarantine/redrive", tag = "etl", request_body = RedriveForm,
-    responses((status = 200, body = Redriven), (status = 400), (status = 401), (status = 403), (status = 404)),
+    responses((status = 200, body = Redriven), (status = 404)),
 )]
-pub(super) async fn redrive(
-    api: Data<Resources>,
-    caller: Caller,
-    form: Json<RedriveForm>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn redrive(api: Data<Resources>, caller: Caller, form: Json<RedriveForm>) -> ApiResult {
     const MOST: u32 = 1_000;
     may_write(&caller)?;
     let RedriveForm { flujo, ids } = form.into_inner();
@@ -236,13 +224,13 @@ const HIDDEN: &str = "(oculto)";
     operation_id = "quarantine_list", summary = "Listar registros en cuarentena",
     description = "De todas las fuentes, los más recientes primero: el registro recibido, la regla y la ejecución.",
     get, path = "/api/v1/etl/quarantine", tag = "etl", params(QuarantineQuery),
-    responses((status = 200, body = Quarantine), (status = 400), (status = 401), (status = 403)),
+    responses((status = 200, body = Quarantine)),
 )]
 pub(super) async fn quarantine(
     api: Data<Resources>,
     caller: Caller,
     query: Query<QuarantineQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let size = chassis::http::in_range("limit", query.limit.unwrap_or(50), 1, 500)?;
     let of = query.flujo.as_deref();

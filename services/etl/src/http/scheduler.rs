@@ -1,7 +1,7 @@
 //! What the users' cloud scheduler calls.
 
 use actix_web::{HttpResponse, web::Data};
-use chassis::{Problem, auth::Caller, http::Query};
+use chassis::{ApiResult, Problem, auth::Caller, http::Query};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -50,12 +50,7 @@ const fn one_day() -> u32 {
     1
 }
 
-async fn run(
-    api: &Resources,
-    caller: &Caller,
-    message: String,
-    days: Option<u32>,
-) -> Result<HttpResponse, Problem> {
+async fn run(api: &Resources, caller: &Caller, message: String, days: Option<u32>) -> ApiResult {
     may_write(caller)?;
     super::bsale(api)?;
     let start_time = Utc::now();
@@ -86,9 +81,11 @@ async fn run(
     operation_id = "scheduler_daily", summary = "Sincronizar los documentos de siete días",
     description = "Para un programador externo.",
     post, path = "/api/v1/scheduler/etl/daily", tag = "etl",
-    responses((status = 200, body = Executed), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
+    responses(
+        (status = 200, body = Executed), (status = 404, description = "Esta instalación no tiene Bsale"),
+    ),
 )]
-pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> ApiResult {
     run(&api, &caller, "ETL diario iniciado".to_owned(), None).await
 }
 
@@ -97,13 +94,15 @@ pub(super) async fn daily(api: Data<Resources>, caller: Caller) -> Result<HttpRe
     operation_id = "scheduler_incremental", summary = "Sincronizar los documentos de unos días",
     description = "Para un programador externo.",
     post, path = "/api/v1/scheduler/etl/incremental", tag = "etl", params(Incremental),
-    responses((status = 200, body = Executed), (status = 400), (status = 401), (status = 403), (status = 404, description = "Esta instalación no tiene Bsale")),
+    responses(
+        (status = 200, body = Executed), (status = 404, description = "Esta instalación no tiene Bsale"),
+    ),
 )]
 pub(super) async fn incremental(
     api: Data<Resources>,
     caller: Caller,
     query: Query<Incremental>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let days = chassis::http::in_range("days", query.days, 1, 365)?;
     run(&api, &caller, format!("ETL incremental de {days} días iniciado"), Some(days)).await
 }
@@ -123,9 +122,9 @@ pub(super) struct SchedulerHealth {
     operation_id = "scheduler_health", summary = "Ver si hay fuentes configuradas",
     description = "",
     get, path = "/api/v1/scheduler/health", tag = "etl",
-    responses((status = 200, body = SchedulerHealth), (status = 401), (status = 403)),
+    responses((status = 200, body = SchedulerHealth)),
 )]
-pub(super) async fn health(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn health(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     Ok(HttpResponse::Ok().json(SchedulerHealth {
         status: "healthy",
@@ -164,13 +163,9 @@ pub(super) struct Tested {
     operation_id = "scheduler_test", summary = "Probar la conexión con Bsale",
     description = "Lee unos registros y no escribe nada.",
     get, path = "/api/v1/scheduler/etl/test", tag = "etl", params(TestQuery),
-    responses((status = 200, body = Tested), (status = 401), (status = 403), (status = 404)),
+    responses((status = 200, body = Tested), (status = 404)),
 )]
-pub(super) async fn test(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<TestQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn test(api: Data<Resources>, caller: Caller, query: Query<TestQuery>) -> ApiResult {
     may_read(&caller)?;
     let bsale = super::bsale(&api)?;
     let TestQuery { entity: name, limit } = query.into_inner();

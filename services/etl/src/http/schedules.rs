@@ -5,7 +5,7 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::Json};
+use chassis::{ApiResult, Problem, auth::Caller, http::Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -117,9 +117,9 @@ async fn put(
     operation_id = "schedules_list", summary = "Listar programaciones",
     description = "Todas.",
     get, path = "/api/v1/etl/schedules", tag = "etl",
-    responses((status = 200, body = Schedules), (status = 401), (status = 403)),
+    responses((status = 200, body = Schedules)),
 )]
-pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let items = ::schedules::list(&api.database.orm).await?;
     let items = items.into_iter().map(ScheduleView::try_from).collect::<Result<_, _>>()?;
@@ -131,13 +131,9 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpRes
     operation_id = "schedules_create", summary = "Crear una programación",
     description = "",
     post, path = "/api/v1/etl/schedules", tag = "etl", request_body = NewSchedule,
-    responses((status = 201, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 422)),
+    responses((status = 201, body = ScheduleView), (status = 422)),
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewSchedule>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewSchedule>) -> ApiResult {
     may_write(&caller)?;
     let schedule = put(&api, &caller, None, body.into_inner()).await?;
     let url = format!("/api/v1/etl/schedules/{}", schedule.id);
@@ -149,13 +145,9 @@ pub(super) async fn create(
     operation_id = "schedules_get", summary = "Ver una programación",
     description = "",
     get, path = "/api/v1/etl/schedules/{id}", tag = "etl", params(("id" = String, Path)),
-    responses((status = 200, body = ScheduleView), (status = 401), (status = 403), (status = 404)),
+    responses((status = 200, body = ScheduleView)),
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     Ok(HttpResponse::Ok().json(ScheduleView::try_from(http::named(&api.database.orm, &id).await?)?))
 }
@@ -166,17 +158,14 @@ pub(super) async fn get(
     description = "Lo que falta toma su valor por defecto.",
     put, path = "/api/v1/etl/schedules/{id}", tag = "etl", params(("id" = String, Path)),
     request_body = NewSchedule,
-    responses(
-        (status = 200, body = ScheduleView), (status = 400), (status = 401), (status = 403), (status = 404),
-        (status = 422),
-    ),
+    responses((status = 200, body = ScheduleView), (status = 422)),
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
     body: Json<NewSchedule>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let id = http::named(&api.database.orm, &id).await?.id;
     let schedule = put(&api, &caller, Some(id), body.into_inner()).await?;
@@ -188,13 +177,9 @@ pub(super) async fn replace(
     operation_id = "schedules_delete", summary = "Eliminar una programación",
     description = "",
     delete, path = "/api/v1/etl/schedules/{id}", tag = "etl", params(("id" = String, Path)),
-    responses((status = 204), (status = 401), (status = 403), (status = 404)),
+    responses((status = 204)),
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_write(&caller)?;
     http::delete(&api.database.orm, &id).await?;
     Ok(HttpResponse::NoContent().finish())

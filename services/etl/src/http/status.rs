@@ -5,7 +5,7 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller};
+use chassis::{ApiResult, Problem, auth::Caller};
 use chrono::{DateTime, Utc};
 use jobs::{Job, State};
 use serde::Serialize;
@@ -105,9 +105,9 @@ async fn status_of(api: &Resources, known: &Known, stream: &'static Stream) -> R
     operation_id = "status_get", summary = "Ver el estado de todas las tablas",
     description = "",
     get, path = "/api/v1/etl/status", tag = "etl",
-    responses((status = 200, body = Status), (status = 401), (status = 403)),
+    responses((status = 200, body = Status)),
 )]
-pub(super) async fn all(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn all(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let known = known(&api).await?;
     let mut tables = Vec::new();
@@ -133,13 +133,9 @@ pub(super) async fn all(api: Data<Resources>, caller: Caller) -> Result<HttpResp
     operation_id = "status_table", summary = "Ver el estado de una tabla",
     description = "",
     get, path = "/api/v1/etl/status/table/{table}", tag = "etl", params(("table" = String, Path)),
-    responses((status = 200, body = TableStatus), (status = 401), (status = 403), (status = 404)),
+    responses((status = 200, body = TableStatus)),
 )]
-pub(super) async fn one(
-    api: Data<Resources>,
-    caller: Caller,
-    table: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn one(api: Data<Resources>, caller: Caller, table: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let stream = stream_of(&table)?;
     let mut status = status_of(&api, &known(&api).await?, stream).await?;
@@ -168,9 +164,9 @@ pub(super) struct TableConfigs {
     operation_id = "config_tables", summary = "Ver las tablas configuradas",
     description = "",
     get, path = "/api/v1/etl/config/tables", tag = "etl",
-    responses((status = 200, body = TableConfigs), (status = 401), (status = 403)),
+    responses((status = 200, body = TableConfigs)),
 )]
-pub(super) async fn tables(caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn tables(caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let tables = streams::all().map(|stream| TableConfig {
         table_name: stream.shown(),

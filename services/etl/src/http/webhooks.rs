@@ -6,7 +6,7 @@ use actix_web::{
     http::StatusCode,
     web::{Bytes, Data, Path},
 };
-use chassis::{Problem, lock};
+use chassis::{ApiResult, Problem, lock};
 use jobs::NewJob;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -29,14 +29,10 @@ const LARGEST: usize = 64 << 10;
     description = "El secreto de la ruta es lo que autoriza; el recurso avisado se vuelve a leer.",
     post, path = "/webhooks/bsale/{secret}", tag = "etl", params(("secret" = String, Path)),
     request_body(content = String, content_type = "application/json"),
-    responses((status = 202), (status = 400), (status = 404), (status = 413)),
+    responses((status = 202)),
     security(())
 )]
-pub(super) async fn receive(
-    api: Data<Resources>,
-    secret: Path<String>,
-    body: Bytes,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn receive(api: Data<Resources>, secret: Path<String>, body: Bytes) -> ApiResult {
     let refused = |problem: Problem| {
         WEBHOOKS.with_label_values(&["refused"]).inc();
         problem

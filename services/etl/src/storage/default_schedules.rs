@@ -45,6 +45,7 @@ pub async fn ensure(resources: &Resources) -> anyhow::Result<()> {
             last_at: None,
             last_run: None,
             last_error: None,
+            waiting_since: None,
             created_by: "lote".to_owned(),
             created_at: Utc::now(),
             version: 1,

@@ -1,5 +1,6 @@
 //! `mart_version`: which data the dashboards show. One row.
 
+use chassis::db::NoRelation as Relation;
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, entity::prelude::*};
 
@@ -17,9 +18,6 @@ pub struct Model {
     /// Why it stays as it is; none: it does not.
     pub held_back: Option<String>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

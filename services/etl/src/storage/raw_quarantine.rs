@@ -1,5 +1,6 @@
 //! `raw_quarantine`: records of BigQuery's that could not be read, as they came.
 
+use chassis::db::NoRelation as Relation;
 use chrono::{DateTime, Utc};
 use sea_orm::{QueryOrder as _, QuerySelect as _, QueryTrait as _, entity::prelude::*};
 
@@ -17,9 +18,6 @@ pub struct Model {
     pub corrida: Uuid,
     pub visto_en: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `raw_streams`: where each stream of BigQuery's is. Everything before the watermark is in its raw table, as the source had
 //! it at `read_at`.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, QuerySelect as _, entity::prelude::*, sea_query::OnConflict, sqlx::PgConnection,
@@ -18,9 +18,6 @@ pub struct Model {
     /// The run that read it.
     pub run: Option<Uuid>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,6 +1,6 @@
 //! `seeded_schedules`: the schedules that an installation was given once.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use sea_orm::{ActiveValue::Set, TryInsertResult, entity::prelude::*, sqlx::PgConnection};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -9,9 +9,6 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -148,61 +148,9 @@ impl Raw {
     pub fn generate(seed: u64, accounts: u64, managements: u64) -> Self {
         let mut dice = Dice(seed);
         let mut raw = Self::default();
-        let gone = |dice: &mut Dice| dice.one_in(40).then(|| lima(day("2025-07-20"), 0));
-        for number in 0..14 {
-            let opens = dice.day(START, 55);
-            let closes = opens + TimeDelta::days(10 + dice.below(35) as i64);
-            raw.calendario.push(Calendario {
-                archivo: format!("{}{number:02}", FILES[number % FILES.len()]),
-                periodo_date: day("2025-05-01"),
-                fecha_apertura: opens,
-                fecha_trandeuda: (!dice.one_in(4)).then(|| opens - TimeDelta::days(dice.below(3) as i64)),
-                fecha_cierre: (!dice.one_in(4)).then_some(closes),
-                duracion_campana_dias_habiles: (!dice.one_in(5)).then(|| 10 + dice.below(20) as i64),
-                eliminado_en: None,
-            });
-        }
-        // A file that is in the calendar twice, one that the source took back, and one that is assigned but not in it.
-        let mut again = raw.calendario[2].clone();
-        again.periodo_date = day("2025-06-01");
-        again.fecha_apertura += TimeDelta::days(5);
-        raw.calendario.push(again);
-        raw.calendario[5].eliminado_en = Some(lima(day("2025-07-20"), 0));
-        let mut files: Vec<String> =
-            raw.calendario.iter().map(|row| format!("{}.txt", row.archivo)).collect();
-        files.push("Desconocida.txt".to_owned());
-
+        raw.add_campaigns(&mut dice);
         let clients = accounts * 6 / 10;
-        for number in 0..accounts {
-            for _ in 0..=dice.below(2) {
-                let archivo = dice.of(&files);
-                let made = lima(dice.day(START, 60), dice.below(86_400) as i64);
-                // Some are assigned again, and of those some to another client.
-                for version in 0..1 + u64::from(dice.one_in(6)) {
-                    let client = if dice.one_in(5) { dice.below(clients) } else { number % clients };
-                    raw.asignaciones.push(Asignacion {
-                        cod_luna: format!("L{client}"),
-                        cuenta: format!("C{number}"),
-                        archivo: archivo.clone(),
-                        fecha_asignacion: made.date_naive() + TimeDelta::days(version as i64),
-                        // Of equal ones the later assignment is the account's.
-                        creado_el: made + TimeDelta::days(if dice.one_in(3) { 0 } else { version as i64 }),
-                        tramo_gestion: dice.of(&[Some("3"), Some("5"), Some("30"), None]).map(str::to_owned),
-                        min_vto: (!dice.one_in(9)).then(|| dice.day("2025-05-01", 40)),
-                        negocio: dice
-                            .of(&[Some("MOVIL"), Some("FIJA"), Some("movil "), None])
-                            .map(str::to_owned),
-                        fraccionamiento: dice.of(&[Some("SI"), Some("NO"), None]).map(str::to_owned),
-                        eliminado_en: gone(&mut dice),
-                    });
-                }
-            }
-        }
-        let mut seen = std::collections::HashSet::new();
-        raw.asignaciones.retain(|row| {
-            seen.insert((row.archivo.clone(), row.cuenta.clone(), row.cod_luna.clone(), row.fecha_asignacion))
-        });
-
+        raw.add_assignments(&mut dice, accounts, clients);
         let mut snapshot = day("2025-04-28");
         while snapshot < day("2025-07-12") {
             raw.add_snapshot(&mut dice, snapshot, accounts);
@@ -239,6 +187,64 @@ impl Raw {
             });
         }
         raw
+    }
+
+    fn add_campaigns(&mut self, dice: &mut Dice) {
+        for number in 0..14 {
+            let opens = dice.day(START, 55);
+            let closes = opens + TimeDelta::days(10 + dice.below(35) as i64);
+            self.calendario.push(Calendario {
+                archivo: format!("{}{number:02}", FILES[number % FILES.len()]),
+                periodo_date: day("2025-05-01"),
+                fecha_apertura: opens,
+                fecha_trandeuda: (!dice.one_in(4)).then(|| opens - TimeDelta::days(dice.below(3) as i64)),
+                fecha_cierre: (!dice.one_in(4)).then_some(closes),
+                duracion_campana_dias_habiles: (!dice.one_in(5)).then(|| 10 + dice.below(20) as i64),
+                eliminado_en: None,
+            });
+        }
+        // A file that is in the calendar twice, one that the source took back, and one that is assigned but not in it.
+        let mut again = self.calendario[2].clone();
+        again.periodo_date = day("2025-06-01");
+        again.fecha_apertura += TimeDelta::days(5);
+        self.calendario.push(again);
+        self.calendario[5].eliminado_en = Some(lima(day("2025-07-20"), 0));
+    }
+
+    fn add_assignments(&mut self, dice: &mut Dice, accounts: u64, clients: u64) {
+        let gone = |dice: &mut Dice| dice.one_in(40).then(|| lima(day("2025-07-20"), 0));
+        let mut files: Vec<String> =
+            self.calendario.iter().map(|row| format!("{}.txt", row.archivo)).collect();
+        files.push("Desconocida.txt".to_owned());
+        for number in 0..accounts {
+            for _ in 0..=dice.below(2) {
+                let archivo = dice.of(&files);
+                let made = lima(dice.day(START, 60), dice.below(86_400) as i64);
+                // Some are assigned again, and of those some to another client.
+                for version in 0..1 + u64::from(dice.one_in(6)) {
+                    let client = if dice.one_in(5) { dice.below(clients) } else { number % clients };
+                    self.asignaciones.push(Asignacion {
+                        cod_luna: format!("L{client}"),
+                        cuenta: format!("C{number}"),
+                        archivo: archivo.clone(),
+                        fecha_asignacion: made.date_naive() + TimeDelta::days(version as i64),
+                        // Of equal ones the later assignment is the account's.
+                        creado_el: made + TimeDelta::days(if dice.one_in(3) { 0 } else { version as i64 }),
+                        tramo_gestion: dice.of(&[Some("3"), Some("5"), Some("30"), None]).map(str::to_owned),
+                        min_vto: (!dice.one_in(9)).then(|| dice.day("2025-05-01", 40)),
+                        negocio: dice
+                            .of(&[Some("MOVIL"), Some("FIJA"), Some("movil "), None])
+                            .map(str::to_owned),
+                        fraccionamiento: dice.of(&[Some("SI"), Some("NO"), None]).map(str::to_owned),
+                        eliminado_en: gone(dice),
+                    });
+                }
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        self.asignaciones.retain(|row| {
+            seen.insert((row.archivo.clone(), row.cuenta.clone(), row.cod_luna.clone(), row.fecha_asignacion))
+        });
     }
 
     pub fn add_snapshot(&mut self, dice: &mut Dice, snapshot: NaiveDate, accounts: u64) {

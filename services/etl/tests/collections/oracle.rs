@@ -112,6 +112,31 @@ fn money(cents: i128) -> f64 {
     cents as f64 / 100.0
 }
 
+fn cartera(file: &str) -> &'static str {
+    if file.contains("TEMPRANA") {
+        "TEMPRANA"
+    } else if file.contains("CF_ANN") {
+        "CUOTA_FRACCIONAMIENTO"
+    } else if file.contains("AN") {
+        "ALTAS_NUEVAS"
+    } else {
+        "OTRAS"
+    }
+}
+
+/// Of a document's payments of a day more than three are a mistake: none of them counts.
+fn by_account(valid: &[Paid]) -> HashMap<String, Vec<Paid>> {
+    let mut payments: HashMap<String, Vec<Paid>> = HashMap::new();
+    for paid in valid {
+        let same =
+            valid.iter().filter(|other| other.document == paid.document && other.day == paid.day).count();
+        if same <= 3 {
+            payments.entry(paid.account.clone()).or_default().push(paid.clone());
+        }
+    }
+    payments
+}
+
 impl<'a> Oracle<'a> {
     pub fn new(raw: &'a Raw, holidays: Vec<NaiveDate>) -> Self {
         let mut campaigns: Vec<Campaign<'a>> = Vec::new();
@@ -125,16 +150,7 @@ impl<'a> Oracle<'a> {
             if later {
                 continue;
             }
-            let name = row.archivo.to_uppercase();
-            let cartera = if name.contains("TEMPRANA") {
-                "TEMPRANA"
-            } else if name.contains("CF_ANN") {
-                "CUOTA_FRACCIONAMIENTO"
-            } else if name.contains("AN") {
-                "ALTAS_NUEVAS"
-            } else {
-                "OTRAS"
-            };
+            let cartera = cartera(&row.archivo.to_uppercase());
             let file = format!("{}.txt", row.archivo);
             let mut best: BTreeMap<&str, &Asignacion> = BTreeMap::new();
             for row in raw.asignaciones.iter().filter(|row| row.archivo == file && row.eliminado_en.is_none())
@@ -194,15 +210,7 @@ impl<'a> Oracle<'a> {
                 });
             }
         }
-        let mut payments: HashMap<String, Vec<Paid>> = HashMap::new();
-        for paid in &valid {
-            let same =
-                valid.iter().filter(|other| other.document == paid.document && other.day == paid.day).count();
-            if same <= 3 {
-                payments.entry(paid.account.clone()).or_default().push(paid.clone());
-            }
-        }
-        Self { raw, campaigns, calls, payments, debt, holidays }
+        Self { raw, campaigns, calls, payments: by_account(&valid), debt, holidays }
     }
 
     fn debt_on(&self, account: &str, day: NaiveDate) -> Option<i64> {

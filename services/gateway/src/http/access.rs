@@ -5,7 +5,7 @@ use actix_web::{
     Error, HttpMessage as _, HttpRequest, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{Method, header},
+    http::{Method, StatusCode, header},
     middleware::Next,
     web,
 };
@@ -20,7 +20,11 @@ use super::{
     limits::{Class, address_key},
     routes,
 };
-use crate::{App, config::Settings, identity::Authenticated};
+use crate::{
+    App,
+    config::Settings,
+    identity::{Authenticated, is_looked_up},
+};
 
 /// What was found out about the sender of a request.
 enum Access {
@@ -47,11 +51,11 @@ pub async fn guard<B: MessageBody + 'static>(
     let class = class(request.request());
     let address = address_key(client_ip(request.request(), &app.settings.trusted_proxies));
     // Logins carry no credentials yet; what they carry is checked by their own handlers.
-    // Nor do webhooks and pages: their secret is the service's to check.
-    let access = if matches!(class, Class::Auth | Class::Webhook) {
+    // Nor do webhooks and pages: their secret is the service's to check. And documentation is for everyone.
+    let access = if matches!(class, Class::Auth | Class::Webhook) || is_documentation(request.request()) {
         Access::Nobody
     } else {
-        identify(&app, request.request()).await
+        identify(&app, request.request(), &address).await
     };
     let account = match request.extensions().get::<Authenticated>().and_then(|known| known.user) {
         Some(user) => format!("user:{user}"),
@@ -86,7 +90,12 @@ pub async fn guard<B: MessageBody + 'static>(
 /// The subject of tokens for legacy paths: everyone who comes without a login.
 pub const LEGACY: &str = "legacy-anonymous";
 
-async fn identify(app: &App, request: &HttpRequest) -> Access {
+async fn identify(app: &App, request: &HttpRequest, address: &str) -> Access {
+    let looked_up = is_looked_up(request);
+    if looked_up && let Some(wait) = app.limiter.refused_for(address) {
+        // Whoever guesses would have the database asked each time, and all others' sessions wait for it.
+        return Access::Refused(Problem::too_many(wait));
+    }
     match app.identity.caller_of(request).await {
         Ok(Some(known)) => Access::Known { caller: known.claims.into(), token: known.token },
         Ok(None) => match app.settings.legacy_role(request.path()) {
@@ -96,17 +105,25 @@ async fn identify(app: &App, request: &HttpRequest) -> Access {
             },
             None => Access::Nobody,
         },
-        Err(problem) => Access::Refused(problem),
+        Err(problem) => {
+            if looked_up && problem.status() == StatusCode::UNAUTHORIZED {
+                app.limiter.refuse(address);
+            }
+            Access::Refused(problem)
+        }
     }
 }
 
-/// What everyone may read as often as they like: keys, documentation, health.
+/// What everyone may read.
+fn is_documentation(request: &HttpRequest) -> bool {
+    let path = request.path();
+    path == "/docs" || path.starts_with("/docs/") || path.starts_with("/api-docs/")
+}
+
+/// What everyone may read as often as they like: keys, health.
 fn is_open(request: &HttpRequest) -> bool {
     let path = request.path();
     path.starts_with("/.well-known/")
-        || path == "/docs"
-        || path.starts_with("/docs/")
-        || path.starts_with("/api-docs/")
         || routes::find(request.method(), path).is_some_and(|route| route.anonymous)
 }
 

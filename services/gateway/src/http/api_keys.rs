@@ -31,7 +31,7 @@ const MOST: u64 = 20;
 /// Characters of the secret part that stay visible, to tell keys apart.
 const VISIBLE: usize = 8;
 /// What a key begins with.
-const PREFIX: &str = "lote_";
+pub(crate) const PREFIX: &str = "lote_";
 
 /// Una clave, sin su secreto.
 #[derive(Debug, Serialize, ToSchema)]

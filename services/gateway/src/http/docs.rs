@@ -13,7 +13,10 @@ use actix_web::{
     http::{StatusCode, header},
     web::{self, Bytes},
 };
-use chassis::{Problem, http::Document};
+use chassis::{
+    Problem,
+    http::{Document, in_pieces},
+};
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
@@ -27,6 +30,8 @@ use crate::{
 
 /// How long a merged document is good for.
 const FRESH: Duration = Duration::from_secs(60);
+/// How long one is that lacks a service which did not answer.
+const INCOMPLETE: Duration = Duration::from_secs(5);
 
 /// Swagger UI is served with the gateway and talks to it alone; its styles are inline.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -39,7 +44,8 @@ pub struct Documents(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    asked: Option<Instant>,
+    /// Until when nobody is asked again.
+    fresh_until: Option<Instant>,
     services: BTreeMap<Backend, Value>,
     /// Of what was known then.
     merged: Option<Document>,
@@ -59,11 +65,11 @@ pub async fn page(path: web::Path<String>) -> Result<HttpResponse, Problem> {
         .content_type(file.content_type)
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
         .insert_header((header::CACHE_CONTROL, "public, max-age=3600"))
-        .body(match file.bytes {
+        .body(in_pieces(match file.bytes {
             // Part of the program: not copied for each request.
             Cow::Borrowed(bytes) => Bytes::from_static(bytes),
             Cow::Owned(bytes) => Bytes::from(bytes),
-        }))
+        })))
 }
 
 /// `/docs`: its pages name their parts relative to `/docs/`.
@@ -75,7 +81,7 @@ pub async fn redirect() -> HttpResponse {
 pub async fn document(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     // Held while asking, so that one asks for all.
     let mut known = app.documents.0.lock().await;
-    if known.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
+    if known.fresh_until.is_none_or(|until| until <= Instant::now()) {
         let answers = join_all(app.backends.all().map(|target| async {
             (target.backend, app.backends.json(target, "/api-docs/openapi.json", None).await)
         }))
@@ -91,8 +97,8 @@ pub async fn document(request: HttpRequest, app: web::Data<App>) -> Result<HttpR
                 Err(error) => debug!(backend = backend.name(), %error, "no document of this service"),
             }
         }
-        // What is missing is asked for again with the next request.
-        known.asked = complete.then(Instant::now);
+        // While a service is down, not each request asks all others as well.
+        known.fresh_until = Some(Instant::now() + if complete { FRESH } else { INCOMPLETE });
     }
     let document = match known.merged.clone() {
         Some(document) => document,

@@ -4,7 +4,12 @@
 //! What a client is told follows draft-ietf-httpapi-ratelimit-headers-10: `RateLimit-Policy` names the
 //! quota and its window, `RateLimit` what remains of it and in how many seconds it is whole again.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use governor::{
@@ -91,8 +96,39 @@ impl Keyed {
     }
 }
 
+/// Credentials that did not hold, by who sent them. Asked before one is looked up and charged only once it was refused, which
+/// the limiters above can't: they charge whoever asks.
+struct Refusals {
+    rate: Rate,
+    /// When each has earned back all of its refusals.
+    whole_at: Mutex<HashMap<String, Instant>>,
+}
+
+impl Refusals {
+    fn whole_at(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.whole_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self, key: &str, now: Instant) -> Option<Duration> {
+        let whole_at = *self.whole_at().get(key)?;
+        let all_but_one = self.rate.period() * (self.rate.requests.get() - 1);
+        whole_at.checked_duration_since(now + all_but_one).filter(|wait| !wait.is_zero())
+    }
+
+    fn charge(&self, key: &str, now: Instant) {
+        let mut all = self.whole_at();
+        let whole_at = all.entry(key.to_owned()).or_insert(now);
+        *whole_at = now.max(*whole_at) + self.rate.period();
+    }
+
+    fn forget_idle(&self, now: Instant) {
+        self.whole_at().retain(|_, whole_at| *whole_at > now);
+    }
+}
+
 /// The limits of all classes.
 pub struct Limiter {
+    refused: Refusals,
     auth: Keyed,
     upload: Keyed,
     webhook: Keyed,
@@ -103,6 +139,7 @@ impl Limiter {
     /// Limits as configured.
     pub fn new(limits: Limits) -> Self {
         Self {
+            refused: Refusals { rate: limits.refused, whole_at: Mutex::default() },
             auth: Keyed::new("auth", limits.auth),
             upload: Keyed::new("upload", limits.upload),
             webhook: Keyed::new("webhook", limits.webhook),
@@ -120,10 +157,21 @@ impl Limiter {
         }
     }
 
+    /// How long credentials of an address, by its key, are not looked up any more: too many of them did not hold.
+    pub fn refused_for(&self, address: &str) -> Option<Duration> {
+        self.refused.wait(address, Instant::now())
+    }
+
+    /// Counts a credential of an address that did not hold.
+    pub fn refuse(&self, address: &str) {
+        self.refused.charge(address, Instant::now());
+    }
+
     /// Forgets callers whose quota is whole again, once a minute: memory stays bounded by those who are active.
     pub async fn forget_idle(&self, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_secs(60));
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            self.refused.forget_idle(Instant::now());
             for keyed in [&self.auth, &self.upload, &self.webhook, &self.default] {
                 keyed.limiter.retain_recent();
                 keyed.limiter.shrink_to_fit();
@@ -150,6 +198,7 @@ mod tests {
     fn limiter() -> Limiter {
         let rate = |text: &str| text.parse().expect("a rate");
         Limiter::new(Limits {
+            refused: rate("3/3600"),
             auth: rate("2/3600"),
             upload: rate("3/3600"),
             webhook: rate("4/3600"),
@@ -170,6 +219,29 @@ mod tests {
         assert!((1790..=1800).contains(&third.seconds()), "{third:?}");
         assert!(limiter.check(Class::Auth, &eva).allowed, "another caller");
         assert!(limiter.check(Class::Upload, &ana).allowed, "another class");
+    }
+
+    #[test]
+    fn refusals_are_earned_back_one_by_one_and_asking_costs_nothing() {
+        let rate = "3/60".parse().expect("a rate");
+        let refusals = Refusals { rate, whole_at: Mutex::default() };
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for _ in 0..3 {
+            for _ in 0..10 {
+                assert_eq!(refusals.wait("ip:1", start), None);
+            }
+            refusals.charge("ip:1", start);
+        }
+        assert_eq!(refusals.wait("ip:1", start), Some(Duration::from_secs(20)));
+        assert_eq!(refusals.wait("ip:2", start), None, "another address");
+        assert_eq!(refusals.wait("ip:1", after(20)), None);
+        refusals.charge("ip:1", after(20));
+        assert_eq!(refusals.wait("ip:1", after(20)), Some(Duration::from_secs(20)));
+        refusals.forget_idle(after(79));
+        assert_eq!(refusals.whole_at().len(), 1);
+        refusals.forget_idle(after(80));
+        assert_eq!(refusals.whole_at().len(), 0, "memory is for those who were refused of late");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod client_ip;
 mod docs;
 pub(crate) mod jwks;
 pub mod limits;
+mod places;
 mod problems;
 mod proxy;
 pub mod routes;
@@ -38,7 +39,7 @@ use chassis::{
 
 pub use client_ip::client_ip;
 pub use docs::Documents;
-pub use stream::Watchers;
+pub use places::Places;
 
 use crate::{App, SERVICE, config::Settings, identity};
 

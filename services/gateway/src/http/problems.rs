@@ -38,6 +38,11 @@ pub fn silent(backend: Backend, waited: Duration) -> Problem {
         .with_details(format!("{} no respondió en {} ms", backend.name(), waited.as_millis()))
 }
 
+/// 429: the caller has as much under way as it may have.
+pub fn too_many_at_once(what: &str, cap: usize) -> Problem {
+    Problem::too_many(Duration::from_secs(5)).with_details(format!("Máximo {cap} {what} a la vez"))
+}
+
 /// 413, with the limit in bytes.
 pub fn too_large(limit: u64) -> Problem {
     Problem::too_large(format!("La petición supera el máximo de {limit} bytes"))

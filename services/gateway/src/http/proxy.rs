@@ -27,6 +27,7 @@ use super::{
     access,
     backends::Target,
     client_ip::{client_ip, from_trusted},
+    places::Place,
     problems, routes,
 };
 use crate::{App, config::Settings, identity::WithoutCsrf};
@@ -136,7 +137,13 @@ async fn forward(
     let target = app.backends.get(route.backend).ok_or_else(unknown)?;
     let token =
         if route.is_public() { None } else { Some(access::authorise(request, route.roles(method))?.1) };
+    let caller = access::account(request, &app.settings);
+    let place = call_place(app, route, &caller)?;
     let body = Incoming::new(request, payload, route, &app.settings)?;
+    let upload = match &body {
+        Some(_) if access::is_upload(request) => Some(upload_place(app, &caller)?),
+        _ => None,
+    };
     target.admit().map_err(|rest| problems::unreachable(route.backend, rest))?;
 
     let mut url = target.url(&route.rewrite(path));
@@ -150,18 +157,32 @@ async fn forward(
     if let Some(token) = token {
         outgoing = outgoing.bearer_auth(token);
     }
-    let call = Call {
-        target,
-        settings: &app.settings,
-        caller: access::account(request, &app.settings),
-        started: Instant::now(),
-    };
+    let call = Call { target, settings: &app.settings, caller, started: Instant::now() };
     let (response, unsent) = match body {
         Some(body) => call.with_body(outgoing, body).await?,
         None => (call.without_body(outgoing, method).await?, None),
     };
+    drop(upload);
     let sent = if unsent.is_some() { Sent::Part } else { Sent::Whole };
-    Ok((answer(method, response, unsent, app.settings.backend_timeout), sent))
+    let held = Held { _unsent: unsent, _place: place };
+    Ok((answer(method, response, held, app.settings.backend_timeout), sent))
+}
+
+/// A caller's place for a request that is passed on. People who open links and vendors who report come by the thousand from
+/// few addresses, and their answers are short: they need none.
+fn call_place(app: &App, route: &routes::Route, caller: &str) -> Result<Option<Place>, Problem> {
+    if route.webhook || route.page {
+        return Ok(None);
+    }
+    let cap = app.settings.caller_connections;
+    let place = app.calls.enter(caller, cap);
+    place.map(Some).ok_or_else(|| problems::too_many_at_once("peticiones", cap))
+}
+
+/// A caller's place for a file that is being sent.
+fn upload_place(app: &App, caller: &str) -> Result<Place, Problem> {
+    let cap = app.settings.upload_connections;
+    app.uploads.enter(caller, cap).ok_or_else(|| problems::too_many_at_once("cargas", cap))
 }
 
 /// How often a request that only reads is sent again.
@@ -338,6 +359,12 @@ enum Piece {
 /// so it stays open until the answer is through.
 type Unsent = mpsc::Sender<Piece>;
 
+/// What is held until an answer is through.
+struct Held {
+    _unsent: Option<Unsent>,
+    _place: Option<Place>,
+}
+
 /// A client's body.
 struct Incoming<'a> {
     payload: &'a mut web::Payload,
@@ -422,7 +449,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// A backend's answer, streamed.
-fn answer(method: &Method, response: Response, unsent: Option<Unsent>, patience: Duration) -> HttpResponse {
+fn answer(method: &Method, response: Response, held: Held, patience: Duration) -> HttpResponse {
     let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut answer = HttpResponse::build(status);
     copy(&response, &mut answer);
@@ -439,7 +466,7 @@ fn answer(method: &Method, response: Response, unsent: Option<Unsent>, patience:
     if let Some(length) = announced {
         answer.no_chunking(length);
     }
-    answer.streaming(patient(response.bytes_stream(), unsent, patience))
+    answer.streaming(patient(response.bytes_stream(), held, patience))
 }
 
 fn copy(response: &Response, answer: &mut HttpResponseBuilder) {
@@ -468,14 +495,14 @@ fn copy(response: &Response, answer: &mut HttpResponseBuilder) {
 /// an answer must not hold the client.
 fn patient(
     stream: impl Stream<Item = reqwest::Result<Bytes>> + Unpin,
-    unsent: Option<Unsent>,
+    held: Held,
     patience: Duration,
 ) -> impl Stream<Item = io::Result<Bytes>> {
-    futures::stream::unfold(Some((stream, unsent)), move |source| async move {
-        let (mut stream, unsent) = source?;
+    futures::stream::unfold(Some((stream, held)), move |source| async move {
+        let (mut stream, held) = source?;
         match timeout(patience, stream.next()).await {
             Ok(None) => None,
-            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some((stream, unsent)))),
+            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some((stream, held)))),
             Ok(Some(Err(error))) => Some((Err(io::Error::other(error.without_url())), None)),
             Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "the backend fell silent")), None)),
         }

@@ -1,12 +1,7 @@
 //! Server-sent events: what happens, as it happens, to those who may see it.
 //! The format and `Last-Event-ID`: WHATWG HTML, section 9.2.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
@@ -20,7 +15,7 @@ use tokio::{
 use tracing::debug;
 use uuid::Uuid;
 
-use super::access;
+use super::{access, places::Place};
 use crate::{
     App,
     events::payloads::StreamEvent,
@@ -30,40 +25,6 @@ use crate::{
 
 /// The pause between comments that keep proxies from closing an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// Counts the streams each user has open at this replica.
-#[derive(Clone, Default)]
-pub struct Watchers(Arc<Mutex<HashMap<String, usize>>>);
-
-/// One open stream; dropping it frees its place.
-struct Place {
-    watchers: Watchers,
-    caller: String,
-}
-
-impl Watchers {
-    fn enter(&self, caller: &str, cap: usize) -> Option<Place> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(caller.to_owned()).or_default();
-        if *count >= cap {
-            return None;
-        }
-        *count += 1;
-        Some(Place { watchers: self.clone(), caller: caller.to_owned() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.watchers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.caller);
-            }
-        }
-    }
-}
 
 /// Where to start.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

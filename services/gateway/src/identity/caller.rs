@@ -13,9 +13,12 @@ use chassis::{
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{Error, Identity, span, vault::digest};
+use super::{
+    Error, Identity, span,
+    vault::{digest, is_opaque},
+};
 use crate::{
-    http::client_ip,
+    http::{api_keys::PREFIX, client_ip},
     storage::{api_keys, audit::Actor, families, users},
 };
 
@@ -135,6 +138,9 @@ impl Identity {
     }
 
     async fn by_api_key(&self, key: &str) -> Result<Authenticated, Error> {
+        if !is_opaque(key, PREFIX) {
+            return Err(Error::InvalidToken);
+        }
         let now = self.now();
         let found = api_keys::find(self.orm(), digest(key)).await?;
         let (key, owner) = found.ok_or(Error::InvalidToken)?;
@@ -170,6 +176,9 @@ impl Identity {
     }
 
     async fn by_session(&self, cookie: &str, request: &HttpRequest) -> Result<Authenticated, Error> {
+        if !is_opaque(cookie, "") {
+            return Err(Error::InvalidToken);
+        }
         let now = self.now();
         let found = families::session(self.orm(), digest(cookie)).await?;
         let (session, user) = found.ok_or(Error::InvalidToken)?;
@@ -262,6 +271,14 @@ impl Person {
     }
 }
 
+/// Whether the credential of a request has to be looked up in the database: a key or a session, and no access token.
+pub fn is_looked_up(request: &HttpRequest) -> bool {
+    match request.headers().get(header::AUTHORIZATION) {
+        Some(value) => value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"apikey")),
+        None => request.headers().contains_key(KEY_HEADER) || request.cookie(SESSION_COOKIE).is_some(),
+    }
+}
+
 /// Whether the request itself shows that no page of another site sent it: the browser says that the page is of this origin, or
 /// its content type is one that a page of another origin can't send without asking first (CORS), and is then one of those
 /// that were allowed.
@@ -279,7 +296,24 @@ fn due(last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
 mod tests {
     use actix_web::test::TestRequest;
 
-    use super::is_own;
+    use super::{SESSION_COOKIE, is_looked_up, is_own};
+
+    #[test]
+    fn keys_and_sessions_are_looked_up_and_access_tokens_are_not() {
+        let cookie = format!("{SESSION_COOKIE}=x");
+        for (name, value, looked_up) in [
+            ("authorization", "ApiKey x", true),
+            ("authorization", "apikey x", true),
+            ("authorization", "Bearer x", false),
+            ("authorization", "", false),
+            ("x-api-key", "x", true),
+            ("cookie", cookie.as_str(), true),
+            ("cookie", "theme=dark", false),
+        ] {
+            let request = TestRequest::get().insert_header((name, value)).to_http_request();
+            assert_eq!(is_looked_up(&request), looked_up, "{name}: {value}");
+        }
+    }
 
     #[test]
     fn only_what_no_other_site_can_send_is_the_origins_own() {

@@ -27,7 +27,9 @@ use jsonwebtoken::jwk::JwkSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use caller::{Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, Person, SESSION_COOKIE, WithoutCsrf};
+pub use caller::{
+    Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, Person, SESSION_COOKIE, WithoutCsrf, is_looked_up,
+};
 pub use error::Error;
 pub use hasher::{Cost, Hasher};
 pub use keyring::Keyring;

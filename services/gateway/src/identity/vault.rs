@@ -50,6 +50,12 @@ impl Opaque {
     }
 }
 
+/// Whether a text has the form of what [`Opaque::generate`] makes with this prefix. One that has not need not be looked up.
+pub fn is_opaque(text: &str, prefix: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    text.strip_prefix(prefix).is_some_and(|random| random.len() == 43 && random.bytes().all(is_letter))
+}
+
 /// Seals what the database must keep but not be able to read, and ties CSRF tokens to sessions.
 pub struct Vault {
     sealing: LessSafeKey,
@@ -165,6 +171,20 @@ mod tests {
         assert!(!vault("abcd").csrf_fits(yours, &token));
         assert!(!vault("abce").csrf_fits(mine, &token));
         assert!(!vault("abcd").csrf_fits(mine, ""));
+    }
+
+    #[test]
+    fn what_is_made_has_the_form_and_what_is_made_up_has_not() -> anyhow::Result<()> {
+        let made = Opaque::generate("lote_")?;
+        let text = made.text.expose().as_str();
+        assert!(is_opaque(text, "lote_"));
+        for made_up in
+            ["", "lote_", &text[..47], &format!("{text}x"), &text[5..], &text.replace("lote_", "lota_")]
+        {
+            assert!(!is_opaque(made_up, "lote_"), "{made_up}");
+        }
+        assert!(!is_opaque(&format!("lote_{}", "á".repeat(43)), "lote_"));
+        Ok(())
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `audit`: who did what to whom, for as long as the database lives.
 
+use chassis::db::NoRelation as Relation;
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
@@ -32,9 +33,6 @@ pub struct Model {
     pub address: Option<String>,
     pub details: Json,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

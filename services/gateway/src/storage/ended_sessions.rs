@@ -1,6 +1,7 @@
 //! `ended_sessions`: logins that were ended while access tokens of theirs may still be believed. Few at any time: a row
 //! goes with the last of its tokens. A table of its own, because a family is gone with its user.
 
+use chassis::db::NoRelation as Relation;
 use chrono::{DateTime, Utc};
 use sea_orm::{QuerySelect as _, entity::prelude::*};
 
@@ -12,9 +13,6 @@ pub struct Model {
     pub id: Uuid,
     pub until: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use chassis::db::sql;
+use chassis::db::{NoRelation as Relation, sql};
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveValue::Set, FromQueryResult as _, entity::prelude::*};
 
@@ -19,9 +19,6 @@ pub struct Model {
     pub last_failed_at: DateTime<Utc>,
     pub blocked_until: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

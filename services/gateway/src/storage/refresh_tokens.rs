@@ -1,5 +1,6 @@
 //! `refresh_tokens`: refresh tokens, as hashes.
 
+use chassis::db::NoRelation as Relation;
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, entity::prelude::*};
 
@@ -17,9 +18,6 @@ pub struct Model {
     pub created_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,5 +1,6 @@
 //! `signing_keys`: the keys that sign tokens; the private part is sealed.
 
+use chassis::db::NoRelation as Relation;
 use chrono::{DateTime, Utc};
 use sea_orm::{QueryOrder as _, entity::prelude::*};
 
@@ -18,9 +19,6 @@ pub struct Model {
     pub activates_at: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

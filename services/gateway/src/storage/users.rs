@@ -1,6 +1,6 @@
 //! `users`: who can log in.
 
-use chassis::auth::Role;
+use chassis::{auth::Role, db::NoRelation as Relation};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, Condition, IntoActiveModel as _, QueryOrder as _, QuerySelect as _, entity::prelude::*,
@@ -28,9 +28,6 @@ pub struct Model {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use serde_json::Value;
 use stack::{Namespace, wait::until};
@@ -22,8 +22,11 @@ async fn one_document_for_everything_that_survives_a_service() -> anyhow::Result
     assert!(alone["paths"]["/api/v1/catalog/items"].is_null());
 
     let upstream = Upstream::start_on(port)?;
+    until("the service that came later is there", Duration::from_secs(20), async || {
+        document().await.is_ok_and(|both| both["paths"]["/api/v1/catalog/items"].is_object())
+    })
+    .await?;
     let both = document().await?;
-    assert!(both["paths"]["/api/v1/catalog/items"].is_object(), "it came later and is there");
     assert!(both["paths"]["/metrics"].is_null(), "not to be reached through the gateway");
     assert!(both["components"]["schemas"]["Item"].is_object());
     upstream.stop().await;
@@ -39,6 +42,20 @@ async fn one_document_for_everything_that_survives_a_service() -> anyhow::Result
     assert!(script.text().await?.contains("/api-docs/openapi.json"));
     assert_eq!(gateway.get("/docs").send().await?.headers()["location"], "/docs/");
     assert_eq!(gateway.get("/docs/nothing.js").send().await?.status(), 404);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_has_the_others_asked_no_more_often() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_docs_down").await?;
+    let upstream = Upstream::start().await?;
+    let nobody = format!("http://127.0.0.1:{}", stack::ports::free()?);
+    let gateway = Setup::new(&namespace, &upstream.url).with("SMS_DISPATCH_URL", nobody).start().await?;
+    for _ in 0..20 {
+        gateway.get("/api-docs/openapi.json").send().await?.error_for_status()?;
+    }
+    let asked = upstream.seen.documents.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&asked), "twenty readers had it asked {asked} times");
     Ok(())
 }
 

@@ -44,6 +44,9 @@ async fn callers_are_told_what_they_have_left_and_when_to_come_back() -> anyhow:
     // Health and keys can be read as often as one likes.
     let open = gateway.get("/.well-known/jwks.json").send().await?.error_for_status()?;
     assert!(!open.headers().contains_key("ratelimit"));
+    // Documentation is large: it counts to whoever reads it, by address.
+    let documented = gateway.get("/docs/").send().await?.error_for_status()?;
+    assert!(documented.headers().contains_key("ratelimit"));
     Ok(())
 }
 
@@ -127,5 +130,33 @@ async fn a_user_has_one_budget_by_whatever_credential_or_spelling() -> anyhow::R
     {
         assert_eq!(gateway.post(path).json(&body).send().await?.status(), status, "{path}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_that_guesses_keys_has_none_looked_up_for_a_while() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_guesses").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("TRUSTED_PROXIES", "127.0.0.0/8")
+        .with("RATE_LIMIT_REFUSED", "3/3600")
+        .start()
+        .await?;
+    let token = gateway.admin().await?;
+    let key = gateway.api_key(&token).await?;
+    let get = |client: &str| gateway.get("/api/v1/catalog/echo").header("x-forwarded-for", client);
+    let guess = format!("lote_{}", "x".repeat(43));
+    for _ in 0..3 {
+        assert_eq!(get("1.1.1.1").header("x-api-key", &guess).send().await?.status(), 401);
+    }
+    for credential in [&guess, &key] {
+        let refused = get("1.1.1.1").header("x-api-key", credential).send().await?;
+        assert!(refused.headers().contains_key("retry-after"));
+        assert_eq!(problem(refused).await?["code"], "too_many_requests");
+    }
+    let session = get("1.1.1.1").header("cookie", format!("lote_session={}", "x".repeat(43)));
+    assert_eq!(session.send().await?.status(), 429);
+    assert_eq!(get("1.1.1.1").bearer_auth(&token).send().await?.status(), 200, "a token is not looked up");
+    assert_eq!(get("2.2.2.2").header("x-api-key", &key).send().await?.status(), 200, "another address");
     Ok(())
 }

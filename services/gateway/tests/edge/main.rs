@@ -7,4 +7,5 @@ mod harness;
 mod limits;
 mod proxy;
 mod stream;
+mod uploads;
 mod upstream;

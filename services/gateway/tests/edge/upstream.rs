@@ -24,6 +24,8 @@ pub enum Upload {
 pub struct Seen {
     pub requests: AtomicUsize,
     pub received: AtomicU64,
+    /// How often its document was asked for.
+    pub documents: AtomicUsize,
     pub upload: watch::Sender<Upload>,
     /// Lets handlers that wait go on.
     pub go: Notify,
@@ -45,6 +47,7 @@ impl Upstream {
         let seen = Arc::new(Seen {
             requests: AtomicUsize::new(0),
             received: AtomicU64::new(0),
+            documents: AtomicUsize::new(0),
             upload: watch::Sender::new(Upload::Running),
             go: Notify::new(),
         });
@@ -112,7 +115,8 @@ async fn health() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "healthy", "service": "catalog-upload" }))
 }
 
-async fn openapi() -> HttpResponse {
+async fn openapi(seen: web::Data<Seen>) -> HttpResponse {
+    seen.documents.fetch_add(1, Ordering::SeqCst);
     HttpResponse::Ok().json(json!({
         "openapi": "3.1.0",
         "info": { "title": "catalog-upload", "version": "1" },

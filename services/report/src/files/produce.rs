@@ -78,6 +78,8 @@ pub struct Produced {
     pub rows: i64,
     /// What the campaign's count of changes was in the snapshot.
     pub changes: i64,
+    /// How many rows the campaign was to have there: only of a file that shows all of its rows, and where anybody has said.
+    pub expected: Option<i64>,
 }
 
 /// How far it is, for whoever watches.
@@ -152,7 +154,8 @@ impl Line<'_> {
             })
             .await?;
         snapshot.finish().await?;
-        Ok(Produced { rows, changes: head.changes })
+        let expected = head.expected.filter(|_| params.states.is_empty());
+        Ok(Produced { rows, changes: head.changes, expected })
     }
 
     /// The fields that all rows begin with, and the separator after them.
@@ -196,7 +199,7 @@ impl Line<'_> {
             })
             .await?;
         snapshot.finish().await?;
-        Ok(Produced { rows, changes })
+        Ok(Produced { rows, changes, expected: None })
     }
 
     /// Writes each copied row as `record` says, and passes the pieces on.

@@ -1,7 +1,7 @@
 //! The campaigns there are.
 
 use actix_web::{HttpResponse, web::Data};
-use chassis::{Problem, auth::Caller, http::Query};
+use chassis::{ApiResult, auth::Caller, http::Query};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -59,11 +59,7 @@ pub(super) struct CampaignPage {
     get, path = "/campania/list", tag = "report", params(ListQuery),
     responses((status = 200, body = CampaignPage))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     may_read(&caller)?;
     let fecha = query.fecha.as_deref().map(day).transpose()?;
     let page = in_range("page", query.page.unwrap_or(1), 1, 1_000_000_000)?;
@@ -89,7 +85,7 @@ pub(super) struct Days {
     get, path = "/campania/fechas", tag = "report",
     responses((status = 200, body = Days))
 )]
-pub(super) async fn days(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn days(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let days = campaign_days::list(&api.database.orm).await?;
     let fechas: Vec<_> = days.into_iter().map(date::show).collect();

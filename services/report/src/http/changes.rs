@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, db::Orm};
+use chassis::{ApiResult, Problem, auth::Caller, db::Orm};
 use sea_orm::{
     DbErr,
     sqlx::{PgConnection, PgTransaction},
@@ -72,15 +72,9 @@ fn jobs_of(files: &[File]) -> Vec<Uuid> {
     operation_id = "reports_cancel", summary = "Cancelar un reporte",
     description = "Los archivos hechos quedan; los que están en marcha terminan en su siguiente bloque.",
     post, path = "/api/v1/reports/{id}/cancel", tag = "report", params(("id" = String, Path)),
-    responses(
-        (status = 202, body = Report),         (status = 409, description = "Ya terminó"),
-    )
+    responses((status = 202, body = Report), (status = 409, description = "Ya terminó"))
 )]
-pub(super) async fn cancel(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     let Held { mut transaction, run, mut jobs, .. } = held(&api, &caller, &id).await?;
     let id = run.id;
     if run.is_final() {
@@ -99,14 +93,11 @@ pub(super) async fn cancel(
     description = "Vuelve a hacer los archivos que fallaron; los hechos quedan como están.",
     post, path = "/api/v1/reports/{id}/retry", tag = "report", params(("id" = String, Path)),
     responses(
-        (status = 202, body = Report),         (status = 409, description = "No terminó, o no tiene archivos fallidos"),
+        (status = 202, body = Report),
+        (status = 409, description = "No terminó, o no tiene archivos fallidos"),
     )
 )]
-pub(super) async fn retry(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn retry(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     let Held { mut transaction, run, mut jobs, begun } = held(&api, &caller, &id).await?;
     let id = run.id;
     if !run.is_final() || run.failed == 0 {
@@ -131,7 +122,7 @@ pub(super) async fn retry(
     respond(&api, id).await
 }
 
-async fn respond(api: &Resources, id: Uuid) -> Result<HttpResponse, Problem> {
+async fn respond(api: &Resources, id: Uuid) -> ApiResult {
     let run = named(api, &id.to_string()).await?;
     Ok(HttpResponse::Accepted().json(Report::of(run, None)))
 }

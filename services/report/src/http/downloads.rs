@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use aws_sdk_s3::{error::DisplayErrorContext, presigning::PresigningConfig};
 use bytes::Bytes;
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
-    http::{Query, attachment},
-    s3::{self, DownloadError},
+    http::{Query, download, send_object},
+    s3,
 };
 use futures::stream;
 use jobs::State;
@@ -71,7 +71,8 @@ pub(super) struct OneQuery {
     params(("id" = String, Path), ("id_campana" = i64, Path), OneQuery),
     responses(
         (status = 200, description = "El archivo", content_type = "application/octet-stream"),
-        (status = 307, description = "Dónde está"),         (status = 409, description = "No está listo, o se eliminó por su antigüedad"),
+        (status = 307, description = "Dónde está"),
+        (status = 409, description = "No está listo, o se eliminó por su antigüedad"),
     )
 )]
 pub(super) async fn one(
@@ -79,7 +80,7 @@ pub(super) async fn one(
     caller: Caller,
     path: Path<(String, String)>,
     query: Query<OneQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let (id, campaign) = path.into_inner();
     let run = named(&api, &id).await?;
@@ -92,7 +93,7 @@ pub(super) async fn one(
         return Err(Problem::conflict("not_ready", "El archivo todavía no está listo"));
     };
     if query.directo {
-        return send(&api, key, name).await;
+        return send_object(&api.s3, &api.bucket, key, "application/octet-stream", name).await;
     }
     let expires = PresigningConfig::expires_in(api.settings.link).map_err(Problem::internal)?;
     let disposition = format!("attachment; filename=\"{name}\"");
@@ -111,23 +112,6 @@ pub(super) async fn one(
         .finish())
 }
 
-fn gone(error: DownloadError) -> Problem {
-    match error {
-        DownloadError::Missing { .. } => Problem::not_found("El archivo ya no está en el almacenamiento"),
-        error => Problem::unavailable("storage_unavailable", error),
-    }
-}
-
-async fn send(api: &Resources, object_key: &str, name: &str) -> Result<HttpResponse, Problem> {
-    let body = s3::open(&api.s3, &api.bucket, object_key).await.map_err(gone)?;
-    let chunks = stream::unfold(body, |mut body| async { body.next().await.map(|chunk| (chunk, body)) });
-    Ok(HttpResponse::Ok()
-        .content_type("application/octet-stream")
-        .insert_header(attachment(name))
-        .insert_header(("Cache-Control", "private, no-store"))
-        .streaming(chunks))
-}
-
 /// All files of a completed run as one ZIP archive, made while it is sent.
 #[utoipa::path(
     operation_id = "reports_download", summary = "Descargar todos los archivos de un reporte",
@@ -138,11 +122,7 @@ async fn send(api: &Resources, object_key: &str, name: &str) -> Result<HttpRespo
         (status = 409, description = "No está completo, o se eliminó por su antigüedad"),
     )
 )]
-pub(super) async fn all(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn all(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let run = named(&api, &id).await?;
     may_download(&caller, &run)?;
@@ -170,11 +150,7 @@ pub(super) async fn all(
         receiver.recv().await.map(|piece| (piece, receiver))
     });
     let name = format!("reporte_{}_{}.zip", run.params.kind.name(), run.fecha.format("%Y%m%d"));
-    Ok(HttpResponse::Ok()
-        .content_type("application/zip")
-        .insert_header(attachment(&name))
-        .insert_header(("Cache-Control", "private, no-store"))
-        .streaming(chunks))
+    Ok(download("application/zip", &name).streaming(chunks))
 }
 
 /// Writes the archive, on a thread that may wait.

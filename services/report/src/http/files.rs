@@ -4,7 +4,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::Query};
+use chassis::{
+    ApiResult,
+    auth::Caller,
+    http::{Query, page::cut},
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -79,15 +83,13 @@ pub(super) async fn list(
     caller: Caller,
     id: Path<String>,
     query: Query<FilesQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let size = in_range("size", query.size.unwrap_or(100), 1, 1_000)?;
     let run = named(&api, &id).await?;
     let after = query.despues_de.unwrap_or(-1);
     let mut page = files::page(&api.database.orm, run.id, after, size + 1).await?;
-    let more = page.len() as i64 > size;
-    page.truncate(size as usize);
-    let siguiente = page.last().filter(|_| more).map(|last| last.campaign_id);
+    let siguiente = cut(&mut page, size, |last| last.campaign_id);
     let items = page.into_iter().map(FileItem::from).collect();
     Ok(HttpResponse::Ok().json(FilePage { items, siguiente }))
 }
@@ -97,6 +99,8 @@ pub(super) struct ManifestLine {
     id_campana: i64,
     archivo: String,
     filas: i64,
+    /// Las que la campaña debía tener entonces; nulo si no se sabe, o si el reporte no las lleva todas.
+    filas_esperadas: Option<i64>,
     bytes: i64,
     sha256: String,
     /// La clave en el almacenamiento; nulo cuando el archivo se eliminó por su antigüedad.
@@ -124,11 +128,7 @@ pub(super) struct Manifest {
     get, path = "/api/v1/reports/{id}/manifest", tag = "report", params(("id" = String, Path)),
     responses((status = 200, body = Manifest))
 )]
-pub(super) async fn manifest(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn manifest(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let run = named(&api, &id).await?;
     let lines = files::of_run(&api.database.orm, run.id).await?.into_iter().filter_map(|file| {
@@ -136,6 +136,7 @@ pub(super) async fn manifest(
             id_campana: file.campaign_id,
             archivo: file.name()?.to_owned(),
             filas: file.rows?,
+            filas_esperadas: file.expected,
             bytes: file.bytes?,
             ruta: file.kept().map(str::to_owned),
             sha256: file.sha256?,

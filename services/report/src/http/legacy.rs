@@ -7,7 +7,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{CrossSite, Query},
 };
@@ -51,7 +51,8 @@ pub(super) struct Generation {
     get, path = "/reporte", tag = "report", params(DayQuery),
     responses(
         (status = 200, body = Generation),
-        (status = 400, description = "Formato de fecha inválido. Use 'YYYY/MM/DD'."),         (status = 404, description = "No se encontraron campañas para la fecha YYYY-MM-DD"),
+        (status = 400, description = "Formato de fecha inválido. Use 'YYYY/MM/DD'."),
+        (status = 404, description = "No se encontraron campañas para la fecha YYYY-MM-DD"),
     ),
     extensions(("x-csrf" = json!(true)))
 )]
@@ -60,7 +61,7 @@ pub(super) async fn generate(
     caller: Caller,
     query: Query<DayQuery>,
     site: CrossSite,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     site.refuse()?;
     let fecha = day(&query.fecha)?;
@@ -101,14 +102,11 @@ pub(super) struct FileStatus {
     description = "Dónde va el último archivo que se pidió de la campaña con los parámetros de `GET /reporte`. El que se eliminó por su antigüedad ya no tiene ruta.",
     get, path = "/reporte/status/{id_campana}", tag = "report", params(("id_campana" = i64, Path)),
     responses(
-        (status = 200, body = FileStatus),         (status = 404, description = "No se encontró reporte para la campaña {id}"),
+        (status = 200, body = FileStatus),
+        (status = 404, description = "No se encontró reporte para la campaña {id}"),
     )
 )]
-pub(super) async fn status(
-    api: Data<Resources>,
-    caller: Caller,
-    id_campana: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn status(api: Data<Resources>, caller: Caller, id_campana: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let none = || Problem::not_found(format!("No se encontró reporte para la campaña {id_campana}"));
     // 0 is a summary's, which is no campaign.

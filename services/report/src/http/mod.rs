@@ -54,9 +54,7 @@ fn routes() -> Routes {
 /// Reports are about everybody's campaigns: whoever is bound to one supplier sees none.
 fn may_read(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    if caller.proveedor_id().is_some() {
-        return Err(Problem::forbidden("La cuenta está limitada a un proveedor"));
-    }
+    caller.require_unbound()?;
     caller.require_scope(READ)
 }
 

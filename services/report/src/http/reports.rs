@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{
         Json, Query,
@@ -125,6 +125,12 @@ pub(super) struct Report {
     creado_por: String,
     creado_en: DateTime<Utc>,
     terminado_en: Option<DateTime<Utc>>,
+    /// Lo que espera antes de empezar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    espera: Option<String>,
+    /// Lo que faltaba de su día cuando empezó sin esperarlo más.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incompleto: Option<String>,
     /// Cuándo se eliminaron sus archivos por su antigüedad.
     eliminado_en: Option<DateTime<Utc>>,
     status_url: String,
@@ -146,6 +152,8 @@ impl Report {
             creado_por: run.created_by,
             creado_en: run.created_at,
             terminado_en: run.finished_at,
+            espera: run.waits_for.filter(|_| run.finished_at.is_none()),
+            incompleto: run.begun_without,
             eliminado_en: run.purged_at,
         }
     }
@@ -191,15 +199,9 @@ pub(super) async fn named(api: &Resources, id: &str) -> Result<Run, Problem> {
     operation_id = "reports_create", summary = "Pedir un reporte",
     description = "Si se pide otra vez con los mismos parámetros, responde el que está en marcha, o el terminado mientras nada de ese día haya cambiado.",
     post, path = "/api/v1/reports", tag = "report", request_body = NewReport,
-    responses(
-        (status = 202, body = Report), (status = 422),
-    )
+    responses((status = 202, body = Report), (status = 422))
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewReport>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewReport>) -> ApiResult {
     may_write(&caller)?;
     let NewReport { fecha, forzar, tipo, formato, separador, codificacion, comprimir, estados } =
         body.into_inner();
@@ -236,16 +238,11 @@ pub(super) struct ReportPage {
     get, path = "/api/v1/reports", tag = "report", params(ListQuery),
     responses((status = 200, body = ReportPage))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     may_read(&caller)?;
     let fecha = query.fecha.as_deref().map(day).transpose()?;
     let size = in_range("size", query.size.unwrap_or(20), 1, 100)?;
-    let before = query.despues_de.as_deref().map(|text| Cursor::parse("despues_de", text, "siguiente"));
-    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let before = Cursor::before("despues_de", query.despues_de.as_deref(), "siguiente")?;
     let mut page = runs::list(&api.database.orm, fecha, before, size.unsigned_abs() + 1).await?;
     let siguiente = cut(&mut page, size, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(|run| Report::of(run, None)).collect();
@@ -259,11 +256,7 @@ pub(super) async fn list(
     get, path = "/api/v1/reports/{id}", tag = "report", params(("id" = String, Path)),
     responses((status = 200, body = Report))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let run = named(&api, &id).await?;
     let processed = files::processed(&api.database.pool, run.id).await?;

@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::Json};
+use chassis::{ApiResult, Problem, auth::Caller, http::Json};
 use chrono::{DateTime, Utc};
 use schedules::{Missed, Schedule, http};
 use serde::{Deserialize, Serialize};
@@ -102,11 +102,7 @@ async fn put(
     post, path = "/api/v1/reports/schedules", tag = "report", request_body = NewSchedule,
     responses((status = 201, body = ScheduleView), (status = 422))
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewSchedule>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewSchedule>) -> ApiResult {
     may_write(&caller)?;
     let schedule = put(&api, &caller, None, body.into_inner()).await?;
     let url = format!("/api/v1/reports/schedules/{}", schedule.id);
@@ -120,7 +116,7 @@ pub(super) async fn create(
     get, path = "/api/v1/reports/schedules", tag = "report",
     responses((status = 200, body = Schedules))
 )]
-pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let items = schedules::list(&api.database.orm).await?;
     let items = items.into_iter().map(ScheduleView::try_from).collect::<Result<_, _>>()?;
@@ -134,11 +130,7 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpRes
     get, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
     responses((status = 200, body = ScheduleView))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     Ok(HttpResponse::Ok().json(ScheduleView::try_from(http::named(&api.database.orm, &id).await?)?))
 }
@@ -149,16 +141,14 @@ pub(super) async fn get(
     description = "Lo que falta toma su valor por defecto.",
     put, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
     request_body = NewSchedule,
-    responses(
-        (status = 200, body = ScheduleView),         (status = 422),
-    )
+    responses((status = 200, body = ScheduleView), (status = 422))
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
     body: Json<NewSchedule>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let id = http::named(&api.database.orm, &id).await?.id;
     let schedule = put(&api, &caller, Some(id), body.into_inner()).await?;
@@ -172,11 +162,7 @@ pub(super) async fn replace(
     delete, path = "/api/v1/reports/schedules/{id}", tag = "report", params(("id" = String, Path)),
     responses((status = 204))
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_write(&caller)?;
     http::delete(&api.database.orm, &id).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -74,6 +74,7 @@ impl Work for ExportCampaigns {
             "bytes": made.bytes,
             "sha256": made.sha256,
             "changes": made.changes,
+            "expected": made.expected,
         })))
     }
 
@@ -111,6 +112,8 @@ fn made(result: &Value) -> anyhow::Result<Made> {
         bytes: number("bytes")?,
         sha256: text("sha256")?,
         changes: number("changes")?,
+        // Workers of the version before this one leave it out.
+        expected: result["expected"].as_i64(),
     })
 }
 
@@ -178,11 +181,12 @@ impl ExportCampaigns {
         };
         match stored {
             Ok(stored) => {
-                let Produced { rows, changes } =
+                let Produced { rows, changes, expected } =
                     producing.await.map_err(JobError::retry)?.map_err(job_error)?;
                 let bytes = i64::try_from(stored.bytes).unwrap_or(i64::MAX);
                 failpoints::hit(Point::UploadStored);
-                Ok(Made { object_key: object_key.clone(), rows, bytes, sha256: stored.sha256, changes })
+                let (object_key, sha256) = (object_key.clone(), stored.sha256);
+                Ok(Made { object_key, rows, bytes, sha256, changes, expected })
             }
             // What the producer said went through the pipe as text.
             Err(UploadError::Interrupted(text)) => match producing.await.map_err(JobError::retry)? {

@@ -1,7 +1,7 @@
 //! `ta_sms_maestro`: the campaigns. SQL by hand for the stored procedures, which clients know, and to write many of
 //! them in one statement.
 
-use chassis::db::{Orm, sql};
+use chassis::db::{NoRelation as Relation, Orm, sql};
 use chrono::NaiveDate;
 use sea_orm::{
     ActiveValue::Set,
@@ -30,9 +30,6 @@ pub struct Model {
     pub filas: i64,
     pub cambios: i64,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -83,6 +80,22 @@ pub async fn without_report(
 ) -> Result<Vec<Campaign>, DbErr> {
     let call = sql("select * from obtener_maestros_sin_reporte($1)", [fecha.into()]);
     Campaign::find_by_statement(call).all(connection).await
+}
+
+/// What a campaign's state says once all of its messages are settled (`CampaignCompleted` in `proto/lote/sms/v1`).
+const COMPLETED: &str = "COMPLETADA";
+
+/// How many completed campaigns of a day have fewer rows than they were to have, and how many rows they lack. The events with
+/// those are on their way, or are dead letters.
+pub async fn lacking(conn: &mut PgConnection, fecha: NaiveDate) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(
+        "select count(*), coalesce(sum(filas_esperadas - filas), 0)::bigint from ta_sms_maestro
+         where fecha = $1 and estado = $2 and filas < filas_esperadas",
+    )
+    .bind(fecha)
+    .bind(COMPLETED)
+    .fetch_one(conn)
+    .await
 }
 
 /// A page of campaigns, and how many there are. Pages count from 1.

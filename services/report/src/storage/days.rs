@@ -1,5 +1,6 @@
 //! `campaigns_per_day`: how many campaigns each day has. A trigger writes it.
 
+use chassis::db::NoRelation as Relation;
 use chrono::NaiveDate;
 use sea_orm::{QueryOrder as _, QuerySelect as _, entity::prelude::*};
 
@@ -10,9 +11,6 @@ pub struct Model {
     pub fecha: NaiveDate,
     pub total: i64,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `run_files`: the files of runs. SQL by hand to show them with their runs and with their jobs, whose table is of
 //! another crate, and to give many of them their jobs in one statement.
 
-use chassis::db::{Orm, sql};
+use chassis::db::{NoRelation as Relation, Orm, sql};
 use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use sea_orm::{
@@ -30,10 +30,9 @@ pub struct Model {
     pub sha256: Option<String>,
     /// What the campaign's count of changes was in the snapshot that the file shows.
     pub changes: Option<i64>,
+    /// How many rows the campaign was to have, in that snapshot; none where nobody has said.
+    pub expected: Option<i64>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -50,6 +49,8 @@ pub struct File {
     pub rows: Option<i64>,
     pub bytes: Option<i64>,
     pub sha256: Option<String>,
+    /// How many rows the campaign was to have, in the snapshot that the file shows.
+    pub expected: Option<i64>,
     /// Its job's state (`pending` before it has one), rows so far, all rows if that is known, and error.
     pub state: State,
     pub processed: i64,
@@ -80,10 +81,12 @@ pub struct Made {
     pub sha256: String,
     /// What the campaign's count of changes was in its snapshot.
     pub changes: i64,
+    /// How many rows the campaign was to have, in that snapshot.
+    pub expected: Option<i64>,
 }
 
 const SELECT: &str = "
-    select f.run_id, f.campaign_id, f.job_id, f.object_key, f.rows, f.bytes, f.sha256,
+    select f.run_id, f.campaign_id, f.job_id, f.object_key, f.rows, f.bytes, f.sha256, f.expected,
            coalesce(j.state, case when r.state in ('failed', 'cancelled') then 'failed' else 'pending' end) as state,
            coalesce(j.processed, 0) as processed, j.total, j.error, r.fecha, r.purged_at
     from run_files f join runs r on r.id = f.run_id left join jobs j on j.id = f.job_id";
@@ -182,6 +185,7 @@ pub async fn record(conn: &mut PgConnection, job: Uuid, made: &Made) -> Result<(
         bytes: Set(Some(made.bytes)),
         sha256: Set(Some(made.sha256.clone())),
         changes: Set(Some(made.changes)),
+        expected: Set(made.expected),
         ..Default::default()
     };
     Entity::update_many().set(made).filter(Column::JobId.eq(job)).exec(&Orm::on(conn)).await.map(drop)

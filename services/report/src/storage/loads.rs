@@ -1,6 +1,6 @@
 //! `loads`: how far the command `load` has come with its files.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -21,9 +21,6 @@ pub struct Model {
     pub finished: bool,
     pub updated_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,12 +1,12 @@
 //! `runs`: what somebody asked for, one day's files. SQL by hand where one is planned from the day's campaigns or
 //! compared with them.
 
-use chassis::db::{Orm, columns, sql};
+use chassis::db::{NoRelation as Relation, Orm, columns, newest_first, sql};
 use chrono::{DateTime, NaiveDate, Utc};
 use jobs::State;
 use sea_orm::{
-    ActiveValue::Set, ExprTrait as _, FromQueryResult as _, QueryOrder as _, QuerySelect as _, UpdateMany,
-    entity::prelude::*, sqlx::PgConnection,
+    ActiveValue::Set, Condition, ExprTrait as _, FromQueryResult as _, QueryOrder as _, QuerySelect as _,
+    UpdateMany, entity::prelude::*, sqlx::PgConnection,
 };
 
 use crate::domain::params::{Kind, Params};
@@ -34,10 +34,11 @@ pub struct Model {
     /// When its files were deleted for their age.
     pub purged_at: Option<DateTime<Utc>>,
     pub version: i64,
+    /// What it waits for before it begins, for a person.
+    pub waits_for: Option<String>,
+    /// What was missing of its day when it began without, for a person.
+    pub begun_without: Option<String>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -136,15 +137,11 @@ pub async fn list(
     before: Option<(DateTime<Utc>, Uuid)>,
     size: u64,
 ) -> Result<Vec<Run>, DbErr> {
-    let mut query = Entity::find();
+    let mut query = newest_first(Entity::find(), (Column::CreatedAt, Column::Id), before);
     if let Some(fecha) = fecha {
         query = query.filter(Column::Fecha.eq(fecha));
     }
-    if let Some((at, id)) = before {
-        let row = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
-        query = query.filter(row.lt(Expr::tuple([at.into(), id.into()])));
-    }
-    query.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id).limit(size).all(connection).await
+    query.limit(size).all(connection).await
 }
 
 /// A change of one run, with its version.
@@ -159,9 +156,22 @@ async fn changed(conn: &mut PgConnection, id: Uuid, change: UpdateMany<Entity>) 
     run.ok_or_else(|| DbErr::RecordNotFound(format!("run {id}")))
 }
 
-/// Its files have their jobs.
-pub async fn began(conn: &mut PgConnection, id: Uuid) -> Result<(), DbErr> {
-    let running = ActiveModel { state: Set(State::Running), ..Default::default() };
+/// It waits for `what` before it begins. Changes nothing where that is known, or where it has begun.
+pub async fn waits(conn: &mut PgConnection, id: Uuid, what: &str) -> Result<(), DbErr> {
+    let waiting = ActiveModel { waits_for: Set(Some(what.to_owned())), ..Default::default() };
+    let is_news = Condition::any().add(Column::WaitsFor.is_null()).add(Column::WaitsFor.ne(what));
+    let pending = change(id).set(waiting).filter(Column::State.eq(State::Pending)).filter(is_news);
+    pending.exec(&Orm::on(conn)).await.map(drop)
+}
+
+/// Its files have their jobs; `without` is what is missing of its day.
+pub async fn began(conn: &mut PgConnection, id: Uuid, without: Option<&str>) -> Result<(), DbErr> {
+    let running = ActiveModel {
+        state: Set(State::Running),
+        waits_for: Set(None),
+        begun_without: Set(without.map(str::to_owned)),
+        ..Default::default()
+    };
     let pending = change(id).set(running).filter(Column::State.eq(State::Pending));
     pending.exec(&Orm::on(conn)).await.map(drop)
 }

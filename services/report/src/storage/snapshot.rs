@@ -23,6 +23,8 @@ pub struct Head {
     pub fecha: NaiveDate,
     pub rows: i64,
     pub changes: i64,
+    /// How many rows it was to have, if anybody has said.
+    pub expected: Option<i64>,
 }
 
 impl Snapshot {
@@ -46,12 +48,16 @@ impl Snapshot {
 
     /// A campaign, if it is there.
     pub async fn head(&mut self, campaign: i64) -> sqlx::Result<Option<Head>> {
-        let found: Option<(String, NaiveDate, i64, i64)> =
-            sqlx::query_as("select nombre, fecha, filas, cambios from ta_sms_maestro where id = $1")
-                .bind(campaign)
-                .fetch_optional(&mut *self.conn)
-                .await?;
-        Ok(found.map(|(nombre, fecha, rows, changes)| Head { nombre, fecha, rows, changes }))
+        let head = "select nombre, fecha, filas, cambios, filas_esperadas from ta_sms_maestro where id = $1";
+        let found: Option<(String, NaiveDate, i64, i64, Option<i64>)> =
+            sqlx::query_as(head).bind(campaign).fetch_optional(&mut *self.conn).await?;
+        Ok(found.map(|(nombre, fecha, rows, changes, expected)| Head {
+            nombre,
+            fecha,
+            rows,
+            changes,
+            expected,
+        }))
     }
 
     /// How many campaigns a day has, and what marks each change of theirs.

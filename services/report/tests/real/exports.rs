@@ -44,7 +44,7 @@ impl Case {
             .await?
             .context("a campaign")?;
         files::give_jobs(&mut transaction, run_id, &[campaign], &[job]).await?;
-        runs::began(&mut transaction, run_id).await?;
+        runs::began(&mut transaction, run_id, None).await?;
         transaction.commit().await?;
         let backoff = Backoff { steps: vec![Duration::from_secs(3600)] };
         let runner = Runner::new(world.pool.clone()).backoff(backoff);

@@ -7,4 +7,5 @@ mod procedures;
 mod retention;
 mod schedules;
 mod snapshot;
+mod waiting;
 mod world;

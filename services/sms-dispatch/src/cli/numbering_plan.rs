@@ -10,9 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::drive::bar;
 use crate::{
+    advisory_lock::{self, AdvisoryLock},
     domain::numbering_plan::NumberingPlan,
-    storage::{audit, batches, indexes, numbering_plan as storage, views},
-    turn::{self, Turn},
+    storage::{
+        audit, batches, indexes,
+        lookups::{self, StatusOf},
+        numbering_plan as storage, views,
+    },
 };
 
 /// Ranges, and what lies between them, whose contacts one transaction brings up to date.
@@ -42,7 +46,7 @@ pub async fn run(
         NumberingPlan::read(opened).with_context(|| format!("{} is no numbering plan", file.display()))?;
     let pool = db::connect(database, "sms-dispatch numbering-plan", shutdown).await?.pool;
     // An import reads the plan once, and would go on loading what the old one says.
-    let Some(_turn) = Turn::try_take(&pool, turn::IMPORTS).await? else {
+    let Some(_lock) = AdvisoryLock::try_take(&pool, advisory_lock::IMPORTS).await? else {
         bail!("an import or a rollback runs; wait for its end")
     };
     let there = indexes::there(&pool).await?;
@@ -71,6 +75,9 @@ pub async fn run(
         bar.inc(some.len() as u64);
     }
     bar.finish_and_clear();
+    // What a provider said stands above the plan. A validation takes no turn: where its answer was committed while a transaction
+    // above waited for the same contact, that one wrote what it had read before.
+    lookups::apply(&pool, StatusOf::Nobody).await?;
     views::refresh(&pool).await?;
     Ok(Applied { ranges: plan.ranges().len(), contacts })
 }

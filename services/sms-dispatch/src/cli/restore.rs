@@ -6,6 +6,7 @@ use std::{path::Path, process::Stdio};
 use anyhow::{Context as _, bail, ensure};
 use bytes::BytesMut;
 use chassis::{config::DatabaseSettings, db};
+use chrono::{DateTime, Utc};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
 use serde_json::json;
 use tokio::{
@@ -17,9 +18,13 @@ use uuid::Uuid;
 
 use super::backup::{beside, checksum};
 use crate::{
+    advisory_lock::{self, AdvisoryLock},
     config::ImportSettings,
-    storage::{audit, batches, index_builds, indexes, lookups, suppressions, views},
-    turn::{self, Turn},
+    storage::{
+        audit, batches, index_builds, indexes,
+        lookups::{self, StatusOf},
+        suppressions, views,
+    },
 };
 
 /// What a restore replaces, in an order that foreign keys allow.
@@ -36,8 +41,11 @@ const TABLES: [&str; 10] = [
     "source_statistics",
 ];
 
-/// What a restore only adds to, beside suppressions: what was paid for since stays known, what people made since stays theirs.
-const ADDED_TO: [&str; 3] = ["phone_lookups", "segments", "consent_withdrawals"];
+/// What a restore only adds to, beside suppressions and look-ups: what people made since stays theirs.
+const ADDED_TO: [&str; 2] = ["segments", "consent_withdrawals"];
+
+/// What a restore only adds to as well: what was paid for since stays known.
+const LOOKUPS: &str = "phone_lookups";
 
 /// Pieces of this many bytes go to the server.
 const PIECE: usize = 256 << 10;
@@ -70,7 +78,7 @@ pub async fn run(
     ensure!(sum == expected, "{} is damaged: its SHA-256 is {sum}, expected {expected}", file.display());
 
     let pool = db::connect(database, "sms-dispatch restore", shutdown).await?.pool;
-    let Some(_turn) = Turn::try_take(&pool, turn::IMPORTS).await? else {
+    let Some(_lock) = AdvisoryLock::try_take(&pool, advisory_lock::IMPORTS).await? else {
         bail!("an import or a rollback runs; wait for its end")
     };
     // In a transaction of their own: who opts out meanwhile must not wait until the contacts are there, as the second one to
@@ -98,6 +106,7 @@ pub async fn run(
     for table in ADDED_TO {
         add(&mut transaction, file, table).await?;
     }
+    let newest_lookup = add_lookups(&mut transaction, file).await?;
     // Nobody sees a contact before its phone's suppressions count.
     suppressions::apply_to_all(&mut transaction).await?;
     sqlx::query(
@@ -121,7 +130,8 @@ pub async fn run(
 
     index_builds::build(&pool, indexes::ALL, settings.index_builders).await?;
     index_builds::vacuum(&pool).await?;
-    lookups::apply(&pool, None).await?;
+    // The contacts are as the backup has them; what was answered since is in none of them.
+    lookups::apply(&pool, StatusOf::LookedUpAfter(newest_lookup)).await?;
     views::refresh(&pool).await?;
     Ok(Restored { contacts, suppressions: added })
 }
@@ -141,13 +151,31 @@ async fn ensure_none_waits(conn: &mut PgConnection) -> anyhow::Result<()> {
 
 /// Adds the rows of the backup's `table` that are not there; gives how many.
 async fn add(conn: &mut PgConnection, file: &Path, table: &str) -> anyhow::Result<u64> {
+    set_aside(conn, file, table).await?;
+    add_set_aside(conn, table).await
+}
+
+/// Copies the rows of the backup's `table` into a temporary one, `restored`.
+async fn set_aside(conn: &mut PgConnection, file: &Path, table: &str) -> anyhow::Result<()> {
     let create = format!("create temp table restored as select * from {table} with no data");
     sqlx::query(AssertSqlSafe(create)).execute(&mut *conn).await?;
-    copy(conn, file, table, "restored").await?;
+    copy(conn, file, table, "restored").await.map(drop)
+}
+
+/// Adds those of the rows that were set aside that are not there; gives how many.
+async fn add_set_aside(conn: &mut PgConnection, table: &str) -> anyhow::Result<u64> {
     let insert = format!("insert into {table} select * from restored on conflict do nothing");
     let added = sqlx::query(AssertSqlSafe(insert)).execute(&mut *conn).await?.rows_affected();
     sqlx::query("drop table restored").execute(conn).await?;
     Ok(added)
+}
+
+/// Adds the backup's look-ups; gives when the newest of them was made.
+async fn add_lookups(conn: &mut PgConnection, file: &Path) -> anyhow::Result<Option<DateTime<Utc>>> {
+    set_aside(conn, file, LOOKUPS).await?;
+    let newest = sqlx::query_scalar("select max(looked_up_at) from restored").fetch_one(&mut *conn).await?;
+    add_set_aside(conn, LOOKUPS).await?;
+    Ok(newest)
 }
 
 /// Copies the rows of the backup's table `from` into `to`; gives how many.

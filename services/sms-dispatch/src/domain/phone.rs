@@ -83,6 +83,11 @@ impl Phone {
         digits
     }
 
+    /// The phone of what [`Phone::number`] gave.
+    pub(crate) const fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The ten digits as a number.
     pub fn number(self) -> u64 {
         self.0

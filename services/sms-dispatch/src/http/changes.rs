@@ -1,12 +1,8 @@
 //! What people change of a contact. Each change is in the audit, in its own transaction.
 
-use actix_web::{
-    HttpResponse,
-    http::StatusCode,
-    web::{Data, Path},
-};
+use actix_web::web::{Data, Path};
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{IfMatch, Json, OptionalJson},
 };
@@ -149,7 +145,8 @@ async fn written(conn: &mut PgConnection, id: &str, number: i64) -> Result<Conta
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el contacto cambió desde entonces, 412")),
     request_body = Change,
     responses(
-        (status = 200, body = super::view::ContactView),         (status = 412, description = "El contacto cambió"), (status = 422, description = "Un valor no cumple las reglas"),
+        (status = 200, body = super::view::ContactView), (status = 412, description = "El contacto cambió"),
+        (status = 422, description = "Un valor no cumple las reglas"),
     )
 )]
 pub(super) async fn patch(
@@ -158,15 +155,12 @@ pub(super) async fn patch(
     id: Path<String>,
     expected: IfMatch,
     body: Json<Change>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let contact = locked(&mut transaction, &id).await?;
-    if expected.0.is_some_and(|version| version != contact.version) {
-        let detail = format!("El contacto {id} cambió desde que lo leyó; léalo de nuevo");
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "contact_changed", detail)
-            .with_details(json!({ "etag": format!("\"{}\"", contact.version) })));
-    }
+    let read_again = || format!("El contacto {id} cambió desde que lo leyó; léalo de nuevo");
+    expected.check(contact.version, "contact_changed", read_again)?;
     let values = body.into_inner().apply(&contact.values)?;
     let changed = differences(&contact.values, &values);
     if changed.is_empty() {
@@ -210,7 +204,7 @@ pub(super) async fn opt_out(
     caller: Caller,
     id: Path<String>,
     body: OptionalJson<ConsentChange>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let source = body.0.unwrap_or_default().source()?;
     let mut transaction = api.database.pool.begin().await?;
@@ -239,7 +233,8 @@ pub(super) async fn opt_out(
     post, path = "/api/v1/contacts/{id}/opt-in", tag = "contacts",
     params(("id" = String, Path)), request_body = Option<ConsentChange>,
     responses(
-        (status = 200, body = super::view::ContactView),         (status = 409, description = "El número está en el REPEP"),
+        (status = 200, body = super::view::ContactView),
+        (status = 409, description = "El número está en el REPEP"),
     )
 )]
 pub(super) async fn opt_in(
@@ -247,7 +242,7 @@ pub(super) async fn opt_in(
     caller: Caller,
     id: Path<String>,
     body: OptionalJson<ConsentChange>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let source = body.0.unwrap_or_default().source()?;
     let mut transaction = api.database.pool.begin().await?;

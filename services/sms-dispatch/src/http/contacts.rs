@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{CrossSite, Query, in_range},
 };
@@ -83,7 +83,7 @@ pub(super) async fn list(
     caller: Caller,
     query: Query<ListQuery>,
     site: CrossSite,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let query = query.into_inner();
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
@@ -228,11 +228,7 @@ fn etag(contact: &Contact) -> (&'static str, String) {
     get, path = "/api/v1/contacts/{id}", tag = "contacts", params(("id" = String, Path)),
     responses((status = 200, body = ContactView))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let number = id.parse().map_err(|_| no_contact(&id))?;
     let mut conn = api.database.pool.acquire().await?;

@@ -5,8 +5,8 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
-    auth::{Caller, Role},
+    ApiResult, Problem,
+    auth::Caller,
     http::{
         Json, Query, in_range,
         job::Accepted,
@@ -26,8 +26,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    CONTACT_FILES, READ, WRITE,
+    CONTACT_FILES,
     import_view::{ImportPage, ImportView},
+    may_administer, may_watch,
 };
 use crate::{
     Resources, contact_files,
@@ -87,8 +88,8 @@ pub(super) async fn upload(
     choices: Query<Choices>,
     key: IdempotencyKey,
     form: Upload,
-) -> Result<HttpResponse, Problem> {
-    may_import(&caller)?;
+) -> ApiResult {
+    may_administer(&caller)?;
     let choices = choices.into_inner();
     let options = options(&choices)?;
     let id = Uuid::now_v7();
@@ -128,8 +129,8 @@ pub(super) async fn start(
     caller: Caller,
     key: IdempotencyKey,
     request: Json<Stored>,
-) -> Result<HttpResponse, Problem> {
-    may_import(&caller)?;
+) -> ApiResult {
+    may_administer(&caller)?;
     let Stored { object_key, consent_basis, dry_run, limit, mapping } = request.into_inner();
     let choices = Choices { consent_basis, dry_run, limit, mapping };
     let options = options(&choices)?;
@@ -179,16 +180,6 @@ struct StoredUpload {
     object_key: String,
     kind: Kind,
     sha256: String,
-}
-
-fn may_import(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin])?;
-    caller.require_scope(WRITE)
-}
-
-fn may_watch(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(READ)
 }
 
 fn options(choices: &Choices) -> Result<Options, Problem> {
@@ -282,17 +273,14 @@ pub(super) async fn list(
     api: Data<Resources>,
     caller: Caller,
     query: Query<PageQuery>,
-) -> Result<Json<ImportPage>, Problem> {
+) -> ApiResult<Json<ImportPage>> {
     may_watch(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
     let mut found = imports::list(&api.database.pool, query.cursor, limit + 1).await?;
     let next_cursor = cut(&mut found, limit, |last| last.id);
-    let mut conn = api.database.pool.acquire().await?;
-    let mut imports = Vec::with_capacity(found.len());
-    for import in &found {
-        let job = jobs::get(&mut conn, import.id).await?;
-        imports.push(ImportView::of(import, job.as_ref()));
-    }
+    let ids: Vec<_> = found.iter().map(|import| import.id).collect();
+    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
+    let imports = found.iter().map(|import| ImportView::of(import, jobs.get(&import.id))).collect();
     Ok(Json(ImportPage { imports, next_cursor }))
 }
 
@@ -307,13 +295,15 @@ pub(super) async fn found(api: &Resources, id: &str) -> Result<Import, Problem> 
     operation_id = "imports_get", summary = "Ver el avance de una importación",
     description = "Y, al terminar, lo que resultó.",
     get, path = "/api/v1/contacts/imports/{id}", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 200, body = ImportView), (status = 404, description = "Importación {id} no encontrada"))
+    responses(
+        (status = 200, body = ImportView), (status = 404, description = "Importación {id} no encontrada"),
+    )
 )]
 pub(super) async fn get(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-) -> Result<Json<ImportView>, Problem> {
+) -> ApiResult<Json<ImportView>> {
     may_watch(&caller)?;
     // The job before its import: where it has ended, what the import came to was committed with its end.
     let job = match id.parse() {
@@ -336,14 +326,17 @@ pub(super) struct ReportQuery {
     operation_id = "imports_get_report", summary = "Ver el reporte de calidad de una importación",
     description = "De una importación completada, en JSON o en Markdown.",
     get, path = "/api/v1/contacts/imports/{id}/report", tag = "contacts", params(("id" = String, Path), ReportQuery),
-    responses((status = 200, description = "El informe, en JSON o Markdown", content((Object = "application/json"), (String = "text/markdown"))), (status = 409, description = "La importación no ha terminado"))
+    responses(
+        (status = 200, description = "El informe, en JSON o Markdown", content((Object = "application/json"), (String = "text/markdown"))),
+        (status = 409, description = "La importación no ha terminado"),
+    )
 )]
 pub(super) async fn report(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
     query: Query<ReportQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_watch(&caller)?;
     let import = found(&api, &id).await?;
     let report = import.report.ok_or_else(|| {
@@ -371,12 +364,8 @@ pub(super) async fn report(
     post, path = "/api/v1/contacts/imports/{id}/cancel", tag = "contacts", params(("id" = String, Path)),
     responses((status = 202, body = ImportView), (status = 409, description = "La importación ya terminó"))
 )]
-pub(super) async fn cancel(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
-    may_import(&caller)?;
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
+    may_administer(&caller)?;
     let import = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let job = jobs::request_cancel(&mut transaction, import.id).await?;
@@ -400,14 +389,13 @@ pub(super) async fn cancel(
     operation_id = "imports_roll_back", summary = "Revertir una importación",
     description = "Una tarea saca lo que la importación trajo. Quien se dio de baja sigue de baja.",
     post, path = "/api/v1/contacts/imports/{id}/rollback", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 202, body = Accepted), (status = 409, description = "La importación no ha terminado, ya fue revertida, o hay una posterior"))
+    responses(
+        (status = 202, body = Accepted),
+        (status = 409, description = "La importación no ha terminado, ya fue revertida, o hay una posterior"),
+    )
 )]
-pub(super) async fn roll_back(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
-    may_import(&caller)?;
+pub(super) async fn roll_back(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
+    may_administer(&caller)?;
     let import = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     if import.rolled_back_at.is_some() {

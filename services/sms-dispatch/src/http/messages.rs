@@ -7,7 +7,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
     http::{CrossSite, Json, Query, in_range, page::cut, request_id},
     idempotency::{IdempotencyKey, request_hash},
@@ -140,7 +140,7 @@ pub(super) async fn send(
     caller: Caller,
     key: IdempotencyKey,
     body: Json<NewMessage>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_send(&caller)?;
     let hash = request_hash(&[&serde_json::to_vec(&*body).map_err(Problem::internal)?]);
     let NewMessage { to, text, sender, validity_seconds } = body.into_inner();
@@ -246,7 +246,7 @@ pub(super) async fn of_phone(
     caller: Caller,
     query: Query<OfPhone>,
     site: CrossSite,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     if sees_masked(&caller) {
         site.refuse()?;
@@ -278,13 +278,9 @@ pub(super) async fn of_phone(
 #[utoipa::path(
     operation_id = "messages_get", summary = "Ver un mensaje", description = "Individual o de una campaña.",
     get, path = "/api/v1/messages/{id}", tag = "messages", params(("id" = String, Path)),
-    responses((status = 200, body = FoundView), (status = 404))
+    responses((status = 200, body = FoundView))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    text: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, text: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let unknown = || Problem::not_found(format!("Mensaje {text} no encontrado"));
     let id = Uuid::parse_str(&text).ok().and_then(MessageId::parse).ok_or_else(unknown)?;

@@ -113,14 +113,24 @@ fn routes() -> Routes {
 /// Contacts are nobody's in particular: whoever is bound to one supplier sees none.
 fn may_read(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    if caller.proveedor_id().is_some() {
-        return Err(Problem::forbidden("La cuenta está limitada a un proveedor"));
-    }
+    caller.require_unbound()?;
     caller.require_scope(READ)
 }
 
 fn may_write(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin, Role::Operator])?;
+    caller.require_scope(WRITE)
+}
+
+/// What many contacts at once come to: more than a viewer is shown.
+fn may_watch(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin, Role::Operator])?;
+    caller.require_scope(READ)
+}
+
+/// What costs money, or changes many contacts at once, is for admins alone.
+fn may_administer(caller: &Caller) -> Result<(), Problem> {
+    caller.require(&[Role::Admin])?;
     caller.require_scope(WRITE)
 }
 

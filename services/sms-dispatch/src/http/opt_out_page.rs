@@ -6,7 +6,7 @@ use actix_web::{
     http::{StatusCode, header},
     web::{Data, Path},
 };
-use chassis::Problem;
+use chassis::{ApiResult, Problem};
 use sea_orm::sqlx::PgConnection;
 use serde_json::json;
 
@@ -75,10 +75,13 @@ fn no_link() -> HttpResponse {
     operation_id = "opt_out_page", summary = "Ver la página de baja de un mensaje",
     description = "Lo que abre el enlace de {baja}. Solo muestra: las vistas previas de enlaces también la abren.",
     get, path = "/b/{token}", tag = "campaigns", params(("token" = String, Path)),
-    responses((status = 200, body = String, content_type = "text/html"), (status = 404, description = "El enlace no vale: una página lo dice", body = String, content_type = "text/html")),
+    responses(
+        (status = 200, body = String, content_type = "text/html"),
+        (status = 404, description = "El enlace no vale: una página lo dice", body = String, content_type = "text/html"),
+    ),
     security(())
 )]
-pub(super) async fn show(api: Data<Resources>, token: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn show(api: Data<Resources>, token: Path<String>) -> ApiResult {
     let mut conn = api.database.pool.acquire().await?;
     let Some(owner) = owner(&mut conn, &token).await? else { return Ok(no_link()) };
     let body = format!(
@@ -94,10 +97,13 @@ pub(super) async fn show(api: Data<Resources>, token: Path<String>) -> Result<Ht
     operation_id = "opt_out_by_link", summary = "Darse de baja con el enlace de un mensaje",
     description = "El número no recibe más mensajes, de ninguna campaña.",
     post, path = "/b/{token}", tag = "campaigns", params(("token" = String, Path)),
-    responses((status = 200, body = String, content_type = "text/html"), (status = 404, description = "El enlace no vale: una página lo dice", body = String, content_type = "text/html")),
+    responses(
+        (status = 200, body = String, content_type = "text/html"),
+        (status = 404, description = "El enlace no vale: una página lo dice", body = String, content_type = "text/html"),
+    ),
     security(())
 )]
-pub(super) async fn opt_out(api: Data<Resources>, token: Path<String>) -> Result<HttpResponse, Problem> {
+pub(super) async fn opt_out(api: Data<Resources>, token: Path<String>) -> ApiResult {
     let mut transaction = api.database.pool.begin().await?;
     let Some(owner) = owner(&mut transaction, &token).await? else { return Ok(no_link()) };
     let phones = [owner.phone.clone()];

@@ -5,7 +5,7 @@ use actix_web::{
     http::StatusCode,
     web::{Data, Path},
 };
-use chassis::{Problem, auth::Caller, http::Json};
+use chassis::{ApiResult, Problem, auth::Caller, http::Json};
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::America::Mexico_City;
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,7 @@ fn today() -> NaiveDate {
     description = "Por proveedor y tipo de remitente, del más reciente al más antiguo.",
     get, path = "/api/v1/sms/prices", tag = "campaigns", responses((status = 200, body = Prices))
 )]
-pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let items = prices::list(&api.database.pool).await?.into_iter().map(PriceView::from).collect();
     Ok(HttpResponse::Ok().json(Prices { items }))
@@ -93,13 +93,12 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpRes
     operation_id = "prices_create", summary = "Guardar un precio",
     description = "Vale para las campañas que inicien desde su primer día; las ya iniciadas conservan el suyo. El precio propio de un remitente va antes.",
     post, path = "/api/v1/sms/prices", tag = "campaigns", request_body = NewPrice,
-    responses((status = 201, body = PriceView), (status = 409, description = "Ya hay uno que empieza ese día"), (status = 422))
+    responses(
+        (status = 201, body = PriceView), (status = 409, description = "Ya hay uno que empieza ese día"),
+        (status = 422),
+    )
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewPrice>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewPrice>) -> ApiResult {
     may_configure(&caller)?;
     let NewPrice { provider, kind, valid_from, valid_until, price_micros, currency } = body.into_inner();
     let invalid = |detail: &str| Problem::unprocessable("invalid_price", detail);
@@ -130,13 +129,9 @@ pub(super) async fn create(
     operation_id = "prices_delete", summary = "Eliminar un precio",
     description = "Solo el que aún no empieza; al que ya empezó lo termina otro posterior.",
     delete, path = "/api/v1/sms/prices/{id}", tag = "campaigns", params(("id" = String, Path)),
-    responses((status = 204), (status = 404), (status = 409, description = "Ya empezó"))
+    responses((status = 204), (status = 409, description = "Ya empezó"))
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_configure(&caller)?;
     let unknown = || Problem::not_found(format!("Precio {id} no encontrado"));
     let uuid = Uuid::parse_str(&id).map_err(|_| unknown())?;

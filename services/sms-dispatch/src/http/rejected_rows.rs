@@ -1,11 +1,8 @@
 //! The rows of an import that gave no contact, to download.
 
-use actix_web::{
-    HttpResponse,
-    web::{Data, Path},
-};
+use actix_web::web::{Data, Path};
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{Query, csv_pages},
 };
@@ -50,7 +47,7 @@ pub(super) async fn download(
     caller: Caller,
     id: Path<String>,
     query: Query<RejectedQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let import = found(&api, &id).await?;
     if import.options.dry_run {

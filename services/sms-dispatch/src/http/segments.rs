@@ -6,8 +6,8 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
-    auth::{Caller, Role},
+    ApiResult, Problem,
+    auth::Caller,
     http::{
         IfMatch, Json, Query, in_range,
         page::{Cursor, Page, cut},
@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    READ, Resources, may_read, may_write,
+    Resources, may_read, may_watch, may_write,
     view::{ExampleView, state_name},
 };
 use crate::{
@@ -107,11 +107,8 @@ fn no_segment(id: &str) -> Problem {
 async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<SavedSegment, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_segment(id))?;
     let saved = segments::lock(conn, uuid).await?.ok_or_else(|| no_segment(id))?;
-    if expected.0.is_some_and(|version| version != saved.version) {
-        let detail = format!("El segmento {id} cambió desde que lo leyó; léalo de nuevo");
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "segment_changed", detail)
-            .with_details(json!({ "etag": format!("\"{}\"", saved.version) })));
-    }
+    let changed = || format!("El segmento {id} cambió desde que lo leyó; léalo de nuevo");
+    expected.check(saved.version, "segment_changed", changed)?;
     Ok(saved)
 }
 
@@ -121,14 +118,11 @@ async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<
     description = "",
     post, path = "/api/v1/segments", tag = "segments", request_body = NewSegment,
     responses(
-        (status = 201, body = SegmentView),         (status = 409, description = "Otro segmento tiene ese nombre"), (status = 422),
+        (status = 201, body = SegmentView), (status = 409, description = "Otro segmento tiene ese nombre"),
+        (status = 422),
     )
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewSegment>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewSegment>) -> ApiResult {
     may_write(&caller)?;
     let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
@@ -155,15 +149,10 @@ pub(super) struct ListQuery {
     get, path = "/api/v1/segments", tag = "segments", params(ListQuery),
     responses((status = 200, body = Page<SegmentView>))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
-    let before = query.cursor.as_deref().map(|text| Cursor::parse("cursor", text, "next_cursor"));
-    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let before = Cursor::before("cursor", query.cursor.as_deref(), "next_cursor")?;
     let mut page = segments::list(&api.database.pool, before, limit + 1).await?;
     let next_cursor = cut(&mut page, limit, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(SegmentView::from).collect();
@@ -177,11 +166,7 @@ pub(super) async fn list(
     get, path = "/api/v1/segments/{id}", tag = "segments", params(("id" = String, Path)),
     responses((status = 200, body = SegmentView))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let uuid = Uuid::parse_str(&id).map_err(|_| no_segment(&id))?;
     let saved = segments::get(&api.database.pool, uuid).await?.ok_or_else(|| no_segment(&id))?;
@@ -196,8 +181,8 @@ pub(super) async fn get(
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
     request_body = NewSegment,
     responses(
-        (status = 200, body = SegmentView),         (status = 409, description = "Otro segmento tiene ese nombre"), (status = 412, description = "El segmento cambió"),
-        (status = 422),
+        (status = 200, body = SegmentView), (status = 409, description = "Otro segmento tiene ese nombre"),
+        (status = 412, description = "El segmento cambió"), (status = 422),
     )
 )]
 pub(super) async fn replace(
@@ -206,7 +191,7 @@ pub(super) async fn replace(
     id: Path<String>,
     expected: IfMatch,
     body: Json<NewSegment>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
@@ -231,7 +216,7 @@ pub(super) async fn delete(
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let old = locked(&mut transaction, &id, expected).await?;
@@ -272,13 +257,8 @@ pub(super) struct StateCount {
     post, path = "/api/v1/segments/preview", tag = "segments", request_body = Segment,
     responses((status = 200, body = PreviewView), (status = 422))
 )]
-pub(super) async fn preview(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<Segment>,
-) -> Result<HttpResponse, Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(READ)?;
+pub(super) async fn preview(api: Data<Resources>, caller: Caller, body: Json<Segment>) -> ApiResult {
+    may_watch(&caller)?;
     let segment = checked(body.into_inner())?;
     let mut conn = api.database.pool.acquire().await?;
     let found = preview::preview(&mut conn, &segment, Utc::now()).await?;

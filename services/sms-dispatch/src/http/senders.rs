@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
     http::Json,
 };
@@ -82,7 +82,7 @@ pub(super) struct Senders {
     operation_id = "senders_list", summary = "Listar remitentes", description = "Con su ritmo y su precio por parte.",
     get, path = "/api/v1/sms/senders", tag = "campaigns", responses((status = 200, body = Senders))
 )]
-pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let items = senders::list(&api.database.pool).await?.into_iter().map(SenderView::from).collect();
     Ok(HttpResponse::Ok().json(Senders { items }))
@@ -93,14 +93,17 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller) -> Result<HttpRes
     operation_id = "senders_put", summary = "Guardar un remitente",
     description = "Las campañas ya iniciadas conservan el precio con que iniciaron.",
     put, path = "/api/v1/sms/senders/{address}", tag = "campaigns", params(("address" = String, Path)), request_body = NewSender,
-    responses((status = 200, body = SenderView), (status = 409, description = "El proveedor no está configurado"), (status = 422))
+    responses(
+        (status = 200, body = SenderView), (status = 409, description = "El proveedor no está configurado"),
+        (status = 422),
+    )
 )]
 pub(super) async fn put(
     api: Data<Resources>,
     caller: Caller,
     address: Path<String>,
     body: Json<NewSender>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_configure(&caller)?;
     let NewSender { provider, kind, per_second, price_micros, currency, enabled } = body.into_inner();
     let address = address.into_inner();
@@ -155,7 +158,7 @@ pub(super) struct Providers {
     operation_id = "providers_list", summary = "Listar proveedores de SMS", description = "Y si aceptan mensajes ahora.",
     get, path = "/api/v1/sms/providers", tag = "campaigns", responses((status = 200, body = Providers))
 )]
-pub(super) async fn list_providers(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn list_providers(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let view = |row: providers::Provider| ProviderView {
         name: row.name,
@@ -173,13 +176,9 @@ pub(super) async fn list_providers(api: Data<Resources>, caller: Caller) -> Resu
     operation_id = "providers_open", summary = "Abrir un proveedor de SMS",
     description = "Cuando ya hay saldo u otra clave; los mensajes que esperaban salen.",
     post, path = "/api/v1/sms/providers/{name}/open", tag = "campaigns", params(("name" = String, Path)),
-    responses((status = 204), (status = 404))
+    responses((status = 204))
 )]
-pub(super) async fn open_provider(
-    api: Data<Resources>,
-    caller: Caller,
-    name: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn open_provider(api: Data<Resources>, caller: Caller, name: Path<String>) -> ApiResult {
     may_configure(&caller)?;
     let unknown = || Problem::not_found(format!("Proveedor {name} no encontrado"));
     let provider = ProviderName::parse(&name).ok_or_else(unknown)?;

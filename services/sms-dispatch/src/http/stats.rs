@@ -1,7 +1,7 @@
 //! How many contacts there are, and where.
 
 use actix_web::{HttpResponse, web::Data};
-use chassis::{Problem, auth::Caller};
+use chassis::{ApiResult, auth::Caller};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -95,7 +95,7 @@ impl From<Counts> for CityCounts {
     get, path = "/api/v1/contacts/stats", tag = "contacts",
     responses((status = 200, body = Stats))
 )]
-pub(super) async fn stats(api: Data<Resources>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub(super) async fn stats(api: Data<Resources>, caller: Caller) -> ApiResult {
     may_read(&caller)?;
     let pool = &api.database.pool;
     let totals = stats::totals(pool).await?;

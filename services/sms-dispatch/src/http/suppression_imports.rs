@@ -8,7 +8,7 @@ use std::{
 use actix_web::{HttpResponse, web::Data};
 use anyhow::Context as _;
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{Query, upload::Upload},
 };
@@ -101,7 +101,8 @@ impl From<Refused> for Rejection {
     post, path = "/api/v1/suppressions/imports", tag = "contacts", params(ImportQuery),
     request_body(content = ListForm, content_type = "multipart/form-data"),
     responses(
-        (status = 200, body = Outcome), (status = 400, description = "Sin archivo, o no es una lista de teléfonos"),
+        (status = 200, body = Outcome),
+        (status = 400, description = "Sin archivo, o no es una lista de teléfonos"),
         (status = 413, description = "El archivo supera el máximo"),
         (status = 422, description = "Ninguna fila es válida"),
     )
@@ -111,7 +112,7 @@ pub(super) async fn import(
     caller: Caller,
     query: Query<ImportQuery>,
     form: Upload,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let ImportQuery { reason, effective_at, source, mapping: columns } = query.into_inner();
     let effective_at = effective_at.map(|text| {

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{CrossSite, Query},
 };
@@ -76,7 +76,7 @@ pub(super) async fn get(
     caller: Caller,
     text: Path<String>,
     site: CrossSite,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let phone = phone(&text)?;
     if sees_masked(&caller) {
@@ -117,7 +117,7 @@ pub(super) async fn delete(
     caller: Caller,
     text: Path<String>,
     query: Query<DeleteQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let phone = phone(&text)?.to_string();
     let causes = query.reason.map_or(Cause::ALL.to_vec(), |cause| vec![cause]);

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{Json, request_id},
 };
@@ -55,14 +55,18 @@ pub(super) struct CampaignTested {
     operation_id = "campaigns_test", summary = "Enviar mensajes de prueba de una campaña",
     description = "Cada texto a cada uno de hasta cinco teléfonos, que no estén dados de baja. No cuentan en los totales de la campaña: quedan en la campaña del día.",
     post, path = "/api/v1/campaigns/{id}/test", tag = "campaigns", params(("id" = String, Path)), request_body = CampaignTest,
-    responses((status = 202, body = CampaignTested), (status = 409, description = "Un teléfono no debe recibir mensajes, o no hay remitentes"), (status = 422))
+    responses(
+        (status = 202, body = CampaignTested),
+        (status = 409, description = "Un teléfono no debe recibir mensajes, o no hay remitentes"),
+        (status = 422),
+    )
 )]
 pub(super) async fn test(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
     body: Json<CampaignTest>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let CampaignTest { phones, nombre, ciudad } = body.into_inner();
     if !(1..=MOST).contains(&phones.len()) {

@@ -5,8 +5,8 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
-    auth::{Caller, Role},
+    ApiResult, Problem,
+    auth::Caller,
     http::{
         Json, Query, in_range,
         job::{Accepted, Pace, percent},
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{READ, WRITE};
+use super::{may_administer, may_watch};
 use crate::{
     Resources,
     domain::segment::Segment,
@@ -123,17 +123,6 @@ pub(super) struct ValidationPage {
 const LIST: &str = "/api/v1/contacts/validations";
 const ACCEPTED: &str = "Validación recibida y encolada para procesamiento";
 
-/// It costs money: only admins begin and end it.
-fn may_spend(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin])?;
-    caller.require_scope(WRITE)
-}
-
-fn may_watch(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(READ)
-}
-
 /// Asks a provider about the numbers of contacts: whose they are, of which type, whether they can be.
 #[utoipa::path(
     operation_id = "validations_create", summary = "Validar números con un proveedor",
@@ -141,7 +130,9 @@ fn may_watch(caller: &Caller) -> Result<(), Problem> {
     post, path = "/api/v1/contacts/validations", tag = "contacts", request_body = ValidationRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera validación")),
     responses(
-        (status = 202, body = Accepted),         (status = 409, description = "Sin proveedor configurado, o Idempotency-Key ya usada con otra petición"), (status = 422),
+        (status = 202, body = Accepted),
+        (status = 409, description = "Sin proveedor configurado, o Idempotency-Key ya usada con otra petición"),
+        (status = 422),
     )
 )]
 pub(super) async fn start(
@@ -149,8 +140,8 @@ pub(super) async fn start(
     caller: Caller,
     key: IdempotencyKey,
     request: Json<ValidationRequest>,
-) -> Result<HttpResponse, Problem> {
-    may_spend(&caller)?;
+) -> ApiResult {
+    may_administer(&caller)?;
     let hash = request_hash(&[&serde_json::to_vec(&*request).map_err(Problem::internal)?]);
     let ValidationRequest { filter, budget, again_after_days } = request.into_inner();
     let filter =
@@ -210,18 +201,18 @@ pub(super) async fn list(
     api: Data<Resources>,
     caller: Caller,
     query: Query<PageQuery>,
-) -> Result<Json<ValidationPage>, Problem> {
+) -> ApiResult<Json<ValidationPage>> {
     may_watch(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
     let mut found = validations::list(&api.database.pool, query.cursor, limit + 1).await?;
     let next_cursor = cut(&mut found, limit, |last| last.id);
-    let mut conn = api.database.pool.acquire().await?;
-    let mut items = Vec::with_capacity(found.len());
-    for validation in found {
-        if let Some(job) = jobs::get(&mut conn, validation.id).await? {
-            items.push(ValidationView::of(validation, &job));
-        }
-    }
+    let ids: Vec<_> = found.iter().map(|validation| validation.id).collect();
+    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
+    let items = found.into_iter().filter_map(|validation| {
+        let job = jobs.get(&validation.id)?;
+        Some(ValidationView::of(validation, job))
+    });
+    let items = items.collect();
     Ok(Json(ValidationPage { items, next_cursor }))
 }
 
@@ -245,7 +236,7 @@ pub(super) async fn get(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-) -> Result<Json<ValidationView>, Problem> {
+) -> ApiResult<Json<ValidationView>> {
     may_watch(&caller)?;
     let (validation, job) = found(&api, &id).await?;
     Ok(Json(ValidationView::of(validation, &job)))
@@ -256,14 +247,12 @@ pub(super) async fn get(
     operation_id = "validations_cancel", summary = "Cancelar una validación",
     description = "Se detiene en sus siguientes consultas; lo que ya se sabe queda.",
     post, path = "/api/v1/contacts/validations/{id}/cancel", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 202, body = ValidationView), (status = 409, description = "La validación ya terminó"))
+    responses(
+        (status = 202, body = ValidationView), (status = 409, description = "La validación ya terminó"),
+    )
 )]
-pub(super) async fn cancel(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
-    may_spend(&caller)?;
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
+    may_administer(&caller)?;
     let (validation, _) = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let job = jobs::request_cancel(&mut transaction, validation.id).await?;
@@ -279,14 +268,13 @@ pub(super) async fn cancel(
     operation_id = "validations_retry", summary = "Reintentar una validación",
     description = "Sigue donde quedó, con lo que le queda de presupuesto.",
     post, path = "/api/v1/contacts/validations/{id}/retry", tag = "contacts", params(("id" = String, Path)),
-    responses((status = 202, body = ValidationView), (status = 409, description = "La validación no falló ni fue cancelada"))
+    responses(
+        (status = 202, body = ValidationView),
+        (status = 409, description = "La validación no falló ni fue cancelada"),
+    )
 )]
-pub(super) async fn retry(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
-    may_spend(&caller)?;
+pub(super) async fn retry(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
+    may_administer(&caller)?;
     let (validation, _) = found(&api, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let job = jobs::reopen(&mut transaction, validation.id).await?;

@@ -5,7 +5,7 @@ use actix_web::{
     http::StatusCode,
     web::{Bytes, Data},
 };
-use chassis::Problem;
+use chassis::{ApiResult, Problem};
 use chrono::Utc;
 
 use super::Resources;
@@ -43,13 +43,7 @@ fn within_bounds(body: &Bytes) -> Result<&str, Problem> {
 }
 
 /// Keeps what a webhook says. Answered only when it is durable.
-async fn keep(
-    api: &Resources,
-    provider: ProviderName,
-    webhook: Webhook,
-    url: &str,
-    body: &str,
-) -> Result<HttpResponse, Problem> {
+async fn keep(api: &Resources, provider: ProviderName, webhook: Webhook, url: &str, body: &str) -> ApiResult {
     let (pool, name) = (&api.database.pool, provider.name());
     match webhook {
         Webhook::Status(status) if status.callback.is_some() => {
@@ -75,14 +69,10 @@ async fn keep(
     post, path = "/webhooks/telnyx", tag = "campaigns",
     params(("message" = Option<String>, Query), ("attempt" = Option<String>, Query)),
     request_body(content = String, content_type = "application/json"),
-    responses((status = 200), (status = 400), (status = 403, description = "La firma no es válida"), (status = 404), (status = 413)),
+    responses((status = 200), (status = 403, description = "La firma no es válida"), (status = 404)),
     security(())
 )]
-pub(super) async fn telnyx_webhook(
-    api: Data<Resources>,
-    request: HttpRequest,
-    body: Bytes,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn telnyx_webhook(api: Data<Resources>, request: HttpRequest, body: Bytes) -> ApiResult {
     let settings = api.sms.telnyx.as_ref().ok_or_else(|| Problem::of(StatusCode::NOT_FOUND))?;
     let text = within_bounds(&body)?;
     let (signature, timestamp) = (header(&request, telnyx::SIGNATURE), header(&request, telnyx::TIMESTAMP));
@@ -99,14 +89,10 @@ pub(super) async fn telnyx_webhook(
     post, path = "/webhooks/twilio", tag = "campaigns",
     params(("message" = Option<String>, Query), ("attempt" = Option<String>, Query)),
     request_body(content = String, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200), (status = 400), (status = 403, description = "La firma no es válida"), (status = 404), (status = 413)),
+    responses((status = 200), (status = 403, description = "La firma no es válida"), (status = 404)),
     security(())
 )]
-pub(super) async fn twilio_webhook(
-    api: Data<Resources>,
-    request: HttpRequest,
-    body: Bytes,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn twilio_webhook(api: Data<Resources>, request: HttpRequest, body: Bytes) -> ApiResult {
     let settings = api.sms.twilio.as_ref().ok_or_else(|| Problem::of(StatusCode::NOT_FOUND))?;
     let text = within_bounds(&body)?;
     // The address as Twilio was given it: what a proxy says of host and scheme is not signed.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -9,12 +10,13 @@ use anyhow::Context as _;
 use futures::future::try_join_all;
 use messaging::JobError;
 use rusqlite::Connection;
-use sea_orm::sqlx::{self, PgPool};
+use sea_orm::sqlx::PgPool;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     encode::{Common, Encoder, Pushed},
+    phone_set::{PARTS, PhoneSet},
     source::{Batches, Source},
 };
 use crate::{
@@ -40,17 +42,17 @@ pub struct Forecast {
     pub repaired: u64,
 }
 
-/// What one reader counts. Eight bytes a row that may collide: all else is thrown away as it is read.
+/// What one reader counts. The phones of rows that may collide go to the disk; all else is thrown away as it is read.
 #[derive(Default)]
 struct Tally {
     rows: i64,
     loaded: i64,
-    staged: Vec<Phone>,
+    staged: i64,
     rejected: BTreeMap<&'static str, i64>,
     repaired: u64,
 }
 
-/// Reads the source and counts.
+/// Reads the source and counts, with a file of four bytes a row that may collide in `dir`.
 ///
 /// # Errors
 /// [`JobError::Fail`] for a source that can't be read, [`JobError::Release`] where it was told to stop.
@@ -60,13 +62,15 @@ pub async fn run(
     common: &Arc<Common>,
     plan: &Arc<NumberingPlan>,
     (batch, workers): (i64, usize),
+    dir: &Path,
     stop: &CancellationToken,
 ) -> Result<Forecast, JobError> {
+    let phones = Arc::new(PhoneSet::new(dir));
     let batches = Arc::new(Mutex::new(Batches::new(source, batch, &[]).map_err(JobError::Fail)?));
     let readers = (0..source.readers(workers)).map(|_| {
         let (source, common, plan) = (Arc::clone(source), Arc::clone(common), Arc::clone(plan));
-        let (batches, stop) = (Arc::clone(&batches), stop.clone());
-        tokio::task::spawn_blocking(move || tally(&source, &common, &plan, &batches, &stop))
+        let (batches, phones, stop) = (Arc::clone(&batches), Arc::clone(&phones), stop.clone());
+        tokio::task::spawn_blocking(move || tally(&source, &common, &plan, &batches, &phones, &stop))
     });
     let tallies = try_join_all(readers).await.map_err(JobError::retry)?;
     let mut sum = Tally::default();
@@ -76,19 +80,35 @@ pub async fn run(
     if stop.is_cancelled() {
         return Err(JobError::Release);
     }
-    sum.staged.sort_unstable();
-    let staged = sum.staged.len();
-    sum.staged.dedup();
-    let clean = if common.stage_all { 0 } else { twins(source, &sum.staged).map_err(JobError::Fail)? };
-    let known = known(pool, &sum.staged).await.map_err(JobError::retry)?;
+    let (mut distinct, mut clean, mut known) = (0, 0, 0);
+    for part in 0..PARTS {
+        if stop.is_cancelled() {
+            return Err(JobError::Release);
+        }
+        let phones = Arc::clone(&phones);
+        let taken = tokio::task::spawn_blocking(move || phones.take(part));
+        let mut part = taken.await.map_err(JobError::retry)?.map_err(JobError::retry)?;
+        loop {
+            let some = part.next(LOOKUP);
+            if some.is_empty() {
+                break;
+            }
+            distinct += count(some.len());
+            if !common.stage_all {
+                clean += count(twins(source, &some).map_err(JobError::Fail)?);
+            }
+            let some = some.iter().map(Phone::to_string).collect();
+            known += contacts::count_by_phones(pool, some).await.map_err(JobError::retry)?;
+        }
+    }
     let rejected = sum.rejected.values().sum();
-    let contacts = sum.loaded + count(sum.staged.len() - clean);
+    let contacts = sum.loaded + distinct - clean;
     Ok(Forecast {
         dry_run: true,
         rows: sum.rows,
         created: contacts - known,
         known,
-        merged: count(staged - sum.staged.len() + clean),
+        merged: sum.staged - distinct + clean,
         rejected,
         rejected_by_reason: sum.rejected,
         repaired: sum.repaired,
@@ -103,7 +123,7 @@ impl Tally {
     fn add(&mut self, other: Self) {
         self.rows += other.rows;
         self.loaded += other.loaded;
-        self.staged.extend(other.staged);
+        self.staged += other.staged;
         for (reason, rows) in other.rejected {
             *self.rejected.entry(reason).or_default() += rows;
         }
@@ -116,6 +136,7 @@ fn tally(
     common: &Common,
     plan: &NumberingPlan,
     batches: &Mutex<Batches>,
+    phones: &PhoneSet,
     stop: &CancellationToken,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::default();
@@ -123,16 +144,19 @@ fn tally(
         let next = batches.lock().unwrap_or_else(PoisonError::into_inner).next_batch()?;
         let Some(batch) = next else { break };
         let mut encoder = Encoder::new(common, plan);
+        let mut staged = Vec::new();
         let end = batch.read(source, |row| {
             match encoder.push(row) {
                 Pushed::Loaded => tally.loaded += 1,
-                Pushed::Staged(phone) => tally.staged.push(phone),
+                Pushed::Staged(phone) => staged.push(phone),
                 Pushed::Rejected(reason) => *tally.rejected.entry(reason.code()).or_default() += 1,
             }
             encoder.forget();
             true
         })?;
         batches.lock().unwrap_or_else(PoisonError::into_inner).ended(end);
+        phones.add(&staged).context("keeping the phones of a file")?;
+        tally.staged += count(staged.len());
         tally.rows += encoder.counts.rows;
         tally.repaired += encoder.counts.repaired;
     }
@@ -153,14 +177,4 @@ fn twins(source: &Source, phones: &[Phone]) -> anyhow::Result<usize> {
         found += usize::from(statement.exists((national, last))?);
     }
     Ok(found)
-}
-
-/// How many of the phones a contact has.
-async fn known(pool: &PgPool, phones: &[Phone]) -> sqlx::Result<i64> {
-    let mut known = 0;
-    for some in phones.chunks(LOOKUP) {
-        let some: Vec<String> = some.iter().map(Phone::to_string).collect();
-        known += contacts::count_by_phones(pool, some).await?;
-    }
-    Ok(known)
 }

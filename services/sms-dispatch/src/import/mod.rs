@@ -7,6 +7,7 @@ pub mod encode;
 pub mod files;
 pub mod load;
 pub mod merge;
+mod phone_set;
 pub mod quality;
 pub mod raw;
 pub mod sample;

@@ -11,7 +11,12 @@ use sea_orm::sqlx::PgPool;
 use super::{quality::Report, sample, sample::Sample, source::Source};
 use crate::{
     domain::{ladas, phone::Lada},
-    storage::{batches, imports, imports::Import, lookups, merge, quality, suppressions, views},
+    storage::{
+        batches, imports,
+        imports::Import,
+        lookups::{self, StatusOf},
+        merge, quality, suppressions, views,
+    },
 };
 
 /// LADAs of which the report tells.
@@ -23,7 +28,7 @@ const TOP: usize = 20;
 /// The database.
 pub async fn follow(pool: &PgPool, import: i32) -> anyhow::Result<()> {
     suppressions::apply(pool).await.context("marking who opted out")?;
-    lookups::apply(pool, Some(import)).await.context("applying what providers said of phones")?;
+    lookups::apply(pool, StatusOf::Import(import)).await.context("applying what providers said of phones")?;
     let mut transaction = pool.begin().await?;
     batches::relax(&mut transaction).await?;
     merge::clear(&mut transaction, import).await?;

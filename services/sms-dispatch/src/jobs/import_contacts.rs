@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Resources, SERVICE,
+    advisory_lock::{self, AdvisoryLock},
     config::ImportSettings,
     domain::set_aside::SetAside,
     import::{
@@ -30,7 +31,6 @@ use crate::{
         imports::{self, Import, Mode},
         index_builds, indexes, numbering_plan, suppressions,
     },
-    turn::{self, Turn},
 };
 
 /// Jobs of files on the machine of who runs the command line: no worker could read them.
@@ -93,7 +93,7 @@ impl Work for ImportContacts {
                 import.source
             )));
         }
-        let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
+        let _lock = AdvisoryLock::take(&self.pool, advisory_lock::IMPORTS, run).await?;
         // A restore may have had the turn before.
         if imports::get(&self.pool, import.id).await.map_err(JobError::retry)?.is_none() {
             return Err(JobError::fail(anyhow!("the job's import was taken away by a restore")));
@@ -169,7 +169,8 @@ impl Steps<'_> {
         if mode == Mode::DryRun {
             let sizes = (batch, settings.workers);
             let forecast =
-                dry_run::run(pool, &self.source, &common, &plan, sizes, self.run.stopping()).await?;
+                dry_run::run(pool, &self.source, &common, &plan, sizes, &settings.spool, self.run.stopping())
+                    .await?;
             return serde_json::to_value(forecast).map_err(JobError::fail);
         }
         self.keep_side_tables().await.map_err(JobError::Retry)?;

@@ -16,13 +16,13 @@ use uuid::Uuid;
 
 use super::import_contacts;
 use crate::{
+    advisory_lock::{self, AdvisoryLock},
     config::ImportSettings,
     storage::{
         audit, batches,
         imports::{self, Import},
         index_builds, indexes, rollback, views,
     },
-    turn::{self, Turn},
 };
 
 /// Jobs that the command line runs itself.
@@ -109,7 +109,7 @@ impl Work for RollBackImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
         // Whether it may be asked for at all; what it is once it is this one's turn is looked up then.
         self.import(&run.job).await?;
-        let _turn = Turn::take(&self.pool, turn::IMPORTS, run).await?;
+        let _lock = AdvisoryLock::take(&self.pool, advisory_lock::IMPORTS, run).await?;
         let import = self.import(&run.job).await?;
         let mut done = run.job.progress.successful;
         if import.rolled_back_at.is_none() {

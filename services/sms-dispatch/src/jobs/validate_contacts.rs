@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     SERVICE,
+    advisory_lock::{AdvisoryLock, VALIDATIONS},
     config::LookupSettings,
     domain::{Phone, lookup::Lookup},
     metrics,
@@ -26,7 +27,6 @@ use crate::{
         lookups::{self, Asked},
         validations::{self, Validation},
     },
-    turn::{Turn, VALIDATIONS},
 };
 
 /// The name of the kind.
@@ -216,7 +216,7 @@ impl Work for ValidateContacts {
         let provider = self.provider.as_ref().ok_or_else(|| {
             JobError::fail(anyhow!("No hay proveedor de consultas configurado (TELNYX_API_KEY)"))
         })?;
-        let _turn = Turn::take(&self.pool, VALIDATIONS, run).await?;
+        let _lock = AdvisoryLock::take(&self.pool, VALIDATIONS, run).await?;
         let mut place: Place = match &run.job.checkpoint {
             Some(checkpoint) => serde_json::from_value(checkpoint.clone()).map_err(JobError::fail)?,
             None => Place::default(),

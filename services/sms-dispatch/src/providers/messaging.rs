@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::{RequestBuilder, StatusCode, header::HeaderMap};
 use serde::de::DeserializeOwned;
@@ -204,6 +205,13 @@ pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
         .iter()
         .find_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse().ok())?;
     Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+}
+
+/// Sends a submission. Its answer is there once all of it is: a status alone is no receipt, and no reason.
+pub(super) async fn exchange(request: RequestBuilder) -> reqwest::Result<(StatusCode, HeaderMap, Bytes)> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    Ok((status, headers, response.bytes().await?))
 }
 
 /// What a request means that had no answer. Where there was no connection, nothing was sent.

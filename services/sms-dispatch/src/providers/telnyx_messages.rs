@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::messaging::{
     AskError, Balance, Encoding, Messaging, Money, OptOut, OptOutPage, OutgoingMessage, ProviderName,
-    Receipt, Report, SenderKind, Sought, Submission, ask, http_client, illegible, refused, unanswered,
+    Receipt, Report, SenderKind, Sought, Submission, ask, exchange, http_client, illegible, refused,
+    unanswered,
 };
 use super::telnyx::TelnyxSettings;
 use crate::domain::callback::Callback;
@@ -174,14 +175,8 @@ impl Messaging for TelnyxMessages {
             .bearer_auth(self.settings.key.expose())
             .header("idempotency-key", message.idempotency_key())
             .json(&body);
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return unanswered(&error),
-        };
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = match response.bytes().await {
-            Ok(body) => body,
-            // The status alone is no receipt, and no reason.
+        let (status, headers, body) = match exchange(request).await {
+            Ok(answer) => answer,
             Err(error) => return unanswered(&error),
         };
         if !status.is_success() {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::messaging::{
     AskError, Balance, Messaging, Money, OptOutPage, OutgoingMessage, ProviderName, Receipt, Report,
-    SenderKind, Sought, Submission, ask, http_client, illegible, refused, unanswered,
+    SenderKind, Sought, Submission, ask, exchange, http_client, illegible, refused, unanswered,
 };
 use crate::domain::{outcomes, report::provider_id};
 
@@ -166,14 +166,8 @@ impl Messaging for TwilioMessages {
             form.push(("ValidityPeriod", validity));
         }
         let request = self.signed(self.http.post(self.address("Messages.json"))).form(&form);
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return unanswered(&error),
-        };
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = match response.bytes().await {
-            Ok(body) => body,
-            // The status alone is no receipt, and no reason.
+        let (status, headers, body) = match exchange(request).await {
+            Ok(answer) => answer,
             Err(error) => return unanswered(&error),
         };
         if !status.is_success() {

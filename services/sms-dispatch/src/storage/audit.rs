@@ -1,6 +1,6 @@
 //! `contact_audit`: who did what with personal data.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, QuerySelect as _, entity::prelude::*, sqlx::PgConnection};
 use serde_json::Value;
@@ -18,9 +18,6 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary")]
     pub details: Json,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,6 +1,6 @@
 //! `import_batches`: what is done of an import. SQL by hand for its sums, and for the settings of a loader's transaction.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use sea_orm::{
     ActiveValue::Set,
     QueryOrder as _, QuerySelect as _, SelectExt as _,
@@ -32,9 +32,6 @@ pub struct Model {
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub position: Option<Json>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,6 +1,6 @@
 //! `campaigns`: what is sent to whom, and how far it is.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{
     ActiveValue::Set,
@@ -60,9 +60,6 @@ pub struct Model {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

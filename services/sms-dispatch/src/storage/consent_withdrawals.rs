@@ -1,6 +1,7 @@
 //! `consent_withdrawals`: whose consent a person took back, by phone. Like a suppression it outlives contacts, imports,
 //! rollbacks and restores.
 
+use chassis::db::NoRelation as Relation;
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveValue::Set, entity::prelude::*};
 
@@ -12,9 +13,6 @@ pub struct Model {
     pub withdrawn_by: String,
     pub withdrawn_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

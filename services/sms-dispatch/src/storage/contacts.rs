@@ -1,7 +1,7 @@
 //! `contacts`: one of them, read and changed. SQL by hand to read one, for its version is the transaction that wrote the
 //! row last, and to look many up by phone one by one, as a planner would not that doesn't know how few they are.
 
-use chassis::db::{Orm, columns, orm, sql};
+use chassis::db::{NoRelation as Relation, Orm, columns, orm, sql};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -48,9 +48,6 @@ pub struct Model {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -121,6 +121,10 @@ const CHECKS: &[&str] = &[
          select from jobs j where j.id = s.job and j.state in ('pending', 'running')) limit 20",
     "select format('contact %s has the operator %s, the provider said %s', c.id, c.operator, l.operator)
      from phone_lookups l join contacts c using (phone_e164) where l.operator <> c.operator limit 20",
+    // People may say otherwise afterwards.
+    "select format('contact %s is ACTIVE, and the provider has said since that there is no such number', c.id)
+     from phone_lookups l join contacts c using (phone_e164)
+     where not l.is_valid and l.refusal is null and c.status = 'ACTIVE' and c.updated_at < l.looked_up_at limit 20",
 ];
 
 /// A sentence for each thing that does not hold.

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, newest_first, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    FromJsonQueryResult, QueryOrder as _, QuerySelect as _, SelectExt as _, UpdateMany,
+    FromJsonQueryResult, QuerySelect as _, SelectExt as _, UpdateMany,
     entity::prelude::*,
     sqlx::{self, PgConnection, PgPool},
 };
@@ -93,9 +93,6 @@ pub struct Model {
     pub first_turn: Option<i64>,
     pub last_turn: Option<i64>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -259,17 +256,12 @@ pub async fn add_time(pool: &PgPool, id: Uuid, step: &str, seconds: f64) -> Resu
 
 /// Imports, the latest first, after the one of the cursor.
 pub async fn list(pool: &PgPool, after: Option<Uuid>, limit: i64) -> Result<Vec<Import>, DbErr> {
-    let mut query = Entity::find();
+    let mut query = newest_first(Entity::find(), (Column::CreatedAt, Column::Id), None);
     if let Some(after) = after {
         let place = "(created_at, id) < (select created_at, id from imports where id = $1)";
         query = query.filter(Expr::cust_with_values(place, [after]));
     }
-    query
-        .order_by_desc(Column::CreatedAt)
-        .order_by_desc(Column::Id)
-        .limit(limit.unsigned_abs())
-        .all(&orm(pool))
-        .await
+    query.limit(limit.unsigned_abs()).all(&orm(pool)).await
 }
 
 /// The number of an import: its place among all of them.

@@ -9,11 +9,11 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
+    advisory_lock::{AdvisoryLock, MESSAGE_DAYS},
     domain::{
         message_id::MessageId,
         message_state::{MessageState, Standing},
     },
-    turn::{MESSAGE_DAYS, Turn},
 };
 use chassis::db::decode;
 
@@ -124,7 +124,7 @@ pub async fn drop_before(pool: &PgPool, day: NaiveDate) -> sqlx::Result<usize> {
         return Ok(0);
     }
     // Of one table only one partition can be on its way out.
-    let Some(_turn) = Turn::try_take(pool, MESSAGE_DAYS).await? else { return Ok(0) };
+    let Some(_lock) = AdvisoryLock::try_take(pool, MESSAGE_DAYS).await? else { return Ok(0) };
     let mut conn = pool.acquire().await?;
     for (name, pending) in &old {
         let detach = match pending {

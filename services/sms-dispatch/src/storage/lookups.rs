@@ -1,7 +1,7 @@
 //! `phone_lookups`: what providers said of phones. It was paid for: it outlives contacts, imports and restores. SQL by hand
 //! where answers are kept and contacts follow, each batch in one statement.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     entity::prelude::*,
@@ -39,9 +39,6 @@ pub struct Model {
     pub validation: Uuid,
     pub looked_up_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -93,26 +90,45 @@ pub async fn record(
         .await
 }
 
-/// Lets contacts follow what was looked up before they came: operator and type for all of them, validity and status for those
-/// that `import` brought in, because people may have changed these since in the others. Returns how many changed.
-pub async fn apply(pool: &PgPool, import: Option<i32>) -> sqlx::Result<i64> {
+/// Whose validity and status follow what was looked up. In the others people may have changed these since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusOf {
+    Nobody,
+    /// Contacts that this import brought in.
+    Import(i32),
+    /// Contacts whose phones were looked up after this time, and answered; none: at any time.
+    LookedUpAfter(Option<DateTime<Utc>>),
+}
+
+/// Lets contacts follow what was looked up before they came, or came back: operator and type for all of them, validity and
+/// status for some. Returns how many changed.
+pub async fn apply(pool: &PgPool, status: StatusOf) -> sqlx::Result<i64> {
+    let status_too = match status {
+        StatusOf::Nobody => "false",
+        StatusOf::Import(_) => "c.import = $3",
+        StatusOf::LookedUpAfter(_) => {
+            "(t.refusal is null and ($3::timestamptz is null or t.looked_up_at > $3))"
+        }
+    };
     let statement = format!(
         "with batch as (
              select * from phone_lookups where phone_e164 > $1 order by phone_e164 limit $2),
          known as (select * from batch where coalesce(operator, is_mobile::text, is_valid::text) is not null), {}
          , (select max(phone_e164) from batch)",
-        follow("c.import = $3")
+        follow(status_too)
     );
     let (mut after, mut changed) = (String::new(), 0);
     loop {
         let mut transaction = pool.begin().await?;
         batches::relax(&mut transaction).await?;
-        let (followed, last): (i64, Option<String>) = sqlx::query_as(AssertSqlSafe(statement.clone()))
-            .bind(&after)
-            .bind(BATCH)
-            .bind(import.unwrap_or_default())
-            .fetch_one(&mut *transaction)
-            .await?;
+        let query = sqlx::query_as::<_, (i64, Option<String>)>(AssertSqlSafe(statement.clone()));
+        let query = query.bind(&after).bind(BATCH);
+        let query = match status {
+            StatusOf::Nobody => query,
+            StatusOf::Import(import) => query.bind(import),
+            StatusOf::LookedUpAfter(time) => query.bind(time),
+        };
+        let (followed, last) = query.fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
         changed += followed;
         match last {
@@ -122,8 +138,8 @@ pub async fn apply(pool: &PgPool, import: Option<i32>) -> sqlx::Result<i64> {
     }
 }
 
-/// The end of a statement: the contacts of `known`'s phones follow it, their status only where `status_too` holds of `c`. It
-/// selects how many changed.
+/// The end of a statement: the contacts of `known`'s phones follow it, their status only where `status_too` holds of the contact
+/// `c` and of what is known, `t`. It selects how many changed.
 ///
 /// A number that can't be is INVALID; one that can be is not, and whether somebody uses it, no provider says.
 fn follow(status_too: &str) -> String {
@@ -147,10 +163,10 @@ fn follow(status_too: &str) -> String {
         set.iter().map(|(column, value)| format!("c.{column} is distinct from {value}")).collect();
     format!(
         "there as materialized (
-             select c.id, k.operator, k.is_mobile, k.is_valid from known k cross join lateral (
+             select c.id as contact, k.* from known k cross join lateral (
                  select id from contacts c where c.phone_e164 = k.phone_e164 offset 0) c),
          followed as (
-             update contacts c set {}, updated_at = now() from there t where c.id = t.id and ({}) returning 1)
+             update contacts c set {}, updated_at = now() from there t where c.id = t.contact and ({}) returning 1)
          select (select count(*) from followed)",
         sets.join(", "),
         differ.join(" or ")

@@ -1,6 +1,6 @@
 //! `source_missing_ladas`: the LADAs that the makers of `numeros.db` did not know, as it says it.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use sea_orm::{ActiveValue::Set, entity::prelude::*, sqlx::PgConnection};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -14,9 +14,6 @@ pub struct Model {
     pub examples: Option<String>,
     pub detected_at: Option<String>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `numbering_plan`: the regulator's numbering plan, tens of thousands of ranges, read whole. SQL by hand to write all of
 //! them at once, and where contacts follow.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use sea_orm::{
     QueryOrder as _,
     entity::prelude::*,
@@ -20,9 +20,6 @@ pub struct Model {
     pub is_mobile: bool,
     pub operator: String,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,6 +1,6 @@
 //! `sms_prices`: what a part costs at a provider, by the kind of its sender, from one day on.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{
     ActiveValue::Set,
@@ -32,9 +32,6 @@ pub struct Model {
     pub created_by: String,
     pub created_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

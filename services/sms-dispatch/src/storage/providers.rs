@@ -1,6 +1,6 @@
 //! `sms_providers`: who carries messages, and whether it takes them now.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
@@ -36,9 +36,6 @@ pub struct Model {
     pub opt_outs_until: Option<DateTime<Utc>>,
     pub updated_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,10 +1,10 @@
 //! `segments`: segments that are saved.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, newest_first, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ExprTrait as _, QueryOrder as _, QuerySelect as _,
+    ExprTrait as _, QuerySelect as _,
     entity::prelude::*,
     sqlx::{PgConnection, PgPool},
 };
@@ -25,9 +25,6 @@ pub struct Model {
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -112,17 +109,8 @@ pub async fn list(
     before: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<SavedSegment>, DbErr> {
-    let mut query = Entity::find();
-    if let Some((at, id)) = before {
-        let row = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
-        query = query.filter(row.lt(Expr::tuple([at.into(), id.into()])));
-    }
-    query
-        .order_by_desc(Column::CreatedAt)
-        .order_by_desc(Column::Id)
-        .limit(limit.unsigned_abs())
-        .all(&orm(pool))
-        .await
+    let query = newest_first(Entity::find(), (Column::CreatedAt, Column::Id), before);
+    query.limit(limit.unsigned_abs()).all(&orm(pool)).await
 }
 
 /// Forgets one.

@@ -1,6 +1,6 @@
 //! `source_statistics`: the history of the making of `numeros.db`, as it says it.
 
-use chassis::db::Orm;
+use chassis::db::{NoRelation as Relation, Orm};
 use sea_orm::{ActiveValue::Set, entity::prelude::*, sqlx::PgConnection};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -20,9 +20,6 @@ pub struct Model {
     pub origin: Option<String>,
     pub migrated_at: Option<String>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 

@@ -1,7 +1,7 @@
 //! `suppressions`: who must not be written to, by phone. SQL by hand where contacts follow, each batch in one statement; and
 //! for the advisory lock.
 
-use chassis::db::{Orm, sql};
+use chassis::db::{NoRelation as Relation, Orm, sql};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use sea_orm::{
@@ -137,9 +137,6 @@ pub struct Model {
     pub created_at: DateTime<Utc>,
 }
 
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
 impl ActiveModelBehavior for ActiveModel {}
 
 /// One suppression.
@@ -181,8 +178,10 @@ pub struct Added {
 }
 
 /// Adds suppressions, in the caller's turn. One that is there already keeps its source, and the earlier of both dates.
-/// Contacts follow in the same transaction.
+/// Contacts follow in the same transaction, but during a load into an empty table: without the index of phones each would be
+/// looked for in all of it, and whoever is loaded is marked at the load's end.
 pub async fn add(conn: &mut PgConnection, batch: &[New], source: &str, actor: &str) -> sqlx::Result<Added> {
+    let can_follow = indexes::there(&mut *conn).await?.iter().any(|name| name == indexes::PHONE.name);
     let phones: Vec<&str> = batch.iter().map(|new| new.phone.as_str()).collect();
     let causes: Vec<&str> = batch.iter().map(|new| new.cause.name()).collect();
     let effects: Vec<DateTime<Utc>> = batch.iter().map(|new| new.effective_at).collect();
@@ -198,7 +197,7 @@ pub async fn add(conn: &mut PgConnection, batch: &[New], source: &str, actor: &s
              -- Of a row that was there already, the writing of the new version is marked in the old one's place.
              returning (s.xmax = 0) as is_new),
          due as (
-             select phone_e164, min(effective_at) as since from given where effective_at <= now() group by 1),
+             select phone_e164, min(effective_at) as since from given where effective_at <= now() and $6 group by 1),
          -- Look-ups one by one: the planner doesn't know how few there are.
          there as materialized (
              select c.id, d.since from due d cross join lateral (
@@ -213,6 +212,7 @@ pub async fn add(conn: &mut PgConnection, batch: &[New], source: &str, actor: &s
     .bind(effects)
     .bind(source)
     .bind(actor)
+    .bind(can_follow)
     .fetch_one(conn)
     .await?;
     Ok(Added { added, opted_out })

@@ -1,11 +1,11 @@
 //! `validations`: which contacts' numbers a provider is asked about. SQL by hand where contacts are chosen: a segment is
 //! many conditions, and those that are absent must not be in the statement.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, newest_first, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ExprTrait as _, QueryOrder as _, QuerySelect as _,
+    ExprTrait as _, QuerySelect as _,
     entity::prelude::*,
     sqlx::{self, PgConnection, PgPool, Postgres, QueryBuilder},
 };
@@ -28,9 +28,6 @@ pub struct Model {
     pub created_by: String,
     pub created_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -75,17 +72,12 @@ pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<Validation>, DbErr> {
 
 /// The newest, or those before one of them.
 pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> Result<Vec<Validation>, DbErr> {
-    let mut query = Entity::find();
+    let mut query = newest_first(Entity::find(), (Column::CreatedAt, Column::Id), None);
     if let Some(before) = before {
         let place = "(created_at, id) < (select created_at, id from validations where id = $1)";
         query = query.filter(Expr::cust_with_values(place, [before]));
     }
-    query
-        .order_by_desc(Column::CreatedAt)
-        .order_by_desc(Column::Id)
-        .limit(limit.unsigned_abs())
-        .all(&orm(pool))
-        .await
+    query.limit(limit.unsigned_abs()).all(&orm(pool)).await
 }
 
 /// How many contacts it has to ask about, up to its budget.

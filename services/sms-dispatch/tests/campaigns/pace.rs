@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use sea_orm::sqlx;
 use serde_json::json;
 use sms_dispatch::{
+    advisory_lock::{AdvisoryLock, FEEDER},
     domain::{
         campaign::{Kind, State},
         message_state::MessageState,
@@ -18,7 +19,6 @@ use sms_dispatch::{
     providers::messaging::{Outcome, Refusal, Submission, Verdict},
     reports::Reports,
     storage::providers,
-    turn::{FEEDER, Turn},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ async fn who_feeds_and_says_nothing_more_is_followed_by_another() -> Result<()> 
     let world = World::new("stoppedfeeder").await?;
     world.contacts(3).await?;
     world.started(Kind::Cobranza, World::plan(|_| ())).await?;
-    let stopped = Turn::try_take_lapsing(&world.pool, FEEDER, Duration::from_secs(1)).await?;
+    let stopped = AdvisoryLock::try_take_lapsing(&world.pool, FEEDER, Duration::from_secs(1)).await?;
     let mut stopped = stopped.context("nobody feeds")?;
     let shutdown = CancellationToken::new();
     let feeder = Feeder::new(world.pool.clone(), Arc::clone(&world.settings));

@@ -41,9 +41,7 @@ use sms_dispatch::{
         campaigns::{self, ActiveModel, Campaign, Wish},
         doctor,
         migrations::Migrator,
-        providers,
-        reports::{self, Report},
-        senders,
+        providers, reports, senders,
     },
 };
 use stack::Namespace;
@@ -354,7 +352,7 @@ impl World {
             "to": [{ "phone_number": phone, "status": status }], "webhook_url": url, "parts": 1,
             "cost": { "amount": cost.0, "currency": cost.1 }, "errors": errors,
         } } });
-        let report = Report { provider: "telnyx", url: String::new(), body: body.to_string() };
+        let report = reports::Report { provider: "telnyx", url: String::new(), body: body.to_string() };
         Ok(reports::keep(&self.pool, &[report]).await?)
     }
 

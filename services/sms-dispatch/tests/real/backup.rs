@@ -89,6 +89,37 @@ async fn a_backup_is_restored_and_nobody_who_opted_out_comes_back() -> Result<()
 }
 
 #[tokio::test]
+async fn what_providers_said_since_a_backup_stands_after_it() -> Result<()> {
+    let world = World::new("smsbackup").await?;
+    let rows: Vec<Row> = (1..=3).map(|id| Row::new(id, format!("612100470{id}")).nombre("ANA")).collect();
+    world.import(&numeros(&world, "a.db", &rows)?).await?;
+    // One of which a provider said that it can't be, and somebody otherwise since.
+    world
+        .execute(
+            "insert into phone_lookups (phone_e164, provider, is_valid, validation, looked_up_at)
+                 values ('+526121004701', 'telnyx', false, gen_random_uuid(), now() - interval '1 day')",
+        )
+        .await?;
+    let name = world.path("sms.dump").display().to_string();
+    let (status, _, said) = world.run(&["contacts", "backup", &name]).await?;
+    ensure!(status.success(), "{said}");
+    world
+        .execute(
+            "insert into phone_lookups (phone_e164, provider, is_valid, validation)
+                 values ('+526121004702', 'telnyx', false, gen_random_uuid());
+             update contacts set is_valid = false, status = 'INVALID', updated_at = now()
+             where phone_e164 = '+526121004702'",
+        )
+        .await?;
+    let (status, _, said) = world.run(&["contacts", "restore", &name]).await?;
+    ensure!(status.success(), "{said}");
+    let found: Vec<String> =
+        sqlx::query_scalar("select status from contacts order by phone_e164").fetch_all(&world.pool).await?;
+    ensure!(found == ["ACTIVE", "INVALID", "ACTIVE"], "{found:?}");
+    world.is_sound().await
+}
+
+#[tokio::test]
 async fn what_is_damaged_or_comes_at_the_wrong_time_is_refused() -> Result<()> {
     let world = World::new("smsbackup").await?;
     let rows: Vec<Row> = (0..50).map(|id| Row::new(id, format!("61210047{id:02}")).nombre("ANA")).collect();

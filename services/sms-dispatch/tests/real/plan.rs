@@ -1,7 +1,10 @@
 //! What the regulator's numbering plan says, before an import and after it.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use sea_orm::sqlx;
+use stack::wait::until;
 
 use crate::{
     picture::{self, ALL},
@@ -101,6 +104,36 @@ async fn nothing_is_known_of_numbers_that_a_new_plan_withdraws() -> Result<()> {
     ensure!(told == "1 ranges; 4 contacts brought up to date\n", "{told}");
     let found = kinds(&world).await?;
     ensure!(found == ["05?", "15f TELMEX", "25? AT&T", "35?"], "{found:?}");
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn what_a_provider_answers_while_a_plan_is_applied_stands_above_it() -> Result<()> {
+    let world = World::new("smsplan").await?;
+    world.import(&numeros(&world, "a.db", &[Row::new(1, "6121004705")])?).await?;
+    // As a validation writes it, and has not committed yet.
+    let mut answer = world.pool.begin().await?;
+    sqlx::raw_sql(
+        "insert into phone_lookups (phone_e164, provider, operator, is_mobile, validation)
+             values ('+526121004705', 'telnyx', 'AT&T', true, gen_random_uuid());
+         update contacts set operator = 'AT&T', is_mobile = true where phone_e164 = '+526121004705'",
+    )
+    .execute(&mut *answer)
+    .await?;
+    let answered = async {
+        let waits = "select count(*) from pg_stat_activity
+                     where application_name = 'sms-dispatch numbering-plan' and usename = current_user
+                         and wait_event_type = 'Lock'";
+        until("the plan waits for the contact", Duration::from_secs(30), async || {
+            world.count(waits).await.is_ok_and(|waiting| waiting > 0)
+        })
+        .await?;
+        answer.commit().await?;
+        anyhow::Ok(())
+    };
+    let applied = plan(&world, "pnn.csv", "612,6121004700,6121004739,40,FIJO,TELMEX,\n");
+    tokio::try_join!(applied, answered)?;
+    ensure!(kinds(&world).await? == ["05m AT&T"], "{:?}", kinds(&world).await?);
     world.is_sound().await
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use sea_orm::sqlx;
-use sms_dispatch::{config::Keep, upkeep::Upkeep};
+use sms_dispatch::{config::Keep, domain::suppression::Cause, storage::suppressions, upkeep::Upkeep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -110,4 +110,27 @@ async fn a_date_that_comes_waits_for_no_import() -> Result<()> {
     upkeep.await?;
     turn.close().await?;
     world.is_sound().await
+}
+
+#[tokio::test]
+async fn who_is_suppressed_during_a_first_load_is_marked_at_its_end() -> Result<()> {
+    let world = World::new("smssuppressed").await?;
+    world.import(&numeros(&world, "a.db", &[Row::new(1, "6121000001")])?).await?;
+    // As a first load puts it away.
+    world.execute("drop index contacts_phone").await?;
+    let new = suppressions::New {
+        phone: "+526121000001".to_owned(),
+        cause: Cause::OptOut,
+        effective_at: Utc::now() - TimeDelta::days(1),
+    };
+    let mut transaction = world.pool.begin().await?;
+    suppressions::turn(&mut transaction).await?;
+    let added = suppressions::add(&mut transaction, &[new], "regulador", "ana").await?;
+    transaction.commit().await?;
+    ensure!((added.added, added.opted_out) == (1, 0), "all contacts were read for one phone: {added:?}");
+    ensure!(world.count(OPEN).await? == 1);
+    world.execute("create unique index contacts_phone on contacts (phone_e164)").await?;
+    suppressions::apply(&world.pool).await?;
+    ensure!(world.count(OPEN).await? == 0, "whoever was loaded is not marked");
+    Ok(())
 }

@@ -49,30 +49,28 @@ pub async fn measure(arena: &mut Arena) -> Result<()> {
     Ok(())
 }
 
-/// Writes the workbook with a shared string table, holding nothing of it.
-fn write(path: &Path) -> Result<()> {
-    const HEADER: [&str; 9] = [
-        "id",
-        "nombre",
-        "codigo",
-        "categoria",
-        "precio_unitario",
-        "certificado_sanitario",
-        "condiciones_almacenamiento",
-        "tiempo_entrega_dias",
-        "stock_minimo",
-    ];
-    /// What stands in every row: categoria, certificado_sanitario, condiciones_almacenamiento.
-    const COMMON: [&str; 3] = ["VITAMINAS", "INVIMA 2024", "Temperatura ambiente"];
-    const MAIN: &str = "xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\"";
-    const OFFICE: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
-    const PACKAGE: &str = "http://schemas.openxmlformats.org/package/2006";
-    const KIND: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml";
-    const XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>";
+const HEADER: [&str; 9] = [
+    "id",
+    "nombre",
+    "codigo",
+    "categoria",
+    "precio_unitario",
+    "certificado_sanitario",
+    "condiciones_almacenamiento",
+    "tiempo_entrega_dias",
+    "stock_minimo",
+];
+/// What stands in every row: categoria, certificado_sanitario, condiciones_almacenamiento.
+const COMMON: [&str; 3] = ["VITAMINAS", "INVIMA 2024", "Temperatura ambiente"];
+const MAIN: &str = "xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\"";
+const OFFICE: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+const PACKAGE: &str = "http://schemas.openxmlformats.org/package/2006";
+const KIND: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml";
+const XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>";
 
-    let mut zip = ZipWriter::new(BufWriter::new(File::create(path)?));
-    let options = SimpleFileOptions::default().large_file(true);
-    let small = [
+/// The parts of a workbook beside its sheet and its strings.
+fn frame() -> [(&'static str, String); 4] {
+    [
         (
             "[Content_Types].xml",
             format!(
@@ -105,8 +103,14 @@ fn write(path: &Path) -> Result<()> {
                  <Relationship Id=\"r2\" Type=\"{OFFICE}/sharedStrings\" Target=\"sharedStrings.xml\"/></Relationships>"
             ),
         ),
-    ];
-    for (name, text) in small {
+    ]
+}
+
+/// Writes the workbook with a shared string table, holding nothing of it.
+fn write(path: &Path) -> Result<()> {
+    let mut zip = ZipWriter::new(BufWriter::new(File::create(path)?));
+    let options = SimpleFileOptions::default().large_file(true);
+    for (name, text) in frame() {
         zip.start_file(name, options)?;
         zip.write_all(text.as_bytes())?;
     }

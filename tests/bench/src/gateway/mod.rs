@@ -23,7 +23,10 @@ pub async fn measure(wanted: impl Fn(&str) -> bool) -> Result<()> {
     let options = Options::new(&dir)
         .env("ACCESS_TOKEN_SECONDS", 86_400)
         .env("RUST_LOG", "warn")
-        .env("STREAM_CONNECTIONS", streams::OPEN);
+        .env("STREAM_CONNECTIONS", streams::OPEN)
+        // One caller stands for many.
+        .env("UPLOAD_CONNECTIONS", 1_000)
+        .env("CALLER_CONNECTIONS", 10_000);
     let platform = Platform::start(Place::of(&namespace).await?, &options).await?;
     let callers = Callers::of(&platform).await?;
     let file = dir.join("products.xlsx");

@@ -1,3 +1,4 @@
+use crate::aftermath;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use rand::RngExt as _;
@@ -12,7 +13,7 @@ use stack::process::Running;
 use stack::services::{REPORT, SMS_DISPATCH};
 use stack::{Stack, wait};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -363,15 +364,7 @@ impl Scene {
     /// What the doctors find once the dust has settled. These people come from no import of the numbering plan's time, and so
     /// have no operator of its.
     pub async fn findings(&self) -> Result<Vec<String>> {
-        let end = SystemTime::now() + Duration::from_secs(30);
-        loop {
-            let mut findings = self.platform.doctor().await?;
-            findings.retain(|finding| !finding.starts_with("contact "));
-            if findings.is_empty() || SystemTime::now() > end {
-                return Ok(findings);
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        aftermath::findings(&self.platform, |finding| !finding.starts_with("contact ")).await
     }
 
     /// Stops everything. Data and logs go too, where there is nothing in them to look at.
@@ -381,12 +374,7 @@ impl Scene {
         reports.close().await;
         drop(platform);
         drop(provider);
-        if clean {
-            stack.remove().await?;
-        } else {
-            eprintln!("logs and data stay in {}", dir.display());
-        }
-        Ok(())
+        aftermath::end(stack, &dir, clean).await
     }
 }
 

@@ -1,3 +1,4 @@
+use crate::aftermath;
 use anyhow::{Context, Result, ensure};
 use sea_orm::sqlx::{self, PgPool};
 use sea_orm::{Database, DatabaseConnection};
@@ -10,7 +11,7 @@ use stack::process::Running;
 use stack::services::ETL;
 use stack::{Namespace, Stack, wait};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// How long work may take to end before it counts as lost.
@@ -296,14 +297,7 @@ impl Scene {
 
     /// What the doctors find once the dust has settled.
     pub async fn findings(&self) -> Result<Vec<String>> {
-        let end = SystemTime::now() + Duration::from_secs(30);
-        loop {
-            let findings = self.platform.doctor().await?;
-            if findings.is_empty() || SystemTime::now() > end {
-                return Ok(findings);
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        aftermath::findings(&self.platform, |_| true).await
     }
 
     /// Stops everything. Data and logs go too, where there is nothing in them to look at.
@@ -313,11 +307,6 @@ impl Scene {
         sales.close().await?;
         drop(platform);
         drop(_sales);
-        if clean {
-            stack.remove().await?;
-        } else {
-            eprintln!("logs and data stay in {}", dir.display());
-        }
-        Ok(())
+        aftermath::end(stack, &dir, clean).await
     }
 }

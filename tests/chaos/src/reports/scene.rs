@@ -1,4 +1,5 @@
 use super::Case;
+use crate::aftermath;
 use anyhow::{Context, Result, ensure};
 use chrono::{NaiveDate, Utc};
 use sea_orm::sqlx::{self, PgPool};
@@ -10,7 +11,7 @@ use stack::proxy::Proxy;
 use stack::services::REPORT;
 use stack::{Servers, Stack};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// How long work may take to end before it counts as lost.
@@ -276,14 +277,7 @@ impl Scene {
 
     /// What the doctors find once the dust has settled.
     pub async fn findings(&self) -> Result<Vec<String>> {
-        let end = SystemTime::now() + Duration::from_secs(30);
-        loop {
-            let findings = self.platform.doctor().await?;
-            if findings.is_empty() || SystemTime::now() > end {
-                return Ok(findings);
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        aftermath::findings(&self.platform, |_| true).await
     }
 
     /// Stops everything. Data and logs go too, where there is nothing in them to look at.
@@ -291,12 +285,7 @@ impl Scene {
         let Self { stack, platform, pool, dir, .. } = self;
         pool.close().await;
         drop(platform);
-        if clean {
-            stack.remove().await?;
-        } else {
-            eprintln!("logs and data stay in {}", dir.display());
-        }
-        Ok(())
+        aftermath::end(stack, &dir, clean).await
     }
 }
 

@@ -81,6 +81,13 @@ fn document_line(document: &Document) -> String {
 /// # Errors
 /// The database; or where a table is not the shop: how many rows, and the first that differ.
 pub async fn tables(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
+    goods_and_clients(db, shop).await?;
+    documents(db, shop).await?;
+    amounts(db, shop).await
+}
+
+/// Products, variants and clients.
+async fn goods_and_clients(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     let products = shop.products.values().map(|product| {
         let (name, description) = (product.name.clone(), given(product.description.as_ref()));
         [
@@ -141,7 +148,11 @@ pub async fn tables(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
         Ok(line)
     });
     same("clientes", clients.collect(), &found.await?)?;
+    Ok(())
+}
 
+/// Documents with their details.
+async fn documents(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     let found = read(db, "SELECT * FROM documentos_venta WHERE eliminado_en IS NULL", |row| {
         Ok(vec![
             number(row, "id_bsale")?,
@@ -178,7 +189,11 @@ pub async fn tables(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
         Ok(line)
     });
     same("detalles_documento", details.collect(), &found.await?)?;
+    Ok(())
+}
 
+/// Stock, prices and costs.
+async fn amounts(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     let stock = shop.stock.values().map(|stock| {
         format!("{}\t{}\t{}\t{}", stock.variant, stock.office, money(stock.quantity), money(stock.reserved))
     });
@@ -229,6 +244,12 @@ fn is_rut(text: &str) -> bool {
 /// # Errors
 /// As [`tables`].
 pub async fn views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
+    goods_views(db, shop).await?;
+    sales_views(db, shop).await
+}
+
+/// Clients and products.
+async fn goods_views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     let clients = shop
         .clients
         .values()
@@ -271,7 +292,11 @@ pub async fn views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
         ])
     });
     same("producto", products.collect(), &found.await?)?;
+    Ok(())
+}
 
+/// Documents, their details, and what they come to.
+async fn sales_views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     let stored: Vec<&Document> =
         shop.documents.values().filter(|document| document.state == 0 && document.total.0 > 0).collect();
     let documents = stored

@@ -1,20 +1,8 @@
 //! Dry runs, corrections and undo; a change log with before-images; warnings, inventory, annotated workbooks.
 
-use sea_orm_migration::prelude::*;
+use chassis::SqlMigration;
 
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(UP).await.map(drop)
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: SqlMigration = SqlMigration { file: file!(), up: UP, down: DOWN };
 
 const UP: &str = "
 -- One number a writing transaction, for all products: a version names one state of one product for ever, also

@@ -1,20 +1,8 @@
 //! What can be derived is not written: a product's first lot, and a line a creation in the change log.
 
-use sea_orm_migration::prelude::*;
+use chassis::SqlMigration;
 
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(UP).await.map(drop)
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: SqlMigration = SqlMigration { file: file!(), up: UP, down: DOWN };
 
 const UP: &str = "
 -- Creations have no before-image: a batch of them is one row of the change log. Updates, deletions and what was

@@ -1,21 +1,9 @@
 //! What imports of known products need: a batch of updates is one row of the change log, the ids and codes that a
 //! file has used, sheets, and what a restored product is the same as.
 
-use sea_orm_migration::prelude::*;
+use chassis::SqlMigration;
 
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(UP).await.map(drop)
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: SqlMigration = SqlMigration { file: file!(), up: UP, down: DOWN };
 
 const UP: &str = "
 -- The updates of a batch, with what the products were before, are one row. Deletions, restorations and updates from

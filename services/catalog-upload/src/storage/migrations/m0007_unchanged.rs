@@ -1,20 +1,8 @@
 //! What an import found to be as its rows say: an undo of an older import must know that somebody still says so.
 
-use sea_orm_migration::prelude::*;
+use chassis::SqlMigration;
 
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(UP).await.map(drop)
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: SqlMigration = SqlMigration { file: file!(), up: UP, down: DOWN };
 
 const UP: &str = "
 -- The products of a batch whose rows changed nothing are one row. They are looked for by supplier and import, never by

@@ -18,13 +18,13 @@ impl MigratorTrait for Migrator {
         let mut all = outbox::migrations();
         all.extend(jobs::migrations());
         all.extend(chassis::migrations());
-        all.push(Box::new(m0001_catalog::Migration));
-        all.push(Box::new(m0002_tasks::Migration));
-        all.push(Box::new(m0003_derived::Migration));
-        all.push(Box::new(m0004_form::Migration));
+        all.push(Box::new(m0001_catalog::MIGRATION));
+        all.push(Box::new(m0002_tasks::MIGRATION));
+        all.push(Box::new(m0003_derived::MIGRATION));
+        all.push(Box::new(m0004_form::MIGRATION));
         all.push(Box::new(m0005_stock_of_products::Migration));
-        all.push(Box::new(m0006_updates::Migration));
-        all.push(Box::new(m0007_unchanged::Migration));
+        all.push(Box::new(m0006_updates::MIGRATION));
+        all.push(Box::new(m0007_unchanged::MIGRATION));
         all
     }
 }

@@ -5,7 +5,7 @@ use super::{AMOXICILINA, Sample, book, changed, relate_strings, row_with, xlsx_o
 use crate::made::*;
 
 pub(super) fn all() -> Result<Vec<Sample>> {
-    Ok([strings()?, extents()?, cells()?, formulas()?].into_iter().flatten().collect())
+    Ok([strings()?, extents()?, cells()?, errors()?, formulas()?].into_iter().flatten().collect())
 }
 
 fn strings() -> Result<Vec<Sample>> {
@@ -100,6 +100,32 @@ fn cells() -> Result<Vec<Sample>> {
             )
         },
         Sample {
+            created: &[
+                (2, Column::RequiereLote, "true"),
+                (3, Column::RequiereLote, "false"),
+                (4, Column::RequiereLote, "true"),
+            ],
+            rejected: &[(5, "not_a_boolean", "requiere_lote"), (6, "not_a_number", "tiempo_entrega_dias")],
+            ..xlsx_of(
+                "truth in words, and values of other types than they say",
+                book(
+                    &[
+                        row_with(2, "P2", &[('L', r#"<c r="{at}" t="b"><v>TRUE</v></c>"#)]),
+                        row_with(3, "P3", &[('L', r#"<c r="{at}" t="b"><v>falso</v></c>"#)]),
+                        row_with(4, "P4", &[('L', r#"<c r="{at}" t="b"><v>Verdadero</v></c>"#)]),
+                        row_with(5, "P5", &[('L', r#"<c r="{at}" t="b"><v>2</v></c>"#)]),
+                        row_with(6, "P6", &[('I', r#"<c r="{at}" t="n"><v>tres</v></c>"#)]),
+                    ],
+                    None,
+                )?,
+            )
+        },
+    ])
+}
+
+fn errors() -> Result<Vec<Sample>> {
+    Ok(vec![
+        Sample {
             created: &[(2, Column::Nombre, AMOXICILINA), (12, Column::Nombre, AMOXICILINA)],
             rejected: &[
                 (3, "formula_error", "precio_unitario"),
@@ -129,27 +155,6 @@ fn cells() -> Result<Vec<Sample>> {
                         row_with(3, "P3", &[('B', r#"<c r="{at}" t="e"><v>quién sabe</v></c>"#)]),
                         row_with(4, "P4", &[('L', r#"<c r="{at}" t="e"><v>#NULL!</v></c>"#)]),
                         row_with(5, "P5", &[]),
-                    ],
-                    None,
-                )?,
-            )
-        },
-        Sample {
-            created: &[
-                (2, Column::RequiereLote, "true"),
-                (3, Column::RequiereLote, "false"),
-                (4, Column::RequiereLote, "true"),
-            ],
-            rejected: &[(5, "not_a_boolean", "requiere_lote"), (6, "not_a_number", "tiempo_entrega_dias")],
-            ..xlsx_of(
-                "truth in words, and values of other types than they say",
-                book(
-                    &[
-                        row_with(2, "P2", &[('L', r#"<c r="{at}" t="b"><v>TRUE</v></c>"#)]),
-                        row_with(3, "P3", &[('L', r#"<c r="{at}" t="b"><v>falso</v></c>"#)]),
-                        row_with(4, "P4", &[('L', r#"<c r="{at}" t="b"><v>Verdadero</v></c>"#)]),
-                        row_with(5, "P5", &[('L', r#"<c r="{at}" t="b"><v>2</v></c>"#)]),
-                        row_with(6, "P6", &[('I', r#"<c r="{at}" t="n"><v>tres</v></c>"#)]),
                     ],
                     None,
                 )?,

@@ -1,6 +1,10 @@
+use chassis::db::decode;
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
-use sea_orm::sqlx::{self, Row as _, postgres::PgRow};
+use sea_orm::{
+    FromQueryResult,
+    sqlx::{self, Row as _},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -74,7 +78,7 @@ pub struct ChartPoint {
 }
 
 /// What was counted; all rates are of these sums.
-#[derive(Debug)]
+#[derive(Debug, FromQueryResult)]
 struct Sums {
     cuentas: i64,
     fraccionadas: i64,
@@ -93,28 +97,6 @@ struct Sums {
     dias_habiles: Option<i64>,
 }
 
-impl Sums {
-    fn read(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            cuentas: row.try_get("cuentas")?,
-            fraccionadas: row.try_get("fraccionadas")?,
-            gestionadas: row.try_get("gestionadas")?,
-            gestiones: row.try_get("gestiones")?,
-            cd: row.try_get("cd")?,
-            ci: row.try_get("ci")?,
-            pdp: row.try_get("pdp")?,
-            pdp_frac: row.try_get("pdp_frac")?,
-            pagadoras: row.try_get("pagadoras")?,
-            deuda_asig: row.try_get("deuda_asig")?,
-            deuda_act: row.try_get("deuda_act")?,
-            fecha_asignacion: row.try_get("fecha_asignacion")?,
-            opens: row.try_get("opens")?,
-            fecha_cierre: row.try_get("fecha_cierre")?,
-            dias_habiles: row.try_get("dias_habiles")?,
-        })
-    }
-}
-
 /// The dashboard as of the end of a day.
 ///
 /// # Errors
@@ -129,12 +111,13 @@ pub async fn dashboard(
     let query = cut_query(include_str!("../queries/dashboard.sql"), corte, cut);
     let found = query.bind(dimensions[0]).bind(dimensions[1]).fetch_all(conn).await?;
     let (mut rows, mut total) = ([Vec::new(), Vec::new()], None);
-    for row in &found {
-        let sums = Sums::read(row)?;
-        match row.try_get::<i32, _>("dimension")? {
+    for row in found {
+        let (dimension, name): (i32, String) = (row.try_get("dimension")?, row.try_get("name")?);
+        let sums: Sums = decode(row)?;
+        match dimension {
             0 => total = Some(sums),
-            1 => rows[0].push((shown(dimensions[0], row.try_get("name")?), sums)),
-            _ => rows[1].push((shown(dimensions[1], row.try_get("name")?), sums)),
+            1 => rows[0].push((shown(dimensions[0], name), sums)),
+            _ => rows[1].push((shown(dimensions[1], name), sums)),
         }
     }
     let Some(total) = total else {

@@ -1,8 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use chassis::db::decode;
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
-use sea_orm::sqlx::{self, Row as _, postgres::PgRow};
+use sea_orm::{FromQueryResult, sqlx};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -37,7 +38,7 @@ pub struct Point {
     pub value: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, FromQueryResult)]
 struct Sums {
     day: i32,
     /// None: all together.
@@ -49,22 +50,6 @@ struct Sums {
     ci: i64,
     pagadoras: i64,
     recupero: Decimal,
-}
-
-impl Sums {
-    fn read(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            day: row.try_get("day")?,
-            name: row.try_get("name")?,
-            cuentas: row.try_get("cuentas")?,
-            gestionadas: row.try_get("gestionadas")?,
-            gestiones: row.try_get("gestiones")?,
-            cd: row.try_get("cd")?,
-            ci: row.try_get("ci")?,
-            pagadoras: row.try_get("pagadoras")?,
-            recupero: row.try_get("recupero")?,
-        })
-    }
 }
 
 impl Sums {
@@ -96,7 +81,7 @@ pub async fn evolution(
     let query = cut_query(include_str!("../queries/evolution.sql"), to, cut).bind(from).bind(dimension);
     let mut series: BTreeMap<Option<String>, Vec<Sums>> = BTreeMap::new();
     for row in query.fetch_all(conn).await? {
-        let sums = Sums::read(&row)?;
+        let sums: Sums = decode(row)?;
         // None is before all names.
         let name = sums.name.clone().map(|name| shown(dimension, name));
         series.entry(name).or_default().push(sums);

@@ -1,5 +1,6 @@
+use chassis::db::decode;
 use chrono::NaiveDate;
-use sea_orm::sqlx::{self, Row as _, postgres::PgRow};
+use sea_orm::{FromQueryResult, sqlx};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -66,7 +67,7 @@ pub struct QueueRow {
     pub cierre_rate: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, FromQueryResult)]
 struct Part {
     part: String,
     name: String,
@@ -74,19 +75,6 @@ struct Part {
     cd: i64,
     ci: i64,
     promises: i64,
-}
-
-impl Part {
-    fn read(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            part: row.try_get("part")?,
-            name: row.try_get("name")?,
-            calls: row.try_get("calls")?,
-            cd: row.try_get("cd")?,
-            ci: row.try_get("ci")?,
-            promises: row.try_get("promises")?,
-        })
-    }
 }
 
 impl Part {
@@ -101,7 +89,7 @@ impl Part {
 /// The database.
 pub async fn operation(conn: &mut Conn, day: NaiveDate) -> sqlx::Result<Operation> {
     let found = sqlx::query(include_str!("../queries/operation.sql")).bind(day).fetch_all(conn).await?;
-    let mut parts = found.iter().map(Part::read).collect::<sqlx::Result<Vec<_>>>()?;
+    let mut parts = found.into_iter().map(decode).collect::<sqlx::Result<Vec<Part>>>()?;
     parts.sort_by(|one, other| one.name.cmp(&other.name));
     let of = |name: &'static str| parts.iter().filter(move |part| part.part == name);
     let sum = |value: fn(&Part) -> i64| of("channel").map(value).sum::<i64>();

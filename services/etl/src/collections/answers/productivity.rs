@@ -1,8 +1,12 @@
 use std::collections::BTreeMap;
 
+use chassis::db::decode;
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
-use sea_orm::sqlx::{self, Row as _, postgres::PgRow};
+use sea_orm::{
+    FromQueryResult,
+    sqlx::{self, Row as _, postgres::PgRow},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -95,7 +99,7 @@ impl Trend {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, FromQueryResult)]
 struct Worked {
     agent: String,
     name: String,
@@ -106,22 +110,6 @@ struct Worked {
     promises: i64,
     kept: i64,
     money: Decimal,
-}
-
-impl Worked {
-    fn read(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            agent: row.try_get("agent")?,
-            name: row.try_get("name")?,
-            dni: row.try_get("dni")?,
-            day: row.try_get("day")?,
-            calls: row.try_get("calls")?,
-            contacts: row.try_get("contacts")?,
-            promises: row.try_get("promises")?,
-            kept: row.try_get("kept")?,
-            money: row.try_get("money")?,
-        })
-    }
 }
 
 #[derive(Debug, Default)]
@@ -162,8 +150,8 @@ pub async fn productivity(
         .fetch_all(conn)
         .await?;
     let mut agents: BTreeMap<String, Sums> = BTreeMap::new();
-    for row in &worked {
-        let row = Worked::read(row)?;
+    for row in worked {
+        let row: Worked = decode(row)?;
         let sums = agents.entry(row.agent.clone()).or_insert_with(|| Sums {
             id: row.agent,
             name: row.name,

@@ -16,10 +16,10 @@ impl MigratorTrait for Migrator {
         all.extend(jobs::migrations());
         all.extend(schedules::migrations());
         all.extend(chassis::migrations());
-        all.push(Box::new(m0001_runs::Migration));
-        all.push(Box::new(m0002_collections::Migration));
-        all.push(Box::new(m0003_refresh::Migration));
-        all.push(Box::new(m0004_wholeness::Migration));
+        all.push(Box::new(m0001_runs::MIGRATION));
+        all.push(Box::new(m0002_collections::MIGRATION));
+        all.push(Box::new(m0003_refresh::MIGRATION));
+        all.push(Box::new(m0004_wholeness::MIGRATION));
         all
     }
 }

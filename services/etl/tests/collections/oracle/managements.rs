@@ -153,12 +153,10 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// Without what is of the moment.
-    pub fn productivity(&self, from: NaiveDate, to: NaiveDate) -> Value {
+    /// Each call of a span once, with the first payment that follows it in any campaign.
+    fn once(&self, from: NaiveDate, to: NaiveDate) -> BTreeMap<&str, (&Call<'a>, Option<NaiveDate>)> {
         let within = |day: NaiveDate| from <= day && day <= to;
-        let number = |day: NaiveDate| (day - from).num_days() + 1;
-        // Each call once, with the first payment that follows it in any campaign.
-        let mut once: BTreeMap<&str, (&Call, Option<NaiveDate>)> = BTreeMap::new();
+        let mut once: BTreeMap<&str, (&Call<'a>, Option<NaiveDate>)> = BTreeMap::new();
         for (campaign, _, call) in self.reaching().into_iter().filter(|(_, _, call)| within(call.day)) {
             let campaign = &self.campaigns[campaign];
             let client = call.row.document.as_deref().expect("it reaches one");
@@ -173,8 +171,13 @@ impl<'a> Oracle<'a> {
             let known = once.entry(&call.row.uid).or_insert((call, None));
             known.1 = known.1.into_iter().chain(follows).min();
         }
-        // Each payment once, and the latest direct contact of the campaigns that it is in.
-        let mut paid: BTreeMap<&Paid, Option<&Call>> = BTreeMap::new();
+        once
+    }
+
+    /// Each payment of a span once, and the latest direct contact of the campaigns that it is in.
+    fn credited(&self, from: NaiveDate, to: NaiveDate) -> BTreeMap<&Paid, Option<&Call<'a>>> {
+        let within = |day: NaiveDate| from <= day && day <= to;
+        let mut paid: BTreeMap<&Paid, Option<&Call<'a>>> = BTreeMap::new();
         for campaign in &self.campaigns {
             for account in &campaign.accounts {
                 for payment in self.paid_in(campaign, &account.cuenta).filter(|paid| within(paid.day)) {
@@ -187,10 +190,14 @@ impl<'a> Oracle<'a> {
                 }
             }
         }
-        // Later first; of equal ones Call Center before Voicebot, then the first by its id.
-        fn rank<'c>(call: &&'c Call) -> (DateTime<Utc>, bool, std::cmp::Reverse<&'c str>) {
-            (call.row.date, !call.row.voicebot, std::cmp::Reverse(&call.row.uid))
-        }
+        paid
+    }
+
+    /// Without what is of the moment.
+    pub fn productivity(&self, from: NaiveDate, to: NaiveDate) -> Value {
+        let number = |day: NaiveDate| (day - from).num_days() + 1;
+        let once = self.once(from, to);
+        let paid = self.credited(from, to);
         let (mut days, mut hours) =
             (BTreeMap::<i64, (i64, i64, i64)>::new(), BTreeMap::<String, (i64, i64)>::new());
         for (call, _) in once.values() {
@@ -204,42 +211,7 @@ impl<'a> Oracle<'a> {
         for payment in paid.keys() {
             days.entry(number(payment.day)).or_default().2 += payment.amount;
         }
-        let agent = |call: &Call| {
-            if call.row.voicebot {
-                return None;
-            }
-            call.row.correo_agente.clone().or(call.row.nombre_agente.clone()).map(|name| name.to_lowercase())
-        };
-        #[derive(Default)]
-        struct Work {
-            calls: i64,
-            contacts: i64,
-            promises: i64,
-            kept: i64,
-            money: i64,
-            days: BTreeMap<i64, (i64, i64, i64)>,
-        }
-        let mut agents: BTreeMap<String, Work> = BTreeMap::new();
-        for (call, follows) in once.values() {
-            let Some(name) = agent(call) else { continue };
-            let work = agents.entry(name).or_default();
-            let contact = i64::from(call.level == Level::Cd);
-            work.calls += 1;
-            work.contacts += contact;
-            work.promises += i64::from(call.promise);
-            work.kept += i64::from(call.promise && follows.is_some_and(|day| day <= to));
-            let day = work.days.entry(number(call.day)).or_default();
-            day.0 += 1;
-            day.1 += contact;
-            day.2 += i64::from(call.promise);
-        }
-        for (payment, call) in &paid {
-            if let Some(call) = call.filter(|call| within(call.day))
-                && let Some(name) = agent(call)
-            {
-                agents.get_mut(&name).expect("it called").money += payment.amount;
-            }
-        }
+        let agents = worked(&once, &paid, from, to);
         let known = |id: &str| self.raw.ejecutivos.iter().find(|row| row.correo_name.to_lowercase() == id);
         let called = |id: &str| known(id).and_then(|row| row.nombre.clone()).unwrap_or_else(|| id.to_owned());
         let mut ranked: Vec<_> = agents.iter().collect();
@@ -249,20 +221,13 @@ impl<'a> Oracle<'a> {
             .iter()
             .enumerate()
             .map(|(place, (id, work))| {
-                // ntile(4): as SQL deals places out.
-                let mut quartile = 0;
-                let mut end = 0;
-                while end <= place {
-                    end += size / 4 + usize::from(quartile < size % 4);
-                    quartile += 1;
-                }
                 json!({
                     "id": id, "rank": place + 1, "agentName": called(id), "calls": work.calls,
                     "directContacts": work.contacts, "commitments": work.promises,
                     "amountRecovered": money(work.money.into()),
                     "closingRate": percent(work.promises.into(), work.contacts.into()),
                     "commitmentConversion": percent(work.kept.into(), work.promises.into()),
-                    "quartile": quartile,
+                    "quartile": quartile(place, size),
                 })
             })
             .collect();
@@ -295,4 +260,70 @@ impl<'a> Oracle<'a> {
             "agentHeatmap": heat,
         })
     }
+}
+
+/// Later first; of equal ones Call Center before Voicebot, then the first by its id.
+fn rank<'c>(call: &&'c Call) -> (DateTime<Utc>, bool, std::cmp::Reverse<&'c str>) {
+    (call.row.date, !call.row.voicebot, std::cmp::Reverse(&call.row.uid))
+}
+
+/// What an agent did, and what it brought in: hundredths.
+#[derive(Default)]
+struct Work {
+    calls: i64,
+    contacts: i64,
+    promises: i64,
+    kept: i64,
+    money: i64,
+    days: BTreeMap<i64, (i64, i64, i64)>,
+}
+
+/// By agent.
+fn worked(
+    once: &BTreeMap<&str, (&Call, Option<NaiveDate>)>,
+    paid: &BTreeMap<&Paid, Option<&Call>>,
+    from: NaiveDate,
+    to: NaiveDate,
+) -> BTreeMap<String, Work> {
+    let within = |day: NaiveDate| from <= day && day <= to;
+    let number = |day: NaiveDate| (day - from).num_days() + 1;
+    let agent = |call: &Call| {
+        if call.row.voicebot {
+            return None;
+        }
+        call.row.correo_agente.clone().or(call.row.nombre_agente.clone()).map(|name| name.to_lowercase())
+    };
+    let mut agents: BTreeMap<String, Work> = BTreeMap::new();
+    for (call, follows) in once.values() {
+        let Some(name) = agent(call) else { continue };
+        let work = agents.entry(name).or_default();
+        let contact = i64::from(call.level == Level::Cd);
+        work.calls += 1;
+        work.contacts += contact;
+        work.promises += i64::from(call.promise);
+        work.kept += i64::from(call.promise && follows.is_some_and(|day| day <= to));
+        let day = work.days.entry(number(call.day)).or_default();
+        day.0 += 1;
+        day.1 += contact;
+        day.2 += i64::from(call.promise);
+    }
+    for (payment, call) in paid {
+        if let Some(call) = call.filter(|call| within(call.day))
+            && let Some(name) = agent(call)
+        {
+            agents.get_mut(&name).expect("it called").money += payment.amount;
+        }
+    }
+    agents
+}
+
+/// ntile(4): as SQL deals places out.
+fn quartile(place: usize, size: usize) -> usize {
+    let mut quartile = 0;
+    let mut end = 0;
+    while end <= place {
+        end += size / 4 + usize::from(quartile < size % 4);
+        quartile += 1;
+    }
+    quartile
 }

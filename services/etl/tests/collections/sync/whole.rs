@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use etl::collections::refresh;
+use sea_orm::sqlx::AssertSqlSafe;
+use simulators::bigquery::Row;
 use stack::wait;
 
-use super::*;
+use super::{source::micros, *};
 
 struct Setting {
     world: World,

@@ -2,6 +2,7 @@
 
 mod m0001_campaigns;
 mod m0002_runs;
+mod m0003_waiting;
 
 use sea_orm_migration::prelude::*;
 
@@ -13,8 +14,9 @@ impl MigratorTrait for Migrator {
         let mut all = outbox::migrations();
         all.extend(jobs::migrations());
         all.extend(chassis::migrations());
-        all.push(Box::new(m0001_campaigns::Migration));
-        all.push(Box::new(m0002_runs::Migration));
+        all.push(Box::new(m0001_campaigns::MIGRATION));
+        all.push(Box::new(m0002_runs::MIGRATION));
+        all.push(Box::new(m0003_waiting::Migration));
         all
     }
 }

@@ -1,18 +1,6 @@
-use sea_orm_migration::prelude::*;
+use chassis::SqlMigration;
 
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(UP).await.map(drop)
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: SqlMigration = SqlMigration { file: file!(), up: UP, down: DOWN };
 
 /// Among the attempts of all imports, which take turns: the first and the last one of this import. Its number says when it was
 /// asked for, not when it wrote. Null where an import has not begun, or ended before there were turns: then its number stands

@@ -1,4 +1,5 @@
-//! Who writes many contacts takes turns with all others who do; who asks a provider about many, too.
+//! Advisory locks that outlive transactions: one process at a time writes many contacts, feeds campaigns or asks providers.
+//! Within a transaction it is `chassis::lock`.
 
 use std::time::Duration;
 
@@ -6,9 +7,9 @@ use jobs::JobRun;
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgPool, Postgres, pool::PoolConnection};
 
-/// The turns of imports, rollbacks and restores.
+/// Imports, rollbacks and restores.
 pub const IMPORTS: &str = "contact imports";
-/// The turns of validations: an account's limit is one, however many workers there are.
+/// Validations: an account's limit is one, however many workers there are.
 pub const VALIDATIONS: &str = "validations";
 /// Who feeds campaigns.
 pub const FEEDER: &str = "feeder";
@@ -19,24 +20,24 @@ pub const ACCOUNTS: &str = "sms accounts";
 /// Who takes days away from the ledger.
 pub const MESSAGE_DAYS: &str = "old message days";
 
-/// How long an answer of the connection that a turn lives with may take.
+/// How long an answer of the connection that a lock lives with may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The right to be the one that works. It ends with its connection, however the process ends.
-pub struct Turn {
+/// A lock of PostgreSQL that a session holds: it ends with its connection, however the process ends.
+pub struct AdvisoryLock {
     conn: PoolConnection<Postgres>,
     of: String,
 }
 
-impl Turn {
+impl AdvisoryLock {
     /// Waits for it.
     ///
     /// # Errors
     /// What the work must return at once.
     pub async fn take(pool: &PgPool, of: &str, run: &JobRun) -> Result<Self, JobError> {
         loop {
-            if let Some(turn) = Self::try_take(pool, of).await.map_err(JobError::retry)? {
-                return Ok(turn);
+            if let Some(lock) = Self::try_take(pool, of).await.map_err(JobError::retry)? {
+                return Ok(lock);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
             run.proceed()?;
@@ -55,18 +56,18 @@ impl Turn {
         Ok(mine.then(|| Self { conn, of: of.to_owned() }))
     }
 
-    /// As [`Turn::try_take`], but the server ends the turn where nobody asks [`Turn::holds`] for so long: a process that is
+    /// As [`Self::try_take`], but the server ends the lock where nobody asks [`Self::holds`] for so long: a process that is
     /// stopped, or whose machine is gone without a word, does not keep it for ever.
     pub async fn try_take_lapsing(pool: &PgPool, of: &str, after: Duration) -> sqlx::Result<Option<Self>> {
-        let Some(mut turn) = Self::try_take(pool, of).await? else { return Ok(None) };
+        let Some(mut lock) = Self::try_take(pool, of).await? else { return Ok(None) };
         sqlx::query("select set_config('idle_session_timeout', $1, false)")
             .bind(after.as_millis().to_string())
-            .execute(&mut *turn.conn)
+            .execute(&mut *lock.conn)
             .await?;
-        Ok(Some(turn))
+        Ok(Some(lock))
     }
 
-    /// Ends it at once. A turn that is dropped ends when the server has noticed.
+    /// Ends it at once. A lock that is dropped ends when the server has noticed.
     pub async fn end(mut self) -> sqlx::Result<()> {
         sqlx::query("select pg_advisory_unlock(hashtext(current_schema() || '.' || $1))")
             .bind(&self.of)
@@ -75,7 +76,7 @@ impl Turn {
             .map(drop)
     }
 
-    /// Asks the connection that the turn lives with: where it is gone, so is the turn.
+    /// Asks the connection that the lock lives with: where it is gone, so is the lock.
     pub async fn holds(&mut self) -> sqlx::Result<()> {
         let asked = sqlx::query("select 1").execute(&mut *self.conn);
         // A server that vanished does not say so.
