@@ -273,7 +273,7 @@ impl SendSlices {
         }
         let pause = if sending.campaign.single { NO_SENDER } else { CLOSED };
         let expires = rows.iter().filter_map(|row| row.expires_at).min();
-        let due = expires.into_iter().chain(free_at).fold(now + pause, DateTime::min);
+        let due = expires.into_iter().chain(free_at).fold(now + pause, Ord::min);
         Ok(Batch::Waits(Left::until(due, Some(Waits::Provider))))
     }
 }
