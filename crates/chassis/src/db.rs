@@ -8,11 +8,13 @@ use anyhow::Context as _;
 use sea_orm::{
     DatabaseConnection, DbErr, RuntimeErr,
     sqlx::{
-        self, ConnectOptions as _, Connection as _, PgConnection, PgPool,
+        self, ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres,
+        pool::PoolConnection,
         postgres::{PgConnectOptions, PgPoolOptions},
     },
 };
 use sea_orm_migration::MigratorTrait;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 use crate::{config::DatabaseSettings, metrics};
@@ -173,6 +175,21 @@ pub async fn migrate<M: MigratorTrait>(
     turn.commit().await?;
     database.pool.close().await;
     Ok(())
+}
+
+/// What work on a connection came to that was given a time ([`tokio::time::timeout`]), by `done`. A connection that has not answered by
+/// then is closed: given back to its pool it would be asked whether it is there, without an end, and keep its place for so long.
+///
+/// # Errors
+/// Those of the work; [`sqlx::Error::PoolTimedOut`] where it was not done in time, so that what it did is not known.
+pub fn in_time<T, E: From<sqlx::Error>>(
+    conn: &mut PoolConnection<Postgres>,
+    done: Result<Result<T, E>, Elapsed>,
+) -> Result<T, E> {
+    done.unwrap_or_else(|_| {
+        conn.close_on_drop();
+        Err(sqlx::Error::PoolTimedOut.into())
+    })
 }
 
 /// Lets the transaction that `conn` is in be idle for as long as it takes, for one that waits for something other than the

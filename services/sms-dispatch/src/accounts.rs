@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use sea_orm::sqlx::PgPool;
 use serde_json::json;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(60);
 /// Whoever asks and has not said for so long that it is there asks no more.
 const LAPSES_AFTER: Duration = Duration::from_secs(120);
+/// Longer than a round takes, whose statements the server ends, and whose questions have an end. A server whose host is gone ends nothing.
+const UNANSWERED: Duration = Duration::from_secs(600);
 /// Opt-outs are asked for so much longer than since the last time: they may show late.
 const OVERLAP: TimeDelta = TimeDelta::hours(1);
 /// A provider that was never asked is asked for opt-outs of so long.
@@ -40,7 +43,10 @@ impl Accounts {
     /// Asks every minute, until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         loop {
-            match shutdown.run_until_cancelled(self.round()).await {
+            let round = async {
+                timeout(UNANSWERED, self.round()).await.unwrap_or_else(|late| Err(late.into()))
+            };
+            match shutdown.run_until_cancelled(round).await {
                 None => return,
                 Some(Ok(())) => {}
                 Some(Err(error)) => {

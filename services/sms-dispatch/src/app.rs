@@ -8,6 +8,7 @@ use contracts::{
     Queue,
     queues::{SMS_AUDIENCES, SMS_BULK, SMS_IMPORTS, SMS_PRIORITY, SMS_VALIDATIONS},
 };
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,11 +29,12 @@ use crate::{
         send_slice::{self, SendSlices},
         validate_contacts::{self, ValidateContacts},
     },
+    live::Live,
     metrics,
     orphans::Orphans,
     providers::{self, Providers},
     reconciler::{Patience, Reconciler},
-    report_writer::ReportWriter,
+    report_writer::{self, ReportWriter},
     reports::{Lane, Reports},
     storage,
     upkeep::Upkeep,
@@ -77,9 +79,10 @@ fn jobs(
 /// Configuration that does not hold, a port that is taken, a background task that ended.
 pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
-    let resources = resources(&connections, &config);
+    let (resources, writer) = resources(&connections, &config);
     let jobs = jobs(&resources, &connections, &Providers::default(), &TaskTracker::new());
-    let tasks = background(&connections, &resources, &jobs, config.refresh, &shutdown);
+    let tasks = background(&connections, &resources, &jobs, config.refresh, &shutdown)
+        .spawn("writer of reports", report_writer::watch(writer, shutdown.clone()));
     tasks.serve(connections.api(&shutdown, resources, http::API).await?).await
 }
 
@@ -90,7 +93,8 @@ pub async fn run_api(config: Config, shutdown: CancellationToken) -> anyhow::Res
 pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let connections = Connections::connect(SERVICE, QUEUES, &config.common, &shutdown).await?;
     let server = connections.worker()?;
-    let resources = resources(&connections, &config);
+    // Workers take no webhooks.
+    let (resources, _) = resources(&connections, &config);
     let providers = providers::messaging(&resources.sms);
     for name in providers.keys() {
         let rate = resources.sms.per_second(*name);
@@ -148,6 +152,7 @@ fn background(
     let files = ContactFiles::new(resources.clone());
     let reports = Reports::new(pool());
     let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));
+    let live = Live::new(pool(), &connections.redis, Arc::clone(&resources.sms));
     connections
         .background(shutdown)
         .sweep_jobs(jobs, &connections.broker)
@@ -155,20 +160,24 @@ fn background(
         .spawn("upkeep", upkeep.run(shutdown.clone()))
         .spawn("clean-up of contacts' files", files.run(shutdown.clone()))
         .spawn("feeder", feeder.run(shutdown.clone()))
+        .spawn("progress of campaigns", live.run(shutdown.clone()))
         .spawn("reports of providers", reports.clone().run(Lane::Statuses, shutdown.clone()))
         .spawn("messages to us", reports.run(Lane::Inbound, shutdown.clone()))
 }
 
-fn resources(connections: &Connections, config: &Config) -> Resources {
+/// With the task that writes providers' reports.
+fn resources(connections: &Connections, config: &Config) -> (Resources, JoinHandle<()>) {
     metrics::init();
-    Resources {
+    let (reports, writer) = ReportWriter::start(connections.database.pool.clone());
+    let resources = Resources {
         database: connections.database.clone(),
         s3: connections.s3.clone(),
         bucket: config.common.s3.bucket.clone(),
         settings: Arc::new(config.imports.clone()),
         lookups: Arc::new(config.lookups.clone()),
         sms: Arc::new(config.sms.clone()),
-        reports: ReportWriter::start(connections.database.pool.clone()),
+        reports,
         phone_searches: config.phone_searches,
-    }
+    };
+    (resources, writer)
 }

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use crate::{
     domain::sender::ProviderName,
-    settle::{Closes, Fact, Open},
-    storage::{audit, ledger::Row, providers, senders},
+    jobs::send_slice::UNDER_WAY,
+    settle::{Changed, Closes, Fact, Open},
+    storage::{audit, providers, senders},
 };
 
 /// Takes a sender out of use, with an audit row, unless it is so already.
@@ -43,8 +44,8 @@ pub async fn close_provider(
     Ok(is_news)
 }
 
-/// Closes what reports say is closed. Only those count that were news, as `changed` has the rows after them; and they say nothing
-/// of a sender or a provider that was opened after their message went out.
+/// Closes what reports say is closed. Only those count that were news, as they `changed` rows; and they say nothing of a sender or a
+/// provider that was opened after their message went out.
 ///
 /// # Errors
 /// The database.
@@ -52,13 +53,16 @@ pub async fn by_reports(
     conn: &mut PgConnection,
     campaign: &Open,
     facts: &[Fact],
-    changed: &[Row],
+    changed: &Changed,
 ) -> anyhow::Result<()> {
+    let under_way = TimeDelta::from_std(UNDER_WAY)?;
     for fact in facts {
         let Some(closes) = fact.closes else { continue };
-        let row = changed.iter().find(|row| row.position == fact.position && row.attempt == fact.attempt);
+        let row = changed.rows.iter().find(|row| row.position == fact.position && row.attempt == fact.attempt);
         let Some((row, sender)) = row.and_then(|row| Some((row, campaign.sender(row)?))) else { continue };
-        let went = row.sent_at.or(Some(fact.at));
+        // Of one that nobody had heard of before the report is the first word, however late it comes.
+        let asked = changed.deadlines.get(&row.position).map(|deadline| *deadline - under_way);
+        let went = [row.sent_at, asked].into_iter().flatten().min().or(Some(fact.at));
         let reason = fact.reason.as_deref().unwrap_or_default();
         match closes {
             Closes::Sender => {

@@ -323,6 +323,12 @@ impl SmsSettings {
         let clocks = Clocks::from_code(zone).unwrap_or(Clocks::Anywhere);
         if self.quiet_hours { clocks.opens(Hours::default(), now) } else { Some(now) }
     }
+
+    /// When recipients of a zone that may be written to now may not any more; none where they always may.
+    pub fn closes_at(&self, zone: i16, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let clocks = Clocks::from_code(zone).unwrap_or(Clocks::Anywhere);
+        if self.quiet_hours { clocks.closes(Hours::default(), now) } else { None }
+    }
 }
 
 /// Telnyx, as messages go through it.

@@ -1,10 +1,15 @@
 //! Feeds slices to workers: only what may go now, and no more than some seconds of the rate ahead. All else waits as rows. And
 //! ends campaigns that have nothing more to send. One worker feeds at a time.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use failpoints::Point;
 use jobs::{JobKind, NewJob};
 use sea_orm::{
@@ -49,6 +54,10 @@ const LONGEST_ROUND: Duration = Duration::from_secs(25);
 const MOST_FOLDED: usize = 20;
 /// So many seconds of the rate are with workers at most.
 const AHEAD_SECONDS: f64 = 10.0;
+/// They are given in so many pieces at least: while one comes to its end the others go on.
+const PIECES: f64 = 4.0;
+/// How often the outcomes of a campaign are looked at of which all may go: its totals are many rows.
+const OUTCOMES: Duration = Duration::from_secs(1);
 /// Slices that one round feeds at most.
 const MOST_FED: usize = 200;
 /// Slices of a cancelled campaign that one round settles.
@@ -62,11 +71,28 @@ const LOOK_AGAIN_SECONDS: f64 = 1.0;
 pub struct Feeder {
     pool: PgPool,
     settings: Arc<SmsSettings>,
+    /// When campaigns were looked at of which all may go.
+    looked: Mutex<HashMap<i32, Instant>>,
+}
+
+/// A campaign of which more may be given to workers.
+struct Candidate {
+    campaign: i32,
+    /// Those that may be written to now.
+    zones: Vec<i16>,
+    /// Messages that are with workers.
+    fed: f64,
+    /// How many more may be.
+    may: f64,
+    /// How many one job has at most.
+    at_once: f64,
+    /// When some were given last.
+    fed_at: Option<DateTime<Utc>>,
 }
 
 impl Feeder {
     pub fn new(pool: PgPool, settings: Arc<SmsSettings>) -> Self {
-        Self { pool, settings }
+        Self { pool, settings, looked: Mutex::default() }
     }
 
     /// Feeds until `shutdown` is cancelled.
@@ -236,7 +262,7 @@ impl Feeder {
         Ok(())
     }
 
-    /// Feeds slices of running campaigns in turns, one a turn.
+    /// Feeds slices of running campaigns.
     async fn feed(&self, conn: &mut PgConnection, running: &[Campaign]) -> anyhow::Result<()> {
         let states = providers::list(&chassis::db::Orm::on(conn)).await?;
         let rates: HashMap<_, _> = states
@@ -244,26 +270,19 @@ impl Feeder {
             .filter(|state| state.closed_at.is_none())
             .map(|state| (state.name, state.per_second))
             .collect();
-        let mut room = (rates.values().sum::<f64>() * AHEAD_SECONDS).max(1.0);
-        let mut turns = Vec::new();
+        let ahead = (rates.values().sum::<f64>() * AHEAD_SECONDS).max(1.0);
+        let mut room = ahead;
+        let mut candidates = Vec::new();
         for campaign in running {
-            let fed = slices::fed(conn, campaign.number).await? as f64;
+            let with_workers = slices::with_workers(conn, campaign.number).await?;
+            let fed = with_workers.messages as f64;
             room -= fed;
             let rate = self.rate(conn, campaign, &rates).await?;
             if campaign.single {
-                // What all of it waits for stands with the campaign.
-                rows::wait(conn, campaign, rate.is_none().then_some(Wait::Provider.name())).await?;
-                // What waits again goes before all others, at whatever hour; without a sender it expires.
-                let zones = slices::zones(conn, campaign.number).await?;
-                let kind = send_slice::single_kind(&self.settings);
-                for _ in 0..MOST_FED {
-                    if self.feed_one(&kind, campaign.number, &zones, 1.0).await?.is_none() {
-                        break;
-                    }
-                }
+                self.feed_singles(conn, campaign, rate.is_none()).await?;
                 continue;
             }
-            let course = watch::look(&self.pool, campaign, self.settings.pause_above_percent).await?;
+            let course = self.course(campaign).await?;
             if course == Course::Paused {
                 continue;
             }
@@ -278,32 +297,94 @@ impl Feeder {
             };
             rows::wait(conn, campaign, waits.map(Wait::name)).await?;
             let (Course::On(most), Some(rate), None) = (course, rate, waits) else { continue };
-            let zones = self.open_zones(conn, campaign).await?;
             // The slowest sends one message after the other.
-            let may =
-                (rate * AHEAD_SECONDS).max(1.0).min(most.map_or(f64::INFINITY, |most| most as f64)) - fed;
-            if !zones.is_empty() && may >= 1.0 {
-                turns.push((campaign.number, zones, may));
+            let ahead = (rate * AHEAD_SECONDS).max(1.0);
+            let candidate = Candidate {
+                campaign: campaign.number,
+                zones: self.open_zones(conn, campaign).await?,
+                fed,
+                may: ahead.min(most.map_or(f64::INFINITY, |most| most as f64)) - fed,
+                at_once: ahead / PIECES,
+                fed_at: with_workers.fed_at,
+            };
+            if !candidate.zones.is_empty() {
+                candidates.push(candidate);
             }
         }
+        self.take_turns(candidates, room, ahead).await
+    }
+
+    /// Gives slices to workers while there is room for some, out of `ahead` that there is for all: each time of the campaign that has
+    /// the fewest messages with them, and of several of the one whose turn was the longest ago.
+    async fn take_turns(
+        &self,
+        mut candidates: Vec<Candidate>,
+        mut room: f64,
+        ahead: f64,
+    ) -> anyhow::Result<()> {
         let kind = send_slice::kind(&self.settings);
+        candidates.retain(|one| one.may >= 1.0);
+        let part = ahead / PIECES.max(candidates.len() as f64);
         let mut fed = 0;
-        while !turns.is_empty() && room >= 1.0 && fed < MOST_FED {
-            let mut rest = Vec::new();
-            for (campaign, zones, may) in turns {
-                let most = may.min(room);
-                if most < 1.0 || fed >= MOST_FED {
-                    continue;
-                }
-                if let Some(granted) = self.feed_one(&kind, campaign, &zones, most).await? {
-                    room -= granted;
-                    fed += 1;
-                    rest.push((campaign, zones, may - granted));
-                }
+        while room >= 1.0 && fed < MOST_FED {
+            candidates.sort_by(|one, other| {
+                one.fed.total_cmp(&other.fed).then_with(|| one.fed_at.cmp(&other.fed_at))
+            });
+            let Some(next) = candidates.first_mut() else { break };
+            let piece = next.at_once.min(part).max(1.0);
+            let most = piece.min(next.may).min(room);
+            // Whoever has some waits for a whole piece: a job each for what others leave would soon be a job a message.
+            let waits = next.fed >= 1.0 && most < piece / 2.0;
+            let granted = match waits {
+                true => None,
+                false => self.feed_one(&kind, next.campaign, &next.zones, most).await?,
+            };
+            let Some(granted) = granted else {
+                candidates.remove(0);
+                continue;
+            };
+            fed += 1;
+            room -= granted;
+            (next.fed, next.may, next.fed_at) = (next.fed + granted, next.may - granted, Some(Utc::now()));
+            if next.may < 1.0 {
+                candidates.remove(0);
             }
-            turns = rest;
         }
         Ok(())
+    }
+
+    /// Feeds single messages: what waits again goes before all others, at whatever hour; without a sender it expires.
+    async fn feed_singles(
+        &self,
+        conn: &mut PgConnection,
+        campaign: &Campaign,
+        waits: bool,
+    ) -> anyhow::Result<()> {
+        // What all of it waits for stands with the campaign.
+        rows::wait(conn, campaign, waits.then_some(Wait::Provider.name())).await?;
+        let zones = slices::zones(conn, campaign.number).await?;
+        let kind = send_slice::single_kind(&self.settings);
+        for _ in 0..MOST_FED {
+            if self.feed_one(&kind, campaign.number, &zones, 1.0).await?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// How a campaign goes on, by what became of its messages.
+    async fn course(&self, campaign: &Campaign) -> anyhow::Result<Course> {
+        let looked = || self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked().get(&campaign.number).is_some_and(|at| at.elapsed() < OUTCOMES) {
+            return Ok(Course::On(None));
+        }
+        let course = watch::look(&self.pool, campaign, self.settings.pause_above_percent).await?;
+        let mut looked = looked();
+        looked.retain(|_, at| at.elapsed() < OUTCOMES);
+        if course == Course::On(None) {
+            looked.insert(campaign.number, Instant::now());
+        }
+        Ok(course)
     }
 
     /// Messages a second that a campaign may send; none where no sender of it is open.
@@ -315,10 +396,11 @@ impl Feeder {
     ) -> anyhow::Result<Option<f64>> {
         let frozen = campaign.frozen.as_ref().map(|frozen| frozen.senders.as_slice()).unwrap_or_default();
         let addresses: Vec<String> = frozen.iter().map(|sender| sender.address.clone()).collect();
+        let now = Utc::now();
         let open: Vec<_> = senders::of(conn, &addresses)
             .await?
             .into_iter()
-            .filter(|sender| sender.enabled && rates.contains_key(&sender.provider))
+            .filter(|sender| sender.is_usable(now) && rates.contains_key(&sender.provider))
             .collect();
         if open.is_empty() {
             return Ok(None);

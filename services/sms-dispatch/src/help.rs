@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::sqlx::PgPool;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,6 +32,9 @@ use crate::{
 /// How often it looks whether somebody asked for help.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Longer than an answer takes, whose statements the server ends, and whose request has an end. A server whose host is gone ends nothing.
+const UNANSWERED: Duration = Duration::from_secs(180);
+
 /// The background task. Any number may run at once.
 pub struct Help {
     pub pool: PgPool,
@@ -46,7 +50,10 @@ impl Help {
             return shutdown.cancelled().await;
         }
         loop {
-            let more = match shutdown.run_until_cancelled(self.answer()).await {
+            let answer = async {
+                timeout(UNANSWERED, self.answer()).await.unwrap_or_else(|late| Err(late.into()))
+            };
+            let more = match shutdown.run_until_cancelled(answer).await {
                 None => return,
                 Some(Ok(more)) => more,
                 Some(Err(error)) => {

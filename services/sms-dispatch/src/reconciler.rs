@@ -4,9 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use chassis::db::in_time;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
-use sea_orm::sqlx::PgPool;
-use tokio::time::{Interval, MissedTickBehavior};
+use sea_orm::sqlx::{self, Connection as _, PgConnection, PgPool};
+use tokio::time::{Interval, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     storage::{
         campaigns::{self, Campaign},
         ledger::{self, Row},
-        unheard,
+        unheard::{self, Due},
     },
 };
 
@@ -38,6 +39,8 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(15);
 /// Whoever asks and has not said for so long that it is there asks no more.
 const LAPSES_AFTER: Duration = Duration::from_secs(90);
+/// Longer than a step between two questions takes, whose statements the server ends. A server whose host is gone ends nothing.
+const UNANSWERED: Duration = Duration::from_secs(180);
 /// Messages that are asked about before what was learnt is written.
 const BATCH: i64 = 50;
 /// Messages of one campaign that are asked about before it is another one's turn.
@@ -64,7 +67,7 @@ pub struct Patience {
     pub accepted: TimeDelta,
     /// After so long a provider's silence is its last word.
     pub unconfirmed: TimeDelta,
-    /// Between two questions about the same message.
+    /// Between the first two questions about the same message. Each time it is twice as long, up to sixteen times.
     pub again: TimeDelta,
 }
 
@@ -100,6 +103,14 @@ struct Learnt {
     asked: Vec<i32>,
     /// Of those of which no more is expected.
     ended: Vec<i32>,
+}
+
+/// What the records say of a message.
+enum Told {
+    /// Nothing new, or this.
+    Fact(Option<Fact>),
+    /// They were asked too much. It was no question.
+    Throttled,
 }
 
 /// The background task. Any number may run at once: one asks.
@@ -150,16 +161,20 @@ impl Reconciler {
         let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / self.settings.records_per_second));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let since = Utc::now().date_naive() - Days::new(DAYS);
-        while self.look_through(since).await? {
+        while timeout(UNANSWERED, self.look_through(since)).await?? {
             lock.holds().await?;
         }
-        let mut conn = self.pool.acquire().await?;
-        let due = unheard::campaigns(&mut conn, since, self.before()).await?;
-        drop(conn);
         let mut changed = 0;
-        for id in due {
-            let Some(campaign) = campaigns::get(&self.pool, id).await? else { continue };
-            changed += self.campaign(&campaign, lock, &mut pace).await?;
+        // Those first of which nobody knows whether they went out, of all campaigns.
+        for unknown in [true, false] {
+            let mut conn = self.pool.acquire().await?;
+            let due = timeout(UNANSWERED, unheard::campaigns(&mut conn, since, self.due(unknown))).await;
+            let due = in_time(&mut conn, due)?;
+            drop(conn);
+            for id in due {
+                let Some(campaign) = campaigns::get(&self.pool, id).await? else { continue };
+                changed += self.campaign(&campaign, unknown, lock, &mut pace).await?;
+            }
         }
         Ok(changed)
     }
@@ -169,6 +184,7 @@ impl Reconciler {
         let mut conn = self.pool.acquire().await?;
         let until = Utc::now() - self.patience.accepted;
         let slices = unheard::unswept(&mut conn, since, until, SLICES).await?;
+        let mut done = 0;
         for slice in &slices {
             if ledger::has_day(&mut conn, slice.date).await? {
                 // Their worker is gone, and nobody has had the slice since: its hours are over, or its campaign is paused.
@@ -181,39 +197,41 @@ impl Reconciler {
                 lapsed.tally.count();
             }
             let mut transaction = self.pool.begin().await?;
-            unheard::sweep(&mut transaction, slice).await?;
+            done += usize::from(unheard::sweep(&mut transaction, slice).await?);
             transaction.commit().await?;
         }
-        Ok(slices.len() as i64 == SLICES)
+        // What is under way is looked at in the next round.
+        Ok(slices.len() as i64 == SLICES && done > 0)
     }
 
-    /// Since when nothing was heard of those that are to be asked about, and since when they were not asked about.
-    fn before(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+    fn due(&self, unknown: bool) -> Due {
         let now = Utc::now();
-        (now - self.patience.unknown, now - self.patience.again)
+        Due {
+            unknown,
+            unheard_since: now - self.patience.unknown,
+            asked_before: now - self.patience.again,
+        }
     }
 
-    /// Asks about a campaign's messages.
+    /// Asks about a campaign's messages: those of which nobody knows whether they went out, or the others.
     async fn campaign(
         &self,
         campaign: &Campaign,
+        unknown: bool,
         lock: &mut AdvisoryLock,
         pace: &mut Interval,
     ) -> anyhow::Result<usize> {
         let open = Open::of(campaign)?;
-        let mut conn = self.pool.acquire().await?;
-        let has_day = ledger::has_day(&mut conn, open.date).await?;
         let (mut changed, mut asked, mut after) = (0, 0, 0);
         loop {
             lock.holds().await?;
-            let due = unheard::due(&mut conn, open.number, self.before(), after, BATCH).await?;
+            let mut conn = self.pool.acquire().await?;
+            let next = timeout(UNANSWERED, self.next(&mut conn, &open, unknown, after)).await;
+            let (due, rows) = in_time(&mut conn, next)?;
+            // Not while providers are asked.
+            drop(conn);
             let Some(last) = due.last() else { break };
             after = *last;
-            let rows = match has_day {
-                true => ledger::at(&mut conn, open.date, open.number, &due).await?,
-                // Past retention nothing is known of a message any more.
-                false => Vec::new(),
-            };
             let is_open = |row: &&Row| unheard::OPEN.contains(&row.state());
             let (mut learnt, mut refused) = (Learnt::default(), None);
             for row in rows.iter().filter(is_open) {
@@ -222,7 +240,10 @@ impl Reconciler {
                 // Whatever is said: it may be refused for this message alone, and the others are not to wait for it.
                 learnt.asked.push(row.position);
                 match self.ask(campaign, &open, row).await {
-                    Ok(fact) => learnt.facts.extend(fact),
+                    Ok(Told::Fact(fact)) => learnt.facts.extend(fact),
+                    Ok(Told::Throttled) => {
+                        learnt.asked.pop();
+                    }
                     Err(error) => {
                         refused = Some(error);
                         break;
@@ -236,7 +257,7 @@ impl Reconciler {
             if let Some(error) = refused {
                 // The other campaigns, and other providers, are not to wait for this one.
                 tracing::warn!(campaign = %open.id, error = %format!("{error:#}"), "a provider's records are not told");
-                unheard::put_off(&mut conn, open.number, Utc::now() + REFUSED).await?;
+                self.put_off(&open, Utc::now() + REFUSED).await?;
                 return Ok(changed);
             }
             if asked >= MOST_ASKED {
@@ -244,14 +265,38 @@ impl Reconciler {
             }
         }
         // The others come before it.
-        unheard::put_off(&mut conn, open.number, Utc::now()).await?;
+        self.put_off(&open, Utc::now()).await?;
         Ok(changed)
     }
 
-    /// What the records say of a message; none where they say nothing new.
-    async fn ask(&self, campaign: &Campaign, open: &Open, row: &Row) -> anyhow::Result<Option<Fact>> {
-        let Some(sender) = open.sender(row) else { return Ok(None) };
-        let Some(client) = self.providers.get(&sender.provider) else { return Ok(None) };
+    /// The next messages of a campaign to ask about, behind a position, and their rows.
+    async fn next(
+        &self,
+        conn: &mut PgConnection,
+        open: &Open,
+        unknown: bool,
+        after: i32,
+    ) -> sqlx::Result<(Vec<i32>, Vec<Row>)> {
+        let due = unheard::due(conn, open.number, self.due(unknown), after, BATCH).await?;
+        let rows = match ledger::has_day(conn, open.date).await? {
+            true => ledger::at(conn, open.date, open.number, &due).await?,
+            // Past retention nothing is known of a message any more.
+            false => Vec::new(),
+        };
+        Ok((due, rows))
+    }
+
+    /// Has a campaign asked about again then.
+    async fn put_off(&self, open: &Open, until: DateTime<Utc>) -> sqlx::Result<()> {
+        let mut conn = self.pool.acquire().await?;
+        let put_off = timeout(UNANSWERED, unheard::put_off(&mut conn, open.number, until)).await;
+        in_time(&mut conn, put_off)
+    }
+
+    /// What the records say of a message.
+    async fn ask(&self, campaign: &Campaign, open: &Open, row: &Row) -> anyhow::Result<Told> {
+        let Some(sender) = open.sender(row) else { return Ok(Told::Fact(None)) };
+        let Some(client) = self.providers.get(&sender.provider) else { return Ok(Told::Fact(None)) };
         let found = match row.provider_id {
             Some(id) => client.fetch(id).await,
             None => self.find(campaign, open, row, sender, client.as_ref()).await?,
@@ -259,20 +304,20 @@ impl Reconciler {
         let now = Utc::now();
         match found {
             Ok(Some(report)) if row.standing().after(row.attempt, report.observed).is_some() => {
-                Ok(Some(Fact::reported(row.position, row.attempt, &report, now)))
+                Ok(Told::Fact(Some(Fact::reported(row.position, row.attempt, &report, now))))
             }
             // What is absent may still be queued; what a provider took, and says nothing of for so long, has no more to come.
             Ok(_) => {
                 let silent =
                     row.state() != MessageState::Unknown && row.changed_at <= now - self.patience.unconfirmed;
-                Ok(silent.then(|| Fact {
+                Ok(Told::Fact(silent.then(|| Fact {
                     reason: Some("El proveedor no informó si llegó".to_owned()),
                     ..Fact::plain(row.position, row.attempt, Observed::Unconfirmed, now)
-                }))
+                })))
             }
             Err(AskError::Throttled(pause)) => {
                 tokio::time::sleep(pause.min(OFFENDED)).await;
-                Ok(None)
+                Ok(Told::Throttled)
             }
             Err(error) => {
                 Err(anyhow::Error::from(error).context(format!("{}'s records", sender.provider.name())))
@@ -321,26 +366,38 @@ impl Reconciler {
         Ok(Ok(found.pop()))
     }
 
-    /// Writes what was learnt.
+    /// Writes what was learnt. Gives how many messages changed.
     async fn write(&self, open: &Open, learnt: &Learnt) -> anyhow::Result<usize> {
-        let facts = &learnt.facts;
-        let mut transaction = self.pool.begin().await?;
-        let changed = settle::observe(&mut transaction, open, facts).await?;
-        unheard::asked(&mut transaction, open.number, &learnt.asked, &learnt.ended).await?;
-        closings::by_reports(&mut transaction, open, facts, &changed.rows).await?;
-        let stopped: Vec<i32> =
-            facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
-        let rows = ledger::lock(&mut transaction, open.date, open.number, &stopped).await?;
-        let phones: Vec<String> = rows.into_iter().map(|row| row.phone_e164).collect();
-        let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await?;
-        transaction.commit().await?;
-        changed.tally.count();
+        let mut conn = self.pool.acquire().await?;
+        let written = timeout(UNANSWERED, write(&mut conn, open, learnt)).await;
+        let (changed, suppressed) = in_time(&mut conn, written)?;
+        drop(conn);
         opt_outs::follow(&self.pool, &suppressed).await;
-        if !changed.rows.is_empty() {
-            tracing::info!(campaign = %open.id, messages = changed.rows.len(), "learnt from a provider's records");
+        if changed > 0 {
+            tracing::info!(campaign = %open.id, messages = changed, "learnt from a provider's records");
         }
-        Ok(changed.rows.len())
+        Ok(changed)
     }
+}
+
+/// Writes what was learnt. Gives how many messages changed, and the phones that are suppressed by it.
+async fn write(
+    conn: &mut PgConnection,
+    open: &Open,
+    learnt: &Learnt,
+) -> anyhow::Result<(usize, Vec<String>)> {
+    let facts = &learnt.facts;
+    let mut transaction = conn.begin().await?;
+    let changed = settle::observe(&mut transaction, open, facts).await?;
+    unheard::asked(&mut transaction, open.number, &learnt.asked, &learnt.ended).await?;
+    closings::by_reports(&mut transaction, open, facts, &changed).await?;
+    let stopped: Vec<i32> = facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
+    let rows = ledger::lock(&mut transaction, open.date, open.number, &stopped).await?;
+    let phones: Vec<String> = rows.into_iter().map(|row| row.phone_e164).collect();
+    let suppressed = opt_outs::suppress(&mut transaction, &phones, "proveedor", "provider").await?;
+    transaction.commit().await?;
+    changed.tally.count();
+    Ok((changed.rows.len(), suppressed))
 }
 
 /// Between when and when a message's request was made.

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use chassis::db::any_unavailable;
+use chassis::db::{any_unavailable, in_time};
 use chrono::{Days, Utc};
 use failpoints::Point;
-use sea_orm::sqlx::{PgConnection, PgPool};
+use sea_orm::sqlx::{Connection as _, PgConnection, PgPool};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,10 +23,10 @@ use crate::{
     },
     metrics::Tally,
     opt_outs,
-    settle::{self, Fact, Open},
+    settle::{self, Changed, Fact, Open},
     storage::{
         campaigns, help_answers,
-        ledger::{self, Row},
+        ledger,
         phone_sends::Effects,
         reports::{self, Kept},
     },
@@ -37,6 +38,8 @@ const BATCH: i64 = 500;
 const INBOUND: i64 = 50;
 /// Whoever writes to us answers a campaign of the last so many days.
 const ANSWERS_DAYS: u64 = 90;
+/// Longer than a transaction takes, whose statements the server ends. A server whose host is gone ends nothing.
+const UNANSWERED: Duration = Duration::from_secs(180);
 /// How often it looks where there was nothing.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -53,11 +56,18 @@ pub enum Lane {
 #[derive(Clone)]
 pub struct Reports {
     pool: PgPool,
+    patience: Duration,
 }
 
 impl Reports {
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self { pool, patience: UNANSWERED }
+    }
+
+    /// How long a transaction may take.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Works on one lane until `shutdown` is cancelled.
@@ -69,6 +79,8 @@ impl Reports {
                     Lane::Inbound => self.inbound().await,
                 }
             };
+            // What it does beside its transactions has an end too.
+            let work = async { timeout(2 * self.patience, work).await.unwrap_or_else(|late| Err(late.into())) };
             let more = match shutdown.run_until_cancelled(work).await {
                 None => return,
                 Some(Ok(more)) => more,
@@ -108,25 +120,19 @@ impl Reports {
     }
 
     async fn batch(&self) -> anyhow::Result<bool> {
-        let mut transaction = self.pool.begin().await?;
-        let kept = reports::take(&mut transaction, BATCH).await?;
-        if kept.is_empty() {
-            return Ok(false);
-        }
-        let (suppressed, tally) = apply_all(&mut transaction, &kept).await?;
-        failpoints::hit(Point::ReportsApplied);
-        transaction.commit().await?;
-        tally.count();
+        let mut conn = self.pool.acquire().await?;
+        let applied = timeout(self.patience, apply_oldest(&mut conn)).await;
+        let (applied, suppressed) = in_time(&mut conn, applied)?;
+        drop(conn);
         opt_outs::follow(&self.pool, &suppressed).await;
-        Ok(kept.len() as i64 == BATCH)
+        Ok(applied as i64 == BATCH)
     }
 
     async fn one(&self, id: i64) -> anyhow::Result<()> {
-        let mut transaction = self.pool.begin().await?;
-        let Some(kept) = reports::take_one(&mut transaction, id).await? else { return Ok(()) };
-        let (suppressed, tally) = apply_all(&mut transaction, &[kept]).await?;
-        transaction.commit().await?;
-        tally.count();
+        let mut conn = self.pool.acquire().await?;
+        let applied = timeout(self.patience, apply_one(&mut conn, id)).await;
+        let suppressed = in_time(&mut conn, applied)?;
+        drop(conn);
         opt_outs::follow(&self.pool, &suppressed).await;
         Ok(())
     }
@@ -136,40 +142,77 @@ impl Reports {
     /// # Errors
     /// The database.
     pub async fn inbound(&self) -> anyhow::Result<bool> {
-        let mut transaction = self.pool.begin().await?;
-        let open = reports::open_inbound(&mut transaction, INBOUND).await?;
+        let mut conn = self.pool.acquire().await?;
+        // An opt-out is committed first: nothing that is asked of the ledger below may keep it.
+        let stopped = timeout(self.patience, take_stops(&mut conn)).await;
+        let (open, suppressed) = in_time(&mut conn, stopped)?;
         if open.is_empty() {
             return Ok(false);
         }
-        // An opt-out is committed first: nothing that is asked of the ledger below may keep it.
-        let stops = open.iter().filter(|inbound| keyword(&inbound.text) == Some(Keyword::Stop));
-        let phones: Vec<String> = stops.map(|inbound| inbound.phone_e164.clone()).collect();
-        let suppressed = opt_outs::suppress(&mut transaction, &phones, "respuesta", "recipient").await?;
-        transaction.commit().await?;
         opt_outs::follow(&self.pool, &suppressed).await;
-
-        let mut transaction = self.pool.begin().await?;
-        let phones: Vec<&str> = open.iter().map(|inbound| inbound.phone_e164.as_str()).collect();
-        let since = Utc::now().date_naive() - Days::new(ANSWERS_DAYS);
-        let campaigns: HashMap<String, i32> =
-            reports::last_campaigns(&mut transaction, &phones, since).await?.into_iter().collect();
-        for inbound in &open {
-            let meaning = match keyword(&inbound.text) {
-                Some(Keyword::Stop) => "opt_out",
-                Some(Keyword::Help) => "help",
-                // Whoever wants messages again asks a person: a word that a phone sends by itself takes no opt-out back.
-                Some(Keyword::Start) => "start",
-                None => "reply",
-            };
-            let campaign = campaigns.get(&inbound.phone_e164).copied();
-            let news = reports::handled(&mut transaction, inbound, meaning, campaign).await?;
-            if news && meaning == "help" {
-                help_answers::add(&mut transaction, inbound).await?;
-            }
-        }
-        transaction.commit().await?;
+        let handled = timeout(self.patience, handle(&mut conn, &open)).await;
+        in_time(&mut conn, handled)?;
         Ok(open.len() as i64 == INBOUND)
     }
+}
+
+/// Suppresses who wants no more messages. Gives the oldest messages to us, and the phones that are suppressed by them.
+async fn take_stops(conn: &mut PgConnection) -> anyhow::Result<(Vec<reports::Inbound>, Vec<String>)> {
+    let mut transaction = conn.begin().await?;
+    let open = reports::open_inbound(&mut transaction, INBOUND).await?;
+    let stops = open.iter().filter(|inbound| keyword(&inbound.text) == Some(Keyword::Stop));
+    let phones: Vec<String> = stops.map(|inbound| inbound.phone_e164.clone()).collect();
+    let suppressed = opt_outs::suppress(&mut transaction, &phones, "respuesta", "recipient").await?;
+    transaction.commit().await?;
+    Ok((open, suppressed))
+}
+
+/// Notes what messages to us mean, and which campaigns they answer.
+async fn handle(conn: &mut PgConnection, open: &[reports::Inbound]) -> anyhow::Result<()> {
+    let mut transaction = conn.begin().await?;
+    let phones: Vec<&str> = open.iter().map(|inbound| inbound.phone_e164.as_str()).collect();
+    let since = Utc::now().date_naive() - Days::new(ANSWERS_DAYS);
+    let campaigns: HashMap<String, i32> =
+        reports::last_campaigns(&mut transaction, &phones, since).await?.into_iter().collect();
+    for inbound in open {
+        let meaning = match keyword(&inbound.text) {
+            Some(Keyword::Stop) => "opt_out",
+            Some(Keyword::Help) => "help",
+            // Whoever wants messages again asks a person: a word that a phone sends by itself takes no opt-out back.
+            Some(Keyword::Start) => "start",
+            None => "reply",
+        };
+        let campaign = campaigns.get(&inbound.phone_e164).copied();
+        let news = reports::handled(&mut transaction, inbound, meaning, campaign).await?;
+        if news && meaning == "help" {
+            help_answers::add(&mut transaction, inbound).await?;
+        }
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Applies the oldest reports. Gives how many, and the phones that are suppressed by them.
+async fn apply_oldest(conn: &mut PgConnection) -> anyhow::Result<(usize, Vec<String>)> {
+    let mut transaction = conn.begin().await?;
+    let kept = reports::take(&mut transaction, BATCH).await?;
+    if kept.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let (suppressed, tally) = apply_all(&mut transaction, &kept).await?;
+    failpoints::hit(Point::ReportsApplied);
+    transaction.commit().await?;
+    tally.count();
+    Ok((kept.len(), suppressed))
+}
+
+/// Applies one report, unless somebody else has it. Gives the phones that are suppressed by it.
+async fn apply_one(conn: &mut PgConnection, id: i64) -> anyhow::Result<Vec<String>> {
+    let mut transaction = conn.begin().await?;
+    let Some(kept) = reports::take_one(&mut transaction, id).await? else { return Ok(Vec::new()) };
+    let (suppressed, tally) = apply_all(&mut transaction, &[kept]).await?;
+    transaction.commit().await?;
+    tally.count();
+    Ok(suppressed)
 }
 
 /// Applies reports, whatever campaigns they are about. Gives the phones that are suppressed by them, and what to count once
@@ -218,8 +261,7 @@ fn read(kept: &Kept) -> Option<Status> {
 struct Applied {
     open: Open,
     facts: Vec<Fact>,
-    /// The rows that changed, as they are now.
-    changed: Vec<Row>,
+    changed: Changed,
     /// The phones that opted out at the provider.
     opted_out: Vec<String>,
 }
@@ -248,9 +290,8 @@ async fn apply(
             Some(Fact { phone, ..Fact::reported(id.position, attempt, &status.report, now) })
         })
         .collect();
-    let settle::Changed { rows: changed, tally: counted } =
-        settle::observe_some(conn, &open, &facts, phones).await?;
-    tally.extend(counted);
+    let mut changed = settle::observe_some(conn, &open, &facts, phones).await?;
+    tally.extend(std::mem::take(&mut changed.tally));
     let suppressing: Vec<i32> =
         facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
     let rows = ledger::lock(conn, date, number, &suppressing).await?;

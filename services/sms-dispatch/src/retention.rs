@@ -85,7 +85,8 @@ async fn batches(pool: &PgPool, table: &str, condition: &str, day: NaiveDate) ->
     }
 }
 
-/// Deletes what phones were sent last. No index has that: they are looked through in windows, each a short statement.
+/// Deletes what phones were sent last, and rows of phones that nothing was sent to after all: their turn was given back. No index
+/// has that: they are looked through in windows, each a short statement.
 async fn phones(pool: &PgPool, day: NaiveDate) -> sqlx::Result<u64> {
     let (mut deleted, mut after) = (0, String::new());
     loop {
@@ -94,7 +95,8 @@ async fn phones(pool: &PgPool, day: NaiveDate) -> sqlx::Result<u64> {
                  select phone_e164 from phone_sends where phone_e164 > $1 order by phone_e164 limit $2),
              gone as (
                  delete from phone_sends p using looked l
-                 where p.phone_e164 = l.phone_e164 and greatest(p.last_sent_at, p.marketing_at) < $3 returning 1)
+                 where p.phone_e164 = l.phone_e164
+                     and coalesce(greatest(p.last_sent_at, p.marketing_at), '-infinity') < $3 returning 1)
              select (select max(phone_e164) from looked), (select count(*) from gone)",
         )
         .bind(&after)

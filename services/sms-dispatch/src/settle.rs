@@ -1,6 +1,8 @@
 //! How the ledger changes. Whoever changes rows does it here, in one transaction with what follows: the totals, what is known
 //! of the phones, report's rows, and slices that have something to send again.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use contracts::sms::v1::{MessageState as Told, MessagesSettled, SettledMessage};
 use outbox::Meta;
@@ -19,6 +21,7 @@ use crate::{
     metrics::Tally,
     storage::{
         campaigns::Campaign,
+        earlier_attempts,
         ledger::{self, Row},
         phone_sends::Effects,
         slices, totals, unheard,
@@ -90,6 +93,9 @@ pub enum Closes {
 pub struct Fact {
     pub position: i32,
     pub attempt: i16,
+    /// The deadline that the attempt must have been claimed with, where its number says too little: after a claim that was rolled
+    /// back another one may have it. A fact about another claim is none.
+    pub claimed_until: Option<DateTime<Utc>>,
     pub observed: Observed,
     /// What the message must be to; a fact about another phone is none.
     pub phone: Option<String>,
@@ -118,6 +124,7 @@ impl Fact {
         Self {
             position,
             attempt,
+            claimed_until: None,
             observed,
             phone: None,
             provider_id: None,
@@ -154,7 +161,7 @@ impl Fact {
     }
 }
 
-/// How often a provider is asked to take a message that it surely does not accept.
+/// How often a provider is asked to take a message that it surely does not accept, where that has no time after which nobody needs it.
 const MOST_ATTEMPTS: i16 = 20;
 /// Above this, in millionths of any currency, it is no message's cost.
 const MOST_COST: i64 = 10_000_000_000;
@@ -165,6 +172,8 @@ const MOST_COST: i64 = 10_000_000_000;
 pub struct Changed {
     /// Rows, as they are now.
     pub rows: Vec<Row>,
+    /// The deadlines that those had before of which nobody had heard yet, by position: they say when their requests were made.
+    pub deadlines: HashMap<i32, DateTime<Utc>>,
     pub tally: Tally,
 }
 
@@ -210,7 +219,8 @@ pub async fn observe_some(
         })
         .collect();
     let tally = apply_some(conn, campaign, &changes, phones).await?;
-    Ok(Changed { rows: changes.into_iter().map(|(_, after)| after).collect(), tally })
+    let deadlines = changes.iter().filter_map(|(before, _)| Some((before.position, before.deadline?))).collect();
+    Ok(Changed { rows: changes.into_iter().map(|(_, after)| after).collect(), deadlines, tally })
 }
 
 /// Rows that one transaction takes over.
@@ -249,11 +259,14 @@ fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool, budget: Opti
         tracing::warn!(position = row.position, "what a provider says of a message is about another phone");
         return row;
     }
+    if fact.claimed_until.is_some() && row.deadline != fact.claimed_until {
+        return row;
+    }
     let Some(state) = row.standing().after(fact.attempt, fact.observed) else { return row };
     let mut next = row;
-    next.unasked += i16::from(fact.unasked);
-    let asked = next.attempt.saturating_sub(next.unasked);
-    let gives_up = state == MessageState::Pending && (!sends_on || (!fact.unasked && asked >= MOST_ATTEMPTS));
+    next.unasked = next.unasked.saturating_add(i16::from(fact.unasked));
+    let tired = !fact.unasked && next.expires_at.is_none() && next.asked() >= MOST_ATTEMPTS;
+    let gives_up = state == MessageState::Pending && (!sends_on || tired);
     let state = if gives_up { MessageState::Failed } else { state };
     next.set_state(state);
     next.version += 1;
@@ -344,12 +357,17 @@ async fn apply_some(
     }
     if campaign.kind == Kind::Marketing {
         // By the provider's answer alone: of what a person gives up or has sent again nobody knows that it never went.
-        let unsent = changes
+        let unsent: Vec<&Row> = changes
             .iter()
             .filter(|(before, _)| before.state() == MessageState::Submitting)
-            .filter(|change| again(change) || was_refused(&change.1));
-        for (_, after) in unsent {
-            phones.give_back(&after.phone_e164, campaign.number);
+            .filter(|change| again(change) || was_refused(&change.1))
+            .map(|(_, after)| after)
+            .collect();
+        // Nor is it known of one whose earlier attempt may have gone: the answer is about the last one.
+        let twice: Vec<i32> = unsent.iter().filter(|row| row.attempt > 1).map(|row| row.position).collect();
+        let may_have_gone = earlier_attempts::of(conn, campaign.number, &twice).await?;
+        for row in unsent.iter().filter(|row| !may_have_gone.contains(&row.position)) {
+            phones.give_back(&row.phone_e164, campaign.number);
         }
     }
     for (_, after) in changes.iter().filter(|(before, _)| before.sent_at.is_none()) {

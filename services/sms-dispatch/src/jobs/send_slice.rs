@@ -4,6 +4,9 @@
 mod batch;
 mod claim;
 mod record;
+mod requests;
+mod senders;
+mod starts;
 
 use std::{
     collections::HashMap,
@@ -56,6 +59,8 @@ pub const UNDER_WAY: Duration = SEND_TIMEOUT.saturating_add(Duration::from_secs(
 const LINGER: Duration = Duration::from_millis(500);
 /// How long a campaign waits of whose senders none has a place for another request.
 const BUSY: TimeDelta = TimeDelta::seconds(1);
+/// The longest that a slice is kept while its bucket is empty.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// After work on a slice failed it waits for so long.
 const AFTER_FAILURE: TimeDelta = TimeDelta::seconds(60);
 
@@ -146,6 +151,8 @@ struct Sending<'a> {
 #[async_trait]
 impl Work for SendSlices {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        // The process ends after the requests that this job is yet to make, too.
+        let _under_way = self.under_way.token();
         let grant: Grant = serde_json::from_value(run.job.params.clone()).map_err(JobError::fail)?;
         let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
         let campaign = campaigns::by_number(&mut conn, grant.campaign).await.map_err(JobError::retry)?;
@@ -154,20 +161,24 @@ impl Work for SendSlices {
         let open = Open::of(&campaign).map_err(JobError::Fail)?;
         let sending = Sending { run, grant, campaign, open, gone: Arc::default() };
         self.take_over(&sending).await?;
-        let mut rest = i64::from(grant.messages);
-        let mut sent = 0;
+        // An earlier attempt at the job has claimed so many of what it may send.
+        let mut sent = run.job.reached.map_or(0, |reached| reached.step);
+        let mut rest = i64::from(grant.messages) - sent;
         let mut under_way = UnderWay::new();
         let mut left = loop {
             run.proceed()?;
             if rest <= 0 {
                 break Left::now();
             }
+            let before = under_way.len();
             match self.batch(&sending, rest, sent, &under_way).await? {
                 Batch::Sent(messages) => {
                     rest -= messages;
                     sent += messages;
-                    // Whoever answers late is not waited for: the next batch goes on with the others.
+                    // While the requests of one batch are made the next is claimed, and no third one. Whoever answers late is not
+                    // waited for: the next batch goes on with the others.
                     if rest > 0
+                        && before > 0
                         && let Some(left) = answered(&mut under_way, LINGER, false).await?
                     {
                         break left;

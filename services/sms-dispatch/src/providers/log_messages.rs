@@ -41,6 +41,7 @@ impl Messaging for LogMessages {
         Submission::Accepted(Receipt {
             provider_id: message.id,
             observed: Observed::Delivered,
+            verdict: None,
             parts: Some(parts),
             wait: None,
             cost: None,

@@ -91,6 +91,8 @@ pub struct Receipt {
     pub provider_id: Uuid,
     /// What it says of the message: nearly always [`Observed::Accepted`].
     pub observed: Observed,
+    /// Why it doesn't arrive, where it says so at once.
+    pub verdict: Option<Verdict>,
     /// Parts that it counts; none where it doesn't know yet.
     pub parts: Option<u16>,
     /// How long its own rates keep the message in its queue.

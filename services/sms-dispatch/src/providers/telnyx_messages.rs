@@ -196,6 +196,7 @@ impl Messaging for TelnyxMessages {
         Submission::Accepted(Receipt {
             provider_id: report.provider_id,
             observed: report.observed,
+            verdict: report.verdict,
             parts: report.parts,
             wait: wait.filter(|wait| !wait.is_zero()),
             cost: report.cost,

@@ -179,6 +179,7 @@ impl Messaging for TwilioMessages {
         Submission::Accepted(Receipt {
             provider_id: report.provider_id,
             observed: report.observed,
+            verdict: report.verdict,
             parts: report.parts,
             wait: None,
             cost: report.cost,

@@ -115,7 +115,7 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
     };
     if !frozen.less_campaigns.is_empty() {
         query.push(format!(
-            " and not exists (select from messages m where m.phone_e164 = {people}.phone_e164 and m.campaign = any("
+            " and not exists (select from messages m where m.phone_e164 = {people}.phone_e164 and (m.campaign + 0) = any("
         ));
         // Only the partitions of their days are read.
         query.push_bind(frozen.less_campaigns.clone()).push(") and m.date = any(");
@@ -128,24 +128,27 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
     push_reason(query, audience);
     query.push(
         " as excluded from matching m left join lateral (
-             select s.reason from suppressions s where s.phone_e164 = m.phone_e164 and s.effective_at <= now()",
+             select (array['opt_out', 'manual', 'repep', 'reus'])[
+                        min(array_position(array['opt_out', 'manual', 'repep', 'reus'], s.reason))] as reason
+             from suppressions s where s.phone_e164 = m.phone_e164 and s.effective_at <= now()",
     );
     if kind != Kind::Marketing {
         query.push(" and s.reason in ('opt_out', 'manual')");
     }
     query.push(
-        " order by array_position(array['opt_out', 'manual', 'repep', 'reus'], s.reason) limit 1) s on true
+        ") s on true
           left join phone_sends p on p.phone_e164 = m.phone_e164
           left join lateral (select true as there from ",
     );
     if let Some(file) = &frozen.file {
-        // The first of a phone's rows counts. Look-ups one by one: a file has few rows of a phone.
-        query.push("audience_rows e where e.file = ").push_bind(file.number);
+        // The first of a phone's rows counts. Look-ups one by one, by phone: by statistics from before the file it has no rows.
+        query.push("audience_rows e where (e.file + 0) = ").push_bind(file.number);
         query.push(" and e.phone_e164 = m.phone_e164 and e.id < m.id limit 1) r on true)");
     } else if let Among::Window { .. } = among {
         // A contact that was replaced meanwhile comes back under another id, behind the windows that had it. Look-ups one by
-        // one: the planner doesn't know how fast the ledger grows.
-        query.push(partition(audience.date)).push(" r where r.phone_e164 = m.phone_e164 and r.campaign = ");
+        // one, by phone: the planner doesn't know how fast the ledger grows, and by statistics from before the campaign it
+        // has no rows, so that all of them could be read for each contact.
+        query.push(partition(audience.date)).push(" r where r.phone_e164 = m.phone_e164 and (r.campaign + 0) = ");
         query.push_bind(campaign).push(" limit 1) r on true)");
     } else {
         // Nobody has a message yet.

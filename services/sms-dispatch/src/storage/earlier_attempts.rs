@@ -33,3 +33,17 @@ pub async fn keep(conn: &mut PgConnection, campaign: i32, rows: &[&Row]) -> sqlx
     .await?;
     totals::append_kept(conn, campaign, &rows).await
 }
+
+/// Those of a campaign's messages that had an earlier attempt which may have gone out.
+pub async fn of(conn: &mut PgConnection, campaign: i32, positions: &[i32]) -> sqlx::Result<Vec<i32>> {
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar(
+        "select distinct position from earlier_attempts where campaign = $1 and position = any($2)",
+    )
+    .bind(campaign)
+    .bind(positions)
+    .fetch_all(conn)
+    .await
+}

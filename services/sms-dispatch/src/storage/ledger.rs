@@ -72,6 +72,11 @@ impl Row {
         self.state = state.code();
     }
 
+    /// Attempts that count: in which a provider was asked, and decided about this message.
+    pub fn asked(&self) -> i16 {
+        self.attempt.saturating_sub(self.unasked)
+    }
+
     pub fn standing(&self) -> Standing {
         Standing { state: self.state(), attempt: self.attempt }
     }

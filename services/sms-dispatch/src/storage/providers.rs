@@ -158,17 +158,17 @@ pub async fn note_balance(
 pub const SILENT: i32 = 8;
 
 /// Counts requests that had an answer and such that had none, in whichever worker; `probe` where one of them was the one that
-/// asks whether it answers again. Gives whether the provider is to be left alone. Nothing is written while all is well.
+/// asks whether it answers again, by until when it had that. Gives whether the provider is to be left alone. Nothing is written while all is well.
 pub async fn count_answers(
     conn: &mut PgConnection,
     name: ProviderName,
     (answered, silent): (i32, i32),
-    probe: bool,
+    probe: Option<DateTime<Utc>>,
 ) -> sqlx::Result<bool> {
     let counted: Option<i32> = sqlx::query_scalar(
-        "update sms_providers set probe_until = case when $5 then null else probe_until end,
+        "update sms_providers set probe_until = case when probe_until = $5 then null else probe_until end,
              silent = case when silent >= $4 and $2 > 0 then 0 else greatest(0, least($4, silent + $3 - $2)) end
-         where name = $1 and (silent > 0 or $3 > $2 or $5) returning silent",
+         where name = $1 and (silent > 0 or $3 > $2 or probe_until = $5) returning silent",
     )
     .bind(name.name())
     .bind(answered)
@@ -180,25 +180,34 @@ pub async fn count_answers(
     Ok(silent > 0 && counted.is_some_and(|counted| counted >= SILENT))
 }
 
-/// Takes the one request that may ask a provider whether it answers again, for so many seconds. False where somebody else has
-/// it, or where it is closed.
-pub async fn take_probe(conn: &mut PgConnection, name: ProviderName, seconds: f64) -> sqlx::Result<bool> {
-    let taken = sqlx::query(
-        "update sms_providers set probe_until = now() + make_interval(secs => $3)
-         where name = $1 and silent >= $2 and closed_at is null and (probe_until is null or probe_until < now())",
+/// Takes the one request that may ask a provider whether it answers again, for so many seconds. Gives until when; none where
+/// somebody else has it, or where it is closed.
+pub async fn take_probe(
+    conn: &mut PgConnection,
+    name: ProviderName,
+    seconds: f64,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar(
+        "update sms_providers set probe_until = clock_timestamp() + make_interval(secs => $3)
+         where name = $1 and silent >= $2 and closed_at is null and (probe_until is null or probe_until < now())
+         returning probe_until",
     )
     .bind(name.name())
     .bind(SILENT)
     .bind(seconds)
-    .execute(conn)
-    .await?;
-    Ok(taken.rows_affected() > 0)
+    .fetch_optional(conn)
+    .await
 }
 
-/// Gives it back: the request was not made.
-pub async fn give_probe_back(conn: &mut PgConnection, name: ProviderName) -> sqlx::Result<()> {
-    sqlx::query("update sms_providers set probe_until = null where name = $1 and probe_until is not null")
+/// Gives it back: the request was not made. Where it has lapsed it is somebody else's by now, and stays so.
+pub async fn give_probe_back(
+    conn: &mut PgConnection,
+    name: ProviderName,
+    until: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query("update sms_providers set probe_until = null where name = $1 and probe_until = $2")
         .bind(name.name())
+        .bind(until)
         .execute(conn)
         .await
         .map(drop)

@@ -4,7 +4,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{
     FromQueryResult,
-    sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
+    sqlx::{self, AssertSqlSafe, PgConnection, PgExecutor, PgPool},
 };
 use uuid::Uuid;
 
@@ -29,7 +29,7 @@ pub struct Report {
 }
 
 /// Keeps reports, in one commit.
-pub async fn keep(pool: &PgPool, reports: &[Report]) -> sqlx::Result<()> {
+pub async fn keep(connection: impl PgExecutor<'_>, reports: &[Report]) -> sqlx::Result<()> {
     let column = |of: fn(&Report) -> &str| -> Vec<&str> { reports.iter().map(of).collect() };
     sqlx::query(
         "insert into provider_reports (provider, url, body) select * from unnest($1::text[], $2::text[], $3::text[])",
@@ -37,7 +37,7 @@ pub async fn keep(pool: &PgPool, reports: &[Report]) -> sqlx::Result<()> {
     .bind(column(|report| report.provider))
     .bind(column(|report| &report.url))
     .bind(column(|report| &report.body))
-    .execute(pool)
+    .execute(connection)
     .await
     .map(drop)
 }

@@ -1,12 +1,14 @@
 //! `sms_senders` and `sms_providers`: in whose name messages go out, and through whom.
 
+use std::time::Duration;
+
 use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
     ExprTrait as _, QueryOrder as _,
     entity::prelude::*,
-    sqlx::{PgConnection, PgPool},
+    sqlx::{self, PgConnection, PgPool},
 };
 
 use crate::domain::sender::{ProviderName, SenderKind};
@@ -26,6 +28,8 @@ pub struct Model {
     /// ISO 4217.
     pub currency: Option<String>,
     pub enabled: bool,
+    /// Until when nothing is asked in its name, by what its provider said.
+    pub held_until: Option<DateTime<Utc>>,
     pub created_by: String,
     pub version: i64,
     pub created_at: DateTime<Utc>,
@@ -36,6 +40,13 @@ impl ActiveModelBehavior for ActiveModel {}
 
 /// A sender's row.
 pub type Sender = Model;
+
+impl Model {
+    /// Whether messages may go out in its name now.
+    pub fn is_usable(&self, now: DateTime<Utc>) -> bool {
+        self.enabled && self.held_until.is_none_or(|until| until <= now)
+    }
+}
 
 /// What of a sender its users decide.
 #[derive(Clone, Debug)]
@@ -48,7 +59,7 @@ pub struct Wish {
     pub enabled: bool,
 }
 
-/// Writes a sender, or one that is there again.
+/// Writes a sender, or one that is there again, which is held no more: who writes it has looked.
 pub async fn put(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Sender, DbErr> {
     let (price, currency) = wish.price.clone().unzip();
     let row = ActiveModel {
@@ -70,6 +81,7 @@ pub async fn put(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Se
             Column::PriceMicros,
             Column::Currency,
             Column::Enabled,
+            Column::HeldUntil,
         ])
         .value(Column::Version, Expr::cust("sms_senders.version + 1"))
         .value(Column::UpdatedAt, Expr::current_timestamp())
@@ -114,4 +126,17 @@ pub async fn disable_by(
         disable = disable.filter(Column::UpdatedAt.lte(moment));
     }
     Ok(disable.exec(&Orm::on(conn)).await?.rows_affected > 0)
+}
+
+/// Has nothing asked in a sender's name for so long. It is never held for less than it was before.
+pub async fn hold(conn: &mut PgConnection, address: &str, time: Duration) -> sqlx::Result<()> {
+    sqlx::query(
+        "update sms_senders set held_until = greatest(held_until, clock_timestamp() + make_interval(secs => $2))
+         where address = $1",
+    )
+    .bind(address)
+    .bind(time.as_secs_f64())
+    .execute(conn)
+    .await
+    .map(drop)
 }

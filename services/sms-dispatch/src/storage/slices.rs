@@ -73,14 +73,26 @@ pub async fn zones(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<Vec<i
     .await
 }
 
-/// How many messages of a campaign are with workers.
-pub async fn fed(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
-        "select coalesce(sum(granted), 0)::bigint from slices where campaign = $1 and state = 'fed'",
+/// What of a campaign is with workers.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct WithWorkers {
+    pub messages: i64,
+    /// When one of its slices was last given to a job, as far as that is not long ago.
+    pub fed_at: Option<DateTime<Utc>>,
+}
+
+/// What of a campaign is with workers.
+pub async fn with_workers(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<WithWorkers> {
+    let row = sqlx::query(
+        "select coalesce(sum(granted), 0)::bigint as messages,
+                (select fed_at from slices where campaign = $1 and swept_at is null and fed_at is not null
+                 order by fed_at desc limit 1) as fed_at
+         from slices where campaign = $1 and state = 'fed'",
     )
     .bind(campaign)
     .fetch_one(conn)
-    .await
+    .await?;
+    decode(row)
 }
 
 /// The next slice of these zones that is due, locked.
@@ -165,23 +177,39 @@ pub async fn open_again(conn: &mut PgConnection, campaign: i32, positions: &[i32
     .map(drop)
 }
 
-/// Ends a slice that its job has left while requests were under way, if the last of them is settled; where something of it is to
-/// be sent it is due then. One that a job has is left to it. The caller holds it.
-pub async fn settle(
-    conn: &mut PgConnection,
-    campaign: i32,
-    first: i32,
-    due: Option<(DateTime<Utc>, Option<Wait>)>,
-) -> sqlx::Result<()> {
+/// Ends a slice that its job has left while requests were under way: the last of them is settled. One that a job has is left to
+/// it. The caller holds it.
+pub async fn settle(conn: &mut PgConnection, campaign: i32, first: i32) -> sqlx::Result<()> {
     sqlx::query(
-        "update slices set state = case when $3::timestamptz is null then 'done' else state end,
-             due_at = coalesce($3, due_at), reason = $4
+        "update slices set state = 'done', reason = null
          where campaign = $1 and first_position = $2 and state = 'waiting'",
     )
     .bind(campaign)
     .bind(first)
-    .bind(due.map(|(at, _)| at))
-    .bind(due.and_then(|(_, why)| why).map(Wait::name))
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Puts a slice that its job has left off until then, of which something is to be sent by a late answer. What it waits for longer
+/// stays: the answer of one sender says nothing of the pause that another one asked for. One that a job has is left to it. The
+/// caller holds it.
+pub async fn put_off(
+    conn: &mut PgConnection,
+    campaign: i32,
+    first: i32,
+    due: DateTime<Utc>,
+    why: Option<Wait>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        // Without a reason it waits for the deadlines of its requests alone.
+        "update slices set due_at = $3, reason = $4
+         where campaign = $1 and first_position = $2 and state = 'waiting' and (reason is null or due_at < $3)",
+    )
+    .bind(campaign)
+    .bind(first)
+    .bind(due)
+    .bind(why.map(Wait::name))
     .execute(conn)
     .await
     .map(drop)

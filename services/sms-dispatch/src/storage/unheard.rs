@@ -8,7 +8,7 @@ use sea_orm::{
     sqlx::{self, AssertSqlSafe, PgConnection},
 };
 
-use super::ledger::{has_day, partition};
+use super::ledger::{self, has_day, partition};
 use crate::domain::message_state::MessageState;
 use chassis::db::decode;
 
@@ -21,9 +21,10 @@ pub async fn add(conn: &mut PgConnection, campaign: i32, positions: &[i32]) -> s
         return Ok(());
     }
     sqlx::query(
-        "insert into unheard_messages (campaign, position, last_at)
-         select $1, position, now() from unnest($2::int[]) position order by position
-         on conflict (campaign, position) do update set last_at = excluded.last_at, asked = false",
+        "insert into unheard_messages (campaign, position, last_at, unknown)
+         select $1, position, now(), true from unnest($2::int[]) position order by position
+         on conflict (campaign, position) do update
+         set last_at = excluded.last_at, asked = false, times = 0, unknown = true",
     )
     .bind(campaign)
     .bind(positions)
@@ -67,8 +68,13 @@ pub async fn unswept(
 }
 
 /// Looks through a slice for messages of which more is expected, and notes that it did. A slice that
-/// is given to a job again is looked through again.
-pub async fn sweep(conn: &mut PgConnection, slice: &Unswept) -> sqlx::Result<()> {
+/// is given to a job again is looked through again. False where requests of it are under way: nothing is known of them yet.
+pub async fn sweep(conn: &mut PgConnection, slice: &Unswept) -> sqlx::Result<bool> {
+    let has_day = has_day(conn, slice.date).await?;
+    let range = (slice.first_position, slice.last_position);
+    if has_day && ledger::unsettled(conn, slice.date, slice.campaign, range).await?.submitting > 0 {
+        return Ok(false);
+    }
     let noted = sqlx::query(
         "update slices set swept_at = now()
          where campaign = $1 and first_position = $2 and fed_at is not distinct from $3 and state <> 'fed'",
@@ -79,14 +85,15 @@ pub async fn sweep(conn: &mut PgConnection, slice: &Unswept) -> sqlx::Result<()>
     .execute(&mut *conn)
     .await?;
     // Past retention there is nothing to look through.
-    if noted.rows_affected() == 0 || !has_day(conn, slice.date).await? {
-        return Ok(());
+    if noted.rows_affected() == 0 || !has_day {
+        return Ok(true);
     }
     let statement = format!(
-        "insert into unheard_messages (campaign, position, last_at)
-         select campaign, position, changed_at from {}
+        "insert into unheard_messages (campaign, position, last_at, unknown)
+         select campaign, position, changed_at, state = {} from {}
          where campaign = $1 and position between $2 and $3 and state = any($4) order by position
          on conflict (campaign, position) do nothing",
+        MessageState::Unknown.code(),
         partition(slice.date)
     );
     sqlx::query(AssertSqlSafe(statement))
@@ -96,17 +103,31 @@ pub async fn sweep(conn: &mut PgConnection, slice: &Unswept) -> sqlx::Result<()>
         .bind(OPEN.map(MessageState::code).to_vec())
         .execute(conn)
         .await
-        .map(drop)
+        .map(|_| true)
 }
 
-/// The campaigns of days since `since` that have messages to be asked about, those first that wait longest: that nothing was
-/// heard of since before the first of `before`, or that were asked about before the second.
+/// Which messages are to be asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// Those of which nobody knows whether they went out, or those that a provider has.
+    pub unknown: bool,
+    /// Nothing was heard of them since, and they were never asked about.
+    pub unheard_since: DateTime<Utc>,
+    /// They were asked about once before that, or twice, and twice as long ago, and so on.
+    pub asked_before: DateTime<Utc>,
+}
+
+/// As a condition of a row `u`, with [`Due`] as `$1` to `$3`. The pause is doubled four times at most.
+const IS_DUE: &str = "u.unknown = $1 and (not u.asked and u.last_at <= $2
+    or u.asked and u.last_at + (now() - $3::timestamptz) * (2 ^ least(greatest(u.times, 1) - 1, 4)) <= now())";
+
+/// The campaigns of days since `since` that have messages to be asked about, those first that wait longest.
 pub async fn campaigns(
     conn: &mut PgConnection,
     since: NaiveDate,
-    (heard, asked): (DateTime<Utc>, DateTime<Utc>),
+    due: Due,
 ) -> sqlx::Result<Vec<uuid::Uuid>> {
-    sqlx::query_scalar(
+    let query = format!(
         "with recursive numbers as (
              (select campaign from unheard_messages order by campaign limit 1)
              union all
@@ -114,45 +135,47 @@ pub async fn campaigns(
              from numbers where numbers.campaign is not null)
          select c.id from numbers n join campaigns c on c.number = n.campaign
              left join campaign_sweeps s on s.campaign = c.number
-         where c.date >= $1 and coalesce(s.due_at <= now(), true) and exists (
-             select from unheard_messages u where u.campaign = c.number
-                 and (not u.asked and u.last_at <= $2 or u.asked and u.last_at <= $3))
-         order by coalesce(s.due_at, c.started_at)",
-    )
-    .bind(since)
-    .bind(heard)
-    .bind(asked)
-    .fetch_all(conn)
-    .await
+         where c.date >= $4 and coalesce(s.due_at <= now(), true) and exists (
+             select from unheard_messages u where u.campaign = c.number and {IS_DUE})
+         order by coalesce(s.due_at, c.started_at)"
+    );
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .bind(due.unknown)
+        .bind(due.unheard_since)
+        .bind(due.asked_before)
+        .bind(since)
+        .fetch_all(conn)
+        .await
 }
 
 /// The positions of a campaign's messages that are to be asked about, in their order, behind one of them.
 pub async fn due(
     conn: &mut PgConnection,
     campaign: i32,
-    (heard, asked): (DateTime<Utc>, DateTime<Utc>),
+    due: Due,
     after: i32,
     limit: i64,
 ) -> sqlx::Result<Vec<i32>> {
-    sqlx::query_scalar(
-        "select position from unheard_messages
-         where campaign = $1 and position > $4 and (not asked and last_at <= $2 or asked and last_at <= $3)
-         order by position limit $5",
-    )
-    .bind(campaign)
-    .bind(heard)
-    .bind(asked)
-    .bind(after)
-    .bind(limit)
-    .fetch_all(conn)
-    .await
+    let query = format!(
+        "select u.position from unheard_messages u where u.campaign = $4 and u.position > $5 and {IS_DUE}
+         order by u.position limit $6"
+    );
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .bind(due.unknown)
+        .bind(due.unheard_since)
+        .bind(due.asked_before)
+        .bind(campaign)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(conn)
+        .await
 }
 
 /// Notes that messages were asked about, and forgets those of which no more is expected.
 pub async fn asked(conn: &mut PgConnection, campaign: i32, asked: &[i32], ended: &[i32]) -> sqlx::Result<()> {
     sqlx::query(
         "with gone as (delete from unheard_messages where campaign = $1 and position = any($3))
-         update unheard_messages set asked = true, last_at = now() where campaign = $1 and position = any($2)",
+         update unheard_messages set asked = true, last_at = now(), times = least(times + 1, 1000) where campaign = $1 and position = any($2)",
     )
     .bind(campaign)
     .bind(asked)

@@ -1,11 +1,12 @@
 //! A provider that does not answer is left alone, and asked by one request whether it answers again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use sms_dispatch::{
-    domain::{campaign::Kind, message_state::MessageState},
+    domain::{campaign::Kind, message_state::MessageState, sender::ProviderName},
     providers::messaging::Submission,
+    storage::providers::{self, SILENT},
 };
 
 use crate::world::World;
@@ -59,4 +60,22 @@ async fn single_failures_among_answers_close_nobody() -> Result<()> {
     ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 6);
     ensure!(world.count("select count(*) from sms_providers where closed_at is not null").await? == 0);
     world.is_sound().await
+}
+
+/// Who was stopped for longer than its request lasts wakes when another one asks.
+#[tokio::test]
+async fn the_request_that_asks_again_is_given_back_by_nobody_but_who_has_it() -> Result<()> {
+    let world = World::new("probe").await?;
+    world.execute(&format!("update sms_providers set silent = {SILENT}")).await?;
+    let mut conn = world.pool.acquire().await?;
+    let name = ProviderName::Telnyx;
+    let first = providers::take_probe(&mut conn, name, 0.02).await?.context("nobody asks")?;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = providers::take_probe(&mut conn, name, 30.0).await?.context("the first has lapsed")?;
+    providers::give_probe_back(&mut conn, name, first).await?;
+    providers::count_answers(&mut conn, name, (0, 1), Some(first)).await?;
+    ensure!(providers::take_probe(&mut conn, name, 30.0).await?.is_none(), "two ask at a time");
+    providers::give_probe_back(&mut conn, name, second).await?;
+    ensure!(providers::take_probe(&mut conn, name, 30.0).await?.is_some());
+    Ok(())
 }

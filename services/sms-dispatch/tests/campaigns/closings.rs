@@ -57,6 +57,22 @@ async fn a_report_closes_a_sender_once_and_says_nothing_of_what_was_opened_since
     world.is_sound().await
 }
 
+/// A report is the first word of a message whose answer was lost: it is as old as its request all the same.
+#[tokio::test]
+async fn a_report_on_an_unknown_from_before_closes_nothing_that_was_opened_since() -> Result<()> {
+    let world = World::new("closedunknown").await?;
+    world.contacts(2).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.lose_answers(2);
+    world.finish(campaign.id).await?;
+    enable(&world).await?;
+    let (id, phone) = world.messages(&campaign).await?.remove(0);
+    world.reported_code(id, 1, &phone, "delivery_failed", Some(40_013), COST).await?;
+    Reports::new(world.pool.clone()).statuses().await?;
+    ensure!(world.count(ENABLED).await? == 1, "what a person opened is closed by what was before");
+    world.is_sound().await
+}
+
 #[tokio::test]
 async fn a_report_closes_a_provider_once_and_says_nothing_of_what_was_opened_since() -> Result<()> {
     let world = World::new("closedprovider").await?;

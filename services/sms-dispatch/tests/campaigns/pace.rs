@@ -116,6 +116,13 @@ async fn attempts_in_which_no_provider_was_asked_do_not_count() -> Result<()> {
     let mut refusal = refusal;
     refusal.verdict.code = Some(40_318);
     world.provider.refuse(Some(Submission::NotAccepted(refusal)));
+    for _ in 0..20 {
+        // As if the time that its sender waits each time were over.
+        let free = "update sms_senders set held_until = null; update slices set due_at = now()";
+        world.execute(free).await?;
+        world.round().await?;
+        world.send().await?;
+    }
     let ended = world.finish(campaign.id).await?;
     ensure!(ended.state == State::Completed);
     ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 3);

@@ -75,6 +75,45 @@ async fn what_a_provider_took_and_says_nothing_of_for_too_long_is_unconfirmed() 
     world.is_sound().await
 }
 
+/// The rate of questions is limited: what was asked about often keeps nobody waiting.
+#[tokio::test]
+async fn records_are_asked_about_unknowns_first_and_then_ever_less() -> Result<()> {
+    let world = World::new("everless").await?;
+    world.contacts(6).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(campaign.id).await?;
+    // Which of them nobody heard of: the last one.
+    world
+        .execute(
+            "update messages set state = 2, provider_id = null, sent_at = null where position = 6;
+             insert into campaign_deltas (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros)
+             select campaign, coalesce(state_code, ''), date_trunc('hour', changed_at, 'UTC'), t.status, '', variant, t.sign, 0, 0
+             from messages, (values (2, 1), (3, -1)) t (status, sign) where position = 6",
+        )
+        .await?;
+    let patience = Patience { again: TimeDelta::hours(1), ..AT_ONCE };
+    let asked = async || {
+        world.execute("update campaign_sweeps set due_at = now()").await?;
+        let before = world.provider.looked_up().len();
+        reconciler(&world, patience).round().await?;
+        anyhow::Ok(world.provider.looked_up().len() - before)
+    };
+    ensure!(asked().await? == 6);
+    ensure!(world.provider.looked_up() == [false, true, true, true, true, true]);
+    let mut hours = 0;
+    let mut pauses = Vec::new();
+    for _ in 0..64 {
+        world.execute("update unheard_messages set last_at = last_at - interval '61 minutes'").await?;
+        hours += 1;
+        if asked().await? > 0 {
+            pauses.push(hours);
+            hours = 0;
+        }
+    }
+    ensure!(pauses == [1, 2, 4, 8, 16, 16], "asked again after {pauses:?} hours");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_provider_opens_when_its_balance_rises_and_not_before() -> Result<()> {
     let world = World::new("balance").await?;

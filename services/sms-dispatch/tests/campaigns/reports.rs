@@ -96,9 +96,8 @@ async fn a_report_that_can_not_be_applied_is_set_aside_and_stops_no_other() -> R
 #[tokio::test]
 async fn reports_that_are_written_together_are_answered_each_for_itself() -> Result<()> {
     let world = World::new("together").await?;
-    let writer = ReportWriter::start(world.pool.clone());
-    let bodies =
-        (0..300).map(|number| if number == 70 { "{\0}".to_owned() } else { format!("{{{number}}}") });
+    let (writer, _task) = ReportWriter::start(world.pool.clone());
+    let bodies = (0..300).map(|number| if number == 70 { "{\0}".to_owned() } else { format!("{{{number}}}") });
     let keeping = bodies.map(|body| writer.keep(Report { provider: "telnyx", url: String::new(), body }));
     let refused: Vec<usize> = futures::future::join_all(keeping)
         .await
@@ -113,6 +112,51 @@ async fn reports_that_are_written_together_are_answered_each_for_itself() -> Res
     let late = writer.keep(Report { provider: "telnyx", url: String::new(), body: "{}".to_owned() }).await;
     ensure!(late.as_ref().is_err_and(|problem| problem.status() == 503), "{late:?}");
     Ok(())
+}
+
+/// As one does whose host is gone: a statement is never answered. Providers wait for two seconds, and come again.
+#[tokio::test]
+async fn reports_are_refused_in_time_while_the_database_says_nothing_and_kept_when_it_does() -> Result<()> {
+    let world = World::new("silentdb").await?;
+    let (writer, _task) = ReportWriter::start(world.pool.clone());
+    let keep = || writer.keep(Report { provider: "telnyx", url: String::new(), body: "{}".to_owned() });
+    ensure!(keep().await.is_ok());
+    let mut holder = world.pool.begin().await?;
+    sqlx::query("lock table provider_reports in exclusive mode").execute(&mut *holder).await?;
+    let all = futures::future::join_all((0..20).map(|_| keep()));
+    let refused = tokio::time::timeout(SOON, all).await.context("providers wait for ever")?;
+    ensure!(refused.iter().all(|kept| kept.as_ref().is_err_and(|problem| problem.status() == 503)));
+    holder.rollback().await?;
+    ensure!(keep().await.is_ok(), "it is there again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_not_answered_is_given_up_and_its_reports_are_applied_by_the_next() -> Result<()>
+{
+    let world = World::new("silentlane").await?;
+    world.contacts(2).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(campaign.id).await?;
+    for (id, phone) in world.messages(&campaign).await? {
+        world.reported(id, 1, &phone, "delivered", COST).await?;
+    }
+    let reports = Reports::new(world.pool.clone()).patience(Duration::from_millis(500));
+    let mut holder = world.pool.begin().await?;
+    sqlx::query("lock table campaigns in access exclusive mode").execute(&mut *holder).await?;
+    let applied = tokio::time::timeout(SOON, reports.statuses()).await.context("it waits for ever")?;
+    ensure!(applied.is_err());
+    holder.rollback().await?;
+    let delivered = async {
+        // The server has to notice first that nobody waits for the transaction any more.
+        while world.in_state(&campaign, MessageState::Delivered.code()).await? < 2 {
+            reports.statuses().await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(SOON, delivered).await.context("nobody applies them")??;
+    world.is_sound().await
 }
 
 #[tokio::test]

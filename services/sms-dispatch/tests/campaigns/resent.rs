@@ -6,6 +6,7 @@ use serde_json::json;
 use sms_dispatch::{
     again::{Order, Which, decide},
     domain::{campaign::Kind, message_state::MessageState},
+    providers::messaging::{Outcome, Refusal, Submission, Verdict},
     reports::Reports,
     storage::{campaigns::Campaign, totals},
 };
@@ -70,4 +71,33 @@ async fn what_may_have_gone_out_is_paid_for_when_it_is_sent_again() -> Result<()
     world.finish(campaign.id).await?;
     ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 3);
     totals_are(&world, &campaign, 5).await
+}
+
+/// The answer is about the last attempt alone: an earlier one may have reached the phone.
+#[tokio::test]
+async fn who_may_have_had_an_earlier_attempt_keeps_the_turn_when_the_last_is_refused() -> Result<()> {
+    let world = World::new("resentturn").await?;
+    world.contacts(2).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    world.provider.lose_answers(1);
+    world.finish(campaign.id).await?;
+    ensure!(resend(&world, &campaign, Which::Unknown { since: TimeDelta::zero() }).await? == 1);
+    let verdict = Verdict {
+        outcome: Outcome::Failed,
+        code: Some(40_300),
+        reason: "Motivo".to_owned(),
+        suppresses: false,
+        landline: false,
+        billed: false,
+        repeatable: false,
+    };
+    world.provider.answer_next([Submission::NotAccepted(Refusal { verdict, pause: None })]);
+    world.finish(campaign.id).await?;
+    ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 1);
+    ensure!(world.count("select count(*) from phone_sends where marketing_at is not null").await? == 2);
+    let second = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    world.finish(second.id).await?;
+    let sent = world.provider.accepted().values().flatten().count();
+    ensure!(sent == 2, "{sent} went out: somebody had marketing twice within the week");
+    world.is_sound().await
 }

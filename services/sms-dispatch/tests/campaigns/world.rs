@@ -55,7 +55,7 @@ pub struct World {
     pub pool: PgPool,
     pub provider: Arc<Truth>,
     pub settings: Arc<SmsSettings>,
-    redis: Redis,
+    pub redis: Redis,
     /// Goes last.
     pub namespace: Namespace,
 }
@@ -77,6 +77,8 @@ struct State {
     lost: usize,
     /// Whether it has records.
     records: bool,
+    /// Whether each question about them was by an id of its own.
+    looked_up: Vec<bool>,
     balance_micros: Option<i64>,
     opted_out: Vec<Phone>,
     /// What the next submissions come to, in place of being accepted.
@@ -110,6 +112,18 @@ impl Truth {
         let mut asked = self.state().asked.clone();
         asked.sort_unstable();
         asked
+    }
+
+    /// Which messages it accepted, and when their requests came: where it refused none.
+    pub fn asked_for(&self) -> Vec<(Uuid, DateTime<Utc>)> {
+        let (state, now) = (self.state(), Utc::now());
+        let asked = state.accepted.iter().zip(&state.asked);
+        asked.map(|(message, at)| (message.id, now - at.elapsed())).collect()
+    }
+
+    /// Whether records were asked about what has an id of the provider's, in order.
+    pub fn looked_up(&self) -> Vec<bool> {
+        self.state().looked_up.clone()
     }
 
     /// Waits until it has accepted so many messages.
@@ -189,6 +203,7 @@ impl Messaging for Truth {
         Submission::Accepted(Receipt {
             provider_id,
             observed: Observed::Accepted,
+            verdict: None,
             parts: Some(1),
             wait: None,
             cost: None,
@@ -196,13 +211,15 @@ impl Messaging for Truth {
     }
 
     async fn find(&self, sought: &Sought) -> Result<Vec<Report>, AskError> {
-        let state = self.state();
+        let mut state = self.state();
+        state.looked_up.push(false);
         let id = state.ids.get(&(sought.message.id, sought.message.attempt)).filter(|_| state.records);
         Ok(id.map(|id| delivered(*id)).into_iter().collect())
     }
 
     async fn fetch(&self, id: Uuid) -> Result<Option<Report>, AskError> {
-        let state = self.state();
+        let mut state = self.state();
+        state.looked_up.push(true);
         Ok((state.records && state.ids.values().any(|known| *known == id)).then(|| delivered(id)))
     }
 

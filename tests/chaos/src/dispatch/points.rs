@@ -150,6 +150,8 @@ pub async fn walk(scene: &mut Scene, line: &mut Line) -> Result<Vec<Round>> {
         all.push(round);
         line.rounds += 1;
         line.struck += u32::from(struck);
+        // With some, workers have died before.
+        line.killed += u32::from(struck || place.when == When::Orphaned);
         eprintln!("failpoints {said}: {}", if struck { "struck" } else { "NOT reached" });
         if !struck {
             line.not_struck.push(said);

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub const WORKERS: usize = 2;
-/// Requests of one worker: so many slices at once, with so many requests each.
-pub const IN_FLIGHT: usize = 2 * 16;
+/// Requests of one worker: so many slices at once, with two batches of so many requests each.
+pub const IN_FLIGHT: usize = 2 * 2 * 16;
 
 /// How long campaigns may take to end before that counts as never. Requests of a dead worker are waited for half a minute.
 const FINAL: Duration = Duration::from_secs(240);

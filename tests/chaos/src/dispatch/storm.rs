@@ -43,6 +43,7 @@ pub async fn rage(scene: &mut Scene, seed: u64, line: &mut Line) -> Result<Vec<R
         tokio::time::sleep(Duration::from_millis(random.random_range(100..1_500))).await;
         case.restore(scene).await.with_context(|| case.name())?;
         line.struck += u32::from(struck);
+        line.killed += u32::from(case.kills_workers());
         eprintln!("storm {tried}: {} {}", case.name(), if struck { "struck" } else { "missed" });
     }
     line.rounds = 1;

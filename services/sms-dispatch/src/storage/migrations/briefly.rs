@@ -33,6 +33,23 @@ pub(super) async fn briefly(manager: &SchemaManager<'_>, statements: &str) -> Re
     }
 }
 
+/// How long an index waits for the transactions that are older than it.
+const INDEX_WAITS: &str = "20min";
+
+/// Makes an index concurrently, in place of one of its name that an attempt left which was broken off. `on` is what stands behind
+/// `on` in SQL. Call it outside of a transaction.
+///
+/// # Errors
+/// The database; transactions that are older than the index and don't end within twenty minutes. It can be run again.
+pub(super) async fn index(manager: &SchemaManager<'_>, name: &str, on: &str) -> Result<(), DbErr> {
+    let conn = manager.get_connection();
+    // A statement each: several in one call are a transaction. They have one connection, for who migrates has no other free.
+    conn.execute_unprepared(&format!("set lock_timeout = '{INDEX_WAITS}'")).await?;
+    conn.execute_unprepared(&format!("drop index concurrently if exists {name}")).await?;
+    conn.execute_unprepared(&format!("create index concurrently {name} on {on}")).await?;
+    conn.execute_unprepared("reset lock_timeout").await.map(drop)
+}
+
 /// `lock_not_available`, `deadlock_detected`.
 fn has_no_lock(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error

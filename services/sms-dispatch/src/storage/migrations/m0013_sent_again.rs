@@ -17,10 +17,7 @@ impl MigrationTrait for Migration {
             briefly(manager, table).await?;
         }
         for (index, on) in INDEXES {
-            // An attempt that was broken off leaves an index that is not valid. One statement a call: several are a transaction.
-            let conn = manager.get_connection();
-            conn.execute_unprepared(&format!("drop index concurrently if exists {index}")).await?;
-            conn.execute_unprepared(&format!("create index concurrently {index} on {on}")).await?;
+            super::briefly::index(manager, index, on).await?;
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ create table if not exists audience_rows (
     primary key (file, id)
 );
 -- Which of a phone's rows is the first.
-create index if not exists audience_rows_phone on audience_rows (file, phone_e164, id);
+create index if not exists audience_rows_phone on audience_rows (phone_e164, file, id);
 
 -- Rows that are nobody.
 create table if not exists audience_rejects (

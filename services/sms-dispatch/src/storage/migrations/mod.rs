@@ -16,6 +16,7 @@ mod m0012_sending;
 mod m0013_sent_again;
 mod m0014_audience_files;
 mod m0015_own_hour;
+mod m0016_holds;
 
 use sea_orm_migration::prelude::*;
 
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0013_sent_again::Migration));
         all.push(Box::new(m0014_audience_files::Migration));
         all.push(Box::new(m0015_own_hour::Migration));
+        all.push(Box::new(m0016_holds::Migration));
         all
     }
 }
