@@ -89,6 +89,9 @@ pub enum Closes {
 pub struct Fact {
     pub position: i32,
     pub attempt: i16,
+    /// The deadline that the attempt must have been claimed with, where its number says too little: after a claim that was rolled
+    /// back another one may have it. A fact about another claim is none.
+    pub claimed_until: Option<DateTime<Utc>>,
     pub observed: Observed,
     /// What the message must be to; a fact about another phone is none.
     pub phone: Option<String>,
@@ -117,6 +120,7 @@ impl Fact {
         Self {
             position,
             attempt,
+            claimed_until: None,
             observed,
             phone: None,
             provider_id: None,
@@ -246,6 +250,9 @@ async fn sends_on(conn: &mut PgConnection, campaign: i32, held: bool) -> sqlx::R
 fn after(row: Row, fact: &Fact, now: DateTime<Utc>, sends_on: bool, budget: Option<&str>) -> Row {
     if fact.phone.as_ref().is_some_and(|phone| *phone != row.phone_e164) {
         tracing::warn!(position = row.position, "what a provider says of a message is about another phone");
+        return row;
+    }
+    if fact.claimed_until.is_some() && row.deadline != fact.claimed_until {
         return row;
     }
     let Some(state) = row.standing().after(fact.attempt, fact.observed) else { return row };

@@ -4,6 +4,9 @@
 mod batch;
 mod claim;
 mod record;
+mod requests;
+mod senders;
+mod starts;
 
 use std::{
     collections::HashMap,
@@ -56,6 +59,8 @@ pub const UNDER_WAY: Duration = SEND_TIMEOUT.saturating_add(Duration::from_secs(
 const LINGER: Duration = Duration::from_millis(500);
 /// How long a campaign waits of whose senders none has a place for another request.
 const BUSY: TimeDelta = TimeDelta::seconds(1);
+/// The longest that a slice is kept while its bucket is empty.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// After work on a slice failed it waits for so long.
 const AFTER_FAILURE: TimeDelta = TimeDelta::seconds(60);
 
@@ -146,6 +151,8 @@ struct Sending<'a> {
 #[async_trait]
 impl Work for SendSlices {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        // The process ends after the requests that this job is yet to make, too.
+        let _under_way = self.under_way.token();
         let grant: Grant = serde_json::from_value(run.job.params.clone()).map_err(JobError::fail)?;
         let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
         let campaign = campaigns::by_number(&mut conn, grant.campaign).await.map_err(JobError::retry)?;

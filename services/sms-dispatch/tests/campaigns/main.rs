@@ -14,6 +14,7 @@ mod retention;
 mod sending;
 mod singles;
 mod slow;
+mod unmade;
 mod vendors;
 mod watch;
 mod world;

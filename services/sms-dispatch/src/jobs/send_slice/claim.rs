@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use failpoints::Point;
 use jobs::{Position, Progress};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection};
+use tokio::runtime::Handle;
 
-use super::{Left, SendSlices, Sending, UNDER_WAY, Waits, batch::Letter};
+use super::{Left, SendSlices, Sending, UNDER_WAY, Waits, batch::Letter, record::take_back};
 use crate::{
     domain::{
         campaign::{CAP_DAYS, Kind, State},
-        message_state::MessageState,
+        message_state::{MessageState, Observed},
     },
-    settle::{self, Open},
+    settle::{self, Fact, Open},
     storage::{
         ledger::{self, Row},
         phone_sends, totals,
@@ -82,6 +83,7 @@ impl Skip {
 
 impl SendSlices {
     /// Sets `submitting` with attempt and deadline for those letters that may go now, and `skipped` for those that never may.
+    /// Whoever gets them makes their requests before the next await: nobody else will.
     pub(super) async fn claim(
         &self,
         sending: &Sending<'_>,
@@ -100,15 +102,7 @@ impl SendSlices {
             return Ok(Claim::Waits(left));
         }
         // Before the rows: whoever waits for the budget holds nothing.
-        let mut budget = match &sending.campaign.plan.most_cost {
-            Some(most) => {
-                let spent = totals::cost_held(&mut transaction, open.number, &most.currency)
-                    .await
-                    .map_err(JobError::retry)?;
-                Some(most.micros - spent)
-            }
-            None => None,
-        };
+        let budget = budget_left(&mut transaction, sending).await?;
         let positions = letters.iter().map(|letter| letter.row.position);
         let positions: Vec<i32> = positions.chain(unsendable.keys().copied()).collect();
         let rows = ledger::lock(&mut transaction, open.date, open.number, &positions).await;
@@ -120,56 +114,14 @@ impl SendSlices {
         let sendable: Vec<&Row> = rows.iter().filter(|row| !unsendable.contains_key(&row.position)).collect();
         let skips = skips(&mut transaction, open, &sendable).await.map_err(JobError::retry)?;
         let now = settle::now(&mut transaction).await.map_err(JobError::retry)?;
-        let (mut claimed, mut needs) = (Vec::new(), None);
-        let mut changes: Vec<(Row, Row)> = Vec::new();
-        for before in &rows {
-            let before = before.clone();
-            let mut after = before.clone();
-            (after.version, after.changed_at) = (before.version + 1, now);
-            let skip = unsendable.get(&before.position).or_else(|| skips.get(&before.phone_e164));
-            if let Some(skip) = skip {
-                after.set_state(MessageState::Skipped);
-                (after.code, after.reason) = (Some(skip.code().to_owned()), Some(skip.reason().to_owned()));
-                changes.push((before, after));
-                continue;
+        let skip = |row: &Row| unsendable.get(&row.position).or_else(|| skips.get(&row.phone_e164)).copied();
+        let Judged { claimed, changes, lacks } = judge(&rows, letters, skip, budget, now);
+        if let Some(needs) = lacks {
+            if changes.is_empty() {
+                let left = Left { needs_micros: Some(needs), ..Left::until(Utc::now(), Some(Waits::Budget)) };
+                return Ok(Claim::Waits(left));
             }
-            let found = letters.iter().enumerate().find(|(_, one)| one.row.position == before.position);
-            let (Some((place, letter)), Some(next)) = (found, before.standing().claim()) else { continue };
-            let cost = letter.sender.price_micros.unwrap_or_default() * i64::from(letter.parts);
-            if let Some(left) = &mut budget {
-                // What is behind it may be shorter: it waits for its turn all the same.
-                *left -= cost;
-                if *left < 0 {
-                    needs = Some(cost);
-                    break;
-                }
-            }
-            after.set_state(next.state);
-            after.attempt = next.attempt;
-            after.deadline = Some(now + TimeDelta::from_std(UNDER_WAY).unwrap_or_default());
-            after.sender = Some(letter.sender.address.clone());
-            after.parts = i16::try_from(letter.parts).unwrap_or(i16::MAX);
-            after.cost_micros = cost;
-            after.currency.clone_from(&letter.sender.currency);
-            (after.code, after.reason) = (None, None);
-            claimed.push(Claimed { letter: Letter { row: after.clone(), ..letter.clone() }, place });
-            changes.push((before, after));
-        }
-        if changes.is_empty() && budget.is_some_and(|left| left < 0) {
-            let left = Left { needs_micros: needs, ..Left::until(Utc::now(), Some(Waits::Budget)) };
-            return Ok(Claim::Waits(left));
-        }
-        if budget.is_some_and(|left| left < 0) && open.kind == Kind::Marketing {
-            // They took their turns above. A turn of an earlier attempt was for a message that may have gone.
-            let is_left = |row: &&Row| {
-                row.attempt == 0 && !changes.iter().any(|(before, _)| before.position == row.position)
-            };
-            // Of phones that this transaction has locked.
-            let mut effects = phone_sends::Effects::default();
-            for row in rows.iter().filter(is_left) {
-                effects.give_back(&row.phone_e164, open.number);
-            }
-            effects.write(&mut transaction).await.map_err(JobError::retry)?;
+            give_turns_back(&mut transaction, open, &rows, &changes).await.map_err(JobError::retry)?;
         }
         let tally = settle::apply(&mut transaction, open, &changes).await.map_err(JobError::Retry)?;
         // The lease is compared in the transaction: a worker that lost it commits nothing. How many there are in all is
@@ -178,7 +130,11 @@ impl SendSlices {
         let (nothing, position) = (serde_json::json!({}), Position::new(0, sent));
         sending.run.checkpoint(&mut transaction, &nothing, position, &progress).await?;
         failpoints::hit(Point::BatchWritten);
+        let attempt =
+            |one: &Claimed| (one.letter.row.position, one.letter.row.attempt, one.letter.row.deadline);
+        let mut unmade = Unmade { of: self, open, attempts: claimed.iter().map(attempt).collect() };
         transaction.commit().await.map_err(JobError::retry)?;
+        unmade.attempts.clear();
         tally.count();
         failpoints::hit(Point::BatchCommitted);
         Ok(Claim::Claimed(claimed))
@@ -211,6 +167,120 @@ impl SendSlices {
         let opens = zone.and_then(|zone| self.settings.opens_at(zone, now)).filter(|opens| *opens > now);
         Ok(opens.map(|due| Left::until(due, Some(Waits::Hours))))
     }
+}
+
+/// Claimed messages whose claim is not known to be committed: its answer did not come, or nobody waits for it any more, for the
+/// job was dropped. Nobody makes their requests, so that all that may have been written of them is taken back when this is
+/// dropped; they would wait for their deadline otherwise, and then for a person.
+///
+/// What was committed is told from what was not by the rows themselves. Who locks them waits for the end of the claim. Where it
+/// was rolled back, the next claim of a row has the same attempt, and its request may be under way; but it has another
+/// deadline: whoever has the slice by then has changed the job that this one holds, and so begins after its end.
+struct Unmade<'a> {
+    of: &'a SendSlices,
+    open: &'a Open,
+    /// Positions, attempts, and the deadlines that were written.
+    attempts: Vec<(i32, i16, Option<DateTime<Utc>>)>,
+}
+
+impl Drop for Unmade<'_> {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.attempts.is_empty() {
+            return;
+        }
+        let now = Utc::now();
+        let unasked = |(position, attempt, claimed_until)| Fact {
+            unasked: true,
+            claimed_until,
+            ..Fact::plain(position, attempt, Observed::NotAccepted, now)
+        };
+        let facts: Vec<Fact> = self.attempts.drain(..).map(unasked).collect();
+        let (pool, open) = (self.of.pool.clone(), self.open.clone());
+        // Among the requests whose answers are not written yet: a process ends after them.
+        self.of.under_way.spawn_on(async move { take_back(&pool, &open, &facts).await }, &runtime);
+    }
+}
+
+/// What the campaign may still cost, in millionths of its budget's currency; none where it has no budget.
+async fn budget_left(conn: &mut PgConnection, sending: &Sending<'_>) -> Result<Option<i64>, JobError> {
+    let Some(most) = &sending.campaign.plan.most_cost else { return Ok(None) };
+    let spent = totals::cost_held(conn, sending.open.number, &most.currency).await;
+    Ok(Some(most.micros - spent.map_err(JobError::retry)?))
+}
+
+/// What a claim makes of its rows.
+struct Judged {
+    claimed: Vec<Claimed>,
+    /// Each row as it was and as it is.
+    changes: Vec<(Row, Row)>,
+    /// What the first message costs for which the budget has no room.
+    lacks: Option<i64>,
+}
+
+/// Claims the letters whose rows still wait, as far as the budget reaches, and skips those of which `skip` says why.
+fn judge(
+    rows: &[Row],
+    letters: &[Letter],
+    skip: impl Fn(&Row) -> Option<Skip>,
+    mut budget: Option<i64>,
+    now: DateTime<Utc>,
+) -> Judged {
+    let mut judged = Judged { claimed: Vec::new(), changes: Vec::new(), lacks: None };
+    for before in rows {
+        let before = before.clone();
+        let mut after = before.clone();
+        (after.version, after.changed_at) = (before.version + 1, now);
+        if let Some(skip) = skip(&before) {
+            after.set_state(MessageState::Skipped);
+            (after.code, after.reason) = (Some(skip.code().to_owned()), Some(skip.reason().to_owned()));
+            judged.changes.push((before, after));
+            continue;
+        }
+        let found = letters.iter().enumerate().find(|(_, one)| one.row.position == before.position);
+        let (Some((place, letter)), Some(next)) = (found, before.standing().claim()) else { continue };
+        let cost = letter.sender.price_micros.unwrap_or_default() * i64::from(letter.parts);
+        if let Some(left) = &mut budget {
+            // What is behind it may be shorter: it waits for its turn all the same.
+            *left -= cost;
+            if *left < 0 {
+                judged.lacks = Some(cost);
+                break;
+            }
+        }
+        after.set_state(next.state);
+        after.attempt = next.attempt;
+        after.deadline = Some(now + TimeDelta::from_std(UNDER_WAY).unwrap_or_default());
+        after.sender = Some(letter.sender.address.clone());
+        after.parts = i16::try_from(letter.parts).unwrap_or(i16::MAX);
+        after.cost_micros = cost;
+        after.currency.clone_from(&letter.sender.currency);
+        (after.code, after.reason) = (None, None);
+        judged.claimed.push(Claimed { letter: Letter { row: after.clone(), ..letter.clone() }, place });
+        judged.changes.push((before, after));
+    }
+    judged
+}
+
+/// Gives back the turns that phones gave to messages which the budget has no room for.
+async fn give_turns_back(
+    conn: &mut PgConnection,
+    open: &Open,
+    rows: &[Row],
+    changes: &[(Row, Row)],
+) -> sqlx::Result<()> {
+    if open.kind != Kind::Marketing {
+        return Ok(());
+    }
+    // A turn of an earlier attempt was for a message that may have gone.
+    let is_left =
+        |row: &&Row| row.attempt == 0 && !changes.iter().any(|(before, _)| before.position == row.position);
+    // Of phones that this transaction has locked.
+    let mut effects = phone_sends::Effects::default();
+    for row in rows.iter().filter(is_left) {
+        effects.give_back(&row.phone_e164, open.number);
+    }
+    effects.write(conn).await
 }
 
 /// Which phones must not be written to, and why. Marketing takes the phones' turns: two campaigns can't both have one.

@@ -5,16 +5,17 @@ use std::{sync::atomic::Ordering, time::Duration};
 use chrono::{TimeDelta, Utc};
 use failpoints::Point;
 use messaging::JobError;
+use sea_orm::sqlx::PgPool;
 
 use super::{
     Left, Waits,
-    batch::{Answer, Closes, Requests},
+    requests::{Answer, Closes, Requests},
 };
 use crate::{
     closings,
     domain::sender::ProviderName,
     opt_outs,
-    settle::{self, Fact},
+    settle::{self, Fact, Open},
     storage::{ledger, providers, slices},
 };
 
@@ -148,5 +149,30 @@ impl Requests {
         if let Err(error) = noted.await {
             tracing::warn!(provider = provider.name(), %error, "the balance is not noted");
         }
+    }
+}
+
+/// Writes of attempts that nothing was asked in them. Whoever has the slice by now sends these messages, in attempts of its own.
+pub(super) async fn take_back(pool: &PgPool, open: &Open, facts: &[Fact]) {
+    for tries in 1..=TRIES {
+        let written = async {
+            let mut transaction = pool.begin().await?;
+            let changed = settle::observe(&mut transaction, open, facts).await?;
+            transaction.commit().await?;
+            changed.tally.count();
+            anyhow::Ok(changed.rows.len())
+        };
+        match written.await {
+            Ok(0) => return,
+            Ok(messages) => {
+                return tracing::info!(campaign = %open.id, messages, "messages that nobody asked for wait again");
+            }
+            // After their deadline they are unknown.
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(campaign = %open.id, error, tries, "messages that nobody asked for do not wait again yet");
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }

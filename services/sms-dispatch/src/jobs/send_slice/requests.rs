@@ -1,0 +1,223 @@
+//! Requests, each at its time, and what providers say to them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use chrono::Utc;
+use messaging::JobError;
+use sea_orm::sqlx::PgPool;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Left, PATIENCE, batch::Letter, claim::Claimed, starts::Pace};
+use crate::{
+    buckets::{Buckets, HORIZON},
+    config::SmsSettings,
+    domain::{
+        callback::Callback,
+        message_state::Observed,
+        pace::{Ask, Bucket},
+        sender::{ProviderName, Sender},
+    },
+    in_flight::Place,
+    providers::messaging::{Messaging, Outcome, OutgoingMessage, Submission},
+    settle::{Fact, Open},
+    storage::slices::Grant,
+};
+
+/// A request that would begin so much later than it may is given another time: with others it would pass the rate.
+const LATE: Duration = Duration::from_millis(40);
+/// What was answered is written after so long, though others of the same requests are not.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
+
+/// What became of a request.
+pub(super) struct Answer {
+    pub fact: Fact,
+    pub provider: ProviderName,
+    /// Its phone has opted out at the provider.
+    pub opted_out: Option<String>,
+    /// What it says of all others: this sender, or the provider, is closed.
+    pub closes: Option<Closes>,
+    /// How long the provider wants to be left alone.
+    pub pause: Option<Duration>,
+    /// There was no connection, or something on the way answered.
+    pub unreachable: bool,
+    /// Whether a request was made at all.
+    pub made: bool,
+}
+
+impl Answer {
+    /// Whether the provider did not answer, as far as is known.
+    pub fn is_silent(&self) -> bool {
+        self.made && (self.fact.observed == Observed::Unknown || self.unreachable)
+    }
+}
+
+/// What a refusal closes.
+pub(super) enum Closes {
+    Sender(String, String),
+    Provider(String, Option<Duration>),
+}
+
+/// A request to be made.
+pub(super) struct Request {
+    pub claimed: Claimed,
+    pub start: Instant,
+    /// It is not made after that.
+    pub latest: Instant,
+    pub place: Option<Place>,
+}
+
+/// What requests need, and what becomes of them.
+pub(super) struct Requests {
+    pub pool: PgPool,
+    pub providers: Arc<HashMap<ProviderName, Arc<dyn Messaging>>>,
+    pub settings: Arc<SmsSettings>,
+    pub open: Open,
+    /// What their job was told.
+    pub grant: Grant,
+    /// Whether that has left its slice.
+    pub gone: Arc<AtomicBool>,
+    /// Providers of which one of these asks whether they answer again.
+    pub asking: Vec<ProviderName>,
+    pub buckets: Arc<Buckets>,
+    pub pace: Pace,
+    pub stopping: CancellationToken,
+}
+
+impl Requests {
+    /// Makes requests of one sender, and writes what became of them: all at once, or those that are answered after a while. Gives
+    /// what the rest of the slice waits for, if anything.
+    pub(super) async fn make(self: Arc<Self>, requests: Vec<Request>) -> Result<Option<Left>, JobError> {
+        // A task each: while answers are written the others begin at their time.
+        let mut open = JoinSet::new();
+        for request in requests {
+            open.spawn(Arc::clone(&self).request(request));
+        }
+        let mut left = None;
+        while let Some(first) = open.join_next().await {
+            let mut answers = vec![first.map_err(JobError::retry)?];
+            let until = Instant::now() + SETTLE_AFTER;
+            while let Ok(Some(next)) = tokio::time::timeout_at(until, open.join_next()).await {
+                answers.push(next.map_err(JobError::retry)?);
+            }
+            left = left.or(self.record(&answers).await?);
+        }
+        Ok(left)
+    }
+
+    /// Makes one request, at its time.
+    async fn request(self: Arc<Self>, request: Request) -> Answer {
+        let Request { claimed, start, latest, place: _place } = request;
+        let letter = &claimed.letter;
+        let provider = letter.sender.provider;
+        let attempt = letter.row.attempt;
+        let answer = |observed| Answer {
+            fact: Fact::plain(letter.row.position, attempt, observed, Utc::now()),
+            provider,
+            opted_out: None,
+            closes: None,
+            pause: None,
+            unreachable: false,
+            made: true,
+        };
+        let waited = self.stopping.run_until_cancelled(self.turn(claimed.place, start, latest)).await;
+        let client = self.providers.get(&provider).filter(|_| waited == Some(true));
+        let Some(client) = client else {
+            let mut answer = answer(Observed::NotAccepted);
+            (answer.fact.unasked, answer.made) = (true, false);
+            return answer;
+        };
+        let id = letter.row.id(self.open.date, self.open.number);
+        let message = OutgoingMessage {
+            id,
+            attempt,
+            to: letter.phone,
+            from: Sender { kind: letter.sender.kind, value: letter.sender.address.clone() },
+            text: letter.text.clone(),
+            encoding: letter.encoding,
+            validity: letter
+                .row
+                .expires_at
+                .map(|at| (at - Utc::now()).to_std().unwrap_or(PATIENCE).max(PATIENCE)),
+            callback_url: Callback { message: id, attempt }.url(&self.settings.public_url, provider),
+        };
+        read(client.send(&message).await, letter, answer)
+    }
+
+    /// Waits for a request's time, and for another one where that has passed: the database was slow, or the process was
+    /// stopped. False where its claim is too old by then.
+    async fn turn(&self, place: usize, first: Instant, latest: Instant) -> bool {
+        let mut start = first;
+        loop {
+            tokio::time::sleep_until(start).await;
+            let now = Instant::now();
+            if now > latest {
+                return false;
+            }
+            if now <= start + LATE {
+                return true;
+            }
+            let (buckets, asks) = &self.pace;
+            let Some(ask) = asks.get(place) else { return false };
+            // Of a bucket from which nothing else went meanwhile, nor would have, it keeps what it has.
+            let late = (now - first).as_secs_f64();
+            let mine = ask.buckets.iter().filter_map(|bucket| buckets.get(*bucket));
+            let mine: Vec<Bucket> = mine
+                .filter(|bucket| bucket.per_second * late * 2.0 >= f64::from(ask.parts))
+                .cloned()
+                .collect();
+            if mine.is_empty() {
+                return true;
+            }
+            let ask = Ask { parts: ask.parts, buckets: (0..mine.len()).collect() };
+            let reserved = self.buckets.reserve(&mine, &[ask], Duration::ZERO, HORIZON).await;
+            let Some(after) = reserved.starts_us.first() else { return false };
+            start = Instant::now() + Duration::from_micros(*after);
+        }
+    }
+}
+
+/// What a submission says.
+fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> Answer) -> Answer {
+    match submission {
+        Submission::Accepted(receipt) => {
+            let mut answer = answer(receipt.observed);
+            answer.fact.provider_id = Some(receipt.provider_id);
+            answer.fact.parts =
+                receipt.parts.filter(|parts| *parts > 0).and_then(|parts| parts.try_into().ok());
+            answer.fact.cost = receipt.cost;
+            answer
+        }
+        Submission::NotAccepted(refusal) => {
+            let verdict = refusal.verdict;
+            let mut answer = answer(verdict.observed());
+            answer.closes = match verdict.outcome {
+                Outcome::SenderClosed => {
+                    Some(Closes::Sender(letter.sender.address.clone(), verdict.reason.clone()))
+                }
+                Outcome::ProviderClosed => Some(Closes::Provider(verdict.reason.clone(), refusal.pause)),
+                _ => None,
+            };
+            // What is closed opens by itself: the slice need not wait as long.
+            answer.pause = (verdict.outcome == Outcome::Later).then(|| refusal.pause.unwrap_or(PATIENCE));
+            answer.unreachable = verdict.outcome == Outcome::Later && verdict.code.is_none();
+            // It says nothing of this message: however long the provider or the sender is closed, none is given up for it.
+            let closed = matches!(verdict.outcome, Outcome::SenderClosed | Outcome::ProviderClosed);
+            answer.fact.unasked = answer.unreachable || closed;
+            answer.opted_out = verdict.suppresses.then(|| letter.row.phone_e164.clone());
+            answer.fact.code = verdict.code.map(|code| code.to_string());
+            answer.fact.repeatable = verdict.repeatable;
+            answer.fact.reason = Some(verdict.reason);
+            answer
+        }
+        Submission::Unknown { reason } => {
+            let mut answer = answer(Observed::Unknown);
+            answer.fact.reason = Some(reason);
+            answer
+        }
+    }
+}

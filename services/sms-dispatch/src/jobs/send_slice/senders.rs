@@ -1,0 +1,170 @@
+//! In whose name a message goes: the senders that may send now, and which of them has a place for another request.
+
+use std::collections::HashMap;
+
+use messaging::JobError;
+use sea_orm::sqlx::{self, PgConnection};
+
+use super::{SendSlices, Sending, UNDER_WAY};
+use crate::{
+    domain::{campaign::FrozenSender, sender::ProviderName},
+    in_flight::{InFlight, Place},
+    storage::{
+        ledger::Row,
+        providers::{self, Provider},
+        senders,
+    },
+};
+
+/// Of providers that did not answer lately, how many requests each may have now: one, or none where another asks.
+type Probes = HashMap<ProviderName, usize>;
+
+/// The ways that messages of a campaign may go now.
+pub(super) struct Routes<'a> {
+    /// Those of its senders that are in use and whose provider is here and open.
+    pub senders: Vec<&'a FrozenSender>,
+    providers: Vec<Provider>,
+    /// Parts a second, by address.
+    rates: HashMap<String, f64>,
+    probes: Probes,
+}
+
+impl Routes<'_> {
+    /// Parts a second that an account may send.
+    pub fn account_rate(&self, provider: ProviderName) -> Option<f64> {
+        self.providers.iter().find(|known| known.name == provider).map(|known| known.per_second)
+    }
+
+    /// Parts a second that a sender may send.
+    pub fn sender_rate(&self, address: &str) -> f64 {
+        self.rates.get(address).copied().unwrap_or(1.0)
+    }
+
+    /// Providers of which a request may ask whether they answer again.
+    pub fn asking(&self) -> Vec<ProviderName> {
+        self.probes.iter().filter(|(_, left)| **left > 0).map(|(name, _)| *name).collect()
+    }
+}
+
+impl SendSlices {
+    /// The ways that messages may go now; in the name of `only`, where that is given.
+    pub(super) async fn routes<'a>(
+        &self,
+        conn: &mut PgConnection,
+        sending: &'a Sending<'_>,
+        only: Option<&str>,
+    ) -> Result<Routes<'a>, JobError> {
+        let states = providers::list(&chassis::db::Orm::on(conn)).await.map_err(JobError::retry)?;
+        let frozen = sending.campaign.frozen.as_ref();
+        let all = frozen.map(|frozen| frozen.senders.as_slice()).unwrap_or_default();
+        let addresses: Vec<String> = all.iter().map(|sender| sender.address.clone()).collect();
+        let known = senders::of(conn, &addresses).await.map_err(JobError::retry)?;
+        let used = known.into_iter().filter(|sender| sender.enabled);
+        let rates: HashMap<String, f64> = used.map(|sender| (sender.address, sender.per_second)).collect();
+        let opens = |name: ProviderName| {
+            self.providers.contains_key(&name)
+                && states.iter().any(|state| state.name == name && state.is_open())
+        };
+        let may = |sender: &&FrozenSender| {
+            opens(sender.provider)
+                && rates.contains_key(&sender.address)
+                && only.is_none_or(|only| sender.address == only)
+        };
+        let senders: Vec<&FrozenSender> = all.iter().filter(may).collect();
+        let probes = take_probes(conn, &senders, &states).await.map_err(JobError::retry)?;
+        Ok(Routes { senders, providers: states, rates, probes })
+    }
+
+    /// A sender for a message, with a place for its request; none where none has a place. `had` is the one that its phone had.
+    pub(super) fn sender_for<'a>(
+        &self,
+        routes: &mut Routes<'a>,
+        row: &Row,
+        had: Option<&str>,
+    ) -> Option<(&'a FrozenSender, Place)> {
+        let senders = routes.senders.clone();
+        let has_room = |sender: &FrozenSender| self.in_flight.has_room(&sender.address);
+        choose(&senders, row, had, has_room, |sender| self.place(sender, routes))
+    }
+
+    /// A place for a request of a sender, and of a provider that did not answer lately the one request that it may have.
+    fn place(&self, sender: &FrozenSender, routes: &mut Routes<'_>) -> Option<Place> {
+        if routes.probes.get(&sender.provider).is_some_and(|left| *left == 0) {
+            return None;
+        }
+        let rate = routes.sender_rate(&sender.address);
+        let rate = routes.account_rate(sender.provider).map_or(rate, |account| rate.min(account));
+        let most = self.settings.in_flight.unsigned_abs() as usize * self.settings.slices_at_once;
+        let place = self.in_flight.take(&sender.address, InFlight::limit(rate, most))?;
+        if let Some(left) = routes.probes.get_mut(&sender.provider) {
+            *left -= 1;
+        }
+        Some(place)
+    }
+
+    /// Gives the one request back that providers may have, where it was not made.
+    pub(super) async fn give_back(&self, asking: Vec<ProviderName>) -> Result<(), JobError> {
+        for name in asking {
+            let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
+            providers::give_probe_back(&mut conn, name).await.map_err(JobError::retry)?;
+        }
+        Ok(())
+    }
+}
+
+/// Of the providers that did not answer lately, takes the one request that each may have.
+async fn take_probes(
+    conn: &mut PgConnection,
+    senders: &[&FrozenSender],
+    states: &[Provider],
+) -> sqlx::Result<Probes> {
+    let mut probes = Probes::new();
+    let used = |state: &&Provider| senders.iter().any(|sender| sender.provider == state.name);
+    for state in states.iter().filter(used).filter(|state| state.is_half_open()) {
+        let mine = providers::take_probe(conn, state.name, UNDER_WAY.as_secs_f64()).await?;
+        probes.insert(state.name, usize::from(mine));
+    }
+    Ok(probes)
+}
+
+/// The sender that the phone had, if it is among these; else one of them by weight, the same for the same phone. Where it has no
+/// place another one is taken; where its rate has no room, too, unless the phone had it. None where none has a place.
+fn choose<'a>(
+    senders: &[&'a FrozenSender],
+    row: &Row,
+    had: Option<&str>,
+    has_room: impl Fn(&FrozenSender) -> bool,
+    mut place: impl FnMut(&FrozenSender) -> Option<Place>,
+) -> Option<(&'a FrozenSender, Place)> {
+    let same = senders.iter().copied().find(|sender| Some(sender.address.as_str()) == had);
+    if let Some((same, place)) = same.and_then(|same| Some((same, place(same)?))) {
+        return Some((same, place));
+    }
+    let rest = senders.iter().copied().filter(|sender| Some(sender.address.as_str()) != had);
+    let (with_room, without): (Vec<_>, Vec<_>) = rest.partition(|sender| has_room(sender));
+    for mut among in [with_room, without] {
+        while let Some(drawn) = draw(&among, row) {
+            if let Some(place) = place(drawn) {
+                return Some((drawn, place));
+            }
+            among.retain(|sender| sender.address != drawn.address);
+        }
+    }
+    None
+}
+
+/// One of these by weight, the same for the same phone.
+fn draw<'a>(senders: &[&'a FrozenSender], row: &Row) -> Option<&'a FrozenSender> {
+    let all: u64 = senders.iter().map(|sender| u64::from(sender.weight)).sum();
+    let digits: u64 =
+        row.phone_e164.bytes().filter(u8::is_ascii_digit).fold(0xcbf2_9ce4_8422_2325, |hash, digit| {
+            (hash ^ u64::from(digit)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let mut drawn = (digits >> 16) % all.max(1);
+    senders.iter().copied().find(|sender| {
+        let weight = u64::from(sender.weight);
+        let mine = drawn < weight;
+        drawn = drawn.saturating_sub(weight);
+        mine
+    })
+}

@@ -1,0 +1,134 @@
+//! A claim of which nobody knows whether it was committed, and that nobody makes requests of.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use chrono::{DateTime, TimeDelta, Utc};
+use jobs::Runner;
+use sea_orm::sqlx;
+use sms_dispatch::{
+    domain::{
+        campaign::Kind,
+        message_state::{MessageState, Observed},
+    },
+    jobs::send_slice::SendSlices,
+    settle::{Fact, Open, observe},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::world::World;
+
+/// A job that loses its lease, or whose process is stopped, may be dropped while its claim is being committed.
+#[tokio::test]
+async fn what_was_claimed_for_nobody_is_sent_by_the_next() -> Result<()> {
+    let world = World::new("unmade").await?;
+    world.contacts(10).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let (holder, work) = (hold_commits(&world).await?, world.sender());
+    drop_in_commit(&world, &work).await?;
+    holder.rollback().await?;
+    work.under_way.close();
+    tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
+    let pending = world.in_state(&campaign, MessageState::Pending.code()).await?;
+    ensure!(pending == 10 && world.provider.accepted().is_empty(), "{pending} of 10 wait");
+    ensure!(world.count("select count(*) from messages where attempt = 1 and unasked = 1").await? == 10);
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 10);
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 10);
+    world.is_sound().await
+}
+
+/// The next claim of a row has the number of one that was rolled back, and its request may be under way.
+#[tokio::test]
+async fn what_a_claim_that_was_rolled_back_says_is_nothing_of_the_next() -> Result<()> {
+    let world = World::new("unmadetwice").await?;
+    world.contacts(10).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let (holder, work) = (hold_commits(&world).await?, world.sender());
+    drop_in_commit(&world, &work).await?;
+    world
+        .execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where wait_event_type = 'Lock' and query = 'COMMIT' and usename = current_user",
+        )
+        .await?;
+    work.under_way.close();
+    tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
+    holder.rollback().await?;
+    let untouched = "select count(*) from messages where state = 0 and attempt = 0 and unasked = 0";
+    ensure!(world.count(untouched).await? == 10, "nothing was committed, and so nothing is taken back");
+
+    // Now it comes late: the first attempt is somebody else's, whose request is being made.
+    world.provider.fall_silent(true);
+    world
+        .execute("update jobs set lease_until = now() where kind = 'sms.slices' and state = 'running'")
+        .await?;
+    let next = world.sender();
+    let runner = Runner::new(world.pool.clone()).lease(Duration::from_secs(5));
+    let (job, token) = (slice_job(&world).await?, CancellationToken::new());
+    tokio::select! {
+        ran = runner.run(job, &token, &next) => anyhow::bail!("it left before its requests: {}", ran.is_ok()),
+        () = world.provider.has_accepted(10) => {}
+    }
+    let campaign = world.campaign(campaign.id).await?;
+    let open = Open::of(&campaign)?;
+    let claimed: (i32, i16, DateTime<Utc>) =
+        sqlx::query_as("select position, attempt, deadline from messages order by position limit 1")
+            .fetch_one(&world.pool)
+            .await?;
+    ensure!(claimed.1 == 1, "{claimed:?}");
+    let unasked = |until| Fact {
+        unasked: true,
+        claimed_until: Some(until),
+        ..Fact::plain(claimed.0, claimed.1, Observed::NotAccepted, Utc::now())
+    };
+    for (until, changes) in [(claimed.2 - TimeDelta::microseconds(1), 0), (claimed.2, 1)] {
+        let mut transaction = world.pool.begin().await?;
+        let changed = observe(&mut transaction, &open, &[unasked(until)]).await?;
+        ensure!(changed.rows.len() == changes, "{changed:?}");
+        transaction.rollback().await?;
+    }
+    Ok(())
+}
+
+/// Has the commit of each claim wait until the transaction that is given ends.
+async fn hold_commits(world: &World) -> Result<sqlx::Transaction<'static, sqlx::Postgres>> {
+    let partition: String = sqlx::query_scalar("select tableoid::regclass::text from messages limit 1")
+        .fetch_one(&world.pool)
+        .await?;
+    world
+        .execute(&format!(
+            "create function wait_here() returns trigger language plpgsql as $$
+             begin perform pg_advisory_xact_lock_shared(hashtext(current_schema() || '.a test')); return null; end $$;
+             create constraint trigger wait_here after update on {partition} deferrable initially deferred
+                 for each row when (new.state = 1 and old.state <> 1) execute function wait_here()"
+        ))
+        .await?;
+    let mut holder = world.pool.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock(hashtext(current_schema() || '.a test'))")
+        .execute(&mut *holder)
+        .await?;
+    Ok(holder)
+}
+
+async fn slice_job(world: &World) -> Result<Uuid> {
+    Ok(sqlx::query_scalar("select id from jobs where kind = 'sms.slices' limit 1")
+        .fetch_one(&world.pool)
+        .await?)
+}
+
+/// Begins the job of a slice, and drops it while its claim is being committed.
+async fn drop_in_commit(world: &World, work: &SendSlices) -> Result<()> {
+    world.round().await?;
+    let runner = Runner::new(world.pool.clone()).lease(Duration::from_secs(1));
+    let (job, token) = (slice_job(world).await?, CancellationToken::new());
+    let mut run = std::pin::pin!(runner.run(job, &token, work));
+    tokio::select! {
+        ran = &mut run => anyhow::bail!("the claim is committed: {}", ran.is_ok()),
+        blocked = world.blocked("COMMIT") => blocked?,
+    }
+    // A process that ends waits for it: its requests are yet to be made.
+    ensure!(!work.under_way.is_empty());
+    Ok(())
+}
