@@ -12,6 +12,10 @@ pub const FIELD: &str = "event";
 /// Entries kept in the stream (approximately): what `Last-Event-ID` can go back over.
 pub const KEEP: usize = 10_000;
 
+/// The key that is there while somebody watches the stream, behind the configured prefix. What has no other use than to be
+/// watched need not be found out without it.
+pub const WATCHED: &str = "live:watched";
+
 /// One entry of the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LiveEvent {

@@ -59,12 +59,36 @@ impl Routed for sms::v1::MessagesSettled {
     const ROUTE: Route = Route::Event("sms.messages_settled.v1");
 }
 
+impl Message for sms::v1::CampaignCreated {
+    const TYPE: &'static str = "lote.sms.v1.CampaignCreated";
+}
+
+impl Routed for sms::v1::CampaignCreated {
+    const ROUTE: Route = Route::Event("sms.campaign_created.v1");
+}
+
 impl Message for sms::v1::CampaignStarted {
     const TYPE: &'static str = "lote.sms.v1.CampaignStarted";
 }
 
 impl Routed for sms::v1::CampaignStarted {
     const ROUTE: Route = Route::Event("sms.campaign_started.v1");
+}
+
+impl Message for sms::v1::CampaignPaused {
+    const TYPE: &'static str = "lote.sms.v1.CampaignPaused";
+}
+
+impl Routed for sms::v1::CampaignPaused {
+    const ROUTE: Route = Route::Event("sms.campaign_paused.v1");
+}
+
+impl Message for sms::v1::CampaignResumed {
+    const TYPE: &'static str = "lote.sms.v1.CampaignResumed";
+}
+
+impl Routed for sms::v1::CampaignResumed {
+    const ROUTE: Route = Route::Event("sms.campaign_resumed.v1");
 }
 
 impl Message for sms::v1::CampaignCompleted {

@@ -84,6 +84,12 @@ pub mod queues {
             "etl.sync_completed.v1",
             "etl.sync_failed.v1",
             "etl.dashboard_refreshed.v1",
+            "sms.campaign_created.v1",
+            "sms.campaign_started.v1",
+            "sms.campaign_paused.v1",
+            "sms.campaign_resumed.v1",
+            "sms.campaign_completed.v1",
+            "sms.contact_opted_out.v1",
         ],
     };
 

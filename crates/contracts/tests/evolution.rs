@@ -138,7 +138,23 @@ fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
         expected_rows: 400_000,
         version: 2,
     };
+    golden(&sms::v1::CampaignCreated {
+        campaign: Some(sms::v1::Campaign {
+            date: String::new(),
+            state: "BORRADOR".into(),
+            expected_rows: 0,
+            version: 1,
+            ..campaign.clone()
+        }),
+    });
     golden(&sms::v1::CampaignStarted { campaign: Some(campaign.clone()) });
+    golden(&sms::v1::CampaignPaused {
+        campaign: Some(sms::v1::Campaign { state: "PAUSADA".into(), version: 3, ..campaign.clone() }),
+        reason: "Pausada por ana".into(),
+    });
+    golden(&sms::v1::CampaignResumed {
+        campaign: Some(sms::v1::Campaign { version: 4, ..campaign.clone() }),
+    });
     golden(&sms::v1::CampaignCompleted {
         campaign: Some(sms::v1::Campaign { state: "COMPLETADA".into(), version: 9, ..campaign }),
     });
@@ -210,7 +226,10 @@ fn every_event_a_queue_is_bound_to_exists_and_its_queue_carries_events() {
         v1::ImportUndone::ROUTE,
         v1::ProductsChanged::ROUTE,
         sms::v1::MessagesSettled::ROUTE,
+        sms::v1::CampaignCreated::ROUTE,
         sms::v1::CampaignStarted::ROUTE,
+        sms::v1::CampaignPaused::ROUTE,
+        sms::v1::CampaignResumed::ROUTE,
         sms::v1::CampaignCompleted::ROUTE,
         sms::v1::ContactOptedOut::ROUTE,
         report::v1::ReportReady::ROUTE,

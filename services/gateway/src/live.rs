@@ -3,6 +3,7 @@
 //! any replica where it left off.
 
 use std::{
+    convert::Infallible,
     fmt,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -11,11 +12,14 @@ use std::{
 
 use anyhow::Context as _;
 use chassis::redis::Redis;
-use contracts::live::{FIELD, KEEP, LiveEvent, STREAM};
+use contracts::live::{FIELD, KEEP, LiveEvent, STREAM, WATCHED};
 use deadpool_redis::redis::{aio::MultiplexedConnection, cmd};
-use tokio::{sync::broadcast, time::timeout};
+use tokio::{
+    sync::{Notify, broadcast},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long one XREAD waits for news.
 const BLOCK: Duration = Duration::from_secs(5);
@@ -23,6 +27,10 @@ const BLOCK: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_secs(2);
 /// The pause before Redis is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// The stream counts as watched for so long after somebody was seen to watch it.
+const WATCHED_FOR: Duration = Duration::from_secs(30);
+/// How often that is said while somebody watches.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// Entries a read or a page of the past brings.
 const PAGE: usize = 500;
 /// Entries a watcher may fall behind before it is told to start over.
@@ -81,6 +89,8 @@ pub struct Feed {
 struct Shared {
     sender: broadcast::Sender<Entry>,
     state: Mutex<State>,
+    /// Somebody has come to watch.
+    arrival: Notify,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -98,6 +108,7 @@ impl Feed {
             shared: Arc::new(Shared {
                 sender: broadcast::Sender::new(BUFFER),
                 state: Mutex::new(State::default()),
+                arrival: Notify::new(),
             }),
         }
     }
@@ -112,11 +123,35 @@ impl Feed {
         // In this order: an entry between the two is in the receiver and not after the position, so
         // the watcher skips it and has lost nothing that it was promised.
         let receiver = self.shared.sender.subscribe();
+        self.shared.arrival.notify_one();
         (receiver, self.state().position)
     }
 
-    /// Reads the stream until `shutdown`, through all outages of Redis.
+    /// Reads the stream until `shutdown`, through all outages of Redis, and says whether somebody watches it here.
     pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = self.read_on(&shutdown) => {}
+            never = self.say_watched() => match never {},
+        }
+    }
+
+    /// Tells the services that somebody watches, for as long as somebody does: some of what is told is not found out for
+    /// nobody.
+    async fn say_watched(&self) -> Infallible {
+        let mut say = cmd("SET");
+        say.arg(self.redis.key(WATCHED)).arg(1).arg("PX").arg(WATCHED_FOR.as_millis() as u64);
+        loop {
+            // Nobody has come: whoever is there still watches.
+            let _ = timeout(SAY_AGAIN, self.shared.arrival.notified()).await;
+            if self.shared.sender.receiver_count() > 0
+                && let Err(error) = self.redis.query::<()>(&say).await
+            {
+                debug!(%error, "nobody learns that somebody watches");
+            }
+        }
+    }
+
+    async fn read_on(&self, shutdown: &CancellationToken) {
         let mut position = None;
         while !shutdown.is_cancelled() {
             let outcome = tokio::select! {

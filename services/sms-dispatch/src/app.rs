@@ -27,6 +27,7 @@ use crate::{
         send_slice::{self, SendSlices},
         validate_contacts::{self, ValidateContacts},
     },
+    live::Live,
     metrics,
     orphans::Orphans,
     providers::{self, Providers},
@@ -145,6 +146,7 @@ fn background(
     let files = ContactFiles::new(resources.clone());
     let reports = Reports::new(pool());
     let feeder = Feeder::new(pool(), Arc::clone(&resources.sms));
+    let live = Live::new(pool(), &connections.redis, Arc::clone(&resources.sms));
     connections
         .background(shutdown)
         .sweep_jobs(jobs, &connections.broker)
@@ -152,6 +154,7 @@ fn background(
         .spawn("upkeep", upkeep.run(shutdown.clone()))
         .spawn("clean-up of contacts' files", files.run(shutdown.clone()))
         .spawn("feeder", feeder.run(shutdown.clone()))
+        .spawn("progress of campaigns", live.run(shutdown.clone()))
         .spawn("reports of providers", reports.clone().run(Lane::Statuses, shutdown.clone()))
         .spawn("messages to us", reports.run(Lane::Inbound, shutdown.clone()))
 }

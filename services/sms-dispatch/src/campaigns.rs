@@ -2,7 +2,10 @@
 //! one transaction.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use contracts::sms::v1::{Campaign as ToldCampaign, CampaignCompleted, CampaignStarted};
+use contracts::sms::v1::{
+    Campaign as ToldCampaign, CampaignCompleted, CampaignCreated, CampaignPaused, CampaignResumed,
+    CampaignStarted,
+};
 use outbox::Meta;
 use rand::RngExt as _;
 use sea_orm::{
@@ -60,7 +63,8 @@ impl From<sea_orm::DbErr> for Refused {
     }
 }
 
-/// Moves a campaign that the caller has locked, with its audit row. `change` is what else of it changes.
+/// Moves a campaign that the caller has locked, with its audit row, and tells of it where it is paused or sends on. `change` is
+/// what else of it changes.
 ///
 /// # Errors
 /// [`Refused::State`] where the table of transitions has no such step.
@@ -75,6 +79,13 @@ pub async fn act(
     let changed = campaigns::change(conn, campaign.id, ActiveModel { state: Set(state), ..change }).await?;
     let details = json!({ "from": campaign.state.name(), "to": state.name(), "reason": changed.reason });
     audit::record(conn, actor, action.audited(), Some(&campaign.id.to_string()), &details).await?;
+    match action {
+        Action::Pause => tell_pause(conn, &changed).await?,
+        Action::Resume => tell_resumption(conn, &changed).await?,
+        // Messages of a completed one are sent again.
+        Action::Retry if campaign.state != state => tell_resumption(conn, &changed).await?,
+        _ => {}
+    }
     Ok(changed)
 }
 
@@ -196,6 +207,29 @@ pub async fn freeze(
 
 async fn segment(conn: &mut PgConnection, id: uuid::Uuid) -> Result<Segment, Refused> {
     Ok(segments::lock(conn, id).await?.ok_or(Refused::NoSegment(id))?.filter)
+}
+
+/// Tells of a new draft.
+///
+/// # Errors
+/// The database.
+pub async fn tell_creation(conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<()> {
+    let event = CampaignCreated { campaign: Some(told(campaign)) };
+    outbox::publish(conn, SERVICE, &event, Meta::about(campaign.id)).await?;
+    Ok(())
+}
+
+async fn tell_pause(conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<()> {
+    let reason = campaign.reason.clone().unwrap_or_default();
+    let event = CampaignPaused { campaign: Some(told(campaign)), reason };
+    outbox::publish(conn, SERVICE, &event, Meta::about(campaign.id)).await?;
+    Ok(())
+}
+
+async fn tell_resumption(conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<()> {
+    let event = CampaignResumed { campaign: Some(told(campaign)) };
+    outbox::publish(conn, SERVICE, &event, Meta::about(campaign.id)).await?;
+    Ok(())
 }
 
 /// Tells that a campaign begins.

@@ -18,6 +18,7 @@ mod http;
 pub mod import;
 pub mod in_flight;
 pub mod jobs;
+pub mod live;
 mod metrics;
 pub mod opt_outs;
 mod orphans;

@@ -89,17 +89,28 @@ impl Stream {
     /// # Errors
     /// Where it doesn't come.
     pub async fn until(&mut self, kind: &str, id: &str) -> Result<Vec<Event>> {
+        let is_it = |event: &Event| {
+            let about = &event.data["data"];
+            event.kind == kind && (about["task_id"] == id || about["id"] == id)
+        };
+        self.until_one(is_it).await.with_context(|| format!("no {kind}"))
+    }
+
+    /// All events until one that is as it should be, that one included.
+    ///
+    /// # Errors
+    /// Where it doesn't come.
+    pub async fn until_one(&mut self, is_it: impl Fn(&Event) -> bool) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         for _ in 0..10_000 {
             let event = self.next().await?;
-            let about = &event.data["data"];
-            let found = event.kind == kind && (about["task_id"] == id || about["id"] == id);
+            let found = is_it(&event);
             events.push(event);
             if found {
                 return Ok(events);
             }
         }
-        bail!("10,000 events and no {kind}")
+        bail!("10,000 events, and none is it")
     }
 }
 

@@ -9,6 +9,10 @@ use contracts::{
     live::{FIELD, KEEP, LiveEvent, STREAM},
     queues::GATEWAY_EVENTS,
     report::v1::{ReportFailed, ReportReady},
+    sms::v1::{
+        Campaign, CampaignCompleted, CampaignCreated, CampaignPaused, CampaignResumed, CampaignStarted,
+        ContactOptedOut,
+    },
 };
 use deadpool_redis::redis::cmd;
 use messaging::{Broker, Consumer, Context, Handler, JobError, Policy};
@@ -16,8 +20,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::payloads::{
-    CompletedImport, CompletedSync, FailedImport, FailedReport, FailedSync, ReadyReport, RefreshedDashboard,
-    UndoneImport,
+    CampaignNews, CampaignState, CompletedImport, CompletedSync, FailedImport, FailedReport, FailedSync,
+    OptedOutContact, ReadyReport, RefreshedDashboard, UndoneImport,
 };
 
 /// How long an event's id and its subject's version are remembered, in seconds: longer than any
@@ -49,7 +53,13 @@ pub fn consumer(broker: &Broker, redis: &Redis) -> Consumer {
         .handle::<ReportFailed>(show.clone())
         .handle::<SyncCompleted>(show.clone())
         .handle::<SyncFailed>(show.clone())
-        .handle::<DashboardRefreshed>(show)
+        .handle::<DashboardRefreshed>(show.clone())
+        .handle::<CampaignCreated>(show.clone())
+        .handle::<CampaignStarted>(show.clone())
+        .handle::<CampaignPaused>(show.clone())
+        .handle::<CampaignResumed>(show.clone())
+        .handle::<CampaignCompleted>(show.clone())
+        .handle::<ContactOptedOut>(show)
 }
 
 /// The handler of all events.
@@ -76,6 +86,21 @@ impl ShowEvent {
             .arg(json)
             .arg(version);
         self.redis.query::<bool>(&script).await.map_err(JobError::retry)
+    }
+
+    /// Shows what a campaign is now.
+    async fn show_campaign<M: Message>(
+        &self,
+        context: &Context,
+        campaign: Option<Campaign>,
+        state: CampaignState,
+        reason: Option<String>,
+    ) -> Result<(), JobError> {
+        let campaign =
+            campaign.ok_or_else(|| JobError::fail(anyhow::anyhow!("{} names no campaign", M::TYPE)))?;
+        let (subject, version) = (campaign.id.clone(), campaign.version);
+        let event = of_nobody::<M>("sms-dispatch", CampaignNews::new(campaign, state, reason))?;
+        self.show(context.id, &subject, version, &event).await.map(drop)
     }
 }
 
@@ -150,6 +175,53 @@ impl Handler<DashboardRefreshed> for ShowEvent {
         let event = of_nobody::<DashboardRefreshed>("etl", RefreshedDashboard::from(message))?;
         // One subject: what dashboards read.
         self.show(context.id, "dashboards", version, &event).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Handler<CampaignCreated> for ShowEvent {
+    async fn handle(&self, message: CampaignCreated, context: &Context) -> Result<(), JobError> {
+        self.show_campaign::<CampaignCreated>(context, message.campaign, CampaignState::Draft, None).await
+    }
+}
+
+#[async_trait]
+impl Handler<CampaignStarted> for ShowEvent {
+    async fn handle(&self, message: CampaignStarted, context: &Context) -> Result<(), JobError> {
+        self.show_campaign::<CampaignStarted>(context, message.campaign, CampaignState::Running, None).await
+    }
+}
+
+#[async_trait]
+impl Handler<CampaignPaused> for ShowEvent {
+    async fn handle(&self, message: CampaignPaused, context: &Context) -> Result<(), JobError> {
+        let CampaignPaused { campaign, reason } = message;
+        self.show_campaign::<CampaignPaused>(context, campaign, CampaignState::Paused, Some(reason)).await
+    }
+}
+
+#[async_trait]
+impl Handler<CampaignResumed> for ShowEvent {
+    async fn handle(&self, message: CampaignResumed, context: &Context) -> Result<(), JobError> {
+        self.show_campaign::<CampaignResumed>(context, message.campaign, CampaignState::Running, None).await
+    }
+}
+
+#[async_trait]
+impl Handler<CampaignCompleted> for ShowEvent {
+    async fn handle(&self, message: CampaignCompleted, context: &Context) -> Result<(), JobError> {
+        let told = message.campaign.as_ref().map(|campaign| campaign.state.as_str()).unwrap_or_default();
+        let state = CampaignState::ended(told);
+        self.show_campaign::<CampaignCompleted>(context, message.campaign, state, None).await
+    }
+}
+
+#[async_trait]
+impl Handler<ContactOptedOut> for ShowEvent {
+    async fn handle(&self, message: ContactOptedOut, context: &Context) -> Result<(), JobError> {
+        let event = of_nobody::<ContactOptedOut>("sms-dispatch", OptedOutContact::from(message))?;
+        // Each is news of its own: its subject would be the phone.
+        self.show(context.id, &context.id.to_string(), 0, &event).await.map(drop)
     }
 }
 

@@ -6,6 +6,7 @@ use contracts::{
     Transport,
     catalog::v1::{ImportCompleted, ImportFailed, ImportSummary},
     queues::GATEWAY_EVENTS,
+    sms::v1::{Campaign, CampaignPaused, CampaignStarted, ContactOptedOut},
 };
 use messaging::{Broker, BrokerConfig, Destination, Envelope, Outgoing};
 use serde_json::Value;
@@ -117,6 +118,67 @@ async fn each_event_is_shown_once_and_never_after_a_newer_one() -> anyhow::Resul
     one.stop().await?;
     two.stop().await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn campaigns_are_for_those_who_see_all_suppliers_and_phones_for_nobody() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_campaigns").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with_broker(&namespace).start().await?;
+    let (viewer, supplier) =
+        (gateway.user("viewer", None).await?, gateway.user("supplier", Some("PROV001")).await?);
+    let bound = gateway.user("viewer", Some("PROV001")).await?;
+    until("it reads the stream", SOON, async || Source::open(&gateway, &viewer, None).await.is_ok()).await?;
+    let mut all = Source::open(&gateway, &viewer, None).await?.settled().await?;
+    let mut bounded = [
+        Source::open(&gateway, &supplier, None).await?.settled().await?,
+        Source::open(&gateway, &bound, None).await?.settled().await?,
+    ];
+
+    let broker = broker(&namespace)?;
+    broker.declare(&[&GATEWAY_EVENTS]).await?;
+    let campaign = Campaign {
+        id: "c1".into(),
+        name: "Cobranza".into(),
+        date: "2026-11-27".into(),
+        description: String::new(),
+        state: "EN PROCESO".into(),
+        expected_rows: 400,
+        version: 3,
+    };
+    let started = CampaignStarted { campaign: Some(campaign.clone()) };
+    let paused = CampaignPaused {
+        campaign: Some(Campaign { state: "PAUSADA".into(), version: 4, ..campaign }),
+        reason: "Pausada por ana".into(),
+    };
+    let opted_out =
+        ContactOptedOut { phone: "+526121000150".into(), source: "respuesta".into(), opted_out_at: None };
+    publish(&broker, Outgoing::new::<CampaignStarted>(&Envelope::new("sms-dispatch", &started)?)?).await?;
+    let event = all.next().await?.context("an event")?;
+    assert_eq!(event.kind, "lote.sms.v1.CampaignStarted");
+    let data = &event.data["data"];
+    assert_eq!(event.data["service"], "sms-dispatch");
+    assert_eq!((data["id"].as_str(), data["state"].as_str()), (Some("c1"), Some("running")));
+    assert_eq!((data["recipients"].as_u64(), data["date"].as_str()), (Some(400), Some("2026-11-27")));
+    publish(&broker, Outgoing::new::<CampaignPaused>(&Envelope::new("sms-dispatch", &paused)?)?).await?;
+    let event = all.next().await?.context("an event")?;
+    assert_eq!(event.kind, "lote.sms.v1.CampaignPaused");
+    assert_eq!(event.data["data"]["state"], "paused");
+    assert_eq!(event.data["data"]["reason"], "Pausada por ana");
+    publish(&broker, Outgoing::new::<ContactOptedOut>(&Envelope::new("sms-dispatch", &opted_out)?)?).await?;
+    let event = all.next().await?.context("an event")?;
+    assert_eq!(event.kind, "lote.sms.v1.ContactOptedOut");
+    assert_eq!(event.data["data"]["phone"], "+52******0150");
+    assert!(!event.data.to_string().contains("6121000150"), "{event:?}");
+
+    // Their streams live, and had nothing to say of it.
+    let theirs = Envelope::new("catalog-upload", &completed("t1", 5))?;
+    publish(&broker, Outgoing::new::<ImportCompleted>(&theirs)?).await?;
+    for source in &mut bounded {
+        let event = source.next().await?.context("an event")?;
+        assert_eq!(event.kind, "lote.catalog.v1.ImportCompleted", "{event:?}");
+    }
+    gateway.stop().await
 }
 
 /// As the outbox does: until the broker has confirmed it. (A new quorum queue refuses until it has its leader.)

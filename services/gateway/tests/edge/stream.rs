@@ -136,6 +136,26 @@ async fn publish(redis: &Redis, n: i64, proveedor_id: Option<&str>) -> anyhow::R
 }
 
 #[tokio::test]
+async fn services_know_while_somebody_watches() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_watched").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).start().await?;
+    let token = gateway.user("viewer", None).await?;
+    let redis = redis(&namespace)?;
+    let left = async || -> anyhow::Result<i64> {
+        Ok(redis.query(cmd("PTTL").arg(redis.key(contracts::live::WATCHED))).await?)
+    };
+    anyhow::ensure!(left().await? == -2, "nobody watches");
+    connected(&gateway, &token).await?;
+    let source = Source::open(&gateway, &token, None).await?.settled().await?;
+    until("it is said", SOON, async || left().await.is_ok_and(|left| left > 0)).await?;
+    // Not for ever: a gateway that dies says nothing.
+    anyhow::ensure!(left().await? <= 30_000);
+    drop(source);
+    gateway.stop().await
+}
+
+#[tokio::test]
 async fn any_replica_goes_on_where_another_ended() -> anyhow::Result<()> {
     let namespace = Namespace::create("edge_sse").await?;
     let upstream = Upstream::start().await?;

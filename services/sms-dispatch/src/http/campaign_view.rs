@@ -3,16 +3,24 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
+use sea_orm::sqlx::PgPool;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
+    config::SmsSettings,
     domain::{
         campaign::{Kind, Plan, State},
         message_state::MessageState,
     },
-    storage::{campaigns::Campaign, ledger::Row, slices::Waiting, totals::Total},
+    storage::{
+        audiences,
+        campaigns::Campaign,
+        ledger::Row,
+        slices::{self, Waiting},
+        totals::{self, Total},
+    },
 };
 
 /// Una campaña.
@@ -77,7 +85,7 @@ impl From<Campaign> for CampaignView {
 
 /// Cuánto lleva una campaña.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ProgressView {
+pub(crate) struct ProgressView {
     id: Uuid,
     state: State,
     reason: Option<String>,
@@ -120,7 +128,20 @@ pub(super) struct WaitView {
 }
 
 impl ProgressView {
-    pub(super) fn of(
+    /// How far a campaign is now: what its API answers, and what those who watch are told.
+    ///
+    /// # Errors
+    /// The database.
+    pub(crate) async fn read(pool: &PgPool, sms: &SmsSettings, campaign: &Campaign) -> anyhow::Result<Self> {
+        let exclusions = audiences::exclusions(pool, campaign.number).await?;
+        let totals = totals::of(pool, campaign.number).await?;
+        let costs = totals::costs(pool, campaign.number).await?;
+        let (waiting, now) = (slices::waits(pool, campaign.number).await?, Utc::now());
+        let waits = WaitView::all(campaign, waiting, |zone| sms.opens_at(zone, now), now);
+        Ok(Self::of(campaign, exclusions, &totals, costs, waits))
+    }
+
+    fn of(
         campaign: &Campaign,
         exclusions: Vec<(String, i64)>,
         totals: &[Total],
@@ -167,7 +188,7 @@ impl ProgressView {
 impl WaitView {
     /// What the slices of a campaign wait for: each for something of its own, or with their zone for its hours, or all for a
     /// provider.
-    pub(super) fn all(
+    fn all(
         campaign: &Campaign,
         waiting: Vec<Waiting>,
         opens_at: impl Fn(i16) -> Option<DateTime<Utc>>,

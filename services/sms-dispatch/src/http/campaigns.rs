@@ -22,20 +22,20 @@ use uuid::Uuid;
 
 use super::{
     Resources,
-    campaign_view::{CampaignView, MessageView, ProgressView, WaitView},
+    campaign_view::{CampaignView, MessageView, ProgressView},
     sees_masked,
 };
 use crate::{
-    campaigns::Refused,
+    campaigns::{Refused, tell_creation},
     domain::{
         campaign::{Kind, Plan, State},
         message_state::MessageState,
     },
     settle::Open,
     storage::{
-        audiences, audit,
+        audit,
         campaigns::{self, Campaign, Wish},
-        ledger, reports, slices, totals,
+        ledger, reports, totals,
     },
     texts::Texts,
 };
@@ -150,6 +150,7 @@ pub(super) async fn create(
     let campaign = campaigns::insert(&mut transaction, &wish, caller.id()).await?;
     let (id, details) = (campaign.id.to_string(), json!({ "name": campaign.name, "plan": campaign.plan }));
     audit::record(&mut transaction, caller.id(), "campaign_created", Some(&id), &details).await?;
+    tell_creation(&mut transaction, &campaign).await?;
     transaction.commit().await?;
     Ok(shown(StatusCode::CREATED, campaign))
 }
@@ -268,13 +269,7 @@ pub(super) async fn progress(
 ) -> Result<HttpResponse, Problem> {
     may_read(&caller)?;
     let campaign = found(&api, &id).await?;
-    let pool = &api.database.pool;
-    let exclusions = audiences::exclusions(pool, campaign.number).await?;
-    let totals = totals::of(pool, campaign.number).await?;
-    let costs = totals::costs(pool, campaign.number).await?;
-    let (waiting, now) = (slices::waits(pool, campaign.number).await?, Utc::now());
-    let waits = WaitView::all(&campaign, waiting, |zone| api.sms.opens_at(zone, now), now);
-    let view = ProgressView::of(&campaign, exclusions, &totals, costs, waits);
+    let view = ProgressView::read(&api.database.pool, &api.sms, &campaign).await?;
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(view))
 }
 

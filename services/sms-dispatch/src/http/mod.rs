@@ -3,7 +3,7 @@
 mod campaign_actions;
 mod campaign_again;
 mod campaign_preview;
-mod campaign_view;
+pub(crate) mod campaign_view;
 mod campaigns;
 mod changes;
 mod contacts;

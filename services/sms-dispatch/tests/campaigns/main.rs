@@ -6,6 +6,7 @@ mod closings;
 mod days;
 mod foretold;
 mod guarantees;
+mod live;
 mod pace;
 mod records;
 mod reports;

@@ -55,7 +55,7 @@ pub struct World {
     pub pool: PgPool,
     pub provider: Arc<Truth>,
     pub settings: Arc<SmsSettings>,
-    redis: Redis,
+    pub redis: Redis,
     /// Goes last.
     _namespace: Namespace,
 }
