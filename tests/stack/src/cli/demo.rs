@@ -1,9 +1,9 @@
 //! The main job, as a user would do it: a supplier's workbook in, every row accounted for; then the reports of a
-//! day of campaigns, contacts from a database of numbers, and syncs of sales and collections.
+//! day of campaigns, contacts from a database of numbers, a campaign to some of them, and syncs of sales and collections.
 
 use super::state::Demo;
 use super::up::up;
-use super::{demo_contacts, demo_report, demo_syncs, upload};
+use super::{demo_campaign, demo_contacts, demo_report, demo_syncs, upload};
 use anyhow::{Result, ensure};
 use stack::workbook::Spec;
 use std::time::Instant;
@@ -13,8 +13,8 @@ const ROWS: usize = 300;
 const BAD: usize = 10;
 const DUPLICATES: usize = 5;
 
-/// Starts everything, imports a workbook, has a day's reports made, imports contacts, syncs sales and collections, shows
-/// what came of it.
+/// Starts everything, imports a workbook, has a day's reports made, imports contacts, sends a campaign to some of them, syncs
+/// sales and collections, shows what came of it.
 pub async fn demo() -> Result<()> {
     let demo = up().await?;
     let client = stack::http();
@@ -44,6 +44,7 @@ pub async fn demo() -> Result<()> {
     );
     demo_report::run(&demo, &client, &token).await?;
     demo_contacts::run(&demo, &client, &token).await?;
+    demo_campaign::run(&demo, &client, &token).await?;
     demo_syncs::run(&demo, &client, &token).await?;
     print_where(&demo);
     Ok(())

@@ -15,13 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Deserialize)]
 struct Begun {
-    run_id: String,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    estado: String,
-    ejecuciones: Vec<Run>,
+    /// One a stream: a new one, or the one that it has under way.
+    runs: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,16 +50,22 @@ pub async fn run(demo: &Demo, client: &Client, token: &str) -> Result<()> {
     );
     for path in ["/etl/run-daily-sync", "/api/v1/etl/refresh/dashboard"] {
         let begun: Begun = body(post(path).await?, path).await?;
-        let url = format!("/api/v1/etl/runs/{}", begun.run_id);
-        let group = loop {
-            let group: Group = body(get(&url).await?, "runs").await?;
-            if group.estado != "running" {
-                break group;
-            }
-            ensure!(Instant::now() < end, "not done within {PATIENCE:?}; see make logs SERVICE=etl-worker");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        };
-        for Run { flujo, estado, contadores, error } in &group.ejecuciones {
+        for id in &begun.runs {
+            let url = format!("/api/v1/etl/runs/{id}");
+            let run = loop {
+                let run: Run = body(get(&url).await?, "a run").await?;
+                if !matches!(run.estado.as_str(), "pending" | "running") {
+                    break run;
+                }
+                ensure!(
+                    Instant::now() < end,
+                    "{} is {} after {PATIENCE:?}; see make logs SERVICE=etl-worker",
+                    run.flujo,
+                    run.estado
+                );
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            };
+            let Run { flujo, estado, contadores, error } = run;
             let Counters { leidos, insertados, actualizados, sin_cambios } = contadores;
             println!(
                 "  {flujo:<32} {estado:>9} {leidos:>8} {insertados:>8} {actualizados:>8} {sin_cambios:>9}"
@@ -73,18 +74,18 @@ pub async fn run(demo: &Demo, client: &Client, token: &str) -> Result<()> {
         }
     }
     // The marts follow within seconds.
-    let (version, answer) = loop {
+    let (version, row) = loop {
         let answer = get("/api/v1/dashboard").await?.error_for_status()?;
         let version = answer.headers().get("x-data-version").and_then(|version| version.to_str().ok());
         let version = version.context("X-Data-Version")?.to_owned();
         let answer: BTreeMap<String, Value> = answer.json().await?;
-        if answer["segmentoData"].as_array().is_some_and(|rows| !rows.is_empty()) {
-            break (version, answer);
+        let first = answer.get("segmentoData").and_then(|rows| rows.get(0)).cloned();
+        if let Some(row) = first {
+            break (version, row);
         }
         ensure!(Instant::now() < end, "no dashboard within {PATIENCE:?}; see make logs SERVICE=etl-worker");
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
-    let row = &answer["segmentoData"][0];
     println!("\n  the dashboard's first row, of version {version} of the data:");
     for (name, title) in [
         ("name", "cartera"),

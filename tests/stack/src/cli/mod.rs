@@ -2,6 +2,7 @@
 
 pub mod contacts;
 pub mod demo;
+mod demo_campaign;
 mod demo_contacts;
 mod demo_report;
 mod demo_syncs;

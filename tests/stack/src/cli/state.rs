@@ -20,6 +20,9 @@ const BSALE_PORT: u16 = 26400;
 /// The simulator of BigQuery.
 pub const BIGQUERY: &str = "bigquery";
 const BIGQUERY_PORT: u16 = 26410;
+/// The simulator of Telnyx.
+pub const TELNYX: &str = "telnyx";
+const TELNYX_PORT: u16 = 26420;
 
 /// Chosen the first time, the same ever after.
 #[derive(Serialize, Deserialize)]
@@ -54,7 +57,7 @@ impl Memory {
 
     /// Adds what is not there yet. A port that somebody took while its process was down is replaced.
     fn complete(&mut self) -> Result<()> {
-        for (name, port) in [(BSALE, BSALE_PORT), (BIGQUERY, BIGQUERY_PORT)] {
+        for (name, port) in [(BSALE, BSALE_PORT), (BIGQUERY, BIGQUERY_PORT), (TELNYX, TELNYX_PORT)] {
             let simulator = self.ports.entry(name.to_owned()).or_insert(port);
             if running(name).is_some() {
                 continue;
@@ -146,6 +149,7 @@ impl Demo {
         let simulators = [
             Ok((BSALE.to_owned(), self.wiring.url(BSALE), self.wiring.bsale()?)),
             Ok((BIGQUERY.to_owned(), self.wiring.url(BIGQUERY), self.wiring.bigquery()?)),
+            Ok((TELNYX.to_owned(), self.wiring.url(TELNYX), self.wiring.telnyx()?)),
         ];
         simulators.into_iter().chain(services).collect()
     }
@@ -166,7 +170,7 @@ impl Demo {
 
 /// The names of all processes.
 pub fn process_names() -> impl Iterator<Item = String> {
-    [BSALE, BIGQUERY].map(str::to_owned).into_iter().chain(stack::services::process_names())
+    [BSALE, BIGQUERY, TELNYX].map(str::to_owned).into_iter().chain(stack::services::process_names())
 }
 
 /// Where a service's output goes.

@@ -1,15 +1,19 @@
 //! The demo's services, wired to its servers.
 
-use super::state::{BIGQUERY, BSALE};
+use super::state::{BIGQUERY, BSALE, TELNYX};
 use anyhow::{Context, Result, ensure};
 use stack::process::Service;
-use stack::services::{ALL, ETL, GATEWAY, Spec};
+use stack::services::{ALL, ETL, GATEWAY, SMS_DISPATCH, Spec};
 use stack::{Servers, aws};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The token that the demo's shop knows.
 const BSALE_TOKEN: &str = "demo";
+/// The key of the demo's account at Telnyx.
+const TELNYX_KEY: &str = "demo";
+/// What belongs to the key that the simulator of Telnyx signs webhooks with, which is always the same.
+const TELNYX_PUBLIC_KEY: &str = "GX9rI+FshTLGq8g4+s1ep4m+DHaykgM0A5v6iz02jWE=";
 
 /// All that the services must be told.
 pub struct Wiring {
@@ -97,6 +101,20 @@ impl Wiring {
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
             );
         }
+        if *service == SMS_DISPATCH {
+            variables.extend(
+                [
+                    ("TELNYX_URL", format!("{}/v2", self.url(TELNYX)).as_str()),
+                    ("TELNYX_API_KEY", TELNYX_KEY),
+                    ("TELNYX_PUBLIC_KEY", TELNYX_PUBLIC_KEY),
+                    ("TELNYX_PARTS_PER_SECOND", "1000"),
+                    ("SMS_PUBLIC_URL", &self.gateway_url()),
+                    // Nobody gets these messages, at whatever hour.
+                    ("SMS_QUIET_HOURS", "false"),
+                ]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+            );
+        }
         if *service == ETL {
             variables.extend(
                 [
@@ -128,6 +146,14 @@ impl Wiring {
         let port = self.ports.get(BIGQUERY).copied().unwrap_or_default().to_string();
         let process = Service::new("lote-simulate", &["bigquery", &port], &self.logs.join("bigquery.log"))?;
         Ok(process.ready_when(&format!("{}/health/ready", self.url(BIGQUERY))))
+    }
+
+    /// The simulator of Telnyx.
+    pub fn telnyx(&self) -> Result<Service> {
+        let port = self.ports.get(TELNYX).copied().unwrap_or_default().to_string();
+        let log = self.logs.join("telnyx.log");
+        let process = Service::new("lote-simulate", &["telnyx", &port, TELNYX_KEY], &log)?;
+        Ok(process.ready_when(&format!("{}/health/ready", self.url(TELNYX))))
     }
 
     /// The process of a service in a role.
