@@ -32,7 +32,10 @@ async fn what_was_claimed_for_nobody_is_sent_by_the_next() -> Result<()> {
     tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
     let pending = world.in_state(&campaign, MessageState::Pending.code()).await?;
     ensure!(pending == 10 && world.provider.accepted().is_empty(), "{pending} of 10 wait");
-    ensure!(world.count("select count(*) from messages where attempt = 1 and unasked = 1").await? == 10);
+    // Of the one slice that was begun.
+    let claimed = world.count("select count(*) from messages where attempt = 1").await?;
+    let taken_back = world.count("select count(*) from messages where attempt = 1 and unasked = 1").await?;
+    ensure!(claimed > 0 && taken_back == claimed, "{taken_back} of {claimed}");
     world.finish(campaign.id).await?;
     ensure!(world.provider.accepted().len() == 10);
     ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 10);
@@ -69,14 +72,15 @@ async fn what_a_claim_that_was_rolled_back_says_is_nothing_of_the_next() -> Resu
     let (job, token) = (slice_job(&world).await?, CancellationToken::new());
     tokio::select! {
         ran = runner.run(job, &token, &next) => anyhow::bail!("it left before its requests: {}", ran.is_ok()),
-        () = world.provider.has_accepted(10) => {}
+        () = world.provider.has_accepted(1) => {}
     }
     let campaign = world.campaign(campaign.id).await?;
     let open = Open::of(&campaign)?;
-    let claimed: (i32, i16, DateTime<Utc>) =
-        sqlx::query_as("select position, attempt, deadline from messages order by position limit 1")
-            .fetch_one(&world.pool)
-            .await?;
+    let claimed: (i32, i16, DateTime<Utc>) = sqlx::query_as(
+        "select position, attempt, deadline from messages where state = 1 order by position limit 1",
+    )
+    .fetch_one(&world.pool)
+    .await?;
     ensure!(claimed.1 == 1, "{claimed:?}");
     let unasked = |until| Fact {
         unasked: true,
