@@ -43,9 +43,8 @@ impl Accounts {
     /// Asks every minute, until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         loop {
-            let round = async {
-                timeout(UNANSWERED, self.round()).await.unwrap_or_else(|late| Err(late.into()))
-            };
+            let round =
+                async { timeout(UNANSWERED, self.round()).await.unwrap_or_else(|late| Err(late.into())) };
             match shutdown.run_until_cancelled(round).await {
                 None => return,
                 Some(Ok(())) => {}

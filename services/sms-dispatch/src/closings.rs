@@ -58,7 +58,8 @@ pub async fn by_reports(
     let under_way = TimeDelta::from_std(UNDER_WAY)?;
     for fact in facts {
         let Some(closes) = fact.closes else { continue };
-        let row = changed.rows.iter().find(|row| row.position == fact.position && row.attempt == fact.attempt);
+        let row =
+            changed.rows.iter().find(|row| row.position == fact.position && row.attempt == fact.attempt);
         let Some((row, sender)) = row.and_then(|row| Some((row, campaign.sender(row)?))) else { continue };
         // Of one that nobody had heard of before the report is the first word, however late it comes.
         let asked = changed.deadlines.get(&row.position).map(|deadline| *deadline - under_way);

@@ -50,9 +50,8 @@ impl Help {
             return shutdown.cancelled().await;
         }
         loop {
-            let answer = async {
-                timeout(UNANSWERED, self.answer()).await.unwrap_or_else(|late| Err(late.into()))
-            };
+            let answer =
+                async { timeout(UNANSWERED, self.answer()).await.unwrap_or_else(|late| Err(late.into())) };
             let more = match shutdown.run_until_cancelled(answer).await {
                 None => return,
                 Some(Ok(more)) => more,

@@ -206,11 +206,7 @@ impl Reconciler {
 
     fn due(&self, unknown: bool) -> Due {
         let now = Utc::now();
-        Due {
-            unknown,
-            unheard_since: now - self.patience.unknown,
-            asked_before: now - self.patience.again,
-        }
+        Due { unknown, unheard_since: now - self.patience.unknown, asked_before: now - self.patience.again }
     }
 
     /// Asks about a campaign's messages: those of which nobody knows whether they went out, or the others.

@@ -25,8 +25,7 @@ use crate::{
     opt_outs,
     settle::{self, Changed, Fact, Open},
     storage::{
-        campaigns, help_answers,
-        ledger,
+        campaigns, help_answers, ledger,
         phone_sends::Effects,
         reports::{self, Kept},
     },
@@ -80,7 +79,8 @@ impl Reports {
                 }
             };
             // What it does beside its transactions has an end too.
-            let work = async { timeout(2 * self.patience, work).await.unwrap_or_else(|late| Err(late.into())) };
+            let work =
+                async { timeout(2 * self.patience, work).await.unwrap_or_else(|late| Err(late.into())) };
             let more = match shutdown.run_until_cancelled(work).await {
                 None => return,
                 Some(Ok(more)) => more,

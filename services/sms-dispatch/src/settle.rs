@@ -218,7 +218,8 @@ pub async fn observe_some(
         })
         .collect();
     let tally = apply_some(conn, campaign, &changes, phones).await?;
-    let deadlines = changes.iter().filter_map(|(before, _)| Some((before.position, before.deadline?))).collect();
+    let deadlines =
+        changes.iter().filter_map(|(before, _)| Some((before.position, before.deadline?))).collect();
     Ok(Changed { rows: changes.into_iter().map(|(_, after)| after).collect(), deadlines, tally })
 }
 

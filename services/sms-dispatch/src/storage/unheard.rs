@@ -122,11 +122,7 @@ const IS_DUE: &str = "u.unknown = $1 and (not u.asked and u.last_at <= $2
     or u.asked and u.last_at + (now() - $3::timestamptz) * (2 ^ least(greatest(u.times, 1) - 1, 4)) <= now())";
 
 /// The campaigns of days since `since` that have messages to be asked about, those first that wait longest.
-pub async fn campaigns(
-    conn: &mut PgConnection,
-    since: NaiveDate,
-    due: Due,
-) -> sqlx::Result<Vec<uuid::Uuid>> {
+pub async fn campaigns(conn: &mut PgConnection, since: NaiveDate, due: Due) -> sqlx::Result<Vec<uuid::Uuid>> {
     let query = format!(
         "with recursive numbers as (
              (select campaign from unheard_messages order by campaign limit 1)

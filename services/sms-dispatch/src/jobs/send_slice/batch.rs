@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     buckets::HORIZON,
-    domain::{
-        Phone, campaign::FrozenSender, message_state::MessageState, pace::Reserved, parts::MAX_PARTS,
-    },
+    domain::{Phone, campaign::FrozenSender, message_state::MessageState, pace::Reserved, parts::MAX_PARTS},
     in_flight::Place,
     providers::messaging::{Encoding, SEND_TIMEOUT},
     storage::{
@@ -130,8 +128,7 @@ impl SendSlices {
         };
         // From here until their requests are made there is no await: whoever is dropped at one would leave them claimed for nobody.
         self.buckets.took(answered.elapsed());
-        let is_claimed =
-            |(name, _): &Probe| claimed.iter().any(|one| one.letter.sender.provider == *name);
+        let is_claimed = |(name, _): &Probe| claimed.iter().any(|one| one.letter.sender.provider == *name);
         let (asking, unused): (Vec<_>, Vec<_>) = asking.into_iter().partition(is_claimed);
         let latest = last_start(Instant::now(), began, until.map(|until| until - Utc::now()));
         // Not what the budget left: the slice goes on to say that it waits for it.

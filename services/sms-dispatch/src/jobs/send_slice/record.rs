@@ -108,7 +108,11 @@ impl Requests {
         if let Some(Answer { provider, sender, .. }) = answers.first() {
             if let Some(time) = answers.iter().filter_map(|answer| answer.holds).max() {
                 senders::hold(conn, sender, time).await?;
-                tracing::warn!(sender, seconds = time.as_secs(), "a sender's provider has too much of it: it is held");
+                tracing::warn!(
+                    sender,
+                    seconds = time.as_secs(),
+                    "a sender's provider has too much of it: it is held"
+                );
             }
             let (provider, silent_ones) = (*provider, answers.iter().filter(|answer| answer.is_silent()));
             let silent = silent_ones.count() as i32;

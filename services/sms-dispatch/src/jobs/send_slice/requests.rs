@@ -232,9 +232,7 @@ fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> An
 /// Why a message does not go or arrive, and what that says of others.
 fn judged(answer: &mut Answer, verdict: Verdict, pause: Option<Duration>, letter: &Letter) {
     answer.closes = match verdict.outcome {
-        Outcome::SenderClosed => {
-            Some(Closes::Sender(letter.sender.address.clone(), verdict.reason.clone()))
-        }
+        Outcome::SenderClosed => Some(Closes::Sender(letter.sender.address.clone(), verdict.reason.clone())),
         // What is closed opens by itself: the slice need not wait as long.
         Outcome::ProviderClosed => Some(Closes::Provider(verdict.reason.clone(), pause)),
         _ => None,

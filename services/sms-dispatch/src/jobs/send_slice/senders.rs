@@ -75,9 +75,7 @@ impl SendSlices {
             self.providers.contains_key(&name)
                 && states.iter().any(|state| state.name == name && state.is_open())
         };
-        let may = |sender: &&FrozenSender| {
-            opens(sender.provider) && rates.contains_key(&sender.address)
-        };
+        let may = |sender: &&FrozenSender| opens(sender.provider) && rates.contains_key(&sender.address);
         let senders: Vec<&FrozenSender> = all.iter().filter(may).collect();
         let probes = take_probes(conn, &senders, &states).await.map_err(JobError::retry)?;
         Ok(Routes { senders, providers: states, free_at, rates, probes })
