@@ -97,7 +97,8 @@ async fn a_report_that_can_not_be_applied_is_set_aside_and_stops_no_other() -> R
 async fn reports_that_are_written_together_are_answered_each_for_itself() -> Result<()> {
     let world = World::new("together").await?;
     let (writer, _task) = ReportWriter::start(world.pool.clone());
-    let bodies = (0..300).map(|number| if number == 70 { "{\0}".to_owned() } else { format!("{{{number}}}") });
+    let bodies =
+        (0..300).map(|number| if number == 70 { "{\0}".to_owned() } else { format!("{{{number}}}") });
     let keeping = bodies.map(|body| writer.keep(Report { provider: "telnyx", url: String::new(), body }));
     let refused: Vec<usize> = futures::future::join_all(keeping)
         .await
