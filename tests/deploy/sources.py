@@ -118,7 +118,7 @@ def prefixes():
     found = set()
     for path in ROOT.glob("services/*/src/**/*.rs"):
         source = without_tests(path.read_text())
-        found |= set(re.findall(r'const (?:PREFIX|FOLDER|CONTACT_FILES): &str = "([a-z-]+/)"', source))
+        found |= set(re.findall(r'const (?:PREFIX|FOLDER|CONTACT_FILES|AUDIENCE_FILES): &str = "([a-z-]+/)"', source))
         for several in re.findall(r"const PREFIXES: \[&str; \d+\] = \[(.*?)\]", source):
             found |= set(re.findall(r'"([a-z-]+/)"', several))
         found |= set(re.findall(r'object_key = format!\("([a-z-]+/)', source))

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -31,6 +31,8 @@ pub struct Redis {
     client: Client,
     prefix: Arc<str>,
     breaker: Arc<Breaker>,
+    /// What [`Redis::query_shared`] asks over, while it answers.
+    shared: Arc<Mutex<Option<MultiplexedConnection>>>,
 }
 
 /// Why there is no answer.
@@ -53,13 +55,10 @@ impl Redis {
     /// # Errors
     /// A URL that can't be understood.
     pub fn new(settings: &RedisSettings) -> anyhow::Result<Self> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
         // The error may quote the URL, and with it a password.
         let client = Client::open(settings.url.expose().as_str())
             .map_err(|error| anyhow::anyhow!("REDIS_URL: {}", error.category()))?;
-        let manager = Manager::new_with_config(settings.url.expose().as_str(), config)?;
+        let manager = Manager::new_with_config(settings.url.expose().as_str(), impatient())?;
         let pool = Pool::builder(manager)
             .max_size(8)
             .runtime(Runtime::Tokio1)
@@ -73,7 +72,13 @@ impl Redis {
             let status = shown.status();
             metrics::Connections { open: status.size, idle: status.available, max: status.max_size }
         });
-        Ok(Self { pool, client, prefix: settings.prefix.as_str().into(), breaker: Arc::default() })
+        Ok(Self {
+            pool,
+            client,
+            prefix: settings.prefix.as_str().into(),
+            breaker: Arc::default(),
+            shared: Arc::default(),
+        })
     }
 
     /// The key behind the configured prefix.
@@ -97,6 +102,39 @@ impl Redis {
     /// As [`Unanswered`] says; within [`PATIENCE`], and at once while Redis rests.
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
         self.ask(async |connection| command.query_async(connection).await).await
+    }
+
+    /// The same over one connection that all callers share. It takes one round trip, where [`Redis::query`] takes two: the
+    /// pool asks whether a connection still answers before it lends it. For commands that are sent by the thousand.
+    ///
+    /// # Errors
+    /// As [`Redis::query`].
+    pub async fn query_shared<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
+        let attempt = async {
+            let mut connection = self.shared().await.map_err(unanswered)?;
+            command.query_async(&mut connection).await.map_err(unanswered)
+        };
+        let answer = self.guarded(attempt).await;
+        if let Err(Unanswered::Unreachable(_)) = &answer {
+            // The next one connects again.
+            *self.lock_shared() = None;
+        }
+        answer
+    }
+
+    async fn shared(&self) -> Result<MultiplexedConnection, RedisError> {
+        let known = self.lock_shared().clone();
+        match known {
+            Some(connection) => Ok(connection),
+            None => {
+                let made = self.client.get_multiplexed_async_connection_with_config(&impatient()).await?;
+                Ok(self.lock_shared().insert(made).clone())
+            }
+        }
+    }
+
+    fn lock_shared(&self) -> std::sync::MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends several commands in one round trip.
@@ -123,20 +161,22 @@ impl Redis {
         &self,
         work: impl AsyncFnOnce(&mut deadpool_redis::Connection) -> Result<T, RedisError>,
     ) -> Result<T, Unanswered> {
-        if !self.breaker.lets_through() {
-            return Err(Unanswered::Resting);
-        }
         let attempt = async {
             let mut connection =
                 self.pool.get().await.map_err(|error| Unanswered::Unreachable(error.to_string()))?;
-            work(&mut connection).await.map_err(|error| match error.code() {
-                // A code is what the server itself answered. LOADING, READONLY and their like are an outage.
-                Some("LOADING" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN") | None => {
-                    Unanswered::Unreachable(error.to_string())
-                }
-                Some(_) => Unanswered::Refused(error),
-            })
+            work(&mut connection).await.map_err(unanswered)
         };
+        self.guarded(attempt).await
+    }
+
+    /// What an attempt comes to in time, and what the breaker learns of it.
+    async fn guarded<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, Unanswered>>,
+    ) -> Result<T, Unanswered> {
+        if !self.breaker.lets_through() {
+            return Err(Unanswered::Resting);
+        }
         let answer = tokio::time::timeout(PATIENCE, attempt)
             .await
             .unwrap_or_else(|_| Err(Unanswered::Unreachable(format!("no answer within {PATIENCE:?}"))));
@@ -145,6 +185,20 @@ impl Redis {
             _ => self.breaker.answered(),
         }
         answer
+    }
+}
+
+fn impatient() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE))
+}
+
+fn unanswered(error: RedisError) -> Unanswered {
+    match error.code() {
+        // A code is what the server itself answered. LOADING, READONLY and their like are an outage.
+        Some("LOADING" | "READONLY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN") | None => {
+            Unanswered::Unreachable(error.to_string())
+        }
+        Some(_) => Unanswered::Refused(error),
     }
 }
 

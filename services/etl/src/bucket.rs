@@ -33,6 +33,10 @@ impl Priority {
 /// A request that is sent so much after its slot is too near to the next one.
 const LATE: Duration = Duration::from_millis(20);
 
+/// A timer counts in these and rounds up: a shorter wait would cost one, and a request that comes by less than one too
+/// early is far within what [`Bucket::new`] leaves.
+const TICK: Duration = Duration::from_millis(1);
+
 /// KEYS: the bucket. ARGV: spacing in microseconds, rank. Gives the microseconds to wait, then whether the slot after
 /// that is the caller's; -1 where nobody has said yet whether a cooldown outlived a restart of Redis.
 const TAKE: &str = r"
@@ -113,10 +117,9 @@ impl Bucket {
                     (self.ask_postgres().await?, true)
                 }
             };
-            // What asking took has passed already.
-            let left = wait.saturating_sub(asked.elapsed());
-            let left = if mine { left } else { left.clamp(Duration::from_millis(2), Duration::from_secs(5)) };
-            tokio::time::sleep(left).await;
+            if let Some(pause) = pause(wait, asked.elapsed(), mine) {
+                tokio::time::sleep(pause).await;
+            }
             // Who wakes too late would come too near to the next one, and stands in line again.
             let in_time = asked.elapsed().saturating_sub(wait) < LATE || self.spacing < 4 * LATE;
             if mine && (in_time || late >= 3) {
@@ -148,7 +151,7 @@ impl Bucket {
     async fn ask_redis(&self, priority: Priority) -> Option<(i64, i64)> {
         let mut script = cmd("EVAL");
         script.arg(TAKE).arg(1).arg(self.key()).arg(micros(self.spacing)).arg(priority.rank());
-        self.redis.query::<(i64, i64)>(&script).await.ok()
+        self.redis.query_shared::<(i64, i64)>(&script).await.ok()
     }
 
     /// Tells a Redis that knows nothing (it was restarted) until when nobody may ask. Whether it took it.
@@ -167,7 +170,7 @@ impl Bucket {
     async fn cool_redis(&self, pause: Duration) -> bool {
         let mut script = cmd("EVAL");
         script.arg(COOL).arg(1).arg(self.key()).arg(micros(pause));
-        let kept = self.redis.query::<i64>(&script).await;
+        let kept = self.redis.query_shared::<i64>(&script).await;
         if let Err(error) = &kept {
             tracing::debug!(%error, "the cooldown is in PostgreSQL only");
         }
@@ -200,6 +203,35 @@ impl std::fmt::Debug for Bucket {
     }
 }
 
+/// How long to sleep on an answer that says to wait, of which so much has passed with asking.
+fn pause(wait: Duration, passed: Duration, mine: bool) -> Option<Duration> {
+    let left = wait.saturating_sub(passed);
+    if mine {
+        return Some(left).filter(|left| *left >= TICK);
+    }
+    Some(left.clamp(Duration::from_millis(2), Duration::from_secs(5)))
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_has_come_waits_for_no_timer() {
+        let pause = |wait, passed, mine| {
+            let micros = Duration::from_micros;
+            super::pause(micros(wait), micros(passed), mine)
+        };
+        assert_eq!(pause(0, 0, true), None);
+        assert_eq!(pause(900, 0, true), None);
+        assert_eq!(pause(130_000, 129_500, true), None);
+        assert_eq!(pause(130_000, 400, true), Some(Duration::from_micros(129_600)));
+        // Who has no turn asks again, and not in a circle.
+        assert_eq!(pause(0, 0, false), Some(Duration::from_millis(2)));
+        assert_eq!(pause(60_000_000, 0, false), Some(Duration::from_secs(5)));
+    }
 }

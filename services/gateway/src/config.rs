@@ -61,6 +61,8 @@ pub struct Settings {
     pub upload_limit: u64,
     /// The same of a file of contacts.
     pub contacts_limit: u64,
+    /// The same of a file whose people are an audience.
+    pub audiences_limit: u64,
     /// The largest other body that is passed on, in bytes.
     pub body_limit: u64,
     /// How long a connection to a backend may take.
@@ -111,13 +113,15 @@ impl Settings {
             backends.extend(url.map(|url| (backend, url)));
         }
         let upload_limit = env.default("UPLOAD_LIMIT", 100 * 1024 * 1024, "a number of bytes");
-        // The name and default of sms-dispatch, whose limit it is.
+        // The names and defaults of sms-dispatch, whose limits they are.
         let contacts_limit = env.default("CONTACTS_MAX_MB", 16_384_u64, "a number of megabytes");
+        let audiences_limit = env.default("SMS_AUDIENCE_MAX_MB", 1_024_u64, "a number of megabytes");
         Self {
             backends,
             legacy: list(env, "LEGACY_ANONYMOUS"),
             upload_limit: u64::saturating_add(upload_limit, FRAMING),
             contacts_limit: contacts_limit.saturating_mul(1 << 20).saturating_add(FRAMING),
+            audiences_limit: audiences_limit.saturating_mul(1 << 20).saturating_add(FRAMING),
             body_limit: env.default("PROXY_BODY_LIMIT", 2 * 1024 * 1024, "a number of bytes"),
             connect_timeout: millis(env, "BACKEND_CONNECT_MILLIS", 500),
             backend_timeout: millis(env, "BACKEND_TIMEOUT_MILLIS", 30_000),
@@ -146,6 +150,7 @@ impl Settings {
         match files {
             Files::Usual => self.upload_limit,
             Files::Contacts => self.contacts_limit,
+            Files::Audiences => self.audiences_limit,
             Files::Suppressions => SUPPRESSIONS_LIMIT,
         }
     }
@@ -293,6 +298,7 @@ mod tests {
         assert!(settings.trusted_proxies.is_empty());
         assert_eq!(settings.files_limit(Files::Usual), 100 * 1024 * 1024 + FRAMING);
         assert_eq!(settings.files_limit(Files::Contacts), 16 * 1024 * 1024 * 1024 + FRAMING);
+        assert_eq!(settings.files_limit(Files::Audiences), 1024 * 1024 * 1024 + FRAMING);
         assert_eq!(settings.backends.len(), 1);
     }
 

@@ -23,6 +23,7 @@ use crate::{
     in_flight::InFlight,
     jobs::{
         import_contacts::{self, ImportContacts},
+        load_audience::{self, LoadAudiences},
         prepare_campaign::{self, PrepareCampaigns},
         roll_back_import::{self, RollBackImports},
         send_slice::{self, SendSlices},
@@ -66,6 +67,7 @@ fn jobs(
         .register(import_contacts::kind(settings), ImportContacts::from_s3(resources))
         .register(roll_back_import::kind(settings), rollbacks)
         .register(validate_contacts::kind(lookups), ValidateContacts::new(pool(), Arc::clone(lookups)))
+        .register(load_audience::kind(settings), LoadAudiences::from_s3(resources))
         .register(prepare_campaign::kind(), PrepareCampaigns { pool: pool() })
         .register(send_slice::kind(sms), slices())
         .register(send_slice::single_kind(sms), slices())

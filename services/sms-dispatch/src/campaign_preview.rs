@@ -18,7 +18,7 @@ use crate::{
         windows::{Clocks, Hours},
     },
     storage::{
-        audiences::{self, Audience},
+        audiences::{self, Audience, Name},
         campaigns::Campaign,
         expected::{self, Drawn, Expected},
         providers, senders,
@@ -109,7 +109,8 @@ pub async fn preview(
     let frozen = campaigns::freeze(&mut transaction, campaign, now, &settings.public_url).await?;
     transaction.rollback().await?;
     let day = campaigns::day(&campaign.plan, now);
-    let texts = Texts::of(&campaign.plan).map_err(Refused::from)?.linked(&frozen, day, campaign.number);
+    let texts = Texts::of(&campaign.plan, frozen.file.as_ref()).map_err(Refused::from)?;
+    let texts = texts.linked(&frozen, day, campaign.number);
     let weights: Vec<u32> = campaign.plan.texts.iter().map(|text| text.weight).collect();
 
     let mut conn = pool.acquire().await?;
@@ -133,7 +134,8 @@ pub async fn preview(
         })
         .collect();
     let hours = settings.quiet_hours.then(Hours::default);
-    let ends_at = per_second.and_then(|rate| forecast::ends(&work, rate, hours, starts_at));
+    let not_before = |clocks| frozen.own_hour.and_then(|hour| hour.at(clocks));
+    let ends_at = per_second.and_then(|rate| forecast::ends(&work, rate, hours, not_before, starts_at));
     let (costs, unpriced_parts) = written.costs(&audience, &frozen.senders);
     let shown = shown(&texts, &frozen, &audience.drawn);
     let parts = written.parts(&audience);
@@ -265,15 +267,20 @@ fn shown(texts: &Texts, frozen: &Frozen, drawn: &[Drawn]) -> Vec<Shown> {
 }
 
 /// The most that a message can cost, in millionths, in each currency of the campaign's senders: with values as long as names of
-/// people get, and with the letters that they have.
+/// people get, or as a file has them, and with the letters that names have.
 ///
 /// # Errors
 /// A text that can't be read, which its start has.
 pub fn worst_costs(campaign: &Campaign, frozen: &Frozen) -> Result<BTreeMap<String, i64>, Refused> {
     const LONG: &str = "María de los Ángeles Hernández Rodríguez";
     let day = campaigns::day(&campaign.plan, frozen.at);
-    let texts = Texts::of(&campaign.plan)?.linked(frozen, day, campaign.number);
-    let vars = vec![LONG.to_owned(); texts.names().len()];
+    let texts = Texts::of(&campaign.plan, frozen.file.as_ref())?.linked(frozen, day, campaign.number);
+    // A file says how long its longest values are.
+    let long = |name: &Name| {
+        let measured = frozen.file.as_ref().and_then(|file| file.shape.longest(name.source));
+        measured.map_or_else(|| LONG.to_owned(), |letters| LONG.chars().cycle().take(letters).collect())
+    };
+    let vars: Vec<String> = texts.names().iter().map(long).collect();
     let mut worst = BTreeMap::new();
     for sender in &frozen.senders {
         let (Some(price), Some(currency)) = (sender.price_micros, &sender.currency) else { continue };

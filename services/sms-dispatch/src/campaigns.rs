@@ -17,13 +17,14 @@ use serde_json::json;
 use crate::{
     SERVICE,
     domain::{
-        campaign::{Action, Frozen, FrozenSender, Plan, State},
+        audience_file::FileAudience,
+        campaign::{Action, Frozen, FrozenSender, Kind, Plan, State},
         link::Links,
         segment::Segment,
     },
     jobs::prepare_campaign,
     storage::{
-        audit,
+        audience_files, audit,
         campaigns::{self, ActiveModel, Campaign},
         ledger, prices, segments, senders,
     },
@@ -39,6 +40,14 @@ pub enum Refused {
     Text(#[from] BadText),
     #[error("El segmento {0} ya no existe")]
     NoSegment(uuid::Uuid),
+    #[error("La lista {0} de la audiencia no existe, o ya se eliminó")]
+    NoFile(uuid::Uuid),
+    #[error("La lista {0} de la audiencia todavía no termina de cargarse")]
+    FileNotLoaded(uuid::Uuid),
+    #[error(
+        "La lista {0} no dice con qué consentimiento se escribe a sus personas: la publicidad lo necesita"
+    )]
+    NoConsent(uuid::Uuid),
     #[error("La campaña {0} de less_campaigns no existe")]
     NoCampaign(uuid::Uuid),
     #[error("El remitente {0:?} no existe o está deshabilitado")]
@@ -104,7 +113,6 @@ pub async fn start(
     if campaign.state.after(Action::Start).is_none() {
         return Err(Refused::State(campaign.state));
     }
-    Texts::of(&campaign.plan)?;
     let now: DateTime<Utc> = sqlx::query_scalar("select now()").fetch_one(&mut *conn).await?;
     let frozen = freeze(conn, campaign, now, public_url).await?;
     let date = day(&campaign.plan, now);
@@ -116,6 +124,8 @@ pub async fn start(
         date: Set(Some(date)),
         preparation: Set(Some(job.id)),
         started_at: Set(Some(now)),
+        own_date: Set(campaign.own_date),
+        own_minute: Set(campaign.own_minute),
         reason: Set(None),
         ..Default::default()
     };
@@ -162,9 +172,11 @@ pub async fn freeze(
     public_url: &str,
 ) -> Result<Frozen, Refused> {
     let plan = &campaign.plan;
+    let file = file(conn, plan, campaign.kind).await?;
     let filter = match (&plan.audience.filter, plan.audience.segment_id) {
         (Some(filter), _) => filter.clone(),
         (None, Some(id)) => segment(conn, id).await?,
+        (None, None) if file.is_some() => Segment::default(),
         (None, None) => return Err(Refused::Other(anyhow::anyhow!("a plan without an audience"))),
     };
     let mut less_filters = Vec::new();
@@ -201,8 +213,33 @@ pub async fn freeze(
         })
     };
     let senders = plan.senders.iter().map(frozen_sender).collect::<Result<Vec<_>, Refused>>()?;
-    let links = Texts::of(plan)?.have_links().then(|| Links::under(public_url));
-    Ok(Frozen { filter, less_filters, less_campaigns, senders, at, seed: rand::rng().random(), links })
+    let links = Texts::of(plan, file.as_ref())?.have_links().then(|| Links::under(public_url));
+    Ok(Frozen {
+        filter,
+        file,
+        less_filters,
+        less_campaigns,
+        senders,
+        at,
+        seed: rand::rng().random(),
+        own_hour: campaign.own_hour(),
+        links,
+    })
+}
+
+/// The file whose people a plan's audience is, if it is one's, locked: it stays for as long as the transaction.
+///
+/// # Errors
+/// It is not there, or not loaded; or advertising may not use it.
+pub async fn file(conn: &mut PgConnection, plan: &Plan, kind: Kind) -> Result<Option<FileAudience>, Refused> {
+    let Some(id) = plan.audience.file_id else { return Ok(None) };
+    let known = audience_files::lock(conn, id).await?.filter(|file| file.purged_at.is_none());
+    let known = known.ok_or(Refused::NoFile(id))?;
+    let audience = known.audience().ok_or(Refused::FileNotLoaded(id))?;
+    if kind == Kind::Marketing && known.consent.is_none() {
+        return Err(Refused::NoConsent(id));
+    }
+    Ok(Some(audience))
 }
 
 async fn segment(conn: &mut PgConnection, id: uuid::Uuid) -> Result<Segment, Refused> {

@@ -188,6 +188,9 @@ pub struct SmsSettings {
     pub pause_above_percent: u8,
     /// What AYUDA is answered with; none: it is not answered.
     pub help_text: Option<String>,
+    /// The largest file whose people are an audience, in bytes, and the rows that one may have.
+    pub audience_most_bytes: u64,
+    pub audience_most_rows: i64,
     /// How long it is known who was sent what, and who wrote what.
     pub keep: Keep,
 }
@@ -203,10 +206,13 @@ pub struct Keep {
     pub reports_days: u32,
     /// Jobs of campaigns and single messages that have ended.
     pub jobs_days: u32,
+    /// The people of files that are audiences.
+    pub audiences_days: u32,
 }
 
 impl Keep {
-    /// `SMS_KEEP_MESSAGES_DAYS` (730), `SMS_KEEP_INBOUND_DAYS` (730), `SMS_KEEP_REPORTS_DAYS` (90), `SMS_KEEP_JOBS_DAYS` (30).
+    /// `SMS_KEEP_MESSAGES_DAYS` (730), `SMS_KEEP_INBOUND_DAYS` (730), `SMS_KEEP_REPORTS_DAYS` (90), `SMS_KEEP_JOBS_DAYS` (30),
+    /// `SMS_KEEP_AUDIENCES_DAYS` (30).
     fn read(env: &mut Env) -> Self {
         // The cap of marketing looks back a week, and answers are those of campaigns of 90 days.
         let mut days = |name: &str, default: u32, least: u32| {
@@ -221,6 +227,7 @@ impl Keep {
             inbound_days: days("SMS_KEEP_INBOUND_DAYS", 730, 1),
             reports_days: days("SMS_KEEP_REPORTS_DAYS", 90, 1),
             jobs_days: days("SMS_KEEP_JOBS_DAYS", 30, 1),
+            audiences_days: days("SMS_KEEP_AUDIENCES_DAYS", 30, 1),
         }
     }
 }
@@ -232,7 +239,7 @@ impl SmsSettings {
     /// `SMS_APPROVE_ABOVE_COST` (1,000),
     /// `TELNYX_PARTS_PER_SECOND` (50), `TWILIO_PARTS_PER_SECOND` (10), `SMS_RECORDS_PER_SECOND` (5),
     /// `SMS_UNKNOWN_PATIENCE_SECONDS` (300), `SMS_ACCEPTED_PATIENCE_SECONDS` (3,600), `SMS_RECORDS_AGAIN_SECONDS` (1,800),
-    /// `SMS_PAUSE_ABOVE_PERCENT` (30), `SMS_HELP_TEXT`, and what [`Keep`], [`TelnyxMessaging`] and Twilio's account are.
+    /// `SMS_PAUSE_ABOVE_PERCENT` (30), `SMS_HELP_TEXT`, `SMS_AUDIENCE_MAX_MB` (1,024), `SMS_AUDIENCE_MAX_ROWS` (5,000,000), and what [`Keep`], [`TelnyxMessaging`] and Twilio's account are.
     pub fn read(env: &mut Env) -> Self {
         let in_flight = env.default("SMS_IN_FLIGHT", 64, "a number of requests");
         if !(1..=500).contains(&in_flight) {
@@ -296,6 +303,8 @@ impl SmsSettings {
             records_again: env.seconds("SMS_RECORDS_AGAIN_SECONDS", Duration::from_secs(1_800)),
             pause_above_percent,
             help_text: env.optional("SMS_HELP_TEXT", "a text"),
+            audience_most_bytes: env.default("SMS_AUDIENCE_MAX_MB", 1_024_u64, "a number of megabytes") << 20,
+            audience_most_rows: env.default("SMS_AUDIENCE_MAX_ROWS", 5_000_000, "a number of rows"),
             keep: Keep::read(env),
         }
     }

@@ -1,4 +1,4 @@
-//! Files of contacts in the bucket: personal data, of which nothing needs to stay once the import has read it.
+//! Files of people in the bucket, contacts or audiences: personal data, of which nothing needs to stay once it was read.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -9,11 +9,18 @@ use futures::TryStreamExt as _;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Resources, http::CONTACT_FILES, storage::imports};
+use crate::{
+    Resources,
+    http::{AUDIENCE_FILES, CONTACT_FILES},
+    storage::{audience_files, imports},
+};
 
 /// The lock between imports of files that are in the bucket already, which share it from their look at the file to their row,
 /// and sweeps, which hold it alone from their look at the rows to the deletion.
 pub const USES: &str = "contact files used";
+
+/// Where files of people are in the bucket.
+const PREFIXES: [&str; 2] = [CONTACT_FILES, AUDIENCE_FILES];
 
 /// An upload takes less from its last byte to its row: what no row names for so long is nobody's.
 const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
@@ -37,7 +44,7 @@ impl ContactFiles {
 }
 
 /// Deletes the files that are older than `keep`, and than an hour, and that no import needs: theirs ended longer ago than
-/// `keep`, or there is none. Gives how many.
+/// `keep`, or there is none; and those of audiences that are an hour old and not to be read any more. Gives how many.
 ///
 /// # Errors
 /// The database or S3; what was not deleted is due again.
@@ -54,32 +61,40 @@ pub async fn sweep(
     }
     db::allow_idle(&mut turn).await?;
     let mut deleted = 0;
-    let mut pages = std::pin::pin!(s3::list(client, bucket, CONTACT_FILES));
-    while let Some(page) = pages.try_next().await? {
-        // A page at a time, so that nobody's import waits for the whole bucket.
-        let mut alone = pool.begin().await?;
-        lock::hold(&mut alone, USES).await?;
-        db::allow_idle(&mut alone).await?;
-        let due = due(&mut alone, keep, now, page).await?;
-        s3::delete(client, bucket, &due).await?;
-        alone.commit().await?;
-        deleted += due.len() as u64;
+    for prefix in PREFIXES {
+        let mut pages = std::pin::pin!(s3::list(client, bucket, prefix));
+        while let Some(page) = pages.try_next().await? {
+            // A page at a time, so that nobody's import waits for the whole bucket.
+            let mut alone = pool.begin().await?;
+            lock::hold(&mut alone, USES).await?;
+            db::allow_idle(&mut alone).await?;
+            let due = due(&mut alone, prefix, keep, now, page).await?;
+            s3::delete(client, bucket, &due).await?;
+            alone.commit().await?;
+            deleted += due.len() as u64;
+        }
     }
     turn.commit().await?;
     Ok(deleted)
 }
 
-/// Of a page of the bucket, what a sweep deletes. A file that is fresh stays under any key: an import that used the key before
+/// Of a page of the bucket below one of the prefixes, what a sweep deletes. A file that is fresh stays under any key: an import that used the key before
 /// used another file.
 async fn due(
     conn: &mut PgConnection,
+    prefix: &str,
     keep: Duration,
     now: DateTime<Utc>,
     page: Vec<s3::Listed>,
 ) -> sqlx::Result<Vec<String>> {
+    // Who loaded an audience has deleted its file at once, unless something failed.
+    let keep = if prefix == AUDIENCE_FILES { Duration::ZERO } else { keep };
     let orphan_before = (now - keep.max(ORPHAN_AGE)).timestamp();
     let keys: Vec<String> = page.iter().map(|object| object.key.clone()).collect();
-    let uses = imports::uses_of(conn, &keys, now - keep).await?;
+    let uses = match prefix {
+        AUDIENCE_FILES => audience_files::uses_of(conn, &keys).await?,
+        _ => imports::uses_of(conn, &keys, now - keep).await?,
+    };
     let needed: HashSet<_> = uses.iter().filter(|(_, needed)| *needed).map(|(key, _)| key.as_str()).collect();
     let is_due =
         |object: &s3::Listed| object.modified < orphan_before && !needed.contains(object.key.as_str());
@@ -99,9 +114,11 @@ pub async fn overlooked(
 ) -> anyhow::Result<Vec<String>> {
     let mut overlooked = Vec::new();
     let mut conn = pool.acquire().await?;
-    let mut pages = std::pin::pin!(s3::list(client, bucket, CONTACT_FILES));
-    while let Some(page) = pages.try_next().await? {
-        overlooked.extend(due(&mut conn, keep, now - s3::SWEEPS_BEHIND, page).await?);
+    for prefix in PREFIXES {
+        let mut pages = std::pin::pin!(s3::list(client, bucket, prefix));
+        while let Some(page) = pages.try_next().await? {
+            overlooked.extend(due(&mut conn, prefix, keep, now - s3::SWEEPS_BEHIND, page).await?);
+        }
     }
     Ok(s3::findings(&overlooked))
 }

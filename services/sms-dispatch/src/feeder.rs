@@ -28,6 +28,7 @@ use crate::{
     domain::{
         campaign::{Action, State},
         message_state::{MessageState, Observed},
+        windows::Clocks,
     },
     jobs::send_slice,
     metrics::Tally,
@@ -286,7 +287,7 @@ impl Feeder {
             let ahead = (rate * AHEAD_SECONDS).max(1.0);
             let candidate = Candidate {
                 campaign: campaign.number,
-                zones: self.open_zones(conn, campaign.number).await?,
+                zones: self.open_zones(conn, campaign).await?,
                 fed,
                 may: ahead.min(most.map_or(f64::INFINITY, |most| most as f64)) - fed,
                 at_once: ahead / PIECES,
@@ -370,11 +371,18 @@ impl Feeder {
         Ok(lacks)
     }
 
-    /// The zones of a campaign whose window is open.
-    async fn open_zones(&self, conn: &mut PgConnection, campaign: i32) -> anyhow::Result<Vec<i16>> {
+    /// The zones of a campaign whose window is open, and whose own hour has come where it has one: nobody looks through slices
+    /// that are not due.
+    async fn open_zones(&self, conn: &mut PgConnection, campaign: &Campaign) -> anyhow::Result<Vec<i16>> {
         let now = Utc::now();
-        let zones = slices::zones(conn, campaign).await?.into_iter();
-        Ok(zones.filter(|zone| self.settings.opens_at(*zone, now).is_some_and(|at| at <= now)).collect())
+        let own_hour = campaign.frozen.as_ref().and_then(|frozen| frozen.own_hour);
+        let has_come = |zone: i16| {
+            let due = own_hour.zip(Clocks::from_code(zone)).and_then(|(hour, clocks)| hour.at(clocks));
+            due.is_none_or(|due| due <= now)
+        };
+        let is_open = |zone: i16| self.settings.opens_at(zone, now).is_some_and(|at| at <= now);
+        let zones = slices::zones(conn, campaign.number).await?.into_iter();
+        Ok(zones.filter(|zone| is_open(*zone) && has_come(*zone)).collect())
     }
 
     /// Gives the next slice to a job. Gives how many messages that may send; none where there is no slice.

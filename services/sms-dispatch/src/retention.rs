@@ -1,12 +1,13 @@
 //! What is kept of people only for a time: when that is over it is deleted, in batches, by whichever process comes first.
 
-use chrono::{Days, NaiveDate};
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 
 use crate::{
     config::Keep,
-    jobs::{prepare_campaign, send_slice},
-    storage::ledger,
+    domain::campaign::State,
+    jobs::{load_audience, prepare_campaign, send_slice},
+    storage::{audience_files, ledger},
 };
 
 /// Rows a statement.
@@ -42,10 +43,30 @@ pub async fn delete(pool: &PgPool, keep: &Keep, today: NaiveDate) -> sqlx::Resul
     deleted.rows += batches(pool, "inbound_messages", "received_at < $1", inbound_since).await?;
     deleted.rows += batches(pool, "help_answers", "day < $1", inbound_since).await?;
     deleted.rows += batches(pool, "provider_reports", "failed_at < $1", since(keep.reports_days)).await?;
-    let kinds = [send_slice::KIND, send_slice::SINGLE, prepare_campaign::KIND];
+    let kinds = [send_slice::KIND, send_slice::SINGLE, prepare_campaign::KIND, load_audience::KIND];
     let ended = format!("kind in ('{}') and finished_at < $1", kinds.join("', '"));
     deleted.rows += batches(pool, "jobs", &ended, since(keep.jobs_days)).await?;
     Ok(deleted)
+}
+
+/// Lets files go whose people were an audience long enough, and deletes the rows of all that were let go: those, and what
+/// somebody deleted, or did not load. One that a campaign is about to read stays. Gives how many rows were deleted.
+///
+/// # Errors
+/// The database.
+pub async fn audiences(pool: &PgPool, keep: &Keep, now: DateTime<Utc>) -> anyhow::Result<u64> {
+    let before = now - TimeDelta::days(i64::from(keep.audiences_days));
+    for old in audience_files::older_than(pool, before).await? {
+        let mut transaction = pool.begin().await?;
+        // Whoever starts a campaign to it holds it.
+        audience_files::lock(&mut transaction, old.id).await?;
+        let about = [State::Scheduled, State::Preparing];
+        if audience_files::campaigns_of(&mut transaction, old.id, &about).await?.is_empty() {
+            audience_files::let_go(&mut transaction, old.id).await?;
+        }
+        transaction.commit().await?;
+    }
+    Ok(audience_files::empty(pool).await?)
 }
 
 /// Deletes the rows of a table that meet a condition of `$1`, a day, so many at a time. Neither comes from a stranger.

@@ -50,7 +50,8 @@ impl Open {
     /// A campaign that never started; texts that can't be read, which its start has.
     pub fn of(campaign: &Campaign) -> anyhow::Result<Self> {
         let date = campaign.date.ok_or_else(|| anyhow::anyhow!("campaign {} never started", campaign.id))?;
-        let mut texts = if campaign.single { Texts::verbatim() } else { Texts::of(&campaign.plan)? };
+        let file = campaign.frozen.as_ref().and_then(|frozen| frozen.file.as_ref());
+        let mut texts = if campaign.single { Texts::verbatim() } else { Texts::of(&campaign.plan, file)? };
         if let Some(frozen) = &campaign.frozen {
             texts = texts.linked(frozen, date, campaign.number);
         }

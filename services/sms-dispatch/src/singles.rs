@@ -155,6 +155,7 @@ impl Day {
                 filter: Some(Segment::default()),
                 segment_id: None,
                 less_segments: Vec::new(),
+                file_id: None,
                 less_campaigns: Vec::new(),
             },
             senders: senders
@@ -170,6 +171,8 @@ impl Day {
             transliterate: false,
         };
         let frozen = Frozen {
+            file: None,
+            own_hour: None,
             filter: Segment::default(),
             less_filters: Vec::new(),
             less_campaigns: Vec::new(),

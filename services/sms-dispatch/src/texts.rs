@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
+use chassis::http::nearest_name;
+
 use crate::{
     domain::{
+        audience_file::{FileAudience, Source},
         campaign::{Frozen, Plan},
         link::Links,
         message_id::MessageId,
@@ -14,10 +17,7 @@ use crate::{
         sender::{ProviderName, SenderKind},
         template::{NoValue, Template, TemplateError, Values},
     },
-    storage::{
-        audiences::{Name, OF_CONTACTS},
-        ledger::Row,
-    },
+    storage::{audiences::Name, ledger::Row},
 };
 
 /// Why a text can't be. The text is for the person.
@@ -25,8 +25,20 @@ use crate::{
 pub enum BadText {
     #[error("{0}")]
     Template(#[from] TemplateError),
-    #[error("{{{0}}} no se admite en una campaña a contactos")]
-    NotOfContacts(String),
+    #[error("no existe el campo {{{name}}}; {hint}hay: {known}")]
+    Unknown {
+        name: String,
+        /// What was meant, where one is near.
+        hint: String,
+        known: String,
+    },
+}
+
+impl BadText {
+    fn unknown(name: &str, known: &[&str]) -> Self {
+        let hint = nearest_name(name, known).map(|meant| format!("¿quiso decir {{{meant}}}? "));
+        Self::Unknown { name: name.to_owned(), hint: hint.unwrap_or_default(), known: known.join(", ") }
+    }
 }
 
 /// The texts of a plan, read.
@@ -46,6 +58,8 @@ pub struct Texts {
 pub struct Given<'a> {
     pub name: Option<&'a str>,
     pub city: Option<&'a str>,
+    /// Of a file's columns, by the names that texts have for them.
+    pub columns: Option<&'a BTreeMap<String, String>>,
     /// The link that opts the recipient out.
     pub link: Option<&'a str>,
 }
@@ -54,22 +68,33 @@ pub struct Given<'a> {
 const LINK: &str = "baja";
 
 impl Texts {
+    /// Those of a plan to contacts, or to the people of `file`: its columns are fields too.
+    ///
     /// # Errors
     /// As [`BadText`] says.
-    pub fn of(plan: &Plan) -> Result<Self, BadText> {
-        let texts = plan.texts.iter().map(|text| Template::parse(&text.text, []));
-        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+    pub fn of(plan: &Plan, file: Option<&FileAudience>) -> Result<Self, BadText> {
+        let mut known: Vec<&str> = match file {
+            Some(file) => file.shape.names(),
+            None => vec!["nombre", "primer_nombre", "ciudad"],
+        };
+        known.push(LINK);
+        let source = |field: &str| match file {
+            Some(file) => file.shape.source(field),
+            None => Source::of_contacts(field),
+        };
+        let parse = |text: &str| match Template::parse(text, known.iter().copied()) {
+            Err(TemplateError::UnknownField { name, .. }) => Err(BadText::unknown(&name, &known)),
+            parsed => parsed.map_err(BadText::from),
+        };
+        let texts = plan.texts.iter().map(|text| parse(&text.text)).collect::<Result<Vec<_>, _>>()?;
         let mut names: Vec<Name> = Vec::new();
         for text in &texts {
-            // Without any value only what has a default is written.
             for field in text.fields().into_iter().filter(|field| *field != LINK) {
-                if !OF_CONTACTS.iter().any(|(known, _)| *known == field) {
-                    return Err(BadText::NotOfContacts(field.to_owned()));
-                }
-                let required = needs(text, field);
+                let source = source(field).ok_or_else(|| BadText::unknown(field, &known))?;
+                let required = text.requires(field);
                 match names.iter_mut().find(|known| known.name == field) {
                     Some(known) => known.required |= required,
-                    None => names.push(Name { name: field.to_owned(), required }),
+                    None => names.push(Name { name: field.to_owned(), required, source }),
                 }
             }
         }
@@ -91,9 +116,9 @@ impl Texts {
         given: &Given<'_>,
         (provider, kind): (ProviderName, SenderKind),
     ) -> Result<String, NoValue> {
-        let columns = BTreeMap::new();
+        let none = BTreeMap::new();
         let (name, city, opt_out_link) = (given.name, given.city, given.link);
-        let values = Values { name, city, opt_out_link, columns: &columns };
+        let values = Values { name, city, opt_out_link, columns: given.columns.unwrap_or(&none) };
         let alphabet = self.transliterate.then(|| Alphabet::of(provider, kind));
         self.texts.get(variant).map_or_else(|| Ok(String::new()), |text| text.render(&values, alphabet))
     }
@@ -140,21 +165,19 @@ impl Texts {
         if self.verbatim {
             return vars.first().cloned().unwrap_or_default();
         }
-        let value = |names: &[&str]| {
-            let of = self.names.iter().position(|name| names.contains(&name.name.as_str()));
-            of.and_then(|place| vars.get(place)).map(String::as_str)
-        };
+        let (mut columns, mut full_name, mut city) = (BTreeMap::new(), None, None);
+        for (name, value) in self.names.iter().zip(vars) {
+            match name.source {
+                Source::FullName | Source::FirstNameIn(_) => full_name = Some(value.as_str()),
+                Source::City => city = Some(value.as_str()),
+                Source::Column(_) => drop(columns.insert(name.name.clone(), value.clone())),
+            }
+        }
         let link = self.links.as_ref();
         let link = link.map(|(links, date, campaign)| {
             links.url(MessageId { date: *date, campaign: *campaign, position })
         });
-        let columns = BTreeMap::new();
-        let values = Values {
-            name: value(&["nombre", "primer_nombre"]),
-            city: value(&["ciudad"]),
-            opt_out_link: link.as_deref(),
-            columns: &columns,
-        };
+        let values = Values { name: full_name, city, opt_out_link: link.as_deref(), columns: &columns };
         let alphabet =
             sender.filter(|_| self.transliterate).map(|(provider, kind)| Alphabet::of(provider, kind));
         let text = usize::try_from(variant).ok().and_then(|variant| self.texts.get(variant));
@@ -167,18 +190,4 @@ impl Texts {
         let count = Alphabet::of(provider, kind).count(&text);
         (text, count.encoding, count.parts)
     }
-}
-
-/// Whether a text can't be written without a value for `field`, all others given.
-fn needs(text: &Template, field: &str) -> bool {
-    let columns: BTreeMap<String, String> = text
-        .fields()
-        .into_iter()
-        .filter(|other| *other != field)
-        .map(|other| (other.to_owned(), "x".to_owned()))
-        .collect();
-    // A file's own column of names would count as the first name too.
-    let values = Values { name: None, city: None, opt_out_link: Some("x"), columns: &columns };
-    let first = field == "primer_nombre" && columns.contains_key("nombre");
-    first || text.render(&values, None).is_err()
 }

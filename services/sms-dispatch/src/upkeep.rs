@@ -47,7 +47,9 @@ impl Upkeep {
                 None => return,
                 Some(Ok(None)) => {}
                 Some(Ok(Some(opted_out))) => tracing::info!(opted_out, "counts of contacts are new"),
-                Some(Err(error)) => tracing::warn!(%error, "counts of contacts stay as they were"),
+                Some(Err(error)) => {
+                    tracing::warn!(error = %format!("{error:#}"), "counts of contacts stay as they were");
+                }
             }
             if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
@@ -69,7 +71,7 @@ impl Upkeep {
     }
 
     /// Does what is due. Gives how many contacts a suppression took out; none where nothing was due.
-    async fn turn(&mut self) -> sqlx::Result<Option<u64>> {
+    async fn turn(&mut self) -> anyhow::Result<Option<u64>> {
         // A date that comes does not wait for an import, which may take hours.
         if let Some(until) = suppressions::apply_since(&self.pool, self.applied).await? {
             // What began before and is committed after was not seen yet.
@@ -83,6 +85,10 @@ impl Upkeep {
                 tracing::info!(days = deleted.days, rows = deleted.rows, "past retention, and deleted");
             }
             self.deleted_at = Some(Instant::now());
+        }
+        let rows = retention::audiences(&self.pool, &self.keep, Utc::now()).await?;
+        if rows > 0 {
+            tracing::info!(rows, "people of audiences' files are deleted");
         }
         if !views::older_than(&self.pool, self.every).await? {
             return Ok(None);

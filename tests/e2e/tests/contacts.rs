@@ -231,6 +231,22 @@ async fn import(client: &Client, query: &str, csv: &str) -> Result<Answer> {
         .await
 }
 
+async fn reus_counts_at_once_and_nobodys_opt_in_takes_it_away(
+    operator: &Client,
+    contact: &str,
+    phone: &str,
+) -> Result<()> {
+    let told = import(operator, "reason=reus", "6121004768\n").await?;
+    ensure!(told.body["added"] == 1 && told.body["opted_out"] == 1, "{told}");
+    let known = operator.get(phone).await?;
+    ensure!(known.body["suppressed"] == true && known.body["items"][0]["reason"] == "reus", "{known}");
+    let refused = operator.post(&format!("{contact}/opt-in"), &json!({})).await?;
+    ensure!(refused.status == 409 && refused.body["code"] == "in_reus", "{refused}");
+    ensure!(operator.delete(&format!("{phone}?reason=reus")).await?.status == 204);
+    ensure!(operator.get(contact).await?.body["opt_out_at"].is_null());
+    Ok(())
+}
+
 #[tokio::test]
 async fn who_opted_out_is_out_until_nothing_speaks_against_it() -> Result<()> {
     let scene = scene("contactoptout").await?;
@@ -264,6 +280,7 @@ async fn who_opted_out_is_out_until_nothing_speaks_against_it() -> Result<()> {
     ensure!(left.body["items"][0]["reason"] == "manual", "{left}");
     ensure!(operator.delete(&format!("{phone}?reason=manual")).await?.status == 204);
     ensure!(operator.get(&contact).await?.body["opt_out_at"].is_null());
+    reus_counts_at_once_and_nobodys_opt_in_takes_it_away(&operator, &contact, phone).await?;
     // A list that is none is refused as a whole.
     let unknown = "folio,num_cel,motivo\n5500000901,5500000138,opt_out\n";
     let refused = import(&operator, "reason=opt_out", unknown).await?;

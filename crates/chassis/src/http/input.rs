@@ -29,6 +29,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout_at};
 
+pub use self::nearest::nearest as nearest_name;
 use self::{de::Input, node::Node};
 use super::Problem;
 

@@ -21,7 +21,7 @@ pub use cross_site::CrossSite;
 pub use document::Document;
 pub use extractors::{IfMatch, in_range};
 pub use health::{Health, Importance};
-pub use input::{Form, Json, OptionalJson, Query, json_parameter, repeated_parameters};
+pub use input::{Form, Json, OptionalJson, Query, json_parameter, nearest_name, repeated_parameters};
 pub use observe::request_id;
 pub use pieces::in_pieces;
 pub use problem::{ApiResult, Problem, ProblemBody};

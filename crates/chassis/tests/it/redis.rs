@@ -64,3 +64,29 @@ async fn a_refused_command_is_our_mistake_and_no_outage() -> anyhow::Result<()> 
     assert_eq!(redis.query::<u32>(&push).await?, 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_shared_connection_that_is_lost_is_made_again() -> anyhow::Result<()> {
+    let namespace = Namespace::create("chassis_redis_shared").await?;
+    let (proxy, url) = Proxy::before(&namespace.servers().redis_url).await?;
+    let redis = Redis::new(&RedisSettings { url: Secret::new(url), prefix: namespace.redis_prefix.clone() })?;
+    let mut add = cmd("INCR");
+    add.arg(redis.key("number"));
+    assert_eq!(redis.query_shared::<u32>(&add).await?, 1);
+    for outage in ["cut", "stalled"] {
+        if outage == "cut" {
+            proxy.cut().await
+        } else {
+            proxy.stall().await
+        }
+        let first = redis.query_shared::<u32>(&add).await;
+        assert!(matches!(first, Err(Unanswered::Unreachable(_))), "{outage}: {first:?}");
+        assert!(matches!(redis.query_shared::<u32>(&add).await, Err(Unanswered::Resting)), "{outage}");
+        proxy.heal().await;
+        stack::wait::until("Redis is asked again", Duration::from_secs(10), async || {
+            redis.query_shared::<u32>(&add).await.is_ok()
+        })
+        .await?;
+    }
+    Ok(())
+}

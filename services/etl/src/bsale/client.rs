@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use chassis::redis::Redis;
 use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgPool};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     bucket::{Bucket, Priority},
@@ -17,6 +20,10 @@ use crate::{
 
 /// Records of a page at most, whatever is asked for.
 pub const PAGE: usize = 50;
+/// Pages that are asked for before the caller wants them.
+const AHEAD: usize = 1;
+/// Requests for single records or short lists that one run has under way at once; the bucket paces them.
+const AT_ONCE: usize = 8;
 /// The largest answer that is read: 50 documents with 25 lines each are some 100 kB.
 const LARGEST: usize = 32 << 20;
 /// How often a request is sent that met a failure of the moment.
@@ -25,6 +32,8 @@ const TRIES: u32 = 5;
 /// lets 8 requests go, and the window of 3,000 is 300 s long.
 const COOLDOWN: Duration = Duration::from_secs(2);
 const LONGEST_COOLDOWN: Duration = Duration::from_secs(300);
+/// How long one request waits for a Bsale that refuses, in all: after that it gives up, and with it its run's place.
+const MOST_COOLDOWN: Duration = Duration::from_secs(900);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -134,14 +143,16 @@ impl Client {
         query: &[(&str, String)],
         priority: Priority,
     ) -> Result<Answer, ApiError> {
-        let (mut failures, mut refusals) = (0, 0);
+        let (mut failures, mut refusals) = (0, Refusals::default());
         loop {
             self.bucket.take(priority).await?;
             let reason = match self.once(path, query).await {
                 Ok(Outcome::Answer(answer)) => return Ok(answer),
                 Ok(Outcome::Limited(told)) => {
-                    let pause = told.unwrap_or(COOLDOWN * 2_u32.pow(refusals)).min(LONGEST_COOLDOWN);
-                    refusals = (refusals + 1).min(8);
+                    let Some(pause) = refusals.pause(told) else {
+                        let reason = format!("429 for {} s", refusals.waited.as_secs());
+                        return Err(ApiError::Unavailable { path: path.to_owned(), reason });
+                    };
                     tracing::warn!(pause_s = pause.as_secs(), "Bsale limits us, all workers wait");
                     self.bucket.cool(pause).await?;
                     continue;
@@ -233,12 +244,39 @@ impl Client {
             let received = body.items.len() as u64;
             let count = body.count.unwrap_or(offset + received);
             // Past the end of a list that shrank there is an empty page. Before it there is none.
-            if body.items.is_empty() && offset < count {
+            if body.items.is_empty() && (offset < count || body.next.is_some()) {
                 return Err(format!("an empty page at {offset} of {count}"));
             }
             Ok(ListPage { items: body.items, count, more: body.next.is_some(), version: answer.version })
         })
         .await
+    }
+
+    /// The pages of the list at `path`, from `offset` on. They are asked for one after the other, as what comes and goes
+    /// meanwhile shifts them; the next one while the caller works on the one before.
+    pub fn pages(
+        &self,
+        path: &str,
+        query: &[(&'static str, String)],
+        offset: u64,
+        priority: Priority,
+    ) -> Pages {
+        let (client, path, query) = (self.clone(), path.to_owned(), query.to_vec());
+        let (sender, pages) = mpsc::channel(AHEAD);
+        let asking = async move {
+            let mut offset = offset;
+            // Not before there is room for it.
+            while let Ok(room) = sender.reserve().await {
+                let page = client.page(&path, &query, offset, priority).await;
+                let more = page.as_ref().is_ok_and(|page| page.more);
+                offset += page.as_ref().map_or(0, |page| page.items.len() as u64);
+                room.send(page);
+                if !more {
+                    break;
+                }
+            }
+        };
+        Pages { pages, _asking: AbortOnDropHandle::new(tokio::spawn(asking)) }
     }
 
     /// How many records the list at `path` (as `documents`) has, and Bsale's clock.
@@ -307,10 +345,87 @@ impl Client {
     }
 }
 
+/// The pages of a list. Nobody asks for more of them once this is dropped.
+pub struct Pages {
+    pages: mpsc::Receiver<Result<ListPage, ApiError>>,
+    _asking: AbortOnDropHandle<()>,
+}
+
+impl Pages {
+    /// The next page, of a list that has more.
+    ///
+    /// # Errors
+    /// As [`Client::page`].
+    pub async fn next(&mut self) -> Result<ListPage, ApiError> {
+        // Pages end with an error, or with one that says so: an end without either is no end of the list.
+        let ended = || ApiError::Unavailable {
+            path: "a list".to_owned(),
+            reason: "whoever read its pages has ended".to_owned(),
+        };
+        self.pages.recv().await.unwrap_or_else(|| Err(ended()))
+    }
+}
+
+/// The answers to some requests, in their order.
+///
+/// # Errors
+/// The first one's that fails.
+pub async fn at_once<T, E>(
+    requests: impl IntoIterator<Item = impl Future<Output = Result<T, E>>>,
+) -> Result<Vec<T>, E> {
+    stream::iter(requests).buffered(AT_ONCE).try_collect().await
+}
+
+/// How often one request was refused for its number, and how long it has waited for that.
+#[derive(Default)]
+struct Refusals {
+    times: u32,
+    waited: Duration,
+}
+
+impl Refusals {
+    /// For how long nobody asks now, after what the answer told. None: it has been long enough.
+    fn pause(&mut self, told: Option<Duration>) -> Option<Duration> {
+        if self.waited >= MOST_COOLDOWN {
+            return None;
+        }
+        let pause = told.unwrap_or(COOLDOWN * 2_u32.pow(self.times)).clamp(COOLDOWN, LONGEST_COOLDOWN);
+        self.times = (self.times + 1).min(8);
+        self.waited += pause;
+        Some(pause)
+    }
+}
+
 /// What came of one request.
 enum Outcome {
     Answer(Answer),
     /// 429: not for so long, if it says.
     Limited(Option<Duration>),
     Final(ApiError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bsale_that_only_refuses_is_given_up_and_meanwhile_never_asked_at_once() {
+        for told in [None, Some(0), Some(3), Some(86_400)].map(|told| told.map(Duration::from_secs)) {
+            let mut refusals = Refusals::default();
+            let pauses: Vec<Duration> = std::iter::from_fn(|| refusals.pause(told)).take(10_000).collect();
+            assert!(pauses.iter().all(|pause| (COOLDOWN..=LONGEST_COOLDOWN).contains(pause)), "{pauses:?}");
+            let all: Duration = pauses.iter().sum();
+            assert!((MOST_COOLDOWN..=2 * MOST_COOLDOWN).contains(&all), "{told:?}: {all:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_at_once_answer_in_their_order_and_the_first_failure_is_told() {
+        let answer = |number: u64| async move {
+            tokio::time::sleep(Duration::from_millis(20 - number)).await;
+            if number == 13 || number == 15 { Err(number) } else { Ok(number) }
+        };
+        assert_eq!(at_once((0..12).map(answer)).await, Ok((0..12).collect()));
+        assert_eq!(at_once((0..20).map(answer)).await, Err(13));
+    }
 }

@@ -9,9 +9,10 @@ use sea_orm::DbErr;
 use super::{
     Bsale,
     calendar::{before, midnight},
+    client::{ApiError, at_once},
     read::{cost, received},
     record::{Bad, Record},
-    session::Session,
+    session::{Batch, Session},
     tables::COSTS,
 };
 use crate::{
@@ -34,11 +35,11 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
             let variants =
                 variants_after(session.bsale, session.place.after).await.map_err(JobError::retry)?;
             let Some(last) = variants.last().copied() else { break };
-            let page = fetch(session, &variants).await?;
+            let batch = fetch(session, &variants).await?;
             session.place.after = last;
-            session.commit(page, variants.len() as u64).await?;
+            session.add(batch).await?;
         }
-        return session.commit_with(Page::default(), 0, Some(midnight(today))).await;
+        return session.add(Batch { watermark: Some(midnight(today)), ..Batch::default() }).await;
     }
     if session.params.mode == Mode::Daily {
         // Variants that came since: nothing of theirs may have been received yet.
@@ -46,9 +47,9 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
             let variants = variants_without_cost(session.bsale, session.place.after).await;
             let variants = variants.map_err(JobError::retry)?;
             let Some(last) = variants.last().copied() else { break };
-            let page = fetch(session, &variants).await?;
+            let batch = fetch(session, &variants).await?;
             session.place.after = last;
-            session.commit(page, variants.len() as u64).await?;
+            session.add(batch).await?;
         }
     }
     let from = session.watermark.map_or(today, |mark| mark.date_naive()).min(today);
@@ -58,8 +59,8 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
     while day <= last {
         let variants: Vec<i64> = variants_received(session, day).await?.into_iter().collect();
         for variants in variants.chunks(BATCH) {
-            let page = fetch(session, variants).await?;
-            session.commit(page, variants.len() as u64).await?;
+            let batch = fetch(session, variants).await?;
+            session.add(batch).await?;
         }
         let Some(next) = day.succ_opt() else { break };
         let moves = session.params.mode != Mode::Backfill
@@ -67,19 +68,29 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
             && session.watermark.is_some_and(|mark| midnight(day) <= mark && midnight(next) > mark);
         day = next;
         session.place.day = Some(day);
-        session.commit_with(Page::default(), 0, moves.then(|| midnight(next))).await?;
+        session.add(Batch { watermark: moves.then(|| midnight(next)), ..Batch::default() }).await?;
     }
     Ok(())
 }
 
-async fn fetch(session: &mut Session<'_>, variants: &[i64]) -> Result<Page, JobError> {
+async fn fetch(session: &Session<'_>, variants: &[i64]) -> Result<Batch, JobError> {
+    let (bsale, priority) = (session.bsale, session.priority);
+    let asked: Vec<_> = variants
+        .iter()
+        .map(|variant| {
+            let path = format!("variants/{variant}/costs.json");
+            async move {
+                let found = bsale.client.one(&path, &[], priority).await?;
+                Ok::<_, ApiError>((found, Utc::now().timestamp_micros()))
+            }
+        })
+        .collect();
     let mut page = Page::default();
     let mut rows: Vec<Row> = Vec::new();
-    for variant in variants {
-        let path = format!("variants/{variant}/costs.json");
-        let Some((raw, version)) = session.bsale.client.one(&path, &[], session.priority).await? else {
-            let version = Utc::now().timestamp_micros();
-            page.deleted.push(Gone { table: &COSTS, keys: vec![vec![(*variant).into()]], version });
+    for (variant, (found, answered)) in variants.iter().zip(at_once(asked).await?) {
+        let Some((raw, version)) = found else {
+            let keys = vec![vec![(*variant).into()]];
+            page.deleted.push(Gone { table: &COSTS, keys, version: answered });
             continue;
         };
         match Record::read("costs", &raw).and_then(|record| cost(record, *variant, version)) {
@@ -94,7 +105,7 @@ async fn fetch(session: &mut Session<'_>, variants: &[i64]) -> Result<Page, JobE
         }
     }
     page.rows.push((&COSTS, rows));
-    Ok(page)
+    Ok(Batch::new(page, variants.len() as u64))
 }
 
 /// The variants of all receptions of one day. Bsale takes one exact day, as its first second.

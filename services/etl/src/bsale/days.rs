@@ -11,19 +11,21 @@ use serde_json::value::RawValue;
 use super::{
     Bsale, Priority,
     calendar::range,
-    client::{ApiError, PAGE},
+    client::{ApiError, at_once},
     read::{self, Document, Understood},
     record::{Bad, Record, id_of},
-    session::Session,
+    session::{Batch, Session},
     tables::{CLIENTS, DETAILS, DOCUMENTS},
 };
 use crate::{
     domain::table::Row,
-    target::{Family, Gone, Page, Quarantined, Sql},
+    target::{self, Family, Gone, Page, Quarantined, Sql},
 };
 
 /// How often a day is read that changes on the way.
 const PASSES: u32 = 5;
+/// Clients that a run remembers to have looked for. Those that it forgot are looked for again.
+const CLIENTS_KNOWN: usize = 100_000;
 
 /// Reads a day until its lists are stable, then asks for the documents that were of this day and are not in them.
 pub async fn read_day(session: &mut Session<'_>, day: NaiveDate) -> Result<(), JobError> {
@@ -40,8 +42,8 @@ pub async fn read_day(session: &mut Session<'_>, day: NaiveDate) -> Result<(), J
     }
     let known = documents_of(session.bsale, day, began).await.map_err(JobError::retry)?;
     for id in known.into_iter().filter(|id| !met.contains(id)) {
-        let page = one(session, id).await?;
-        session.commit(page, 0).await?;
+        let batch = one(session, id).await?;
+        session.add(batch).await?;
     }
     Ok(())
 }
@@ -59,16 +61,14 @@ async fn read_lists(
             ("state", state.to_owned()),
             ("expand", "[details]".to_owned()),
         ];
-        let (mut offset, mut before, mut seen) = (0, None, HashSet::new());
+        let mut pages = session.bsale.client.pages("documents.json", &query, 0, session.priority);
+        let (mut before, mut seen) = (None, HashSet::new());
         loop {
-            let page = session.bsale.client.page("documents.json", &query, offset, session.priority).await?;
-            let received = page.items.len() as u64;
-            let (commit, ids) = documents(session, &page.items, page.version).await?;
+            let page = pages.next().await?;
+            let (mut batch, ids) = documents(session, &page.items, page.version).await?;
+            batch.counters.leidos = page.items.len() as u64;
             seen.extend(ids);
-            if received > 0 {
-                session.commit(commit, received).await?;
-            }
-            offset += received;
+            session.add(batch).await?;
             let before = *before.get_or_insert(page.count);
             if !page.more {
                 stable &= page.count == before && seen.len() as u64 >= page.count;
@@ -86,15 +86,18 @@ async fn documents(
     session: &mut Session<'_>,
     items: &[Box<RawValue>],
     version: i64,
-) -> Result<(Page, Vec<i64>), JobError> {
+) -> Result<(Batch, Vec<i64>), JobError> {
     let (documents, mut bad) =
         session.understand("document", items, |record| read::document(record, version))?;
     let mut ids: Vec<i64> = documents.iter().map(|document| document.id).collect();
     ids.extend(bad.iter().filter_map(|record| record.clave.parse::<i64>().ok()));
     let (mut rows, mut lines, mut families) = (Vec::new(), Vec::new(), Vec::new());
-    let mut clients = Vec::new();
-    for document in documents {
-        let details = all_lines(session.bsale, &document, version, session.priority).await?;
+    let (mut clients, mut batch) = (Vec::new(), Batch::default());
+    let (bsale, priority) = (session.bsale, session.priority);
+    let all: Vec<_> =
+        documents.iter().map(|document| all_lines(bsale, document, version, priority)).collect();
+    let all = at_once(all).await?;
+    for (document, details) in documents.into_iter().zip(all) {
         let Document { id, client, document, details: cut, .. } = document;
         let (details, version) = match details {
             Ok(Some(all)) => all,
@@ -110,23 +113,22 @@ async fn documents(
                 continue;
             }
         };
-        session.note(&document);
-        details.iter().for_each(|detail| session.note(detail));
-        let keep = details.iter().filter_map(|detail| number(&detail.row.values[0])).collect();
-        families.push(Family { table: &DETAILS, column: "id_documento", parent: id, keep, version });
+        batch.note(&document);
+        details.iter().for_each(|detail| batch.note(detail));
+        let details: Vec<Row> = details.into_iter().map(|detail| detail.row).collect();
+        families.push(family(id, &details, version));
         clients.extend(client);
         rows.push(document.row);
-        lines.extend(details.into_iter().map(|detail| detail.row));
+        lines.extend(details);
     }
-    let (clients, bad_clients) = unknown_clients(session, clients).await?;
-    bad.extend(bad_clients);
-    let page = Page {
-        rows: vec![(&CLIENTS, clients), (&DOCUMENTS, rows), (&DETAILS, lines)],
+    batch.page.join(Page {
+        rows: vec![(&CLIENTS, Vec::new()), (&DOCUMENTS, rows), (&DETAILS, lines)],
         bad,
         families,
         ..Page::default()
-    };
-    Ok((page, ids))
+    });
+    unknown_clients(session, &mut batch, clients).await?;
+    Ok((batch, ids))
 }
 
 /// All lines of a document whose list was cut or not sent, with the version of their last page. None: they are all
@@ -156,6 +158,7 @@ async fn all_lines(
     let path = format!("documents/{}/details.json", document.id);
     let mut lines: BTreeMap<i64, Understood> = BTreeMap::new();
     let (mut offset, mut latest) = (0, version);
+    // Not ahead: who reads many documents does so at once, and all but a few have one page.
     loop {
         let page = bsale.client.page(&path, &[], offset, priority).await?;
         for raw in &page.items {
@@ -177,47 +180,56 @@ async fn all_lines(
     }
 }
 
-/// The clients of these that the table does not have, as Bsale has them.
+/// Adds the clients of these that the table does not have, as Bsale has them.
 async fn unknown_clients(
     session: &mut Session<'_>,
+    batch: &mut Batch,
     mut ids: Vec<i64>,
-) -> Result<(Vec<Row>, Vec<Quarantined>), JobError> {
+) -> Result<(), JobError> {
     ids.sort_unstable();
     ids.dedup();
+    ids.retain(|id| !session.clients.contains(id));
     if ids.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(());
     }
-    let known = present(session.bsale, "clientes", &ids).await.map_err(JobError::retry)?;
-    let (mut rows, mut bad) = (Vec::new(), Vec::new());
-    for id in ids.into_iter().filter(|id| !known.contains(id)) {
-        let found = session.bsale.client.one(&format!("clients/{id}.json"), &[], session.priority).await?;
-        // A document may name a client that is gone: it keeps the number.
-        let Some((raw, version)) = found else { continue };
-        let (clients, wrong) =
-            session.understand("client", &[raw], |record| read::client(record, version))?;
-        clients.iter().for_each(|client| session.note(client));
-        rows.extend(clients.into_iter().map(|client| client.row));
-        bad.extend(wrong);
+    let (bsale, priority) = (session.bsale, session.priority);
+    let known = target::present(&bsale.target.db, &CLIENTS, &ids).await.map_err(JobError::retry)?;
+    let unknown = ids.iter().filter(|id| !known.contains(id));
+    let asked: Vec<_> = unknown
+        .map(|id| {
+            let path = format!("clients/{id}.json");
+            async move { bsale.client.one(&path, &[], priority).await }
+        })
+        .collect();
+    // A document may name a client that is gone: it keeps the number.
+    for (raw, version) in at_once(asked).await?.into_iter().flatten() {
+        let (clients, bad) = session.understand("client", &[raw], |record| read::client(record, version))?;
+        clients.iter().for_each(|client| batch.note(client));
+        let rows = clients.into_iter().map(|client| client.row).collect();
+        batch.page.join(Page { rows: vec![(&CLIENTS, rows)], bad, ..Page::default() });
     }
-    Ok((rows, bad))
+    if session.clients.len() > CLIENTS_KNOWN {
+        session.clients.clear();
+    }
+    session.clients.extend(ids);
+    Ok(())
 }
 
 /// One document, asked for by its id: as it is now, or gone with its lines.
-pub async fn one(session: &mut Session<'_>, id: i64) -> Result<Page, JobError> {
+pub async fn one(session: &mut Session<'_>, id: i64) -> Result<Batch, JobError> {
     let query = [("expand", "[details]".to_owned())];
     let found = session.bsale.client.one(&format!("documents/{id}.json"), &query, session.priority).await?;
     match found {
         Some((raw, version)) => Ok(documents(session, &[raw], version).await?.0),
-        None => Ok(gone(id)),
+        None => Ok(Batch::new(gone(id), 0)),
     }
 }
 
 /// A document that Bsale does not have any more.
 pub fn gone(id: i64) -> Page {
     let version = Utc::now().timestamp_micros();
-    let family = Family { table: &DETAILS, column: "id_documento", parent: id, keep: Vec::new(), version };
     let document = Gone { table: &DOCUMENTS, keys: vec![vec![id.into()]], version };
-    Page { deleted: vec![document], families: vec![family], ..Page::default() }
+    Page { deleted: vec![document], families: vec![family(id, &[], version)], ..Page::default() }
 }
 
 /// Documents that are in the table as of this day, and were not written since.
@@ -228,19 +240,6 @@ async fn documents_of(bsale: &Bsale, day: NaiveDate, since: DateTime<Utc>) -> Re
     rows.iter().map(|row| row.try_get("", "id_bsale")).collect()
 }
 
-/// Those of `ids` that are keys of the table.
-pub async fn present(bsale: &Bsale, table: &str, ids: &[i64]) -> Result<HashSet<i64>, DbErr> {
-    let mut present = HashSet::new();
-    for ids in ids.chunks(10 * PAGE) {
-        let places = vec!["?"; ids.len()].join(", ");
-        let query = Sql::new(format!("SELECT id_bsale FROM {table} WHERE id_bsale IN ({places})"));
-        for row in query.bind_all(ids.iter().map(|id| (*id).into())).all(&bsale.target.db).await? {
-            present.insert(row.try_get("", "id_bsale")?);
-        }
-    }
-    Ok(present)
-}
-
 fn raw_of(items: &[Box<RawValue>], id: i64) -> String {
     let found = items.iter().find(|raw| id_of(raw) == Some(id));
     found.map(|raw| raw.get().to_owned()).unwrap_or_default()
@@ -249,7 +248,7 @@ fn raw_of(items: &[Box<RawValue>], id: i64) -> String {
 /// The lines of a document, of which these are all.
 pub fn family(document: i64, lines: &[Row], version: i64) -> Family {
     let keep = lines.iter().filter_map(|line| number(&line.values[0])).collect();
-    Family { table: &DETAILS, column: "id_documento", parent: document, keep, version }
+    Family { table: &DETAILS, column: "id_documento", of: &DOCUMENTS, parent: document, keep, version }
 }
 
 fn number(value: &Value) -> Option<i64> {

@@ -8,13 +8,13 @@ use sea_orm::DbErr;
 use serde_json::value::RawValue;
 
 use super::{
-    Bsale, Priority,
+    Bsale,
     calendar::{before, range},
     days,
     record::{Bad, Record},
-    session::Session,
+    session::{Batch, Session},
 };
-use crate::target::{Page, Sql};
+use crate::target::Sql;
 
 /// Days before today that are compared one by one: documents are issued again under another date, and a month's totals
 /// don't tell.
@@ -37,15 +37,12 @@ pub async fn walk(session: &mut Session<'_>, first: NaiveDate, last: NaiveDate) 
         let end = month_end(day).min(last);
         if session.params.force {
             days::read_day(session, day).await?;
-        } else if end > day
-            && end < by_day
-            && same(session.bsale, day, end, session.priority, &*session).await?
-        {
+        } else if end > day && end < by_day && same(session, day, end).await? {
             // A month that is the same needs no look at its days; one day is looked at anyhow.
             day = end;
-        } else if !same(session.bsale, day, day, session.priority, &*session).await? {
+        } else if !same(session, day, day).await? {
             days::read_day(session, day).await?;
-            if !same(session.bsale, day, day, session.priority, &*session).await? {
+            if !same(session, day, day).await? {
                 tracing::warn!(%day, "the documents of a day differ from Bsale's totals after they were read again");
                 if session.place.differing.len() < 100 {
                     session.place.differing.push(day);
@@ -55,18 +52,13 @@ pub async fn walk(session: &mut Session<'_>, first: NaiveDate, last: NaiveDate) 
         let Some(next) = day.succ_opt() else { break };
         day = next;
         session.place.day = Some(day);
-        session.commit(Page::default(), 0).await?;
+        session.add(Batch::default()).await?;
     }
     Ok(())
 }
 
-async fn same(
-    bsale: &Bsale,
-    from: NaiveDate,
-    to: NaiveDate,
-    priority: Priority,
-    session: &Session<'_>,
-) -> Result<bool, JobError> {
+async fn same(session: &mut Session<'_>, from: NaiveDate, to: NaiveDate) -> Result<bool, JobError> {
+    let (bsale, priority) = (session.bsale, session.priority);
     let query = [("emissiondaterange", range(from, to)), ("perdocument", "1".to_owned())];
     let read = bsale
         .client
@@ -80,6 +72,7 @@ async fn same(
         Ok(totals) => totals,
         Err(Bad::Drift(what) | Bad::Record(what)) => return Err(session.drift(&what)),
     };
+    session.flush().await?;
     let (ours, annulled) = ours(bsale, from, to).await.map_err(JobError::retry)?;
     if theirs != ours {
         return Ok(false);

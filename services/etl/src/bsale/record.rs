@@ -217,6 +217,10 @@ impl<'a> Record<'a> {
     /// A text in it is none: half of a surrogate pair, which databases refuse.
     pub fn rest(mut self, known: &[&str]) -> Result<(String, Vec<String>), Bad> {
         self.fields.remove("href");
+        // A line of a document, of which there are the most, has nothing more.
+        if self.fields.is_empty() {
+            return Ok(("{}".to_owned(), Vec::new()));
+        }
         let new = self.fields.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
         let fields: Vec<_> = self
             .fields

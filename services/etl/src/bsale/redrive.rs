@@ -7,7 +7,7 @@ use super::{
     Bsale, days, read,
     record::Record,
     scan::{self, Spec},
-    tables::{DETAILS, DOCUMENTS},
+    tables::{CLIENTS, DETAILS, DOCUMENTS},
 };
 use crate::{
     domain::{
@@ -23,17 +23,21 @@ struct Written {
     family: Option<Family>,
 }
 
-/// Reads records of a stream again; those of `ids` only, where there are any. Those that can be read now are merged, as of
-/// when they were seen, each in a transaction of its own; the others stay. So do documents that name lines or a client
-/// which only Bsale knows.
+/// Reads records of a stream again: those of `ids`, or the newest `most` where there are none. Those that can be read now
+/// are merged, as of when they were seen, each in a transaction of its own; the others stay. So do documents that name
+/// lines or a client which only Bsale knows.
 ///
 /// # Errors
 /// The database; what was merged before stays so.
 pub async fn redrive(bsale: &Bsale, stream: &str, ids: &[String], most: u64) -> Result<Redriven, DbErr> {
-    let kept = target::quarantined(&bsale.target.db, Some(stream), most).await?;
+    let db = &bsale.target.db;
+    let kept = match ids {
+        [] => target::quarantined(db, Some(stream), most).await?,
+        ids => target::quarantined_named(db, stream, ids).await?,
+    };
     let spec = scan::spec(stream, &bsale.settings);
     let mut redriven = Redriven::default();
-    for record in kept.into_iter().filter(|record| ids.is_empty() || ids.contains(&record.id)) {
+    for record in kept {
         redriven.leidos += 1;
         match read_again(bsale, spec.as_ref(), &record).await? {
             Some(written) => {
@@ -64,7 +68,7 @@ async fn read_again(
     let Ok(document) = document else { return Ok(None) };
     let whole = document.lines == Some(document.details.len() as u64);
     let known = match document.client {
-        Some(client) => !days::present(bsale, "clientes", &[client]).await?.is_empty(),
+        Some(client) => !target::present(&bsale.target.db, &CLIENTS, &[client]).await?.is_empty(),
         None => true,
     };
     if !whole || !known {
@@ -80,7 +84,7 @@ async fn read_again(
 async fn merge(bsale: &Bsale, record: &KeptRecord, written: Written) -> Result<(), DbErr> {
     let (transaction, now) = (bsale.target.db.begin().await?, chrono::Utc::now());
     for (table, rows) in written.rows {
-        target::merge(&transaction, table, rows, &record.corrida, now).await?;
+        target::merge(&transaction, table, &rows, &record.corrida, now).await?;
     }
     let families: Vec<Family> = written.family.into_iter().collect();
     target::delete_strangers(&transaction, &families, &record.corrida, now).await?;

@@ -8,12 +8,12 @@ use sea_orm::sqlx::PgPool;
 use serde_json::json;
 
 use super::{
-    Bsale, Priority, costs, days_walk, scan,
+    Bsale, costs, days_walk, scan,
     session::{Cursor, Session, State},
 };
 use crate::{
     domain::{
-        run::{Counters, Mode, RunParams},
+        run::{Counters, RunParams},
         stream::Stream,
     },
     target::{self, Claim},
@@ -43,29 +43,12 @@ pub async fn work(
             State { began: Utc::now(), counters: Counters::default(), place: Cursor::default() }
         }
     };
-    let priority = if params.mode == Mode::Backfill { Priority::Backfill } else { Priority::Daily };
-    let mut session = Session {
-        bsale,
-        run,
-        params,
-        priority,
-        claim,
-        place: state.place,
-        counters: state.counters,
-        began: state.began,
-        seen: None,
-        watermark: lane.watermark,
-        pool: pool.clone(),
-    };
-    match stream.name {
-        "bsale.documentos" => days_walk::walk(&mut session).await?,
-        "bsale.costos" => costs::walk(&mut session).await?,
-        name => {
-            let spec = scan::spec(name, &bsale.settings)
-                .ok_or_else(|| JobError::fail(anyhow!("{name} is not a stream of Bsale")))?;
-            scan::walk(&mut session, &spec).await?;
-        }
-    }
+    let mut session = Session::new(bsale, run, params, claim, (state, lane.watermark), pool.clone());
+    let walked = walk(&mut session, stream.name).await;
+    // What was read before it failed is kept, and the next attempt goes on from there.
+    let kept = session.finish().await;
+    walked?;
+    kept?;
     if session.counters.too_many_bad() {
         let Counters { leidos, en_cuarentena, .. } = session.counters;
         return Err(JobError::fail(anyhow!(
@@ -77,4 +60,16 @@ pub async fn work(
         "marca": session.watermark,
         "dias_distintos": session.place.differing,
     })))
+}
+
+async fn walk(session: &mut Session<'_>, stream: &str) -> Result<(), JobError> {
+    match stream {
+        "bsale.documentos" => days_walk::walk(session).await,
+        "bsale.costos" => costs::walk(session).await,
+        name => {
+            let spec = scan::spec(name, &session.bsale.settings)
+                .ok_or_else(|| JobError::fail(anyhow!("{name} is not a stream of Bsale")))?;
+            scan::walk(session, &spec).await
+        }
+    }
 }

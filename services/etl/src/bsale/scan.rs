@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 
 use super::{
     Priority,
-    client::Client,
+    client::{ApiError, Client, PAGE, at_once},
     read::{self, Understood},
     record::{Bad, Record},
-    session::Session,
+    session::{Batch, Session},
 };
 use crate::{
     config::BsaleSettings,
@@ -148,16 +148,16 @@ async fn slice(
     spec: &Spec,
     query: &[(&'static str, String)],
 ) -> Result<(), JobError> {
-    let client = &session.bsale.client;
+    let mut pages = session.bsale.client.pages(&spec.path, query, session.place.offset, session.priority);
     loop {
-        let offset = session.place.offset;
-        let page = client.page(&spec.path, query, offset, session.priority).await?;
+        let page = pages.next().await?;
         let received = page.items.len() as u64;
         let (rows, mut bad) =
             session.understand(spec.what, &page.items, |record| (spec.parse)(record, page.version))?;
-        rows.iter().for_each(|understood| session.note(understood));
+        let mut batch = Batch::new(Page::default(), received);
+        rows.iter().for_each(|understood| batch.note(understood));
         let mut met: Vec<String> = rows.iter().map(|understood| understood.row.key(spec.table)).collect();
-        if offset == 0 {
+        if session.place.offset == 0 {
             session.seen = Some(HashSet::new());
             session.place.met_before = met_by_run(session, &[]).await?;
         }
@@ -175,23 +175,24 @@ async fn slice(
             }
         }
         met.iter().for_each(|key| session.saw(key));
+        // One that came and one that went leave the count as it was, but not the number of those met. Where another
+        // worker began the pass, the database knows that of a first one; a later one is read once more.
+        let seen = match session.seen.as_ref().map(HashSet::len) {
+            _ if page.more => 0,
+            Some(seen) => seen as u64,
+            None if session.place.pass == 0 => {
+                met_by_run(session, &met).await?.saturating_sub(session.place.met_before)
+            }
+            None => 0,
+        };
         let rows = rows.into_iter().map(|understood| understood.row).collect();
+        batch.page = Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() };
 
         let before = *session.place.count.get_or_insert(page.count);
         session.place.offset += received;
         let mut changes = false;
         if !page.more {
-            // One that came and one that went leave the count as it was, but not the number of those met. Where another
-            // worker began the pass, the database knows that of a first one; a later one is read once more.
-            let seen = match &session.seen {
-                Some(seen) => seen.len() as u64,
-                None if session.place.pass == 0 => {
-                    met_by_run(session, &met).await?.saturating_sub(session.place.met_before)
-                }
-                None => 0,
-            };
-            let met_all = seen >= page.count;
-            let whole = page.count == before && session.place.offset >= page.count && met_all;
+            let whole = page.count == before && session.place.offset >= page.count && seen >= page.count;
             if whole {
                 (session.place.slice, session.place.pass) = (session.place.slice + 1, 0);
             } else {
@@ -204,8 +205,7 @@ async fn slice(
             }
             (session.place.offset, session.place.count) = (0, None);
         }
-        let commit = Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() };
-        session.commit(commit, received).await?;
+        session.add(batch).await?;
         if changes {
             return Err(JobError::retry(anyhow!(
                 "{}: the list changed {PASSES} times while it was read",
@@ -219,14 +219,17 @@ async fn slice(
 }
 
 /// How many keys the run has met, with those of a page.
-async fn met_by_run(session: &Session<'_>, page: &[String]) -> Result<u64, JobError> {
+async fn met_by_run(session: &mut Session<'_>, page: &[String]) -> Result<u64, JobError> {
+    session.flush().await?;
     let Claim { lane, run, .. } = &session.claim;
     target::count_met(&session.bsale.target.db, lane, run, page).await.map_err(JobError::retry)
 }
 
 /// What the table has and the scan has not met.
 async fn sweep(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
-    let db = &session.bsale.target.db;
+    session.flush().await?;
+    let (bsale, priority) = (session.bsale, session.priority);
+    let db = &bsale.target.db;
     let only = (spec.only.0, spec.only.1.clone());
     let unmet =
         target::unmet(db, spec.table, &session.claim.lane, &session.claim.run, session.began, only).await;
@@ -237,38 +240,48 @@ async fn sweep(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
     }
     if !session.params.force {
         let live = target::count_live(db, spec.table.name).await.map_err(JobError::retry)?;
-        fuse(unmet.len() as u64, live, session.bsale.settings.fuse_percent)
+        fuse(unmet.len() as u64, live, bsale.settings.fuse_percent)
             .map_err(|reason| JobError::fail(anyhow!("{}: {reason}", spec.table.name)))?;
     }
-    // One by one: those that are there after all are read; each answer is committed at once.
-    for key in unmet {
-        let page = match spec.one {
+    for keys in unmet.chunks(PAGE) {
+        let Some(path) = spec.one else {
             // The scan says so, which is as of its beginning.
-            None => gone(spec.table, key, session.began.timestamp_micros()),
-            Some(path) => {
-                let path = format!("{path}/{}.json", key_text(&key));
-                match session.bsale.client.one(&path, &[], session.priority).await? {
-                    None => gone(spec.table, key, Utc::now().timestamp_micros()),
-                    Some((raw, version)) => {
-                        let (rows, bad) =
-                            session.understand(spec.what, &[raw], |record| (spec.parse)(record, version))?;
-                        let rows = rows.into_iter().map(|understood| understood.row).collect();
-                        let met = vec![key_text(&key)];
-                        Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() }
-                    }
-                }
-            }
+            session.add(gone(spec.table, keys.to_vec(), session.began.timestamp_micros())).await?;
+            continue;
         };
-        session.commit(page, 0).await?;
+        // Those that are there after all are read.
+        let asked: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let path = format!("{path}/{}.json", key_text(key));
+                async move {
+                    let found = bsale.client.one(&path, &[], priority).await?;
+                    Ok::<_, ApiError>((found, Utc::now().timestamp_micros()))
+                }
+            })
+            .collect();
+        for (key, (found, answered)) in keys.iter().zip(at_once(asked).await?) {
+            let batch = match found {
+                None => gone(spec.table, vec![key.clone()], answered),
+                Some((raw, version)) => {
+                    let (rows, bad) =
+                        session.understand(spec.what, &[raw], |record| (spec.parse)(record, version))?;
+                    let rows = rows.into_iter().map(|understood| understood.row).collect();
+                    let met = vec![key_text(key)];
+                    Batch::new(Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() }, 0)
+                }
+            };
+            session.add(batch).await?;
+        }
     }
     session.place.phase = 2;
     // What a scan has read whole is as of its beginning.
-    let watermark = Some(session.began);
-    session.commit_with(Page { forget: true, ..Page::default() }, 0, watermark).await
+    let end = Batch::new(Page { forget: true, ..Page::default() }, 0);
+    session.add(Batch { watermark: Some(session.began), ..end }).await
 }
 
-fn gone(table: &'static Table, key: Vec<Value>, version: i64) -> Page {
-    Page { deleted: vec![Gone { table, keys: vec![key], version }], ..Page::default() }
+fn gone(table: &'static Table, keys: Vec<Vec<Value>>, version: i64) -> Batch {
+    Batch::new(Page { deleted: vec![Gone { table, keys, version }], ..Page::default() }, 0)
 }
 
 /// Whether so many rows may be marked as deleted.
@@ -289,11 +302,7 @@ pub fn fuse(gone: u64, live: u64, percent: u32) -> Result<(), String> {
 ///
 /// # Errors
 /// As [`Client::get`].
-pub async fn one(
-    client: &Client,
-    spec: &Spec,
-    id: i64,
-) -> Result<Option<Result<Understood, Bad>>, super::ApiError> {
+pub async fn one(client: &Client, spec: &Spec, id: i64) -> Result<Option<Result<Understood, Bad>>, ApiError> {
     let Some(path) = spec.one else { return Ok(None) };
     let found = client.one(&format!("{path}/{id}.json"), &[], Priority::Webhook).await?;
     Ok(found

@@ -1,8 +1,9 @@
 //! What the walks of a run share: where it is, what it has counted, and the transactions in which it goes on.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::{Duration, Instant},
 };
 
 use anyhow::anyhow;
@@ -12,6 +13,8 @@ use messaging::JobError;
 use sea_orm::sqlx::PgPool;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::{
     Bsale, Priority,
@@ -19,9 +22,9 @@ use super::{
     record::{Bad, Record, id_of},
 };
 use crate::{
-    domain::run::{Counters, RunParams},
+    domain::run::{Counters, Mode, RunParams},
     metrics::ROWS,
-    target::{self, Claim, Page, Quarantined},
+    target::{Claim, CommitError, Merged, Page, Quarantined},
 };
 
 /// Where a run is. It commits with the rows that it is about.
@@ -30,7 +33,7 @@ use crate::{
 pub struct Cursor {
     /// The part of the walk.
     pub phase: u32,
-    /// Pages that were committed, over all attempts.
+    /// Commits, over all attempts.
     pub step: i64,
     /// The slice of a scan.
     pub slice: usize,
@@ -60,6 +63,57 @@ pub(super) struct State {
     pub place: Cursor,
 }
 
+/// How many rows are gathered before they are committed, and for how long: where a run would be begun again anyhow, a
+/// transaction for each page of fifty records is most of what it costs.
+const BATCH_ROWS: usize = 2_000;
+const BATCH_AGE: Duration = Duration::from_secs(1);
+/// How often the job's row is told how far the run is. The sales database knows it with every commit.
+const TELL: Duration = Duration::from_secs(1);
+
+/// What some of the source's records are to write, and what they count. It commits whole, or not at all.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub page: Page,
+    pub counters: Counters,
+    /// Up to where all is in the tables, once this is.
+    pub watermark: Option<DateTime<Utc>>,
+}
+
+impl Batch {
+    /// What `read` records are to write.
+    pub fn new(page: Page, read: u64) -> Self {
+        let counters = Counters { leidos: read, ..Counters::default() };
+        Self { page, counters, watermark: None }
+    }
+
+    /// Counts what a record was found to be.
+    pub fn note(&mut self, understood: &Understood) {
+        if let Some(reason) = understood.skipped {
+            self.counters.skipped(reason);
+        }
+        for field in &understood.new_fields {
+            self.counters.new_field(field);
+        }
+    }
+}
+
+/// Batches that wait for their commit, and where the run is with them.
+struct Gathered {
+    batch: Batch,
+    place: Cursor,
+    since: Instant,
+}
+
+/// What a commit has come to.
+struct Committed {
+    place: Cursor,
+    counters: Counters,
+    watermark: Option<DateTime<Utc>>,
+    merged: Merged,
+    deleted: u64,
+    quarantined: u64,
+}
+
 /// A run that has its stream.
 pub struct Session<'a> {
     pub bsale: &'a Bsale,
@@ -67,84 +121,170 @@ pub struct Session<'a> {
     pub params: RunParams,
     pub priority: Priority,
     pub claim: Claim,
+    /// Where the walk is. [`Session::add`] says that it is there.
     pub place: Cursor,
+    /// Of what is committed.
     pub counters: Counters,
     /// When the run began, by our clock, whatever workers it had since.
     pub began: DateTime<Utc>,
     /// The keys that this pass over a slice has met, hashed: fewer than the source counts means that something was
     /// missed. None: an earlier worker began the pass.
     pub seen: Option<HashSet<u64>>,
-    /// Where the stream was before.
+    /// Clients that were looked for already: they are in the table, or will be with what was added, or Bsale has none.
+    pub clients: HashSet<i64>,
+    /// Where the stream is with what was added.
     pub watermark: Option<DateTime<Utc>>,
-    pub(super) pool: PgPool,
+    /// Where it is with what is committed.
+    marked: Option<DateTime<Utc>>,
+    pool: PgPool,
+    gathered: Option<Gathered>,
+    /// The commit that goes on beside the reading. There is one at a time: they are in the order of the walk.
+    under_way: Option<AbortOnDropHandle<Result<Committed, CommitError>>>,
+    /// What the job's row has not been told yet, and when it was last told something.
+    untold: Option<Cursor>,
+    told: Option<Instant>,
 }
 
-impl Session<'_> {
-    /// Commits a page and where the run is now, and copies both to the job's row.
+impl<'a> Session<'a> {
+    /// A session that goes on from where `state` says.
+    pub(super) fn new(
+        bsale: &'a Bsale,
+        run: &'a JobRun,
+        params: RunParams,
+        claim: Claim,
+        (state, watermark): (State, Option<DateTime<Utc>>),
+        pool: PgPool,
+    ) -> Self {
+        let priority = if params.mode == Mode::Backfill { Priority::Backfill } else { Priority::Daily };
+        Self {
+            bsale,
+            run,
+            params,
+            priority,
+            claim,
+            place: state.place,
+            counters: state.counters,
+            began: state.began,
+            seen: None,
+            clients: HashSet::new(),
+            watermark,
+            marked: watermark,
+            pool,
+            gathered: None,
+            under_way: None,
+            untold: None,
+            told: None,
+        }
+    }
+
+    /// Adds what is to be written, and where the run is with it. Both commit in one transaction, together with what was
+    /// added shortly before and is added shortly after; the caller reads on meanwhile. An error may be of an earlier one.
     ///
     /// # Errors
     /// What the walk must return at once.
-    pub async fn commit(&mut self, page: Page, read: u64) -> Result<(), JobError> {
-        self.commit_with(page, read, None).await
+    pub async fn add(&mut self, batch: Batch) -> Result<(), JobError> {
+        self.watermark = batch.watermark.or(self.watermark);
+        let gathered = self.gathered.get_or_insert_with(|| Gathered {
+            batch: Batch::default(),
+            place: Cursor::default(),
+            since: Instant::now(),
+        });
+        gathered.place.clone_from(&self.place);
+        gathered.batch.page.join(batch.page);
+        gathered.batch.counters.add(&batch.counters);
+        gathered.batch.watermark = batch.watermark.or(gathered.batch.watermark);
+        if gathered.batch.page.size() >= BATCH_ROWS || gathered.since.elapsed() >= BATCH_AGE {
+            self.commit().await?;
+        }
+        self.run.proceed()
     }
 
-    /// The same, with a new watermark.
+    /// Waits until the tables have all rows that were added, for who asks them.
     ///
     /// # Errors
-    /// As [`Session::commit`].
-    pub async fn commit_with(
-        &mut self,
-        page: Page,
-        read: u64,
-        watermark: Option<DateTime<Utc>>,
-    ) -> Result<(), JobError> {
-        self.place.step += 1;
-        let mut counters = self.counters.clone();
-        counters.leidos += read;
-        counters.en_cuarentena += page.bad.len() as u64;
-        let began = self.began;
-        let place = &self.place;
-        let sum = |merged: &target::Merged, deleted: u64| {
-            let mut sum = counters.clone();
-            sum.insertados += merged.inserted;
-            sum.actualizados += merged.updated;
-            sum.sin_cambios += merged.same;
-            sum.mas_antiguos += merged.older;
-            sum.eliminados += deleted;
-            sum
+    /// As [`Session::add`].
+    pub async fn flush(&mut self) -> Result<(), JobError> {
+        if self.gathered.as_ref().is_some_and(|gathered| gathered.batch.page.size() > 0) {
+            self.commit().await?;
+        }
+        self.settle().await
+    }
+
+    /// Commits what is left, and tells the job's row.
+    ///
+    /// # Errors
+    /// As [`Session::add`].
+    pub async fn finish(&mut self) -> Result<(), JobError> {
+        self.commit().await?;
+        self.settle().await?;
+        self.tell().await
+    }
+
+    /// Begins to commit what was gathered, after the commit before.
+    async fn commit(&mut self) -> Result<(), JobError> {
+        let gathered = self.gathered.take();
+        self.settle().await?;
+        let Some(Gathered { batch: Batch { page, counters, watermark }, mut place, .. }) = gathered else {
+            return Ok(());
         };
-        let (merged, deleted) = self
-            .claim
-            .commit(
-                &page,
-                watermark,
-                |merged, deleted| json!({ "began": began, "counters": sum(merged, deleted), "place": place }),
-            )
-            .await?;
-        self.counters = sum(&merged, deleted);
-        self.watermark = watermark.or(self.watermark);
+        self.place.step += 1;
+        place.step = self.place.step;
+        let quarantined = page.bad.len() as u64;
+        let mut before = self.counters.clone();
+        before.add(&counters);
+        before.en_cuarentena += quarantined;
+        let (claim, began) = (self.claim.clone(), self.began);
+        let under_way = async move {
+            let sum = |merged: &Merged, deleted: u64| {
+                let mut sum = before.clone();
+                sum.insertados += merged.inserted;
+                sum.actualizados += merged.updated;
+                sum.sin_cambios += merged.same;
+                sum.mas_antiguos += merged.older;
+                sum.eliminados += deleted;
+                sum
+            };
+            let state = |merged: &Merged, deleted: u64| json!({ "began": began, "counters": sum(merged, deleted), "place": place });
+            let (merged, deleted) = claim.commit(&page, watermark, state).await?;
+            let counters = sum(&merged, deleted);
+            Ok::<_, CommitError>(Committed { place, counters, watermark, merged, deleted, quarantined })
+        };
+        self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(under_way.in_current_span())));
+        Ok(())
+    }
+
+    /// Waits for the commit that is under way.
+    async fn settle(&mut self) -> Result<(), JobError> {
+        let Some(under_way) = self.under_way.take() else { return Ok(()) };
+        let Committed { place, counters, watermark, merged, deleted, quarantined } =
+            under_way.await.map_err(JobError::retry)??;
+        self.counters = counters;
+        self.marked = watermark.or(self.marked);
         let stream = self.params.stream.as_str();
         for (outcome, number) in [
             ("inserted", merged.inserted),
             ("updated", merged.updated),
             ("same", merged.same),
             ("deleted", deleted),
-            ("quarantined", page.bad.len() as u64),
+            ("quarantined", quarantined),
         ] {
             ROWS.with_label_values(&[stream, outcome]).inc_by(number);
         }
-        self.copy().await?;
-        self.run.proceed()
+        self.untold = Some(place);
+        // The first one at once: an attempt that gets on has all its attempts again.
+        if self.told.is_none_or(|told| told.elapsed() >= TELL) { self.tell().await } else { Ok(()) }
     }
 
     /// The job's row says what the target's says.
-    async fn copy(&self) -> Result<(), JobError> {
+    async fn tell(&mut self) -> Result<(), JobError> {
+        let Some(place) = self.untold.take() else { return Ok(()) };
+        self.told = Some(Instant::now());
         let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (read, bad) = (count(self.counters.leidos), count(self.counters.en_cuarentena));
         let progress = Progress { total: None, processed: read, successful: read - bad, failed: bad };
-        let checkpoint = json!({ "contadores": self.counters, "lugar": self.place, "marca": self.watermark });
-        let position = Position::new(self.place.phase, self.place.step);
+        let position = Position::new(place.phase, place.step);
+        let checkpoint = json!({ "contadores": self.counters, "lugar": place, "marca": self.marked });
         self.run.checkpoint(&mut conn, &checkpoint, position, &progress).await.map(drop)
     }
 
@@ -154,16 +294,6 @@ impl Session<'_> {
             let mut hasher = DefaultHasher::new();
             key.hash(&mut hasher);
             seen.insert(hasher.finish());
-        }
-    }
-
-    /// Counts what a record was found to be.
-    pub fn note(&mut self, understood: &Understood) {
-        if let Some(reason) = understood.skipped {
-            count(&mut self.counters.omitidos, reason);
-        }
-        for field in &understood.new_fields {
-            count(&mut self.counters.campos_nuevos, field);
         }
     }
 
@@ -197,12 +327,5 @@ impl Session<'_> {
     /// The stream stops, with the name of what is missing or of another type.
     pub fn drift(&self, what: &str) -> JobError {
         JobError::fail(anyhow!("{}: the source has changed: {what}", self.params.stream))
-    }
-}
-
-fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
-    // The names come from outside: not so many that the row grows without bound.
-    if counts.len() < 100 || counts.contains_key(name) {
-        *counts.entry(name.to_owned()).or_default() += 1;
     }
 }

@@ -150,7 +150,7 @@ async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
     let lines = days::lines(bsale, &document, version, Priority::Webhook).await?;
     let mut clients = Vec::new();
     if let Some(client) = document.client
-        && days::present(bsale, "clientes", &[client]).await.map_err(JobError::retry)?.is_empty()
+        && target::present(&bsale.target.db, &CLIENTS, &[client]).await.map_err(JobError::retry)?.is_empty()
         && let Some((raw, version)) =
             bsale.client.one(&format!("clients/{client}.json"), &[], Priority::Webhook).await?
     {
@@ -177,7 +177,7 @@ async fn write(
         let mut written = 0;
         for (table, rows) in rows {
             let Merged { inserted, updated, .. } =
-                target::merge(&transaction, table, rows, run, chrono::Utc::now()).await?;
+                target::merge(&transaction, table, &rows, run, chrono::Utc::now()).await?;
             written += inserted + updated;
         }
         written += target::delete_strangers(&transaction, families, run, chrono::Utc::now()).await?;

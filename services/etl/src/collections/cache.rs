@@ -121,12 +121,13 @@ impl Dashboards {
     /// # Errors
     /// PostgreSQL. Without Redis it only takes longer.
     pub async fn ask(&self, question: Question) -> Result<Answer, Failed> {
-        let mart_version::Model { version, epoch, .. } = mart_version::get(&orm(&self.pool)).await?;
+        let mart_version::Model { version, epoch, as_of, .. } = mart_version::get(&orm(&self.pool)).await?;
         let digest = digest(&question, &self.settings, epoch);
         let key = self.key(&question, version, &digest);
         if let Ok(Some(answer)) = self.kept(&key).await {
             CACHE_HITS.with_label_values(&[question.endpoint()]).inc();
-            return Ok(answer);
+            // A refresh that found nothing new has moved the moment on since it was kept.
+            return Ok(Answer { as_of, ..answer });
         }
         let before = self.key(&question, version - 1, &digest);
         let endpoint = question.endpoint();

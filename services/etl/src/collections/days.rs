@@ -2,7 +2,10 @@
 //! BigQuery counts and fingerprints its rows by day; a day that is not as it was when it was read last is read again. SQL by
 //! hand: a day is compared with itself, many at once.
 
+use std::time::Duration;
+
 use chrono::{DateTime, NaiveDate, Utc};
+use jobs::JobRun;
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
 use uuid::Uuid;
@@ -14,6 +17,8 @@ use super::{
 
 /// How often the query is begun where it fails, or its results expire or are not all.
 const BEGINNINGS: u32 = 5;
+/// How long it waits after the first failure; twice as long after each further one.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Asks BigQuery about the days of a span and notes what it says. Gives how many bytes that reads there.
 ///
@@ -23,27 +28,34 @@ pub async fn look(
     client: &Client,
     pool: &PgPool,
     table: &RawTable,
-    run: Uuid,
+    run: &JobRun,
     span: (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<u64, JobError> {
     let Some((sql, parameters)) = table.fingerprints(client.settings(), span) else { return Ok(0) };
     let bytes = client.bytes(&sql, &parameters).await?;
-    let mut beginning = 0;
+    let JobRun { job, .. } = run;
+    let mut failures = 0;
     let seen = loop {
-        // A worker that takes over finds the results of the dead one.
-        let id = format!("lote_{}_dias_{beginning}", run.simple());
+        // A worker that takes over finds the results of the dead one; but not its failures again and again.
+        let id = match failures {
+            0 => format!("lote_{}_dias_0", job.id.simple()),
+            _ => format!("lote_{}_dias_{}_{failures}", job.id.simple(), job.epoch),
+        };
         let location = client.insert(&id, &sql, &parameters).await?.location;
-        beginning += 1;
+        failures += 1;
         match ask(client, &id, location.as_deref()).await {
             Err(
-                BigQueryError::NotFound(_)
+                error @ (BigQueryError::NotFound(_)
                 | BigQueryError::JobFailed { .. }
-                | BigQueryError::Incomplete { .. },
-            ) if beginning < BEGINNINGS => {}
+                | BigQueryError::Incomplete { .. }),
+            ) if failures < BEGINNINGS => {
+                tracing::info!(stream = table.stream, %error, failures, "the days are asked for again");
+                tokio::time::sleep(PAUSE * 2_u32.pow(failures - 1)).await;
+            }
             answer => break answer?,
         }
     };
-    note(pool, table, run, span, seen).await.map_err(JobError::retry)?;
+    note(pool, table, job.id, span, seen).await.map_err(JobError::retry)?;
     Ok(bytes)
 }
 
@@ -59,11 +71,12 @@ async fn ask(client: &Client, id: &str, location: Option<&str>) -> Result<Seen, 
     let mut seen = Seen::default();
     let (mut rows, mut token) = (0, None::<String>);
     loop {
-        let page = client.page(id, location, token.as_deref()).await?.counted(rows)?;
-        rows += page.rows.len() as u64;
-        for row in &page.rows {
-            let row =
-                decode(&page.fields, row).map_err(|drift| BigQueryError::Malformed(drift.to_string()))?;
+        let page = client.page(id, location, token.as_deref(), |fields, rows| {
+            rows.iter().map(|row| decode(fields, row)).collect::<Result<Vec<_>, _>>()
+        });
+        let page = page.await?.counted(rows)?;
+        rows += page.number;
+        for row in page.rows.map_err(|drift| BigQueryError::Malformed(drift.to_string()))? {
             let day = row.get("dia").and_then(|day| day.as_str()?.parse::<NaiveDate>().ok());
             // Rows without a moment are in no slice either.
             let Some(day) = day else { continue };
@@ -153,4 +166,17 @@ pub async fn read(conn: &mut PgConnection, table: &RawTable, run: Uuid, slice: S
     .execute(conn)
     .await
     .map(drop)
+}
+
+/// Has the next run that looks at these days read them again, in the caller's transaction.
+///
+/// # Errors
+/// The database.
+pub async fn forget(conn: &mut PgConnection, table: &RawTable, days: &[NaiveDate]) -> sqlx::Result<()> {
+    sqlx::query("update raw_days set filas = null where stream = $1 and dia = any ($2)")
+        .bind(table.stream)
+        .bind(days)
+        .execute(conn)
+        .await
+        .map(drop)
 }

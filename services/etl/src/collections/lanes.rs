@@ -9,7 +9,7 @@ use super::streams::TABLES;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lanes {
     Whole,
-    /// A stream or a backfill is being read, or waits to be.
+    /// A stream is being read, or waits to be; or a day of a backfill is.
     Busy,
     /// A run ended before its end: which, and why.
     Broken(String),
@@ -22,9 +22,12 @@ pub(super) enum Lanes {
 pub(super) async fn lanes(conn: &mut PgConnection) -> sqlx::Result<Lanes> {
     let live: Vec<&str> = TABLES.iter().map(|table| table.stream).collect();
     let backfills: Vec<String> = live.iter().map(|stream| format!("{stream}#backfill")).collect();
+    // Between two of its days a backfill has left whole ones only, however long it waits there.
     let busy: bool = sqlx::query_scalar(
         "select exists (select from jobs where kind = 'etl.runs' and state in ('pending', 'running')
-                        and (params ->> 'lane' = any ($1) or params ->> 'lane' = any ($2)))",
+                        and (params ->> 'lane' = any ($1)
+                             or params ->> 'lane' = any ($2)
+                                and (checkpoint ->> 'snapshot' is not null or (checkpoint ->> 'beginning')::bigint > 0)))",
     )
     .bind(&live)
     .bind(&backfills)

@@ -16,6 +16,7 @@ mod raw;
 pub mod redrive;
 pub mod refresh;
 pub mod refresher;
+mod rows;
 mod run;
 pub mod settings;
 pub mod streams;

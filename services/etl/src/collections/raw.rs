@@ -1,29 +1,28 @@
 //! A page of BigQuery's into a raw table. SQL by hand: a page is merged in one statement, as what it did not have is found.
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool, types::Json};
-use serde_json::{Map, Value};
+use chassis::idempotency::hex;
+use chrono::{DateTime, Utc};
+use sea_orm::sqlx::{self, Arguments as _, AssertSqlSafe, PgConnection, PgPool, postgres::PgArguments};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{
-    bigquery::Field,
-    numbers::lima_midnight,
+    rows::{BadRecord, Datum, Row, newest},
     streams::{Kind, RawTable},
 };
-use crate::domain::money;
 
 /// Rows that may go at once whatever share of the slice they are.
 const FUSE_FLOOR: i64 = 10;
 
-/// A record that can't be kept: what it breaks, and the record.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BadRecord {
-    pub key: String,
-    pub rule: String,
-    pub record: Value,
-    /// The key's columns, where all of them can be read: the row that the table has there is not gone.
-    pub known: Option<Value>,
+/// How much of a slice may go at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Fuse {
+    /// Of the slice's rows, or of the table's.
+    pub percent: u32,
+    /// What the run has marked so far.
+    pub before: u64,
+    /// A day may lose most of its rows, where they have got another: what counts is how much of the table the run marks.
+    pub of_table: bool,
 }
 
 /// What became of a page.
@@ -35,147 +34,17 @@ pub struct Merged {
     pub rest: u64,
 }
 
-/// Whether the source still has the columns that nothing goes without.
+/// Makes the caller's transaction the only one that merges into the table, or sweeps it, until its end: a daily run and a
+/// backfill take turns, a page at a time. So what a page finds as it was can be left alone without being locked row by row.
 ///
 /// # Errors
-/// The name of what is missing or of another type.
-pub fn check(table: &RawTable, fields: &[Field]) -> Result<(), String> {
-    for (column, kind) in table.columns {
-        let needed = table.key.contains(column) || table.cursor == Some(column) || *kind == Kind::Amount;
-        let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(column));
-        let Some(field) = field else {
-            if needed {
-                return Err(format!("column {column} is missing"));
-            }
-            continue;
-        };
-        let fits: &[&str] = match kind {
-            Kind::Amount => &["NUMERIC", "BIGNUMERIC", "FLOAT", "FLOAT64", "INTEGER", "INT64"],
-            Kind::Date | Kind::Time => &["DATE", "DATETIME", "TIMESTAMP"],
-            Kind::Text | Kind::Code => {
-                &["STRING", "INTEGER", "INT64", "BOOLEAN", "BOOL", "NUMERIC", "FLOAT", "FLOAT64"]
-            }
-            Kind::Int => &["INTEGER", "INT64", "NUMERIC", "FLOAT", "FLOAT64"],
-        };
-        let repeated = field.mode.as_deref() == Some("REPEATED");
-        if needed && (repeated || !fits.contains(&field.kind.as_str())) {
-            return Err(format!("column {column} is of type {}", field.kind));
-        }
-    }
-    Ok(())
+/// The database; the connection's `lock_timeout` has passed.
+pub async fn take_turn(conn: &mut PgConnection, table: &RawTable) -> sqlx::Result<()> {
+    chassis::lock::hold(conn, &format!("merging {}", table.name)).await
 }
 
-/// A row as the raw table has it. `read_at` is the moment of the snapshot that it is from.
-///
-/// # Errors
-/// What it breaks.
-pub fn record(
-    table: &RawTable,
-    fields: &[Field],
-    mut row: Map<String, Value>,
-    read_at: DateTime<Utc>,
-) -> Result<Value, BadRecord> {
-    // Maps are sorted, so the same row has the same text.
-    let digest = Sha256::digest(Value::Object(row.clone()).to_string());
-    let hash: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut made = Map::new();
-    let mut broken = None;
-    let whole = row.clone();
-    for (column, kind) in table.columns {
-        let value = row.remove(*column).unwrap_or_default();
-        let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(column));
-        let source = field.map_or("", |field| field.kind.as_str());
-        match read(*kind, source, &value) {
-            Some(value) => {
-                if value.is_null()
-                    && (table.key.contains(column) || table.cursor == Some(column) || required(table, column))
-                {
-                    broken.get_or_insert(format!("{column} is null"));
-                }
-                made.insert((*column).to_owned(), value);
-            }
-            None => drop(broken.get_or_insert(format!("{column}: {value} is not a {kind:?}"))),
-        }
-    }
-    if let Some(rule) = broken {
-        let key = table
-            .key
-            .iter()
-            .map(|column| text(&whole[*column]).unwrap_or_default())
-            .collect::<Vec<_>>()
-            .join("|");
-        let known = table.key.iter().map(|column| {
-            let value = made.get(*column).filter(|value| !value.is_null())?;
-            Some(((*column).to_owned(), value.clone()))
-        });
-        let known = known.collect::<Option<Map<_, _>>>().map(Value::Object);
-        return Err(BadRecord { key: without_nul(&key), rule, record: clean(Value::Object(whole)), known });
-    }
-    made.insert("extra".to_owned(), clean(Value::Object(row)));
-    made.insert("huella".to_owned(), hash.into());
-    made.insert("leido_en".to_owned(), read_at.to_rfc3339_opts(SecondsFormat::Micros, true).into());
-    Ok(Value::Object(made))
-}
-
-/// Columns that the table does not take null in, beside its key and cursor.
-fn required(table: &RawTable, column: &str) -> bool {
-    matches!((table.name, column), ("raw_calendario", "fecha_apertura") | ("raw_trandeuda", "monto_exigible"))
-}
-
-/// PostgreSQL has no zero byte in texts, nor in those of JSON.
-fn without_nul(text: &str) -> String {
-    text.replace('\0', "")
-}
-
-/// The same for all texts of a value.
-fn clean(value: Value) -> Value {
-    match value {
-        Value::String(text) => without_nul(&text).into(),
-        Value::Array(values) => values.into_iter().map(clean).collect(),
-        Value::Object(fields) => {
-            fields.into_iter().map(|(name, value)| (without_nul(&name), clean(value))).collect()
-        }
-        other => other,
-    }
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    }
-}
-
-/// A value as PostgreSQL takes it; `source` is its type at BigQuery. None: it can't be one.
-fn read(kind: Kind, source: &str, value: &Value) -> Option<Value> {
-    let Some(text) = text(value) else {
-        return Some(if kind == Kind::Code { "".into() } else { Value::Null });
-    };
-    Some(match kind {
-        Kind::Text | Kind::Code => without_nul(&text).into(),
-        Kind::Amount => money::parse(&text).ok()?.to_string().into(),
-        Kind::Int => text.split('.').next()?.parse::<i64>().ok()?.into(),
-        Kind::Date => match source {
-            "TIMESTAMP" => super::question::today(text.parse().ok()?).to_string().into(),
-            _ => text.get(..10)?.parse::<NaiveDate>().ok()?.to_string().into(),
-        },
-        Kind::Time => match source {
-            // What has no zone is Lima's.
-            "DATE" => lima_midnight(text.parse().ok()?).to_rfc3339().into(),
-            "DATETIME" => {
-                let day = text.get(..10)?.parse::<NaiveDate>().ok()?;
-                let time = text.get(11..)?.parse::<chrono::NaiveTime>().ok()?;
-                let since = time.signed_duration_since(chrono::NaiveTime::MIN);
-                (lima_midnight(day) + since).to_rfc3339_opts(SecondsFormat::Micros, true).into()
-            }
-            _ => text.parse::<DateTime<Utc>>().ok()?.to_rfc3339_opts(SecondsFormat::Micros, true).into(),
-        },
-    })
-}
-
-/// Merges rows of one page, in the caller's transaction: one row a key, the newest; what is as it was is not written;
-/// an older version never beats a newer. All are noted as met by the run.
+/// Merges rows of one page, in the caller's transaction, which has taken its turn: one row a key, the newest; what is as it
+/// was is not written; an older version never beats a newer. What is not written is noted as met by the run.
 ///
 /// # Errors
 /// The database.
@@ -183,53 +52,99 @@ pub async fn merge(
     conn: &mut PgConnection,
     table: &RawTable,
     run: Uuid,
-    rows: Vec<Value>,
+    rows: Vec<Row>,
 ) -> sqlx::Result<Merged> {
     let number = rows.len() as u64;
     if rows.is_empty() {
         return Ok(Merged::default());
     }
-    let quoted = |name: &str| format!("\"{name}\"");
+    let rows = newest(table, rows);
     let own = ["extra", "huella", "leido_en"];
     let columns: Vec<String> = table.columns.iter().map(|(name, _)| *name).chain(own).map(quoted).collect();
-    let key = table.key.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-    let names = columns.join(", ");
+    let picked: Vec<String> = table.columns.iter().map(|(name, _)| format!("p.{}", quoted(name))).collect();
     let set: Vec<String> = columns.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-    let newest = table.version.map(|name| format!(", \"{name}\" desc")).unwrap_or_default();
+    let same: Vec<String> =
+        table.key.iter().map(|name| format!("t.{name} = p.{name}", name = quoted(name))).collect();
     let version = |of: &str| match table.version {
         Some(name) => format!("({of}.\"{name}\", {of}.leido_en)"),
         None => format!("{of}.leido_en"),
     };
+    let mut arguments = PgArguments::default();
+    let mut arrays = Vec::with_capacity(columns.len());
+    let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
+    for (place, (_, kind)) in table.columns.iter().enumerate() {
+        arrays.push(add(&mut arguments, *kind, &values, place)?);
+    }
+    let extra: Vec<Option<&str>> = rows.iter().map(|row| row.extra.as_deref()).collect();
+    let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
+    let read_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.read_at).collect();
+    let added =
+        arguments.add(extra).and_then(|()| arguments.add(hashes)).and_then(|()| arguments.add(read_at));
+    added.map_err(sqlx::Error::Encode)?;
+    for (place, kind) in ["text", "text", "timestamptz"].iter().enumerate() {
+        arrays.push(format!("${}::{kind}[]", table.columns.len() + place + 1));
+    }
+    // The look-up by the key goes by its index whatever the planner knows of the table and of the arrays: `limit` keeps it
+    // from being joined in another way.
     let sql = format!(
-        "with page as (
-             select distinct on ({key}) {names} from jsonb_populate_recordset(null::{name}, $1) order by {key}{newest}, huella
-         ),
-         met as (
-             insert into raw_met (run, key) select $2, hashtextextended(concat_ws('|', {key}), 0) from page
-             on conflict do nothing
-         ),
-         written as (
-             insert into {name} ({names}) select {names} from page
+        "with written as (
+             insert into {name} ({names})
+             select {picked}, coalesce(p.extra::jsonb, '{{}}'), p.huella, p.leido_en
+             from unnest({arrays}) as p ({names})
+             left join lateral (select t.huella, t.eliminado_en from {name} t where {same} limit 1) as known on true
+             where known.huella is distinct from p.huella or known.eliminado_en is not null
              on conflict ({key}) do update set {set}, eliminado_en = null
-                 where ({name}.huella <> excluded.huella or {name}.eliminado_en is not null)
-                   -- What is gone comes back only by a snapshot that is not older than the one which did not have it.
-                   and case when {name}.eliminado_en is null then {newer} >= {known}
+                 -- What is gone comes back only by a snapshot that is not older than the one which did not have it.
+                 where case when {name}.eliminado_en is null then {newer} >= {known}
                             else excluded.leido_en >= {name}.leido_en end
              returning xmax = 0 as inserted
          )
          select count(*) filter (where inserted), count(*) filter (where not inserted) from written",
         name = table.name,
+        names = columns.join(", "),
+        picked = picked.join(", "),
+        arrays = arrays.join(", "),
+        same = same.join(" and "),
+        key = table.key.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
         set = set.join(", "),
         newer = version("excluded"),
         known = version(table.name),
     );
     let (inserted, updated): (i64, i64) =
-        sqlx::query_as(AssertSqlSafe(sql)).bind(Json(rows)).bind(run).fetch_one(conn).await?;
+        sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_one(&mut *conn).await?;
     let (inserted, updated) = (inserted.unsigned_abs(), updated.unsigned_abs());
+    // What was written is of this snapshot: nothing takes it for gone.
+    if inserted + updated < rows.len() as u64 {
+        meet(conn, table, run, &values).await?;
+    }
     Ok(Merged { inserted, updated, rest: number - inserted - updated })
 }
 
-/// Notes rows as met by the run whose records in the page are bad: by their keys, as [`BadRecord::known`] has them.
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// Adds a column of rows as an array. Gives the argument as SQL has it.
+fn add(arguments: &mut PgArguments, kind: Kind, rows: &[&[Datum]], place: usize) -> sqlx::Result<String> {
+    fn column<'a, T>(
+        rows: &[&'a [Datum]],
+        place: usize,
+        pick: impl Fn(&'a Datum) -> Option<T>,
+    ) -> Vec<Option<T>> {
+        rows.iter().map(|values| pick(&values[place])).collect()
+    }
+    let (kind, added) = match kind {
+        Kind::Text | Kind::Code => ("text", arguments.add(column(rows, place, Datum::text))),
+        Kind::Date => ("date", arguments.add(column(rows, place, Datum::date))),
+        Kind::Time => ("timestamptz", arguments.add(column(rows, place, Datum::time))),
+        Kind::Amount => ("numeric", arguments.add(column(rows, place, Datum::amount))),
+        Kind::Int => ("bigint", arguments.add(column(rows, place, Datum::int))),
+    };
+    added.map_err(sqlx::Error::Encode)?;
+    Ok(format!("${}::{kind}[]", arguments.len()))
+}
+
+/// Notes rows as met by the run, by their keys.
 ///
 /// # Errors
 /// The database.
@@ -237,19 +152,36 @@ pub async fn meet(
     conn: &mut PgConnection,
     table: &RawTable,
     run: Uuid,
-    keys: Vec<Value>,
+    rows: &[&[Datum]],
 ) -> sqlx::Result<()> {
-    if keys.is_empty() {
+    if rows.is_empty() {
         return Ok(());
     }
-    let key = table.key.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let mut arguments = PgArguments::default();
+    let (mut arrays, mut names, mut key) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, (name, kind)) in table.columns.iter().enumerate() {
+        if table.key.contains(name) {
+            arrays.push(add(&mut arguments, *kind, rows, place)?);
+            names.push(quoted(name));
+        }
+    }
+    // As the table spells them: [`sweep`] compares hashes of texts.
+    for name in table.key {
+        let cast = if table.kind(name) == Some(Kind::Amount) { "::numeric(18, 4)" } else { "" };
+        key.push(format!("p.{}{cast}", quoted(name)));
+    }
+    arguments.add(run).map_err(sqlx::Error::Encode)?;
     let sql = format!(
         "insert into raw_met (run, key)
-         select $2, hashtextextended(concat_ws('|', {key}), 0) from jsonb_populate_recordset(null::{name}, $1)
+         select distinct ${run}::uuid, hashtextextended(concat_ws('|', {key}), 0) as key
+         from unnest({arrays}) as p ({names}) order by key
          on conflict do nothing",
-        name = table.name,
+        run = arguments.len(),
+        key = key.join(", "),
+        arrays = arrays.join(", "),
+        names = names.join(", "),
     );
-    sqlx::query(AssertSqlSafe(sql)).bind(Json(keys)).bind(run).execute(conn).await.map(drop)
+    sqlx::query_with(AssertSqlSafe(sql), arguments).execute(conn).await.map(drop)
 }
 
 /// Marks the rows of a slice as gone that the run has not met in it: the source does not have them any more. Rows that
@@ -263,7 +195,7 @@ pub async fn sweep(
     run: Uuid,
     slice: super::streams::Slice,
     snapshot: DateTime<Utc>,
-    fuse_percent: Option<u32>,
+    fuse: Option<Fuse>,
 ) -> sqlx::Result<Result<u64, String>> {
     let key = table.key.iter().map(|name| format!("t.\"{name}\"")).collect::<Vec<_>>().join(", ");
     let within = match table.cursor {
@@ -285,15 +217,22 @@ pub async fn sweep(
            and not exists (select from raw_met m where m.run = $1 and m.key = hashtextextended(concat_ws('|', {key}), 0))",
         name = table.name,
     );
-    let gone =
-        sqlx::query(AssertSqlSafe(sql)).bind(run).bind(from).bind(to).bind(snapshot).execute(conn).await?;
+    let gone = sqlx::query(AssertSqlSafe(sql)).bind(run).bind(from).bind(to).bind(snapshot);
+    let gone = gone.execute(&mut *conn).await?;
     let gone = i64::try_from(gone.rows_affected()).unwrap_or(i64::MAX);
-    if let Some(percent) = fuse_percent
-        && gone > (live * i64::from(percent) / 100).max(FUSE_FLOOR)
-    {
-        return Ok(Err(format!(
-            "{gone} of {live} rows are not at the source any more, which is more than {percent} %: run it again with force where that is so"
-        )));
+    if let Some(Fuse { percent, before, of_table }) = fuse {
+        let most = |live: i64| (live * i64::from(percent) / 100).max(FUSE_FLOOR);
+        let (mut gone, mut live) = (gone, live);
+        if of_table && gone > most(live) {
+            gone += i64::try_from(before).unwrap_or(i64::MAX / 2);
+            let left = format!("select count(*) from {} where eliminado_en is null", table.name);
+            live = gone + sqlx::query_scalar::<_, i64>(AssertSqlSafe(left)).fetch_one(&mut *conn).await?;
+        }
+        if gone > most(live) {
+            return Ok(Err(format!(
+                "{gone} of {live} rows are not at the source any more, which is more than {percent} %: run it again with force where that is so"
+            )));
+        }
     }
     Ok(Ok(gone.unsigned_abs()))
 }
@@ -311,8 +250,7 @@ pub async fn quarantine(
 ) -> sqlx::Result<()> {
     for record in bad {
         let text = record.record.to_string();
-        let digest = Sha256::digest(format!("{stream}\0{text}"));
-        let id: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&Sha256::digest(format!("{stream}\0{text}"))[..16]);
         sqlx::query(
             "insert into raw_quarantine (id, stream, clave, regla, registro, corrida, leido_en, visto_en)
              values ($1, $2, $3, $4, $5, $6, $7, now())

@@ -37,6 +37,8 @@ pub struct Refreshed {
     pub changed: bool,
     /// The campaigns that were computed again.
     pub campaigns: i64,
+    /// The days whose calls were.
+    pub days: i64,
 }
 
 /// Brings the marts up to the raw tables, unless a stream is not whole in them by now. Who reads meanwhile sees all of the
@@ -48,12 +50,13 @@ pub async fn refresh(pool: &PgPool, as_of: DateTime<Utc>) -> anyhow::Result<Refr
     let mut transaction = pool.begin().await?;
     // One snapshot of the raw tables for all steps, though streams write them meanwhile: what they commit later is noted
     // for the next refresh. The lock comes before the snapshot, so that a refresh which waited for another sees its work;
-    // readers don't mind it. Tables are read whole and sorted: memory counts, compiled expressions don't.
+    // readers don't mind it. Tables are read whole, sorted and summed, one statement at a time: memory counts, compiled
+    // expressions don't.
     sqlx::raw_sql(
         "set transaction isolation level repeatable read;
          set local statement_timeout = 0;
          set local lock_timeout = 0;
-         set local work_mem = '128MB';
+         set local work_mem = '256MB';
          set local jit = off;
          lock table mart_version in exclusive mode",
     )
@@ -62,11 +65,11 @@ pub async fn refresh(pool: &PgPool, as_of: DateTime<Utc>) -> anyhow::Result<Refr
     // Asked in this snapshot: whoever waited for the lock may have looked before a run began that is half-read in it.
     if lanes(&mut transaction).await? != Lanes::Whole {
         let version = mart_version::get(&Orm::on(&mut transaction)).await?.version;
-        return Ok(Refreshed { version, changed: false, campaigns: 0 });
+        return Ok(Refreshed { version, changed: false, campaigns: 0, days: 0 });
     }
     let changed: bool =
         sqlx::query_scalar("select exists (select from raw_changes)").fetch_one(&mut *transaction).await?;
-    let campaigns = if changed { run(&mut transaction).await? } else { 0 };
+    let (campaigns, days) = if changed { run(&mut transaction).await? } else { (0, 0) };
     let version: i64 = sqlx::query_scalar(
         "update mart_version set version = version + $1::int, as_of = $2, refreshed_at = now(), held_back = null
          returning version",
@@ -85,11 +88,11 @@ pub async fn refresh(pool: &PgPool, as_of: DateTime<Utc>) -> anyhow::Result<Refr
         outbox::publish(&mut transaction, SERVICE, &event, Meta::about("dashboards")).await?;
     }
     transaction.commit().await?;
-    Ok(Refreshed { version, changed, campaigns })
+    Ok(Refreshed { version, changed, campaigns, days })
 }
 
-/// All steps. Gives how many campaigns were computed again.
-async fn run(conn: &mut PgConnection) -> anyhow::Result<i64> {
+/// All steps. Gives how many campaigns were computed again, and the calls of how many days.
+async fn run(conn: &mut PgConnection) -> anyhow::Result<(i64, i64)> {
     let mut days = Days::default();
     for (name, sql) in STEPS {
         let sign = if name == "sums before" { "-" } else { "" };
@@ -104,7 +107,8 @@ async fn run(conn: &mut PgConnection) -> anyhow::Result<i64> {
             days = Days::of_calls(&mut *conn).await?;
         }
     }
-    Ok(sqlx::query_scalar("select count(*) from affected").fetch_one(conn).await?)
+    let counts = "select (select count(*) from affected), (select count(*) from call_days)";
+    Ok(sqlx::query_as(counts).fetch_one(conn).await?)
 }
 
 /// The first and the last day whose calls are computed again, as literals.

@@ -48,8 +48,8 @@ impl Refresher {
                 None => return,
                 Some(Ok(Checked::Nothing)) => {}
                 Some(Ok(Checked::HeldBack(reason))) => tracing::debug!(reason, "the marts are held back"),
-                Some(Ok(Checked::Refreshed(Refreshed { version, campaigns, .. }))) => {
-                    tracing::info!(version, campaigns, "the dashboards show new data");
+                Some(Ok(Checked::Refreshed(Refreshed { version, campaigns, days, .. }))) => {
+                    tracing::info!(version, campaigns, days, "the dashboards show new data");
                     self.warm().await;
                 }
                 Some(Err(error)) => {

@@ -16,11 +16,12 @@ use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    bigquery::{BigQueryError, BigQuerySettings, Client, Page, decode},
+    bigquery::{BigQueryError, BigQuerySettings, Client, Page},
     days,
     numbers::lima_midnight,
     question::today,
-    raw::{self, BadRecord},
+    raw::{self, Fuse},
+    rows::{self, Datum, Read},
     streams::{RawTable, Slice, table_of},
 };
 use crate::{
@@ -57,9 +58,13 @@ struct Cursor {
     /// What the run is about: fixed when it begins.
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-    /// Days before that have changed at the source since they were read.
+    /// Days before that have changed at the source since they were read, as runs of earlier versions have them: their first
+    /// slices. Where a worker of such a version takes over, the slices have the same numbers.
     #[serde(default)]
     again: Vec<NaiveDate>,
+    /// The same of this version: the last slices. What was moved to a later day has been met there by then, and is not gone.
+    #[serde(default)]
+    last: Vec<NaiveDate>,
     slice: usize,
     /// How often the slice was begun: a part of its query's id.
     beginning: u32,
@@ -84,6 +89,9 @@ struct Cursor {
     counters: Counters,
 }
 
+/// A page as the raw table has it; or how the source has changed.
+type ReadPage = Page<Result<Read, String>>;
+
 struct Session<'a> {
     client: &'a Client,
     pool: &'a PgPool,
@@ -92,8 +100,9 @@ struct Session<'a> {
     params: RunParams,
     slices: Vec<Slice>,
     place: Cursor,
-    /// The page that comes after the one that is being written, under its token: BigQuery and PostgreSQL work at once.
-    ahead: Option<(String, AbortOnDropHandle<Result<Page, BigQueryError>>)>,
+    /// The page that comes after the one that is being written, under its token: BigQuery, PostgreSQL and the reading of
+    /// rows work at once.
+    ahead: Option<(String, AbortOnDropHandle<Result<ReadPage, BigQueryError>>)>,
 }
 
 /// Works on a run until its end.
@@ -121,8 +130,9 @@ pub async fn work(
         session.read(slice).await?;
     }
     let watermark = raw_streams::watermark(&orm(pool), table.stream).await.map_err(JobError::retry)?;
+    let again = [session.place.again, session.place.last].concat();
     Ok(Outcome::Done(json!({
-        "contadores": session.place.counters, "marca": watermark, "bytes": session.place.bytes, "dias_releidos": session.place.again,
+        "contadores": session.place.counters, "marca": watermark, "bytes": session.place.bytes, "dias_releidos": again,
     })))
 }
 
@@ -157,18 +167,19 @@ async fn begin(
             (params.from.map_or(start, midnight), params.to.map_or(now, next).min(now))
         }
     };
-    let (mut again, mut bytes) = (Vec::new(), 0);
+    let (mut last, mut bytes) = (Vec::new(), 0);
     let check = lima_midnight(today(to) - Duration::days(settings.check_days.into())).max(start);
     // Where every run reads all of these days anyway, there is nothing to compare.
     if params.mode != Mode::Backfill && settings.check_days > settings.look_back {
-        bytes = days::look(client, pool, table, run.job.id, (check, to)).await?;
-        again = days::differing(pool, table, run.job.id, today(from)).await.map_err(JobError::retry)?;
+        bytes = days::look(client, pool, table, run, (check, to)).await?;
+        last = days::differing(pool, table, run.job.id, today(from)).await.map_err(JobError::retry)?;
     }
     let counters = Counters::default();
     Ok(Cursor {
         from,
         to,
-        again,
+        again: Vec::new(),
+        last,
         slice: 0,
         beginning: 0,
         snapshot: None,
@@ -199,6 +210,7 @@ fn plan(table: &RawTable, params: &RunParams, place: &Cursor) -> Vec<Slice> {
     if params.mode == Mode::Backfill {
         slices.reverse();
     }
+    slices.extend(place.last.iter().copied().map(day));
     slices
 }
 
@@ -224,17 +236,19 @@ impl Session<'_> {
         }
         let ahead = self.ahead.take().filter(|(token, _)| self.place.page.as_ref() == Some(token));
         let Cursor { location, page, rows, .. } = &self.place;
+        let table = self.table;
         let page = match ahead {
             Some((_, page)) => page.await.map_err(JobError::retry)?,
-            None => self.client.page(&id, location.as_deref(), page.as_deref()).await,
+            None => fetch(self.client, &id, location.as_deref(), page.as_deref(), table, snapshot).await,
         };
         match page.and_then(|page| page.counted(*rows)) {
             Ok(page) => {
                 self.ahead = page.next.clone().map(|token| {
                     let (client, of) = (self.client.clone(), token.clone());
                     let location = self.place.location.clone();
-                    let page =
-                        tokio::spawn(async move { client.page(&id, location.as_deref(), Some(&of)).await });
+                    let page = tokio::spawn(async move {
+                        fetch(&client, &id, location.as_deref(), Some(&of), table, snapshot).await
+                    });
                     (token, AbortOnDropHandle::new(page))
                 });
                 self.take(slice, snapshot, page).await
@@ -262,28 +276,21 @@ impl Session<'_> {
     }
 
     /// Commits a page.
-    async fn take(&mut self, slice: Slice, snapshot: DateTime<Utc>, page: Page) -> Result<(), JobError> {
-        let drift =
-            |what: String| JobError::fail(anyhow!("{}: the source has changed: {what}", self.table.stream));
-        raw::check(self.table, &page.fields).map_err(drift)?;
-        let read = page.rows.len() as u64;
-        let (mut rows, mut bad): (Vec<_>, Vec<BadRecord>) = (Vec::with_capacity(page.rows.len()), Vec::new());
-        for row in page.rows {
-            let row = decode(&page.fields, &row).map_err(|error| drift(error.to_string()))?;
-            match raw::record(self.table, &page.fields, row, snapshot) {
-                Ok(row) => rows.push(row),
-                Err(record) => bad.push(record),
-            }
-        }
+    async fn take(&mut self, slice: Slice, snapshot: DateTime<Utc>, page: ReadPage) -> Result<(), JobError> {
+        let read = page.number;
+        let (rows, bad) = page.rows.map_err(|what| {
+            JobError::fail(anyhow!("{}: the source has changed: {what}", self.table.stream))
+        })?;
         let run = self.run.job.id;
         let mut next = self.place.clone();
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;
+        raw::take_turn(&mut transaction, self.table).await.map_err(job_error)?;
         let merged = raw::merge(&mut transaction, self.table, run, rows).await.map_err(job_error)?;
         raw::quarantine(&mut transaction, self.table.stream, run, snapshot, &bad).await.map_err(job_error)?;
         // A record that can't be read is there all the same.
-        let known: Vec<_> = bad.iter().filter_map(|record| record.known.clone()).collect();
+        let known: Vec<&[Datum]> = bad.iter().filter_map(|record| record.known.as_deref()).collect();
         next.keyless |= known.len() < bad.len();
-        raw::meet(&mut transaction, self.table, run, known).await.map_err(job_error)?;
+        raw::meet(&mut transaction, self.table, run, &known).await.map_err(job_error)?;
         next.rows += read;
         let counters = &mut next.counters;
         counters.leidos += read;
@@ -311,7 +318,7 @@ impl Session<'_> {
                     "{en_cuarentena} of {leidos} records are in quarantine: more than 1 %"
                 )));
             }
-            deleted = self.end(&mut transaction, slice, snapshot, next.keyless).await?;
+            deleted = self.end(&mut transaction, slice, snapshot, &next).await?;
             next.counters.eliminados += deleted;
             next.slice += 1;
             next.beginning = 0;
@@ -344,11 +351,20 @@ impl Session<'_> {
         conn: &mut PgConnection,
         slice: Slice,
         snapshot: DateTime<Utc>,
-        keyless: bool,
+        place: &Cursor,
     ) -> Result<u64, JobError> {
         let run = self.run.job.id;
-        let fuse = (!self.params.force).then_some(self.client.settings().fuse_percent);
-        let gone = if keyless {
+        // A slice may have millions of rows: looking for those that are gone takes as long as it takes.
+        sqlx::raw_sql("set local statement_timeout = 0; set local work_mem = '64MB'")
+            .execute(&mut *conn)
+            .await
+            .map_err(job_error)?;
+        let fuse = (!self.params.force).then(|| Fuse {
+            percent: self.client.settings().fuse_percent,
+            before: place.counters.eliminados,
+            of_table: slice.is_some_and(|(from, to)| to - from <= Duration::days(1)),
+        });
+        let gone = if place.keyless {
             // Nor does it count as read: its days are compared as they were before, and read again one by one.
             tracing::warn!(
                 stream = self.table.stream,
@@ -391,6 +407,18 @@ impl Session<'_> {
         let slice = u32::try_from(place.slice).unwrap_or(u32::MAX);
         self.run.checkpoint(conn, &value, Position::new(slice, place.step), &progress).await.map(drop)
     }
+}
+
+/// Fetches a page and reads its rows.
+async fn fetch(
+    client: &Client,
+    id: &str,
+    location: Option<&str>,
+    token: Option<&str>,
+    table: &'static RawTable,
+    snapshot: DateTime<Utc>,
+) -> Result<ReadPage, BigQueryError> {
+    client.page(id, location, token, |fields, rows| rows::read(table, fields, rows, snapshot)).await
 }
 
 fn job_error(error: sqlx::Error) -> JobError {

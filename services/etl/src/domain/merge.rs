@@ -37,13 +37,12 @@ pub fn judge(known: Option<&Known>, fingerprint: &str, version: i64) -> Verdict 
 
 /// One row a key, the newest (of equal versions the last), in the order of the keys: writers that lock rows in one
 /// order don't wait for each other in a circle.
-pub fn dedupe(table: &Table, rows: Vec<Row>) -> Vec<(String, Row)> {
-    let mut newest: HashMap<String, Row> = HashMap::with_capacity(rows.len());
+pub fn dedupe<'a>(table: &Table, rows: &'a [Row]) -> Vec<(String, &'a Row)> {
+    let mut newest: HashMap<String, &Row> = HashMap::with_capacity(rows.len());
     for row in rows {
         let key = row.key(table);
-        match newest.get(&key) {
-            Some(known) if known.version > row.version => {}
-            _ => drop(newest.insert(key, row)),
+        if newest.get(&key).is_none_or(|known| known.version <= row.version) {
+            newest.insert(key, row);
         }
     }
     let mut rows: Vec<_> = newest.into_iter().collect();
@@ -86,8 +85,8 @@ mod tests {
     fn of_a_batch_the_newest_of_a_key_stays_and_keys_are_in_order() {
         let rows =
             vec![row(10, Some("x"), 1), row(9, Some("a"), 2), row(9, Some("b"), 1), row(10, Some("y"), 1)];
-        let rows = dedupe(&TABLE, rows);
-        let kept: Vec<_> = rows.iter().map(|(key, row)| (key.as_str(), row.clone())).collect();
+        let rows = dedupe(&TABLE, &rows);
+        let kept: Vec<_> = rows.iter().map(|(key, row)| (key.as_str(), (*row).clone())).collect();
         assert_eq!(kept, [("9", row(9, Some("a"), 2)), ("10", row(10, Some("y"), 1))]);
     }
 

@@ -93,10 +93,44 @@ pub struct Redriven {
 }
 
 impl Counters {
+    /// Adds what another part of the run has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.leidos += other.leidos;
+        self.insertados += other.insertados;
+        self.actualizados += other.actualizados;
+        self.sin_cambios += other.sin_cambios;
+        self.mas_antiguos += other.mas_antiguos;
+        self.eliminados += other.eliminados;
+        self.en_cuarentena += other.en_cuarentena;
+        for (reason, times) in &other.omitidos {
+            count(&mut self.omitidos, reason, *times);
+        }
+        for (field, times) in &other.campos_nuevos {
+            count(&mut self.campos_nuevos, field, *times);
+        }
+    }
+
+    /// A record that is in the tables and not in the views.
+    pub fn skipped(&mut self, reason: &str) {
+        count(&mut self.omitidos, reason, 1);
+    }
+
+    /// A field that the source did not have before.
+    pub fn new_field(&mut self, field: &str) {
+        count(&mut self.campos_nuevos, field, 1);
+    }
+
     /// Whether so many records were bad that the source, or our reading of it, must be wrong: more than 1 %, and more
     /// than a handful.
     pub fn too_many_bad(&self) -> bool {
         self.en_cuarentena > 5 && self.en_cuarentena * 100 > self.leidos
+    }
+}
+
+/// Names come from outside: not so many that the row grows without bound.
+fn count(counts: &mut BTreeMap<String, u64>, name: &str, times: u64) {
+    if counts.len() < 100 || counts.contains_key(name) {
+        *counts.entry(name.to_owned()).or_default() += times;
     }
 }
 

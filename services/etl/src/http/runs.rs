@@ -191,6 +191,10 @@ pub(super) async fn redrive(api: Data<Resources>, caller: Caller, form: Json<Red
     may_write(&caller)?;
     let RedriveForm { flujo, ids } = form.into_inner();
     let stream = stream_of(&flujo)?;
+    if ids.len() > MOST as usize {
+        let detail = format!("ids tiene {} elementos, se esperaban hasta {MOST}", ids.len());
+        return Err(Problem::bad_request("too_many_ids", detail));
+    }
     let redriven = match collections::streams::table_of(stream.name) {
         Some(table) => {
             collections::redrive::redrive(&api.database.pool, table, &ids, i64::from(MOST)).await?
@@ -211,15 +215,16 @@ pub(super) struct Quarantine {
 fn masked(kept: KeptRecord) -> KeptRecord {
     let rule = &kept.record.regla;
     let field = rule.split([' ', ':']).next().unwrap_or_default();
-    let record = Quarantined { regla: field.to_owned(), registro: HIDDEN.to_owned(), ..kept.record };
+    let hidden = || HIDDEN.to_owned();
+    let record = Quarantined { clave: hidden(), regla: field.to_owned(), registro: hidden(), ..kept.record };
     KeptRecord { record, ..kept }
 }
 
 /// What viewers see of a record.
 const HIDDEN: &str = "(oculto)";
 
-/// Records that could not be read, as they came, with the rule that they break. Viewers see neither: they have phones,
-/// mails and names.
+/// Records that could not be read, as they came, with their key and the rule that they break. Viewers see which field is
+/// bad: the rest has phones, mails and names.
 #[utoipa::path(
     operation_id = "quarantine_list", summary = "Listar registros en cuarentena",
     description = "De todas las fuentes, los más recientes primero: el registro recibido, la regla y la ejecución.",

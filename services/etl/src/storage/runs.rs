@@ -84,11 +84,29 @@ pub async fn refetch_waits(conn: &mut PgConnection, path: &str) -> sqlx::Result<
     .await
 }
 
-/// Deletes runs and refetches that ended before, a batch at a time.
+/// Deletes runs and refetches that ended before, a batch at a time, oldest first. The last run of a lane stays, and so does a
+/// backfill that ended within a day until a run that began later has read all of its days: they say what is half read.
 pub async fn purge(executor: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "delete from jobs where id = any (array(
-             select id from jobs where finished_at < $1 and kind in ('etl.runs', 'etl.webhooks') limit 1000))",
+             select j.id from jobs j
+             where j.finished_at < $1 and (j.kind = 'etl.webhooks' or j.kind = 'etl.runs'
+                 and exists (
+                     select from jobs later
+                     where later.kind = 'etl.runs' and later.params ->> 'lane' = j.params ->> 'lane'
+                       and (later.created_at, later.id) > (j.created_at, j.id))
+                 and not (
+                     j.params ->> 'lane' like '%#backfill' and j.state <> 'completed'
+                     and (j.checkpoint ->> 'snapshot' is not null
+                          or coalesce((j.checkpoint ->> 'beginning')::bigint, 0) > 0)
+                     and not exists (
+                         select from jobs r
+                         where r.kind = 'etl.runs'
+                           and r.params ->> 'lane' in (j.params ->> 'lane', j.params ->> 'stream')
+                           and r.state = 'completed' and r.started_at > j.finished_at
+                           and (r.checkpoint ->> 'from')::timestamptz <= (j.checkpoint ->> 'from')::timestamptz
+                           and (r.checkpoint ->> 'to')::timestamptz >= (j.checkpoint ->> 'to')::timestamptz)))
+             order by j.finished_at limit 1000))",
     )
     .bind(before)
     .execute(executor)

@@ -1,6 +1,6 @@
 //! The right to write a stream's rows, and the one transaction that does.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use failpoints::Point;
@@ -56,6 +56,29 @@ pub struct Page {
     pub forget: bool,
 }
 
+impl Page {
+    /// Adds what another one writes: of a key that comes again, the newest version.
+    pub fn join(&mut self, other: Self) {
+        for (table, rows) in other.rows {
+            match self.rows.iter_mut().find(|(known, _)| known.name == table.name) {
+                Some((_, known)) => known.extend(rows),
+                None => self.rows.push((table, rows)),
+            }
+        }
+        self.met.extend(other.met);
+        self.bad.extend(other.bad);
+        self.deleted.extend(other.deleted);
+        self.families.extend(other.families);
+        self.forget |= other.forget;
+    }
+
+    /// How much it is to write, in rows.
+    pub fn size(&self) -> usize {
+        let rows: usize = self.rows.iter().map(|(_, rows)| rows.len()).sum();
+        rows + self.met.len() + self.bad.len() + self.deleted.len() + self.families.len()
+    }
+}
+
 /// Rows that the source does not have any more.
 #[derive(Clone, Debug)]
 pub struct Gone {
@@ -72,6 +95,9 @@ pub struct Family {
     pub table: &'static Table,
     /// The column that names the parent.
     pub column: &'static str,
+    /// The table of the parent, whose key is a number too. Both are written together: of a parent that was not there,
+    /// no rows are.
+    pub of: &'static Table,
     pub parent: i64,
     /// The keys of the rows that there are.
     pub keep: Vec<i64>,
@@ -214,21 +240,35 @@ impl Claim {
         }
         let now = Utc::now();
         let (mut merged, mut deleted) = (Merged::default(), 0);
+        let mut new = HashMap::new();
         for (table, rows) in &page.rows {
-            let counts = merge(conn, table, rows.clone(), &self.run, now).await?;
+            let counts = merge(conn, table, rows, &self.run, now).await?;
             merged.inserted += counts.inserted;
             merged.updated += counts.updated;
             merged.same += counts.same;
             merged.older += counts.older;
+            new.insert(table.name, counts.new);
         }
         for gone in &page.deleted {
             deleted += super::delete_by_key(conn, gone, &self.run, now).await?;
         }
-        deleted += super::sweep::delete_strangers(conn, &page.families, &self.run, now).await?;
+        let mut asked: HashMap<i64, u32> = HashMap::new();
+        for family in &page.families {
+            *asked.entry(family.parent).or_default() += 1;
+        }
+        // A parent that has just come, and once, has no rows but those that came with it.
+        let has_others = |family: &&Family| {
+            let is_new =
+                new.get(family.of.name).is_some_and(|keys| keys.contains(&family.parent.to_string()));
+            !is_new || asked.get(&family.parent).is_some_and(|times| *times > 1)
+        };
+        let families: Vec<Family> = page.families.iter().filter(has_others).cloned().collect();
+        deleted += super::sweep::delete_strangers(conn, &families, &self.run, now).await?;
         if page.forget {
             super::sweep::forget(conn, &self.lane, None).await?;
+        } else {
+            super::sweep::remember(conn, &self.lane, &self.run, &page.met).await?;
         }
-        super::sweep::remember(conn, &self.lane, &self.run, &page.met).await?;
         quarantine::keep(conn, &self.run, &page.bad, now).await?;
         let state = state(&merged, deleted).to_string();
         let set = "UPDATE lote_streams SET corrida = ?, estado = ?, actualizado_en = ?, marca = coalesce(?, marca) WHERE stream = ?";

@@ -2,28 +2,26 @@
 //! decision is [`judge`]'s, so that both databases decide alike and counts are exact (affected rows are not: MySQL
 //! counts 2 for an update, and drivers differ).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Value};
-use serde::{Deserialize, Serialize};
 
-use super::Sql;
+use super::sql::{Sql, lists, pieces, repeated};
 use crate::domain::{
     merge::{Known, Verdict, dedupe, judge},
     table::{Column, Kind, OWN, Row, Table, key_text},
 };
 
-/// Rows of one statement. 65,535 placeholders are the databases' limit; the widest table has some 30 columns.
-const ROWS: usize = 500;
-
 /// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
     pub inserted: u64,
     pub updated: u64,
     pub same: u64,
     pub older: u64,
+    /// The keys of what was inserted.
+    pub new: HashSet<String>,
 }
 
 /// Merges rows into their table, in the caller's transaction. `now` is when they are written, by the caller's clock.
@@ -33,29 +31,29 @@ pub struct Merged {
 pub async fn merge(
     conn: &impl ConnectionTrait,
     table: &Table,
-    rows: Vec<Row>,
+    rows: &[Row],
     run: &str,
     now: DateTime<Utc>,
 ) -> Result<Merged, DbErr> {
     let mut merged = Merged::default();
     let rows = dedupe(table, rows);
-    for chunk in rows.chunks(ROWS) {
-        let known = look_up(conn, table, chunk).await?;
-        let (mut new, mut changed) = (Vec::new(), Vec::new());
-        for (key, row) in chunk {
-            let fingerprint = row.fingerprint();
-            match judge(known.get(key), &fingerprint, row.version) {
-                Verdict::Insert => new.push((row, fingerprint)),
-                Verdict::Update => changed.push((row, fingerprint)),
-                Verdict::Same => merged.same += 1,
-                Verdict::Older => merged.older += 1,
+    let known = look_up(conn, table, &rows).await?;
+    let (mut new, mut changed) = (Vec::new(), Vec::new());
+    for (key, row) in rows {
+        let fingerprint = row.fingerprint();
+        match judge(known.get(&key), &fingerprint, row.version) {
+            Verdict::Insert => {
+                merged.new.insert(key);
+                new.push((row, fingerprint));
             }
+            Verdict::Update => changed.push((row, fingerprint)),
+            Verdict::Same => merged.same += 1,
+            Verdict::Older => merged.older += 1,
         }
-        merged.inserted += new.len() as u64;
-        merged.updated += changed.len() as u64;
-        write(conn, table, &new, false, run, now).await?;
-        write(conn, table, &changed, true, run, now).await?;
     }
+    (merged.inserted, merged.updated) = (new.len() as u64, changed.len() as u64);
+    write(conn, table, &new, false, run, now).await?;
+    write(conn, table, &changed, true, run, now).await?;
     Ok(merged)
 }
 
@@ -63,20 +61,25 @@ pub async fn merge(
 async fn look_up(
     conn: &impl ConnectionTrait,
     table: &Table,
-    rows: &[(String, Row)],
+    rows: &[(String, &Row)],
 ) -> Result<HashMap<String, Known>, DbErr> {
     let key: Vec<_> = table.key_columns().iter().map(|column| column.name).collect();
     let names = key.join(", ");
-    let one = if table.key == 1 { "?".to_owned() } else { format!("({})", vec!["?"; table.key].join(", ")) };
+    let one = if table.key == 1 { "?".to_owned() } else { format!("({})", repeated("?", table.key)) };
     let left = if table.key == 1 { names.clone() } else { format!("({names})") };
-    let text = format!(
-        "SELECT {names}, huella, version, eliminado_en FROM {} WHERE {left} IN ({}) ORDER BY {names} FOR UPDATE",
-        table.name,
-        vec![one; rows.len()].join(", ")
-    );
-    let values = rows.iter().flat_map(|(_, row)| row.values[..table.key].iter().cloned());
-    let found = Sql::new(text).bind_all(values).all(conn).await?;
-    found.iter().map(|row| Ok((key_text(&key_of(table, row)?), known(row)?))).collect()
+    let mut all = HashMap::new();
+    for list in lists(rows) {
+        let text = format!(
+            "SELECT {names}, huella, version, eliminado_en FROM {} WHERE {left} IN ({}) ORDER BY {names} FOR UPDATE",
+            table.name,
+            repeated(&one, list.len())
+        );
+        let values = list.iter().flat_map(|(_, row)| row.values[..table.key].iter().cloned());
+        for row in Sql::new(text).bind_all(values).all(conn).await? {
+            all.insert(key_text(&key_of(table, &row)?), known(&row)?);
+        }
+    }
+    Ok(all)
 }
 
 /// The key of a row of the table.
@@ -110,34 +113,29 @@ async fn write(
     run: &str,
     now: DateTime<Utc>,
 ) -> Result<(), DbErr> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let backend = conn.get_database_backend();
     let columns: Vec<&Column> = table.columns.iter().chain(&OWN).collect();
     let names: Vec<_> = columns.iter().map(|column| column.name).collect();
     let places: Vec<_> = columns.iter().map(|column| place(column, backend)).collect();
     let one = format!("({})", places.join(", "));
-    let mut text = format!(
-        "INSERT INTO {} ({}) VALUES {}",
-        table.name,
-        names.join(", "),
-        vec![one; rows.len()].join(", ")
-    );
-    if upsert {
-        text.push_str(&on_conflict(table, &names, backend));
+    let (names_list, end) =
+        (names.join(", "), if upsert { on_conflict(table, &names, backend) } else { String::new() });
+    for piece in pieces(rows) {
+        let text =
+            format!("INSERT INTO {} ({names_list}) VALUES {}{end}", table.name, repeated(&one, piece.len()));
+        let values = piece.iter().flat_map(|(row, fingerprint)| {
+            let own: [Value; 5] = [
+                fingerprint.clone().into(),
+                row.version.into(),
+                run.into(),
+                now.into(),
+                Option::<DateTime<Utc>>::None.into(),
+            ];
+            row.values.iter().cloned().chain(own)
+        });
+        Sql::new(text).bind_all(values).run(conn).await?;
     }
-    let values = rows.iter().flat_map(|(row, fingerprint)| {
-        let own: [Value; 5] = [
-            fingerprint.clone().into(),
-            row.version.into(),
-            run.into(),
-            now.into(),
-            Option::<DateTime<Utc>>::None.into(),
-        ];
-        row.values.iter().cloned().chain(own)
-    });
-    Sql::new(text).bind_all(values).run(conn).await.map(drop)
+    Ok(())
 }
 
 /// JSON travels as text: MariaDB has no type of its own for it.

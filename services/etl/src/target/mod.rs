@@ -23,10 +23,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use claim::{Claim, CommitError, Family, Gone, Page};
 pub use merge::{Merged, merge};
-pub use quarantine::{KeptRecord, Quarantined, list as quarantined, purge as purge_quarantine};
+pub use quarantine::{
+    KeptRecord, Quarantined, list as quarantined, named as quarantined_named, purge as purge_quarantine,
+};
 pub use sql::Sql;
 pub use state::{Lane, lane, lanes, reset};
-pub use sweep::{count_live, count_met, delete_by_key, delete_strangers, forget, unmet};
+pub use sweep::{count_live, count_met, delete_by_key, delete_strangers, forget, present, unmet};
 
 /// Connections of one process.
 const CONNECTIONS: u32 = 12;

@@ -1,12 +1,12 @@
 //! Records that could not be read, with why, as they came.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Value};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-use super::Sql;
+use super::sql::{Sql, lists, repeated};
 
 /// Un registro.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -71,6 +71,8 @@ pub(super) async fn keep(
     Ok(())
 }
 
+const COLUMNS: &str = "id, stream, clave, regla, registro, corrida, visto_en";
+
 /// Those of a stream, or of all, newest first.
 ///
 /// # Errors
@@ -81,26 +83,46 @@ pub async fn list(
     size: u64,
 ) -> Result<Vec<KeptRecord>, DbErr> {
     let only = if stream.is_some() { " WHERE stream = ?" } else { "" };
-    let text = format!(
-        "SELECT id, stream, clave, regla, registro, corrida, visto_en FROM lote_cuarentena{only}
-         ORDER BY visto_en DESC, id LIMIT {size}"
-    );
+    let text = format!("SELECT {COLUMNS} FROM lote_cuarentena{only} ORDER BY visto_en DESC, id LIMIT {size}");
     let rows = Sql::new(text).bind_all(stream.map(Into::into)).all(conn).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(KeptRecord {
-                id: row.try_get("", "id")?,
-                record: Quarantined {
-                    stream: row.try_get("", "stream")?,
-                    clave: row.try_get("", "clave")?,
-                    regla: row.try_get("", "regla")?,
-                    registro: row.try_get("", "registro")?,
-                },
-                corrida: row.try_get("", "corrida")?,
-                visto_en: row.try_get("", "visto_en")?,
-            })
-        })
-        .collect()
+    rows.iter().map(read).collect()
+}
+
+/// Those of a stream that have these ids.
+///
+/// # Errors
+/// The database.
+pub async fn named(
+    conn: &impl ConnectionTrait,
+    stream: &str,
+    ids: &[String],
+) -> Result<Vec<KeptRecord>, DbErr> {
+    let mut found = Vec::new();
+    for list in lists(ids) {
+        let places = repeated("?", list.len());
+        let text = format!(
+            "SELECT {COLUMNS} FROM lote_cuarentena WHERE stream = ? AND id IN ({places}) ORDER BY id"
+        );
+        let ids = list.into_iter().map(|id| Value::from(id.as_str()));
+        for row in Sql::new(text).bind(stream).bind_all(ids).all(conn).await? {
+            found.push(read(&row)?);
+        }
+    }
+    Ok(found)
+}
+
+fn read(row: &QueryResult) -> Result<KeptRecord, DbErr> {
+    Ok(KeptRecord {
+        id: row.try_get("", "id")?,
+        record: Quarantined {
+            stream: row.try_get("", "stream")?,
+            clave: row.try_get("", "clave")?,
+            regla: row.try_get("", "regla")?,
+            registro: row.try_get("", "registro")?,
+        },
+        corrida: row.try_get("", "corrida")?,
+        visto_en: row.try_get("", "visto_en")?,
+    })
 }
 
 /// Forgets those that no run has met since.

@@ -2,6 +2,38 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
+/// Rows of one statement, or keys of one list: few sizes, so that a table has few texts. A connection prepares each once
+/// and keeps it. With a text for every number of rows each statement would be prepared again (MySQL answers that with a
+/// packet for every `?`) and would push the others out. 65,535 values are the databases' limit; the widest table has
+/// some 30 columns.
+const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
+
+/// `rows` in pieces of those sizes.
+pub(super) fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let size = SIZES.into_iter().find(|size| *size <= rest.len())?;
+        let (piece, after) = rest.split_at(size);
+        rest = after;
+        Some(piece)
+    })
+}
+
+/// `keys` in lists of those sizes. The last one comes as often as fills its list: for statements to which a key that
+/// comes twice is as one.
+pub(super) fn lists<T>(keys: &[T]) -> impl Iterator<Item = Vec<&T>> {
+    keys.chunks(SIZES[0]).map(|list| {
+        let size = SIZES.into_iter().rev().find(|size| *size >= list.len()).unwrap_or(SIZES[0]);
+        let fill = list.last().into_iter().cycle().take(size - list.len());
+        list.iter().chain(fill).collect()
+    })
+}
+
+/// So many of `one`, with commas between them.
+pub(super) fn repeated(one: &str, times: usize) -> String {
+    vec![one; times].join(", ")
+}
+
 /// A statement and its values. `?` stands for a value; there is none in texts.
 pub struct Sql {
     text: String,
@@ -71,4 +103,25 @@ fn numbered(text: &str) -> String {
         numbered.push_str(part);
     }
     numbered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_have_few_sizes_and_all_rows() {
+        for number in 0..1_000_usize {
+            let rows: Vec<usize> = (0..number).collect();
+            let sizes: Vec<usize> = pieces(&rows).map(<[usize]>::len).collect();
+            assert!(sizes.iter().all(|size| SIZES.contains(size)), "{number}: {sizes:?}");
+            assert_eq!(pieces(&rows).flatten().copied().collect::<Vec<_>>(), rows);
+
+            let lists: Vec<_> = lists(&rows).collect();
+            assert!(lists.iter().all(|list| SIZES.contains(&list.len())), "{number}: {lists:?}");
+            let mut all: Vec<usize> = lists.into_iter().flatten().copied().collect();
+            all.dedup();
+            assert_eq!(all, rows);
+        }
+    }
 }

@@ -1,14 +1,16 @@
 //! Mark and sweep: what a full scan has met, and what it has not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 
-use super::{Family, Gone, Sql, merge::key_of};
+use super::{
+    Family, Gone,
+    merge::key_of,
+    sql::{Sql, lists, repeated},
+};
 use crate::domain::table::{Kind, Table};
-
-const ROWS: usize = 500;
 
 /// Notes the keys that a run has met. A key may come again: pages shift.
 pub(super) async fn remember(
@@ -24,8 +26,8 @@ pub(super) async fn remember(
         DbBackend::Postgres => " ON CONFLICT DO NOTHING",
         _ => " ON DUPLICATE KEY UPDATE clave = VALUES(clave)",
     };
-    for keys in keys.chunks(ROWS) {
-        let places = vec!["(?, ?, ?)"; keys.len()].join(", ");
+    for keys in lists(&keys) {
+        let places = repeated("(?, ?, ?)", keys.len());
         let statement =
             Sql::new(format!("INSERT INTO lote_vistos (stream, corrida, clave) VALUES {places}{end}"));
         let values = keys.iter().flat_map(|key| [lane.into(), run.into(), Value::from(key.as_str())]);
@@ -49,7 +51,7 @@ pub async fn count_met(
     page.dedup();
     let others = match page.len() {
         0 => String::new(),
-        some => format!(" AND clave NOT IN ({})", vec!["?"; some].join(", ")),
+        some => format!(" AND clave NOT IN ({})", repeated("?", some)),
     };
     let text = format!("SELECT count(*) AS n FROM lote_vistos WHERE stream = ? AND corrida = ?{others}");
     let count = Sql::new(text).bind(lane).bind(run).bind_all(page.iter().map(|key| Value::from(*key)));
@@ -66,7 +68,8 @@ pub async fn forget(conn: &impl ConnectionTrait, lane: &str, but: Option<&str>) 
     statement.bind(lane).bind(but.unwrap_or_default()).run(conn).await.map(drop)
 }
 
-/// Marks rows as gone that the source does not have beside the others of their parents. Gives how many.
+/// Marks rows as gone that the source does not have beside the others of their parents. Gives how many. Of a parent that
+/// comes more than once the newest answer counts.
 ///
 /// # Errors
 /// The database.
@@ -78,25 +81,29 @@ pub async fn delete_strangers(
 ) -> Result<u64, DbErr> {
     let Some(first) = families.first() else { return Ok(0) };
     let (table, column, key) = (first.table, first.column, first.table.columns[0].name);
+    let mut newest: BTreeMap<i64, &Family> = BTreeMap::new();
+    for family in families {
+        let known = newest.entry(family.parent).or_insert(family);
+        if family.version >= known.version {
+            *known = family;
+        }
+    }
+    let parents: Vec<i64> = newest.keys().copied().collect();
     let mut strangers: BTreeMap<i64, Vec<Vec<Value>>> = BTreeMap::new();
-    for chunk in families.chunks(ROWS) {
+    for list in lists(&parents) {
         let statement = format!(
             "SELECT {key} AS id, {column} AS parent, version FROM {} WHERE eliminado_en IS NULL AND {column} IN ({})
              ORDER BY {key} FOR UPDATE",
             table.name,
-            vec!["?"; chunk.len()].join(", ")
+            repeated("?", list.len())
         );
         for row in
-            Sql::new(statement).bind_all(chunk.iter().map(|family| family.parent.into())).all(conn).await?
+            Sql::new(statement).bind_all(list.into_iter().map(|parent| (*parent).into())).all(conn).await?
         {
             let (id, parent, version): (i64, i64, i64) =
                 (row.try_get("", "id")?, row.try_get("", "parent")?, row.try_get("", "version")?);
-            let mut families = chunk.iter().filter(|family| family.parent == parent);
-            let stays = |family: &Family| family.keep.contains(&id) || version > family.version;
-            if families.clone().any(stays) {
-                continue;
-            }
-            if let Some(family) = families.next() {
+            let Some(family) = newest.get(&parent) else { continue };
+            if !family.keep.contains(&id) && version <= family.version {
                 strangers.entry(family.version).or_default().push(vec![Value::from(id)]);
             }
         }
@@ -166,18 +173,35 @@ pub async fn delete_by_key(
     let condition: Vec<_> = table.key_columns().iter().map(|column| format!("{} = ?", column.name)).collect();
     let one = format!("({})", condition.join(" AND "));
     let mut deleted = 0;
-    for keys in keys.chunks(ROWS) {
+    for keys in lists(keys) {
         let statement = Sql::new(format!(
             "UPDATE {} SET eliminado_en = ?, version = ?, actualizado_en = ?, corrida = ?
              WHERE eliminado_en IS NULL AND version <= ? AND ({})",
             table.name,
             vec![one.as_str(); keys.len()].join(" OR ")
         ));
-        let values = keys.iter().flatten().cloned();
+        let values = keys.into_iter().flatten().cloned();
         let statement = statement.bind(now).bind(*version).bind(now).bind(run).bind(*version);
         deleted += statement.bind_all(values).run(conn).await?;
     }
     Ok(deleted)
+}
+
+/// Those of `ids` that are keys of a table, which has a key of one number. Also of rows that are gone.
+///
+/// # Errors
+/// The database.
+pub async fn present(conn: &impl ConnectionTrait, table: &Table, ids: &[i64]) -> Result<HashSet<i64>, DbErr> {
+    let key = table.columns[0].name;
+    let mut present = HashSet::new();
+    for list in lists(ids) {
+        let places = repeated("?", list.len());
+        let query = Sql::new(format!("SELECT {key} AS id FROM {} WHERE {key} IN ({places})", table.name));
+        for row in query.bind_all(list.into_iter().map(|id| (*id).into())).all(conn).await? {
+            present.insert(row.try_get("", "id")?);
+        }
+    }
+    Ok(present)
 }
 
 /// How many rows of a table the source still has.

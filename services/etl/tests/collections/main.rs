@@ -435,8 +435,68 @@ async fn the_names_of_agents_are_of_the_version() -> Result<()> {
     let names = "update raw_ejecutivos set nombre = 'Otra ' || correo_name";
     sea_orm::sqlx::query(names).execute(&world.pool).await?;
     assert_eq!(world.answer(&question).await?, before, "one version, one answer");
-    refresh(&world.pool, Utc::now()).await?;
+    let refreshed = refresh(&world.pool, Utc::now()).await?;
+    assert_eq!(
+        (refreshed.changed, refreshed.campaigns),
+        (true, 0),
+        "a name is no reason to compute anything"
+    );
     let after = world.answer(&question).await?.to_string();
     assert!(after.contains("Otra Agente"), "{after}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_of_a_mistyped_year_is_one_day_more_not_all_until_then() -> Result<()> {
+    let world = World::new("mistyped").await?;
+    let mut raw = Raw::generate(12, 100, 400);
+    raw.pagos[0].fecha_pago = day("9999-12-31");
+    raw.write(&world.pool).await?;
+    let refreshed = refresh(&world.pool, Utc::now()).await?;
+    assert!(refreshed.days < 200, "{refreshed:?}");
+    compare(&world, &raw, &mut Dice(120), 24).await?;
+    // So it is when the year is mended.
+    raw.pagos[0].eliminado_en = Some(lima(day(TODAY), 0));
+    raw.write(&world.pool).await?;
+    assert!(refresh(&world.pool, Utc::now()).await?.days < 200);
+    compare(&world, &raw, &mut Dice(121), 24).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_is_noted_all_is_computed_again() -> Result<()> {
+    let world = World::new("all").await?;
+    let raw = Raw::generate(13, 200, 800);
+    raw.write(&world.pool).await?;
+    refresh(&world.pool, Utc::now()).await?;
+    // Nothing that was derived is right any more.
+    sea_orm::sqlx::raw_sql(
+        "update aux_debt set deuda = deuda + 1;
+         insert into aux_debt (cuenta, dia, deuda) values ('C1', '2025-06-02', 77), ('C2', '2025-12-31', 77)
+             on conflict do nothing;
+         delete from aux_snapshots where dia < '2025-06-01'; delete from aux_member_days; delete from aux_contacts;
+         delete from aux_attempts; delete from aux_promises; delete from aux_payments; delete from mart_calls;
+         update aux_accounts set deuda_asig = 5; update mart_days set cuentas = 9; update mart_agents set calls = 3;
+         insert into raw_changes (source) values ('all')",
+    )
+    .execute(&world.pool)
+    .await?;
+    refresh(&world.pool, Utc::now()).await?;
+    compare(&world, &raw, &mut Dice(130), 48).await?;
+    assert_eq!(etl::collections::doctor(&world.pool).await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_answer_is_as_of_the_last_refresh_that_found_nothing_new() -> Result<()> {
+    let world = World::new("asof").await?;
+    Raw::generate(14, 50, 200).write(&world.pool).await?;
+    let (first, second) = (lima(day(TODAY), 0), lima(day(TODAY), 3_600));
+    refresh(&world.pool, first).await?;
+    let dashboards = world.dashboards()?;
+    let question = question::assignment(None, None, None, day(TODAY))?;
+    assert_eq!(dashboards.ask(question.clone()).await?.as_of, Some(first));
+    assert!(!refresh(&world.pool, second).await?.changed);
+    let again = dashboards.ask(question).await?;
+    assert_eq!((again.as_of, again.version), (Some(second), 1));
     Ok(())
 }

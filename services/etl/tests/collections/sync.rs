@@ -207,6 +207,167 @@ async fn days_that_changed_unseen_before_the_look_back_are_read_again() -> Resul
     same_of(&world, &source, &["voicebot_gestiones"]).await
 }
 
+/// Managements of voicebot, so many a day, of the days from 1 to 28 ago.
+fn managements_by_day(source: &BigQuery, a_day: i64) {
+    source.change("voicebot_gestiones", |table| {
+        let ago = |days: i64| (Utc::now() - chrono::TimeDelta::days(days)).timestamp_micros();
+        let management = |number: i64| {
+            let at = ago(number / a_day + 1);
+            row(json!({ "uid": format!("V{number}"), "date": at, "document": "1", "management": "A" }))
+        };
+        table.rows = (0..28 * a_day).map(management).collect();
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_the_source_stamps_anew_are_not_gone() -> Result<()> {
+    let world = World::new("stamped").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(9));
+    managements_by_day(&source, 50);
+    let resources = resources(&world, &source).await?;
+    let params = RunParams::new("bigquery.voicebot_gestiones", Mode::Daily);
+    let read = async || -> Result<Job> {
+        let job = ask_for(&resources, &params).await?;
+        work(&resources, &job, &CancellationToken::new()).await
+    };
+    read().await?;
+    // Of a day before the look-back most rows are of yesterday by now: more than the fuse of a slice.
+    let yesterday = (Utc::now() - chrono::TimeDelta::days(1)).timestamp_micros();
+    source.change("voicebot_gestiones", |table| {
+        for row in &mut table.rows[12 * 50..12 * 50 + 40] {
+            row.insert("date".to_owned(), json!(yesterday));
+        }
+    });
+    let job = read().await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    let result = job.result.context("a result")?;
+    assert_eq!(
+        (&result["contadores"]["eliminados"], &result["contadores"]["actualizados"]),
+        (&json!(0), &json!(40)),
+        "{result}"
+    );
+    same_of(&world, &source, &["voicebot_gestiones"]).await?;
+    // A day may lose most of its rows; the table may not.
+    source.change("voicebot_gestiones", |table| drop(table.rows.drain(20 * 50 + 5..21 * 50)));
+    let job = read().await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    assert_eq!(job.result.context("a result")?["contadores"]["eliminados"], 45);
+    source.change("voicebot_gestiones", |table| drop(table.rows.drain(15 * 50..17 * 50)));
+    let job = read().await?;
+    assert_eq!(job.state, State::Failed);
+    assert!(job.error.unwrap_or_default().contains("5 %"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn days_are_asked_for_again_after_their_query_has_failed() -> Result<()> {
+    let world = World::new("lookfails").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(10));
+    let resources = resources(&world, &source).await?;
+    source.fail(std::iter::repeat_n(Fault::JobError("backendError"), 5));
+    let job = ask_for(&resources, &RunParams::new("bigquery.pagos", Mode::Daily)).await?;
+    let job = work(&resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(
+        (job.state, source.faults_left()),
+        (State::Pending, 0),
+        "it is tried again later: {:?}",
+        job.error
+    );
+    sqlx::query("update jobs set next_run_at = now() where id = $1")
+        .bind(job.id)
+        .execute(&world.pool)
+        .await?;
+    let job = work(&resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_as_it_was_is_not_even_locked() -> Result<()> {
+    let world = World::new("unlocked").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(11));
+    let resources = resources(&world, &source).await?;
+    let params = RunParams::new("bigquery.asignaciones", Mode::Full);
+    for _ in 0..2 {
+        let job = ask_for(&resources, &params).await?;
+        let job = work(&resources, &job, &CancellationToken::new()).await?;
+        assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    }
+    let touched = "select count(*) from raw_asignaciones where xmax <> '0'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(touched).fetch_one(&world.pool).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_merges_into_a_table_waits_for_who_does() -> Result<()> {
+    let world = World::new("turns").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(12));
+    let resources = resources(&world, &source).await?;
+    let job = ask_for(&resources, &RunParams::new("bigquery.ejecutivos", Mode::Daily)).await?;
+    let mut other = world.pool.begin().await?;
+    chassis::lock::hold(&mut other, "merging raw_ejecutivos").await?;
+    let meanwhile = async {
+        let waits = "select exists (select from pg_locks where locktype = 'advisory' and not granted)";
+        stack::wait::until("the run should wait", std::time::Duration::from_secs(20), async || {
+            sqlx::query_scalar::<_, bool>(waits).fetch_one(&world.pool).await.unwrap_or(false)
+        })
+        .await?;
+        let rows = "select count(*) from raw_ejecutivos";
+        assert_eq!(sqlx::query_scalar::<_, i64>(rows).fetch_one(&world.pool).await?, 0);
+        other.commit().await?;
+        anyhow::Ok(())
+    };
+    let stop = CancellationToken::new();
+    let (job, meanwhile) = tokio::join!(work(&resources, &job, &stop), meanwhile);
+    meanwhile?;
+    let job = job?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_from_quarantine_goes_where_the_source_has_it_no_more() -> Result<()> {
+    let world = World::new("ghost").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(13));
+    managements_by_day(&source, 4);
+    source.change("voicebot_gestiones", |table| {
+        table.fields.push(Field::new("fecha_compromiso", "STRING"));
+        for number in [60, 61] {
+            table.rows[number].insert("fecha_compromiso".to_owned(), json!("mucho"));
+        }
+    });
+    let resources = resources(&world, &source).await?;
+    let read = async || -> Result<Value> {
+        let job = ask_for(&resources, &RunParams::new("bigquery.voicebot_gestiones", Mode::Daily)).await?;
+        let job = work(&resources, &job, &CancellationToken::new()).await?;
+        anyhow::ensure!(job.state == State::Completed, "{:?}", job.error);
+        job.result.context("a result")
+    };
+    read().await?;
+    // One goes at the source, of a day before the look-back; then both can be read.
+    source.change("voicebot_gestiones", |table| drop(table.rows.remove(61)));
+    read().await?;
+    let table = TABLES.iter().find(|table| table.name == "raw_voicebot_gestiones").context("a table")?;
+    // Who stays bad has its turn again after the others.
+    let again = redrive(&world.pool, table, &[], 1).await?;
+    assert_eq!((again.leidos, again.recuperados), (1, 0));
+    let tried = "select count(*) from raw_quarantine where intentado_en is not null";
+    assert_eq!(sqlx::query_scalar::<_, i64>(tried).fetch_one(&world.pool).await?, 1);
+    redrive(&world.pool, table, &[], 1).await?;
+    assert_eq!(sqlx::query_scalar::<_, i64>(tried).fetch_one(&world.pool).await?, 2);
+    let mended = "update raw_quarantine set registro = jsonb_set(registro, '{fecha_compromiso}', 'null')";
+    sqlx::query(mended).execute(&world.pool).await?;
+    assert_eq!(redrive(&world.pool, table, &[], 10).await?.recuperados, 2);
+    let result = read().await?;
+    assert_eq!(result["contadores"]["eliminados"], 1, "{result}");
+    same_of(&world, &source, &["voicebot_gestiones"]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_takes_over_reads_on_in_the_same_snapshot() -> Result<()> {
     let world = World::new("takeover").await?;
@@ -369,7 +530,7 @@ async fn a_service_account_signs_for_its_tokens_and_gets_a_new_one_when_one_laps
         "it is ours already"
     );
     source.expire_tokens();
-    assert_eq!(client.page("one", None, None).await?.rows.len(), 1);
+    assert_eq!(client.page("one", None, None, |_, rows| rows.len()).await?.rows, 1);
     assert_eq!(source.assertions().len(), 2);
     let public =
         std::process::Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key).output()?.stdout;

@@ -1,9 +1,11 @@
 //! Streams against real databases, and a Bsale that speaks its own protocol.
 
+mod batches;
 mod failures;
 mod fencing;
 mod http;
 mod money;
+mod retention;
 mod sales;
 mod sdk;
 mod watermarks;

@@ -127,7 +127,9 @@ async fn a_daily_run_moves_the_watermark_over_whole_days_only() -> Result<()> {
         World::new("etlmark", Kind::MariaDb, Shop::new(5, Size { days: 3, ..Size::default() })).await?;
     let target = &world.ours().target;
     // Before anything was read whole there is no watermark to move.
-    world.sync("bsale.documentos", Mode::Daily).await?;
+    let from = Some(world.bsale.shop(|shop| shop.today) - chrono::Days::new(3));
+    let job = world.run(&RunParams { from, ..RunParams::new("bsale.documentos", Mode::Daily) }).await?;
+    ensure!(job.state == State::Completed, "{:?}", job.error);
     let lane = target::lane(&target.db, "bsale.documentos").await?.context("a lane")?;
     ensure!(lane.watermark.is_none(), "{lane:?}");
     world.sync("bsale.documentos", Mode::Full).await?;
@@ -139,6 +141,35 @@ async fn a_daily_run_moves_the_watermark_over_whole_days_only() -> Result<()> {
     let set = target::Sql::new("UPDATE lote_streams SET marca = ? WHERE stream = 'bsale.documentos'");
     set.bind(today - chrono::TimeDelta::days(20)).run(&target.db).await?;
     world.sync("bsale.documentos", Mode::Daily).await?;
+    let lane = target::lane(&target.db, "bsale.documentos").await?.context("a lane")?;
+    ensure!(lane.watermark == Some(today), "{lane:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_daily_run_reads_all_where_nothing_was_read_or_is_forgotten() -> Result<()> {
+    let world =
+        World::new("etlfirst", Kind::Postgres, Shop::new(5, Size { days: 3, ..Size::default() })).await?;
+    let target = &world.ours().target;
+    let today = world.bsale.shop(|shop| shop.today).and_time(chrono::NaiveTime::MIN).and_utc();
+    let live = async || target::count_live(&target.db, "documentos_venta").await;
+    for reset in [false, true] {
+        if reset {
+            target::reset(&target.db, "bsale.documentos", chrono::Utc::now()).await?;
+        }
+        // Longer ago than a daily run looks.
+        world.bsale.shop(|shop| shop.sell(shop.today - chrono::Days::new(70)));
+        world.sync("bsale.documentos", Mode::Daily).await?;
+        let there = world.bsale.shop(|shop| shop.documents.len());
+        ensure!(live().await? as usize == there, "{} of {there}", live().await?);
+        let lane = target::lane(&target.db, "bsale.documentos").await?.context("a lane")?;
+        ensure!(lane.watermark == Some(today), "{lane:?}");
+    }
+    // From the first day on is all, too.
+    target::reset(&target.db, "bsale.documentos", chrono::Utc::now()).await?;
+    let from = Some(world.ours().settings.start);
+    let job = world.run(&RunParams { from, ..RunParams::new("bsale.documentos", Mode::Daily) }).await?;
+    ensure!(job.state == State::Completed, "{:?}", job.error);
     let lane = target::lane(&target.db, "bsale.documentos").await?.context("a lane")?;
     ensure!(lane.watermark == Some(today), "{lane:?}");
     Ok(())

@@ -137,13 +137,13 @@ async fn deleted_before(label: &str, kind: Kind) -> Result<()> {
     };
     let gone = |version: i64| Gone { table, keys: vec![vec![7_i64.into()]], version };
     let live = async || target::count_live(db, table.name).await;
-    target::merge(db, table, vec![row(10)], "run", now).await?;
+    target::merge(db, table, &[row(10)], "run", now).await?;
     // An answer from before it was written says nothing of it.
     ensure!(target::delete_by_key(db, &gone(9), "run", now).await? == 0 && live().await? == 1);
     ensure!(target::delete_by_key(db, &gone(30), "run", now).await? == 1 && live().await? == 0);
-    let merged = target::merge(db, table, vec![row(20)], "run", now).await?;
+    let merged = target::merge(db, table, &[row(20)], "run", now).await?;
     ensure!(merged.older == 1 && live().await? == 0, "an answer from before brought it back: {merged:?}");
-    let merged = target::merge(db, table, vec![row(40)], "run", now).await?;
+    let merged = target::merge(db, table, &[row(40)], "run", now).await?;
     ensure!(merged.updated == 1 && live().await? == 1, "it is there again: {merged:?}");
     Ok(())
 }

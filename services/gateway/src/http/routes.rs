@@ -48,6 +48,8 @@ pub enum Files {
     Usual,
     /// Of contacts: as `CONTACTS_MAX_MB` says, here as in the service.
     Contacts,
+    /// Whose people are an audience: as `SMS_AUDIENCE_MAX_MB` says, here as in the service.
+    Audiences,
     /// Lists of phones that are not written to: 1 GiB, as the service takes them.
     Suppressions,
 }
@@ -227,6 +229,7 @@ pub const ROUTES: &[Route] = &[
     row("/api/v1/suppressions", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/segments", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/sms", Backend::SmsDispatch, OPERATORS),
+    Route { files: Files::Audiences, ..row("/api/v1/audiences", Backend::SmsDispatch, OPERATORS) },
     row("/api/v1/campaigns", Backend::SmsDispatch, OPERATORS),
     row("/api/v1/messages", Backend::SmsDispatch, OPERATORS),
     webhook("/webhooks/telnyx", Backend::SmsDispatch),
@@ -307,11 +310,12 @@ mod tests {
         let files = |path: &str| find(&Method::POST, path).expect("a row").files;
         assert_eq!(files("/api/v1/contacts/imports"), Files::Contacts);
         assert_eq!(files("/api/v1/suppressions/imports"), Files::Suppressions);
+        assert_eq!(files("/api/v1/audiences"), Files::Audiences);
         for path in ["/api/v1/contacts/importsx", "/api/v1/suppressions", "/api/v1/catalog/items/bulk-upload"]
         {
             assert_eq!(files(path), Files::Usual, "{path}");
         }
-        assert_eq!(ROUTES.iter().filter(|route| route.files != Files::Usual).count(), 2);
+        assert_eq!(ROUTES.iter().filter(|route| route.files != Files::Usual).count(), 3);
     }
 
     /// Where a POST writes nothing.

@@ -21,7 +21,8 @@ use url::Url;
 use crate::storage::audit;
 
 /// What is not of contacts, as pg_dump's patterns.
-const OF_CAMPAIGNS: [&str; 8] = [
+const OF_CAMPAIGNS: [&str; 9] = [
+    "audience_*",
     "campaign*",
     "messages*",
     "slices",

@@ -7,8 +7,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
+    audience_file::FileAudience,
     link::Links,
     money::Money,
+    own_hour::OwnHour,
     segment::{BadSegment, Segment},
     sender::{ProviderName, SenderKind},
 };
@@ -238,7 +240,7 @@ const fn one() -> u32 {
     1
 }
 
-/// Who is written to: a filter, or a segment that is kept, less some.
+/// Who is written to: a filter, a segment that is kept, or the people of a file that was uploaded; less some.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Audience {
@@ -246,6 +248,9 @@ pub struct Audience {
     pub filter: Option<Segment>,
     #[serde(default)]
     pub segment_id: Option<Uuid>,
+    /// An uploaded file: its columns are fields of the texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_id: Option<Uuid>,
     /// Who is in one of these segments is not written to.
     #[serde(default)]
     pub less_segments: Vec<Uuid>,
@@ -257,7 +262,7 @@ pub struct Audience {
 /// Why a plan can't be. The text is for the person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPlan {
-    #[error("audience lleva filter o segment_id, uno de los dos")]
+    #[error("audience lleva filter, segment_id o file_id, uno de los tres")]
     Audience,
     #[error(transparent)]
     Segment(#[from] BadSegment),
@@ -326,7 +331,8 @@ impl Plan {
             return Err(BadPlan::Range("pause_above_percent"));
         }
         let audience = &mut self.audience;
-        if audience.filter.is_some() == audience.segment_id.is_some() {
+        let named = [audience.filter.is_some(), audience.segment_id.is_some(), audience.file_id.is_some()];
+        if named.into_iter().filter(|is_there| *is_there).count() != 1 {
             return Err(BadPlan::Audience);
         }
         for (name, less) in
@@ -346,7 +352,11 @@ impl Plan {
 /// What the start freezes beside the plan: later changes of segments, senders and prices are no change of the campaign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Frozen {
+    /// Of contacts; whom a file has is decided by that alone.
     pub filter: Segment,
+    /// The file whose people are written to, in the place of contacts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileAudience>,
     /// The filters of `less_segments`.
     pub less_filters: Vec<Segment>,
     /// The numbers of `less_campaigns`.
@@ -356,6 +366,9 @@ pub struct Frozen {
     pub at: chrono::DateTime<chrono::Utc>,
     /// Decides random samples and variants.
     pub seed: i64,
+    /// When its messages go by their recipients' own clocks, where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_hour: Option<OwnHour>,
     /// What `{baja}` is made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links: Option<Links>,
@@ -433,6 +446,9 @@ mod tests {
         assert!(plan(|p| p["most_cost"] = cost(1, "USD")).is_ok());
         let both = json!({ "filter": {}, "segment_id": Uuid::nil() });
         assert_eq!(plan(|p| p["audience"] = both), Err(BadPlan::Audience));
+        let both = json!({ "filter": {}, "file_id": Uuid::nil() });
+        assert_eq!(plan(|p| p["audience"] = both), Err(BadPlan::Audience));
+        assert!(plan(|p| p["audience"] = json!({ "file_id": Uuid::nil() })).is_ok());
         let twice = json!([{ "address": "LOTE" }, { "address": "LOTE", "weight": 2 }]);
         assert_eq!(plan(|p| p["senders"] = twice), Err(BadPlan::Twice("LOTE".into())));
         let weightless = json!([{ "text": "Hola", "weight": 0 }]);

@@ -1,5 +1,6 @@
 //! The rules, with no I/O.
 
+pub mod audience_file;
 pub mod callback;
 pub mod campaign;
 pub mod forecast;
@@ -13,6 +14,7 @@ pub mod money;
 pub mod numbering_plan;
 pub mod outcome_window;
 pub mod outcomes;
+pub mod own_hour;
 pub mod pace;
 pub mod parts;
 pub mod phone;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
+use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult};
 use serde::{Deserialize, Serialize};
 
 /// What a file is.
@@ -32,6 +32,6 @@ impl Kind {
 
 /// Which column of the file holds which field: field → the column's name. What is not named here is found by its own
 /// name, as the database `numeros` or a contact has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct Mapping(pub BTreeMap<String, String>);

@@ -30,19 +30,23 @@ pub enum Cause {
     /// It is in Profeco's register of consumers who want no advertising.
     #[sea_orm(string_value = "repep")]
     Repep,
+    /// It is in Condusef's register of users of financial services who want no advertising.
+    #[sea_orm(string_value = "reus")]
+    Reus,
     /// We decided so.
     #[sea_orm(string_value = "manual")]
     Manual,
 }
 
 impl Cause {
-    pub const ALL: [Self; 3] = [Self::OptOut, Self::Repep, Self::Manual];
+    pub const ALL: [Self; 4] = [Self::OptOut, Self::Repep, Self::Reus, Self::Manual];
 
     /// Its name in tables, files and APIs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OptOut => "opt_out",
             Self::Repep => "repep",
+            Self::Reus => "reus",
             Self::Manual => "manual",
         }
     }
@@ -51,11 +55,19 @@ impl Cause {
         Self::ALL.into_iter().find(|cause| cause.name().eq_ignore_ascii_case(name))
     }
 
+    /// Whether it stops advertising only: collections and answers to what somebody did go on.
+    pub const fn stops_advertising_only(self) -> bool {
+        match self {
+            Self::Repep | Self::Reus => true,
+            Self::OptOut | Self::Manual => false,
+        }
+    }
+
     /// From when it counts where nobody says: REPEP gives senders 30 days, all else counts at once.
     pub fn default_effect(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self {
             Self::Repep => now.checked_add_days(Days::new(30)).unwrap_or(now),
-            Self::OptOut | Self::Manual => now,
+            Self::OptOut | Self::Reus | Self::Manual => now,
         }
     }
 }
@@ -79,7 +91,9 @@ mod tests {
         let now = parse_effect("2026-01-31").expect("a day");
         assert_eq!(Cause::Repep.default_effect(now), parse_effect("02/03/2026").expect("a day"));
         assert_eq!(Cause::OptOut.default_effect(now), now);
+        assert_eq!(Cause::Reus.default_effect(now), now);
         assert_eq!(Cause::parse("REPEP"), Some(Cause::Repep));
+        assert_eq!(Cause::parse("reus"), Some(Cause::Reus));
         assert_eq!(Cause::parse("otro"), None);
     }
 

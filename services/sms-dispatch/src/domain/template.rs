@@ -141,6 +141,12 @@ impl Template {
         fields
     }
 
+    /// Whether nothing is written without a value for `field`: it stands somewhere without a default.
+    pub fn requires(&self, field: &str) -> bool {
+        let bare = |piece: &Piece| matches!(piece, Piece::Field { name, default: None } if name == field);
+        self.pieces.iter().any(bare)
+    }
+
     /// Whether every message of it is the same.
     pub fn is_constant(&self) -> bool {
         self.fields().is_empty()
@@ -173,7 +179,9 @@ impl Template {
 
 impl Values<'_> {
     fn of(&self, field: &str) -> Option<Cow<'_, str>> {
-        let column = self.columns.get(field).map(|value| clean(value)).filter(|value| !value.is_empty());
+        // Nothing takes the place of the link that opts out.
+        let column = self.columns.get(field).filter(|_| field != "baja");
+        let column = column.map(|value| clean(value)).filter(|value| !value.is_empty());
         column.map(Cow::Owned).or_else(|| self.built_in(field))
     }
 
@@ -193,7 +201,8 @@ impl Values<'_> {
     }
 }
 
-fn clean(value: &str) -> String {
+/// A value as messages have it: control characters are spaces, runs of spaces are one, and none stands at an end.
+pub fn clean(value: &str) -> String {
     let words = value.split(|letter: char| letter.is_whitespace() || letter.is_control());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -288,6 +297,15 @@ mod tests {
         let columns = [("nombre", "Ana María"), ("ciudad", "Loreto")];
         assert_eq!(render("{nombre} {ciudad}", Some("X"), &columns).as_deref(), Ok("Ana María Loreto"));
         assert_eq!(render("{primer_nombre}", Some("X"), &columns).as_deref(), Ok("Ana"));
+        assert_eq!(render("{baja}", None, &[("baja", "2026")]).as_deref(), Ok("https://lote.mx/b/1"));
+    }
+
+    #[test]
+    fn a_field_is_required_where_it_stands_somewhere_without_a_default() {
+        let template =
+            Template::parse("{nombre|a} {primer_nombre|b} {ciudad} {ciudad|c}", []).expect("a template");
+        assert!(!template.requires("nombre") && !template.requires("primer_nombre"));
+        assert!(template.requires("ciudad") && !template.requires("baja"));
     }
 
     #[test]

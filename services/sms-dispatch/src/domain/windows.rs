@@ -169,6 +169,11 @@ impl Clocks {
         self.moments(hours.until, at).into_iter().find(|moment| !self.is_open(hours, *moment))
     }
 
+    /// When a minute of a day has come by all of these clocks; a minute that a clock jumps over comes where it lands.
+    pub fn shows(self, date: NaiveDate, minute: u16) -> Option<DateTime<Utc>> {
+        self.zones().iter().filter_map(|zone| shown(*zone, date, minute).into_iter().min()).max()
+    }
+
     /// When a clock of some zone shows a minute of the day, from `at` on for more than a week, in order.
     fn moments(self, minute: u16, at: DateTime<Utc>) -> Vec<DateTime<Utc>> {
         let mut moments: Vec<DateTime<Utc>> = Vec::new();

@@ -12,7 +12,7 @@ use chassis::{
     auth::{Caller, Role},
     http::{IfMatch, Json, request_id},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{ActiveValue::Set, sqlx::PgConnection};
 use serde::Deserialize;
 use serde_json::json;
@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{
     campaign_preview, campaigns,
-    domain::campaign::Action,
+    config::SmsSettings,
+    domain::{campaign::Action, own_hour::OwnHour, windows::Hours},
     storage::{
         audit,
         campaigns::{self as rows, ActiveModel, Campaign},
@@ -64,8 +65,13 @@ async fn approved(api: &Resources, conn: &mut PgConnection, campaign: &Campaign)
     }
     let now = Utc::now();
     let frozen = campaigns::freeze(conn, campaign, now, &api.sms.public_url).await.map_err(refused)?;
-    let found = preview::preview(conn, &frozen.filter, now).await?;
-    let count = frozen.filter.of(found.by_state.values().sum());
+    let count = match &frozen.file {
+        Some(file) => file.people,
+        None => {
+            let found = preview::preview(conn, &frozen.filter, now).await?;
+            frozen.filter.of(found.by_state.values().sum())
+        }
+    };
     let bounds = Bounds { recipients: api.sms.approve_above, cost: api.sms.approve_above_cost };
     let worst = campaign_preview::worst_costs(campaign, &frozen).map_err(refused)?;
     match bounds.passed(count, &worst) {
@@ -89,7 +95,7 @@ impl Bounds {
     fn passed(&self, recipients: i64, worst: &BTreeMap<String, i64>) -> Option<String> {
         if recipients > self.recipients {
             let most = self.recipients;
-            return Some(format!("llega a unos {recipients} contactos, por encima de {most}"));
+            return Some(format!("llega a unas {recipients} personas, por encima de {most}"));
         }
         let (currency, micros) = worst
             .iter()
@@ -119,6 +125,8 @@ pub(super) async fn start(
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, &id, expected).await?;
     approved(&api, &mut transaction, &campaign).await?;
+    // Who starts it does not wait for the hour that it was scheduled for.
+    let campaign = Campaign { own_date: None, own_minute: None, ..campaign };
     let started =
         campaigns::start(&mut transaction, &campaign, caller.id(), request_id(), &api.sms.public_url).await;
     let started = started.map_err(refused)?;
@@ -130,17 +138,59 @@ pub(super) async fn start(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Schedule {
-    /// Null lo retira: la campaña vuelve a ser un borrador.
+    /// Cuándo inicia para todos. Null, sin `at_local`, lo retira: la campaña vuelve a ser un borrador.
     start_at: Option<DateTime<Utc>>,
-    /// Después de esta hora ya no inicia.
+    /// En lugar de `start_at`: la hora de cada destinatario a la que se le escribe, como `10:00`, dentro del horario de envío.
+    #[serde(default)]
+    at_local: Option<String>,
+    /// El día de `at_local`: `2026-12-01`.
+    #[serde(default)]
+    local_date: Option<NaiveDate>,
+    /// Después de esta hora ya no inicia. Con `at_local`, posterior a esa hora en la última zona.
     #[serde(default)]
     expires_at: Option<DateTime<Utc>>,
+}
+
+/// When a campaign begins, and at which hour of its recipients it goes where that is said; none to take it back.
+type Time = Option<(DateTime<Utc>, Option<OwnHour>)>;
+
+impl Schedule {
+    /// # Errors
+    /// A time that is none, or lies behind us; an hour in which nobody may be written to.
+    fn time(&self, now: DateTime<Utc>, settings: &SmsSettings) -> Result<Time, Problem> {
+        let refused = |detail: &str| Problem::unprocessable("invalid_schedule", detail);
+        let (first, last, hour) = match (self.start_at, &self.at_local, self.local_date) {
+            (None, None, None) => return Ok(None),
+            (Some(at), None, None) => (at, at, None),
+            (None, Some(text), Some(date)) => {
+                let hour = OwnHour::parse(date, text);
+                let hour = hour.ok_or_else(|| refused("at_local es una hora del día, como 10:00"))?;
+                if settings.quiet_hours && !hour.is_within(Hours::default()) {
+                    return Err(refused("at_local debe estar dentro del horario de envío, de 09:00 a 20:00"));
+                }
+                let (first, last) =
+                    hour.first_and_last().ok_or_else(|| refused("local_date no es un día con esa hora"))?;
+                (first, last, Some(hour))
+            }
+            _ => return Err(refused("La programación lleva start_at, o at_local con local_date")),
+        };
+        if first <= now || self.expires_at.is_some_and(|expires| expires <= last) {
+            let detail = match hour {
+                None => "start_at debe estar en el futuro, y expires_at después de start_at",
+                Some(_) => {
+                    "at_local debe estar en el futuro en todas las zonas, y expires_at después de esa hora en la última"
+                }
+            };
+            return Err(refused(detail));
+        }
+        Ok(Some((first, hour)))
+    }
 }
 
 /// Has a campaign begin by itself at its time, or not any more.
 #[utoipa::path(
     operation_id = "campaigns_schedule", summary = "Programar una campaña",
-    description = "Inicia por sí sola a su hora; pasada expires_at ya no inicia. Sin start_at vuelve a ser borrador.",
+    description = "Inicia por sí sola a su hora, o escribe a cada destinatario a la hora de su propio reloj; pasada expires_at ya no inicia. Sin start_at ni at_local vuelve a ser borrador.",
     post, path = "/api/v1/campaigns/{id}/schedule", tag = "campaigns", request_body = Schedule,
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite, o falta la aprobación"), (status = 412), (status = 422))
@@ -153,14 +203,17 @@ pub(super) async fn schedule(
     body: Json<Schedule>,
 ) -> Result<HttpResponse, Problem> {
     may_write(&caller)?;
-    let Schedule { start_at, expires_at } = body.into_inner();
-    let change = ActiveModel { start_at: Set(start_at), expires_at: Set(expires_at), ..Default::default() };
-    let Some(at) = start_at else {
-        return act(&api, &caller, &id, expected, Action::Unschedule, change).await;
+    let time = body.time(Utc::now(), &api.sms)?;
+    let own_hour = time.and_then(|(_, hour)| hour);
+    let change = ActiveModel {
+        start_at: Set(time.map(|(at, _)| at)),
+        own_date: Set(own_hour.map(|hour| hour.date)),
+        own_minute: Set(own_hour.map(|hour| hour.minute)),
+        expires_at: Set(body.expires_at),
+        ..Default::default()
     };
-    if at <= Utc::now() || expires_at.is_some_and(|expires| expires <= at) {
-        let detail = "start_at debe estar en el futuro, y expires_at después de start_at";
-        return Err(Problem::unprocessable("invalid_schedule", detail));
+    if time.is_none() {
+        return act(&api, &caller, &id, expected, Action::Unschedule, change).await;
     }
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, &id, expected).await?;
@@ -293,8 +346,37 @@ mod tests {
         let worst = |micros: i64| BTreeMap::from([("USD".to_owned(), micros), ("MXN".to_owned(), 1)]);
         assert_eq!(bounds.passed(100, &worst(20_000)), None, "2 USD, and not more");
         assert!(bounds.passed(100, &worst(20_001)).is_some_and(|what| what.contains("2 USD")));
-        assert!(bounds.passed(101, &BTreeMap::new()).is_some_and(|what| what.contains("101 contactos")));
+        assert!(bounds.passed(101, &BTreeMap::new()).is_some_and(|what| what.contains("101 personas")));
         assert_eq!(bounds.passed(100, &BTreeMap::new()), None, "nobody said what it costs");
         assert!(bounds.passed(100, &worst(i64::MAX)).is_some());
+    }
+
+    #[test]
+    fn an_hour_of_the_recipients_is_a_quiet_one_that_has_come_nowhere_and_expires_nowhere_before() {
+        let settings = SmsSettings::read(&mut chassis::config::Env::from_map([("SMS_QUIET_HOURS", "true")]));
+        let now: DateTime<Utc> = "2026-11-26T14:59:00Z".parse().expect("a moment");
+        let time = |start_at: Option<&str>, at_local: Option<&str>, expires_at: Option<&str>| {
+            let moment = |text: Option<&str>| text.map(|text| text.parse().expect("a moment"));
+            let schedule = Schedule {
+                start_at: moment(start_at),
+                at_local: at_local.map(str::to_owned),
+                local_date: at_local.and_then(|_| NaiveDate::from_ymd_opt(2026, 11, 26)),
+                expires_at: moment(expires_at),
+            };
+            schedule.time(now, &settings).map_err(|_| ())
+        };
+        let first = "2026-11-26T15:00:00Z";
+        let ten = time(None, Some("10:00"), Some("2026-11-26T18:00:01Z")).expect("an hour").expect("a time");
+        assert_eq!(ten.0.to_rfc3339(), "2026-11-26T15:00:00+00:00", "in Cancún it comes first");
+        assert_eq!(ten.1.map(|hour| hour.to_string()).as_deref(), Some("10:00"));
+        assert!(
+            time(None, Some("10:00"), Some("2026-11-26T18:00:00Z")).is_err(),
+            "in Tijuana it is 10:00 then"
+        );
+        assert!(time(None, Some("09:59"), None).is_err(), "it has come in Cancún");
+        assert!(time(None, Some("20:00"), None).is_err() && time(None, Some("08:00"), None).is_err());
+        assert!(time(Some(first), Some("10:00"), None).is_err(), "one or the other");
+        assert_eq!(time(None, None, None), Ok(None));
+        assert!(time(Some(first), None, None).is_ok() && time(Some(first), None, Some(first)).is_err());
     }
 }

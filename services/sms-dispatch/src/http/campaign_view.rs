@@ -47,6 +47,9 @@ pub(super) struct CampaignView {
     approved_by: Option<String>,
     start_at: Option<DateTime<Utc>>,
     expires_at: Option<DateTime<Utc>>,
+    /// La hora de cada destinatario a la que se le escribe, como `10:00`, y su día; null si a todos a la vez.
+    at_local: Option<String>,
+    local_date: Option<NaiveDate>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
     version: i64,
@@ -57,6 +60,8 @@ pub(super) struct CampaignView {
 impl From<Campaign> for CampaignView {
     fn from(row: Campaign) -> Self {
         Self {
+            at_local: row.own_hour().map(|hour| hour.to_string()),
+            local_date: row.own_date,
             id: row.id,
             name: row.name,
             description: row.description,

@@ -81,9 +81,15 @@ impl NewCampaign {
         }
         let plan = self.plan.checked();
         let plan = plan.map_err(|error| Problem::unprocessable("invalid_plan", error.to_string()))?;
-        Texts::of(&plan).map_err(|error| Problem::unprocessable("invalid_text", error.to_string()))?;
         Ok(Wish { name: name.to_owned(), description: description.to_owned(), kind: self.kind, plan })
     }
+}
+
+/// Refuses a file that this campaign may not use, and texts that name what the audience has no value for.
+async fn checked(conn: &mut PgConnection, wish: &Wish) -> Result<(), Problem> {
+    let file = crate::campaigns::file(conn, &wish.plan, wish.kind).await.map_err(refused)?;
+    let texts = Texts::of(&wish.plan, file.as_ref());
+    texts.map(drop).map_err(|error| Problem::unprocessable("invalid_text", error.to_string()))
 }
 
 pub(super) fn shown(status: StatusCode, campaign: Campaign) -> HttpResponse {
@@ -147,6 +153,7 @@ pub(super) async fn create(
     may_write(&caller)?;
     let wish = body.into_inner().wish()?;
     let mut transaction = api.database.pool.begin().await?;
+    checked(&mut transaction, &wish).await?;
     let campaign = campaigns::insert(&mut transaction, &wish, caller.id()).await?;
     let (id, details) = (campaign.id.to_string(), json!({ "name": campaign.name, "plan": campaign.plan }));
     audit::record(&mut transaction, caller.id(), "campaign_created", Some(&id), &details).await?;
@@ -224,6 +231,7 @@ pub(super) async fn replace(
     let mut transaction = api.database.pool.begin().await?;
     let old = locked(&mut transaction, &id, expected).await?;
     is_draft(&old)?;
+    checked(&mut transaction, &wish).await?;
     let campaign = campaigns::replace(&mut transaction, old.id, &wish, caller.id()).await?;
     let details = json!({ "name": campaign.name, "before": old.plan, "after": campaign.plan });
     audit::record(&mut transaction, caller.id(), "campaign_changed", Some(&id), &details).await?;

@@ -234,7 +234,7 @@ pub(super) async fn opt_out(
     params(("id" = String, Path)), request_body = Option<ConsentChange>,
     responses(
         (status = 200, body = super::view::ContactView),
-        (status = 409, description = "El número está en el REPEP"),
+        (status = 409, description = "El número está en el REPEP (in_repep) o en el REUS (in_reus)"),
     )
 )]
 pub(super) async fn opt_in(
@@ -250,9 +250,11 @@ pub(super) async fn opt_in(
     let contact = locked(&mut transaction, &id).await?;
     let now = suppressions::now(&mut transaction).await?;
     let known = suppressions::of_phone(&mut transaction, &contact.phone_e164).await?;
-    if known.iter().any(|one| one.cause == Cause::Repep && one.effective_at <= now) {
-        let detail = format!("El número del contacto {id} está en el REPEP: no se le puede escribir");
-        return Err(Problem::conflict("in_repep", detail));
+    for (register, name, code) in [(Cause::Repep, "REPEP", "in_repep"), (Cause::Reus, "REUS", "in_reus")] {
+        if known.iter().any(|one| one.cause == register && one.effective_at <= now) {
+            let detail = format!("El número del contacto {id} está en el {name}: no se le puede escribir");
+            return Err(Problem::conflict(code, detail));
+        }
     }
     suppressions::remove(&mut transaction, &contact.phone_e164, &[Cause::OptOut]).await?;
     let details = json!({ "source": source });

@@ -103,7 +103,7 @@ pub(super) fn phone(text: &str) -> Result<Phone, Problem> {
 pub(super) async fn not_suppressed(conn: &mut PgConnection, phone: Phone, kind: Kind) -> Result<(), Problem> {
     let now = suppressions::now(conn).await?;
     let found = suppressions::of_phone(conn, &phone.to_string()).await?;
-    let counts = |cause: Cause| kind == Kind::Marketing || matches!(cause, Cause::OptOut | Cause::Manual);
+    let counts = |cause: Cause| kind == Kind::Marketing || !cause.stops_advertising_only();
     match found.iter().find(|one| one.effective_at <= now && counts(one.cause)) {
         None => Ok(()),
         Some(one) => {

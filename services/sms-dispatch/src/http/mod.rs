@@ -1,5 +1,6 @@
 //! The service's API.
 
+mod audience_files;
 mod campaign_actions;
 mod campaign_again;
 mod campaign_preview;
@@ -36,6 +37,9 @@ use crate::Resources;
 
 /// Where uploaded files of contacts are, and where files that are there already must be.
 pub const CONTACT_FILES: &str = "contacts/";
+
+/// Where uploaded files are whose people are audiences.
+pub const AUDIENCE_FILES: &str = "audiences/";
 
 /// The scopes that a limited credential needs.
 const READ: &str = "contacts:read";
@@ -74,6 +78,12 @@ fn routes() -> Routes {
         segments::replace,
         segments::delete,
         segments::preview,
+        audience_files::upload,
+        audience_files::list,
+        audience_files::get,
+        audience_files::rejected,
+        audience_files::cancel,
+        audience_files::delete,
         campaigns::create,
         campaigns::list,
         campaigns::get,

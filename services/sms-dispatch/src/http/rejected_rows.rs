@@ -28,7 +28,7 @@ pub(super) struct RejectedQuery {
     /// Para programas: comas, sin marca de orden de bytes y el texto tal cual, también donde una hoja de cálculo lo tomaría por
     /// fórmula.
     #[serde(default)]
-    crudo: bool,
+    pub(super) crudo: bool,
 }
 
 /// Every rejected row of an import, with its reason. The value is masked for who sees phones masked.
@@ -91,7 +91,7 @@ pub(super) async fn download(
 }
 
 /// A value as the caller may see it. What is no phone may be most of one, or somebody's name.
-fn shown(value: &str, masked: bool) -> String {
+pub(super) fn shown(value: &str, masked: bool) -> String {
     if !masked {
         return value.to_owned();
     }

@@ -1,4 +1,4 @@
-//! Lists of phones that must not be written to: REPEP's, other systems' opt-outs.
+//! Lists of phones that must not be written to: REPEP's, REUS', other systems' opt-outs.
 
 use std::{
     path::Path,
@@ -34,7 +34,7 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ImportQuery {
-    /// De las filas que no dicen motivo: `opt_out`, `repep` o `manual`.
+    /// De las filas que no dicen motivo: `opt_out`, `repep`, `reus` o `manual`.
     reason: Cause,
     /// De las filas que no dicen fecha: `2026-01-31`, `31/01/2026` o RFC 3339. Si falta, REPEP vale a los 30
     /// días y lo demás de inmediato.

@@ -100,7 +100,7 @@ pub(super) async fn get(
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct DeleteQuery {
-    /// Solo por este motivo: `opt_out`, `repep` o `manual`. Todos si falta.
+    /// Solo por este motivo: `opt_out`, `repep`, `reus` o `manual`. Todos si falta.
     reason: Option<Cause>,
 }
 

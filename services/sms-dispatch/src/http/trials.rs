@@ -1,5 +1,7 @@
 //! Test messages of a campaign: to a few phones, outside of its totals.
 
+use std::collections::BTreeMap;
+
 use actix_web::{
     HttpResponse,
     web::{Data, Path},
@@ -10,18 +12,20 @@ use chassis::{
     http::{Json, request_id},
 };
 use chrono::{TimeDelta, Utc};
+use sea_orm::sqlx::PgConnection;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
     Resources,
-    campaigns::{found, may_write},
+    campaigns::{found, may_write, refused},
     messages::{self, MessageAccepted, not_suppressed, phone},
 };
 use crate::{
+    campaigns as acts,
     singles::{Asked, Day, Message},
-    storage::audit,
+    storage::{audit, campaigns::Campaign},
     texts::{Given, Texts},
 };
 
@@ -42,6 +46,9 @@ pub(super) struct CampaignTest {
     /// What `{ciudad}` is.
     #[serde(default)]
     ciudad: Option<String>,
+    /// Lo que hay en las columnas del archivo de su audiencia, por su nombre en los textos.
+    #[serde(default)]
+    columns: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -68,7 +75,7 @@ pub(super) async fn test(
     body: Json<CampaignTest>,
 ) -> ApiResult {
     may_write(&caller)?;
-    let CampaignTest { phones, nombre, ciudad } = body.into_inner();
+    let CampaignTest { phones, nombre, ciudad, columns } = body.into_inner();
     if !(1..=MOST).contains(&phones.len()) {
         return Err(Problem::unprocessable(
             "invalid_phones",
@@ -77,9 +84,9 @@ pub(super) async fn test(
     }
     let phones = phones.iter().map(|text| phone(text)).collect::<Result<Vec<_>, _>>()?;
     let campaign = found(&api, &id).await?;
-    let texts = Texts::of(&campaign.plan).map_err(Problem::internal)?;
     let now = Utc::now();
     let mut transaction = api.database.pool.begin().await?;
+    let texts = texts(&mut transaction, &campaign).await?;
     for phone in &phones {
         not_suppressed(&mut transaction, *phone, campaign.kind).await?;
     }
@@ -95,10 +102,18 @@ pub(super) async fn test(
     for phone in phones {
         for variant in 0..campaign.plan.texts.len() {
             let link = day.next_link()?;
-            let given = Given { name: nombre.as_deref(), city: ciudad.as_deref(), link: link.as_deref() };
+            let given = Given {
+                name: nombre.as_deref(),
+                city: ciudad.as_deref(),
+                columns: Some(&columns),
+                link: link.as_deref(),
+            };
             let text = texts.with(variant, &given, (sender.provider, sender.kind));
             let text = text.map_err(|missing| {
-                Problem::unprocessable("no_value", format!("{missing}: envíe nombre o ciudad para la prueba"))
+                Problem::unprocessable(
+                    "no_value",
+                    format!("{missing}: envíe nombre, ciudad o columns para la prueba"),
+                )
             })?;
             let message =
                 Message { to: phone, text: &text, sender: Some(&sender.address), expires_at: now + VALIDITY };
@@ -111,4 +126,13 @@ pub(super) async fn test(
     audit::record(&mut transaction, caller.id(), "campaign_tested", Some(&id), &details).await?;
     transaction.commit().await?;
     Ok(HttpResponse::Accepted().json(CampaignTested { messages: accepted }))
+}
+
+/// A campaign's texts: of a draft, as its audience's file is now.
+async fn texts(conn: &mut PgConnection, campaign: &Campaign) -> Result<Texts, Problem> {
+    let file = match &campaign.frozen {
+        Some(frozen) => frozen.file.clone(),
+        None => acts::file(conn, &campaign.plan, campaign.kind).await.map_err(refused)?,
+    };
+    Texts::of(&campaign.plan, file.as_ref()).map_err(Problem::internal)
 }

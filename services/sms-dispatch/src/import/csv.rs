@@ -26,6 +26,12 @@ pub type Field = (&'static str, &'static [&'static str]);
 /// Every list's first field.
 pub const PHONE: Field = ("phone", &["phone", "phone_e164", "numero", "telefono", "celular"]);
 
+/// Places among the fields of contacts.
+pub const FULL_NAME: usize = 2;
+pub const STATE: usize = 6;
+pub const CITY: usize = 7;
+pub const IS_VALID: usize = 8;
+
 /// The fields of contacts.
 const FIELDS: [Field; 10] = [
     PHONE,
@@ -56,6 +62,8 @@ pub struct Csv {
     separator: u8,
     /// Of the list's fields, in their order.
     columns: Vec<Option<usize>>,
+    /// As the first line has them, in lower case; none of a list without names.
+    names: Vec<String>,
     /// How many columns have a name; None of a list without names.
     width: Option<usize>,
     first: Place,
@@ -80,7 +88,12 @@ impl<'a> Values<'a> {
     /// What stands in the column of the list's field of this number.
     pub fn get(&self, field: usize) -> Raw<'a> {
         let column = self.columns.get(field).copied().flatten();
-        let bytes = column.and_then(|column| self.record.get(column));
+        column.map_or(Raw::Null, |column| self.column(column))
+    }
+
+    /// What stands in the file's column of this number, whatever it holds.
+    pub fn column(&self, column: usize) -> Raw<'a> {
+        let bytes = self.record.get(column);
         bytes.filter(|bytes| !bytes.is_empty()).map_or(Raw::Null, Raw::Text)
     }
 }
@@ -131,6 +144,7 @@ impl Csv {
                 path: path.to_path_buf(),
                 separator,
                 columns,
+                names: Vec::new(),
                 width: None,
                 first,
                 limit,
@@ -163,7 +177,17 @@ impl Csv {
         let place = reader.position();
         let first = Place { byte: place.byte(), line: place.line(), rows: 0 };
         let width = Some(names.len());
-        Ok(Self { path: path.to_path_buf(), separator, columns, width, first, limit, size })
+        Ok(Self { path: path.to_path_buf(), separator, columns, names, width, first, limit, size })
+    }
+
+    /// The columns' names, in lower case; none of a list without names.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether the file has a column for the list's field of this number.
+    pub fn has(&self, field: usize) -> bool {
+        self.columns.get(field).is_some_and(Option::is_some)
     }
 
     /// Where the first row is.

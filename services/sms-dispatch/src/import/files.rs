@@ -60,7 +60,17 @@ impl Files for Spool {
             .object_key
             .as_deref()
             .ok_or_else(|| JobError::fail(anyhow!("the import names no object")))?;
-        self.tidy(import.id, lease.epoch).map_err(JobError::Retry)?;
+        self.copy(import.id, key, lease).await
+    }
+}
+
+impl Spool {
+    /// A copy of an object, for who holds the job `id` by `lease`.
+    ///
+    /// # Errors
+    /// [`JobError::Fail`] where the object is gone; a disk or a bucket that does not answer.
+    pub async fn copy(&self, id: Uuid, key: &str, lease: &Lease) -> Result<Fetched, JobError> {
+        self.tidy(id, lease.epoch).map_err(JobError::Retry)?;
         let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
         let size = match head {
             Ok(head) => u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0),
@@ -71,7 +81,7 @@ impl Files for Spool {
         };
         self.ensure_room(size).map_err(JobError::Retry)?;
         let copy = tempfile::Builder::new()
-            .prefix(&format!("{}{}-", prefix(import.id), lease.epoch))
+            .prefix(&format!("{}{}-", prefix(id), lease.epoch))
             .tempfile_in(&self.dir)
             .with_context(|| format!("a copy in {}", self.dir.display()))
             .map_err(JobError::Retry)?
@@ -84,9 +94,7 @@ impl Files for Spool {
             Err(error) => Err(JobError::retry(error)),
         }
     }
-}
 
-impl Spool {
     /// Removes what holders of lower epochs left of this import's file when they were killed. Only theirs: this worker
     /// may have lost its lease without knowing, and a copy of this epoch or a higher one may be in use.
     fn tidy(&self, import: Uuid, held: i64) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! Contacts from a file into the table: read, normalised, copied, merged, indexed, checked.
 
+pub mod audience_list;
 pub mod clean;
 pub mod csv;
 pub mod dry_run;

@@ -108,7 +108,7 @@ impl List {
         let cause = match text(1) {
             None => self.cause,
             Some(name) => Cause::parse(&name).ok_or_else(|| {
-                refused(name, "reason_unknown", "Motivo desconocido: se espera opt_out, repep o manual")
+                refused(name, "reason_unknown", "Motivo desconocido: se espera opt_out, repep, reus o manual")
             })?,
         };
         let effective_at = match text(2) {
@@ -155,6 +155,9 @@ mod tests {
             (repep.cause, repep.effective_at),
             (Cause::Repep, parse_effect("2026-03-02").expect("a day"))
         );
+        let reus = read(b"6121004768\n", Cause::Reus).expect("a list");
+        let reus = reus[0].as_ref().expect("a row");
+        assert_eq!((reus.cause, reus.effective_at), (Cause::Reus, now()));
         // Its phones may stand in any column.
         let rows = read(b"ANA;6121004768\nBERTA;6121004769\n", Cause::Manual).expect("a list");
         assert_eq!(phones(&rows), ["+526121004768", "+526121004769"]);

@@ -1,4 +1,5 @@
-//! Writes a campaign's ledger: its recipients, a keyset window of the contacts at a time, each with its checkpoint.
+//! Writes a campaign's ledger: its recipients, a keyset window of the contacts (or of a file's rows) at a time, each with its
+//! checkpoint.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     SERVICE, campaigns,
-    domain::campaign::{Action, State},
+    domain::campaign::{Action, Frozen, State},
     storage::{
         audiences::{self, Audience},
         campaigns::{self as rows, ActiveModel, Campaign},
@@ -29,7 +30,7 @@ use crate::{
 
 /// The name of the kind.
 pub const KIND: &str = "sms.audiences";
-/// Contacts a window.
+/// Contacts a window, or rows of a file.
 const WINDOW: i64 = 20_000;
 /// How often it looks whether a load has ended that has the contacts' indexes away.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ pub struct PrepareCampaigns {
 /// Where the writing is.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Place {
-    /// The last contact that was judged.
+    /// The last contact that was judged, or the last row of a file.
     after: i64,
     matched: i64,
     recipients: i64,
@@ -72,7 +73,11 @@ impl Work for PrepareCampaigns {
             campaign.frozen.as_ref().map(|frozen| frozen.less_campaigns.as_slice()).unwrap_or_default();
         let less_days = audiences::days_of(&mut conn, less).await.map_err(JobError::retry)?;
         drop(conn);
-        self.indexes(run).await?;
+        // A file's rows have theirs; only the contacts of segments that it is less are looked up.
+        let of_contacts = |frozen: &Frozen| frozen.file.is_none() || !frozen.less_filters.is_empty();
+        if campaign.frozen.as_ref().is_none_or(of_contacts) {
+            self.indexes(run).await?;
+        }
         while self.window(run, &campaign, &less_days, &mut place).await? {
             run.proceed()?;
         }
@@ -124,7 +129,7 @@ impl PrepareCampaigns {
         let (frozen, date) = frozen
             .zip(campaign.date)
             .ok_or_else(|| JobError::fail(anyhow!("campaign {} never started", campaign.id)))?;
-        let texts = Texts::of(&campaign.plan).map_err(JobError::fail)?;
+        let texts = Texts::of(&campaign.plan, frozen.file.as_ref()).map_err(JobError::fail)?;
         let weights: Vec<u32> = campaign.plan.texts.iter().map(|text| text.weight).collect();
         let audience = Audience::of(campaign, date, frozen, texts.names(), &weights, less_days);
         let mut transaction = self.pool.begin().await.map_err(JobError::retry)?;

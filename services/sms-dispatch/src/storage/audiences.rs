@@ -1,12 +1,15 @@
-//! Who of an audience becomes a recipient: INSERT … SELECT from contacts into the ledger, a keyset window at a time. SQL by
-//! hand: one statement judges, counts, numbers and writes a window.
+//! Who of an audience becomes a recipient: INSERT … SELECT from contacts, or from the rows of a file, into the ledger, a keyset
+//! window at a time. SQL by hand: one statement judges, counts, numbers and writes a window.
 
-use chrono::NaiveDate;
+use std::borrow::Cow;
+
+use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::sqlx::{self, PgConnection, Postgres, QueryBuilder};
 
-use super::{campaigns::Campaign, ledger::partition, segment_sql};
+use super::{campaigns::Campaign, ledger::partition, segment_sql, slices::Wait};
 use crate::{
     domain::{
+        audience_file::Source,
         campaign::{CAP_DAYS, Frozen, Kind},
         segment::Order,
         windows::Clocks,
@@ -66,11 +69,9 @@ impl<'a> Audience<'a> {
 pub struct Name {
     pub name: String,
     pub required: bool,
+    /// Where its value stands.
+    pub source: Source,
 }
-
-/// The names that a contact has a value for, and where it stands.
-pub const OF_CONTACTS: [(&str, &str); 3] =
-    [("nombre", "full_name"), ("primer_nombre", "full_name"), ("ciudad", "city")];
 
 /// Messages of a slice.
 const SLICE: i32 = 500;
@@ -78,20 +79,21 @@ const SLICE: i32 = 500;
 /// What a window came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The last contact's id; none where there was none.
+    /// The last contact's id, or the last row's of a file; none where there was none.
     pub last: Option<i64>,
     pub matched: i64,
     pub recipients: i64,
 }
 
-/// Which contacts a statement judges.
+/// Which contacts a statement judges, or which rows of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Among {
     /// The next `size` of those that match, behind the id `after`; all of them where a sample is drawn.
     Window { after: i64, size: i64 },
     /// All of them.
     All,
-    /// Those on so many of a hundred pages of the table, chosen at random; of them no sample is drawn.
+    /// Those on so many of a hundred pages of the table, chosen at random, or as many of a hundred rows of a file; of them no
+    /// sample is drawn.
     Pages { percent: f32 },
 }
 
@@ -100,25 +102,21 @@ pub enum Among {
 /// audience and whoever foretells one judge by this.
 pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>, among: Among) {
     let Audience { campaign, frozen, kind, .. } = *audience;
-    query.push(
-        "with matching as (
-             select id, phone_e164, full_name, city, state_code, lada, is_valid, is_mobile, consent from contacts",
-    );
-    match among {
-        Among::Window { after, .. } => query.push(" where id > ").push_bind(after),
-        Among::All => query.push(" where true"),
-        Among::Pages { percent } => {
-            query.push(" tablesample system (").push_bind(percent).push(") where true")
+    query.push("with matching as (");
+    let people = match &frozen.file {
+        Some(file) => {
+            push_rows(query, frozen, file.number, among);
+            "audience_rows"
+        }
+        None => {
+            push_contacts(query, frozen, among);
+            "contacts"
         }
     };
-    segment_sql::push_audience(query, &frozen.filter, frozen.at);
-    for less in &frozen.less_filters {
-        query.push(" and (true");
-        segment_sql::push_audience(query, less, frozen.at);
-        query.push(") is not true");
-    }
     if !frozen.less_campaigns.is_empty() {
-        query.push(" and not exists (select from messages m where m.phone_e164 = contacts.phone_e164 and m.campaign = any(");
+        query.push(format!(
+            " and not exists (select from messages m where m.phone_e164 = {people}.phone_e164 and (m.campaign + 0) = any("
+        ));
         // Only the partitions of their days are read.
         query.push_bind(frozen.less_campaigns.clone()).push(") and m.date = any(");
         query.push_bind(audience.less_days.to_vec()).push("))");
@@ -130,20 +128,27 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
     push_reason(query, audience);
     query.push(
         " as excluded from matching m left join lateral (
-             select s.reason from suppressions s where s.phone_e164 = m.phone_e164 and s.effective_at <= now()",
+             select (array['opt_out', 'manual', 'repep', 'reus'])[
+                        min(array_position(array['opt_out', 'manual', 'repep', 'reus'], s.reason))] as reason
+             from suppressions s where s.phone_e164 = m.phone_e164 and s.effective_at <= now()",
     );
     if kind != Kind::Marketing {
         query.push(" and s.reason in ('opt_out', 'manual')");
     }
     query.push(
-        " order by array_position(array['opt_out', 'manual', 'repep'], s.reason) limit 1) s on true
+        ") s on true
           left join phone_sends p on p.phone_e164 = m.phone_e164
           left join lateral (select true as there from ",
     );
-    if let Among::Window { .. } = among {
+    if let Some(file) = &frozen.file {
+        // The first of a phone's rows counts. Look-ups one by one, by phone: by statistics from before the file it has no rows.
+        query.push("audience_rows e where (e.file + 0) = ").push_bind(file.number);
+        query.push(" and e.phone_e164 = m.phone_e164 and e.id < m.id limit 1) r on true)");
+    } else if let Among::Window { .. } = among {
         // A contact that was replaced meanwhile comes back under another id, behind the windows that had it. Look-ups one by
-        // one: the planner doesn't know how fast the ledger grows.
-        query.push(partition(audience.date)).push(" r where r.phone_e164 = m.phone_e164 and r.campaign = ");
+        // one, by phone: the planner doesn't know how fast the ledger grows, and by statistics from before the campaign it
+        // has no rows, so that all of them could be read for each contact.
+        query.push(partition(audience.date)).push(" r where r.phone_e164 = m.phone_e164 and (r.campaign + 0) = ");
         query.push_bind(campaign).push(" limit 1) r on true)");
     } else {
         // Nobody has a message yet.
@@ -177,6 +182,59 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
     );
 }
 
+/// Selects the contacts of a segment, less those of others; the statement's `where` goes on behind it.
+fn push_contacts(query: &mut QueryBuilder<Postgres>, frozen: &Frozen, among: Among) {
+    query.push(
+        "select id, phone_e164, full_name, city, state_code, lada, is_valid, is_mobile, consent from contacts",
+    );
+    match among {
+        Among::Window { after, .. } => query.push(" where id > ").push_bind(after),
+        Among::All => query.push(" where true"),
+        Among::Pages { percent } => {
+            query.push(" tablesample system (").push_bind(percent).push(") where true")
+        }
+    };
+    segment_sql::push_audience(query, &frozen.filter, frozen.at);
+    for less in &frozen.less_filters {
+        query.push(" and (true");
+        segment_sql::push_audience(query, less, frozen.at);
+        query.push(") is not true");
+    }
+}
+
+/// Selects the rows of a file, less the contacts of segments; the statement's `where` goes on behind it. What a provider said of
+/// a phone counts for it, whoever has it. Who uploaded the file said whose consent there is, for all of its rows; one that was
+/// taken back is none.
+fn push_rows(query: &mut QueryBuilder<Postgres>, frozen: &Frozen, file: i32, among: Among) {
+    query.push(
+        "select id, phone_e164, full_name, city, state_code, lada,
+                is_valid and coalesce((select l.is_valid from phone_lookups l
+                                       where l.phone_e164 = audience_rows.phone_e164), true) as is_valid,
+                coalesce((select l.is_mobile from phone_lookups l
+                          where l.phone_e164 = audience_rows.phone_e164), is_mobile) as is_mobile,
+                case when exists (select from consent_withdrawals w where w.phone_e164 = audience_rows.phone_e164)
+                     then 'unknown' else 'file' end as consent, vals
+         from audience_rows where file = ",
+    );
+    query.push_bind(file);
+    match among {
+        Among::Window { after, .. } => {
+            query.push(" and id > ").push_bind(after);
+        }
+        Among::All => {}
+        Among::Pages { percent } => {
+            query.push(" and id % ").push_bind((100.0 / percent).round() as i64).push(" = 0");
+        }
+    }
+    for less in &frozen.less_filters {
+        query.push(
+            " and not exists (select from contacts where contacts.phone_e164 = audience_rows.phone_e164",
+        );
+        segment_sql::push_audience(query, less, frozen.at);
+        query.push(")");
+    }
+}
+
 /// Writes the recipients among the next `size` contacts behind `after`, numbered from `base` on. A random sample, or the
 /// newest, is one window of all contacts: it is drawn among those that nothing excludes.
 pub async fn window(
@@ -197,12 +255,24 @@ pub async fn window(
     query
         .push(" (campaign, position, date, phone_e164, contact_id, state_code, lada, vars, variant) select ");
     query.push_bind(campaign).push(", position, ").push_bind(audience.date);
-    query.push(", phone_e164, id, state_code, lada, ");
+    // A file's people are nobody's contacts.
+    let contact = if audience.frozen.file.is_some() { "null::bigint" } else { "id" };
+    query.push(format!(", phone_e164, {contact}, state_code, lada, "));
     push_vars(&mut query, audience.names);
-    query.push(", variant from numbered), cut as (insert into slices (campaign, first_position, last_position, zone) select ");
+    query.push(
+        ", variant from numbered),
+         cut as (insert into slices (campaign, first_position, last_position, zone, due_at, reason) select ",
+    );
     query.push_bind(campaign);
     query.push(
-        ", min(position), max(position), zone from numbered group by zone, cut),
+        ", min(position), max(position), n.zone, greatest(now(), o.due), case when o.due > now() then ",
+    );
+    query.push_bind(Wait::Hours.name()).push(" end from numbered n left join unnest(");
+    let hours = own_hours(audience.frozen);
+    query.push_bind(hours.iter().map(|(zone, _)| *zone).collect::<Vec<_>>()).push("::smallint[], ");
+    query.push_bind(hours.iter().map(|(_, due)| *due).collect::<Vec<_>>());
+    query.push(
+        "::timestamptz[]) o (zone, due) on o.zone = n.zone group by n.zone, cut, o.due),
          counted as (insert into campaign_deltas
                          (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros) select ",
     );
@@ -222,6 +292,12 @@ pub async fn window(
     Ok(Window { last, matched, recipients })
 }
 
+/// When messages to each of the clocks are due, where they go by these.
+fn own_hours(frozen: &Frozen) -> Vec<(i16, DateTime<Utc>)> {
+    let Some(hour) = frozen.own_hour else { return Vec::new() };
+    Clocks::ALL.into_iter().filter_map(|clocks| Some((clocks.code(), hour.at(clocks)?))).collect()
+}
+
 /// The first reason that holds; null where none does.
 fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
     query.push(
@@ -233,7 +309,7 @@ fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
         query.push_bind(audience.cap_days).push(") then 'cap'");
     }
     for name in audience.names.iter().filter(|name| name.required) {
-        query.push(format!(" when coalesce(btrim({}), '') = '' then 'no_value'", expression(&name.name)));
+        query.push(format!(" when coalesce(btrim({}), '') = '' then 'no_value'", expression(name.source)));
     }
     query.push(" end");
 }
@@ -241,13 +317,18 @@ fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
 /// The values of the template's names, as a row keeps them.
 pub(super) fn push_vars(query: &mut QueryBuilder<Postgres>, names: &[Name]) {
     let values: Vec<_> =
-        names.iter().map(|name| format!("coalesce({}, '')", expression(&name.name))).collect();
+        names.iter().map(|name| format!("coalesce({}, '')", expression(name.source))).collect();
     query.push(format!("array[{}]::text[]", values.join(", ")));
 }
 
-/// Where a name's value stands. Names come from [`OF_CONTACTS`]: none of them is a stranger's text.
-fn expression(name: &str) -> &'static str {
-    OF_CONTACTS.iter().find(|(known, _)| *known == name).map_or("null::text", |(_, column)| column)
+/// Where a name's value stands: none of this is a stranger's text.
+fn expression(source: Source) -> Cow<'static, str> {
+    match source {
+        Source::FullName => "full_name".into(),
+        Source::City => "city".into(),
+        // Arrays begin with 1.
+        Source::Column(place) | Source::FirstNameIn(place) => format!("vals[{}]", place + 1).into(),
+    }
 }
 
 /// Which text: by the phone's hash, so that a phone has the same one whatever becomes of its contact.

@@ -9,7 +9,10 @@ use sea_orm::{
     sqlx::{PgConnection, PgPool},
 };
 
-use crate::domain::campaign::{Frozen, Kind, Plan, State};
+use crate::domain::{
+    campaign::{Frozen, Kind, Plan, State},
+    own_hour::OwnHour,
+};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "campaigns")]
@@ -53,6 +56,9 @@ pub struct Model {
     pub approved_at: Option<DateTime<Utc>>,
     pub start_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
+    /// The day, and the minute of it, at which each recipient is written to by its own clock, where that is asked for.
+    pub own_date: Option<NaiveDate>,
+    pub own_minute: Option<i16>,
     pub started_at: Option<DateTime<Utc>>,
     /// When nothing was left to send.
     pub finished_at: Option<DateTime<Utc>>,
@@ -65,6 +71,14 @@ impl ActiveModelBehavior for ActiveModel {}
 
 /// A campaign's row.
 pub type Campaign = Model;
+
+impl Model {
+    /// At which hour of its recipients' own clocks it goes; none where all go when it starts.
+    pub fn own_hour(&self) -> Option<OwnHour> {
+        let (date, minute) = self.own_date.zip(self.own_minute)?;
+        Some(OwnHour { date, minute })
+    }
+}
 
 /// What of a campaign its users decide.
 #[derive(Clone, Debug)]

@@ -119,6 +119,14 @@ const CHECKS: &[&str] = &[
     "select format('campaign %s: slice %s is with the job %s, which has ended', s.campaign, s.first_position, s.job)
      from slices s where s.state = 'fed' and not exists (
          select from jobs j where j.id = s.job and j.state in ('pending', 'running')) limit 20",
+    "select format('audience file %s says it has %s people and %s rejected rows, the tables hold %s and %s', number, accepted,
+                   rejected, people, rejects)
+     from (select f.*, (select count(*) from audience_rows r where r.file = f.number) as people,
+                  (select count(*) from audience_rejects r where r.file = f.number) as rejects
+           from audience_files f where f.loaded_at is not null and f.purged_at is null) counted
+     where (accepted, rejected) is distinct from (people, rejects) limit 20",
+    "select format('audience file %s was let go %s, and its people are still there', number, purged_at)
+     from audience_files where purged_at < now() - interval '1 hour' and not emptied limit 20",
     "select format('contact %s has the operator %s, the provider said %s', c.id, c.operator, l.operator)
      from phone_lookups l join contacts c using (phone_e164) where l.operator <> c.operator limit 20",
     // People may say otherwise afterwards.

@@ -1,5 +1,5 @@
 //! What an audience comes to before anything of it is written: judged by the same SQL as the ledger's rows, over all contacts
-//! where that is quick, else over some of the table's pages. SQL by hand: one statement on top of [`audiences`].
+//! (or a file's rows) where that is quick, else over some of the table's pages. SQL by hand: one statement on top of [`audiences`].
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ const ALL: Duration = Duration::from_secs(3);
 const SOME: Duration = Duration::from_secs(6);
 /// Pages that are looked at where all are too many: some ten thousand contacts.
 const PAGES: f32 = 2_000.0;
+/// Rows of a file that are looked at where all are too many.
+const ROWS: i64 = 20_000;
 /// Recipients whose texts are made.
 const DRAWN: i64 = 500;
 /// PostgreSQL's code for a statement that its timeout ended.
@@ -64,6 +66,11 @@ struct Reason {
 pub async fn expected(conn: &mut PgConnection, audience: &Audience<'_>) -> sqlx::Result<Option<Expected>> {
     if let Some(all) = within(conn, audience, Among::All, ALL).await? {
         return Ok(Some(all));
+    }
+    if let Some(file) = &audience.frozen.file {
+        // Each so manieth row of it.
+        let every = (file.people / ROWS).max(1);
+        return sampled(conn, audience, 100.0 / every as f32).await;
     }
     let pages: f32 = sqlx::query_scalar(
         "select greatest(relpages, 1)::real from pg_class where oid = 'contacts'::regclass",

@@ -1,5 +1,6 @@
 //! The schema `sms`, and no other.
 
+pub mod audience_files;
 pub mod audiences;
 pub mod audit;
 pub mod batches;

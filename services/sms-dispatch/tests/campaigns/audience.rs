@@ -24,6 +24,8 @@ async fn who_falls_out_counts_once_by_the_first_reason_that_holds() -> Result<()
                  select phone_e164, 'repep', now(), 'test' from contacts where source_id between 21 and 50;
              insert into suppressions (phone_e164, reason, effective_at, source)
                  select phone_e164, 'repep', now() + interval '1 day', 'test' from contacts where source_id = 900;
+             insert into suppressions (phone_e164, reason, effective_at, source)
+                 select phone_e164, 'reus', now(), 'test' from contacts where source_id between 36 and 55;
              update contacts set is_valid = false where source_id between 41 and 60;
              update contacts set is_mobile = false where source_id between 51 and 80;
              update contacts set consent = 'unknown' where source_id between 71 and 100;
@@ -37,12 +39,13 @@ async fn who_falls_out_counts_once_by_the_first_reason_that_holds() -> Result<()
             .fetch_all(&world.pool)
             .await?;
     let expected = [
-        ("invalid", 10),
+        ("invalid", 5),
         ("landline", 20),
         ("no_consent", 20),
         ("no_value", 10),
         ("opt_out", 30),
         ("repep", 20),
+        ("reus", 5),
     ];
     ensure!(reasons == expected.map(|(reason, many)| (reason.to_owned(), many)), "{reasons:?}");
     ensure!((campaign.matched, campaign.recipients, campaign.excluded) == (1_000, 890, 110), "{campaign:?}");

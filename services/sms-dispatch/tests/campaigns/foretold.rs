@@ -98,7 +98,7 @@ async fn a_sample_of_all_pages_says_what_counting_says_and_calls_it_an_estimate(
     let draft = world.draft(Kind::Marketing, plan.clone()).await?;
     let mut conn = world.pool.acquire().await?;
     let frozen = acts::freeze(&mut conn, &draft, chrono::Utc::now(), "https://lote.mx").await?;
-    let texts = Texts::of(&plan)?;
+    let texts = Texts::of(&plan, None)?;
     let audience = Audience::of(&draft, acts::day(&plan, frozen.at), &frozen, texts.names(), &[1], &[]);
     let all = expected::expected(&mut conn, &audience).await?.context("counted")?;
     let some = expected::sampled(&mut conn, &audience, 100.0).await?.context("estimated")?;

@@ -130,6 +130,32 @@ async fn who_opts_out_after_the_ledger_was_written_is_skipped() -> Result<()> {
 }
 
 #[tokio::test]
+async fn who_enters_a_register_after_the_ledger_was_written_is_skipped_for_the_first_of_its_reasons()
+-> Result<()> {
+    let world = World::new("registers").await?;
+    world.contacts(20).await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    // One phone each, but for the first two, which have several reasons.
+    world
+        .execute(
+            "insert into suppressions (phone_e164, reason, effective_at, source)
+             select m.phone_e164, s.reason, now(), 'test' from messages m
+             join (values (1, 'reus'), (1, 'repep'), (1, 'opt_out'), (2, 'reus'), (2, 'repep'), (3, 'reus'), (4, 'manual'))
+                 s (position, reason) using (position)",
+        )
+        .await?;
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 16);
+    let codes: Vec<(i32, String)> =
+        sqlx::query_as("select position, code from messages where state = 9 order by position")
+            .fetch_all(&world.pool)
+            .await?;
+    let expected = [(1, "opt_out"), (2, "repep"), (3, "reus"), (4, "manual")];
+    ensure!(codes == expected.map(|(position, code)| (position, code.to_owned())), "{codes:?}");
+    world.is_sound().await
+}
+
+#[tokio::test]
 async fn two_campaigns_of_marketing_at_once_do_not_both_reach_a_phone() -> Result<()> {
     let world = World::new("cap").await?;
     world.contacts(400).await?;

@@ -20,7 +20,8 @@ async fn what_is_past_its_time_is_deleted_and_nothing_else() -> Result<()> {
     world.provider.lose_answers(2);
     world.finish(old.id).await?;
     let today = Utc::now().date_naive();
-    let keep = Keep { ledger_days: 730, inbound_days: 400, reports_days: 90, jobs_days: 30 };
+    let keep =
+        Keep { ledger_days: 730, inbound_days: 400, reports_days: 90, jobs_days: 30, audiences_days: 30 };
     let people = "insert into inbound_messages (provider, provider_id, phone_e164, sender, text, received_at, handled_at)
          select 'telnyx', n::text, '+526121000007', '+525550001111', 'Hola', now() - make_interval(days => n), now()
          from unnest(array[399, 401]) n;

@@ -57,7 +57,7 @@ pub struct World {
     pub settings: Arc<SmsSettings>,
     pub redis: Redis,
     /// Goes last.
-    _namespace: Namespace,
+    pub namespace: Namespace,
 }
 
 /// A provider that remembers what it accepted.
@@ -272,7 +272,7 @@ impl World {
         };
         senders::put(&mut *pool.acquire().await?, &wish, "test").await?;
         let (provider, settings) = (Arc::default(), Arc::new(settings));
-        Ok(Self { pool, provider, settings, redis, _namespace: namespace })
+        Ok(Self { pool, provider, settings, redis, namespace })
     }
 
     /// As many active contacts with names and consent, of several states.

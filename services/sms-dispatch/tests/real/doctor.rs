@@ -53,6 +53,18 @@ const WRONGS: &[(&str, &str, &str)] = &[
         "import 1 says 1 rejected and 1 merged, the tables hold 2 and 1",
     ),
     (
+        "insert into audience_files (id, filename, object_key, mapping, shape, rows, accepted, rejected, loaded_at, created_by)
+         values (gen_random_uuid(), 'x.csv', 'audiences/x', '{}', '{}', 3, 2, 1, now(), 'test')",
+        "delete from audience_files",
+        " says it has 2 people and 1 rejected rows, the tables hold 0 and 0",
+    ),
+    (
+        "insert into audience_files (id, filename, object_key, mapping, purged_at, created_by)
+         values (gen_random_uuid(), 'x.csv', 'audiences/x', '{}', now() - interval '2 hours', 'test')",
+        "delete from audience_files",
+        ", and its people are still there",
+    ),
+    (
         "delete from contact_merges where import = 1",
         "insert into contact_merges values (1, 4, '+526121004703', 3)",
         "import 1 says 1 rejected and 1 merged, the tables hold 1 and 0",

@@ -89,7 +89,8 @@ async fn a_date_that_comes_waits_for_no_import() -> Result<()> {
     let lock = "select pg_advisory_lock(hashtext(current_schema() || '.contact imports'))";
     sqlx::query(lock).execute(&mut *turn).await?;
     let stop = CancellationToken::new();
-    let keep = Keep { ledger_days: 730, inbound_days: 730, reports_days: 90, jobs_days: 30 };
+    let keep =
+        Keep { ledger_days: 730, inbound_days: 730, reports_days: 90, jobs_days: 30, audiences_days: 30 };
     let upkeep = Upkeep::new(world.pool.clone(), Duration::from_secs(1), keep);
     let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     sqlx::query(

@@ -1,4 +1,5 @@
 -- One in a hundred more: what a day brings.
+select setseed(0.5);
 insert into raw_voicebot_gestiones (uid, "date", document, management, sub_management, compromiso, huella, leido_en)
 select 'VN' || n, timestamptz '2025-07-13 13:00Z' + n % 28800 * interval '1 s', 'L' || floor(random() * {clients})::int,
        (array['A', 'B', 'C', '', null])[1 + n % 5], (array['A', 'B', 'C', '', null])[1 + n / 5 % 5],

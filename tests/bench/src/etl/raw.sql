@@ -37,7 +37,7 @@ insert into raw_homologacion_voicebot (management, sub_management, compromiso, c
 select a, b, c, (array['Contacto Efectivo', 'Contacto No Efectivo', 'No Contacto'])[1 + n % 3], case when n % 4 = 0 then 'SI' end, '', now()
 from (select a, b, c, row_number() over () as n
       from unnest(array['A', 'B', 'C', '']) a, unnest(array['A', 'B', 'C', '']) b, unnest(array['A', 'B', 'C', '']) c) as codes
-where n % 3 > 0;
+where n % 4 < 3;
 insert into raw_homologacion_mibotair (n1, n2, n3, contactabilidad, pdp, huella, leido_en)
 select management, sub_management, compromiso, contactabilidad, pdp, '', now() from raw_homologacion_voicebot;
 

@@ -235,6 +235,12 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("put", "/api/v1/segments/{id}", Rule::Operators(200)),
     ("delete", "/api/v1/segments/{id}", Rule::Operators(204)),
     // Texts that are missing, a campaign that does not exist: who learns that got in.
+    ("post", "/api/v1/audiences", Rule::Operators(400)),
+    ("get", "/api/v1/audiences", Rule::Contacts(200)),
+    ("get", "/api/v1/audiences/{id}", Rule::Contacts(404)),
+    ("get", "/api/v1/audiences/{id}/rejected.csv", Rule::Contacts(404)),
+    ("post", "/api/v1/audiences/{id}/cancel", Rule::Operators(404)),
+    ("delete", "/api/v1/audiences/{id}", Rule::Operators(404)),
     ("post", "/api/v1/campaigns", Rule::Operators(422)),
     ("get", "/api/v1/campaigns", Rule::Contacts(200)),
     ("get", "/api/v1/campaigns/{id}", Rule::Contacts(404)),

@@ -299,6 +299,10 @@ impl World {
                 };
                 Ok((template.replace("{id}", nothing), Body::Json(body)))
             }
+            ("post", "/api/v1/audiences") => Ok((template.to_owned(), Body::Form)),
+            (_, path) if path.starts_with("/api/v1/audiences/{id}") => {
+                plain(&path.replace("{id}", "00000000-0000-0000-0000-000000000000"))
+            }
             ("post", "/api/v1/messages") => {
                 Ok((template.to_owned(), Body::Json(json!({ "to": "123", "text": "Hola" }))))
             }

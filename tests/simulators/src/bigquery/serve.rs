@@ -104,9 +104,7 @@ fn answer(state: &State, configuration: &Value) -> Result<(Vec<super::Field>, Fo
     let named = text.split('`').nth(1).ok_or("the query names no table in backticks")?;
     let name = named.rsplit('.').next().unwrap_or_default();
     let table = state.tables.get(name).ok_or_else(|| format!("Not found: Table {named}"))?;
-    if let Some((rows, make)) = table.made {
-        return Ok((table.fields.clone(), Found::Made(rows, make)));
-    }
+    let of_days = text.contains("BIT_XOR(FARM_FINGERPRINT(TO_JSON_STRING(t)))");
     let parameter = |name: &str| {
         let all = configuration["queryParameters"].as_array()?;
         let found = all.iter().find(|parameter| parameter["name"] == name)?;
@@ -115,6 +113,15 @@ fn answer(state: &State, configuration: &Value) -> Result<(Vec<super::Field>, Fo
     let bound = text.split("WHERE ").nth(1).and_then(|rest| rest.split_whitespace().next());
     let column = bound.map(|column| column.trim_matches('`').to_owned());
     let (from, to) = (parameter("desde"), parameter("hasta"));
+    if let Some((rows, make)) = table.made {
+        if !of_days {
+            return Ok((table.fields.clone(), Found::Made(rows, make)));
+        }
+        // It never changes, and is too large to be looked through: all of it is of the first day.
+        let first = from.as_deref().and_then(micros_of).unwrap_or_default();
+        let day = json!({ "dia": day_of(first), "filas": rows, "huella": 0 });
+        return Ok((fingerprint_fields(), Found::Held(day.as_object().cloned().into_iter().collect())));
+    }
     let within = |row: &Row| {
         let Some(column) = &column else { return true };
         let value = match row.get(column) {
@@ -128,7 +135,7 @@ fn answer(state: &State, configuration: &Value) -> Result<(Vec<super::Field>, Fo
         after && before
     };
     let rows: Vec<Row> = table.rows.iter().filter(|row| within(row)).cloned().collect();
-    if text.contains("BIT_XOR(FARM_FINGERPRINT(TO_JSON_STRING(t)))") {
+    if of_days {
         let moment = |row: &Row| column.as_ref().and_then(|column| row.get(column)?.as_i64());
         return Ok((fingerprint_fields(), Found::Held(fingerprints(&rows, moment))));
     }
@@ -143,14 +150,19 @@ fn fingerprint_fields() -> Vec<Field> {
 fn fingerprints(rows: &[Row], moment: impl Fn(&Row) -> Option<i64>) -> Vec<Row> {
     let mut days: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for row in rows {
-        let at = moment(row).and_then(chrono::DateTime::from_timestamp_micros).unwrap_or_default();
         let mut hasher = DefaultHasher::new();
         Value::Object(row.clone()).to_string().hash(&mut hasher);
-        let day = days.entry((at - chrono::Duration::hours(5)).date_naive().to_string()).or_default();
+        let day = days.entry(day_of(moment(row).unwrap_or_default())).or_default();
         *day = (day.0 + 1, day.1 ^ hasher.finish().cast_signed());
     }
     let row = |(day, (rows, print))| json!({ "dia": day, "filas": rows, "huella": print });
     days.into_iter().map(row).filter_map(|row| row.as_object().cloned()).collect()
+}
+
+/// Lima's day of a moment.
+fn day_of(micros: i64) -> String {
+    let at = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    (at - chrono::Duration::hours(5)).date_naive().to_string()
 }
 
 /// A day, or a moment in UTC.

@@ -46,6 +46,9 @@ struct State {
     limited: bool,
     requests: u64,
     refused: u64,
+    /// Requests that are being answered, and the most that ever were.
+    under_way: usize,
+    most: usize,
     recent: VecDeque<Instant>,
     /// What happens to the shop right before the answer to so-manieth list from now.
     changes: Vec<(u64, Change)>,
@@ -92,6 +95,8 @@ impl Bsale {
             limited: false,
             requests: 0,
             refused: 0,
+            under_way: 0,
+            most: 0,
             recent: VecDeque::new(),
             changes: Vec::new(),
             log: Vec::new(),
@@ -157,6 +162,11 @@ impl Bsale {
     /// Those of them that were refused for their number.
     pub fn refused(&self) -> u64 {
         self.shared.state().refused
+    }
+
+    /// The most requests that were answered at the same time. Only [`Fault::Slow`] makes that more than one.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.state().most
     }
 
     /// Path and query of each request since this was last asked.

@@ -55,6 +55,10 @@ pub async fn serve(request: HttpRequest, shared: web::Data<Shared>) -> HttpRespo
             return refusal(429, "Too many requests");
         }
         let fault = next_fault(&mut state);
+        if matches!(fault, Some(Fault::Slow(_))) {
+            state.under_way += 1;
+            state.most = state.most.max(state.under_way);
+        }
         let is_list = query.contains_key("offset");
         if is_list && !matches!(fault, Some(Fault::Status(_) | Fault::Empty | Fault::Broken)) {
             happen(&mut state);
@@ -63,6 +67,7 @@ pub async fn serve(request: HttpRequest, shared: web::Data<Shared>) -> HttpRespo
     };
     if let Some(Fault::Slow(delay)) = fault {
         tokio::time::sleep(delay).await;
+        shared.state().under_way -= 1;
     }
     match (fault, answer) {
         (Some(Fault::Status(status)), _) => refusal(status, "an error of the moment"),

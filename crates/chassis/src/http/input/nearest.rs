@@ -2,7 +2,7 @@
 
 /// The known name that is nearest to `name`, if one is near enough to be meant: case, `-` and `_` aside, a third of its
 /// letters may differ.
-pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| -> String {
         text.chars().filter(|letter| !matches!(letter, '_' | '-')).flat_map(char::to_lowercase).collect()
     };

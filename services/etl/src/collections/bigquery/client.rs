@@ -65,23 +65,25 @@ pub struct Parameter {
 
 /// A page of a job's results.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct Page<T> {
     pub fields: Vec<Field>,
-    /// Unread, as [`super::decode`] takes them: read all at once they are ten times as large.
-    pub rows: Vec<Box<RawValue>>,
+    /// What the caller has read of its rows.
+    pub rows: T,
+    /// How many rows it has.
+    pub number: u64,
     /// Of all pages.
     pub total: u64,
     /// None: this is the last one.
     pub next: Option<String>,
 }
 
-impl Page {
+impl<T> Page<T> {
     /// The page, where it is not the last one or all rows have come with it and the `before` rows before it.
     ///
     /// # Errors
     /// [`BigQueryError::Incomplete`].
     pub fn counted(self, before: u64) -> Result<Self, BigQueryError> {
-        let (rows, total) = (before + self.rows.len() as u64, self.total);
+        let (rows, total) = (before + self.number, self.total);
         if self.next.is_none() && rows != total {
             return Err(BigQueryError::Incomplete { rows, total });
         }
@@ -111,7 +113,7 @@ pub struct Client {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ResultsBody {
+struct ResultsBody<'a> {
     job_complete: bool,
     #[serde(default)]
     schema: Option<SchemaBody>,
@@ -119,8 +121,9 @@ struct ResultsBody {
     total_rows: Option<String>,
     #[serde(default)]
     page_token: Option<String>,
-    #[serde(default)]
-    rows: Vec<Box<RawValue>>,
+    /// Unread: all at once they are ten times as large.
+    #[serde(borrow, default)]
+    rows: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -178,9 +181,7 @@ impl Client {
         if let Some(location) = &self.settings.location {
             body["jobReference"] = json!({ "projectId": self.settings.project, "location": location });
         }
-        let answer = self.call(Method::POST, "jobs", &[], Some(&body)).await?;
-        let answer: Value =
-            serde_json::from_slice(&answer).map_err(|error| BigQueryError::Malformed(error.to_string()))?;
+        let answer = self.call(Method::POST, "jobs", &[], Some(&body), value).await?;
         let bytes = &answer["statistics"]["totalBytesProcessed"];
         bytes
             .as_str()
@@ -205,10 +206,8 @@ impl Client {
         let query = self.query(sql, parameters);
         let body = json!({ "jobReference": reference, "configuration": { "query": query } });
         BIGQUERY_QUERIES.inc();
-        match self.call(Method::POST, "jobs", &[], Some(&body)).await {
+        match self.call(Method::POST, "jobs", &[], Some(&body), value).await {
             Ok(answer) => {
-                let answer: Value = serde_json::from_slice(&answer)
-                    .map_err(|error| BigQueryError::Malformed(error.to_string()))?;
                 let location = answer["jobReference"]["location"].as_str().map(str::to_owned);
                 Ok(Begun { new: true, location })
             }
@@ -238,17 +237,19 @@ impl Client {
         query
     }
 
-    /// A page of a job's results; waits until the job is complete. Without a token: the first. Outside of `US` and `EU` the
-    /// job's location must be said, where it is not configured.
+    /// A page of a job's results, its rows as `read` makes them, which takes the columns and each row as it came; waits
+    /// until the job is complete. Without a token: the first. Outside of `US` and `EU` the job's location must be said, where
+    /// it is not configured.
     ///
     /// # Errors
     /// As [`BigQueryError`] says.
-    pub async fn page(
+    pub async fn page<T>(
         &self,
         id: &str,
         location: Option<&str>,
         token: Option<&str>,
-    ) -> Result<Page, BigQueryError> {
+        read: impl Fn(&[Field], &[&RawValue]) -> T,
+    ) -> Result<Page<T>, BigQueryError> {
         let path = format!("queries/{id}");
         let mut query = vec![
             ("maxResults", self.settings.page_rows.to_string()),
@@ -262,36 +263,32 @@ impl Client {
             query.push(("pageToken", token.to_owned()));
         }
         loop {
-            let body = self.call(Method::GET, &path, &query, None).await?;
-            let body: ResultsBody =
-                serde_json::from_slice(&body).map_err(|error| BigQueryError::Malformed(error.to_string()))?;
-            if !body.job_complete {
-                // It has waited already, but for a server that doesn't.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+            let page = self.call(Method::GET, &path, &query, None, |bytes| results(bytes, &read)).await?;
+            if let Some(page) = page {
+                return Ok(page);
             }
-            let malformed = |what: &str| BigQueryError::Malformed(format!("results without {what}"));
-            let schema = body.schema.ok_or_else(|| malformed("a schema"))?;
-            let total =
-                body.total_rows.and_then(|total| total.parse().ok()).ok_or_else(|| malformed("totalRows"))?;
-            return Ok(Page { fields: schema.fields, rows: body.rows, total, next: body.page_token });
+            // It has waited already, but for a server that doesn't.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// One request, again where that may help.
-    async fn call(
+    /// One request, again where that may help. `read` says what is no answer: what is cut short, or empty, must never pass
+    /// for one without rows.
+    async fn call<T>(
         &self,
         method: Method,
         path: &str,
         query: &[(&str, String)],
         body: Option<&Value>,
-    ) -> Result<Vec<u8>, BigQueryError> {
+        read: impl Fn(&[u8]) -> Result<T, String>,
+    ) -> Result<T, BigQueryError> {
         let mut failures = 0_u32;
         loop {
             if let Some(bucket) = &self.bucket {
                 bucket.take(self.priority).await.map_err(unpaced)?;
             }
-            let error = match self.once(method.clone(), path, query, body).await {
+            let answer = self.once(method.clone(), path, query, body).await;
+            let error = match answer.and_then(|bytes| read(&bytes).map_err(BigQueryError::Malformed)) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -341,7 +338,9 @@ impl Client {
         let timer = REQUEST_SECONDS.with_label_values(&["bigquery"]).start_timer();
         let answered = async {
             let mut response = request.send().await?;
-            let mut bytes = Vec::new();
+            // Grown by doubling, a page would be copied again and again, and take twice its size.
+            let length = response.content_length().and_then(|length| usize::try_from(length).ok());
+            let mut bytes = Vec::with_capacity(length.unwrap_or_default().min(LARGEST));
             while let Some(piece) = response.chunk().await? {
                 if bytes.len() + piece.len() > LARGEST {
                     return Ok((response.status(), None));
@@ -364,15 +363,25 @@ impl Client {
         {
             self.token.forget(token).await;
         }
-        if status.is_success() {
-            // What is cut short, or empty, is no answer: it must never pass for one without rows.
-            return match serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
-                Ok(_) => Ok(bytes),
-                Err(error) => Err(BigQueryError::Malformed(error.to_string())),
-            };
-        }
-        Err(refusal(status, &bytes))
+        if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
     }
+}
+
+fn value(bytes: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+/// None: the job is not complete.
+fn results<T>(bytes: &[u8], read: impl Fn(&[Field], &[&RawValue]) -> T) -> Result<Option<Page<T>>, String> {
+    let body: ResultsBody<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if !body.job_complete {
+        return Ok(None);
+    }
+    let without = |what: &str| format!("results without {what}");
+    let fields = body.schema.ok_or_else(|| without("a schema"))?.fields;
+    let total = body.total_rows.and_then(|total| total.parse().ok()).ok_or_else(|| without("totalRows"))?;
+    let (rows, number) = (read(&fields, &body.rows), body.rows.len() as u64);
+    Ok(Some(Page { fields, rows, number, total, next: body.page_token }))
 }
 
 fn unpaced(error: sea_orm::sqlx::Error) -> BigQueryError {

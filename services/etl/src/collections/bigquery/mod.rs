@@ -7,6 +7,6 @@ mod client;
 mod settings;
 
 pub use auth::ServiceAccount;
-pub use cells::{Drift, Field, decode};
+pub use cells::{Cell, Drift, Field, cells, decode};
 pub use client::{Begun, BigQueryError, Client, Page, Parameter};
 pub use settings::{BigQuerySettings, SourceTable};

@@ -23,7 +23,10 @@ from (
 
 -- Everything of an account's debt hangs on a day's snapshot as a whole: who is absent from it owes nothing.
 create temporary table changed_snapshots on commit drop as
-    select distinct dia from changed where source = 'raw_trandeuda';
+    select dia from changed where source = 'raw_trandeuda'
+    -- `all`: everything, whatever has changed.
+    union select fecha_proceso from raw_trandeuda where exists (select from changed where source = 'all')
+    union select dia from aux_debt where exists (select from changed where source = 'all');
 analyze changed_snapshots;
 
 create temporary table whole on commit drop as
@@ -33,7 +36,7 @@ create temporary table whole on commit drop as
     union
     select archivo from aux_campaigns
     where exists (select from changed
-                  where source in ('raw_homologacion_voicebot', 'raw_homologacion_mibotair', 'raw_ejecutivos'))
+                  where source in ('raw_homologacion_voicebot', 'raw_homologacion_mibotair', 'all'))
     union
     -- A snapshot holds from its day on, until the next; it names the accounts of documents for all payments.
     select c.archivo from aux_campaigns c join changed_snapshots s
@@ -51,18 +54,30 @@ where exists (select from others join changed_snapshots on closes < dia);
 alter table whole add primary key (archivo);
 analyze whole;
 
--- The days of whole campaigns, as they were and as they are, up to the last on which anything has happened.
+-- The days of whole campaigns, as they were and as they are, up to the last on which anything has happened, or today.
 create temporary table whole_days on commit drop as
     select distinct day::date as dia
     from (select * from campaigns_before union select archivo, opens, closes from aux_campaigns) as c
     join whole using (archivo)
     cross join (
-        select coalesce(greatest((select (max("date") at time zone 'America/Lima')::date from raw_voicebot_gestiones),
-                        (select (max("date") at time zone 'America/Lima')::date from raw_mibotair_gestiones),
-                        (select max(fecha_pago) from raw_pagos), (select max(dia) from aux_member_days),
-                        (select max(fecha_pago) from aux_payments)), date '1970-01-01') as dia
+        select least(
+            coalesce(greatest((select (max("date") at time zone 'America/Lima')::date from raw_voicebot_gestiones),
+                              (select (max("date") at time zone 'America/Lima')::date from raw_mibotair_gestiones),
+                              (select max(fecha_pago) from raw_pagos), (select max(dia) from aux_member_days),
+                              (select max(fecha_pago) from aux_payments)), date '1970-01-01'),
+            (now() at time zone 'America/Lima')::date) as dia
     ) as last
-    cross join lateral generate_series(c.opens::timestamp, least(c.closes, last.dia)::timestamp, interval '1 day') as day;
+    cross join lateral generate_series(c.opens::timestamp, least(c.closes, last.dia)::timestamp, interval '1 day') as day
+    -- Days to come, of which there are a few: a year that somebody mistyped must not be all days until then.
+    union
+    select dia
+    from (
+        select fecha_pago as dia from raw_pagos where fecha_pago > (now() at time zone 'America/Lima')::date
+        union select fecha_pago from aux_payments where fecha_pago > (now() at time zone 'America/Lima')::date
+        union select (max("date") at time zone 'America/Lima')::date from raw_voicebot_gestiones having max("date") > now()
+        union select (max("date") at time zone 'America/Lima')::date from raw_mibotair_gestiones having max("date") > now()
+    ) as later
+    where exists (select from whole);
 
 -- Days whose calls are computed again, and those whose payments are.
 create temporary table call_days on commit drop as

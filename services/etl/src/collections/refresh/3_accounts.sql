@@ -29,23 +29,28 @@ order by archivo, cod_luna;
 delete from mart_clients where archivo in (select archivo from whole);
 insert into mart_clients (archivo, client) select archivo, client from clients_of order by archivo, client;
 
--- Of the snapshot of the campaign's day; else of the first in its window that the account is in.
+-- Of the snapshot of the campaign's day; else of the first in its window that the account is in: for most that is the first
+-- of all.
 create temporary table assigned_debt on commit drop as
-    select a.archivo, a.cuenta, d.deuda
-    from assigned a join aux_campaigns c using (archivo)
-    join aux_debt d on d.dia = c.fecha_trandeuda and d.cuenta = a.cuenta;
+    select a.archivo, a.cuenta, coalesce(t.deuda, d.deuda) as deuda
+    from assigned a
+    join (
+        select archivo, fecha_trandeuda, min(s.dia) as first
+        from aux_campaigns left join aux_snapshots s on s.dia between opens and closes group by archivo, fecha_trandeuda
+    ) as c using (archivo)
+    left join aux_debt t on t.dia = c.fecha_trandeuda and t.cuenta = a.cuenta
+    left join aux_debt d on d.dia = c.first and d.cuenta = a.cuenta;
 analyze assigned_debt;
-insert into assigned_debt (archivo, cuenta, deuda)
-select f.archivo, f.cuenta, d.deuda
+update assigned_debt l set deuda = d.deuda
 from (
     select a.archivo, a.cuenta, min(d.dia) as dia
-    from assigned a join aux_campaigns c using (archivo)
+    from assigned_debt a join aux_campaigns c using (archivo)
     join aux_debt d on d.cuenta = a.cuenta and d.dia between c.opens and c.closes
-    where not exists (select from assigned_debt t where t.archivo = a.archivo and t.cuenta = a.cuenta)
+    where a.deuda is null
     group by a.archivo, a.cuenta
 ) as f
-join aux_debt d on d.dia = f.dia and d.cuenta = f.cuenta;
-analyze assigned_debt;
+join aux_debt d on d.dia = f.dia and d.cuenta = f.cuenta
+where l.archivo = f.archivo and l.cuenta = f.cuenta;
 
 delete from aux_accounts where archivo in (select archivo from whole);
 insert into aux_accounts (archivo, cuenta, cod_luna, member, servicio, tramo, vencimiento, rango_deuda, fraccionado,

@@ -12,33 +12,43 @@ create temporary table windows_of on commit drop as
     from (select distinct client, cod_luna, opens, closes from reach) as r group by client, cod_luna;
 analyze windows_of;
 
+-- What a rule makes of a call.
+create temporary table rules on commit drop as
+    select voicebot, code_1, code_2, code_3,
+           coalesce(upper(trim(contactabilidad)) = 'CONTACTO EFECTIVO', false) as cd,
+           coalesce(upper(trim(contactabilidad)) = 'CONTACTO NO EFECTIVO', false) as ci,
+           coalesce(upper(trim(pdp)) in ('1', 'TRUE', 'SI'), false) as promise
+    from (
+        select true as voicebot, management as code_1, sub_management as code_2, compromiso as code_3, contactabilidad, pdp
+        from raw_homologacion_voicebot where eliminado_en is null
+        union all
+        select false, n1, n2, n3, contactabilidad, pdp from raw_homologacion_mibotair where eliminado_en is null
+    ) as r;
+analyze rules;
+
 create temporary table staged on commit drop as
-select w.client, m.dia, m.at, extract(hour from m.at at time zone 'America/Lima')::smallint as hora, m.voicebot,
-       coalesce(upper(trim(m.contactabilidad)) = 'CONTACTO EFECTIVO', false) as cd,
-       coalesce(upper(trim(m.contactabilidad)) = 'CONTACTO NO EFECTIVO', false) as ci,
-       coalesce(upper(trim(m.pdp)) in ('1', 'TRUE', 'SI'), false) as promise, m.agent, m.uid
+select w.client, m.dia, m.at, date_part('hour', m.at at time zone 'America/Lima')::smallint as hora, m.voicebot,
+       coalesce(h.cd, false) as cd, coalesce(h.ci, false) as ci, coalesce(h.promise, false) as promise, m.agent, m.uid
 from (
-    select true as voicebot, g.uid, g.document, g.dia, g."date" as at, null as agent, h.contactabilidad, h.pdp
-    from raw_voicebot_gestiones g
-    left join raw_homologacion_voicebot h
-        on h.management = coalesce(g.management, '') and h.sub_management = coalesce(g.sub_management, '')
-        and h.compromiso = coalesce(g.compromiso, '') and h.eliminado_en is null
-    where g.eliminado_en is null
-      and g."date" >= timestamp '{from}' at time zone 'America/Lima'
-      and g."date" < (date '{to}' + 1)::timestamp at time zone 'America/Lima'
+    select true as voicebot, uid, document, dia, "date" as at, null as agent, coalesce(management, '') as code_1,
+           coalesce(sub_management, '') as code_2, coalesce(compromiso, '') as code_3
+    from raw_voicebot_gestiones
+    where eliminado_en is null
+      and "date" >= timestamp '{from}' at time zone 'America/Lima'
+      and "date" < (date '{to}' + 1)::timestamp at time zone 'America/Lima'
     union all
-    select false, g.uid, g.document, g.dia, g."date",
-           lower(coalesce(nullif(trim(g.correo_agente), ''), nullif(trim(g.nombre_agente), ''))), h.contactabilidad, h.pdp
-    from raw_mibotair_gestiones g
-    left join raw_homologacion_mibotair h
-        on h.n1 = coalesce(g.n1, '') and h.n2 = coalesce(g.n2, '') and h.n3 = coalesce(g.n3, '') and h.eliminado_en is null
-    where g.eliminado_en is null
-      and g."date" >= timestamp '{from}' at time zone 'America/Lima'
-      and g."date" < (date '{to}' + 1)::timestamp at time zone 'America/Lima'
+    select false, uid, document, dia, "date",
+           lower(coalesce(nullif(trim(correo_agente), ''), nullif(trim(nombre_agente), ''))), coalesce(n1, ''),
+           coalesce(n2, ''), coalesce(n3, '')
+    from raw_mibotair_gestiones
+    where eliminado_en is null
+      and "date" >= timestamp '{from}' at time zone 'America/Lima'
+      and "date" < (date '{to}' + 1)::timestamp at time zone 'America/Lima'
 ) as m
 join windows_of w on w.cod_luna = m.document and w.windows @> m.dia
+left join rules h using (voicebot, code_1, code_2, code_3)
 where m.dia in (select dia from call_days);
-analyze staged;
+analyze staged (client, dia, cd);
 
 -- The days of clients in campaigns; of campaigns that are not computed again whole, what there was.
 create temporary table days_before on commit drop as
@@ -79,10 +89,10 @@ create temporary table credits_change on commit drop as
 analyze credits_change;
 
 -- The first five calls: of a client whose fifth was before the days that have changed, they are what they were.
-create temporary table early on commit drop as
-    select member, client, cod_luna, opens, closes, true as whole from reach where whole
+create temporary table early_members on commit drop as
+    select member, true as whole from reach where whole
     union all
-    select r.member, r.client, r.cod_luna, r.opens, r.closes, false
+    select r.member, false
     from reach r
     join (select member, min(dia) as dia from (
               select member, dia from days_before
@@ -91,30 +101,34 @@ create temporary table early on commit drop as
           ) as d group by member) as t using (member)
     where not r.whole
       and not exists (select from aux_attempts a where a.member = r.member and a.attempt = 5 and a.dia < t.dia);
+analyze early_members;
+-- No call after the day of the fifth matters.
+create temporary table early on commit drop as
+    select e.member, r.client, r.cod_luna, r.opens, least(r.closes, f.dia) as closes, e.whole
+    from early_members e join reach r using (member)
+    left join (
+        select member, min(dia) as dia
+        from (select member, dia, sum(calls) over (partition by member order by dia) as so_far
+              from aux_member_days where member in (select member from early_members)) as d
+        where so_far >= 5 group by member
+    ) as f using (member);
 create index on early (member);
 analyze early;
 
 -- Their calls on all other days.
 create temporary table staged_early on commit drop as
-select e.member, m.dia, m.at, m.voicebot, m.uid,
-       coalesce(upper(trim(m.contactabilidad)) = 'CONTACTO EFECTIVO', false) as cd,
-       coalesce(upper(trim(m.contactabilidad)) = 'CONTACTO NO EFECTIVO', false) as ci,
-       coalesce(upper(trim(m.pdp)) in ('1', 'TRUE', 'SI'), false) as promise
+select e.member, m.dia, m.at, m.voicebot, m.uid, coalesce(h.cd, false) as cd, coalesce(h.ci, false) as ci,
+       coalesce(h.promise, false) as promise
 from (select * from early where not whole) as e
 cross join lateral (
-    select true as voicebot, g.uid, g.dia, g."date" as at, h.contactabilidad, h.pdp
-    from raw_voicebot_gestiones g
-    left join raw_homologacion_voicebot h
-        on h.management = coalesce(g.management, '') and h.sub_management = coalesce(g.sub_management, '')
-        and h.compromiso = coalesce(g.compromiso, '') and h.eliminado_en is null
-    where g.document = e.cod_luna and g.eliminado_en is null
+    select true as voicebot, uid, dia, "date" as at, coalesce(management, '') as code_1,
+           coalesce(sub_management, '') as code_2, coalesce(compromiso, '') as code_3
+    from raw_voicebot_gestiones where document = e.cod_luna and eliminado_en is null
     union all
-    select false, g.uid, g.dia, g."date", h.contactabilidad, h.pdp
-    from raw_mibotair_gestiones g
-    left join raw_homologacion_mibotair h
-        on h.n1 = coalesce(g.n1, '') and h.n2 = coalesce(g.n2, '') and h.n3 = coalesce(g.n3, '') and h.eliminado_en is null
-    where g.document = e.cod_luna and g.eliminado_en is null
+    select false, uid, dia, "date", coalesce(n1, ''), coalesce(n2, ''), coalesce(n3, '')
+    from raw_mibotair_gestiones where document = e.cod_luna and eliminado_en is null
 ) as m
+left join rules h using (voicebot, code_1, code_2, code_3)
 where m.dia between e.opens and e.closes and m.dia not in (select dia from call_days);
 
 create temporary table attempt_days on commit drop as

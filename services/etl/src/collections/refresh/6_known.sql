@@ -43,7 +43,9 @@ from (
 where (p.archivo, p.nro_documento, p.fecha_pago, p.monto) = (n.archivo, n.nro_documento, n.fecha_pago, n.monto)
   and (p.call_canal, p.call_uid, p.call_at, p.call_agent) is distinct from (n.canal, n.uid, n.at, n.agent);
 
-insert into scope select archivo, cuenta from aux_accounts join whole using (archivo);
+insert into scope
+select archivo, cuenta, cut
+from aux_accounts join whole using (archivo) join cuts using (archivo, servicio, tramo, vencimiento, rango_deuda);
 analyze scope;
 update aux_accounts a set first_paid = p.first
 from (

@@ -2,13 +2,10 @@
 -- count it where it is in them.
 delete from mart_calls where dia in (select dia from call_days) or (part = 'attempt' and dia in (select dia from attempt_days));
 insert into mart_calls (dia, part, name, calls, cd, ci, promises)
-select dia, 'channel', case when voicebot then 'Voicebot' else 'Call Center' end, count(*), count(*) filter (where cd),
-       count(*) filter (where ci), count(*) filter (where promise)
-from staged group by dia, voicebot
-union all
-select dia, 'hour', lpad(hora::text, 2, '0') || ':00', count(*), count(*) filter (where cd), count(*) filter (where ci),
-       count(*) filter (where promise)
-from staged group by dia, hora
+select dia, case grouping(voicebot) when 0 then 'channel' else 'hour' end,
+       case when grouping(voicebot) > 0 then lpad(hora::text, 2, '0') || ':00' when voicebot then 'Voicebot' else 'Call Center' end,
+       count(*), count(*) filter (where cd), count(*) filter (where ci), count(*) filter (where promise)
+from staged group by grouping sets ((dia, voicebot), (dia, hora))
 union all
 select dia, 'attempt', attempt::text, count(*), count(*) filter (where cd), count(*) filter (where ci),
        count(*) filter (where promise)
@@ -19,7 +16,8 @@ select s.dia, 'queue', q.cartera, count(*), count(*) filter (where s.cd), count(
 from staged s join (
     select client, cartera, range_agg(daterange(opens, least(closes, date '9999-12-30'), '[]')) as windows
     from reach group by client, cartera
-) as q on q.client = s.client and q.windows @> s.dia
+-- The planner takes a bare `@>` for one row in a thousand, and would sort them all.
+) as q on q.client = s.client and coalesce(q.windows @> s.dia, false)
 group by s.dia, q.cartera
 union all
 -- Accounts that were managed on the day, and how often.

@@ -1,4 +1,4 @@
--- What the accounts of `scope` add to their campaign's days, by what is known of them now: `{sign}` is - for taking it out.
+-- What the accounts of `scope` add to the days of their cut, by what is known of them now: `{sign}` is - for taking it out.
 insert into changes
 with paid_on as (
     select p.archivo, p.cuenta, p.fecha_pago, sum(p.monto) as monto
@@ -22,8 +22,8 @@ paid (archivo, cuenta, dia, recupero, deuda_act) as (
     where s.next <= c.closes group by s.archivo, s.cuenta, s.next
 ),
 events as (
-    select a.archivo, a.servicio, a.tramo, a.vencimiento, a.rango_deuda, e.*
-    from aux_accounts a join scope using (archivo, cuenta) join aux_campaigns c using (archivo) join aux_members m using (member)
+    select s.cut, e.*
+    from aux_accounts a join scope s using (archivo, cuenta) join aux_campaigns c using (archivo) join aux_members m using (member)
     cross join lateral (values
         -- An account counts from its campaign's first day.
         (c.opens, 1, a.fraccionado::int, 0, 0, 0, 0, a.fraccionado::int, 0, 0::numeric, a.deuda_asig, 0::numeric),
@@ -37,10 +37,9 @@ events as (
     ) as e (dia, cuentas, fraccionadas, gestionadas, cd, ci, pdp, pdp_frac, pagadoras, recupero, deuda_asig, deuda_act)
     where e.dia is not null
     union all
-    select a.archivo, a.servicio, a.tramo, a.vencimiento, a.rango_deuda, p.dia, 0, 0, 0, 0, 0, 0, 0, 0, p.recupero, 0, p.deuda_act
-    from paid p join aux_accounts a using (archivo, cuenta)
+    select s.cut, p.dia, 0, 0, 0, 0, 0, 0, 0, 0, p.recupero, 0, p.deuda_act
+    from paid p join scope s using (archivo, cuenta)
 )
-select archivo, dia, servicio, tramo, vencimiento, rango_deuda, {sign}sum(cuentas), {sign}sum(fraccionadas), {sign}sum(gestionadas), 0,
-       {sign}sum(cd), {sign}sum(ci), {sign}sum(pdp), {sign}sum(pdp_frac), {sign}sum(pagadoras), {sign}sum(recupero),
-       {sign}sum(deuda_asig), {sign}sum(deuda_act)
-from events group by archivo, dia, servicio, tramo, vencimiento, rango_deuda;
+select cut, dia, {sign}sum(cuentas), {sign}sum(fraccionadas), {sign}sum(gestionadas), 0, {sign}sum(cd), {sign}sum(ci),
+       {sign}sum(pdp), {sign}sum(pdp_frac), {sign}sum(pagadoras), {sign}sum(recupero), {sign}sum(deuda_asig), {sign}sum(deuda_act)
+from events group by cut, dia;

@@ -4,6 +4,7 @@ mod m0001_runs;
 mod m0002_collections;
 mod m0003_refresh;
 mod m0004_wholeness;
+mod m0005_refresh;
 
 use sea_orm_migration::prelude::*;
 
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0002_collections::MIGRATION));
         all.push(Box::new(m0003_refresh::MIGRATION));
         all.push(Box::new(m0004_wholeness::MIGRATION));
+        all.push(Box::new(m0005_refresh::Migration));
         all
     }
 }

@@ -111,6 +111,31 @@ async fn a_backfill_within_a_day_holds_the_marts_back() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_between_two_days_holds_nothing_back() -> Result<()> {
+    let setting = read("betweendays").await?;
+    setting.add_snapshot();
+    let first: NaiveDate = "2026-10-03".parse()?;
+    let params = RunParams { from: Some(first), ..backfill() };
+    let job = ask_for(&setting.resources, &params).await?;
+    // It waits for its first day.
+    setting.full("bigquery.trandeuda").await?;
+    assert!(matches!(setting.refresher.check().await?, Checked::Refreshed(_)));
+    // So does one that has read some of its days and waits for the next; one that has begun a day holds them back.
+    for (snapshot, holds) in [(Value::Null, false), (json!(Utc::now()), true)] {
+        let place = json!({ "slice": 1, "beginning": 0, "snapshot": snapshot });
+        let there = "update jobs set checkpoint = $2 where id = $1";
+        sqlx::query(there).bind(job.id).bind(place).execute(&setting.world.pool).await?;
+        setting.source.change("trandeuda", |table| {
+            table.rows[700].insert("motivo_rechazo".to_owned(), json!(format!("{holds}")));
+        });
+        setting.full("bigquery.trandeuda").await?;
+        let checked = setting.refresher.check().await?;
+        assert_eq!(matches!(checked, Checked::Refreshed(_)), !holds, "{checked:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_begins_while_a_refresh_waits_for_its_turn_holds_it_back() -> Result<()> {
     let setting = read("waiting").await?;
     setting.add_snapshot();

@@ -50,7 +50,8 @@ pub(super) enum Skip {
     TooOften,
     OptedOut,
     Manual,
-    Register,
+    Repep,
+    Reus,
     Cap,
 }
 
@@ -64,7 +65,8 @@ impl Skip {
             Self::TooOften => "too_often",
             Self::OptedOut => "opt_out",
             Self::Manual => "manual",
-            Self::Register => "repep",
+            Self::Repep => "repep",
+            Self::Reus => "reus",
             Self::Cap => "cap",
         }
     }
@@ -79,7 +81,8 @@ impl Skip {
             Self::TooOften => "Se intentó demasiadas veces sin que saliera",
             Self::OptedOut => "El destinatario se dio de baja",
             Self::Manual => "El número está en la lista de supresión",
-            Self::Register => "El número está inscrito en REPEP",
+            Self::Repep => "El número está inscrito en REPEP",
+            Self::Reus => "El número está inscrito en REUS",
             Self::Cap => "El número ya recibió publicidad en los últimos 7 días",
         }
     }
@@ -304,9 +307,11 @@ async fn give_turns_back(
 async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Result<HashMap<String, Skip>> {
     let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
     let suppressed: Vec<(String, String)> = sqlx::query_as(
-        // Not `now()`, which is this transaction's beginning: an opt-out may have been committed since.
+        // Not `now()`, which is this transaction's beginning: an opt-out may have been committed since. The first of a phone's
+        // reasons counts, in the order in which audiences have them.
         "select phone_e164, reason from suppressions
-         where phone_e164 = any($1) and effective_at <= clock_timestamp()",
+         where phone_e164 = any($1) and effective_at <= clock_timestamp()
+         order by array_position(array['opt_out', 'manual', 'repep', 'reus'], reason)",
     )
     .bind(&phones)
     .fetch_all(&mut *conn)
@@ -317,10 +322,11 @@ async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Res
         let skip = match reason.as_str() {
             "opt_out" => Skip::OptedOut,
             "manual" => Skip::Manual,
-            _ if marketing => Skip::Register,
+            "repep" if marketing => Skip::Repep,
+            "reus" if marketing => Skip::Reus,
             _ => continue,
         };
-        skips.insert(phone, skip);
+        skips.entry(phone).or_insert(skip);
     }
     if marketing {
         let may: Vec<&str> = phones.into_iter().filter(|phone| !skips.contains_key(*phone)).collect();

@@ -14,6 +14,8 @@ mod m0010_prices;
 mod m0011_single_messages;
 mod m0012_sending;
 mod m0013_sent_again;
+mod m0014_audience_files;
+mod m0015_own_hour;
 mod m0016_holds;
 
 use sea_orm_migration::prelude::*;
@@ -39,6 +41,8 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0011_single_messages::MIGRATION));
         all.push(Box::new(m0012_sending::Migration));
         all.push(Box::new(m0013_sent_again::Migration));
+        all.push(Box::new(m0014_audience_files::Migration));
+        all.push(Box::new(m0015_own_hour::Migration));
         all.push(Box::new(m0016_holds::Migration));
         all
     }

@@ -1,0 +1,190 @@
+//! What commits together, and what is done at the same time.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use etl::{
+    bsale::{redrive, tables},
+    domain::{
+        run::{Mode, RunParams},
+        table::{Cell as _, Row},
+    },
+    target::{self, Sql},
+};
+use jobs::State;
+use sea_orm::{DbBackend, TransactionTrait as _};
+use simulators::bsale::{Fault, Shop, Size};
+
+use crate::world::{Kind, World};
+
+async fn live(world: &World, table: &str) -> Result<usize> {
+    Ok(usize::try_from(target::count_live(&world.ours().target.db, table).await?)?)
+}
+
+async fn pages_share_a_transaction(label: &str, kind: Kind) -> Result<()> {
+    let size = Size { days: 4, documents_a_day: 130, ..Size::default() };
+    let world = World::new(label, kind, Shop::new(9, size)).await?;
+    world.bsale.take_log();
+    world.sync("bsale.documentos", Mode::Full).await?;
+    let log = world.bsale.take_log();
+    let pages = log.iter().filter(|line| line.starts_with("/v1/documents.json")).count();
+    let lane = target::lane(&world.ours().target.db, "bsale.documentos").await?.context("a lane")?;
+    let state = lane.state.context("a state")?;
+    let commits = state["place"]["step"].as_u64().context("its commits")?;
+    ensure!((commits as usize) < pages, "{commits} commits for {pages} pages");
+    let shop = world.bsale.shop(|shop| shop.clone());
+    ensure!(live(&world, "documentos_venta").await? == shop.documents.len());
+    let lines: usize = shop.documents.values().map(|document| document.details.len()).sum();
+    ensure!(live(&world, "detalles_documento").await? == lines);
+    ensure!(state["counters"]["leidos"] == shop.documents.len(), "{state}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_share_a_transaction_in_mariadb() -> Result<()> {
+    pages_share_a_transaction("etlbatchmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn pages_share_a_transaction_in_postgresql() -> Result<()> {
+    pages_share_a_transaction("etlbatchpg", Kind::Postgres).await
+}
+
+#[tokio::test]
+async fn documents_with_more_lines_than_come_along_are_asked_for_at_the_same_time() -> Result<()> {
+    let shop = Shop::new(9, Size { days: 1, documents_a_day: 120, ..Size::default() });
+    let long = shop.documents.values().filter(|document| document.details.len() > 25).count();
+    ensure!(long > 3, "{long}");
+    let world = World::new("etlatonce", Kind::Postgres, shop).await?;
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(60)); 400]);
+    world.sync("bsale.documentos", Mode::Full).await?;
+    let most = world.bsale.most_at_once();
+    // Eight, and a page ahead.
+    ensure!((2..=9).contains(&most), "{most} at once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_failure_is_kept() -> Result<()> {
+    let world =
+        World::new("etlkept", Kind::Postgres, Shop::new(9, Size { clients: 300, ..Size::default() })).await?;
+    let faults = [Fault::Slow(Duration::from_millis(1)); 3].into_iter().chain([Fault::Status(500); 5]);
+    world.bsale.fail_next(faults);
+    let job = world.run(&RunParams::new("bsale.clientes", Mode::Full)).await?;
+    ensure!(job.state == State::Pending && job.error.is_some(), "{job:?}");
+    ensure!(live(&world, "clientes").await? == 150);
+    let lane = target::lane(&world.ours().target.db, "bsale.clientes").await?.context("a lane")?;
+    let state = lane.state.context("a state")?;
+    ensure!(state["place"]["offset"] == 150 && state["counters"]["leidos"] == 150, "{state}");
+    // And its row says so.
+    ensure!(job.progress.processed == 150, "{job:?}");
+    Ok(())
+}
+
+/// A document is read twice, with a line less the second time, and both readings commit together.
+async fn a_line_goes(label: &str, kind: Kind) -> Result<()> {
+    let size = Size { days: 1, documents_a_day: 120, ..Size::default() };
+    let world = World::new(label, kind, Shop::new(9, size)).await?;
+    world.bsale.change_at_list(2, |shop| {
+        let newest = shop.documents.values_mut().rev().take(40);
+        let mut some = newest.filter(|document| (2..20).contains(&document.details.len()));
+        some.next().expect("a document of some lines").details.pop();
+        // The day is another one, and read again.
+        shop.sell(shop.today);
+    });
+    world.sync("bsale.documentos", Mode::Full).await?;
+    let lines: usize =
+        world.bsale.shop(|shop| shop.documents.values().map(|document| document.details.len()).sum());
+    let there = live(&world, "detalles_documento").await?;
+    ensure!(there == lines, "{there} of {lines}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_line_that_goes_while_its_day_is_read_is_gone_in_mariadb() -> Result<()> {
+    a_line_goes("etllinemy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_line_that_goes_while_its_day_is_read_is_gone_in_postgresql() -> Result<()> {
+    a_line_goes("etllinepg", Kind::Postgres).await
+}
+
+#[tokio::test]
+async fn a_client_that_bsale_does_not_have_is_asked_for_once() -> Result<()> {
+    let mut shop = Shop::new(9, Size { days: 3, documents_a_day: 120, clients: 5, ..Size::default() });
+    let gone = *shop.clients.keys().next().context("a client")?;
+    shop.clients.remove(&gone);
+    let world = World::new("etlnoclient", Kind::MariaDb, shop).await?;
+    world.bsale.take_log();
+    world.sync("bsale.documentos", Mode::Full).await?;
+    let path = format!("/v1/clients/{gone}.json");
+    let asked = world.bsale.take_log().iter().filter(|line| line.starts_with(&path)).count();
+    ensure!(asked == 1, "{asked} times");
+    Ok(())
+}
+
+/// Merges of any number of rows, on one connection, and the statements that it has prepared for them.
+async fn few_statements(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(9, Size { days: 1, ..Size::default() })).await?;
+    let row = |id: i64, name: &str, version: i64| Row {
+        values: vec![id.cell(), name.to_owned().cell(), true.cell(), 0_i64.cell(), "{}".to_owned().cell()],
+        version,
+    };
+    let transaction = world.ours().target.db.begin().await?;
+    let (mut last, mut all) = (0, 0);
+    for number in 1..=60 {
+        // As many new rows, and as many that have changed.
+        for (name, version) in [("a", 1), ("b", 2)] {
+            let rows: Vec<Row> = (0..number).map(|index| row(last + index, name, version)).collect();
+            let now = chrono::Utc::now();
+            let merged = target::merge(&transaction, &tables::PRODUCT_TYPES, &rows, "run", now).await?;
+            let expected = if version == 1 { (number, 0) } else { (0, number) };
+            ensure!((merged.inserted as i64, merged.updated as i64) == expected, "{number}: {merged:?}");
+        }
+        last += number;
+        all += number;
+    }
+    let prepared: i64 = match world.ours().target.backend() {
+        DbBackend::Postgres => {
+            let row = Sql::new("SELECT count(*) AS n FROM pg_prepared_statements").one(&transaction).await?;
+            row.context("a count")?.try_get("", "n")?
+        }
+        _ => {
+            let row = Sql::new("SHOW SESSION STATUS LIKE 'Com_stmt_prepare'").one(&transaction).await?;
+            row.context("a status")?.try_get::<String>("", "Value")?.parse()?
+        }
+    };
+    transaction.commit().await?;
+    ensure!(live(&world, "tipos_producto").await? == usize::try_from(all)?);
+    ensure!(prepared < 30, "{prepared} statements for 60 numbers of rows");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_of_any_number_take_few_statements_in_mariadb() -> Result<()> {
+    few_statements("etlfewmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn rows_of_any_number_take_few_statements_in_postgresql() -> Result<()> {
+    few_statements("etlfewpg", Kind::Postgres).await
+}
+
+#[tokio::test]
+async fn a_record_that_is_named_is_read_again_however_many_came_after_it() -> Result<()> {
+    let world = World::new("etlnamed", Kind::MariaDb, Shop::new(9, Size::default())).await?;
+    world.bsale.shop(|shop| {
+        for client in shop.clients.values_mut().take(5) {
+            client.first_name = Some("x".repeat(300));
+        }
+    });
+    world.sync("bsale.clientes", Mode::Full).await?;
+    let (ours, db) = (world.ours(), &world.ours().target.db);
+    let kept = target::quarantined(db, Some("bsale.clientes"), 10).await?;
+    let last = kept.last().context("a record")?.id.clone();
+    // No more are read at once than two.
+    let again = redrive::redrive(ours, "bsale.clientes", &[last], 2).await?;
+    ensure!((again.leidos, again.en_cuarentena) == (1, 1), "{again:?}");
+    Ok(())
+}
