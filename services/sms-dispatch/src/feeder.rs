@@ -285,12 +285,15 @@ impl Feeder {
             let (Course::On(most), Some(rate), None) = (course, rate, waits) else { continue };
             // The slowest sends one message after the other.
             let ahead = (rate * AHEAD_SECONDS).max(1.0);
+            let zones = self.open_zones(conn, campaign).await?;
+            let slices = slices::open(conn, campaign.number, &zones, PIECES).await?;
             let candidate = Candidate {
                 campaign: campaign.number,
-                zones: self.open_zones(conn, campaign).await?,
+                zones,
                 fed,
                 may: ahead.min(most.map_or(f64::INFINITY, |most| most as f64)) - fed,
-                at_once: ahead / PIECES,
+                ahead,
+                slices,
                 fed_at: with_workers.fed_at,
             };
             if !candidate.zones.is_empty() {

@@ -5,8 +5,9 @@ use chrono::{DateTime, Utc};
 use super::{Feeder, MOST_FED};
 use crate::jobs::send_slice;
 
-/// What may be with workers is given to them in so many pieces at least: while one comes to its end the others go on.
-pub(super) const PIECES: f64 = 4.0;
+/// What a campaign may have with workers is given to them in so many pieces, where it has as many slices: while one comes to its end
+/// the others go on.
+pub(super) const PIECES: i64 = 4;
 
 /// A campaign of which more may be given to workers.
 pub(super) struct Candidate {
@@ -17,8 +18,10 @@ pub(super) struct Candidate {
     pub fed: f64,
     /// How many more may be.
     pub may: f64,
-    /// How many one job has at most.
-    pub at_once: f64,
+    /// How many its rate lets be ahead.
+    pub ahead: f64,
+    /// Slices that are with workers or due, [`PIECES`] at most.
+    pub slices: i64,
     /// When some were given last.
     pub fed_at: Option<DateTime<Utc>>,
 }
@@ -34,14 +37,14 @@ impl Feeder {
     ) -> anyhow::Result<()> {
         let kind = send_slice::kind(&self.settings);
         candidates.retain(|one| one.may >= 1.0);
-        let part = ahead / PIECES.max(candidates.len() as f64);
+        let part = ahead / candidates.len().max(1) as f64;
         let mut fed = 0;
         while room >= 1.0 && fed < MOST_FED {
             candidates.sort_by(|one, other| {
                 one.fed.total_cmp(&other.fed).then_with(|| one.fed_at.cmp(&other.fed_at))
             });
             let Some(next) = candidates.first_mut() else { break };
-            let piece = next.at_once.min(part).max(1.0);
+            let piece = (next.ahead.min(part) / next.slices.max(1) as f64).max(1.0);
             let most = piece.min(next.may).min(room);
             // Whoever has some waits for a whole piece: a job each for what others leave would soon be a job a message.
             let waits = next.fed >= 1.0 && most < piece / 2.0;

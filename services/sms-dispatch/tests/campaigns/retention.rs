@@ -50,7 +50,7 @@ async fn what_is_past_its_time_is_deleted_and_nothing_else() -> Result<()> {
         (20, "select count(*) from messages"),
         (2, "select count(*) from unheard_messages"),
         (1, "select count(*) from earlier_attempts"),
-        (1, "select count(*) from campaign_outcomes"),
+        (1, "select count(*) from campaign_outcomes where ended = 500"),
     ] {
         ensure!(world.count(query).await? == left, "{query}");
     }
