@@ -16,9 +16,11 @@ async fn ours(client: &Client, id: &str, sql: &str, parameters: &[Parameter]) ->
     let location = client.insert(id, sql, parameters).await?.location;
     let (mut rows, mut token) = (Vec::new(), None);
     loop {
-        let page = client.page(id, location.as_deref(), token.as_deref()).await?;
-        for row in &page.rows {
-            let mut row = decode(&page.fields, row)?;
+        let page = client.page(id, location.as_deref(), token.as_deref(), |fields, rows| {
+            rows.iter().map(|row| decode(fields, row)).collect::<Result<Vec<_>, _>>()
+        });
+        let page = page.await?;
+        for mut row in page.rows? {
             let at: chrono::DateTime<chrono::Utc> = row["date"].as_str().context("a moment")?.parse()?;
             row["date"] = at.to_rfc3339().into();
             rows.push(Value::Object(row));

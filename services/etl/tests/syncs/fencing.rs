@@ -45,7 +45,7 @@ async fn killed(label: &str, kind: Kind) -> Result<()> {
         let mut kills = 0;
         loop {
             // Slow enough that it is struck in its middle.
-            world.bsale.fail_next([Fault::Slow(Duration::from_millis(5)); 40]);
+            world.bsale.fail_next([Fault::Slow(Duration::from_millis(25)); 40]);
             let struck =
                 tokio::time::timeout(Duration::from_millis(150 + 60 * kills), world.attempt(id)).await;
             match struck {

@@ -148,7 +148,9 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
         // A contact that was replaced meanwhile comes back under another id, behind the windows that had it. Look-ups one by
         // one, by phone: the planner doesn't know how fast the ledger grows, and by statistics from before the campaign it
         // has no rows, so that all of them could be read for each contact.
-        query.push(partition(audience.date)).push(" r where r.phone_e164 = m.phone_e164 and (r.campaign + 0) = ");
+        query
+            .push(partition(audience.date))
+            .push(" r where r.phone_e164 = m.phone_e164 and (r.campaign + 0) = ");
         query.push_bind(campaign).push(" limit 1) r on true)");
     } else {
         // Nobody has a message yet.
