@@ -1,6 +1,8 @@
 //! Feeds slices to workers: only what may go now, and no more than some seconds of the rate ahead. All else waits as rows. And
 //! ends campaigns that have nothing more to send. One worker feeds at a time.
 
+mod turns;
+
 use std::{
     collections::HashMap,
     pin::pin,
@@ -9,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use failpoints::Point;
 use jobs::{JobKind, NewJob};
 use sea_orm::{
@@ -18,6 +20,7 @@ use sea_orm::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::turns::{Candidate, PIECES};
 use crate::{
     advisory_lock::{AdvisoryLock, FEEDER},
     campaigns::{self, Refused},
@@ -54,8 +57,6 @@ const LONGEST_ROUND: Duration = Duration::from_secs(25);
 const MOST_FOLDED: usize = 20;
 /// So many seconds of the rate are with workers at most.
 const AHEAD_SECONDS: f64 = 10.0;
-/// They are given in so many pieces at least: while one comes to its end the others go on.
-const PIECES: f64 = 4.0;
 /// How often the outcomes of a campaign are looked at of which all may go: its totals are many rows.
 const OUTCOMES: Duration = Duration::from_secs(1);
 /// Slices that one round feeds at most.
@@ -73,21 +74,6 @@ pub struct Feeder {
     settings: Arc<SmsSettings>,
     /// When campaigns were looked at of which all may go.
     looked: Mutex<HashMap<i32, Instant>>,
-}
-
-/// A campaign of which more may be given to workers.
-struct Candidate {
-    campaign: i32,
-    /// Those that may be written to now.
-    zones: Vec<i16>,
-    /// Messages that are with workers.
-    fed: f64,
-    /// How many more may be.
-    may: f64,
-    /// How many one job has at most.
-    at_once: f64,
-    /// When some were given last.
-    fed_at: Option<DateTime<Utc>>,
 }
 
 impl Feeder {
@@ -299,12 +285,15 @@ impl Feeder {
             let (Course::On(most), Some(rate), None) = (course, rate, waits) else { continue };
             // The slowest sends one message after the other.
             let ahead = (rate * AHEAD_SECONDS).max(1.0);
+            let zones = self.open_zones(conn, campaign).await?;
+            let slices = slices::open(conn, campaign.number, &zones, PIECES).await?;
             let candidate = Candidate {
                 campaign: campaign.number,
-                zones: self.open_zones(conn, campaign).await?,
+                zones,
                 fed,
                 may: ahead.min(most.map_or(f64::INFINITY, |most| most as f64)) - fed,
-                at_once: ahead / PIECES,
+                ahead,
+                slices,
                 fed_at: with_workers.fed_at,
             };
             if !candidate.zones.is_empty() {
@@ -312,45 +301,6 @@ impl Feeder {
             }
         }
         self.take_turns(candidates, room, ahead).await
-    }
-
-    /// Gives slices to workers while there is room for some, out of `ahead` that there is for all: each time of the campaign that has
-    /// the fewest messages with them, and of several of the one whose turn was the longest ago.
-    async fn take_turns(
-        &self,
-        mut candidates: Vec<Candidate>,
-        mut room: f64,
-        ahead: f64,
-    ) -> anyhow::Result<()> {
-        let kind = send_slice::kind(&self.settings);
-        candidates.retain(|one| one.may >= 1.0);
-        let part = ahead / PIECES.max(candidates.len() as f64);
-        let mut fed = 0;
-        while room >= 1.0 && fed < MOST_FED {
-            candidates.sort_by(|one, other| {
-                one.fed.total_cmp(&other.fed).then_with(|| one.fed_at.cmp(&other.fed_at))
-            });
-            let Some(next) = candidates.first_mut() else { break };
-            let piece = next.at_once.min(part).max(1.0);
-            let most = piece.min(next.may).min(room);
-            // Whoever has some waits for a whole piece: a job each for what others leave would soon be a job a message.
-            let waits = next.fed >= 1.0 && most < piece / 2.0;
-            let granted = match waits {
-                true => None,
-                false => self.feed_one(&kind, next.campaign, &next.zones, most).await?,
-            };
-            let Some(granted) = granted else {
-                candidates.remove(0);
-                continue;
-            };
-            fed += 1;
-            room -= granted;
-            (next.fed, next.may, next.fed_at) = (next.fed + granted, next.may - granted, Some(Utc::now()));
-            if next.may < 1.0 {
-                candidates.remove(0);
-            }
-        }
-        Ok(())
     }
 
     /// Feeds single messages: what waits again goes before all others, at whatever hour; without a sender it expires.

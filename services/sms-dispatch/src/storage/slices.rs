@@ -109,6 +109,20 @@ pub async fn next(conn: &mut PgConnection, campaign: i32, zones: &[i16]) -> sqlx
     row.map(decode).transpose()
 }
 
+/// How many slices of these zones are with workers or due, `most` at most.
+pub async fn open(conn: &mut PgConnection, campaign: i32, zones: &[i16], most: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select count(*) from (
+             select from slices where campaign = $1 and state <> 'done' and zone = any($2)
+                 and (state = 'fed' or due_at <= now()) limit $3) open",
+    )
+    .bind(campaign)
+    .bind(zones)
+    .bind(most)
+    .fetch_one(conn)
+    .await
+}
+
 /// Gives a slice to a job.
 pub async fn feed(conn: &mut PgConnection, job: Uuid, grant: Grant) -> sqlx::Result<()> {
     sqlx::query(

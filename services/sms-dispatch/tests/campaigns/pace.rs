@@ -116,7 +116,10 @@ async fn attempts_in_which_no_provider_was_asked_do_not_count() -> Result<()> {
     let mut refusal = refusal;
     refusal.verdict.code = Some(40_318);
     world.provider.refuse(Some(Submission::NotAccepted(refusal)));
-    for _ in 0..20 {
+    for _ in 0..60 {
+        if world.in_state(&campaign, MessageState::Pending.code()).await? == 0 {
+            break;
+        }
         // As if the time that its sender waits each time were over.
         let free = "update sms_senders set held_until = null; update slices set due_at = now()";
         world.execute(free).await?;

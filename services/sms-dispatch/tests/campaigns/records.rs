@@ -84,12 +84,7 @@ async fn records_are_asked_about_unknowns_first_and_then_ever_less() -> Result<(
     world.finish(campaign.id).await?;
     // Which of them nobody heard of: the last one.
     world
-        .execute(
-            "update messages set state = 2, provider_id = null, sent_at = null where position = 6;
-             insert into campaign_deltas (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros)
-             select campaign, coalesce(state_code, ''), date_trunc('hour', changed_at, 'UTC'), t.status, '', variant, t.sign, 0, 0
-             from messages, (values (2, 1), (3, -1)) t (status, sign) where position = 6",
-        )
+        .execute("update messages set state = 2, provider_id = null, sent_at = null where position = 6")
         .await?;
     let patience = Patience { again: TimeDelta::hours(1), ..AT_ONCE };
     let asked = async || {
@@ -102,7 +97,7 @@ async fn records_are_asked_about_unknowns_first_and_then_ever_less() -> Result<(
     ensure!(world.provider.looked_up() == [false, true, true, true, true, true]);
     let mut hours = 0;
     let mut pauses = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..50 {
         world.execute("update unheard_messages set last_at = last_at - interval '61 minutes'").await?;
         hours += 1;
         if asked().await? > 0 {

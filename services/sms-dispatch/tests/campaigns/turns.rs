@@ -51,12 +51,11 @@ async fn campaigns_that_share_a_rate_have_equal_parts_of_it() -> Result<()> {
     // Ten seconds of it are less than a slice.
     let (one, other) = two_campaigns(&world, 20.0).await?;
     world.round().await?;
-    ensure!(
-        world.count("select count(*) from slices where state = 'fed'").await? == 4,
-        "they go on by turns"
-    );
+    let fed = world.count("select count(*) from slices where state = 'fed'").await?;
+    ensure!(fed == 6, "each goes on while one of its three slices comes to its end: {fed}");
     let given = given(&world, 6).await?;
-    ensure!(given.get(&one.number) == Some(&600) && given.get(&other.number) == Some(&600), "{given:?}");
+    // A third of a hundred for each slice.
+    ensure!(given.get(&one.number) == Some(&594) && given.get(&other.number) == Some(&594), "{given:?}");
     Ok(())
 }
 
@@ -132,7 +131,7 @@ async fn a_request_begins_soon_after_its_claim() -> Result<()> {
         let position = MessageId::parse(id).context("an id of ours")?.position;
         let claimed = claims.get(&position).context("its claim")?;
         let late = (at - *claimed).num_milliseconds();
-        ensure!(late < 800, "a message was asked for {late} ms after its claim");
+        ensure!(late < 900, "a message was asked for {late} ms after its claim");
     }
     Ok(())
 }

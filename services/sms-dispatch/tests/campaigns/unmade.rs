@@ -24,6 +24,8 @@ use crate::world::World;
 async fn what_was_claimed_for_nobody_is_sent_by_the_next() -> Result<()> {
     let world = World::new("unmade").await?;
     world.contacts(10).await?;
+    // All in one slice.
+    world.execute("update contacts set state_code = 'SON'").await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
     let (holder, work) = (hold_commits(&world).await?, world.sender());
     drop_in_commit(&world, &work).await?;
@@ -47,6 +49,8 @@ async fn what_was_claimed_for_nobody_is_sent_by_the_next() -> Result<()> {
 async fn what_a_claim_that_was_rolled_back_says_is_nothing_of_the_next() -> Result<()> {
     let world = World::new("unmadetwice").await?;
     world.contacts(10).await?;
+    // All in one slice.
+    world.execute("update contacts set state_code = 'SON'").await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
     let (holder, work) = (hold_commits(&world).await?, world.sender());
     drop_in_commit(&world, &work).await?;
