@@ -337,7 +337,8 @@ def main():
                                     env=environment))
         door = {api: f"http://127.0.0.1:{port}" for api, port in doors.items()}
         changes = {"JWKS_URL": door["gateway"] + "/.well-known/jwks.json", "HTTP_LAME_DUCK_SECONDS": "3", "RUST_LOG": "warn",
-                   "RATE_LIMIT_UPLOAD": "100000/60", "RATE_LIMIT_DEFAULT": "1000000/60", "ACCESS_TOKEN_SECONDS": "86400",
+                   "RATE_LIMIT_UPLOAD": "100000/60", "RATE_LIMIT_DEFAULT": "1000000/60",
+                   "UPLOAD_CONNECTIONS": "1000", "CALLER_CONNECTIONS": "10000", "ACCESS_TOKEN_SECONDS": "86400",
                    "TELNYX_URL": f"http://127.0.0.1:{telnyx}/v2", "TELNYX_API_KEY": "key", "TELNYX_PUBLIC_KEY": PUBLIC_KEY,
                    "SMS_PUBLIC_URL": door["gateway"], "SMS_QUIET_HOURS": "false"}
         changes |= {f"{api.upper().replace('-', '_')}_URL": url for api, url in door.items() if api != "gateway"}

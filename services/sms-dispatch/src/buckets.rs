@@ -16,7 +16,7 @@ use sea_orm::sqlx::{self, PgPool};
 use crate::domain::pace::{self, Ask, Bucket, Reserved};
 
 /// How long after its claim a message may be given its start: what a pause or an opt-out may still see going.
-pub const HORIZON: Duration = Duration::from_millis(500);
+pub const HORIZON: Duration = Duration::from_millis(250);
 
 /// However slow the database is: what starts later than it was reserved for is reserved again.
 const LONGEST_LEAD: Duration = Duration::from_millis(500);

@@ -11,6 +11,8 @@ pub const KNOWN: &[&str] = &[
     "catalog:write",
     "contacts:read",
     "contacts:write",
+    "etl:read",
+    "etl:write",
     "messages:send",
     "reports:read",
     "reports:write",

@@ -342,6 +342,9 @@ impl Recipe<'_> {
             .env("RATE_LIMIT_AUTH", "100000/60")
             .env("RATE_LIMIT_UPLOAD", "100000/60")
             .env("RATE_LIMIT_DEFAULT", "1000000/60")
+            // One caller stands for many.
+            .env("UPLOAD_CONNECTIONS", "1000")
+            .env("CALLER_CONNECTIONS", "10000")
             .env("ARGON2_MEMORY_KIB", "1024")
             .env("ARGON2_ITERATIONS", "1")
     }

@@ -14,7 +14,6 @@ use super::{
     starts::Pace,
 };
 use crate::{
-    buckets::HORIZON,
     domain::{Phone, campaign::FrozenSender, message_state::MessageState, pace::Reserved, parts::MAX_PARTS},
     in_flight::Place,
     providers::messaging::{Encoding, SEND_TIMEOUT},
@@ -29,8 +28,8 @@ const CLOSED: TimeDelta = TimeDelta::seconds(5);
 /// The same of a single message, each of which is a job of its own.
 const NO_SENDER: TimeDelta = TimeDelta::seconds(60);
 /// A request begins so long after its claim at most, which is as long as a pause or an opt-out may come too late for it: those have a
-/// second in all.
-const CLAIM_HOLDS: Duration = HORIZON.saturating_add(Duration::from_millis(200));
+/// second in all. What is more than [`HORIZON`] is for a process that is slow.
+const CLAIM_HOLDS: Duration = Duration::from_millis(700);
 
 /// What a micro-batch came to.
 pub(super) enum Batch {

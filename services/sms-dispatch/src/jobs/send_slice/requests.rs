@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Left, PATIENCE, batch::Letter, claim::Claimed, senders::Probe, starts::Pace};
 use crate::{
-    buckets::{Buckets, HORIZON},
+    buckets::Buckets,
     config::SmsSettings,
     domain::{
         callback::Callback,
@@ -183,7 +183,7 @@ impl Requests {
                 return true;
             }
             let ask = Ask { parts: ask.parts, buckets: (0..mine.len()).collect() };
-            let reserved = self.buckets.reserve(&mine, &[ask], Duration::ZERO, HORIZON).await;
+            let reserved = self.buckets.reserve(&mine, &[ask], Duration::ZERO, latest - now).await;
             let Some(after) = reserved.starts_us.first() else { return false };
             start = Instant::now() + Duration::from_micros(*after);
         }
