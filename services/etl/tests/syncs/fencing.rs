@@ -46,8 +46,9 @@ async fn killed(label: &str, kind: Kind) -> Result<()> {
         loop {
             // Slow enough that it is struck in its middle.
             world.bsale.fail_next([Fault::Slow(Duration::from_millis(25)); 40]);
+            // Later each time: what is read is committed once a second.
             let struck =
-                tokio::time::timeout(Duration::from_millis(150 + 60 * kills), world.attempt(id)).await;
+                tokio::time::timeout(Duration::from_millis(300 + 300 * kills), world.attempt(id)).await;
             match struck {
                 Err(_) => kills += 1,
                 Ok(job) => {

@@ -72,7 +72,11 @@ pub(super) async fn deliver(shared: &Shared, notice: Notice) {
     };
     let mut delivered = false;
     for attempt in 1..=times {
-        let permit = shared.webhooks.at_once.acquire().await;
+        // What people write waits behind no reports.
+        let permit = match notice {
+            Notice::Status(..) => Some(shared.webhooks.at_once.acquire().await),
+            Notice::Inbound { .. } => None,
+        };
         let request = shared.vendor.sign(&shared.webhooks.http, &url, &body, attempt);
         let answer = request.timeout(patience).send().await;
         drop(permit);
