@@ -144,7 +144,8 @@ fn add(arguments: &mut PgArguments, kind: Kind, rows: &[&[Datum]], place: usize)
     Ok(format!("${}::{kind}[]", arguments.len()))
 }
 
-/// Notes rows as met by the run, by their keys.
+/// Notes rows as met by the run, by their keys. They are one row of the table: an index of keys would cost as much as all else
+/// where nothing changed.
 ///
 /// # Errors
 /// The database.
@@ -172,10 +173,9 @@ pub async fn meet(
     }
     arguments.add(run).map_err(sqlx::Error::Encode)?;
     let sql = format!(
-        "insert into raw_met (run, key)
-         select distinct ${run}::uuid, hashtextextended(concat_ws('|', {key}), 0) as key
-         from unnest({arrays}) as p ({names}) order by key
-         on conflict do nothing",
+        "insert into raw_met (run, keys)
+         select ${run}::uuid, array_agg(hashtextextended(concat_ws('|', {key}), 0))
+         from unnest({arrays}) as p ({names})",
         run = arguments.len(),
         key = key.join(", "),
         arrays = arrays.join(", "),
@@ -211,14 +211,19 @@ pub async fn sweep(
     );
     let live: i64 =
         sqlx::query_scalar(AssertSqlSafe(live)).bind(run).bind(from).bind(to).fetch_one(&mut *conn).await?;
+    // How many keys there are in arrays the planner can't know, and takes them for few: in a loop it would look through all
+    // of them for each row.
     let sql = format!(
-        "update {name} t set eliminado_en = now(), leido_en = $4
+        "with met as materialized (select unnest(m.keys) as key from raw_met m where m.run = $1)
+         update {name} t set eliminado_en = now(), leido_en = $4
          where t.eliminado_en is null and {within} and t.leido_en < $4
-           and not exists (select from raw_met m where m.run = $1 and m.key = hashtextextended(concat_ws('|', {key}), 0))",
+           and not exists (select from met where met.key = hashtextextended(concat_ws('|', {key}), 0))",
         name = table.name,
     );
+    sqlx::query("set local enable_nestloop = off").execute(&mut *conn).await?;
     let gone = sqlx::query(AssertSqlSafe(sql)).bind(run).bind(from).bind(to).bind(snapshot);
     let gone = gone.execute(&mut *conn).await?;
+    sqlx::query("set local enable_nestloop = on").execute(&mut *conn).await?;
     let gone = i64::try_from(gone.rows_affected()).unwrap_or(i64::MAX);
     if let Some(Fuse { percent, before, of_table }) = fuse {
         let most = |live: i64| (live * i64::from(percent) / 100).max(FUSE_FLOOR);

@@ -40,7 +40,9 @@ pub async fn of(conn: &mut PgConnection, campaign: i32, positions: &[i32]) -> sq
         return Ok(Vec::new());
     }
     sqlx::query_scalar(
-        "select distinct position from earlier_attempts where campaign = $1 and position = any($2)",
+        // Look-ups one by one: see `ledger::lock`.
+        "select distinct wanted.position from unnest($2::int[]) as wanted (position) cross join lateral (
+             select from earlier_attempts e where e.campaign = $1 and e.position = wanted.position limit 1) e",
     )
     .bind(campaign)
     .bind(positions)

@@ -149,12 +149,7 @@ pub async fn lock(
     campaign: i32,
     positions: &[i32],
 ) -> sqlx::Result<Vec<Row>> {
-    let query = format!(
-        "select {COLUMNS} from {} where campaign = $1 and position = any($2) order by position for update",
-        partition(date)
-    );
-    let rows = sqlx::query(AssertSqlSafe(query)).bind(campaign).bind(positions).fetch_all(conn).await?;
-    rows.into_iter().map(decode).collect()
+    by_position(conn, date, campaign, positions, "for update").await
 }
 
 /// Rows of a range in one state, the first ones. They are read, not locked.
@@ -289,8 +284,25 @@ pub async fn at(
     campaign: i32,
     positions: &[i32],
 ) -> sqlx::Result<Vec<Row>> {
+    by_position(conn, date, campaign, positions, "").await
+}
+
+/// Rows of a campaign by their positions, in their order. Look-ups one by one (`offset 0` keeps them apart): by statistics from
+/// before the campaign it has no rows, so that the planner would read all of them and leave out those that are not wanted.
+async fn by_position(
+    conn: &mut PgConnection,
+    date: NaiveDate,
+    campaign: i32,
+    positions: &[i32],
+    locking: &str,
+) -> sqlx::Result<Vec<Row>> {
+    let mut positions = positions.to_vec();
+    positions.sort_unstable();
+    positions.dedup();
     let query = format!(
-        "select {COLUMNS} from {} where campaign = $1 and position = any($2) order by position",
+        "select {COLUMNS} from unnest($2::int[]) as wanted (place) cross join lateral (
+             select * from {} m where m.campaign = $1 and m.position = wanted.place offset 0 {locking}) as m
+         order by position",
         partition(date)
     );
     let rows = sqlx::query(AssertSqlSafe(query)).bind(campaign).bind(positions).fetch_all(conn).await?;
@@ -336,7 +348,7 @@ pub async fn undecided(
     rows.into_iter().map(decode).collect()
 }
 
-/// Writes rows that the caller has locked.
+/// Writes rows that the caller has locked. They are found one by one, as [`lock`] finds them, and then where they lie.
 pub async fn write(
     conn: &mut PgConnection,
     date: NaiveDate,
@@ -344,17 +356,22 @@ pub async fn write(
     rows: &[&Row],
 ) -> sqlx::Result<()> {
     let statement = format!(
-        "update {} m set state = t.state, attempt = t.attempt, version = t.version, changed_at = t.changed_at,
+        "with t as materialized (
+             select * from unnest($2::int[], $3::smallint[], $4::smallint[], $5::int[], $6::timestamptz[], $7::timestamptz[],
+                     $8::text[], $9::smallint[], $10::bigint[], $11::uuid[], $12::timestamptz[], $13::text[], $14::text[],
+                     $15::boolean[], $16::text[], $17::smallint[])
+                 as t (position, state, attempt, version, changed_at, deadline, sender, parts, cost_micros, provider_id,
+                       sent_at, code, reason, repeatable, currency, unasked)
+         ), places as materialized (
+             select m.place from t cross join lateral (
+                 select ctid as place from {partition} m where m.campaign = $1 and m.position = t.position offset 0) m
+         )
+         update {partition} m set state = t.state, attempt = t.attempt, version = t.version, changed_at = t.changed_at,
              deadline = t.deadline, sender = t.sender, parts = t.parts, cost_micros = t.cost_micros,
              currency = t.currency, provider_id = t.provider_id, sent_at = t.sent_at, code = t.code, reason = t.reason,
              repeatable = t.repeatable, unasked = t.unasked
-         from unnest($2::int[], $3::smallint[], $4::smallint[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::text[],
-                     $9::smallint[], $10::bigint[], $11::uuid[], $12::timestamptz[], $13::text[], $14::text[], $15::boolean[],
-                     $16::text[], $17::smallint[])
-             as t (position, state, attempt, version, changed_at, deadline, sender, parts, cost_micros, provider_id, sent_at,
-                   code, reason, repeatable, currency, unasked)
-         where m.campaign = $1 and m.position = t.position",
-        partition(date)
+         from t where m.ctid = any(array(select place from places)) and m.position = t.position",
+        partition = partition(date)
     );
     fn column<'a, T>(rows: &[&'a Row], of: impl Fn(&'a Row) -> T) -> Vec<T> {
         rows.iter().map(|row| of(row)).collect()

@@ -169,13 +169,21 @@ pub async fn due(
 
 /// Notes that messages were asked about, and forgets those of which no more is expected.
 pub async fn asked(conn: &mut PgConnection, campaign: i32, asked: &[i32], ended: &[i32]) -> sqlx::Result<()> {
+    let all = || asked.iter().chain(ended);
+    let (Some(first), Some(last)) = (all().min(), all().max()) else { return Ok(()) };
+    // Positions that were due lie together. By statistics from before the campaign it has no rows: without the range all of them
+    // would be read.
     sqlx::query(
-        "with gone as (delete from unheard_messages where campaign = $1 and position = any($3))
-         update unheard_messages set asked = true, last_at = now(), times = least(times + 1, 1000) where campaign = $1 and position = any($2)",
+        "with gone as (
+             delete from unheard_messages where campaign = $1 and position between $4 and $5 and position = any($3))
+         update unheard_messages set asked = true, last_at = now(), times = least(times + 1, 1000)
+         where campaign = $1 and position between $4 and $5 and position = any($2)",
     )
     .bind(campaign)
     .bind(asked)
     .bind(ended)
+    .bind(first)
+    .bind(last)
     .execute(conn)
     .await
     .map(drop)

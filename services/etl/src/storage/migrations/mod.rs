@@ -5,6 +5,7 @@ mod m0002_collections;
 mod m0003_refresh;
 mod m0004_wholeness;
 mod m0005_refresh;
+mod m0006_met;
 
 use sea_orm_migration::prelude::*;
 
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0003_refresh::MIGRATION));
         all.push(Box::new(m0004_wholeness::MIGRATION));
         all.push(Box::new(m0005_refresh::Migration));
+        all.push(Box::new(m0006_met::MIGRATION));
         all
     }
 }
