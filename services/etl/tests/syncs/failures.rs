@@ -9,6 +9,7 @@ use etl::{
     target::{self, Sql},
 };
 use jobs::State;
+use serde_json::json;
 use simulators::bsale::{Fault, Shop, Size, truth};
 
 use crate::world::{Kind, World};
@@ -190,4 +191,42 @@ async fn a_record_in_quarantine_is_read_again_without_asking_bsale() -> Result<(
         client.first_name = name.map(|_| "Recuperada".to_owned());
     });
     truth::tables(&ours.target.db, &world.bsale.shop(|shop| shop.clone())).await
+}
+
+/// A document was bad an hour ago, and had a line that it has no more: by now it is read, and right.
+async fn kept_lines(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(11, Size::default())).await?;
+    world.sync_all(Mode::Full).await?;
+    let (ours, shop) = (world.ours(), world.bsale.shop(|shop| shop.clone()));
+    let db = &ours.target.db;
+    let id = *shop.documents.keys().next().context("a document")?;
+    let amounts = json!({ "netAmount": 100, "taxAmount": 19, "totalAmount": 119 });
+    let (mut line, mut document) = (amounts.clone(), amounts);
+    line["id"] = json!(999_999_999);
+    line["quantity"] = json!(1);
+    line["netUnitValue"] = json!(100);
+    document["id"] = json!(id);
+    document["document_type"] = json!({ "id": "1" });
+    document["emissionDate"] = json!(1_700_000_000);
+    document["details"] = json!({ "count": 1, "items": [line] });
+    let kept = Sql::new(
+        "INSERT INTO lote_cuarentena (id, stream, clave, regla, registro, corrida, visto_en)
+         VALUES ('1', 'bsale.documentos', ?, 'a rule', ?, 'a run', ?)",
+    );
+    let seen = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    kept.bind(id.to_string()).bind(document.to_string()).bind(seen).run(db).await?;
+    let again = redrive::redrive(ours, "bsale.documentos", &[], 10).await?;
+    ensure!((again.leidos, again.recuperados) == (1, 1), "{again:?}");
+    ensure!(target::quarantined(db, None, 10).await?.is_empty());
+    truth::tables(db, &shop).await
+}
+
+#[tokio::test]
+async fn an_older_answer_adds_no_lines_to_a_document_in_mariadb() -> Result<()> {
+    kept_lines("etlkeptmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn an_older_answer_adds_no_lines_to_a_document_in_postgresql() -> Result<()> {
+    kept_lines("etlkeptpg", Kind::Postgres).await
 }
