@@ -56,7 +56,7 @@ async fn read_again(
     record: &KeptRecord,
 ) -> Result<Option<Written>, DbErr> {
     let Ok(raw) = RawValue::from_string(record.record.registro.clone()) else { return Ok(None) };
-    let version = record.visto_en.timestamp_micros();
+    let version = record.record.version;
     if let Some(spec) = spec {
         let understood = spec.read(&raw, version).ok();
         return Ok(understood.map(|it| Written { rows: vec![(spec.table(), vec![it.row])], family: None }));

@@ -230,3 +230,21 @@ async fn an_older_answer_adds_no_lines_to_a_document_in_mariadb() -> Result<()> 
 async fn an_older_answer_adds_no_lines_to_a_document_in_postgresql() -> Result<()> {
     kept_lines("etlkeptpg", Kind::Postgres).await
 }
+
+#[tokio::test]
+async fn a_bad_record_is_as_of_when_it_was_asked_for() -> Result<()> {
+    let world = World::new("etlkeptwhen", Kind::MariaDb, Shop::new(11, Size::default())).await?;
+    world.bsale.shop(|shop| {
+        let newest = shop.clients.values_mut().rev().find(|client| client.state == 0);
+        newest.expect("a client").first_name = Some("x".repeat(300));
+    });
+    // What a webhook fetches meanwhile is newer, though it may be committed before.
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(1_500))]);
+    world.sync("bsale.clientes", Mode::Full).await?;
+    let db = &world.ours().target.db;
+    let lane = target::lane(db, "bsale.clientes").await?.context("a lane")?;
+    let kept = target::quarantined(db, None, 10).await?.pop().context("a record")?;
+    let before = lane.updated_at - kept.visto_en;
+    ensure!(before > chrono::TimeDelta::milliseconds(1_400), "{before}");
+    Ok(())
+}
