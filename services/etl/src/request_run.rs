@@ -2,7 +2,7 @@
 
 use chassis::lock;
 use jobs::{Creation, Job, NewJob};
-use sea_orm::sqlx::PgConnection;
+use sea_orm::sqlx::{self, PgConnection};
 
 use crate::{config::EtlSettings, domain::run::RunParams, jobs::run_sync, storage::runs};
 
@@ -24,6 +24,14 @@ impl Requested {
     }
 }
 
+/// Until the caller's transaction ends no run of the lane begins but in it.
+///
+/// # Errors
+/// The database; the connection's `lock_timeout` has passed.
+pub async fn hold_lane(conn: &mut PgConnection, lane: &str) -> sqlx::Result<()> {
+    lock::hold(conn, &format!("lane {lane}")).await
+}
+
 /// Begins a run, unless its lane has one, in the caller's transaction.
 ///
 /// # Errors
@@ -36,7 +44,7 @@ pub async fn request_run(
     correlation_id: Option<String>,
 ) -> anyhow::Result<Requested> {
     // One at a time asks for a lane, until the caller's transaction ends.
-    lock::hold(conn, &format!("lane {}", params.lane)).await?;
+    hold_lane(conn, &params.lane).await?;
     if let Some(job) = runs::active(conn, &params.lane).await? {
         return Ok(Requested::Same(job));
     }

@@ -101,6 +101,7 @@ async fn fetch(session: &Session<'_>, variants: &[i64]) -> Result<Batch, JobErro
                 clave: variant.to_string(),
                 regla: rule,
                 registro: raw.get().to_owned(),
+                version,
             }),
         }
     }

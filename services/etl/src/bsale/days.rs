@@ -88,7 +88,7 @@ async fn documents(
     version: i64,
 ) -> Result<(Batch, Vec<i64>), JobError> {
     let (documents, mut bad) =
-        session.understand("document", items, |record| read::document(record, version))?;
+        session.understand("document", items, version, |record| read::document(record, version))?;
     let mut ids: Vec<i64> = documents.iter().map(|document| document.id).collect();
     ids.extend(bad.iter().filter_map(|record| record.clave.parse::<i64>().ok()));
     let (mut rows, mut lines, mut families) = (Vec::new(), Vec::new(), Vec::new());
@@ -109,6 +109,7 @@ async fn documents(
                     clave: id.to_string(),
                     regla: rule,
                     registro: raw_of(items, id),
+                    version,
                 });
                 continue;
             }
@@ -203,7 +204,8 @@ async fn unknown_clients(
         .collect();
     // A document may name a client that is gone: it keeps the number.
     for (raw, version) in at_once(asked).await?.into_iter().flatten() {
-        let (clients, bad) = session.understand("client", &[raw], |record| read::client(record, version))?;
+        let (clients, bad) =
+            session.understand("client", &[raw], version, |record| read::client(record, version))?;
         clients.iter().for_each(|client| batch.note(client));
         let rows = clients.into_iter().map(|client| client.row).collect();
         batch.page.join(Page { rows: vec![(&CLIENTS, rows)], bad, ..Page::default() });

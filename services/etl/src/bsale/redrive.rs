@@ -56,7 +56,7 @@ async fn read_again(
     record: &KeptRecord,
 ) -> Result<Option<Written>, DbErr> {
     let Ok(raw) = RawValue::from_string(record.record.registro.clone()) else { return Ok(None) };
-    let version = record.visto_en.timestamp_micros();
+    let version = record.record.version;
     if let Some(spec) = spec {
         let understood = spec.read(&raw, version).ok();
         return Ok(understood.map(|it| Written { rows: vec![(spec.table(), vec![it.row])], family: None }));
@@ -83,10 +83,9 @@ async fn read_again(
 /// No epoch guards it: what it writes is as of when it was seen, and an older version never beats a newer one.
 async fn merge(bsale: &Bsale, record: &KeptRecord, written: Written) -> Result<(), DbErr> {
     let (transaction, now) = (bsale.target.db.begin().await?, chrono::Utc::now());
-    for (table, rows) in written.rows {
-        target::merge(&transaction, table, &rows, &record.corrida, now).await?;
-    }
-    let families: Vec<Family> = written.family.into_iter().collect();
+    let Written { rows, family } = written;
+    let families: Vec<Family> = family.into_iter().collect();
+    target::merge_all(&transaction, &rows, &families, &record.corrida, now).await?;
     target::delete_strangers(&transaction, &families, &record.corrida, now).await?;
     let forget = Sql::new("DELETE FROM lote_cuarentena WHERE id = ?").bind(record.id.as_str());
     forget.run(&transaction).await?;

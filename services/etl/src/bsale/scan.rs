@@ -152,8 +152,9 @@ async fn slice(
     loop {
         let page = pages.next().await?;
         let received = page.items.len() as u64;
+        let version = page.version;
         let (rows, mut bad) =
-            session.understand(spec.what, &page.items, |record| (spec.parse)(record, page.version))?;
+            session.understand(spec.what, &page.items, version, |record| (spec.parse)(record, version))?;
         let mut batch = Batch::new(Page::default(), received);
         rows.iter().for_each(|understood| batch.note(understood));
         let mut met: Vec<String> = rows.iter().map(|understood| understood.row.key(spec.table)).collect();
@@ -265,7 +266,8 @@ async fn sweep(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
                 None => gone(spec.table, vec![key.clone()], answered),
                 Some((raw, version)) => {
                     let (rows, bad) =
-                        session.understand(spec.what, &[raw], |record| (spec.parse)(record, version))?;
+                        session
+                            .understand(spec.what, &[raw], version, |record| (spec.parse)(record, version))?;
                     let rows = rows.into_iter().map(|understood| understood.row).collect();
                     let met = vec![key_text(key)];
                     Batch::new(Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() }, 0)

@@ -297,7 +297,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads records one by one. What is bad of itself goes to quarantine; what says that the source has changed stops
+    /// Reads the records of an answer one by one. What is bad of itself goes to quarantine; what says that the source has changed stops
     /// the stream.
     ///
     /// # Errors
@@ -306,6 +306,7 @@ impl<'a> Session<'a> {
         &self,
         what: &'static str,
         items: &[Box<RawValue>],
+        version: i64,
         parse: impl Fn(Record<'_>) -> Result<T, Bad>,
     ) -> Result<(Vec<T>, Vec<Quarantined>), JobError> {
         let (mut good, mut bad) = (Vec::with_capacity(items.len()), Vec::new());
@@ -318,6 +319,7 @@ impl<'a> Session<'a> {
                     clave: id_of(raw).map(|id| id.to_string()).unwrap_or_default(),
                     regla: rule,
                     registro: raw.get().to_owned(),
+                    version,
                 }),
             }
         }

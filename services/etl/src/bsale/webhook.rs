@@ -174,13 +174,11 @@ async fn write(
 ) -> Result<u64, JobError> {
     let written: Result<u64, DbErr> = async {
         let transaction = bsale.target.db.begin().await?;
-        let mut written = 0;
-        for (table, rows) in rows {
-            let Merged { inserted, updated, .. } =
-                target::merge(&transaction, table, &rows, run, chrono::Utc::now()).await?;
-            written += inserted + updated;
-        }
-        written += target::delete_strangers(&transaction, families, run, chrono::Utc::now()).await?;
+        let now = chrono::Utc::now();
+        let merged = target::merge_all(&transaction, &rows, families, run, now).await?;
+        let mut written: u64 =
+            merged.values().map(|Merged { inserted, updated, .. }| inserted + updated).sum();
+        written += target::delete_strangers(&transaction, families, run, now).await?;
         transaction.commit().await?;
         Ok(written)
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use jobs::JobRun;
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
@@ -148,14 +148,22 @@ pub async fn differing(
     .await
 }
 
-/// Notes that a slice's days were read after the run had looked at them, in the caller's transaction.
+/// Notes that a slice's days were read after the run had looked at them, in the caller's transaction. A slice of one day
+/// which has not as many rows as the look had found is not as it was then: the next run reads the day again.
 ///
 /// # Errors
 /// The database.
-pub async fn read(conn: &mut PgConnection, table: &RawTable, run: Uuid, slice: Slice) -> sqlx::Result<()> {
+pub async fn read(
+    conn: &mut PgConnection,
+    table: &RawTable,
+    run: Uuid,
+    slice: Slice,
+    rows: u64,
+) -> sqlx::Result<()> {
     let Some((from, to)) = slice else { return Ok(()) };
+    let rows = (to - from <= TimeDelta::days(1)).then(|| i64::try_from(rows).unwrap_or(i64::MAX));
     sqlx::query(
-        "update raw_days set filas = seen_filas, huella = seen_huella
+        "update raw_days set filas = case when $5::bigint is null or $5 = seen_filas then seen_filas end, huella = seen_huella
          where stream = $1 and seen_run = $2 and dia >= ($3 at time zone 'America/Lima')::date
            and dia <= (($4 - interval '1 microsecond') at time zone 'America/Lima')::date",
     )
@@ -163,19 +171,22 @@ pub async fn read(conn: &mut PgConnection, table: &RawTable, run: Uuid, slice: S
     .bind(run)
     .bind(from)
     .bind(to)
+    .bind(rows)
     .execute(conn)
     .await
     .map(drop)
 }
 
-/// Has the next run that looks at these days read them again, in the caller's transaction.
+/// Has the next run that looks at these days read them again, in the caller's transaction. Who has looked already and reads
+/// them now notes nothing: it may have begun before what the caller does.
 ///
 /// # Errors
 /// The database.
 pub async fn forget(conn: &mut PgConnection, table: &RawTable, days: &[NaiveDate]) -> sqlx::Result<()> {
-    sqlx::query("update raw_days set filas = null where stream = $1 and dia = any ($2)")
+    sqlx::query("update raw_days set filas = null, seen_run = $3 where stream = $1 and dia = any ($2)")
         .bind(table.stream)
         .bind(days)
+        .bind(Uuid::nil())
         .execute(conn)
         .await
         .map(drop)

@@ -81,6 +81,9 @@ struct Cursor {
     /// Rows of the slice so far.
     #[serde(default)]
     rows: u64,
+    /// How many of them, over all beginnings, were not in the table as they are.
+    #[serde(default)]
+    written: u64,
     /// Whether the slice has a record whose key can't be read: which of our rows it is, nobody knows.
     #[serde(default)]
     keyless: bool,
@@ -187,6 +190,7 @@ async fn begin(
         bytes,
         location: None,
         rows: 0,
+        written: 0,
         keyless: false,
         step: 0,
         counters,
@@ -292,6 +296,7 @@ impl Session<'_> {
         next.keyless |= known.len() < bad.len();
         raw::meet(&mut transaction, self.table, run, &known).await.map_err(job_error)?;
         next.rows += read;
+        next.written += merged.inserted + merged.updated;
         let counters = &mut next.counters;
         counters.leidos += read;
         counters.insertados += merged.inserted;
@@ -323,7 +328,7 @@ impl Session<'_> {
             next.slice += 1;
             next.beginning = 0;
             next.snapshot = None;
-            (next.location, next.rows, next.keyless) = (None, 0, false);
+            (next.location, next.rows, next.written, next.keyless) = (None, 0, 0, false);
         }
         next.page = page.next;
         next.step += 1;
@@ -373,10 +378,16 @@ impl Session<'_> {
             );
             Ok(0)
         } else {
-            days::read(conn, self.table, run, slice).await.map_err(job_error)?;
+            days::read(conn, self.table, run, slice, place.rows).await.map_err(job_error)?;
             raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?
         };
         let gone = gone.map_err(|reason| JobError::fail(anyhow!("{}: {reason}", self.table.name)))?;
+        if self.params.mode == Mode::Backfill && place.written + gone > 0 {
+            // A backfill compares no days. If the source becomes again what it was when this one was read last (a file was out
+            // for a moment, to be loaded again), nothing else would tell that the table is another.
+            let days: Vec<NaiveDate> = slice.iter().map(|(from, _)| today(*from)).collect();
+            days::forget(conn, self.table, &days).await.map_err(job_error)?;
+        }
         raw::forget_met(conn, run).await.map_err(job_error)?;
         if self.params.mode != Mode::Backfill {
             let watermark = slice.map_or(self.place.to, |(_, to)| to);

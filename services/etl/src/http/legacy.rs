@@ -14,11 +14,11 @@ use super::{
     Resources,
     begun::{Begun, begin},
     may_write,
+    refresh::forget,
 };
 use crate::{
     bsale::STREAMS,
     domain::run::{Mode, RunParams},
-    target,
 };
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -166,13 +166,10 @@ pub(super) async fn clean_and_reload(api: Data<Resources>, caller: Caller) -> Ap
     may_write(&caller)?;
     let bsale = super::bsale(&api)?;
     let streams = all();
-    let mut conn = api.database.pool.acquire().await?;
-    for stream in &streams {
-        if crate::storage::runs::active(&mut conn, stream).await.map_err(anyhow::Error::from)?.is_none() {
-            target::reset(&bsale.target.db, stream, chrono::Utc::now()).await?;
-        }
+    for stream in STREAMS {
+        // One that has a run keeps it: the answer names that.
+        let _forgotten = forget(&api, stream).await?;
     }
-    drop(conn);
     let start = bsale.settings.start;
     let begun = begin(&api, &caller, &streams, |stream| match stream {
         // Every day, whatever its totals say.

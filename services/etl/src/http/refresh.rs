@@ -22,8 +22,9 @@ use super::{
 use crate::{
     domain::{
         run::{Mode, RunParams},
-        stream::{Source, Walk},
+        stream::{Source, Stream, Walk},
     },
+    request_run::hold_lane,
     storage::{raw_streams, runs},
     streams, target,
 };
@@ -169,6 +170,9 @@ pub(super) struct BackfillForm {
     desde: NaiveDate,
     /// El último día; hoy si falta.
     hasta: Option<NaiveDate>,
+    /// Marca lo que la fuente ya no tiene aunque pase del fusible.
+    #[serde(default)]
+    force: bool,
 }
 
 /// Reads days again, newest first, beside the live runs. It moves no watermark; cancelled, it can be asked for again.
@@ -180,7 +184,7 @@ pub(super) struct BackfillForm {
 )]
 pub(super) async fn backfill(api: Data<Resources>, caller: Caller, form: Json<BackfillForm>) -> ApiResult {
     may_write(&caller)?;
-    let BackfillForm { tabla, desde, hasta } = form.into_inner();
+    let BackfillForm { tabla, desde, hasta, force } = form.into_inner();
     let stream = stream_of(&tabla)?;
     if stream.walk != Walk::Days {
         return Err(Problem::unprocessable("not_by_days", format!("{tabla} no se lee por días")));
@@ -189,8 +193,10 @@ pub(super) async fn backfill(api: Data<Resources>, caller: Caller, form: Json<Ba
         return Err(Problem::unprocessable("invalid_range", "hasta es anterior a desde"));
     }
     within(stream.source, &api, &[("desde", Some(desde)), ("hasta", hasta)])?;
-    let params =
-        |stream: &str| RunParams { from: Some(desde), to: hasta, ..RunParams::new(stream, Mode::Backfill) };
+    let params = |stream: &str| {
+        let days = RunParams::new(stream, Mode::Backfill);
+        RunParams { from: Some(desde), to: hasta, force, ..days }
+    };
     Ok(HttpResponse::Accepted().json(begin(&api, &caller, &[stream.name], params).await?))
 }
 
@@ -219,13 +225,27 @@ pub(super) struct Reset {
 pub(super) async fn reset(api: Data<Resources>, caller: Caller, form: Json<ResetForm>) -> ApiResult {
     may_write(&caller)?;
     let stream = stream_of(&form.tabla)?;
-    let mut conn = api.database.pool.acquire().await?;
-    if runs::active(&mut conn, stream.name).await.map_err(anyhow::Error::from)?.is_some() {
+    if !forget(&api, stream).await? {
         return Err(Problem::conflict("run_active", format!("{} tiene una ejecución en curso", stream.name)));
     }
-    match stream.source {
-        Source::Bsale => drop(target::reset(&super::bsale(&api)?.target.db, stream.name, Utc::now()).await?),
-        Source::BigQuery => raw_streams::reset(&mut conn, stream.name).await?,
-    }
     Ok(HttpResponse::Ok().json(Reset { status: "reset", stream: stream.name }))
+}
+
+/// Forgets where a stream is. False: it has a run, which would go on from where it was, and say so.
+///
+/// # Errors
+/// 404 where this installation does not have the stream's source; the database.
+pub(super) async fn forget(api: &Resources, stream: &Stream) -> Result<bool, Problem> {
+    let mut transaction = api.database.pool.begin().await?;
+    // A run that is being asked for is seen, and none begins before all is forgotten.
+    hold_lane(&mut transaction, stream.name).await?;
+    if runs::active(&mut transaction, stream.name).await?.is_some() {
+        return Ok(false);
+    }
+    match stream.source {
+        Source::Bsale => drop(target::reset(&super::bsale(api)?.target.db, stream.name, Utc::now()).await?),
+        Source::BigQuery => raw_streams::reset(&mut transaction, stream.name).await?,
+    }
+    transaction.commit().await?;
+    Ok(true)
 }

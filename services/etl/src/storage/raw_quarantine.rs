@@ -40,6 +40,7 @@ pub async fn list(
 
 fn kept(row: Model) -> KeptRecord {
     let Model { id, stream, clave, regla, registro, corrida, visto_en } = row;
-    let record = Quarantined { stream, clave, regla, registro: registro.to_string() };
+    let version = visto_en.timestamp_micros();
+    let record = Quarantined { stream, clave, regla, registro: registro.to_string(), version };
     KeptRecord { id, record, corrida: corrida.to_string(), visto_en }
 }

@@ -9,7 +9,7 @@ use messaging::JobError;
 use sea_orm::{DatabaseTransaction, DbErr, TransactionTrait as _, sqlx};
 use serde_json::Value;
 
-use super::{Lane, Merged, Quarantined, Sql, Target, is_duplicate, is_transient, lane, merge, quarantine};
+use super::{Lane, Merged, Quarantined, Sql, Target, is_duplicate, is_transient, lane, merge_all, quarantine};
 use crate::domain::table::{Row, Table};
 
 /// How often a batch is repeated that met a deadlock or a row which somebody inserted at this moment.
@@ -240,14 +240,12 @@ impl Claim {
         }
         let now = Utc::now();
         let (mut merged, mut deleted) = (Merged::default(), 0);
-        let mut new = HashMap::new();
-        for (table, rows) in &page.rows {
-            let counts = merge(conn, table, rows, &self.run, now).await?;
+        let by_table = merge_all(conn, &page.rows, &page.families, &self.run, now).await?;
+        for counts in by_table.values() {
             merged.inserted += counts.inserted;
             merged.updated += counts.updated;
             merged.same += counts.same;
             merged.older += counts.older;
-            new.insert(table.name, counts.new);
         }
         for gone in &page.deleted {
             deleted += super::delete_by_key(conn, gone, &self.run, now).await?;
@@ -258,8 +256,8 @@ impl Claim {
         }
         // A parent that has just come, and once, has no rows but those that came with it.
         let has_others = |family: &&Family| {
-            let is_new =
-                new.get(family.of.name).is_some_and(|keys| keys.contains(&family.parent.to_string()));
+            let parents = by_table.get(family.of.name);
+            let is_new = parents.is_some_and(|parents| parents.new.contains(&family.parent.to_string()));
             !is_new || asked.get(&family.parent).is_some_and(|times| *times > 1)
         };
         let families: Vec<Family> = page.families.iter().filter(has_others).cloned().collect();

@@ -7,7 +7,10 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Value};
 
-use super::sql::{Sql, lists, pieces, repeated};
+use super::{
+    Family,
+    sql::{Sql, lists, pieces, repeated},
+};
 use crate::domain::{
     merge::{Known, Verdict, dedupe, judge},
     table::{Column, Kind, OWN, Row, Table, key_text},
@@ -22,6 +25,43 @@ pub struct Merged {
     pub older: u64,
     /// The keys of what was inserted.
     pub new: HashSet<String>,
+    /// The keys of which the table has a newer row.
+    pub outdated: HashSet<String>,
+}
+
+/// Merges rows of several tables, parents before the rows that belong to them, in the caller's transaction. Gives what became
+/// of each table's. Rows that came with an outdated parent stay out: one that was never in the table has no version there to
+/// say that a newer answer does not have it.
+///
+/// # Errors
+/// As [`merge`].
+pub async fn merge_all(
+    conn: &impl ConnectionTrait,
+    tables: &[(&'static Table, Vec<Row>)],
+    families: &[Family],
+    run: &str,
+    now: DateTime<Utc>,
+) -> Result<HashMap<&'static str, Merged>, DbErr> {
+    let mut all: HashMap<&'static str, Merged> = HashMap::new();
+    for (table, rows) in tables {
+        let family = families.iter().find(|family| family.table.name == table.name);
+        let parent = family.and_then(|family| {
+            let place = table.columns.iter().position(|column| column.name == family.column)?;
+            Some((place, &all.get(family.of.name)?.outdated))
+        });
+        let merged = match parent {
+            Some((place, outdated)) if !outdated.is_empty() => {
+                let is_current = |row: &&Row| !outdated.contains(&key_text(&row.values[place..=place]));
+                let current: Vec<Row> = rows.iter().filter(is_current).cloned().collect();
+                let mut merged = merge(conn, table, &current, run, now).await?;
+                merged.older += (rows.len() - current.len()) as u64;
+                merged
+            }
+            _ => merge(conn, table, rows, run, now).await?,
+        };
+        all.insert(table.name, merged);
+    }
+    Ok(all)
 }
 
 /// Merges rows into their table, in the caller's transaction. `now` is when they are written, by the caller's clock.
@@ -48,7 +88,10 @@ pub async fn merge(
             }
             Verdict::Update => changed.push((row, fingerprint)),
             Verdict::Same => merged.same += 1,
-            Verdict::Older => merged.older += 1,
+            Verdict::Older => {
+                merged.older += 1;
+                merged.outdated.insert(key);
+            }
         }
     }
     (merged.inserted, merged.updated) = (new.len() as u64, changed.len() as u64);

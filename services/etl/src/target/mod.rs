@@ -22,7 +22,7 @@ use sea_orm::{
 use tokio_util::sync::CancellationToken;
 
 pub use claim::{Claim, CommitError, Family, Gone, Page};
-pub use merge::{Merged, merge};
+pub use merge::{Merged, merge, merge_all};
 pub use quarantine::{
     KeptRecord, Quarantined, list as quarantined, named as quarantined_named, purge as purge_quarantine,
 };

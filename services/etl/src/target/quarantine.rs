@@ -18,6 +18,9 @@ pub struct Quarantined {
     pub regla: String,
     /// Como lo envió la fuente.
     pub registro: String,
+    /// Of the answer that it is from, as rows have it: what was asked for after that is newer.
+    #[serde(skip)]
+    pub version: i64,
 }
 
 impl Quarantined {
@@ -35,9 +38,11 @@ pub struct KeptRecord {
     pub record: Quarantined,
     /// La última ejecución que lo encontró.
     pub corrida: String,
+    /// Cuándo se pidió la respuesta que lo traía.
     pub visto_en: DateTime<Utc>,
 }
 
+/// Keeps records, each as of its answer: they may be committed long after that.
 pub(super) async fn keep(
     conn: &impl ConnectionTrait,
     run: &str,
@@ -55,6 +60,7 @@ pub(super) async fn keep(
     for record in records {
         let rule: String = record.regla.chars().take(500).collect();
         let key: String = record.clave.chars().take(100).collect();
+        let seen = DateTime::from_timestamp_micros(record.version).unwrap_or(now);
         let text = "INSERT INTO lote_cuarentena (id, stream, clave, regla, registro, corrida, visto_en) VALUES (?, ?, ?, ?, ?, ?, ?)";
         Sql::new(format!("{text}{end}"))
             .bind(record.id())
@@ -64,7 +70,7 @@ pub(super) async fn keep(
             // PostgreSQL's text holds no NUL.
             .bind(record.registro.replace('\0', "\u{fffd}"))
             .bind(run)
-            .bind(now)
+            .bind(seen)
             .run(conn)
             .await?;
     }
@@ -112,6 +118,7 @@ pub async fn named(
 }
 
 fn read(row: &QueryResult) -> Result<KeptRecord, DbErr> {
+    let seen: DateTime<Utc> = row.try_get("", "visto_en")?;
     Ok(KeptRecord {
         id: row.try_get("", "id")?,
         record: Quarantined {
@@ -119,9 +126,10 @@ fn read(row: &QueryResult) -> Result<KeptRecord, DbErr> {
             clave: row.try_get("", "clave")?,
             regla: row.try_get("", "regla")?,
             registro: row.try_get("", "registro")?,
+            version: seen.timestamp_micros(),
         },
         corrida: row.try_get("", "corrida")?,
-        visto_en: row.try_get("", "visto_en")?,
+        visto_en: seen,
     })
 }
 

@@ -1,6 +1,7 @@
 //! BigQuery into the raw tables, against a simulator that knows the truth.
 
 mod source;
+mod unseen;
 mod whole;
 
 use std::collections::BTreeMap;

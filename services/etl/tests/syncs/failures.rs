@@ -9,6 +9,7 @@ use etl::{
     target::{self, Sql},
 };
 use jobs::State;
+use serde_json::json;
 use simulators::bsale::{Fault, Shop, Size, truth};
 
 use crate::world::{Kind, World};
@@ -190,4 +191,60 @@ async fn a_record_in_quarantine_is_read_again_without_asking_bsale() -> Result<(
         client.first_name = name.map(|_| "Recuperada".to_owned());
     });
     truth::tables(&ours.target.db, &world.bsale.shop(|shop| shop.clone())).await
+}
+
+/// A document was bad an hour ago, and had a line that it has no more: by now it is read, and right.
+async fn kept_lines(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(11, Size::default())).await?;
+    world.sync_all(Mode::Full).await?;
+    let (ours, shop) = (world.ours(), world.bsale.shop(|shop| shop.clone()));
+    let db = &ours.target.db;
+    let id = *shop.documents.keys().next().context("a document")?;
+    let amounts = json!({ "netAmount": 100, "taxAmount": 19, "totalAmount": 119 });
+    let (mut line, mut document) = (amounts.clone(), amounts);
+    line["id"] = json!(999_999_999);
+    line["quantity"] = json!(1);
+    line["netUnitValue"] = json!(100);
+    document["id"] = json!(id);
+    document["document_type"] = json!({ "id": "1" });
+    document["emissionDate"] = json!(1_700_000_000);
+    document["details"] = json!({ "count": 1, "items": [line] });
+    let kept = Sql::new(
+        "INSERT INTO lote_cuarentena (id, stream, clave, regla, registro, corrida, visto_en)
+         VALUES ('1', 'bsale.documentos', ?, 'a rule', ?, 'a run', ?)",
+    );
+    let seen = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    kept.bind(id.to_string()).bind(document.to_string()).bind(seen).run(db).await?;
+    let again = redrive::redrive(ours, "bsale.documentos", &[], 10).await?;
+    ensure!((again.leidos, again.recuperados) == (1, 1), "{again:?}");
+    ensure!(target::quarantined(db, None, 10).await?.is_empty());
+    truth::tables(db, &shop).await
+}
+
+#[tokio::test]
+async fn an_older_answer_adds_no_lines_to_a_document_in_mariadb() -> Result<()> {
+    kept_lines("etlkeptmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn an_older_answer_adds_no_lines_to_a_document_in_postgresql() -> Result<()> {
+    kept_lines("etlkeptpg", Kind::Postgres).await
+}
+
+#[tokio::test]
+async fn a_bad_record_is_as_of_when_it_was_asked_for() -> Result<()> {
+    let world = World::new("etlkeptwhen", Kind::MariaDb, Shop::new(11, Size::default())).await?;
+    world.bsale.shop(|shop| {
+        let newest = shop.clients.values_mut().rev().find(|client| client.state == 0);
+        newest.expect("a client").first_name = Some("x".repeat(300));
+    });
+    // What a webhook fetches meanwhile is newer, though it may be committed before.
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(1_500))]);
+    world.sync("bsale.clientes", Mode::Full).await?;
+    let db = &world.ours().target.db;
+    let lane = target::lane(db, "bsale.clientes").await?.context("a lane")?;
+    let kept = target::quarantined(db, None, 10).await?.pop().context("a record")?;
+    let before = lane.updated_at - kept.visto_en;
+    ensure!(before > chrono::TimeDelta::milliseconds(1_400), "{before}");
+    Ok(())
 }

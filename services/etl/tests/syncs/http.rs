@@ -5,7 +5,11 @@ use std::time::Duration;
 use actix_web::{App, http::StatusCode, test, web::Data};
 use anyhow::{Context as _, Result, ensure};
 use chassis::auth::{Role, testing::Keys};
-use etl::domain::run::{Mode, RunParams};
+use etl::{
+    domain::run::{Mode, RunParams},
+    request_run::request_run,
+    target,
+};
 use jobs::State;
 use sea_orm::sqlx;
 use serde_json::{Value, json};
@@ -169,5 +173,53 @@ async fn requests_that_name_tables_in_other_orders_do_not_wait_in_a_circle() -> 
     let (one, another) = (runs(&one.1), runs(&another.1));
     ensure!(one.len() == 3 && one[0] == one[2], "{one:?}");
     ensure!(one[0] == another[1] && one[1] == another[0], "{one:?} {another:?}");
+    Ok(())
+}
+
+#[actix_web::test]
+async fn a_reset_waits_for_a_run_that_is_being_asked_for() -> Result<()> {
+    let world = World::new("etlresetrace", Kind::Postgres, Shop::new(3, Size::default())).await?;
+    world.sync("bsale.clientes", Mode::Full).await?;
+    api!(world, ask);
+    let pool = &world.resources.database.pool;
+    let mut other = pool.begin().await?;
+    let params = RunParams::new("bsale.clientes", Mode::Daily);
+    request_run(&mut other, &world.resources.settings, &params, "ana", None).await?;
+    let meanwhile = async {
+        wait::until("the reset should wait", Duration::from_secs(20), async || {
+            let waits = "select exists (
+                             select from pg_locks where locktype = 'advisory' and not granted
+                             and database = (select oid from pg_database where datname = current_database()))";
+            sqlx::query_scalar::<_, bool>(waits).fetch_one(pool).await.unwrap_or(false)
+        })
+        .await?;
+        other.commit().await?;
+        Ok::<_, anyhow::Error>(())
+    };
+    let form = Some(json!({ "tabla": "clientes" }));
+    let (answer, meanwhile) = tokio::join!(ask(Role::Operator, "/api/v1/etl/reset", form.clone()), meanwhile);
+    meanwhile?;
+    ensure!(answer.0 == StatusCode::CONFLICT && answer.1["code"] == "run_active", "{answer:?}");
+    let watermark = async || -> Result<_> {
+        let lane = target::lane(&world.ours().target.db, "bsale.clientes").await?;
+        Ok(lane.context("a lane")?.watermark)
+    };
+    ensure!(watermark().await?.is_some(), "the run goes by it");
+    let run = world.ask(&params).await?.job().id;
+    world.attempt(run).await?;
+    let (status, body) = ask(Role::Operator, "/api/v1/etl/reset", form).await;
+    ensure!(status == StatusCode::OK && watermark().await?.is_none(), "{body}");
+    Ok(())
+}
+
+#[actix_web::test]
+async fn a_backfill_may_be_forced() -> Result<()> {
+    let world = World::new("etlforcedays", Kind::Postgres, Shop::new(3, Size::default())).await?;
+    api!(world, ask);
+    let days = json!({ "tabla": "pagos", "desde": "2025-06-01", "hasta": "2025-06-02", "force": true });
+    let (status, body) = ask(Role::Operator, "/api/v1/etl/backfill", Some(days)).await;
+    ensure!(status == StatusCode::ACCEPTED, "{body}");
+    let run = world.job(body["runs"][0].as_str().context("a run")?.parse()?).await?;
+    ensure!(run.params["force"] == true && run.params["mode"] == "backfill", "{run:?}");
     Ok(())
 }
