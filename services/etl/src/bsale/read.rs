@@ -28,7 +28,7 @@ fn understood(
 ) -> Result<Understood, Bad> {
     let (extra, new_fields) = record.rest(known)?;
     values.push(extra.cell());
-    Ok(Understood { row: Row { values, version }, skipped, new_fields })
+    Ok(Understood { row: Row::new(values, version), skipped, new_fields })
 }
 
 fn reason(skipped: Option<&'static str>) -> Value {
@@ -332,7 +332,7 @@ pub fn cost(mut record: Record<'_>, variant: i64, version: i64) -> Result<Row, B
         last.map(|(_, cost)| cost).cell(),
         last.map(|(date, _)| date).cell(),
     ];
-    Ok(Row { values, version })
+    Ok(Row::new(values, version))
 }
 
 /// The variants of a reception's lines.

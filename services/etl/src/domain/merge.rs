@@ -63,17 +63,17 @@ mod tests {
     };
 
     fn row(id: i64, text: Option<&str>, version: i64) -> Row {
-        Row { values: vec![id.cell(), text.map(str::to_owned).cell()], version }
+        Row::new(vec![id.cell(), text.map(str::to_owned).cell()], version)
     }
 
     #[test]
     fn unchanged_rows_are_not_written_and_older_ones_do_not_beat_newer() {
-        let fingerprint = row(1, Some("a"), 5).fingerprint();
+        let fingerprint = row(1, Some("a"), 5).fingerprint;
         let known = Known { fingerprint: fingerprint.clone(), version: 5, deleted: false };
         assert_eq!(judge(None, &fingerprint, 1), Verdict::Insert);
         assert_eq!(judge(Some(&known), &fingerprint, 5), Verdict::Same);
         assert_eq!(judge(Some(&known), &fingerprint, 9), Verdict::Same);
-        let other = row(1, Some("b"), 5).fingerprint();
+        let other = row(1, Some("b"), 5).fingerprint;
         assert_eq!(judge(Some(&known), &other, 4), Verdict::Older);
         assert_eq!(judge(Some(&known), &other, 5), Verdict::Update);
         // What was deleted and is there again is written, though it looks the same.
@@ -93,10 +93,10 @@ mod tests {
     #[test]
     fn null_and_empty_and_shifted_texts_have_fingerprints_of_their_own() {
         let all = [
-            row(1, None, 1).fingerprint(),
-            row(1, Some(""), 1).fingerprint(),
-            row(1, Some("1"), 1).fingerprint(),
-            row(11, Some(""), 1).fingerprint(),
+            row(1, None, 1).fingerprint,
+            row(1, Some(""), 1).fingerprint,
+            row(1, Some("1"), 1).fingerprint,
+            row(11, Some(""), 1).fingerprint,
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());

@@ -1,5 +1,8 @@
 //! Tables that are synced, as data: what the merge, the sweep and the migrations need to know of one.
 
+use std::borrow::Cow;
+
+use chassis::idempotency::hex;
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use sea_orm::Value;
@@ -86,29 +89,37 @@ pub struct Row {
     /// What came later has a higher one: microseconds since 1970 of the question it answers, or of the source's own
     /// cursor.
     pub version: i64,
+    /// Of all values. It is made with the row, beside the commit of the rows before.
+    pub fingerprint: String,
 }
 
 impl Row {
+    /// A row of these values.
+    pub fn new(values: Vec<Value>, version: i64) -> Self {
+        let fingerprint = fingerprint(&values);
+        Self { values, version, fingerprint }
+    }
+
     /// The key, as one text.
     pub fn key(&self, table: &Table) -> String {
         key_text(&self.values[..table.key])
     }
+}
 
-    /// 128 bits of SHA-256 over all values, as hexadecimal digits.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        for value in &self.values {
-            match text(value) {
-                None => hash.update([0]),
-                Some(text) => {
-                    hash.update([1]);
-                    hash.update((text.len() as u64).to_be_bytes());
-                    hash.update(text.as_bytes());
-                }
+/// 128 bits of SHA-256 over all values, as hexadecimal digits.
+fn fingerprint(values: &[Value]) -> String {
+    let mut hash = Sha256::new();
+    for value in values {
+        match text(value) {
+            None => hash.update([0]),
+            Some(text) => {
+                hash.update([1]);
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text.as_bytes());
             }
         }
-        hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
+    hex(&hash.finalize()[..16])
 }
 
 /// The values of a key as one text.
@@ -117,15 +128,17 @@ pub fn key_text(values: &[Value]) -> String {
 }
 
 /// A value's one spelling; none for null.
-fn text(value: &Value) -> Option<String> {
+fn text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
-        Value::BigInt(value) => value.map(|value| value.to_string()),
-        Value::Bool(value) => value.map(|value| value.to_string()),
-        Value::String(value) => value.as_ref().map(|value| value.to_string()),
-        Value::Decimal(value) => value.as_ref().map(|value| value.to_string()),
-        Value::ChronoDate(value) => value.as_ref().map(|value| value.to_string()),
-        Value::ChronoDateTimeUtc(value) => value.as_ref().map(|value| value.timestamp_micros().to_string()),
-        other => Some(format!("{other:?}")),
+        Value::BigInt(value) => value.map(|value| value.to_string().into()),
+        Value::Bool(value) => value.map(|value| if value { "true" } else { "false" }.into()),
+        Value::String(value) => value.as_deref().map(Cow::Borrowed),
+        Value::Decimal(value) => value.as_ref().map(|value| value.to_string().into()),
+        Value::ChronoDate(value) => value.as_ref().map(|value| value.to_string().into()),
+        Value::ChronoDateTimeUtc(value) => {
+            value.as_ref().map(|value| value.timestamp_micros().to_string().into())
+        }
+        other => Some(format!("{other:?}").into()),
     }
 }
 

@@ -80,13 +80,12 @@ pub async fn merge(
     let known = look_up(conn, table, &rows).await?;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
     for (key, row) in rows {
-        let fingerprint = row.fingerprint();
-        match judge(known.get(&key), &fingerprint, row.version) {
+        match judge(known.get(&key), &row.fingerprint, row.version) {
             Verdict::Insert => {
                 merged.new.insert(key);
-                new.push((row, fingerprint));
+                new.push(row);
             }
-            Verdict::Update => changed.push((row, fingerprint)),
+            Verdict::Update => changed.push(row),
             Verdict::Same => merged.same += 1,
             Verdict::Older => {
                 merged.older += 1;
@@ -151,7 +150,7 @@ fn known(row: &QueryResult) -> Result<Known, DbErr> {
 async fn write(
     conn: &impl ConnectionTrait,
     table: &Table,
-    rows: &[(&Row, String)],
+    rows: &[&Row],
     upsert: bool,
     run: &str,
     now: DateTime<Utc>,
@@ -166,9 +165,9 @@ async fn write(
     for piece in pieces(rows) {
         let text =
             format!("INSERT INTO {} ({names_list}) VALUES {}{end}", table.name, repeated(&one, piece.len()));
-        let values = piece.iter().flat_map(|(row, fingerprint)| {
+        let values = piece.iter().flat_map(|row| {
             let own: [Value; 5] = [
-                fingerprint.clone().into(),
+                row.fingerprint.as_str().into(),
                 row.version.into(),
                 run.into(),
                 now.into(),
