@@ -155,6 +155,41 @@ async fn who_enters_a_register_after_the_ledger_was_written_is_skipped_for_the_f
     world.is_sound().await
 }
 
+/// Somebody else has the row of one phone, as who applies reports and is stopped: the claim waits for it.
+#[tokio::test]
+async fn who_opts_out_while_a_claim_waits_for_a_phones_turn_is_skipped() -> Result<()> {
+    let world = World::new("optoutwaits").await?;
+    world.contacts(10).await?;
+    // All in one slice.
+    world.execute("update contacts set state_code = 'SON'").await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    let phones: Vec<String> =
+        sqlx::query_scalar("select phone_e164 from messages order by 1").fetch_all(&world.pool).await?;
+    let (first, last) = phones.first().zip(phones.last()).context("recipients")?;
+    let mut holder = world.pool.begin().await?;
+    sqlx::query("insert into phone_sends (phone_e164) values ($1)").bind(last).execute(&mut *holder).await?;
+    world.round().await?;
+    let (sent, opted_out) = tokio::join!(world.send(), async {
+        world.blocked("phone_sends").await?;
+        world
+            .execute(&format!(
+                "insert into suppressions (phone_e164, reason, effective_at, source)
+                 values ('{first}', 'opt_out', now(), 'test')"
+            ))
+            .await?;
+        // Longer than turns take for which nobody waits.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        holder.rollback().await.map_err(anyhow::Error::from)
+    });
+    opted_out?;
+    ensure!(sent? == 1, "nothing was with workers");
+    world.finish(campaign.id).await?;
+    let accepted = world.provider.accepted();
+    ensure!(accepted.len() == 9 && !accepted.contains_key(first), "{} were sent to", accepted.len());
+    ensure!(world.count("select count(*) from messages where state = 9 and code = 'opt_out'").await? == 1);
+    world.is_sound().await
+}
+
 #[tokio::test]
 async fn two_campaigns_of_marketing_at_once_do_not_both_reach_a_phone() -> Result<()> {
     let world = World::new("cap").await?;

@@ -1,6 +1,9 @@
 //! The transaction before the requests: what it has not committed is not sent.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use failpoints::Point;
@@ -21,6 +24,9 @@ use crate::{
         phone_sends, totals,
     },
 };
+
+/// Turns that were not had after so long were waited for.
+const WAITED: Duration = Duration::from_millis(100);
 
 pub(super) enum Claim {
     /// These are to be sent now, and until then, where their hours end; the others were skipped, or are somebody else's.
@@ -306,6 +312,29 @@ async fn give_turns_back(
 /// Which phones must not be written to, and why. Marketing takes the phones' turns: two campaigns can't both have one.
 async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Result<HashMap<String, Skip>> {
     let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
+    let mut skips = suppressed(conn, open, &phones).await?;
+    if open.kind != Kind::Marketing {
+        return Ok(skips);
+    }
+    let may: Vec<&str> = phones.into_iter().filter(|phone| !skips.contains_key(*phone)).collect();
+    let began = Instant::now();
+    let have = phone_sends::take_turns(conn, open.number, &may, CAP_DAYS).await?;
+    // Somebody else had one of the phones: an opt-out may have been committed while this waited.
+    if began.elapsed() >= WAITED {
+        skips.extend(suppressed(conn, open, &may).await?);
+    }
+    for phone in may.into_iter().filter(|phone| !have.iter().any(|had| had == phone)) {
+        skips.entry(phone.to_owned()).or_insert(Skip::Cap);
+    }
+    Ok(skips)
+}
+
+/// Which of these phones are suppressed for messages of this kind by what is committed now.
+async fn suppressed(
+    conn: &mut PgConnection,
+    open: &Open,
+    phones: &[&str],
+) -> sqlx::Result<HashMap<String, Skip>> {
     let suppressed: Vec<(String, String)> = sqlx::query_as(
         // Not `now()`, which is this transaction's beginning: an opt-out may have been committed since. The first of a phone's
         // reasons counts, in the order in which audiences have them.
@@ -313,8 +342,8 @@ async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Res
          where phone_e164 = any($1) and effective_at <= clock_timestamp()
          order by array_position(array['opt_out', 'manual', 'repep', 'reus'], reason)",
     )
-    .bind(&phones)
-    .fetch_all(&mut *conn)
+    .bind(phones)
+    .fetch_all(conn)
     .await?;
     let marketing = open.kind == Kind::Marketing;
     let mut skips = HashMap::new();
@@ -327,13 +356,6 @@ async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Res
             _ => continue,
         };
         skips.entry(phone).or_insert(skip);
-    }
-    if marketing {
-        let may: Vec<&str> = phones.into_iter().filter(|phone| !skips.contains_key(*phone)).collect();
-        let have = phone_sends::take_turns(conn, open.number, &may, CAP_DAYS).await?;
-        for phone in may.into_iter().filter(|phone| !have.iter().any(|had| had == phone)) {
-            skips.insert(phone.to_owned(), Skip::Cap);
-        }
     }
     Ok(skips)
 }
