@@ -101,3 +101,50 @@ async fn who_may_have_had_an_earlier_attempt_keeps_the_turn_when_the_last_is_ref
     ensure!(sent == 2, "{sent} went out: somebody had marketing twice within the week");
     world.is_sound().await
 }
+
+/// A sender waits longer each time that its provider has too much of it, by how often a message was refused.
+#[tokio::test]
+async fn a_message_that_is_sent_again_has_all_its_attempts_and_holds_its_sender_as_the_first_time()
+-> Result<()> {
+    let world = World::new("resentfull").await?;
+    world.contacts(1).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let verdict = Verdict {
+        outcome: Outcome::Later,
+        code: Some(40_318),
+        reason: "La cola del remitente en el proveedor está llena.".to_owned(),
+        suppresses: false,
+        landline: false,
+        billed: false,
+        repeatable: true,
+    };
+    world.provider.refuse(Some(Submission::NotAccepted(Refusal { verdict, pause: None })));
+    // As if the sender's time had come.
+    let free = "update sms_senders set held_until = null; update slices set due_at = now()";
+    for _ in 0..60 {
+        world.execute(free).await?;
+        world.round().await?;
+        world.send().await?;
+        if world.in_state(&campaign, MessageState::Failed.code()).await? == 1 {
+            break;
+        }
+    }
+    world.finish(campaign.id).await?;
+    ensure!(
+        world.count("select count(*) from messages where state = 6 and attempt - unasked = 20").await? == 1
+    );
+
+    ensure!(resend(&world, &campaign, Which::Failed).await? == 1);
+    world.execute(free).await?;
+    world.round().await?;
+    world.send().await?;
+    let waits = "select count(*) from messages where state = 0 and attempt > 21 and attempt - unasked = 1";
+    ensure!(world.count(waits).await? == 1, "one refusal more has burnt it");
+    let held = "select count(*) from sms_senders where held_until > now() + interval '5 seconds'";
+    ensure!(world.count(held).await? == 0, "the sender waits for ten minutes");
+    world.provider.refuse(None);
+    world.execute(free).await?;
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 1);
+    world.is_sound().await
+}
