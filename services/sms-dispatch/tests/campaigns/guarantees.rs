@@ -375,6 +375,40 @@ async fn late_answers_end_the_slice_that_their_job_has_left() -> Result<()> {
     world.is_sound().await
 }
 
+/// The row of the message that is answered first is refused by the database, however often it is written.
+#[tokio::test]
+async fn an_answer_that_can_not_be_written_keeps_no_later_one_from_it() -> Result<()> {
+    let world = World::new("oddrow").await?;
+    world.contacts(20).await?;
+    // All in one slice.
+    world.execute("update contacts set state_code = 'SON'").await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let partition: String = sqlx::query_scalar("select tableoid::regclass::text from messages limit 1")
+        .fetch_one(&world.pool)
+        .await?;
+    world
+        .execute(&format!(
+            "create function refuse_it() returns trigger language plpgsql as $$
+             begin raise exception 'an odd row'; end $$;
+             create trigger odd before update on {partition} for each row when (new.state = 6)
+                 execute function refuse_it()"
+        ))
+        .await?;
+    world.provider.answer_after(Duration::from_secs(2));
+    world.provider.answer_next([refusal(Outcome::Failed, None)]);
+    world.round().await?;
+    let (runner, token, work) = (Runner::new(world.pool.clone()), CancellationToken::new(), world.sender());
+    for id in world.waiting("sms.slices").await? {
+        runner.run(id, &token, &work).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    }
+    work.under_way.close();
+    tokio::time::timeout(Duration::from_secs(60), work.under_way.wait()).await?;
+    ensure!(world.in_state(&campaign, MessageState::Submitting.code()).await? == 1);
+    let accepted = world.in_state(&campaign, MessageState::Accepted.code()).await?;
+    ensure!(accepted == 19, "of {} that went out nobody will know", 19 - accepted);
+    Ok(())
+}
+
 /// A message becomes pending again in one transaction while the job of its slice ends in another.
 #[tokio::test]
 async fn no_slice_is_done_that_has_a_message_to_send() -> Result<()> {
