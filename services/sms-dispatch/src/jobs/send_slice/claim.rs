@@ -20,6 +20,7 @@ use crate::{
     },
     settle::{self, Fact, Open},
     storage::{
+        earlier_attempts,
         ledger::{self, Row},
         phone_sends, totals,
     },
@@ -298,12 +299,14 @@ async fn give_turns_back(
     if open.kind != Kind::Marketing {
         return Ok(());
     }
-    // A turn of an earlier attempt was for a message that may have gone.
-    let is_left =
-        |row: &&Row| row.attempt == 0 && !changes.iter().any(|(before, _)| before.position == row.position);
+    let is_left = |row: &&Row| !changes.iter().any(|(before, _)| before.position == row.position);
+    let left: Vec<&Row> = rows.iter().filter(is_left).collect();
+    // Of an earlier attempt that may have gone the turn stays.
+    let twice: Vec<i32> = left.iter().filter(|row| row.attempt > 0).map(|row| row.position).collect();
+    let may_have_gone = earlier_attempts::of(conn, open.number, &twice).await?;
     // Of phones that this transaction has locked.
     let mut effects = phone_sends::Effects::default();
-    for row in rows.iter().filter(is_left) {
+    for row in left.into_iter().filter(|row| !may_have_gone.contains(&row.position)) {
         effects.give_back(&row.phone_e164, open.number);
     }
     effects.write(conn).await
