@@ -48,11 +48,8 @@ impl AdvisoryLock {
     pub async fn try_take(pool: &PgPool, of: &str) -> sqlx::Result<Option<Self>> {
         let mut conn = pool.acquire().await?;
         conn.close_on_drop();
-        let mine: bool =
-            sqlx::query_scalar("select pg_try_advisory_lock(hashtext(current_schema() || '.' || $1))")
-                .bind(of)
-                .fetch_one(&mut *conn)
-                .await?;
+        let asked = "select pg_try_advisory_lock(hashtext(current_schema() || '.' || $1))";
+        let mine = in_time(sqlx::query_scalar::<_, bool>(asked).bind(of).fetch_one(&mut *conn)).await?;
         Ok(mine.then(|| Self { conn, of: of.to_owned() }))
     }
 
@@ -60,26 +57,24 @@ impl AdvisoryLock {
     /// stopped, or whose machine is gone without a word, does not keep it for ever.
     pub async fn try_take_lapsing(pool: &PgPool, of: &str, after: Duration) -> sqlx::Result<Option<Self>> {
         let Some(mut lock) = Self::try_take(pool, of).await? else { return Ok(None) };
-        sqlx::query("select set_config('idle_session_timeout', $1, false)")
-            .bind(after.as_millis().to_string())
-            .execute(&mut *lock.conn)
-            .await?;
+        let set = sqlx::query("select set_config('idle_session_timeout', $1, false)");
+        in_time(set.bind(after.as_millis().to_string()).execute(&mut *lock.conn)).await?;
         Ok(Some(lock))
     }
 
     /// Ends it at once. A lock that is dropped ends when the server has noticed.
     pub async fn end(mut self) -> sqlx::Result<()> {
-        sqlx::query("select pg_advisory_unlock(hashtext(current_schema() || '.' || $1))")
-            .bind(&self.of)
-            .execute(&mut *self.conn)
-            .await
-            .map(drop)
+        let unlocked = sqlx::query("select pg_advisory_unlock(hashtext(current_schema() || '.' || $1))");
+        in_time(unlocked.bind(&self.of).execute(&mut *self.conn)).await.map(drop)
     }
 
     /// Asks the connection that the lock lives with: where it is gone, so is the lock.
     pub async fn holds(&mut self) -> sqlx::Result<()> {
-        let asked = sqlx::query("select 1").execute(&mut *self.conn);
-        // A server that vanished does not say so.
-        tokio::time::timeout(PATIENCE, asked).await.map_err(|_| sqlx::Error::PoolTimedOut)?.map(drop)
+        in_time(sqlx::query("select 1").execute(&mut *self.conn)).await.map(drop)
     }
+}
+
+/// An answer of the connection that a lock lives with: a server that vanished does not say so. The connection is closed then.
+async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    tokio::time::timeout(PATIENCE, answer).await.map_err(|_| sqlx::Error::PoolTimedOut)?
 }

@@ -152,6 +152,8 @@ fn decided_row(row: Row, order: Order, now: DateTime<Utc>) -> Option<Row> {
             let again = next.standing().again()?;
             next.set_state(again.state);
             next.attempt = again.attempt;
+            // It has all its attempts again, and its sender waits no longer for it than for a message that was never refused.
+            next.unasked = again.attempt;
             (next.parts, next.cost_micros, next.provider_id, next.sent_at) = (0, 0, None, None);
             (next.code, next.reason) = (None, None);
         }

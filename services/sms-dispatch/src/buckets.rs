@@ -19,7 +19,7 @@ use crate::domain::pace::{self, Ask, Bucket, Reserved};
 pub const HORIZON: Duration = Duration::from_millis(250);
 
 /// However slow the database is: what starts later than it was reserved for is reserved again.
-const LONGEST_LEAD: Duration = Duration::from_millis(500);
+pub const LONGEST_LEAD: Duration = Duration::from_millis(450);
 
 /// As [`pace::reserve`], by the clock of Redis. KEYS: buckets. ARGV: lead and horizon in microseconds, of each bucket the
 /// microseconds a part; then of each message its parts, how many buckets, and which.

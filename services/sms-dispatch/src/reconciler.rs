@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
-use chassis::db::in_time;
+use anyhow::{Context as _, anyhow};
+use chassis::db::{any_unavailable, in_time};
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use sea_orm::sqlx::{self, Connection as _, PgConnection, PgPool};
 use tokio::time::{Interval, MissedTickBehavior, timeout};
@@ -31,7 +31,7 @@ use crate::{
     storage::{
         campaigns::{self, Campaign},
         ledger::{self, Row},
-        unheard::{self, Due},
+        unheard::{self, Due, Unswept},
     },
 };
 
@@ -45,6 +45,8 @@ const UNANSWERED: Duration = Duration::from_secs(180);
 const BATCH: i64 = 50;
 /// Messages of one campaign that are asked about before it is another one's turn.
 const MOST_ASKED: usize = 500;
+/// So many questions in a row of which a provider has too much are enough: the others are not to wait for it.
+const MOST_THROTTLED: usize = 3;
 /// Slices that are looked through in one transaction.
 const SLICES: i64 = 100;
 /// Campaigns of so many days are looked at: the longest sends for weeks.
@@ -161,7 +163,15 @@ impl Reconciler {
         let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / self.settings.records_per_second));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let since = Utc::now().date_naive() - Days::new(DAYS);
-        while timeout(UNANSWERED, self.look_through(since)).await?? {
+        loop {
+            let mut conn = self.pool.acquire().await?;
+            let until = Utc::now() - self.patience.accepted;
+            let looked = timeout(UNANSWERED, look_through(&mut conn, since, until)).await;
+            let more = in_time(&mut conn, looked)?;
+            drop(conn);
+            if !more {
+                break;
+            }
             lock.holds().await?;
         }
         let mut changed = 0;
@@ -173,35 +183,20 @@ impl Reconciler {
             drop(conn);
             for id in due {
                 let Some(campaign) = campaigns::get(&self.pool, id).await? else { continue };
-                changed += self.campaign(&campaign, unknown, lock, &mut pace).await?;
+                lock.holds().await?;
+                match self.campaign(&campaign, unknown, lock, &mut pace).await {
+                    Ok(some) => changed += some,
+                    Err(error) if any_unavailable(&error) => return Err(error),
+                    // What is wrong with one stops no other.
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        tracing::warn!(campaign = %campaign.id, error, "a campaign's messages are not asked about");
+                        self.put_off(campaign.number, Utc::now() + REFUSED).await?;
+                    }
+                }
             }
         }
         Ok(changed)
-    }
-
-    /// Looks through slices that were sent a while ago for messages of which more is expected. False after the last one.
-    async fn look_through(&self, since: NaiveDate) -> anyhow::Result<bool> {
-        let mut conn = self.pool.acquire().await?;
-        let until = Utc::now() - self.patience.accepted;
-        let slices = unheard::unswept(&mut conn, since, until, SLICES).await?;
-        let mut done = 0;
-        for slice in &slices {
-            if ledger::has_day(&mut conn, slice.date).await? {
-                // Their worker is gone, and nobody has had the slice since: its hours are over, or its campaign is paused.
-                let campaign = campaigns::by_number(&mut conn, slice.campaign).await?;
-                let open = Open::of(&campaign.context("the campaign of a slice")?)?;
-                let mut transaction = self.pool.begin().await?;
-                let range = (slice.first_position, slice.last_position);
-                let lapsed = settle::lapsed(&mut transaction, &open, range).await?;
-                transaction.commit().await?;
-                lapsed.tally.count();
-            }
-            let mut transaction = self.pool.begin().await?;
-            done += usize::from(unheard::sweep(&mut transaction, slice).await?);
-            transaction.commit().await?;
-        }
-        // What is under way is looked at in the next round.
-        Ok(slices.len() as i64 == SLICES && done > 0)
     }
 
     fn due(&self, unknown: bool) -> Due {
@@ -218,7 +213,7 @@ impl Reconciler {
         pace: &mut Interval,
     ) -> anyhow::Result<usize> {
         let open = Open::of(campaign)?;
-        let (mut changed, mut asked, mut after) = (0, 0, 0);
+        let (mut changed, mut tried, mut throttled, mut after) = (0, 0, 0, 0);
         loop {
             lock.holds().await?;
             let mut conn = self.pool.acquire().await?;
@@ -233,35 +228,43 @@ impl Reconciler {
             for row in rows.iter().filter(is_open) {
                 pace.tick().await;
                 lock.holds().await?;
+                tried += 1;
+                match self.ask(campaign, &open, row).await {
+                    Ok(Told::Fact(fact)) => {
+                        learnt.facts.extend(fact);
+                        throttled = 0;
+                    }
+                    Ok(Told::Throttled) => {
+                        throttled += 1;
+                        if throttled == MOST_THROTTLED {
+                            refused = Some(anyhow!("it has too much of our questions"));
+                            break;
+                        }
+                        continue;
+                    }
+                    Err(error) => refused = Some(error),
+                }
                 // Whatever is said: it may be refused for this message alone, and the others are not to wait for it.
                 learnt.asked.push(row.position);
-                match self.ask(campaign, &open, row).await {
-                    Ok(Told::Fact(fact)) => learnt.facts.extend(fact),
-                    Ok(Told::Throttled) => {
-                        learnt.asked.pop();
-                    }
-                    Err(error) => {
-                        refused = Some(error);
-                        break;
-                    }
+                if refused.is_some() {
+                    break;
                 }
             }
-            asked += learnt.asked.len();
             let open_ones: Vec<i32> = rows.iter().filter(is_open).map(|row| row.position).collect();
             learnt.ended = due.into_iter().filter(|position| !open_ones.contains(position)).collect();
             changed += self.write(&open, &learnt).await?;
             if let Some(error) = refused {
                 // The other campaigns, and other providers, are not to wait for this one.
                 tracing::warn!(campaign = %open.id, error = %format!("{error:#}"), "a provider's records are not told");
-                self.put_off(&open, Utc::now() + REFUSED).await?;
+                self.put_off(open.number, Utc::now() + REFUSED).await?;
                 return Ok(changed);
             }
-            if asked >= MOST_ASKED {
+            if tried >= MOST_ASKED {
                 break;
             }
         }
         // The others come before it.
-        self.put_off(&open, Utc::now()).await?;
+        self.put_off(open.number, Utc::now()).await?;
         Ok(changed)
     }
 
@@ -283,9 +286,9 @@ impl Reconciler {
     }
 
     /// Has a campaign asked about again then.
-    async fn put_off(&self, open: &Open, until: DateTime<Utc>) -> sqlx::Result<()> {
+    async fn put_off(&self, campaign: i32, until: DateTime<Utc>) -> sqlx::Result<()> {
         let mut conn = self.pool.acquire().await?;
-        let put_off = timeout(UNANSWERED, unheard::put_off(&mut conn, open.number, until)).await;
+        let put_off = timeout(UNANSWERED, unheard::put_off(&mut conn, campaign, until)).await;
         in_time(&mut conn, put_off)
     }
 
@@ -374,6 +377,52 @@ impl Reconciler {
         }
         Ok(changed)
     }
+}
+
+/// Looks through slices that were sent before `until` for messages of which more is expected. False after the last one.
+async fn look_through(
+    conn: &mut PgConnection,
+    since: NaiveDate,
+    until: DateTime<Utc>,
+) -> anyhow::Result<bool> {
+    let slices = unheard::unswept(conn, since, until, SLICES).await?;
+    let mut done = 0;
+    for slice in &slices {
+        match take_over(conn, slice).await {
+            Err(error) if any_unavailable(&error) => return Err(error),
+            // What is wrong with one campaign stops no other.
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(
+                    campaign = slice.campaign,
+                    error,
+                    "requests of a worker that is gone stay as they are"
+                );
+            }
+            Ok(()) => {}
+        }
+        let mut transaction = conn.begin().await?;
+        done += usize::from(unheard::sweep(&mut transaction, slice).await?);
+        transaction.commit().await?;
+    }
+    // What is under way is looked at in the next round.
+    Ok(slices.len() as i64 == SLICES && done > 0)
+}
+
+/// Of requests of a slice that are past their deadline nobody knows whether they were made: their worker is gone, and nobody has had
+/// the slice since, for its hours are over, or its campaign is paused.
+async fn take_over(conn: &mut PgConnection, slice: &Unswept) -> anyhow::Result<()> {
+    if !ledger::has_day(conn, slice.date).await? {
+        return Ok(());
+    }
+    let campaign = campaigns::by_number(conn, slice.campaign).await?;
+    let open = Open::of(&campaign.context("the campaign of a slice")?)?;
+    let mut transaction = conn.begin().await?;
+    let range = (slice.first_position, slice.last_position);
+    let lapsed = settle::lapsed(&mut transaction, &open, range).await?;
+    transaction.commit().await?;
+    lapsed.tally.count();
+    Ok(())
 }
 
 /// Writes what was learnt. Gives how many messages changed, and the phones that are suppressed by it.

@@ -33,8 +33,10 @@ use crate::{
 
 /// Statuses applied in one transaction.
 const BATCH: i64 = 500;
-/// Messages to us in one transaction.
-const INBOUND: i64 = 50;
+/// Messages to us that are handled in one transaction.
+const INBOUND: usize = 50;
+/// Messages to us among which opt-outs are looked for first: more than wait, as a rule.
+const LOOKED_THROUGH: i64 = 1_000;
 /// Whoever writes to us answers a campaign of the last so many days.
 const ANSWERS_DAYS: u64 = 90;
 /// Longer than a transaction takes, whose statements the server ends. A server whose host is gone ends nothing.
@@ -143,23 +145,24 @@ impl Reports {
     /// The database.
     pub async fn inbound(&self) -> anyhow::Result<bool> {
         let mut conn = self.pool.acquire().await?;
-        // An opt-out is committed first: nothing that is asked of the ledger below may keep it.
+        // Opt-outs are committed first, those too that are handled later: nothing that is asked of the ledger below may keep them.
         let stopped = timeout(self.patience, take_stops(&mut conn)).await;
         let (open, suppressed) = in_time(&mut conn, stopped)?;
         if open.is_empty() {
             return Ok(false);
         }
         opt_outs::follow(&self.pool, &suppressed).await;
-        let handled = timeout(self.patience, handle(&mut conn, &open)).await;
+        let oldest = &open[..open.len().min(INBOUND)];
+        let handled = timeout(self.patience, handle(&mut conn, oldest)).await;
         in_time(&mut conn, handled)?;
-        Ok(open.len() as i64 == INBOUND)
+        Ok(open.len() > INBOUND)
     }
 }
 
 /// Suppresses who wants no more messages. Gives the oldest messages to us, and the phones that are suppressed by them.
 async fn take_stops(conn: &mut PgConnection) -> anyhow::Result<(Vec<reports::Inbound>, Vec<String>)> {
     let mut transaction = conn.begin().await?;
-    let open = reports::open_inbound(&mut transaction, INBOUND).await?;
+    let open = reports::open_inbound(&mut transaction, LOOKED_THROUGH).await?;
     let stops = open.iter().filter(|inbound| keyword(&inbound.text) == Some(Keyword::Stop));
     let phones: Vec<String> = stops.map(|inbound| inbound.phone_e164.clone()).collect();
     let suppressed = opt_outs::suppress(&mut transaction, &phones, "respuesta", "recipient").await?;

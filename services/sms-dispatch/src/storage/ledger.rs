@@ -58,7 +58,7 @@ pub struct Row {
     /// Of one that failed: whether sending it once more can make sense.
     pub repeatable: bool,
     /// Attempts in which nothing was asked of a provider, or that it refused for a reason that has nothing to do with the
-    /// message.
+    /// message; and those from before a person had it sent again.
     pub unasked: i16,
 }
 

@@ -155,6 +155,41 @@ async fn who_enters_a_register_after_the_ledger_was_written_is_skipped_for_the_f
     world.is_sound().await
 }
 
+/// Somebody else has the row of one phone, as who applies reports and is stopped: the claim waits for it.
+#[tokio::test]
+async fn who_opts_out_while_a_claim_waits_for_a_phones_turn_is_skipped() -> Result<()> {
+    let world = World::new("optoutwaits").await?;
+    world.contacts(10).await?;
+    // All in one slice.
+    world.execute("update contacts set state_code = 'SON'").await?;
+    let campaign = world.started(Kind::Marketing, World::plan(|_| ())).await?;
+    let phones: Vec<String> =
+        sqlx::query_scalar("select phone_e164 from messages order by 1").fetch_all(&world.pool).await?;
+    let (first, last) = phones.first().zip(phones.last()).context("recipients")?;
+    let mut holder = world.pool.begin().await?;
+    sqlx::query("insert into phone_sends (phone_e164) values ($1)").bind(last).execute(&mut *holder).await?;
+    world.round().await?;
+    let (sent, opted_out) = tokio::join!(world.send(), async {
+        world.blocked("phone_sends").await?;
+        world
+            .execute(&format!(
+                "insert into suppressions (phone_e164, reason, effective_at, source)
+                 values ('{first}', 'opt_out', now(), 'test')"
+            ))
+            .await?;
+        // Longer than turns take for which nobody waits.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        holder.rollback().await.map_err(anyhow::Error::from)
+    });
+    opted_out?;
+    ensure!(sent? == 1, "nothing was with workers");
+    world.finish(campaign.id).await?;
+    let accepted = world.provider.accepted();
+    ensure!(accepted.len() == 9 && !accepted.contains_key(first), "{} were sent to", accepted.len());
+    ensure!(world.count("select count(*) from messages where state = 9 and code = 'opt_out'").await? == 1);
+    world.is_sound().await
+}
+
 #[tokio::test]
 async fn two_campaigns_of_marketing_at_once_do_not_both_reach_a_phone() -> Result<()> {
     let world = World::new("cap").await?;
@@ -338,6 +373,40 @@ async fn late_answers_end_the_slice_that_their_job_has_left() -> Result<()> {
     world.round().await?;
     ensure!(world.campaign(campaign.id).await?.state == State::Completed);
     world.is_sound().await
+}
+
+/// The row of the message that is answered first is refused by the database, however often it is written.
+#[tokio::test]
+async fn an_answer_that_can_not_be_written_keeps_no_later_one_from_it() -> Result<()> {
+    let world = World::new("oddrow").await?;
+    world.contacts(20).await?;
+    // All in one slice.
+    world.execute("update contacts set state_code = 'SON'").await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let partition: String = sqlx::query_scalar("select tableoid::regclass::text from messages limit 1")
+        .fetch_one(&world.pool)
+        .await?;
+    world
+        .execute(&format!(
+            "create function refuse_it() returns trigger language plpgsql as $$
+             begin raise exception 'an odd row'; end $$;
+             create trigger odd before update on {partition} for each row when (new.state = 6)
+                 execute function refuse_it()"
+        ))
+        .await?;
+    world.provider.answer_after(Duration::from_secs(2));
+    world.provider.answer_next([refusal(Outcome::Failed, None)]);
+    world.round().await?;
+    let (runner, token, work) = (Runner::new(world.pool.clone()), CancellationToken::new(), world.sender());
+    for id in world.waiting("sms.slices").await? {
+        runner.run(id, &token, &work).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    }
+    work.under_way.close();
+    tokio::time::timeout(Duration::from_secs(60), work.under_way.wait()).await?;
+    ensure!(world.in_state(&campaign, MessageState::Submitting.code()).await? == 1);
+    let accepted = world.in_state(&campaign, MessageState::Accepted.code()).await?;
+    ensure!(accepted == 19, "of {} that went out nobody will know", 19 - accepted);
+    Ok(())
 }
 
 /// A message becomes pending again in one transaction while the job of its slice ends in another.

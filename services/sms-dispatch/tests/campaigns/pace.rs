@@ -6,9 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use chassis::{config::DatabaseSettings, db};
 use sea_orm::sqlx;
 use serde_json::json;
 use sms_dispatch::{
+    SERVICE,
     advisory_lock::{AdvisoryLock, FEEDER},
     domain::{
         campaign::{Kind, State},
@@ -20,6 +22,7 @@ use sms_dispatch::{
     reports::Reports,
     storage::providers,
 };
+use stack::{Namespace, proxy::Proxy};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
@@ -43,6 +46,22 @@ async fn who_feeds_and_says_nothing_more_is_followed_by_another() -> Result<()> 
     ensure!(stopped.holds().await.is_err(), "it would go on feeding when it wakes");
     shutdown.cancel();
     feeds.await?;
+    Ok(())
+}
+
+/// As where its host is gone: what was asked is never answered, and who asks must not wait for ever.
+#[tokio::test]
+async fn a_lock_is_given_up_in_time_where_the_server_says_nothing_more() -> Result<()> {
+    stack::install_tls();
+    let namespace = Namespace::create("silentlock").await?;
+    let (proxy, url) = Proxy::before(&namespace.database_url).await?;
+    let pool =
+        db::connect(&DatabaseSettings::at(url.as_str()), SERVICE, &CancellationToken::new()).await?.pool;
+    let lock = AdvisoryLock::try_take(&pool, FEEDER).await?.context("nobody has it")?;
+    proxy.stall().await;
+    let ended =
+        tokio::time::timeout(Duration::from_secs(20), lock.end()).await.context("it waits for ever")?;
+    ensure!(ended.is_err(), "nobody answered");
     Ok(())
 }
 

@@ -109,6 +109,58 @@ async fn records_are_asked_about_unknowns_first_and_then_ever_less() -> Result<(
     Ok(())
 }
 
+/// The rate of an account may be used up by somebody else, for hours.
+#[tokio::test]
+async fn a_provider_that_has_too_much_of_our_questions_is_left_alone_for_a_while() -> Result<()> {
+    let world = World::new("throttledrecords").await?;
+    world.contacts(12).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(campaign.id).await?;
+    world.provider.keep_records();
+    world.provider.throttle_records(true);
+    for _ in 0..2 {
+        ensure!(reconciler(&world, AT_ONCE).round().await? == Some(0));
+        let asked = world.provider.looked_up().len();
+        ensure!(asked == 3, "{asked} questions, and all other campaigns wait");
+    }
+    ensure!(
+        world.count("select count(*) from unheard_messages where asked").await? == 0,
+        "it was no question"
+    );
+    world.provider.throttle_records(false);
+    world.execute("update campaign_sweeps set due_at = now()").await?;
+    ensure!(reconciler(&world, AT_ONCE).round().await? == Some(12));
+    ensure!(world.in_state(&campaign, MessageState::Delivered.code()).await? == 12);
+    world.is_sound().await
+}
+
+#[tokio::test]
+async fn a_campaign_that_can_not_be_read_any_more_keeps_no_other_from_being_asked_about() -> Result<()> {
+    let world = World::new("badrecords").await?;
+    world.contacts(3).await?;
+    let broken = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let good = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(broken.id).await?;
+    world.finish(good.id).await?;
+    world
+        .execute(&format!(
+            "update campaigns set plan = jsonb_set(plan, '{{texts}}', '[{{\"text\": \"{{apodo}}\", \"weight\": 1}}]')
+             where number = {}",
+            broken.number
+        ))
+        .await?;
+    world.provider.keep_records();
+    ensure!(reconciler(&world, AT_ONCE).round().await? == Some(3));
+    ensure!(world.in_state(&good, MessageState::Delivered.code()).await? == 3);
+    ensure!(world.in_state(&broken, MessageState::Accepted.code()).await? == 3);
+    let put_off = format!(
+        "select count(*) from campaign_sweeps where campaign = {} and due_at > now() + interval '1 minute'",
+        broken.number
+    );
+    ensure!(world.count(&put_off).await? == 1, "it is tried again in each round");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_provider_opens_when_its_balance_rises_and_not_before() -> Result<()> {
     let world = World::new("balance").await?;

@@ -160,6 +160,38 @@ async fn a_transaction_that_is_not_answered_is_given_up_and_its_reports_are_appl
     world.is_sound().await
 }
 
+/// Nobody can say which campaigns they answer, for as long as somebody has the ledger.
+#[tokio::test]
+async fn an_opt_out_waits_for_no_message_to_us_that_came_before_it() -> Result<()> {
+    let world = World::new("stopbehind").await?;
+    let phone = "+526121000007";
+    for number in 0..60 {
+        let text = if number == 59 { "BAJA" } else { "Hola" };
+        reports::keep_inbound(&world.pool, "telnyx", Uuid::new_v4(), phone, SENDER, text).await?;
+    }
+    let reports = Reports::new(world.pool.clone());
+    let hasty = reports.clone().patience(Duration::from_millis(500));
+    let mut holder = world.pool.begin().await?;
+    sqlx::query("lock table messages in access exclusive mode").execute(&mut *holder).await?;
+    let handled = tokio::time::timeout(SOON, hasty.inbound()).await.context("it waits for ever")?;
+    ensure!(handled.is_err(), "nobody had the ledger");
+    ensure!(world.count("select count(*) from suppressions where reason = 'opt_out'").await? == 1);
+    holder.rollback().await?;
+    let rest = async {
+        while world.count("select count(*) from inbound_messages where handled_at is null").await? > 0 {
+            reports.inbound().await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(SOON, rest).await.context("nobody handles them")??;
+    ensure!(world.count("select count(*) from inbound_messages where meaning = 'reply'").await? == 59);
+    ensure!(
+        world.count("select count(*) from outbox where kind like '%ContactOptedOut'").await? == 1,
+        "once"
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_no_text_holds_is_replaced_in_messages_to_us() -> Result<()> {
     let world = World::new("nul").await?;

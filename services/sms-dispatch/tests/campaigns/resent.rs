@@ -14,6 +14,21 @@ use sms_dispatch::{
 use crate::world::World;
 
 const PRICE: i64 = 5_100;
+/// As if the time of a sender that is held had come.
+const FREE: &str = "update sms_senders set held_until = null; update slices set due_at = now()";
+
+fn refusal(outcome: Outcome, code: u32) -> Submission {
+    let verdict = Verdict {
+        outcome,
+        code: Some(code),
+        reason: "Motivo".to_owned(),
+        suppresses: false,
+        landline: false,
+        billed: false,
+        repeatable: outcome == Outcome::Later,
+    };
+    Submission::NotAccepted(Refusal { verdict, pause: None })
+}
 
 async fn resend(world: &World, campaign: &Campaign, which: Which) -> Result<i64> {
     let mut transaction = world.pool.begin().await?;
@@ -82,16 +97,7 @@ async fn who_may_have_had_an_earlier_attempt_keeps_the_turn_when_the_last_is_ref
     world.provider.lose_answers(1);
     world.finish(campaign.id).await?;
     ensure!(resend(&world, &campaign, Which::Unknown { since: TimeDelta::zero() }).await? == 1);
-    let verdict = Verdict {
-        outcome: Outcome::Failed,
-        code: Some(40_300),
-        reason: "Motivo".to_owned(),
-        suppresses: false,
-        landline: false,
-        billed: false,
-        repeatable: false,
-    };
-    world.provider.answer_next([Submission::NotAccepted(Refusal { verdict, pause: None })]);
+    world.provider.answer_next([refusal(Outcome::Failed, 40_300)]);
     world.finish(campaign.id).await?;
     ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 1);
     ensure!(world.count("select count(*) from phone_sends where marketing_at is not null").await? == 2);
@@ -99,5 +105,68 @@ async fn who_may_have_had_an_earlier_attempt_keeps_the_turn_when_the_last_is_ref
     world.finish(second.id).await?;
     let sent = world.provider.accepted().values().flatten().count();
     ensure!(sent == 2, "{sent} went out: somebody had marketing twice within the week");
+    world.is_sound().await
+}
+
+/// A sender waits longer each time that its provider has too much of it, by how often a message was refused.
+#[tokio::test]
+async fn a_message_that_is_sent_again_has_all_its_attempts_and_holds_its_sender_as_the_first_time()
+-> Result<()> {
+    let world = World::new("resentfull").await?;
+    world.contacts(1).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.provider.refuse(Some(refusal(Outcome::Later, 40_318)));
+    for _ in 0..60 {
+        world.execute(FREE).await?;
+        world.round().await?;
+        world.send().await?;
+        if world.in_state(&campaign, MessageState::Failed.code()).await? == 1 {
+            break;
+        }
+    }
+    world.finish(campaign.id).await?;
+    ensure!(
+        world.count("select count(*) from messages where state = 6 and attempt - unasked = 20").await? == 1
+    );
+
+    ensure!(resend(&world, &campaign, Which::Failed).await? == 1);
+    world.execute(FREE).await?;
+    world.round().await?;
+    world.send().await?;
+    let waits = "select count(*) from messages where state = 0 and attempt > 21 and attempt - unasked = 1";
+    ensure!(world.count(waits).await? == 1, "one refusal more has burnt it");
+    let held = "select count(*) from sms_senders where held_until > now() + interval '5 seconds'";
+    ensure!(world.count(held).await? == 0, "the sender waits for ten minutes");
+    world.provider.refuse(None);
+    world.execute(FREE).await?;
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 1);
+    world.is_sound().await
+}
+
+/// Once it was surely not accepted, and now there is no money for it: nobody has written to the phone.
+#[tokio::test]
+async fn a_message_without_money_gives_the_turn_back_though_it_was_refused_before() -> Result<()> {
+    let world = World::new("poorturn").await?;
+    world.contacts(3).await?;
+    // All in one slice.
+    world.execute("update contacts set state_code = 'SON'").await?;
+    let most = json!({ "micros": 3 * PRICE, "currency": "USD" });
+    let campaign = world.started(Kind::Marketing, World::plan(|plan| plan["most_cost"] = most)).await?;
+    world.provider.refuse(Some(refusal(Outcome::Later, 40_318)));
+    world.round().await?;
+    world.send().await?;
+    ensure!(world.count("select count(*) from messages where state = 0 and attempt = 1").await? == 3);
+    world.provider.refuse(None);
+    world
+        .execute(&format!("update campaigns set plan = jsonb_set(plan, '{{most_cost,micros}}', '{PRICE}')"))
+        .await?;
+    world.execute(FREE).await?;
+    world.round().await?;
+    world.send().await?;
+    ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 1);
+    ensure!(world.in_state(&campaign, MessageState::Pending.code()).await? == 2);
+    let turns = world.count("select count(*) from phone_sends where marketing_campaign is not null").await?;
+    ensure!(turns == 1, "{turns} phones are kept for one message");
     world.is_sound().await
 }

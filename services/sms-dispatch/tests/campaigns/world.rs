@@ -77,6 +77,8 @@ struct State {
     lost: usize,
     /// Whether it has records.
     records: bool,
+    /// Whether it has too much of all questions about them.
+    throttled: bool,
     /// Whether each question about them was by an id of its own.
     looked_up: Vec<bool>,
     balance_micros: Option<i64>,
@@ -140,6 +142,11 @@ impl Truth {
     /// From now on its records say that all arrived.
     pub fn keep_records(&self) {
         self.state().records = true;
+    }
+
+    /// Whether it has too much of all questions about its records.
+    pub fn throttle_records(&self, throttled: bool) {
+        self.state().throttled = throttled;
     }
 
     pub fn set_balance(&self, micros: i64) {
@@ -213,6 +220,9 @@ impl Messaging for Truth {
     async fn find(&self, sought: &Sought) -> Result<Vec<Report>, AskError> {
         let mut state = self.state();
         state.looked_up.push(false);
+        if state.throttled {
+            return Err(AskError::Throttled(Duration::from_millis(1)));
+        }
         let id = state.ids.get(&(sought.message.id, sought.message.attempt)).filter(|_| state.records);
         Ok(id.map(|id| delivered(*id)).into_iter().collect())
     }
@@ -220,6 +230,9 @@ impl Messaging for Truth {
     async fn fetch(&self, id: Uuid) -> Result<Option<Report>, AskError> {
         let mut state = self.state();
         state.looked_up.push(true);
+        if state.throttled {
+            return Err(AskError::Throttled(Duration::from_millis(1)));
+        }
         Ok((state.records && state.ids.values().any(|known| *known == id)).then(|| delivered(id)))
     }
 

@@ -14,6 +14,7 @@ use super::{
     starts::Pace,
 };
 use crate::{
+    buckets::{HORIZON, LONGEST_LEAD},
     domain::{Phone, campaign::FrozenSender, message_state::MessageState, pace::Reserved, parts::MAX_PARTS},
     in_flight::Place,
     providers::messaging::{Encoding, SEND_TIMEOUT},
@@ -30,6 +31,8 @@ const NO_SENDER: TimeDelta = TimeDelta::seconds(60);
 /// A request begins so long after its claim at most, which is as long as a pause or an opt-out may come too late for it: those have a
 /// second in all. What is more than [`HORIZON`] is for a process that is slow.
 const CLAIM_HOLDS: Duration = Duration::from_millis(700);
+// However quick the claim was after all: a start beyond that is given for nothing.
+const _: () = assert!(LONGEST_LEAD.as_millis() + HORIZON.as_millis() <= CLAIM_HOLDS.as_millis());
 
 /// What a micro-batch came to.
 pub(super) enum Batch {

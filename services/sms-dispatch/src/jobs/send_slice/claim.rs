@@ -1,6 +1,9 @@
 //! The transaction before the requests: what it has not committed is not sent.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use failpoints::Point;
@@ -17,10 +20,14 @@ use crate::{
     },
     settle::{self, Fact, Open},
     storage::{
+        earlier_attempts,
         ledger::{self, Row},
         phone_sends, totals,
     },
 };
+
+/// Turns that were not had after so long were waited for.
+const WAITED: Duration = Duration::from_millis(100);
 
 pub(super) enum Claim {
     /// These are to be sent now, and until then, where their hours end; the others were skipped, or are somebody else's.
@@ -292,12 +299,14 @@ async fn give_turns_back(
     if open.kind != Kind::Marketing {
         return Ok(());
     }
-    // A turn of an earlier attempt was for a message that may have gone.
-    let is_left =
-        |row: &&Row| row.attempt == 0 && !changes.iter().any(|(before, _)| before.position == row.position);
+    let is_left = |row: &&Row| !changes.iter().any(|(before, _)| before.position == row.position);
+    let left: Vec<&Row> = rows.iter().filter(is_left).collect();
+    // Of an earlier attempt that may have gone the turn stays.
+    let twice: Vec<i32> = left.iter().filter(|row| row.attempt > 0).map(|row| row.position).collect();
+    let may_have_gone = earlier_attempts::of(conn, open.number, &twice).await?;
     // Of phones that this transaction has locked.
     let mut effects = phone_sends::Effects::default();
-    for row in rows.iter().filter(is_left) {
+    for row in left.into_iter().filter(|row| !may_have_gone.contains(&row.position)) {
         effects.give_back(&row.phone_e164, open.number);
     }
     effects.write(conn).await
@@ -306,6 +315,29 @@ async fn give_turns_back(
 /// Which phones must not be written to, and why. Marketing takes the phones' turns: two campaigns can't both have one.
 async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Result<HashMap<String, Skip>> {
     let phones: Vec<&str> = rows.iter().map(|row| row.phone_e164.as_str()).collect();
+    let mut skips = suppressed(conn, open, &phones).await?;
+    if open.kind != Kind::Marketing {
+        return Ok(skips);
+    }
+    let may: Vec<&str> = phones.into_iter().filter(|phone| !skips.contains_key(*phone)).collect();
+    let began = Instant::now();
+    let have = phone_sends::take_turns(conn, open.number, &may, CAP_DAYS).await?;
+    // Somebody else had one of the phones: an opt-out may have been committed while this waited.
+    if began.elapsed() >= WAITED {
+        skips.extend(suppressed(conn, open, &may).await?);
+    }
+    for phone in may.into_iter().filter(|phone| !have.iter().any(|had| had == phone)) {
+        skips.entry(phone.to_owned()).or_insert(Skip::Cap);
+    }
+    Ok(skips)
+}
+
+/// Which of these phones are suppressed for messages of this kind by what is committed now.
+async fn suppressed(
+    conn: &mut PgConnection,
+    open: &Open,
+    phones: &[&str],
+) -> sqlx::Result<HashMap<String, Skip>> {
     let suppressed: Vec<(String, String)> = sqlx::query_as(
         // Not `now()`, which is this transaction's beginning: an opt-out may have been committed since. The first of a phone's
         // reasons counts, in the order in which audiences have them.
@@ -313,8 +345,8 @@ async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Res
          where phone_e164 = any($1) and effective_at <= clock_timestamp()
          order by array_position(array['opt_out', 'manual', 'repep', 'reus'], reason)",
     )
-    .bind(&phones)
-    .fetch_all(&mut *conn)
+    .bind(phones)
+    .fetch_all(conn)
     .await?;
     let marketing = open.kind == Kind::Marketing;
     let mut skips = HashMap::new();
@@ -327,13 +359,6 @@ async fn skips(conn: &mut PgConnection, open: &Open, rows: &[&Row]) -> sqlx::Res
             _ => continue,
         };
         skips.entry(phone).or_insert(skip);
-    }
-    if marketing {
-        let may: Vec<&str> = phones.into_iter().filter(|phone| !skips.contains_key(*phone)).collect();
-        let have = phone_sends::take_turns(conn, open.number, &may, CAP_DAYS).await?;
-        for phone in may.into_iter().filter(|phone| !have.iter().any(|had| had == phone)) {
-            skips.insert(phone.to_owned(), Skip::Cap);
-        }
     }
     Ok(skips)
 }

@@ -96,24 +96,32 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Makes requests of one sender, and writes what became of them: all at once, or those that are answered after a while. Gives
-    /// what the rest of the slice waits for, if anything.
+    /// Makes requests of one sender, and writes what became of them: all at once, or those that are answered after a while. What
+    /// can't be written keeps no later answer from it. Gives what the rest of the slice waits for, if anything.
     pub(super) async fn make(self: Arc<Self>, requests: Vec<Request>) -> Result<Option<Left>, JobError> {
         // A task each: while answers are written the others begin at their time.
         let mut open = JoinSet::new();
         for request in requests {
             open.spawn(Arc::clone(&self).request(request));
         }
-        let mut left = None;
+        let (mut left, mut failed) = (None, None);
         while let Some(first) = open.join_next().await {
-            let mut answers = vec![first.map_err(JobError::retry)?];
-            let until = Instant::now() + SETTLE_AFTER;
-            while let Ok(Some(next)) = tokio::time::timeout_at(until, open.join_next()).await {
-                answers.push(next.map_err(JobError::retry)?);
+            let (mut answers, until) = (Vec::new(), Instant::now() + SETTLE_AFTER);
+            let mut next = Some(first);
+            while let Some(answered) = next {
+                match answered {
+                    Ok(answer) => answers.push(answer),
+                    // After its deadline it is unknown.
+                    Err(panic) => failed = failed.or(Some(JobError::retry(panic))),
+                }
+                next = tokio::time::timeout_at(until, open.join_next()).await.ok().flatten();
             }
-            left = left.or(self.record(&answers).await?);
+            match self.record(&answers).await {
+                Ok(waits) => left = left.or(waits),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(left)
+        failed.map_or(Ok(left), Err)
     }
 
     /// Makes one request, at its time.

@@ -1,6 +1,6 @@
 use sea_orm_migration::prelude::*;
 
-use super::briefly::briefly;
+use super::briefly::{briefly, index};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -18,9 +18,7 @@ impl MigrationTrait for Migration {
         briefly(manager, CAUSES).await?;
         conn.execute_unprepared("alter table suppressions validate constraint suppressions_reason_known")
             .await?;
-        // An attempt that was broken off leaves an index that is not valid.
-        conn.execute_unprepared("drop index concurrently if exists campaigns_audience_file").await?;
-        conn.execute_unprepared(INDEX).await.map(drop)
+        index(manager, "campaigns_audience_file", INDEX).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -94,10 +92,8 @@ alter table suppressions drop constraint if exists suppressions_reason_check,
 ";
 
 /// Which campaigns name a file. A plan changes in drafts only.
-const INDEX: &str = "
-create index concurrently campaigns_audience_file on campaigns ((plan #>> '{audience,file_id}'))
-    where plan #>> '{audience,file_id}' is not null
-";
+const INDEX: &str =
+    "campaigns ((plan #>> '{audience,file_id}')) where plan #>> '{audience,file_id}' is not null";
 
 const DOWN: &str = "
 drop index campaigns_audience_file;
