@@ -265,9 +265,8 @@ async fn sweep(session: &mut Session<'_>, spec: &Spec) -> Result<(), JobError> {
             let batch = match found {
                 None => gone(spec.table, vec![key.clone()], answered),
                 Some((raw, version)) => {
-                    let (rows, bad) =
-                        session
-                            .understand(spec.what, &[raw], version, |record| (spec.parse)(record, version))?;
+                    let (rows, bad) = session
+                        .understand(spec.what, &[raw], version, |record| (spec.parse)(record, version))?;
                     let rows = rows.into_iter().map(|understood| understood.row).collect();
                     let met = vec![key_text(key)];
                     Batch::new(Page { rows: vec![(spec.table, rows)], met, bad, ..Page::default() }, 0)

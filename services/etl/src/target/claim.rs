@@ -9,7 +9,9 @@ use messaging::JobError;
 use sea_orm::{DatabaseTransaction, DbErr, TransactionTrait as _, sqlx};
 use serde_json::Value;
 
-use super::{Lane, Merged, Quarantined, Sql, Target, is_duplicate, is_transient, lane, merge_all, quarantine};
+use super::{
+    Lane, Merged, Quarantined, Sql, Target, is_duplicate, is_transient, lane, merge_all, quarantine,
+};
 use crate::domain::table::{Row, Table};
 
 /// How often a batch is repeated that met a deadlock or a row which somebody inserted at this moment.
