@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt::Write as _, pin::pin, sync::LazyLock, task:
 
 use chassis::lock;
 use sea_orm::sqlx::{
-    self, AssertSqlSafe, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query,
+    self, AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query,
 };
 use tabular::CopyText;
 use uuid::Uuid;
@@ -300,12 +300,13 @@ pub struct Update<'a> {
     pub row: &'a ProductRow,
 }
 
-/// Holds the products, notes in the import's change log what they are, and writes the rows over them; of the `absent`
-/// columns they keep what they have. Gives the version that they have now: it is taken once they are held, so that it is
-/// above that of whoever had them before. None: one of them has changed since it was looked up, and nothing is written.
+/// Notes in the import's change log what the products are, and writes the rows over them; of the `absent` columns they keep
+/// what they have. Gives the version that they have now. None: one of them has changed since it was looked up, and nothing is
+/// written.
 ///
-/// They are found by the index, one by one, and then where they lie: of ten thousand the planner would read the whole table,
-/// twice.
+/// They are not held before they are written, which would cost as much as half of the writing: who changes one of them
+/// meanwhile gives it another version, so that it is not written here, and then none is. They are found by the index, one by
+/// one, and then where they lie: of ten thousand the planner would read the whole table, twice.
 pub async fn update(
     conn: &mut PgConnection,
     import: Uuid,
@@ -321,42 +322,43 @@ pub async fn update(
         "with r as materialized (
             select r.*, seen.version as seen from {rows}
                 join unnest($1::int[], ${seen}::bigint[]) as seen (row_number, version) using (row_number)
-        ), held as materialized (
+        ), found as materialized (
             select r.row_number, p.* from r cross join lateral (
                 select p.ctid as place, p.id, {CONTENT_VERSION} as version, {before}
-                from products p where p.id = r.target and p.version = r.seen offset 0 for update) p
+                from products p where p.id = r.target and p.version = r.seen offset 0) p
         ), logged as (
             insert into import_updates (import_id, version, first_row, last_row, amount, row_numbers, product_ids,
                 versions, {columns})
             select ${of}, nextval('product_versions'), min(row_number), max(row_number), count(*),
                 array_agg(row_number), array_agg(id), array_agg(version), {log}
-            from (select * from held order by row_number) in_order having count(*) = ${amount}
+            from (select * from found order by row_number) in_order having count(*) = ${amount}
             returning version
         ), written as (
             update products p set {set}, version = logged.version, import_id = ${of}, updated_at = now()
-            from r, logged where p.ctid = any (array(select place from held)) and p.id = r.target
+            from r, logged where p.ctid = any (array(select place from found)) and p.id = r.target and p.version = r.seen
             returning 1
         )
         select logged.version, (select count(*) from written) from logged"
     );
     let targets: Vec<(&str, &ProductRow)> =
         updates.iter().map(|update| (update.target, update.row)).collect();
-    let written: Option<(i64, i64)> = {
-        let arguments = bind(statement, &targets)
-            .bind(updates.iter().map(|update| update.version).collect::<Vec<_>>())
-            .bind(import)
-            .bind(updates.len() as i64);
-        match arguments.fetch_optional(conn).await? {
-            Some(row) => Some((row.try_get(0)?, row.try_get(1)?)),
-            None => None,
-        }
-    };
+    let amount = updates.len() as i64;
+    let mut savepoint = conn.begin().await?;
+    let written = bind(statement, &targets)
+        .bind(updates.iter().map(|update| update.version).collect::<Vec<_>>())
+        .bind(import)
+        .bind(amount)
+        .fetch_optional(&mut *savepoint)
+        .await?;
     match written {
-        Some((version, written)) if written == updates.len() as i64 => Ok(Some(version)),
-        Some((_, written)) => {
-            Err(sqlx::Error::Protocol(format!("{written} of {} products were updated", updates.len())))
+        Some(row) if row.try_get::<i64, _>(1)? == amount => {
+            savepoint.commit().await?;
+            Ok(Some(row.try_get(0)?))
         }
-        None => Ok(None),
+        _ => {
+            savepoint.rollback().await?;
+            Ok(None)
+        }
     }
 }
 

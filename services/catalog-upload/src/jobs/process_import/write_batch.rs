@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// How often products may change between a look at them and their being held.
+/// How often products may change between a look at them and their being written.
 const LOOKS: usize = 5;
 
 /// What became of a batch.
@@ -54,7 +54,7 @@ pub async fn write_batch(
         let version = if sorted.updated.is_empty() {
             table::next_version(conn).await?
         } else {
-            match table::update(conn, import.id, &sorted.held(&met.products), &batch.absent).await? {
+            match table::update(conn, import.id, &sorted.as_seen(&met.products), &batch.absent).await? {
                 Some(version) => version,
                 None => {
                     met = table::look_up(conn, import.id, &rows, &batch.absent).await?;
@@ -226,7 +226,7 @@ impl<'a> Sorted<'a> {
     }
 
     /// The same with the versions in which the products were seen.
-    fn held(&self, seen: &[ExistingProduct]) -> Vec<Update<'_>> {
+    fn as_seen(&self, seen: &[ExistingProduct]) -> Vec<Update<'_>> {
         let versions: HashMap<&str, i64> =
             seen.iter().map(|product| (product.id.as_str(), product.version)).collect();
         let version = |id: &str| versions.get(id).copied().unwrap_or_default();
