@@ -6,6 +6,7 @@ mod client;
 mod costs;
 mod days;
 mod days_walk;
+mod documents;
 mod read;
 mod reconcile;
 mod record;

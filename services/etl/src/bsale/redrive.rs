@@ -4,7 +4,7 @@ use sea_orm::{DbErr, TransactionTrait as _};
 use serde_json::value::RawValue;
 
 use super::{
-    Bsale, days, read,
+    Bsale, documents, read,
     record::Record,
     scan::{self, Spec},
     tables::{CLIENTS, DETAILS, DOCUMENTS},
@@ -75,7 +75,7 @@ async fn read_again(
         return Ok(None);
     }
     let lines: Vec<Row> = document.details.into_iter().map(|line| line.row).collect();
-    let family = Some(days::family(document.id, &lines, version));
+    let family = Some(documents::family(document.id, &lines, version));
     let rows = vec![(&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)];
     Ok(Some(Written { rows, family }))
 }

@@ -297,8 +297,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Reads the records of an answer one by one. What is bad of itself goes to quarantine; what says that the source has changed stops
-    /// the stream.
+    /// As [`understand`], for the run's stream.
     ///
     /// # Errors
     /// Drift, with the name of what drifted.
@@ -309,25 +308,45 @@ impl<'a> Session<'a> {
         version: i64,
         parse: impl Fn(Record<'_>) -> Result<T, Bad>,
     ) -> Result<(Vec<T>, Vec<Quarantined>), JobError> {
-        let (mut good, mut bad) = (Vec::with_capacity(items.len()), Vec::new());
-        for raw in items {
-            match Record::read(what, raw).and_then(&parse) {
-                Ok(record) => good.push(record),
-                Err(Bad::Drift(what)) => return Err(self.drift(&what)),
-                Err(Bad::Record(rule)) => bad.push(Quarantined {
-                    stream: self.params.stream.clone(),
-                    clave: id_of(raw).map(|id| id.to_string()).unwrap_or_default(),
-                    regla: rule,
-                    registro: raw.get().to_owned(),
-                    version,
-                }),
-            }
-        }
-        Ok((good, bad))
+        understand(&self.params.stream, what, items, version, parse)
     }
 
-    /// The stream stops, with the name of what is missing or of another type.
+    /// As [`drift`], of the run's stream.
     pub fn drift(&self, what: &str) -> JobError {
-        JobError::fail(anyhow!("{}: the source has changed: {what}", self.params.stream))
+        drift(&self.params.stream, what)
     }
+}
+
+/// Reads the records of an answer one by one. What is bad of itself goes to quarantine; what says that the source has changed
+/// stops the stream.
+///
+/// # Errors
+/// Drift, with the name of what drifted.
+pub fn understand<T>(
+    stream: &str,
+    what: &'static str,
+    items: &[Box<RawValue>],
+    version: i64,
+    parse: impl Fn(Record<'_>) -> Result<T, Bad>,
+) -> Result<(Vec<T>, Vec<Quarantined>), JobError> {
+    let (mut good, mut bad) = (Vec::with_capacity(items.len()), Vec::new());
+    for raw in items {
+        match Record::read(what, raw).and_then(&parse) {
+            Ok(record) => good.push(record),
+            Err(Bad::Drift(what)) => return Err(drift(stream, &what)),
+            Err(Bad::Record(rule)) => bad.push(Quarantined {
+                stream: stream.to_owned(),
+                clave: id_of(raw).map(|id| id.to_string()).unwrap_or_default(),
+                regla: rule,
+                registro: raw.get().to_owned(),
+                version,
+            }),
+        }
+    }
+    Ok((good, bad))
+}
+
+/// The stream stops, with the name of what is missing or of another type.
+pub fn drift(stream: &str, what: &str) -> JobError {
+    JobError::fail(anyhow!("{stream}: the source has changed: {what}"))
 }

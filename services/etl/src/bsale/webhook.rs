@@ -8,7 +8,7 @@ use sea_orm::{DbErr, TransactionTrait as _};
 use serde::Deserialize;
 
 use super::{
-    Bsale, Priority, days, read,
+    Bsale, Priority, documents, read,
     record::{Bad, Record},
     scan,
     tables::{CLIENTS, DETAILS, DOCUMENTS, PRICES, STOCK},
@@ -147,7 +147,7 @@ async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
     let Some((raw, version)) = found else { return Ok(0) };
     let record = Record::read("document", &raw).map_err(job_error)?;
     let document = read::document(record, version).map_err(job_error)?;
-    let lines = days::lines(bsale, &document, version, Priority::Webhook).await?;
+    let lines = documents::lines(&bsale.client, &document, version, Priority::Webhook).await?;
     let mut clients = Vec::new();
     if let Some(client) = document.client
         && target::present(&bsale.target.db, &CLIENTS, &[client]).await.map_err(JobError::retry)?.is_empty()
@@ -159,7 +159,7 @@ async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
     }
     let (lines, version) = lines.unwrap_or((document.details, version));
     let lines: Vec<Row> = lines.into_iter().map(|line| line.row).collect();
-    let families = [days::family(id, &lines, version)];
+    let families = [documents::family(id, &lines, version)];
     let rows = vec![(&CLIENTS, clients), (&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)];
     write(bsale, rows, &families, run).await
 }
