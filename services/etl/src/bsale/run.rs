@@ -16,7 +16,7 @@ use crate::{
         run::{Counters, RunParams},
         stream::Stream,
     },
-    target::{self, Claim},
+    target::Claim,
 };
 
 /// Works on a run of `stream` until its end.
@@ -37,9 +37,7 @@ pub async fn work(
             serde_json::from_value(state).context("lote_streams.estado").map_err(JobError::Fail)?
         }
         None => {
-            target::forget(&bsale.target.db, &params.lane, Some(&claim.run))
-                .await
-                .map_err(JobError::retry)?;
+            claim.forget_others().await?;
             State { began: Utc::now(), counters: Counters::default(), place: Cursor::default() }
         }
     };

@@ -282,7 +282,9 @@ impl<'a> Session<'a> {
         let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (read, bad) = (count(self.counters.leidos), count(self.counters.en_cuarentena));
-        let progress = Progress { total: None, processed: read, successful: read - bad, failed: bad };
+        // Records that are asked for one by one are no part of what was read, but may be bad.
+        let successful = (read - bad).max(0);
+        let progress = Progress { total: None, processed: read, successful, failed: bad };
         let position = Position::new(place.phase, place.step);
         let checkpoint = json!({ "contadores": self.counters, "lugar": place, "marca": self.marked });
         self.run.checkpoint(&mut conn, &checkpoint, position, &progress).await.map(drop)

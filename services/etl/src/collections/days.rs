@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use jobs::JobRun;
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection, PgPool};
@@ -148,8 +148,9 @@ pub async fn differing(
     .await
 }
 
-/// Notes that a slice's days were read after the run had looked at them, in the caller's transaction. A slice of one day
-/// which has not as many rows as the look had found is not as it was then: the next run reads the day again.
+/// Notes that a slice's days were read after the run had looked at them, in the caller's transaction. `rows` is how many there
+/// were, where the run has looked at all of them: if it had found others, the days are not as they were then, and are compared
+/// with nothing the next time.
 ///
 /// # Errors
 /// The database.
@@ -158,20 +159,24 @@ pub async fn read(
     table: &RawTable,
     run: Uuid,
     slice: Slice,
-    rows: u64,
+    rows: Option<u64>,
 ) -> sqlx::Result<()> {
     let Some((from, to)) = slice else { return Ok(()) };
-    let rows = (to - from <= TimeDelta::days(1)).then(|| i64::try_from(rows).unwrap_or(i64::MAX));
     sqlx::query(
-        "update raw_days set filas = case when $5::bigint is null or $5 = seen_filas then seen_filas end, huella = seen_huella
-         where stream = $1 and seen_run = $2 and dia >= ($3 at time zone 'America/Lima')::date
-           and dia <= (($4 - interval '1 microsecond') at time zone 'America/Lima')::date",
+        "with looked as (
+             select dia, sum(seen_filas) over () as filas from raw_days
+             where stream = $1 and seen_run = $2 and dia >= ($3 at time zone 'America/Lima')::date
+               and dia <= (($4 - interval '1 microsecond') at time zone 'America/Lima')::date
+         )
+         update raw_days d
+         set filas = case when $5::bigint is null or $5 = looked.filas then d.seen_filas end, huella = d.seen_huella
+         from looked where d.stream = $1 and d.dia = looked.dia",
     )
     .bind(table.stream)
     .bind(run)
     .bind(from)
     .bind(to)
-    .bind(rows)
+    .bind(rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)))
     .execute(conn)
     .await
     .map(drop)

@@ -171,7 +171,7 @@ async fn begin(
         }
     };
     let (mut last, mut bytes) = (Vec::new(), 0);
-    let check = lima_midnight(today(to) - Duration::days(settings.check_days.into())).max(start);
+    let check = looked_from(settings, to);
     // Where every run reads all of these days anyway, there is nothing to compare.
     if params.mode != Mode::Backfill && settings.check_days > settings.look_back {
         bytes = days::look(client, pool, table, run, (check, to)).await?;
@@ -195,6 +195,11 @@ async fn begin(
         step: 0,
         counters,
     })
+}
+
+/// From which day on a run until `to` looks at days before it reads.
+fn looked_from(settings: &BigQuerySettings, to: DateTime<Utc>) -> DateTime<Utc> {
+    lima_midnight(today(to) - Duration::days(settings.check_days.into())).max(lima_midnight(settings.start))
 }
 
 /// The slices of a run, in the order in which they are read.
@@ -378,7 +383,9 @@ impl Session<'_> {
             );
             Ok(0)
         } else {
-            days::read(conn, self.table, run, slice, place.rows).await.map_err(job_error)?;
+            let looked = looked_from(self.client.settings(), place.to);
+            let rows = slice.filter(|(from, _)| *from >= looked).map(|_| place.rows);
+            days::read(conn, self.table, run, slice, rows).await.map_err(job_error)?;
             raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?
         };
         let gone = gone.map_err(|reason| JobError::fail(anyhow!("{}: {reason}", self.table.name)))?;

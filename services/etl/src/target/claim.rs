@@ -232,14 +232,7 @@ impl Claim {
         watermark: Option<DateTime<Utc>>,
         state: &impl Fn(&Merged, u64) -> Value,
     ) -> Result<(Merged, u64), CommitError> {
-        // First, and locked until the end: who claims the stream meanwhile waits for this commit, and who has
-        // claimed it before has written another epoch here.
-        let row =
-            Sql::new("SELECT epoca FROM lote_streams WHERE stream = ? FOR UPDATE").bind(self.lane.as_str());
-        let epoch: Option<i64> = row.one(conn).await?.map(|row| row.try_get("", "epoca")).transpose()?;
-        if epoch != Some(self.epoch) {
-            return Err(CommitError::Stale(self.lane.clone()));
-        }
+        self.fence(conn).await?;
         let now = Utc::now();
         let (mut merged, mut deleted) = (Merged::default(), 0);
         let by_table = merge_all(conn, &page.rows, &page.families, &self.run, now).await?;
@@ -275,6 +268,26 @@ impl Claim {
         let set = Sql::new(set).bind(self.run.as_str()).bind(state).bind(now).bind(watermark);
         set.bind(self.lane.as_str()).run(conn).await?;
         Ok((merged, deleted))
+    }
+
+    /// First in a transaction, and locked until its end: who claims the stream meanwhile waits for that, and who has claimed
+    /// it before has written another epoch here.
+    async fn fence(&self, conn: &DatabaseTransaction) -> Result<(), CommitError> {
+        let row =
+            Sql::new("SELECT epoca FROM lote_streams WHERE stream = ? FOR UPDATE").bind(self.lane.as_str());
+        let epoch: Option<i64> = row.one(conn).await?.map(|row| row.try_get("", "epoca")).transpose()?;
+        if epoch == Some(self.epoch) { Ok(()) } else { Err(CommitError::Stale(self.lane.clone())) }
+    }
+
+    /// Forgets what runs of the lane before this one have met.
+    ///
+    /// # Errors
+    /// As [`CommitError`] says: a worker that slept since it took the lane must not forget what a later run has met.
+    pub async fn forget_others(&self) -> Result<(), CommitError> {
+        let transaction = self.target.db.begin().await?;
+        self.fence(&transaction).await?;
+        super::sweep::forget(&transaction, &self.lane, Some(&self.run)).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// The database.

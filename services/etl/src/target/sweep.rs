@@ -63,7 +63,7 @@ pub async fn count_met(
 ///
 /// # Errors
 /// The database.
-pub async fn forget(conn: &impl ConnectionTrait, lane: &str, but: Option<&str>) -> Result<(), DbErr> {
+pub(super) async fn forget(conn: &impl ConnectionTrait, lane: &str, but: Option<&str>) -> Result<(), DbErr> {
     let statement = Sql::new("DELETE FROM lote_vistos WHERE stream = ? AND corrida <> ?");
     statement.bind(lane).bind(but.unwrap_or_default()).run(conn).await.map(drop)
 }

@@ -248,3 +248,20 @@ async fn a_bad_record_is_as_of_when_it_was_asked_for() -> Result<()> {
     ensure!(before > chrono::TimeDelta::milliseconds(1_400), "{before}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_bad_record_that_no_list_shows_fails_no_run() -> Result<()> {
+    let size = Size { products: 0, clients: 1, days: 0, documents_a_day: 0 };
+    let world = World::new("etlunlisted", Kind::Postgres, Shop::new(1, size)).await?;
+    world.sync("bsale.clientes", Mode::Full).await?;
+    world.bsale.shop(|shop| {
+        let client = shop.clients.values_mut().next().expect("a client");
+        // Neither active nor inactive: it is there, and has to be asked for.
+        client.state = 5;
+        client.first_name = Some("x".repeat(300));
+    });
+    let job = world.sync("bsale.clientes", Mode::Full).await?;
+    ensure!((job.progress.processed, job.progress.failed) == (0, 1), "{job:?}");
+    ensure!(target::count_live(&world.ours().target.db, "clientes").await? == 1);
+    Ok(())
+}

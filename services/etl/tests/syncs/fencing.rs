@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use async_trait::async_trait;
 use etl::{
     bsale::{self, tables, views},
     domain::run::{Mode, RunParams},
     request_run::Requested,
-    target::{self, Sql},
+    target::{self, Claim, CommitError, Sql, Target},
 };
-use jobs::State;
-use sea_orm::ConnectionTrait as _;
+use jobs::{Job, JobRun, Outcome, State, Work};
+use messaging::JobError;
+use sea_orm::{
+    ConnectionTrait as _,
+    sqlx::{PgConnection, PgPool},
+};
+use serde_json::json;
 use simulators::bsale::{Fault, Shop, Size, truth};
 use stack::wait;
 use tokio_util::sync::CancellationToken;
@@ -181,6 +187,56 @@ async fn an_epoch_above_all_of_ours_is_overtaken() -> Result<()> {
     let lane = target::lane(db, "bsale.clientes").await?.context("a lane")?;
     ensure!(lane.epoch > 5_000, "{lane:?}");
     Ok(())
+}
+
+/// Work that sleeps after it has taken the lane of a run, until a later run has the lane.
+struct Sleeper {
+    target: Target,
+    pool: PgPool,
+    lane: String,
+}
+
+#[async_trait]
+impl Work for Sleeper {
+    async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
+        let (claim, _) = Claim::take(&self.target, &self.pool, run, &self.lane).await?;
+        let meanwhile = async {
+            let later = Sql::new("UPDATE lote_streams SET epoca = epoca + 1 WHERE stream = ?");
+            later.bind(self.lane.as_str()).run(&self.target.db).await?;
+            let met =
+                Sql::new("INSERT INTO lote_vistos (stream, corrida, clave) VALUES (?, 'a later run', '7')");
+            met.bind(self.lane.as_str()).run(&self.target.db).await
+        };
+        meanwhile.await.map_err(JobError::fail)?;
+        match claim.forget_others().await {
+            Err(CommitError::Stale(_)) => Ok(Outcome::Done(json!({}))),
+            other => Err(JobError::fail(anyhow!("{other:?}"))),
+        }
+    }
+
+    async fn ended(&self, _: &mut PgConnection, _: &Job) -> Result<()> {
+        Ok(())
+    }
+}
+
+async fn sleeper(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(2, Size::default())).await?;
+    let (target, pool) = (world.ours().target.clone(), world.resources.database.pool.clone());
+    let lane = "bsale.stock".to_owned();
+    let id = world.ask(&RunParams::new(&lane, Mode::Full)).await?.job().id;
+    let work = Sleeper { target: target.clone(), pool, lane: lane.clone() };
+    let ran = world.runner.run(id, &CancellationToken::new(), &work).await;
+    ran.map_err(|error| anyhow!("{error:?}"))?;
+    let job = world.job(id).await?;
+    ensure!(job.state == State::Completed, "{:?}", job.error);
+    ensure!(target::count_met(&target.db, &lane, "a later run", &[]).await? == 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stale_worker_forgets_nothing_that_a_later_run_has_met() -> Result<()> {
+    sleeper("etlsleepmaria", Kind::MariaDb).await?;
+    sleeper("etlsleeppg", Kind::Postgres).await
 }
 
 /// People build on our views; a new version of the service must not take that away.

@@ -7,8 +7,9 @@ use simulators::bigquery::Row;
 
 use super::*;
 
-/// Rows a day, and how many days ago is the day that changes: before the look-back.
+/// Rows a day of so many days, and how many days ago is the day that changes: before the look-back.
 const A_DAY: usize = 4;
+const DAYS: usize = 24;
 const AGO: usize = 15;
 
 struct Setting {
@@ -22,20 +23,22 @@ fn daily() -> RunParams {
 }
 
 impl Setting {
-    /// Managements of the last 28 days, read.
+    /// Managements of the last days, read. Of all of them a run looks at the days first, and a full run has one slice.
     async fn new(label: &str, seed: u64) -> Result<Self> {
         let world = World::new(label).await?;
         let source = BigQuery::start()?;
         fill(&source, &mut Dice(seed));
+        let ago = |days: usize| Utc::now() - chrono::TimeDelta::days(i64::try_from(days).unwrap_or_default());
         source.change("voicebot_gestiones", |table| {
             let management = |number: usize| {
-                let ago = chrono::TimeDelta::days(i64::try_from(number / A_DAY).unwrap_or_default() + 1);
-                let at = (Utc::now() - ago).timestamp_micros();
+                let at = ago(number / A_DAY + 1).timestamp_micros();
                 row(json!({ "uid": format!("V{number}"), "date": at, "document": "1", "management": "A" }))
             };
-            table.rows = (0..28 * A_DAY).map(management).collect();
+            table.rows = (0..DAYS * A_DAY).map(management).collect();
         });
-        let resources = resources(&world, &source).await?;
+        let settings = client(&source, None)?.settings().clone();
+        let settings = BigQuerySettings { start: ago(DAYS + 1).date_naive(), ..settings };
+        let resources = Resources { bigquery: Some(Client::new(settings)), ..world.resources()? };
         let setting = Self { world, source, resources };
         setting.read(&daily()).await?;
         Ok(setting)
@@ -97,15 +100,14 @@ async fn a_day_that_a_backfill_read_while_its_rows_were_out_is_read_again() -> R
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_day_that_changes_between_the_look_and_its_reading_is_read_again() -> Result<()> {
-    let setting = Setting::new("outlook", 15).await?;
+async fn changes_after_the_look(label: &str, mode: Mode) -> Result<()> {
+    let setting = Setting::new(label, 15).await?;
     let mut late = setting.first();
     late.insert("uid".to_owned(), json!("late"));
     setting.put_back(vec![late]);
     // Its worker stops when it has looked: what BigQuery says of the days takes longer than the word to stop.
     setting.source.slow_down(Duration::from_millis(500));
-    let job = ask_for(&setting.resources, &daily()).await?;
+    let job = ask_for(&setting.resources, &RunParams { mode, ..daily() }).await?;
     let (stop, before) = (CancellationToken::new(), setting.source.asked().0);
     let watch = async {
         while setting.source.asked().0 == before {
@@ -117,7 +119,8 @@ async fn a_day_that_changes_between_the_look_and_its_reading_is_read_again() -> 
     let job = job?;
     assert_eq!(job.state, State::Pending, "it was stopped on the way: {:?}", job.error);
     let looked = job.checkpoint.as_ref().context("it has looked")?;
-    assert_eq!(looked["last"].as_array().map(Vec::len), Some(1), "{looked}");
+    // A full run reads the day with all others.
+    assert_eq!(looked["last"].as_array().map(Vec::len), Some(usize::from(mode == Mode::Daily)), "{looked}");
     setting.source.slow_down(Duration::ZERO);
     let out = setting.take_out();
     assert_eq!(out.len(), A_DAY + 1);
@@ -127,4 +130,10 @@ async fn a_day_that_changes_between_the_look_and_its_reading_is_read_again() -> 
     setting.put_back(out);
     setting.read(&daily()).await?;
     same_of(&setting.world, &setting.source, &["voicebot_gestiones"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_changes_between_the_look_and_its_reading_is_read_again() -> Result<()> {
+    changes_after_the_look("outlook", Mode::Daily).await?;
+    changes_after_the_look("outlookfull", Mode::Full).await
 }
