@@ -7,6 +7,14 @@ use std::{
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode};
 use serde_json::json;
+use utoipa::{
+    IntoParams,
+    openapi::{
+        ObjectBuilder, Required,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        schema::{SchemaType, Type},
+    },
+};
 
 use super::Problem;
 
@@ -53,10 +61,34 @@ impl IfMatch {
     }
 }
 
+/// An operation that takes it says so by its name: `params(IfMatch)`.
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![optional_header("If-Match", "El ETag leído: si cambió desde entonces, 412")]
+    }
+}
+
+/// A header that may be missing, as the OpenAPI document has it.
+pub(crate) fn optional_header(name: &str, description: &str) -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+/// The version of what is answered, as the header that [`IfMatch`] is read from later.
+pub fn etag(version: i64) -> (&'static str, String) {
+    ("ETag", format!("\"{version}\""))
+}
+
 impl Problem {
     /// 412, with the ETag that the resource has by now: it changed since the caller read it.
     pub fn changed(code: &'static str, detail: impl Into<String>, version: i64) -> Self {
-        let etag = format!("\"{version}\"");
+        let (_, etag) = etag(version);
         Self::new(StatusCode::PRECONDITION_FAILED, code, detail).with_details(json!({ "etag": etag }))
     }
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use actix_web::{
-    HttpResponse,
     http::StatusCode,
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
     http::{IfMatch, Json, request_id},
 };
@@ -45,7 +44,7 @@ async fn act(
     expected: IfMatch,
     action: Action,
     change: ActiveModel,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, id, expected).await?;
@@ -112,7 +111,7 @@ impl Bounds {
     operation_id = "campaigns_start", summary = "Iniciar una campaña",
     description = "Congela texto, audiencia, remitentes y precios, y escribe la lista de mensajes; luego se envían.",
     post, path = "/api/v1/campaigns/{id}/start", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 202, body = CampaignView), (status = 409, description = "Su estado no lo admite, o falta la aprobación"), (status = 412), (status = 422))
 )]
 pub(super) async fn start(
@@ -120,7 +119,7 @@ pub(super) async fn start(
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, &id, expected).await?;
@@ -192,7 +191,7 @@ impl Schedule {
     operation_id = "campaigns_schedule", summary = "Programar una campaña",
     description = "Inicia por sí sola a su hora, o escribe a cada destinatario a la hora de su propio reloj; pasada expires_at ya no inicia. Sin start_at ni at_local vuelve a ser borrador.",
     post, path = "/api/v1/campaigns/{id}/schedule", tag = "campaigns", request_body = Schedule,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite, o falta la aprobación"), (status = 412), (status = 422))
 )]
 pub(super) async fn schedule(
@@ -201,7 +200,7 @@ pub(super) async fn schedule(
     id: Path<String>,
     expected: IfMatch,
     body: Json<Schedule>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let time = body.time(Utc::now(), &api.sms)?;
     let own_hour = time.and_then(|(_, hour)| hour);
@@ -229,7 +228,7 @@ pub(super) async fn schedule(
     operation_id = "campaigns_approve", summary = "Aprobar una campaña",
     description = "La aprueba alguien distinto de quien la editó; cualquier cambio anula la aprobación.",
     post, path = "/api/v1/campaigns/{id}/approve", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 200, body = CampaignView), (status = 409, description = "No es un borrador, o quien aprueba es quien la editó"), (status = 412))
 )]
 pub(super) async fn approve(
@@ -237,7 +236,7 @@ pub(super) async fn approve(
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     caller.require(&[Role::Admin, Role::Operator])?;
     caller.require_scope(APPROVE)?;
     let mut transaction = api.database.pool.begin().await?;
@@ -266,7 +265,7 @@ pub(super) async fn approve(
     operation_id = "campaigns_pause", summary = "Pausar una campaña",
     description = "Lo que ya está en camino al proveedor termina; nada más sale.",
     post, path = "/api/v1/campaigns/{id}/pause", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite"), (status = 412))
 )]
 pub(super) async fn pause(
@@ -274,7 +273,7 @@ pub(super) async fn pause(
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let reason = format!("Pausada por {}", caller.id());
     let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
     act(&api, &caller, &id, expected, Action::Pause, change).await
@@ -285,7 +284,7 @@ pub(super) async fn pause(
     operation_id = "campaigns_resume", summary = "Reanudar una campaña",
     description = "Si esperaba los reportes de sus primeros mensajes, sigue sin ellos.",
     post, path = "/api/v1/campaigns/{id}/resume", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite"), (status = 412))
 )]
 pub(super) async fn resume(
@@ -293,7 +292,7 @@ pub(super) async fn resume(
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, &id, expected).await?;
@@ -313,7 +312,7 @@ pub(super) async fn resume(
     operation_id = "campaigns_cancel", summary = "Cancelar una campaña",
     description = "Lo que ya está en camino al proveedor termina; los demás mensajes quedan cancelados, por lotes.",
     post, path = "/api/v1/campaigns/{id}/cancel", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite"), (status = 412))
 )]
 pub(super) async fn cancel(
@@ -321,7 +320,7 @@ pub(super) async fn cancel(
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, &id, expected).await?;

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{IfMatch, Json, OptionalJson},
 };
@@ -79,7 +79,7 @@ async fn decide(
     (which, order): (Which, Order),
     after: Option<i32>,
     dry_run: bool,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let campaign = locked(&mut transaction, id, expected).await?;
@@ -97,7 +97,7 @@ async fn decide(
     operation_id = "campaigns_resolve", summary = "Resolver mensajes desconocidos",
     description = "Los que quedaron sin respuesta del proveedor: se reenvían (quien ya lo tiene lo recibe dos veces) o se dan por perdidos.",
     post, path = "/api/v1/campaigns/{id}/resolve", tag = "campaigns", request_body = Resolve,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 200, body = DecidedView), (status = 409, description = "Su estado no lo admite"), (status = 412), (status = 422))
 )]
 pub(super) async fn resolve(
@@ -106,7 +106,7 @@ pub(super) async fn resolve(
     id: Path<String>,
     expected: IfMatch,
     body: Json<Resolve>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let Resolve { action, older_than_minutes, after, dry_run } = body.into_inner();
     let minutes = older_than_minutes.unwrap_or(QUEUED);
@@ -127,7 +127,7 @@ pub(super) async fn resolve(
     operation_id = "campaigns_retry_failed", summary = "Reintentar los mensajes fallidos",
     description = "Los fallidos y vencidos cuyo código lo permite, con un intento más; una campaña completada vuelve a correr.",
     post, path = "/api/v1/campaigns/{id}/retry-failed", tag = "campaigns", request_body = RetryFailed,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 200, body = DecidedView), (status = 409, description = "Su estado no lo admite"), (status = 412))
 )]
 pub(super) async fn retry_failed(
@@ -136,7 +136,7 @@ pub(super) async fn retry_failed(
     id: Path<String>,
     expected: IfMatch,
     body: OptionalJson<RetryFailed>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let RetryFailed { after, dry_run } = body.0.unwrap_or_default();
     decide(&api, &caller, (id.as_str(), expected), (Which::Failed, Order::Resend), after, dry_run).await
 }

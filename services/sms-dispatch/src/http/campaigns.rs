@@ -6,10 +6,10 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
     http::{
-        IfMatch, Json, Query, in_range,
+        IfMatch, Json, Query, etag, in_range,
         page::{Cursor, Page, cut},
     },
 };
@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     Resources,
     campaign_view::{CampaignView, MessageView, ProgressView},
-    sees_masked,
+    named, sees_masked, uncached,
 };
 use crate::{
     campaigns::{Refused, tell_creation},
@@ -46,9 +46,7 @@ const WRITE: &str = "campaigns:write";
 /// Campaigns are nobody's in particular: whoever is bound to one supplier sees none.
 pub(super) fn may_read(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    if caller.proveedor_id().is_some() {
-        return Err(Problem::forbidden("La cuenta está limitada a un proveedor"));
-    }
+    caller.require_unbound()?;
     caller.require_scope(READ)
 }
 
@@ -70,18 +68,10 @@ pub(super) struct NewCampaign {
 
 impl NewCampaign {
     fn wish(self) -> Result<Wish, Problem> {
-        let (name, description) = (self.name.trim(), self.description.trim());
-        let controls = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
-        if !(1..=120).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-            return Err(Problem::unprocessable("invalid_name", "name debe tener de 1 a 120 caracteres"));
-        }
-        if description.chars().count() > 2_000 || controls(description) {
-            let detail = "description debe tener 2000 caracteres como máximo, sin caracteres de control";
-            return Err(Problem::unprocessable("invalid_description", detail));
-        }
+        let (name, description) = named(&self.name, &self.description)?;
         let plan = self.plan.checked();
         let plan = plan.map_err(|error| Problem::unprocessable("invalid_plan", error.to_string()))?;
-        Ok(Wish { name: name.to_owned(), description: description.to_owned(), kind: self.kind, plan })
+        Ok(Wish { name, description, kind: self.kind, plan })
     }
 }
 
@@ -93,8 +83,7 @@ async fn checked(conn: &mut PgConnection, wish: &Wish) -> Result<(), Problem> {
 }
 
 pub(super) fn shown(status: StatusCode, campaign: Campaign) -> HttpResponse {
-    let version = format!("\"{}\"", campaign.version);
-    HttpResponse::build(status).insert_header(("ETag", version)).json(CampaignView::from(campaign))
+    HttpResponse::build(status).insert_header(etag(campaign.version)).json(CampaignView::from(campaign))
 }
 
 fn no_campaign(id: &str) -> Problem {
@@ -118,11 +107,8 @@ pub(super) async fn locked(
 ) -> Result<Campaign, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_campaign(id))?;
     let campaign = campaigns::lock(conn, uuid).await?.ok_or_else(|| no_campaign(id))?;
-    if expected.0.is_some_and(|version| version != campaign.version) {
-        let detail = format!("La campaña {id} cambió desde que la leyó; léala de nuevo");
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "campaign_changed", detail)
-            .with_details(json!({ "etag": format!("\"{}\"", campaign.version) })));
-    }
+    let changed = || format!("La campaña {id} cambió desde que la leyó; léala de nuevo");
+    expected.check(campaign.version, "campaign_changed", changed)?;
     Ok(campaign)
 }
 
@@ -145,11 +131,7 @@ fn is_draft(campaign: &Campaign) -> Result<(), Problem> {
     post, path = "/api/v1/campaigns", tag = "campaigns", request_body = NewCampaign,
     responses((status = 201, body = CampaignView), (status = 422))
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewCampaign>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewCampaign>) -> ApiResult {
     may_write(&caller)?;
     let wish = body.into_inner().wish()?;
     let mut transaction = api.database.pool.begin().await?;
@@ -180,15 +162,10 @@ pub(super) struct ListQuery {
     get, path = "/api/v1/campaigns", tag = "campaigns", params(ListQuery),
     responses((status = 200, body = Page<CampaignView>))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
-    let before = query.cursor.as_deref().map(|text| Cursor::parse("cursor", text, "next_cursor"));
-    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let before = Cursor::before("cursor", query.cursor.as_deref(), "next_cursor")?;
     let mut page = campaigns::list(&api.database.pool, query.state, before, limit + 1).await?;
     let next_cursor = cut(&mut page, limit, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(CampaignView::from).collect();
@@ -201,11 +178,7 @@ pub(super) async fn list(
     get, path = "/api/v1/campaigns/{id}", tag = "campaigns", params(("id" = String, Path)),
     responses((status = 200, body = CampaignView))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     Ok(shown(StatusCode::OK, found(&api, &id).await?))
 }
@@ -215,7 +188,7 @@ pub(super) async fn get(
     operation_id = "campaigns_replace", summary = "Reemplazar una campaña",
     description = "Solo un borrador cambia; el cambio anula su aprobación.",
     put, path = "/api/v1/campaigns/{id}", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     request_body = NewCampaign,
     responses((status = 200, body = CampaignView), (status = 409, description = "No es un borrador"), (status = 412), (status = 422))
 )]
@@ -225,7 +198,7 @@ pub(super) async fn replace(
     id: Path<String>,
     expected: IfMatch,
     body: Json<NewCampaign>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let wish = body.into_inner().wish()?;
     let mut transaction = api.database.pool.begin().await?;
@@ -243,7 +216,7 @@ pub(super) async fn replace(
 #[utoipa::path(
     operation_id = "campaigns_delete", summary = "Eliminar una campaña", description = "Solo un borrador.",
     delete, path = "/api/v1/campaigns/{id}", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 204), (status = 409, description = "No es un borrador"), (status = 412))
 )]
 pub(super) async fn delete(
@@ -251,7 +224,7 @@ pub(super) async fn delete(
     caller: Caller,
     id: Path<String>,
     expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
     let old = locked(&mut transaction, &id, expected).await?;
@@ -270,15 +243,11 @@ pub(super) async fn delete(
     get, path = "/api/v1/campaigns/{id}/progress", tag = "campaigns", params(("id" = String, Path)),
     responses((status = 200, body = ProgressView))
 )]
-pub(super) async fn progress(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn progress(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let campaign = found(&api, &id).await?;
     let view = ProgressView::read(&api.database.pool, &api.sms, &campaign).await?;
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(view))
+    Ok(uncached().json(view))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -326,7 +295,7 @@ pub(super) async fn messages(
     caller: Caller,
     id: Path<String>,
     query: Query<MessagesQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(100), 1, 500)?;
     let state = query.state.as_deref().map(|name| {
@@ -358,9 +327,7 @@ pub(super) async fn messages(
         MessageView::of(row, date, number, Some(text), masked)
     };
     let items = page.into_iter().map(item).collect();
-    Ok(HttpResponse::Ok()
-        .insert_header(("Cache-Control", "no-store"))
-        .json(MessagePage { items, next_cursor }))
+    Ok(uncached().json(MessagePage { items, next_cursor }))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -400,7 +367,7 @@ pub(super) async fn replies(
     caller: Caller,
     id: Path<String>,
     query: Query<RepliesQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     caller.require(&[Role::Admin, Role::Operator])?;
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
@@ -414,5 +381,5 @@ pub(super) async fn replies(
         received_at: reply.received_at,
     };
     let items = page.into_iter().map(view).collect();
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(ReplyPage { items, next_cursor }))
+    Ok(uncached().json(ReplyPage { items, next_cursor }))
 }

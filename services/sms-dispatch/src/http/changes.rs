@@ -142,7 +142,7 @@ async fn written(conn: &mut PgConnection, id: &str, number: i64) -> Result<Conta
     operation_id = "contacts_update", summary = "Cambiar un contacto",
     description = "El teléfono no cambia, ni lo que se deduce de él. Lo que falta queda como está; un `null` lo vacía.",
     patch, path = "/api/v1/contacts/{id}", tag = "contacts",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el contacto cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     request_body = Change,
     responses(
         (status = 200, body = super::view::ContactView), (status = 412, description = "El contacto cambió"),

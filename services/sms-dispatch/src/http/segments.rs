@@ -9,7 +9,7 @@ use chassis::{
     ApiResult, Problem,
     auth::Caller,
     http::{
-        IfMatch, Json, Query, in_range,
+        IfMatch, Json, Query, etag, in_range,
         page::{Cursor, Page, cut},
     },
 };
@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    Resources, may_read, may_watch, may_write,
+    Resources, may_read, may_watch, may_write, named, uncached,
     view::{ExampleView, state_name},
 };
 use crate::{
@@ -46,20 +46,8 @@ pub(super) struct NewSegment {
 
 impl NewSegment {
     fn values(self) -> Result<SegmentValues, Problem> {
-        let (name, description) = (self.name.trim(), self.description.trim());
-        let controls = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
-        if !(1..=120).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-            return Err(Problem::unprocessable("invalid_name", "name debe tener de 1 a 120 caracteres"));
-        }
-        if description.chars().count() > 2_000 || controls(description) {
-            let detail = "description debe tener 2000 caracteres como máximo, sin caracteres de control";
-            return Err(Problem::unprocessable("invalid_description", detail));
-        }
-        Ok(SegmentValues {
-            name: name.to_owned(),
-            description: description.to_owned(),
-            filter: checked(self.filter)?,
-        })
+        let (name, description) = named(&self.name, &self.description)?;
+        Ok(SegmentValues { name, description, filter: checked(self.filter)? })
     }
 }
 
@@ -88,8 +76,7 @@ impl From<SavedSegment> for SegmentView {
 }
 
 fn shown(status: StatusCode, saved: SavedSegment) -> HttpResponse {
-    let version = format!("\"{}\"", saved.version);
-    HttpResponse::build(status).insert_header(("ETag", version)).json(SegmentView::from(saved))
+    HttpResponse::build(status).insert_header(etag(saved.version)).json(SegmentView::from(saved))
 }
 
 fn refused(error: WriteError) -> Problem {
@@ -178,7 +165,7 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
     operation_id = "segments_replace", summary = "Reemplazar un segmento",
     description = "Su nombre, descripción y filtro.",
     put, path = "/api/v1/segments/{id}", tag = "segments",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     request_body = NewSegment,
     responses(
         (status = 200, body = SegmentView), (status = 409, description = "Otro segmento tiene ese nombre"),
@@ -208,7 +195,7 @@ pub(super) async fn replace(
     operation_id = "segments_delete", summary = "Eliminar un segmento",
     description = "",
     delete, path = "/api/v1/segments/{id}", tag = "segments",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
+    params(("id" = String, Path), IfMatch),
     responses((status = 204), (status = 412))
 )]
 pub(super) async fn delete(
@@ -278,7 +265,7 @@ pub(super) async fn preview(api: Data<Resources>, caller: Caller, body: Json<Seg
         .collect();
     by_state.sort_by_key(|state| std::cmp::Reverse(state.contacts));
     let matching = by_state.iter().map(|state| state.contacts).sum();
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(PreviewView {
+    Ok(uncached().json(PreviewView {
         count: segment.of(matching),
         matching,
         exact: found.exact,
