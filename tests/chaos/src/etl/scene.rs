@@ -194,7 +194,7 @@ impl Scene {
         Ok(sqlx::query_scalar(running).bind(work.since).fetch_one(&self.pool).await?)
     }
 
-    /// Queries beyond one for each slice of each run: a worker that took over began anew instead of reading on.
+    /// Queries beyond one for each slice of each run: a worker that took over began again instead of reading on.
     pub async fn queries_begun_again(&self, work: &Work) -> Result<u64> {
         const SLICES: &str = "select coalesce(sum((checkpoint ->> 'slice')::bigint), 0)::bigint from jobs
             where kind = 'etl.runs' and created_at >= $1 and params ->> 'stream' like 'bigquery.%'";
