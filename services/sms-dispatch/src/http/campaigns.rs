@@ -34,7 +34,7 @@ use crate::{
     settle::Open,
     storage::{
         audit,
-        campaigns::{self, Campaign, Wish},
+        campaigns::{self, Campaign, CampaignValues},
         ledger, reports, totals,
     },
     texts::Texts,
@@ -67,18 +67,18 @@ pub(super) struct NewCampaign {
 }
 
 impl NewCampaign {
-    fn wish(self) -> Result<Wish, Problem> {
+    fn values(self) -> Result<CampaignValues, Problem> {
         let (name, description) = named(&self.name, &self.description)?;
         let plan = self.plan.checked();
         let plan = plan.map_err(|error| Problem::unprocessable("invalid_plan", error.to_string()))?;
-        Ok(Wish { name, description, kind: self.kind, plan })
+        Ok(CampaignValues { name, description, kind: self.kind, plan })
     }
 }
 
 /// Refuses a file that this campaign may not use, and texts that name what the audience has no value for.
-async fn checked(conn: &mut PgConnection, wish: &Wish) -> Result<(), Problem> {
-    let file = crate::campaigns::file(conn, &wish.plan, wish.kind).await.map_err(refused)?;
-    let texts = Texts::of(&wish.plan, file.as_ref());
+async fn checked(conn: &mut PgConnection, values: &CampaignValues) -> Result<(), Problem> {
+    let file = crate::campaigns::file(conn, &values.plan, values.kind).await.map_err(refused)?;
+    let texts = Texts::of(&values.plan, file.as_ref());
     texts.map(drop).map_err(|error| Problem::unprocessable("invalid_text", error.to_string()))
 }
 
@@ -133,10 +133,10 @@ fn is_draft(campaign: &Campaign) -> Result<(), Problem> {
 )]
 pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewCampaign>) -> ApiResult {
     may_write(&caller)?;
-    let wish = body.into_inner().wish()?;
+    let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
-    checked(&mut transaction, &wish).await?;
-    let campaign = campaigns::insert(&mut transaction, &wish, caller.id()).await?;
+    checked(&mut transaction, &values).await?;
+    let campaign = campaigns::insert(&mut transaction, &values, caller.id()).await?;
     let (id, details) = (campaign.id.to_string(), json!({ "name": campaign.name, "plan": campaign.plan }));
     audit::record(&mut transaction, caller.id(), "campaign_created", Some(&id), &details).await?;
     tell_creation(&mut transaction, &campaign).await?;
@@ -200,12 +200,12 @@ pub(super) async fn replace(
     body: Json<NewCampaign>,
 ) -> ApiResult {
     may_write(&caller)?;
-    let wish = body.into_inner().wish()?;
+    let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
     let old = locked(&mut transaction, &id, expected).await?;
     is_draft(&old)?;
-    checked(&mut transaction, &wish).await?;
-    let campaign = campaigns::replace(&mut transaction, old.id, &wish, caller.id()).await?;
+    checked(&mut transaction, &values).await?;
+    let campaign = campaigns::replace(&mut transaction, old.id, &values, caller.id()).await?;
     let details = json!({ "name": campaign.name, "before": old.plan, "after": campaign.plan });
     audit::record(&mut transaction, caller.id(), "campaign_changed", Some(&id), &details).await?;
     transaction.commit().await?;

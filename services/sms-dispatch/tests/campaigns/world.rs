@@ -38,7 +38,7 @@ use sms_dispatch::{
         },
     },
     storage::{
-        campaigns::{self, ActiveModel, Campaign, Wish},
+        campaigns::{self, ActiveModel, Campaign, CampaignValues},
         doctor,
         migrations::Migrator,
         providers, reports, senders,
@@ -262,7 +262,7 @@ impl World {
             ("SMS_IN_FLIGHT", "50"),
         ]));
         providers::configure(&pool, ProviderName::Telnyx, 5_000.0).await?;
-        let wish = senders::Wish {
+        let values = senders::SenderValues {
             address: SENDER.to_owned(),
             provider: ProviderName::Telnyx,
             kind: SenderKind::LongCode,
@@ -270,7 +270,7 @@ impl World {
             price: Some((5_100, "USD".to_owned())),
             enabled: true,
         };
-        senders::put(&mut *pool.acquire().await?, &wish, "test").await?;
+        senders::put(&mut *pool.acquire().await?, &values, "test").await?;
         let (provider, settings) = (Arc::default(), Arc::new(settings));
         Ok(Self { pool, provider, settings, redis, namespace })
     }
@@ -297,8 +297,8 @@ impl World {
     }
 
     pub async fn draft(&self, kind: Kind, plan: Plan) -> Result<Campaign> {
-        let wish = Wish { name: "Prueba".to_owned(), description: String::new(), kind, plan };
-        Ok(campaigns::insert(&mut *self.pool.acquire().await?, &wish, "ana").await?)
+        let values = CampaignValues { name: "Prueba".to_owned(), description: String::new(), kind, plan };
+        Ok(campaigns::insert(&mut *self.pool.acquire().await?, &values, "ana").await?)
     }
 
     /// Starts a campaign and writes its ledger.
