@@ -16,7 +16,7 @@ mod server;
 mod stuck;
 pub mod upload;
 
-pub use attachment::{attachment, csv_pages, download, send_object};
+pub use attachment::{CsvQuery, attachment, csv_pages, download, send_object};
 pub use cross_site::CrossSite;
 pub use document::Document;
 pub(crate) use extractors::optional_header;

@@ -8,7 +8,7 @@ use chassis::{
     ApiResult, Problem,
     auth::Caller,
     http::{
-        Query,
+        CsvQuery, Query,
         job::{Accepted, Pace},
         page::{Page, cut},
         request_id,
@@ -29,7 +29,7 @@ use super::{
     campaigns::{may_read, may_write},
     imports::mapping,
     job_requests::{self, PageQuery, settle},
-    rejected_rows::{PAGE, RejectedQuery, csv},
+    rejected_rows::{PAGE, csv},
     sees_masked,
 };
 use crate::{
@@ -268,12 +268,13 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<Page
     let limit = query.limit()?;
     let mut page = audience_files::list(&api.database.pool, query.cursor, limit + 1).await?;
     let next_cursor = cut(&mut page, limit, |last| last.id.to_string());
-    let mut conn = api.database.pool.acquire().await?;
-    let mut items = Vec::with_capacity(page.len());
-    for file in page {
-        let job = jobs::get(&mut conn, file.id).await?;
-        items.push(AudienceView::of(file, job.as_ref()));
-    }
+    let ids: Vec<_> = page.iter().map(|file| file.id).collect();
+    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
+    let view = |file: AudienceFile| {
+        let job = jobs.get(&file.id);
+        AudienceView::of(file, job)
+    };
+    let items = page.into_iter().map(view).collect();
     Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
@@ -286,11 +287,7 @@ pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<Page
 )]
 pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
-    // The job before its file: where it has ended, what the file came to was committed with its end.
-    let job = match Uuid::parse_str(&id) {
-        Ok(id) => jobs::get(&mut *api.database.pool.acquire().await?, id).await?,
-        Err(_) => None,
-    };
+    let job = job_requests::job(&api, &id).await?;
     let file = found(&api, &id).await?;
     Ok(HttpResponse::Ok().json(AudienceView::of(file, job.as_ref())))
 }
@@ -299,7 +296,7 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
 #[utoipa::path(
     operation_id = "audiences_download_rejected", summary = "Descargar las filas rechazadas de una lista",
     description = "Cada fila rechazada con su motivo, en CSV. A un viewer los valores se le muestran sin más que sus cuatro últimas cifras.",
-    get, path = "/api/v1/audiences/{id}/rejected.csv", tag = "campaigns", params(("id" = String, Path), RejectedQuery),
+    get, path = "/api/v1/audiences/{id}/rejected.csv", tag = "campaigns", params(("id" = String, Path), CsvQuery),
     responses(
         (status = 200, description = "CSV: fila, valor, codigo, motivo", content_type = "text/csv"),
         (status = 409, description = "No ha terminado (not_finished), o sus filas ya se eliminaron (deleted)"),
@@ -309,7 +306,7 @@ pub(super) async fn rejected(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    query: Query<RejectedQuery>,
+    query: Query<CsvQuery>,
 ) -> ApiResult {
     may_read(&caller)?;
     let file = found(&api, &id).await?;
@@ -330,7 +327,7 @@ pub(super) async fn rejected(
         let pool = pool.clone();
         async move { audience_files::rejects(&pool, number, after, PAGE).await }
     };
-    Ok(csv(&file.filename, &query, masked, page))
+    Ok(csv(&file.filename, query.style(), masked, page))
 }
 
 /// Stops the loading of a file; nothing of it stays.

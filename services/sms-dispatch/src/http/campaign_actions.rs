@@ -46,8 +46,7 @@ async fn act(
     change: ActiveModel,
 ) -> ApiResult {
     may_write(caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, id, expected).await?;
+    let (mut transaction, campaign) = locked(api, id, expected).await?;
     let changed = campaigns::act(&mut transaction, &campaign, action, caller.id(), change).await;
     let changed = changed.map_err(refused)?;
     transaction.commit().await?;
@@ -121,8 +120,7 @@ pub(super) async fn start(
     expected: IfMatch,
 ) -> ApiResult {
     may_write(&caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &id, expected).await?;
     approved(&api, &mut transaction, &campaign).await?;
     // Who starts it does not wait for the hour that it was scheduled for.
     let campaign = Campaign { own_date: None, own_minute: None, ..campaign };
@@ -214,8 +212,7 @@ pub(super) async fn schedule(
     if time.is_none() {
         return act(&api, &caller, &id, expected, Action::Unschedule, change).await;
     }
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &id, expected).await?;
     approved(&api, &mut transaction, &campaign).await?;
     let changed = campaigns::act(&mut transaction, &campaign, Action::Schedule, caller.id(), change).await;
     let changed = changed.map_err(refused)?;
@@ -239,8 +236,7 @@ pub(super) async fn approve(
 ) -> ApiResult {
     caller.require(&[Role::Admin, Role::Operator])?;
     caller.require_scope(APPROVE)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &id, expected).await?;
     if campaign.state.after(Action::Schedule).is_none() {
         return Err(refused(campaigns::Refused::State(campaign.state)));
     }
@@ -294,8 +290,7 @@ pub(super) async fn resume(
     expected: IfMatch,
 ) -> ApiResult {
     may_write(&caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &id, expected).await?;
     let mut change = ActiveModel { reason: Set(None), ..Default::default() };
     // Somebody has looked at what was sent first.
     if campaign.waiting.as_deref() == Some(Wait::Ramp.name()) {
@@ -322,8 +317,7 @@ pub(super) async fn cancel(
     expected: IfMatch,
 ) -> ApiResult {
     may_write(&caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &id, expected).await?;
     let reason = format!("Cancelada por {}", caller.id());
     let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
     let cancelled = campaigns::act(&mut transaction, &campaign, Action::Cancel, caller.id(), change).await;

@@ -81,8 +81,7 @@ async fn decide(
     dry_run: bool,
 ) -> ApiResult {
     may_write(caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, id, expected).await?;
+    let (mut transaction, campaign) = locked(api, id, expected).await?;
     let after = after.unwrap_or_default().max(0);
     let decided = again::decide(&mut transaction, &campaign, which, order, after, dry_run, caller.id()).await;
     let decided = decided.map_err(refused)?;

@@ -14,7 +14,7 @@ use chassis::{
     },
 };
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::PgConnection;
+use sea_orm::sqlx::{PgConnection, PgTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -99,17 +99,18 @@ pub(super) fn refused(error: Refused) -> Problem {
     }
 }
 
-/// The campaign, if it is as the caller read it.
+/// A transaction in which the campaign is nobody else's, if it is as the caller read it.
 pub(super) async fn locked(
-    conn: &mut PgConnection,
+    api: &Resources,
     id: &str,
     expected: IfMatch,
-) -> Result<Campaign, Problem> {
+) -> Result<(PgTransaction<'static>, Campaign), Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_campaign(id))?;
-    let campaign = campaigns::lock(conn, uuid).await?.ok_or_else(|| no_campaign(id))?;
+    let mut transaction = api.database.pool.begin().await?;
+    let campaign = campaigns::lock(&mut transaction, uuid).await?.ok_or_else(|| no_campaign(id))?;
     let changed = || format!("La campaña {id} cambió desde que la leyó; léala de nuevo");
     expected.check(campaign.version, "campaign_changed", changed)?;
-    Ok(campaign)
+    Ok((transaction, campaign))
 }
 
 pub(super) async fn found(api: &Resources, id: &str) -> Result<Campaign, Problem> {
@@ -201,8 +202,7 @@ pub(super) async fn replace(
 ) -> ApiResult {
     may_write(&caller)?;
     let values = body.into_inner().values()?;
-    let mut transaction = api.database.pool.begin().await?;
-    let old = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, old) = locked(&api, &id, expected).await?;
     is_draft(&old)?;
     checked(&mut transaction, &values).await?;
     let campaign = campaigns::replace(&mut transaction, old.id, &values, caller.id()).await?;
@@ -226,8 +226,7 @@ pub(super) async fn delete(
     expected: IfMatch,
 ) -> ApiResult {
     may_write(&caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let old = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, old) = locked(&api, &id, expected).await?;
     is_draft(&old)?;
     campaigns::delete(&mut transaction, old.id).await?;
     let details = json!({ "name": old.name, "plan": old.plan });

@@ -7,7 +7,7 @@ use actix_web::{
 use chassis::{
     ApiResult, Problem,
     auth::Caller,
-    http::{CrossSite, Query, etag, in_range},
+    http::{CrossSite, Query, etag, in_range, page::cut},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -101,9 +101,7 @@ pub(super) async fn list(
     }
     let mut conn = api.database.pool.acquire().await?;
     let mut found = page(&mut conn, &filter, after, limit + 1).await?;
-    let more = found.len() as i64 > limit;
-    found.truncate(limit as usize);
-    let next_cursor = found.last().filter(|_| more).map(|last| last.id.to_string());
+    let next_cursor = cut(&mut found, limit, |last| last.id.to_string());
     if !sees_masked(&caller) {
         let ids: Vec<i64> = found.iter().map(|contact| contact.id).collect();
         let details = json!({ "asked": asked, "ids": ids });

@@ -292,11 +292,7 @@ pub(super) async fn get(
     id: Path<String>,
 ) -> ApiResult<Json<ImportView>> {
     may_watch(&caller)?;
-    // The job before its import: where it has ended, what the import came to was committed with its end.
-    let job = match id.parse() {
-        Ok(id) => jobs::get(&mut *api.database.pool.acquire().await?, id).await?,
-        Err(_) => None,
-    };
+    let job = job_requests::job(&api, &id).await?;
     let import = found(&api, &id).await?;
     Ok(Json(ImportView::of(&import, job.as_ref())))
 }

@@ -53,6 +53,15 @@ pub(super) async fn settle(
     Ok(accepted)
 }
 
+/// The job of what an id in a path names. Read before what it is about: where it has ended, what that came to was committed with
+/// its end.
+pub(super) async fn job(api: &Resources, id: &str) -> Result<Option<Job>, Problem> {
+    match Uuid::parse_str(id) {
+        Ok(id) => Ok(jobs::get(&mut *api.database.pool.acquire().await?, id).await?),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Asks for a job's end, with a row in the audit. It stops at its next checkpoint.
 ///
 /// # Errors

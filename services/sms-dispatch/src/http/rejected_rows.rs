@@ -7,13 +7,11 @@ use actix_web::{
 use chassis::{
     ApiResult, Problem,
     auth::Caller,
-    http::{Query, csv_pages},
+    http::{CsvQuery, Query, csv_pages},
 };
 use sea_orm::sqlx;
-use serde::Deserialize;
 use serde_json::json;
 use tabular::{CsvExport, CsvField, CsvStyle};
-use utoipa::IntoParams;
 
 use super::{Resources, imports::found, may_read, sees_masked};
 use crate::{
@@ -30,20 +28,12 @@ pub(super) const PAGE: i64 = 2_000;
 /// Digits that a masked value shows, as a masked phone does.
 const SHOWN: usize = 4;
 
-#[derive(Debug, Deserialize, IntoParams)]
-pub(super) struct RejectedQuery {
-    /// Para programas: comas, sin marca de orden de bytes y el texto tal cual, también donde una hoja de cálculo lo tomaría por
-    /// fórmula.
-    #[serde(default)]
-    crudo: bool,
-}
-
 /// Every rejected row of an import, with its reason. The value is masked for who sees phones masked.
 #[utoipa::path(
     operation_id = "imports_download_rejected", summary = "Descargar las filas rechazadas de una importación",
     description = "Cada fila rechazada con su motivo, en CSV. A un viewer los valores se le muestran sin más que sus cuatro últimas cifras.",
     get, path = "/api/v1/contacts/imports/{id}/rejected.csv", tag = "contacts",
-    params(("id" = String, Path), RejectedQuery),
+    params(("id" = String, Path), CsvQuery),
     responses(
         (status = 200, description = "CSV: fila, valor, codigo, motivo", content_type = "text/csv"),
         (status = 409, description = "Es una simulación, que no guarda sus filas (dry_run); no ha terminado (not_finished); o fue revertida, y sus filas con ella (rolled_back)"),
@@ -53,7 +43,7 @@ pub(super) async fn download(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    query: Query<RejectedQuery>,
+    query: Query<CsvQuery>,
 ) -> ApiResult {
     may_read(&caller)?;
     let import = found(&api, &id).await?;
@@ -79,20 +69,20 @@ pub(super) async fn download(
         let pool = pool.clone();
         async move { rejects::page(&pool, number, after, PAGE).await }
     };
-    Ok(csv(&import.source, &query, masked, page))
+    Ok(csv(&import.source, query.style(), masked, page))
 }
 
 /// The rejected rows of a file as CSV, named after it. `page` gives those after a row, [`PAGE`] at most.
 pub(super) fn csv<R>(
     filename: &str,
-    query: &RejectedQuery,
+    style: CsvStyle,
     masked: bool,
     page: impl Fn(i64) -> R + 'static,
 ) -> HttpResponse
 where
     R: Future<Output = sqlx::Result<Vec<Reject>>> + 'static,
 {
-    let mut head = CsvExport::new(if query.crudo { CsvStyle::Raw } else { CsvStyle::Spreadsheet });
+    let mut head = CsvExport::new(style);
     head.record(["fila", "valor", "codigo", "motivo"].map(CsvField::Text));
     let stem = filename.rsplit_once('.').map_or(filename, |(stem, _)| stem);
     csv_pages(&format!("{stem}_rechazadas.csv"), head, i64::MIN, move |after, mut rows| {
