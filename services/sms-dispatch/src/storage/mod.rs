@@ -44,7 +44,8 @@ pub mod validations;
 pub mod views;
 
 use chassis::db::newest_first;
-use sea_orm::{EntityTrait, QueryFilter as _, Select, prelude::Uuid, sea_query::Expr};
+use sea_orm::{EntityTrait, QueryFilter as _, Select, sea_query::Expr};
+use uuid::Uuid;
 
 /// All rows of a table by their creation, the newest first; only those that come after the row `last`, where a page ended. The table's
 /// columns are `created_at` and `id`.
