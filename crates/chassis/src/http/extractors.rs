@@ -1,11 +1,12 @@
-//! What several APIs are given: a condition, a number within bounds.
+//! What several APIs are given: a condition, what it is a condition of, a number within bounds.
 
 use std::{
     fmt::Display,
     future::{Ready, ready},
 };
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode, web::Path};
+use futures::future::LocalBoxFuture;
 use serde_json::json;
 use utoipa::{
     IntoParams,
@@ -61,10 +62,33 @@ impl IfMatch {
     }
 }
 
-/// An operation that takes it says so by its name: `params(IfMatch)`.
-impl IntoParams for IfMatch {
+/// What a path names as its `id`, and the version of it that the caller read.
+#[derive(Clone, Debug)]
+pub struct Versioned {
+    /// As it stands in the path.
+    pub id: String,
+    /// The version that was read.
+    pub expected: IfMatch,
+}
+
+impl FromRequest for Versioned {
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let id = Path::<String>::from_request(request, payload);
+        let expected = IfMatch::from_request(request, payload);
+        Box::pin(async move { Ok(Self { id: id.await?.into_inner(), expected: expected.await? }) })
+    }
+}
+
+/// An operation that takes it says so by its name: `params(Versioned)`.
+impl IntoParams for Versioned {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![optional_header("If-Match", "El ETag leído: si cambió desde entonces, 412")]
+        let schema = ObjectBuilder::new().schema_type(Type::String);
+        let id = ParameterBuilder::new().name("id").parameter_in(ParameterIn::Path);
+        let id = id.required(Required::True).schema(Some(schema)).build();
+        vec![id, optional_header("If-Match", "El ETag leído: si cambió desde entonces, 412")]
     }
 }
 

@@ -20,7 +20,7 @@ pub use attachment::{CsvQuery, attachment, csv_pages, download, send_object};
 pub use cross_site::CrossSite;
 pub use document::Document;
 pub(crate) use extractors::optional_header;
-pub use extractors::{IfMatch, etag, in_range};
+pub use extractors::{IfMatch, Versioned, etag, in_range};
 pub use health::{Health, Importance};
 pub use input::{Form, Json, OptionalJson, Query, json_parameter, nearest_name, repeated_parameters};
 pub use observe::request_id;

@@ -9,7 +9,7 @@ use chassis::{
     ApiResult, Problem,
     auth::{Caller, Role},
     http::{
-        IfMatch, Json, Query, etag, in_range,
+        Json, Query, Versioned, etag, in_range,
         page::{Cursor, Page, cut},
     },
 };
@@ -102,8 +102,7 @@ pub(super) fn refused(error: Refused) -> Problem {
 /// A transaction in which the campaign is nobody else's, if it is as the caller read it.
 pub(super) async fn locked(
     api: &Resources,
-    id: &str,
-    expected: IfMatch,
+    Versioned { id, expected }: &Versioned,
 ) -> Result<(PgTransaction<'static>, Campaign), Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_campaign(id))?;
     let mut transaction = api.database.pool.begin().await?;
@@ -189,25 +188,24 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
     operation_id = "campaigns_replace", summary = "Reemplazar una campaña",
     description = "Solo un borrador cambia; el cambio anula su aprobación.",
     put, path = "/api/v1/campaigns/{id}", tag = "campaigns",
-    params(("id" = String, Path), IfMatch),
+    params(Versioned),
     request_body = NewCampaign,
     responses((status = 200, body = CampaignView), (status = 409, description = "No es un borrador"), (status = 412), (status = 422))
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: Json<NewCampaign>,
 ) -> ApiResult {
     may_write(&caller)?;
     let values = body.into_inner().values()?;
-    let (mut transaction, old) = locked(&api, &id, expected).await?;
+    let (mut transaction, old) = locked(&api, &target).await?;
     is_draft(&old)?;
     checked(&mut transaction, &values).await?;
     let campaign = campaigns::replace(&mut transaction, old.id, &values, caller.id()).await?;
     let details = json!({ "name": campaign.name, "before": old.plan, "after": campaign.plan });
-    audit::record(&mut transaction, caller.id(), "campaign_changed", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "campaign_changed", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, campaign))
 }
@@ -216,21 +214,16 @@ pub(super) async fn replace(
 #[utoipa::path(
     operation_id = "campaigns_delete", summary = "Eliminar una campaña", description = "Solo un borrador.",
     delete, path = "/api/v1/campaigns/{id}", tag = "campaigns",
-    params(("id" = String, Path), IfMatch),
+    params(Versioned),
     responses((status = 204), (status = 409, description = "No es un borrador"), (status = 412))
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> ApiResult {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     may_write(&caller)?;
-    let (mut transaction, old) = locked(&api, &id, expected).await?;
+    let (mut transaction, old) = locked(&api, &target).await?;
     is_draft(&old)?;
     campaigns::delete(&mut transaction, old.id).await?;
     let details = json!({ "name": old.name, "plan": old.plan });
-    audit::record(&mut transaction, caller.id(), "campaign_deleted", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "campaign_deleted", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }

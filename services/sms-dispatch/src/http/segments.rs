@@ -9,7 +9,7 @@ use chassis::{
     ApiResult, Problem,
     auth::Caller,
     http::{
-        IfMatch, Json, Query, etag, in_range,
+        Json, Query, Versioned, etag, in_range,
         page::{Cursor, Page, cut},
     },
 };
@@ -91,7 +91,10 @@ fn no_segment(id: &str) -> Problem {
 }
 
 /// The segment, if it is as the caller read it.
-async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<SavedSegment, Problem> {
+async fn locked(
+    conn: &mut PgConnection,
+    Versioned { id, expected }: &Versioned,
+) -> Result<SavedSegment, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_segment(id))?;
     let saved = segments::lock(conn, uuid).await?.ok_or_else(|| no_segment(id))?;
     let changed = || format!("El segmento {id} cambió desde que lo leyó; léalo de nuevo");
@@ -165,7 +168,7 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
     operation_id = "segments_replace", summary = "Reemplazar un segmento",
     description = "Su nombre, descripción y filtro.",
     put, path = "/api/v1/segments/{id}", tag = "segments",
-    params(("id" = String, Path), IfMatch),
+    params(Versioned),
     request_body = NewSegment,
     responses(
         (status = 200, body = SegmentView), (status = 409, description = "Otro segmento tiene ese nombre"),
@@ -175,17 +178,16 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
 pub(super) async fn replace(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: Json<NewSegment>,
 ) -> ApiResult {
     may_write(&caller)?;
     let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
-    let old = locked(&mut transaction, &id, expected).await?;
+    let old = locked(&mut transaction, &target).await?;
     let saved = segments::update(&mut transaction, old.id, &values).await.map_err(refused)?;
     let details = json!({ "name": saved.name, "before": old.filter, "after": saved.filter });
-    audit::record(&mut transaction, caller.id(), "segment_changed", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "segment_changed", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, saved))
 }
@@ -195,21 +197,16 @@ pub(super) async fn replace(
     operation_id = "segments_delete", summary = "Eliminar un segmento",
     description = "",
     delete, path = "/api/v1/segments/{id}", tag = "segments",
-    params(("id" = String, Path), IfMatch),
+    params(Versioned),
     responses((status = 204), (status = 412))
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> ApiResult {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
-    let old = locked(&mut transaction, &id, expected).await?;
+    let old = locked(&mut transaction, &target).await?;
     segments::delete(&mut transaction, old.id).await?;
     let details = json!({ "name": old.name, "filter": old.filter });
-    audit::record(&mut transaction, caller.id(), "segment_deleted", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "segment_deleted", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }
