@@ -132,7 +132,22 @@ pub fn in_range<T: PartialOrd + Display>(name: &str, value: T, least: T, most: T
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
+
+    #[actix_web::test]
+    async fn what_is_changed_is_named_with_the_version_that_was_read() {
+        let request = |tag: &'static str| {
+            TestRequest::default().param("id", "7").insert_header(("If-Match", tag)).to_http_request()
+        };
+        let target = Versioned::extract(&request("\"3\"")).await.expect("a thing and its version");
+        assert_eq!((target.id.as_str(), target.expected), ("7", IfMatch(Some(3))));
+        assert!(Versioned::extract(&request("\"x\"")).await.is_err());
+        let said = Versioned::into_params(|| None);
+        let said = said.iter().map(|one| (one.name.as_str(), one.required == Required::True));
+        assert_eq!(said.collect::<Vec<_>>(), [("id", true), ("If-Match", false)]);
+    }
 
     #[test]
     fn only_another_version_than_the_one_read_is_refused() {
