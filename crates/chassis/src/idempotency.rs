@@ -5,8 +5,12 @@ use std::future::{Ready, ready};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
 use sha2::{Digest as _, Sha256};
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 
-use crate::Problem;
+use crate::{Problem, http::optional_header};
 
 /// The request's key, if it has one: 1 to 255 visible ASCII characters. Another is refused with 400.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,14 @@ impl FromRequest for IdempotencyKey {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Self::parse(request))
+    }
+}
+
+/// An operation that takes it says so by its name: `params(IdempotencyKey)`.
+impl IntoParams for IdempotencyKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description = "La repetición con la misma clave devuelve lo que creó la primera";
+        vec![optional_header("Idempotency-Key", description)]
     }
 }
 

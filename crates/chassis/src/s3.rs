@@ -401,6 +401,24 @@ pub fn or_unasked(findings: anyhow::Result<Vec<String>>) -> anyhow::Result<Vec<S
     }
 }
 
+/// Deletes the objects that a stream names, as it comes. Gives how many.
+///
+/// # Errors
+/// As [`delete`], and those of the stream.
+pub async fn sweep(
+    client: &Client,
+    bucket: &str,
+    keys: impl Stream<Item = anyhow::Result<Vec<String>>>,
+) -> anyhow::Result<u64> {
+    let mut pages = std::pin::pin!(keys);
+    let mut deleted = 0;
+    while let Some(keys) = pages.try_next().await? {
+        delete(client, bucket, &keys).await?;
+        deleted += keys.len() as u64;
+    }
+    Ok(deleted)
+}
+
 /// Deletes objects. One that is not there is deleted already.
 ///
 /// # Errors

@@ -101,7 +101,7 @@ fn golden_messages_decode_for_ever() {
 }
 
 #[test]
-fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
+fn golden_messages_of_campaigns_decode_for_ever() {
     let id = "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e11".to_owned();
     golden(&sms::v1::MessagesSettled {
         campaign_id: id.clone(),
@@ -130,7 +130,7 @@ fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
         ],
     });
     let campaign = sms::v1::Campaign {
-        id: id.clone(),
+        id,
         name: "Cobranza enero".into(),
         date: "2025-01-27".into(),
         description: "Cartera vencida".into(),
@@ -163,6 +163,11 @@ fn golden_messages_of_campaigns_and_reports_decode_for_ever() {
         source: "respuesta".into(),
         opted_out_at: Some(pbjson_types::Timestamp { seconds: 1_737_990_000, nanos: 0 }),
     });
+}
+
+#[test]
+fn golden_messages_of_contacts_and_reports_decode_for_ever() {
+    let id = "0190b5a4-7c1e-7d4b-9c39-0b6a6d1f2e11".to_owned();
     golden(&sms::v1::ImportContacts { import_id: id.clone() });
     golden(&sms::v1::RollBackImport { job_id: id.clone() });
     golden(&sms::v1::ValidateContacts { validation_id: id.clone() });

@@ -86,6 +86,29 @@ impl Model {
     fn end(&mut self, state: State) {
         self.state = state;
     }
+
+    /// A checkpoint: who gets further has all its attempts again.
+    fn reach(&mut self, position: Position, row: i64) {
+        if self.reached.is_none_or(|reached| position > reached) {
+            self.attempts = 0;
+            self.reached = Some(position);
+        }
+        self.written = row;
+        self.lapsed = false;
+    }
+
+    fn defer(&mut self) {
+        let last = self.attempts >= MAX_ATTEMPTS;
+        self.end(if last { State::Failed } else { State::Pending });
+        // Whose end was asked for is not kept waiting.
+        self.due = self.cancel;
+    }
+
+    fn release(&mut self) {
+        self.end(State::Pending);
+        self.attempts = (self.attempts - 1).max(0);
+        self.due = true;
+    }
 }
 
 struct History<'a> {
@@ -208,13 +231,7 @@ impl History<'_> {
                 let written =
                     checkpoint(conn, &lease, &json!({"row": row}), *position, &progress).await.map(drop);
                 if holds {
-                    let advances = self.model.reached.is_none_or(|reached| *position > reached);
-                    if advances {
-                        self.model.attempts = 0;
-                        self.model.reached = Some(*position);
-                    }
-                    self.model.written = row;
-                    self.model.lapsed = false;
+                    self.model.reach(*position, row);
                 }
                 written
             }
@@ -250,19 +267,14 @@ impl History<'_> {
             Step::Defer { .. } => {
                 let written = defer(conn, &lease, "later", Duration::from_secs(3600)).await.map(drop);
                 if holds {
-                    let last = self.model.attempts >= MAX_ATTEMPTS;
-                    self.model.end(if last { State::Failed } else { State::Pending });
-                    // Whose end was asked for is not kept waiting.
-                    self.model.due = self.model.cancel;
+                    self.model.defer();
                 }
                 written
             }
             _ => {
                 let written = release(conn, &lease).await.map(drop);
                 if holds {
-                    self.model.end(State::Pending);
-                    self.model.attempts = (self.model.attempts - 1).max(0);
-                    self.model.due = true;
+                    self.model.release();
                 }
                 written
             }

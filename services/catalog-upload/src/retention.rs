@@ -79,13 +79,7 @@ impl Retention {
 
     async fn orphans(&self, prefix: &str, before: DateTime<Utc>) -> anyhow::Result<u64> {
         let Resources { s3: client, bucket, database, .. } = &self.resources;
-        let mut deleted = 0;
-        let mut strays = std::pin::pin!(strays(&database.pool, client, bucket, prefix, before));
-        while let Some(keys) = strays.try_next().await? {
-            s3::delete(client, bucket, &keys).await?;
-            deleted += keys.len() as u64;
-        }
-        Ok(deleted)
+        s3::sweep(client, bucket, strays(&database.pool, client, bucket, prefix, before)).await
     }
 }
 

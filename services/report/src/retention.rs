@@ -100,11 +100,7 @@ impl Retention {
                 deleted += 1;
             }
         }
-        let mut strays = std::pin::pin!(strays(&database.pool, client, bucket, before));
-        while let Some(keys) = strays.try_next().await? {
-            s3::delete(client, bucket, &keys).await?;
-            deleted += keys.len() as u64;
-        }
+        deleted += s3::sweep(client, bucket, strays(&database.pool, client, bucket, before)).await?;
         Ok(deleted)
     }
 }

@@ -29,13 +29,8 @@ async fn put(client: &Client, path: &str, tag: &str, body: &Value) -> Result<Ans
     answer(client.request(Method::PUT, path).header("If-Match", tag).json(body)).await
 }
 
-#[tokio::test]
-async fn the_form_the_list_and_the_stock_dialog_work_one_after_the_other() -> Result<()> {
-    let scene = Scene::start("webform", |options| options).await?;
-    let supplier = scene.platform.supplier(SUPPLIER).await?;
-    let pool = scene.platform.catalog().await?;
-
-    // The form, with two warehouses: one by its defaults, one told.
+/// The form, with two warehouses: one by its defaults, one told. Gives the product's id, and the first one's lot.
+async fn made_with_two_warehouses(supplier: &Client) -> Result<(String, Value)> {
     let mut sent = form("F-1", 12.5);
     sent["bodegasIniciales"] = json!([
         { "bodega_id": "BOG_CENTRAL", "pais": "CO" },
@@ -58,9 +53,10 @@ async fn the_form_the_list_and_the_stock_dialog_work_one_after_the_other() -> Re
         { "bodega_id": "LIM_SUR", "pais": "PE", "lote": "L-7", "fecha_vencimiento": "2027-01-31" },
     ]);
     ensure!(made.body == expected, "{made}");
+    Ok((id, lote))
+}
 
-    // The stock dialog of what was made.
-    let path = format!("{ITEMS}/{id}");
+async fn the_stock_dialog_shows_the_first_lot(supplier: &Client, path: &str, lote: &Value) -> Result<()> {
     let stock = supplier.get(&format!("{path}/inventario?page=1&size=20&bodegaId=BOG_CENTRAL")).await?;
     ensure!(stock.body["meta"]["total"] == 1, "{stock}");
     let lot = &stock.body["items"][0];
@@ -78,53 +74,43 @@ async fn the_form_the_list_and_the_stock_dialog_work_one_after_the_other() -> Re
     }
     let elsewhere = supplier.get(&format!("{path}/inventario?bodegaId=NINGUNA")).await?;
     ensure!(elsewhere.body["meta"]["total"] == 0 && elsewhere.body["items"] == json!([]), "{elsewhere}");
+    Ok(())
+}
 
-    // The list: a product without lots, and another that has something in stock.
-    let mut bare = form("F-2", 99.0);
-    bare["nombre"] = json!("Rico en hierro");
-    let bare = supplier.post(ITEMS, &bare).await?;
-    ensure!(bare.status == 201 && bare.body["bodegasIniciales"].is_null(), "{bare}");
-    let bare = bare.body["id"].as_str().context("an id")?.to_owned();
-    let mut rich = form("F-3", 50.0);
-    rich["categoria"] = json!("VITAMINAS");
-    rich["id"] = json!("RICO");
-    rich["bodegasIniciales"] =
-        json!([{ "bodega_id": "BOG_CENTRAL", "pais": "CO", "fecha_vencimiento": "2026-12-01" }]);
-    ensure!(supplier.post(ITEMS, &rich).await?.status == 201, "a third");
-    sqlx::query("update inventory set cantidad = 7 where product_id = 'RICO'").execute(&pool).await?;
-    sqlx::query(
-        "update bodegas set codigo = 'B-01', nombre = 'Central', ciudad = 'Bogotá' where id = 'BOG_CENTRAL'",
-    )
-    .execute(&pool)
-    .await?;
+/// Of three products: `id` was made first, `bare` has no lots but its first, and RICO has something in stock.
+async fn the_list_is_filtered_and_ordered(supplier: &Client, id: &str, bare: &str) -> Result<()> {
     for (query, wanted) in [
-        ("sort=precio", vec![id.as_str(), "RICO", &bare]),
-        ("sort=-precio", vec![&bare, "RICO", &id]),
-        ("sort=vencimiento", vec!["RICO", &id, &bare]),
-        ("sort=-vencimiento", vec![&id, "RICO", &bare]),
+        ("sort=precio", vec![id, "RICO", bare]),
+        ("sort=-precio", vec![bare, "RICO", id]),
+        ("sort=vencimiento", vec!["RICO", id, bare]),
+        ("sort=-vencimiento", vec![id, "RICO", bare]),
         // Who has it as id or code comes before who has it in the name.
-        ("sort=relevancia&q=RICO", vec!["RICO", &bare]),
-        ("sort=-relevancia&q=RICO", vec![&bare, "RICO"]),
+        ("sort=relevancia&q=RICO", vec!["RICO", bare]),
+        ("sort=-relevancia&q=RICO", vec![bare, "RICO"]),
         ("category=VITAMINAS", vec!["RICO"]),
         ("categoriaId=VITAMINAS", vec!["RICO"]),
         ("category=VITAMINAS&pais=PE", vec![]),
-        ("codigo=F-2", vec![&bare]),
-        ("codigo=&category=&pais=PE&sort=", vec![&id]),
-        ("pais=CO&bodegaId=BOG_CENTRAL&sort=precio", vec![&id, "RICO"]),
-        ("bodega_id=BOG_CENTRAL&sort=cantidad", vec!["RICO", &id]),
+        ("codigo=F-2", vec![bare]),
+        ("codigo=&category=&pais=PE&sort=", vec![id]),
+        ("pais=CO&bodegaId=BOG_CENTRAL&sort=precio", vec![id, "RICO"]),
+        ("bodega_id=BOG_CENTRAL&sort=cantidad", vec!["RICO", id]),
         ("bodegaId=LIM_SUR&pais=CO", vec![]),
-        ("pais=PE&bodegaId=LIM_SUR", vec![&id]),
+        ("pais=PE&bodegaId=LIM_SUR", vec![id]),
         ("pais=CO&sort=precio&page=2&size=1", vec!["RICO"]),
         // The first lot of each is there, as its stock says.
-        ("pais=co&sort=precio", vec![&id, "RICO", &bare]),
-        ("bodegaId=PRINCIPAL&sort=precio", vec![&id, "RICO", &bare]),
+        ("pais=co&sort=precio", vec![id, "RICO", bare]),
+        ("bodegaId=PRINCIPAL&sort=precio", vec![id, "RICO", bare]),
         ("bodegaId=PRINCIPAL&pais=CO&category=VITAMINAS", vec!["RICO"]),
         ("bodegaId=PRINCIPAL&pais=PE", vec![]),
-        ("proveedorId=&sort=precio", vec![&id, "RICO", &bare]),
+        ("proveedorId=&sort=precio", vec![id, "RICO", bare]),
     ] {
         let page = supplier.get(&format!("{ITEMS}?{query}")).await?;
         ensure!(page.status == 200 && ids(&page) == wanted, "{query}: {page}");
     }
+    Ok(())
+}
+
+async fn list_and_stock_agree(supplier: &Client) -> Result<()> {
     for bodega in ["PRINCIPAL", "BOG_CENTRAL", "LIM_SUR", "NINGUNA"] {
         let listed = supplier.get(&format!("{ITEMS}?bodegaId={bodega}&pais=CO")).await?;
         let stock = format!("/api/v1/inventory/bodega/{bodega}/productos?pais=CO");
@@ -145,6 +131,39 @@ async fn the_form_the_list_and_the_stock_dialog_work_one_after_the_other() -> Re
     let least = supplier.get(&format!("{ITEMS}?sort=-cantidad")).await?;
     ensure!(ids(&least).last() == Some(&"RICO"), "{least}");
     ensure!(supplier.get(&format!("{ITEMS}?sort=nada")).await?.status == 400, "an order that is none");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_form_the_list_and_the_stock_dialog_work_one_after_the_other() -> Result<()> {
+    let scene = Scene::start("webform", |options| options).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+
+    let (id, lote) = made_with_two_warehouses(&supplier).await?;
+    let path = format!("{ITEMS}/{id}");
+    the_stock_dialog_shows_the_first_lot(&supplier, &path, &lote).await?;
+
+    // The list: a product without lots, and another that has something in stock.
+    let mut bare = form("F-2", 99.0);
+    bare["nombre"] = json!("Rico en hierro");
+    let bare = supplier.post(ITEMS, &bare).await?;
+    ensure!(bare.status == 201 && bare.body["bodegasIniciales"].is_null(), "{bare}");
+    let bare = bare.body["id"].as_str().context("an id")?.to_owned();
+    let mut rich = form("F-3", 50.0);
+    rich["categoria"] = json!("VITAMINAS");
+    rich["id"] = json!("RICO");
+    rich["bodegasIniciales"] =
+        json!([{ "bodega_id": "BOG_CENTRAL", "pais": "CO", "fecha_vencimiento": "2026-12-01" }]);
+    ensure!(supplier.post(ITEMS, &rich).await?.status == 201, "a third");
+    sqlx::query("update inventory set cantidad = 7 where product_id = 'RICO'").execute(&pool).await?;
+    sqlx::query(
+        "update bodegas set codigo = 'B-01', nombre = 'Central', ciudad = 'Bogotá' where id = 'BOG_CENTRAL'",
+    )
+    .execute(&pool)
+    .await?;
+    the_list_is_filtered_and_ordered(&supplier, &id, &bare).await?;
+    list_and_stock_agree(&supplier).await?;
 
     let page = supplier.get(&format!("{ITEMS}?sort=precio")).await?;
     let summary = |place: usize| &page.body["items"][place]["inventarioResumen"];

@@ -56,6 +56,37 @@ async fn ended(client: &Client, asked: &Answer) -> Result<Value> {
     }
 }
 
+/// Whole for who sees phones, masked for who does not; and not before the import has ended.
+async fn every_rejected_row_has_its_reason(
+    scene: &Scene,
+    admin: &Client,
+    id: &str,
+    rejected: &str,
+    rejections: u64,
+) -> Result<()> {
+    let rows = String::from_utf8(admin.download(rejected).await?)?;
+    let reasons = rows.matches(",phone_").count() as u64;
+    ensure!(reasons == rejections, "{rows}");
+    let viewer = scene.platform.user("viewer", None).await?;
+    let masked = String::from_utf8(viewer.download(rejected).await?)?;
+    ensure!(masked.lines().count() == rows.lines().count() && masked != rows, "{masked}");
+    let longest = |text: &str| {
+        let values = text.lines().skip(1).filter_map(|line| line.split(',').nth(1));
+        values.map(|value| value.chars().filter(char::is_ascii_digit).count()).max()
+    };
+    ensure!(longest(&rows) > Some(4) && longest(&masked) <= Some(4), "{masked}");
+    // Of an import that is at work the file would lack rows.
+    let pool = scene.platform.contacts().await?;
+    let at_work = "update jobs set state = 'pending', finished_at = null, result = null,
+        next_run_at = now() + interval '1 hour' where id::text = $1";
+    sqlx::query(at_work).bind(id).execute(&pool).await?;
+    let early = admin.get(rejected).await?;
+    ensure!(early.status == 409 && early.body["code"] == "not_finished", "{early}");
+    let done = "update jobs set state = 'completed', finished_at = now() where id::text = $1";
+    sqlx::query(done).bind(id).execute(&pool).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_database_of_numbers_becomes_contacts_and_goes_again() -> Result<()> {
     let (scene, admin) = scene("contactimport").await?;
@@ -97,28 +128,8 @@ async fn a_database_of_numbers_becomes_contacts_and_goes_again() -> Result<()> {
     let page = admin.download(&format!("{IMPORTS}/{id}/report?formato=md")).await?;
     ensure!(String::from_utf8(page)?.starts_with("# Calidad de la importación de numeros.db"));
 
-    // Every rejected row with its reason; whole for who sees phones, masked for who does not.
     let rejected = format!("{IMPORTS}/{id}/rejected.csv?crudo=true");
-    let rows = String::from_utf8(admin.download(&rejected).await?)?;
-    let reasons = rows.matches(",phone_").count() as u64;
-    ensure!(reasons == truth.rejected.values().sum::<u64>(), "{rows}");
-    let viewer = scene.platform.user("viewer", None).await?;
-    let masked = String::from_utf8(viewer.download(&rejected).await?)?;
-    ensure!(masked.lines().count() == rows.lines().count() && masked != rows, "{masked}");
-    let longest = |text: &str| {
-        let values = text.lines().skip(1).filter_map(|line| line.split(',').nth(1));
-        values.map(|value| value.chars().filter(char::is_ascii_digit).count()).max()
-    };
-    ensure!(longest(&rows) > Some(4) && longest(&masked) <= Some(4), "{masked}");
-    // Of an import that is at work the file would lack rows.
-    let pool = scene.platform.contacts().await?;
-    let at_work = "update jobs set state = 'pending', finished_at = null, result = null,
-        next_run_at = now() + interval '1 hour' where id::text = $1";
-    sqlx::query(at_work).bind(id).execute(&pool).await?;
-    let early = admin.get(&rejected).await?;
-    ensure!(early.status == 409 && early.body["code"] == "not_finished", "{early}");
-    let done = "update jobs set state = 'completed', finished_at = now() where id::text = $1";
-    sqlx::query(done).bind(id).execute(&pool).await?;
+    every_rejected_row_has_its_reason(&scene, &admin, id, &rejected, truth.rejected.values().sum()).await?;
 
     // The same file again changes nothing.
     let second = ended(&admin, &send(&admin, &file, &[], None).await?).await?;

@@ -247,6 +247,19 @@ async fn reus_counts_at_once_and_nobodys_opt_in_takes_it_away(
     Ok(())
 }
 
+async fn a_list_that_is_none_is_refused_as_a_whole(operator: &Client) -> Result<()> {
+    let unknown = "folio,num_cel,motivo\n5500000901,5500000138,opt_out\n";
+    let refused = import(operator, "reason=opt_out", unknown).await?;
+    ensure!(refused.status == 400 && refused.body["code"] == "invalid_file", "{refused}");
+    let refused = import(operator, "reason=opt_out", "telefono\nabc\n").await?;
+    ensure!(refused.status == 422 && refused.body["details"]["errors"][0]["line"] == 2, "{refused}");
+    let mapped = import(operator, "reason=repep&mapping=%7B%22phone%22%3A%22num_cel%22%7D", unknown).await?;
+    ensure!(mapped.status == 200 && mapped.body["added"] == 1, "{mapped}");
+    ensure!(operator.get("/api/v1/suppressions/5500000901").await?.status == 404, "folios are no phones");
+    ensure!(operator.delete("/api/v1/suppressions/5500000138").await?.status == 204);
+    Ok(())
+}
+
 #[tokio::test]
 async fn who_opted_out_is_out_until_nothing_speaks_against_it() -> Result<()> {
     let scene = scene("contactoptout").await?;
@@ -281,16 +294,7 @@ async fn who_opted_out_is_out_until_nothing_speaks_against_it() -> Result<()> {
     ensure!(operator.delete(&format!("{phone}?reason=manual")).await?.status == 204);
     ensure!(operator.get(&contact).await?.body["opt_out_at"].is_null());
     reus_counts_at_once_and_nobodys_opt_in_takes_it_away(&operator, &contact, phone).await?;
-    // A list that is none is refused as a whole.
-    let unknown = "folio,num_cel,motivo\n5500000901,5500000138,opt_out\n";
-    let refused = import(&operator, "reason=opt_out", unknown).await?;
-    ensure!(refused.status == 400 && refused.body["code"] == "invalid_file", "{refused}");
-    let refused = import(&operator, "reason=opt_out", "telefono\nabc\n").await?;
-    ensure!(refused.status == 422 && refused.body["details"]["errors"][0]["line"] == 2, "{refused}");
-    let mapped = import(&operator, "reason=repep&mapping=%7B%22phone%22%3A%22num_cel%22%7D", unknown).await?;
-    ensure!(mapped.status == 200 && mapped.body["added"] == 1, "{mapped}");
-    ensure!(operator.get("/api/v1/suppressions/5500000901").await?.status == 404, "folios are no phones");
-    ensure!(operator.delete("/api/v1/suppressions/5500000138").await?.status == 204);
+    a_list_that_is_none_is_refused_as_a_whole(&operator).await?;
 
     // A list: one known twice, one of another country, one that counts at once, one later.
     let list = "telefono,motivo,vigencia\n6121004768,,2026-01-31\n044 612 100 4768,,\n+14155550100,,\n3312345670,repep,\n\

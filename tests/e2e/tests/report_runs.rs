@@ -1,6 +1,7 @@
 //! Runs while things change and die under them.
 
 use anyhow::{Context, Result, ensure};
+use chrono::NaiveDate;
 use e2e::reports::{LIMIT, arrived, file, finished, ids, report, scene, slashed, today};
 use sea_orm::sqlx;
 use serde_json::json;
@@ -178,20 +179,11 @@ async fn a_cancel_waits_for_a_file_that_ends() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> Result<()> {
-    let (scene, sms, operator) = scene("reportload").await?;
-    let day = today();
-    // A live campaign, whose own ids may be the same as those of the files.
-    let live = Campaign::new("Viva", day);
-    sms.started(&live, 1).await?;
-    sms.settled(&live, &[Settled::sent(1, "hola")]).await?;
-    arrived(&scene, 1).await?;
-    let (maestro, detalle) = (scene.dir.join("maestro.csv"), scene.dir.join("detalle.csv"));
-    let campaigns = format!("1,{day},Uno,CERRADA,\n2,{day},\"Do,s\",,x\n");
-    std::fs::write(&maestro, format!("id,fecha,nombre,estado,descripcion\n{campaigns}"))?;
-    let head = "id,id_maestro,telefono,mensaje,fecha_envio,estado,error\n";
-    let mut lines = head.to_owned();
+const DETAIL_HEAD: &str = "id,id_maestro,telefono,mensaje,fecha_envio,estado,error\n";
+
+/// A file of 12,000 rows of two campaigns, and lines behind them of which all but two are wrong.
+fn details(day: NaiveDate) -> (String, String) {
+    let mut lines = DETAIL_HEAD.to_owned();
     for row in 1..=12_000 {
         let campaign = 1 + row % 2;
         lines.push_str(&format!("{row},{campaign},+57300{row:07},hola {row},{day}T10:00:00,ENVIADO,\n"));
@@ -207,6 +199,22 @@ async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> 
         format!("12005,1,=HYPERLINK(1),fórmula,{day} 10:00:00,ENVIADO,"),
     ]
     .join("\n");
+    (lines, wrong)
+}
+
+#[tokio::test]
+async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> Result<()> {
+    let (scene, sms, operator) = scene("reportload").await?;
+    let day = today();
+    // A live campaign, whose own ids may be the same as those of the files.
+    let live = Campaign::new("Viva", day);
+    sms.started(&live, 1).await?;
+    sms.settled(&live, &[Settled::sent(1, "hola")]).await?;
+    arrived(&scene, 1).await?;
+    let (maestro, detalle) = (scene.dir.join("maestro.csv"), scene.dir.join("detalle.csv"));
+    let campaigns = format!("1,{day},Uno,CERRADA,\n2,{day},\"Do,s\",,x\n");
+    std::fs::write(&maestro, format!("id,fecha,nombre,estado,descripcion\n{campaigns}"))?;
+    let (lines, wrong) = details(day);
     std::fs::write(&detalle, format!("{lines}{wrong}\n"))?;
     let api = scene.platform.service(&REPORT).api.service();
     let rejected = scene.dir.join("detalle.csv.rejected.csv");
@@ -220,7 +228,10 @@ async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> 
         arrived(&scene, 12_002).await?;
         let text = std::fs::read_to_string(&rejected)?;
         let reasons: Vec<_> = text.lines().collect();
-        ensure!(reasons.len() == 6 && reasons[0] == format!("row,reason,{}", head.trim_end()), "{text}");
+        ensure!(
+            reasons.len() == 6 && reasons[0] == format!("row,reason,{}", DETAIL_HEAD.trim_end()),
+            "{text}"
+        );
         for (line, says) in reasons[1..].iter().zip([
             "12001,\"this id is loaded with other values",
             "12003,\"estado \"\"PERDIDO\"\", expected ENVIADO, PENDIENTE or FALLIDO\",12001,1",
@@ -233,7 +244,7 @@ async fn existing_data_is_loaded_once_and_what_makes_no_sense_is_set_aside() -> 
     }
     // Few are mistakes, many are another kind of file.
     let strict = api.with_args(&["load", "--detalle", &detalle_path, "--max-rejects", "2"]);
-    std::fs::write(&detalle, format!("{head}{wrong}\n"))?;
+    std::fs::write(&detalle, format!("{DETAIL_HEAD}{wrong}\n"))?;
     let (status, said) = strict.run().await?;
     ensure!(status.code() == Some(1), "{status}: {said}");
 

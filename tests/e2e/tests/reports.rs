@@ -1,23 +1,21 @@
 //! Reports as their clients use them: campaigns arrive as events, a day is asked for, its files are in S3.
 
 use anyhow::{Context, Result, ensure};
-use chrono::Days;
+use chrono::{Days, NaiveDate};
 use e2e::reports::{LIMIT, arrived, file, finished, ids, report, scene, slashed, today};
 use reqwest::Method;
 use sea_orm::sqlx;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use stack::platform::{Campaign, Settled, answer};
+use stack::platform::{Campaign, Client, Publisher, Settled, answer};
 use std::io::Read;
 
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[tokio::test]
-async fn a_day_of_campaigns_becomes_files_as_its_clients_know_them() -> Result<()> {
-    let (scene, sms, operator) = scene("reportday").await?;
-    let day = today();
+/// Three campaigns of 700 rows each, completed.
+async fn three_campaigns(sms: &Publisher, day: NaiveDate) -> Result<Vec<Campaign>> {
     let mut campaigns = Vec::new();
     for number in 0..3 {
         let campaign = Campaign::new(&format!("Campaña {number}"), day);
@@ -34,6 +32,39 @@ async fn a_day_of_campaigns_becomes_files_as_its_clients_know_them() -> Result<(
             .await?;
         campaigns.push(campaign);
     }
+    Ok(campaigns)
+}
+
+/// The manifest tells the truth, and the archive has the same files.
+async fn manifest_and_archive_have_the_files(operator: &Client, run: &Value) -> Result<()> {
+    let run_id = run["id"].as_str().context("an id")?;
+    let manifest = operator.get(&format!("/api/v1/reports/{run_id}/manifest")).await?.body;
+    let archive = operator.download(&format!("/api/v1/reports/{run_id}/download")).await?;
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(archive))?;
+    ensure!(archive.len() == 3 && manifest["archivos"].as_array().is_some_and(|lines| lines.len() == 3));
+    for line in manifest["archivos"].as_array().context("lines")? {
+        let campaign = line["id_campana"].as_i64().context("a campaign")?;
+        let bytes = file(operator, run, campaign).await?;
+        ensure!(line["bytes"] == bytes.len() && line["filas"] == 700, "{line}");
+        ensure!(line["sha256"] == sha256(&bytes), "{line}");
+        let mut packed = Vec::new();
+        archive.by_name(line["archivo"].as_str().context("a name")?)?.read_to_end(&mut packed)?;
+        ensure!(packed == bytes, "{line}");
+        // By the link, without a credential.
+        let link = operator
+            .request(Method::GET, &format!("/api/v1/reports/{run_id}/files/{campaign}/download"))
+            .send()
+            .await?;
+        ensure!(link.bytes().await? == bytes, "{line}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_of_campaigns_becomes_files_as_its_clients_know_them() -> Result<()> {
+    let (scene, sms, operator) = scene("reportday").await?;
+    let day = today();
+    let campaigns = three_campaigns(&sms, day).await?;
     arrived(&scene, 2_100).await?;
     let pool = scene.platform.reports().await?;
     stack::wait::until("all campaigns should be complete", LIMIT, async || {
@@ -91,27 +122,7 @@ async fn a_day_of_campaigns_becomes_files_as_its_clients_know_them() -> Result<(
     ensure!(&records[0][4] == "Hola, \"ñandú\"" && &records[0][6] == "ENVIADO", "{:?}", records[0]);
     ensure!(records.iter().all(|record| record[3].starts_with("+57300") && record[7].is_empty()));
 
-    // The manifest tells the truth, and the archive has the same files.
-    let run_id = run["id"].as_str().context("an id")?;
-    let manifest = operator.get(&format!("/api/v1/reports/{run_id}/manifest")).await?.body;
-    let archive = operator.download(&format!("/api/v1/reports/{run_id}/download")).await?;
-    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(archive))?;
-    ensure!(archive.len() == 3 && manifest["archivos"].as_array().is_some_and(|lines| lines.len() == 3));
-    for line in manifest["archivos"].as_array().context("lines")? {
-        let campaign = line["id_campana"].as_i64().context("a campaign")?;
-        let bytes = file(&operator, &run, campaign).await?;
-        ensure!(line["bytes"] == bytes.len() && line["filas"] == 700, "{line}");
-        ensure!(line["sha256"] == sha256(&bytes), "{line}");
-        let mut packed = Vec::new();
-        archive.by_name(line["archivo"].as_str().context("a name")?)?.read_to_end(&mut packed)?;
-        ensure!(packed == bytes, "{line}");
-        // By the link, without a credential.
-        let link = operator
-            .request(Method::GET, &format!("/api/v1/reports/{run_id}/files/{campaign}/download"))
-            .send()
-            .await?;
-        ensure!(link.bytes().await? == bytes, "{line}");
-    }
+    manifest_and_archive_have_the_files(&operator, &run).await?;
 
     // One row changes: the finished run no longer holds.
     let late = Settled::sent(9_999, "tarde");

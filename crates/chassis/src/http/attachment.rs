@@ -7,7 +7,9 @@ use actix_web::{
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 use futures::stream;
-use tabular::CsvExport;
+use serde::Deserialize;
+use tabular::{CsvExport, CsvStyle};
+use utoipa::IntoParams;
 
 use super::{ApiResult, Problem};
 use crate::s3::{self, DownloadError};
@@ -57,6 +59,22 @@ pub async fn send_object(
     })?;
     let chunks = stream::unfold(body, |mut body| async { body.next().await.map(|chunk| (chunk, body)) });
     Ok(download(content_type, filename).streaming(chunks))
+}
+
+/// For whom a CSV file is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+pub struct CsvQuery {
+    /// Para programas: comas, sin marca de orden de bytes y el texto tal cual, también donde una hoja de cálculo lo tomaría por
+    /// fórmula.
+    #[serde(default)]
+    crudo: bool,
+}
+
+impl CsvQuery {
+    /// How it is written: for a spreadsheet, unless it is for a program.
+    pub const fn style(self) -> CsvStyle {
+        if self.crudo { CsvStyle::Raw } else { CsvStyle::Spreadsheet }
+    }
 }
 
 /// A CSV file that is written while it is sent: what `rows` has, then a page after the other. `page` adds the rows after a

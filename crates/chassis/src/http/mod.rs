@@ -16,10 +16,11 @@ mod server;
 mod stuck;
 pub mod upload;
 
-pub use attachment::{attachment, csv_pages, download, send_object};
+pub use attachment::{CsvQuery, attachment, csv_pages, download, send_object};
 pub use cross_site::CrossSite;
 pub use document::Document;
-pub use extractors::{IfMatch, in_range};
+pub(crate) use extractors::optional_header;
+pub use extractors::{IfMatch, Versioned, etag, in_range};
 pub use health::{Health, Importance};
 pub use input::{Form, Json, OptionalJson, Query, json_parameter, nearest_name, repeated_parameters};
 pub use observe::request_id;

@@ -7,14 +7,14 @@ use actix_web::{
 use chassis::{
     ApiResult, Problem,
     auth::Caller,
-    http::{CrossSite, Query, csv_pages, send_object},
+    http::{CrossSite, CsvQuery, Query, csv_pages, send_object},
 };
 use jobs::State;
 use sea_orm::DbErr;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use tabular::{CsvExport, CsvField, CsvStyle};
-use utoipa::{IntoParams, ToSchema};
+use tabular::{CsvExport, CsvField};
+use utoipa::ToSchema;
 
 use super::{Resources, access::kept};
 use crate::{
@@ -59,26 +59,12 @@ pub(super) async fn original(api: Data<Resources>, caller: Caller, task_id: Path
     send_object(&api.s3, &api.bucket, &import.source.object_key, kind, &import.source.filename).await
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-pub(super) struct ExportQuery {
-    /// Para programas: comas, sin marca de orden de bytes y el texto tal cual, también donde una hoja de
-    /// cálculo lo tomaría por fórmula.
-    #[serde(default)]
-    crudo: bool,
-}
-
-impl ExportQuery {
-    const fn style(&self) -> CsvStyle {
-        if self.crudo { CsvStyle::Raw } else { CsvStyle::Spreadsheet }
-    }
-}
-
 /// Every rejected row and every warning.
 #[utoipa::path(
     operation_id = "imports_download_errors", summary = "Descargar los errores de una carga",
     description = "Cada fila rechazada y cada advertencia, en CSV.",
     get, path = "/api/v1/catalog/bulk-upload/{task_id}/errors.csv", tag = "catalog",
-    params(("task_id" = String, Path), ExportQuery),
+    params(("task_id" = String, Path), CsvQuery),
     responses(
         (status = 200, description = "CSV: fila, tipo, codigo, columna, valor, mensaje", content_type = "text/csv"),
         (status = 409, description = "Se eliminó por su antigüedad"),
@@ -88,7 +74,7 @@ pub(super) async fn errors(
     api: Data<Resources>,
     caller: Caller,
     task_id: Path<String>,
-    query: Query<ExportQuery>,
+    query: Query<CsvQuery>,
 ) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     let mut head = CsvExport::new(query.style());
@@ -134,7 +120,7 @@ const VALUES: [&str; 12] = [
     operation_id = "imports_download_changes", summary = "Descargar los cambios de una carga",
     description = "Cada producto que la tarea cambió, con lo que era antes; de una simulación, lo que cambiaría. En CSV.",
     get, path = "/api/v1/catalog/bulk-upload/{task_id}/changes.csv", tag = "catalog",
-    params(("task_id" = String, Path), ExportQuery),
+    params(("task_id" = String, Path), CsvQuery),
     responses(
         (status = 200, description = "CSV: fila, producto_id, accion, campos, y los valores anteriores", content_type = "text/csv"),
         (status = 409, description = "Se eliminó por su antigüedad"),
@@ -144,7 +130,7 @@ pub(super) async fn changes(
     api: Data<Resources>,
     caller: Caller,
     task_id: Path<String>,
-    query: Query<ExportQuery>,
+    query: Query<CsvQuery>,
 ) -> ApiResult {
     let import = kept(&api, &caller, &task_id).await?;
     let before = VALUES.map(|name| format!("antes_{name}"));

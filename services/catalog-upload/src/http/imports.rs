@@ -79,7 +79,7 @@ pub(super) struct UploadForm {
     operation_id = "imports_create", summary = "Cargar productos de un archivo",
     description = "Recibe un libro .xlsx o un .csv y responde de inmediato; las filas se procesan después. El avance está en `status_url`.",
     post, path = "/api/v1/catalog/items/bulk-upload", tag = "catalog",
-    params(UploadQuery, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera carga")),
+    params(UploadQuery, IdempotencyKey),
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
         (status = 202, body = Accepted),

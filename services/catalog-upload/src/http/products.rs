@@ -12,7 +12,7 @@ use actix_web::{
 use chassis::{
     ApiResult, Problem,
     auth::Caller,
-    http::{IfMatch, Json, Query, in_range},
+    http::{Json, Query, Versioned, etag, in_range},
 };
 use chrono::Utc;
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
@@ -264,11 +264,7 @@ fn parse_sort(text: &str) -> Result<Sort, Problem> {
 
 /// The product, with its version as `ETag`.
 fn shown(model: Model) -> HttpResponse {
-    HttpResponse::Ok().insert_header(etag(&model)).json(Product::from(model))
-}
-
-fn etag(model: &Model) -> (&'static str, String) {
-    ("ETag", format!("\"{}\"", model.version))
+    HttpResponse::Ok().insert_header(etag(model.version)).json(Product::from(model))
 }
 
 /// One product.
@@ -333,7 +329,7 @@ pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewP
     let change = std::iter::once((row.id.as_str(), Change::Created));
     publish_changes(&mut transaction, &proveedor_id, "", model.version, change).await?;
     transaction.commit().await?;
-    let tag = etag(&model);
+    let tag = etag(model.version);
     let bodegas_iniciales = lots.iter().map(InitialLot::from).collect();
     let created = Created { product: Product::from(model), bodegas_iniciales };
     Ok(HttpResponse::Created().insert_header(tag).json(created))
@@ -345,7 +341,7 @@ pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewP
     operation_id = "products_update", summary = "Cambiar un producto",
     description = "Cualquiera de sus campos. Lo que falta queda como está; un `null` vacía un campo que puede estar vacío y devuelve a los demás su valor por defecto.",
     put, path = "/api/v1/catalog/items/{id}", tag = "catalog",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
+    params(Versioned),
     request_body = Values,
     responses(
         (status = 200, body = Product), (status = 409, description = "El Código ya existe"),
@@ -356,10 +352,10 @@ pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewP
 pub(super) async fn replace(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: Json<Values>,
 ) -> ApiResult {
+    let Versioned { id, expected } = target;
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let held = products::hold(&mut transaction, &id, &proveedor_id, expected.0).await;
@@ -378,15 +374,11 @@ pub(super) async fn replace(
     operation_id = "products_delete", summary = "Eliminar un producto",
     description = "Con su inventario.",
     delete, path = "/api/v1/catalog/items/{id}", tag = "catalog",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el producto cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 204), (status = 412, description = "El producto cambió"))
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> ApiResult {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
+    let Versioned { id, expected } = target;
     let proveedor_id = changeable(&api, &caller, &id).await?;
     let mut transaction = api.database.pool.begin().await?;
     let deleted = products::delete(&mut transaction, &id, &proveedor_id, expected.0, caller.id()).await;

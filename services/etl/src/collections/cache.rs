@@ -246,7 +246,7 @@ impl Dashboards {
 }
 
 /// The same for the same question, however it was asked; another where answers are made by other settings or in another
-/// form, or where versions are counted anew because the schema was made or restored.
+/// form, or where versions are counted again because the schema was made or restored.
 fn digest(question: &Question, settings: &CollectionsSettings, epoch: Uuid) -> String {
     let CollectionsSettings { holidays, thresholds, .. } = settings;
     let canonical = serde_json::to_vec(&(FORM, question, holidays, thresholds, epoch)).unwrap_or_default();

@@ -1,80 +1,26 @@
 //! Passes requests on to the services. Bodies are streamed in both directions and never collected; each
 //! side feels the other's pace.
 
+mod headers;
+
 use std::{
     io,
     time::{Duration, Instant},
 };
 
 use actix_web::{
-    HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::{
-        Method, StatusCode,
-        header::{self, HeaderMap, HeaderName, HeaderValue},
-    },
+    HttpRequest, HttpResponse,
+    http::{Method, StatusCode, header},
     web,
 };
 use bytes::Bytes;
-use chassis::{
-    Problem,
-    http::{CrossSite, method_not_allowed},
-};
+use chassis::{Problem, http::method_not_allowed};
 use futures::{Stream, StreamExt as _};
 use reqwest::{Body, RequestBuilder, Response};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{
-    access,
-    backends::Target,
-    client_ip::{client_ip, from_trusted},
-    places::Place,
-    problems, routes,
-};
-use crate::{App, config::Settings, identity::WithoutCsrf};
-
-/// What of a client's request a backend sees. All else stays here: cookies, keys, what belongs to one
-/// connection (RFC 9110, 7.6.1), and what a client could use to pose as a proxy.
-const FORWARDED: &[&str] = &[
-    "accept",
-    "accept-encoding",
-    "accept-language",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-type",
-    "content-md5",
-    "content-digest",
-    "idempotency-key",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "last-event-id",
-    "prefer",
-    "range",
-    "tracestate",
-    "user-agent",
-];
-
-/// What of a webhook's a backend sees besides: a vendor signs the body that is passed on as it is.
-const SIGNATURES: &[&str] = &["telnyx-signature-ed25519", "telnyx-timestamp", "x-twilio-signature"];
-
-/// What of a backend's answer belongs to its connection only (RFC 9110, 7.6.1), or is written again here.
-const DROPPED: &[&str] = &[
-    "connection",
-    "content-length",
-    "date",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-connection",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-request-id",
-];
+use super::{access, backends::Target, places::Place, problems, routes};
+use crate::{App, config::Settings};
 
 /// Pieces of a body under way between the two connections; each is at most some tens of kilobytes.
 const IN_FLIGHT: usize = 4;
@@ -152,8 +98,8 @@ async fn forward(
     }
     let outgoing_method = reqwest::Method::from_bytes(method.as_str().as_bytes())
         .map_err(|_| Problem::of(StatusCode::METHOD_NOT_ALLOWED))?;
-    let mut outgoing =
-        app.backends.client.request(outgoing_method, url).headers(headers(request, route, &app.settings));
+    let headers = headers::forwarded(request, route, &app.settings);
+    let mut outgoing = app.backends.client.request(outgoing_method, url).headers(headers);
     if let Some(token) = token {
         outgoing = outgoing.bearer_auth(token);
     }
@@ -408,51 +354,11 @@ impl<'a> Incoming<'a> {
     }
 }
 
-fn headers(request: &HttpRequest, route: &routes::Route, settings: &Settings) -> reqwest::header::HeaderMap {
-    let mut headers = reqwest::header::HeaderMap::new();
-    let signatures = if route.webhook { SIGNATURES } else { &[] };
-    for name in FORWARDED.iter().chain(signatures) {
-        for value in request.headers().get_all(*name) {
-            if let Ok(value) = reqwest::header::HeaderValue::from_bytes(value.as_bytes()) {
-                headers.append(*name, value);
-            }
-        }
-    }
-    // The spans of a request: ours is the parent of the backend's. Without tracing here, the client's is.
-    let traceparent = messaging::trace::traceparent().or_else(|| text(request.headers(), "traceparent"));
-    // Scheme and host as the client sees them, where a trusted proxy says so.
-    let connection = request.connection_info();
-    let (scheme, host) = if from_trusted(request, &settings.trusted_proxies) {
-        (connection.scheme().to_owned(), connection.host().to_owned())
-    } else {
-        let scheme = if request.app_config().secure() { "https" } else { "http" };
-        (scheme.to_owned(), text(request.headers(), "host").unwrap_or_default())
-    };
-    let own = [
-        ("x-request-id", chassis::http::request_id()),
-        ("traceparent", traceparent),
-        ("x-forwarded-for", Some(client_ip(request, &settings.trusted_proxies).to_string())),
-        ("x-forwarded-proto", Some(scheme)),
-        ("x-forwarded-host", Some(host).filter(|host| !host.is_empty())),
-        (CrossSite::HEADER, request.extensions().contains::<WithoutCsrf>().then(|| "true".to_owned())),
-    ];
-    for (name, value) in own {
-        if let Some(value) = value.and_then(|value| reqwest::header::HeaderValue::try_from(value).ok()) {
-            headers.insert(name, value);
-        }
-    }
-    headers
-}
-
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
-}
-
 /// A backend's answer, streamed.
 fn answer(method: &Method, response: Response, held: Held, patience: Duration) -> HttpResponse {
     let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut answer = HttpResponse::build(status);
-    copy(&response, &mut answer);
+    headers::copy_answer(&response, &mut answer);
     let bodiless =
         matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || status.is_informational();
     if bodiless || (response.content_length() == Some(0) && *method != Method::HEAD) {
@@ -467,28 +373,6 @@ fn answer(method: &Method, response: Response, held: Held, patience: Duration) -
         answer.no_chunking(length);
     }
     answer.streaming(patient(response.bytes_stream(), held, patience))
-}
-
-fn copy(response: &Response, answer: &mut HttpResponseBuilder) {
-    // A backend may name further headers that belong to its connection.
-    let named: Vec<String> = response
-        .headers()
-        .get_all(reqwest::header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
-    for (name, value) in response.headers() {
-        if DROPPED.contains(&name.as_str()) || named.iter().any(|dropped| dropped == name.as_str()) {
-            continue;
-        }
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_str().as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
-        {
-            answer.append_header((name, value));
-        }
-    }
 }
 
 /// The stream, with an error where its source is silent for too long: a backend that dies in the middle of

@@ -31,7 +31,7 @@ impl From<Ended> for Share {
 }
 
 /// The last of the earlier sums, in their order, that lies [`WINDOW`] messages and more before `now`, and what ended since; where
-/// there is none, since the first. Sums that fell (messages are sent again) begin anew: there is nothing to compare with.
+/// there is none, since the first. Sums that fell (messages are sent again) begin again: there is nothing to compare with.
 pub fn since_last(known: &[Ended], now: Ended) -> (Option<Ended>, Option<Share>) {
     let base = known.iter().rev().find(|one| now.ended - one.ended >= WINDOW).or_else(|| known.first());
     let base = base.filter(|base| base.ended <= now.ended && base.failed <= now.failed).copied();

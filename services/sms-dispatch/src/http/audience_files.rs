@@ -5,23 +5,22 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
     http::{
-        Query, csv_pages, in_range,
+        CsvQuery, Query,
         job::{Accepted, Pace},
         page::{Page, cut},
         request_id,
-        upload::{self, Bucket, Stored, Upload},
+        upload::{Bucket, Stored, Upload},
     },
     idempotency::{IdempotencyKey, request_hash},
 };
 use chrono::{DateTime, NaiveDate, Utc};
 use jobs::{Creation, Job, NewJob, State as JobState};
-use sea_orm::sqlx::{self, PgTransaction};
+use sea_orm::sqlx::PgTransaction;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use tabular::{CsvExport, CsvField, CsvStyle};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -29,17 +28,16 @@ use super::{
     AUDIENCE_FILES, Resources,
     campaigns::{may_read, may_write},
     imports::mapping,
-    rejected_rows::{RejectedQuery, shown},
+    job_requests::{self, PageQuery, settle},
+    rejected_rows::{PAGE, csv},
     sees_masked,
 };
 use crate::{
     domain::{
-        Reason,
         audience_file::Consent,
         campaign::State,
         source::{Kind, Mapping},
     },
-    import::audience_list::TOO_LONG,
     jobs::load_audience,
     storage::{
         audience_files::{self, AudienceFile, NewFile},
@@ -50,8 +48,6 @@ use crate::{
 /// Below which each file is.
 const LIST: &str = "/api/v1/audiences";
 const ACCEPTED: &str = "Lista recibida y encolada para procesamiento";
-/// Rows fetched at once.
-const PAGE: i64 = 2_000;
 /// States of campaigns that are still to read the file they name.
 const UNREAD: [State; 3] = [State::Draft, State::Scheduled, State::Preparing];
 
@@ -179,7 +175,7 @@ impl Choices {
     operation_id = "audiences_create", summary = "Subir una lista como audiencia de campañas",
     description = "Un CSV con teléfonos, cuyas columnas son campos de los textos. Responde cuando está guardado; las filas se procesan después.",
     post, path = "/api/v1/audiences", tag = "campaigns",
-    params(Choices, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera lista")),
+    params(Choices, IdempotencyKey),
     request_body(content = AudienceForm, content_type = "multipart/form-data"),
     responses(
         (status = 202, body = Accepted), (status = 400, description = "Sin archivo, no es un CSV, o una opción inválida"),
@@ -193,7 +189,7 @@ pub(super) async fn upload(
     choices: Query<Choices>,
     key: IdempotencyKey,
     form: Upload,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let choices = choices.into_inner();
     // Mexico is behind UTC: nobody's today is refused.
@@ -214,12 +210,7 @@ pub(super) async fn upload(
             accept(&api, &caller, &file, (key, hash)).await
         }
     };
-    if !matches!(&accepted, Ok((accepted, _)) if *accepted == id) {
-        upload::discard(bucket, &object_key).await;
-    }
-    let (accepted, transaction) = accepted?;
-    // If this fails the object stays: the commit may have come through, with only its answer lost.
-    transaction.commit().await?;
+    let accepted = settle(bucket, &object_key, id, accepted).await?;
     Ok(Accepted::respond(ACCEPTED, LIST, accepted))
 }
 
@@ -265,16 +256,6 @@ async fn accept(
     Ok((id, transaction))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageQuery {
-    /// Listas por página, de 1 a 100; 20 si falta.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<i64>,
-    /// El `next_cursor` de la página anterior.
-    cursor: Option<Uuid>,
-}
-
 /// Files, the latest first.
 #[utoipa::path(
     operation_id = "audiences_list", summary = "Listar las listas subidas",
@@ -282,21 +263,18 @@ pub(super) struct PageQuery {
     get, path = "/api/v1/audiences", tag = "campaigns", params(PageQuery),
     responses((status = 200, body = Page<AudienceView>))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<PageQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<PageQuery>) -> ApiResult {
     may_read(&caller)?;
-    let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
+    let limit = query.limit()?;
     let mut page = audience_files::list(&api.database.pool, query.cursor, limit + 1).await?;
     let next_cursor = cut(&mut page, limit, |last| last.id.to_string());
-    let mut conn = api.database.pool.acquire().await?;
-    let mut items = Vec::with_capacity(page.len());
-    for file in page {
-        let job = jobs::get(&mut conn, file.id).await?;
-        items.push(AudienceView::of(file, job.as_ref()));
-    }
+    let ids: Vec<_> = page.iter().map(|file| file.id).collect();
+    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
+    let view = |file: AudienceFile| {
+        let job = jobs.get(&file.id);
+        AudienceView::of(file, job)
+    };
+    let items = page.into_iter().map(view).collect();
     Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
@@ -307,17 +285,9 @@ pub(super) async fn list(
     get, path = "/api/v1/audiences/{id}", tag = "campaigns", params(("id" = String, Path)),
     responses((status = 200, body = AudienceView), (status = 404, description = "Lista {id} no encontrada"))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
-    // The job before its file: where it has ended, what the file came to was committed with its end.
-    let job = match Uuid::parse_str(&id) {
-        Ok(id) => jobs::get(&mut *api.database.pool.acquire().await?, id).await?,
-        Err(_) => None,
-    };
+    let job = job_requests::job(&api, &id).await?;
     let file = found(&api, &id).await?;
     Ok(HttpResponse::Ok().json(AudienceView::of(file, job.as_ref())))
 }
@@ -326,7 +296,7 @@ pub(super) async fn get(
 #[utoipa::path(
     operation_id = "audiences_download_rejected", summary = "Descargar las filas rechazadas de una lista",
     description = "Cada fila rechazada con su motivo, en CSV. A un viewer los valores se le muestran sin más que sus cuatro últimas cifras.",
-    get, path = "/api/v1/audiences/{id}/rejected.csv", tag = "campaigns", params(("id" = String, Path), RejectedQuery),
+    get, path = "/api/v1/audiences/{id}/rejected.csv", tag = "campaigns", params(("id" = String, Path), CsvQuery),
     responses(
         (status = 200, description = "CSV: fila, valor, codigo, motivo", content_type = "text/csv"),
         (status = 409, description = "No ha terminado (not_finished), o sus filas ya se eliminaron (deleted)"),
@@ -336,8 +306,8 @@ pub(super) async fn rejected(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    query: Query<RejectedQuery>,
-) -> Result<HttpResponse, Problem> {
+    query: Query<CsvQuery>,
+) -> ApiResult {
     may_read(&caller)?;
     let file = found(&api, &id).await?;
     // An empty file would say that every row was good.
@@ -352,32 +322,12 @@ pub(super) async fn rejected(
     let details = json!({ "masked": masked });
     audit::record(&mut conn, caller.id(), "audience_rejects_downloaded", Some(&id), &details).await?;
     drop(conn);
-    let mut head = CsvExport::new(if query.crudo { CsvStyle::Raw } else { CsvStyle::Spreadsheet });
-    head.record(["fila", "valor", "codigo", "motivo"].map(CsvField::Text));
     let (pool, number) = (api.database.pool.clone(), file.number);
-    let stem = file.filename.rsplit_once('.').map_or(file.filename.as_str(), |(stem, _)| stem);
-    Ok(csv_pages(&format!("{stem}_rechazadas.csv"), head, i64::MIN, move |after, mut rows| {
+    let page = move |after| {
         let pool = pool.clone();
-        async move {
-            let page = audience_files::rejects(&pool, number, after, PAGE).await?;
-            for reject in &page {
-                let value = reject.value.as_deref().map(|value| shown(value, masked));
-                rows.record([
-                    CsvField::Number(&reject.source_id.to_string()),
-                    CsvField::optional(value.as_deref()),
-                    CsvField::Text(&reject.reason),
-                    CsvField::optional(message(&reject.reason)),
-                ]);
-            }
-            Ok::<_, sqlx::Error>((page.last().map(|last| last.source_id), rows))
-        }
-    }))
-}
-
-/// What is wrong with a row, for people.
-fn message(code: &str) -> Option<&'static str> {
-    let of_phone = Reason::ALL.into_iter().find(|reason| reason.code() == code).map(Reason::message);
-    of_phone.or((code == TOO_LONG.0).then_some(TOO_LONG.1))
+        async move { audience_files::rejects(&pool, number, after, PAGE).await }
+    };
+    Ok(csv(&file.filename, query.style(), masked, page))
 }
 
 /// Stops the loading of a file; nothing of it stays.
@@ -387,20 +337,11 @@ fn message(code: &str) -> Option<&'static str> {
     post, path = "/api/v1/audiences/{id}/cancel", tag = "campaigns", params(("id" = String, Path)),
     responses((status = 202, body = AudienceView), (status = 409, description = "La carga ya terminó"))
 )]
-pub(super) async fn cancel(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_write(&caller)?;
     let file = found(&api, &id).await?;
-    let mut transaction = api.database.pool.begin().await?;
-    let job = jobs::request_cancel(&mut transaction, file.id).await?;
-    let Some(job) = job.filter(|job| !job.state.is_final()) else {
-        return Err(Problem::conflict("already_finished", "La carga ya terminó"));
-    };
-    audit::record(&mut transaction, caller.id(), "audience_file_cancelled", Some(&id), &Value::Null).await?;
-    transaction.commit().await?;
+    let ended = "La carga ya terminó";
+    let job = job_requests::cancel(&api, &caller, file.id, "audience_file_cancelled", ended).await?;
     Ok(HttpResponse::Accepted().json(AudienceView::of(file, Some(&job))))
 }
 
@@ -411,11 +352,7 @@ pub(super) async fn cancel(
     delete, path = "/api/v1/audiences/{id}", tag = "campaigns", params(("id" = String, Path)),
     responses((status = 204), (status = 409, description = "No ha terminado de cargarse (not_finished), o una campaña que no ha iniciado la usa (in_use)"))
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_write(&caller)?;
     let uuid = Uuid::parse_str(&id).map_err(|_| no_file(&id))?;
     let mut transaction = api.database.pool.begin().await?;

@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{
-    HttpResponse,
-    http::StatusCode,
-    web::{Data, Path},
-};
+use actix_web::{http::StatusCode, web::Data};
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
-    http::{IfMatch, Json, request_id},
+    http::{Json, Versioned, request_id},
 };
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{ActiveValue::Set, sqlx::PgConnection};
@@ -41,14 +37,12 @@ const APPROVE: &str = "campaigns:approve";
 async fn act(
     api: &Resources,
     caller: &Caller,
-    id: &str,
-    expected: IfMatch,
+    target: &Versioned,
     action: Action,
     change: ActiveModel,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, id, expected).await?;
+    let (mut transaction, campaign) = locked(api, target).await?;
     let changed = campaigns::act(&mut transaction, &campaign, action, caller.id(), change).await;
     let changed = changed.map_err(refused)?;
     transaction.commit().await?;
@@ -112,18 +106,12 @@ impl Bounds {
     operation_id = "campaigns_start", summary = "Iniciar una campaña",
     description = "Congela texto, audiencia, remitentes y precios, y escribe la lista de mensajes; luego se envían.",
     post, path = "/api/v1/campaigns/{id}/start", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 202, body = CampaignView), (status = 409, description = "Su estado no lo admite, o falta la aprobación"), (status = 412), (status = 422))
 )]
-pub(super) async fn start(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn start(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     may_write(&caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &target).await?;
     approved(&api, &mut transaction, &campaign).await?;
     // Who starts it does not wait for the hour that it was scheduled for.
     let campaign = Campaign { own_date: None, own_minute: None, ..campaign };
@@ -192,16 +180,15 @@ impl Schedule {
     operation_id = "campaigns_schedule", summary = "Programar una campaña",
     description = "Inicia por sí sola a su hora, o escribe a cada destinatario a la hora de su propio reloj; pasada expires_at ya no inicia. Sin start_at ni at_local vuelve a ser borrador.",
     post, path = "/api/v1/campaigns/{id}/schedule", tag = "campaigns", request_body = Schedule,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite, o falta la aprobación"), (status = 412), (status = 422))
 )]
 pub(super) async fn schedule(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: Json<Schedule>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let time = body.time(Utc::now(), &api.sms)?;
     let own_hour = time.and_then(|(_, hour)| hour);
@@ -213,10 +200,9 @@ pub(super) async fn schedule(
         ..Default::default()
     };
     if time.is_none() {
-        return act(&api, &caller, &id, expected, Action::Unschedule, change).await;
+        return act(&api, &caller, &target, Action::Unschedule, change).await;
     }
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &target).await?;
     approved(&api, &mut transaction, &campaign).await?;
     let changed = campaigns::act(&mut transaction, &campaign, Action::Schedule, caller.id(), change).await;
     let changed = changed.map_err(refused)?;
@@ -229,19 +215,13 @@ pub(super) async fn schedule(
     operation_id = "campaigns_approve", summary = "Aprobar una campaña",
     description = "La aprueba alguien distinto de quien la editó; cualquier cambio anula la aprobación.",
     post, path = "/api/v1/campaigns/{id}/approve", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 200, body = CampaignView), (status = 409, description = "No es un borrador, o quien aprueba es quien la editó"), (status = 412))
 )]
-pub(super) async fn approve(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn approve(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     caller.require(&[Role::Admin, Role::Operator])?;
     caller.require_scope(APPROVE)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &target).await?;
     if campaign.state.after(Action::Schedule).is_none() {
         return Err(refused(campaigns::Refused::State(campaign.state)));
     }
@@ -256,7 +236,7 @@ pub(super) async fn approve(
     };
     let changed = rows::change(&mut transaction, campaign.id, change).await?;
     let details = json!({ "version": campaign.version });
-    audit::record(&mut transaction, caller.id(), "campaign_approved", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "campaign_approved", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, changed))
 }
@@ -266,18 +246,13 @@ pub(super) async fn approve(
     operation_id = "campaigns_pause", summary = "Pausar una campaña",
     description = "Lo que ya está en camino al proveedor termina; nada más sale.",
     post, path = "/api/v1/campaigns/{id}/pause", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite"), (status = 412))
 )]
-pub(super) async fn pause(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn pause(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     let reason = format!("Pausada por {}", caller.id());
     let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
-    act(&api, &caller, &id, expected, Action::Pause, change).await
+    act(&api, &caller, &target, Action::Pause, change).await
 }
 
 /// Sends on.
@@ -285,18 +260,12 @@ pub(super) async fn pause(
     operation_id = "campaigns_resume", summary = "Reanudar una campaña",
     description = "Si esperaba los reportes de sus primeros mensajes, sigue sin ellos.",
     post, path = "/api/v1/campaigns/{id}/resume", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite"), (status = 412))
 )]
-pub(super) async fn resume(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn resume(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     may_write(&caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &target).await?;
     let mut change = ActiveModel { reason: Set(None), ..Default::default() };
     // Somebody has looked at what was sent first.
     if campaign.waiting.as_deref() == Some(Wait::Ramp.name()) {
@@ -313,18 +282,12 @@ pub(super) async fn resume(
     operation_id = "campaigns_cancel", summary = "Cancelar una campaña",
     description = "Lo que ya está en camino al proveedor termina; los demás mensajes quedan cancelados, por lotes.",
     post, path = "/api/v1/campaigns/{id}/cancel", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite"), (status = 412))
 )]
-pub(super) async fn cancel(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn cancel(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     may_write(&caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, campaign) = locked(&api, &target).await?;
     let reason = format!("Cancelada por {}", caller.id());
     let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
     let cancelled = campaigns::act(&mut transaction, &campaign, Action::Cancel, caller.id(), change).await;

@@ -1,13 +1,10 @@
 //! What a person decides about messages that nothing else ends.
 
-use actix_web::{
-    HttpResponse,
-    web::{Data, Path},
-};
+use actix_web::{HttpResponse, web::Data};
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Caller,
-    http::{IfMatch, Json, OptionalJson},
+    http::{Json, OptionalJson, Versioned},
 };
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
@@ -75,14 +72,13 @@ pub(super) struct DecidedView {
 async fn decide(
     api: &Resources,
     caller: &Caller,
-    (id, expected): (&str, IfMatch),
+    target: &Versioned,
     (which, order): (Which, Order),
     after: Option<i32>,
     dry_run: bool,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let campaign = locked(&mut transaction, id, expected).await?;
+    let (mut transaction, campaign) = locked(api, target).await?;
     let after = after.unwrap_or_default().max(0);
     let decided = again::decide(&mut transaction, &campaign, which, order, after, dry_run, caller.id()).await;
     let decided = decided.map_err(refused)?;
@@ -97,16 +93,15 @@ async fn decide(
     operation_id = "campaigns_resolve", summary = "Resolver mensajes desconocidos",
     description = "Los que quedaron sin respuesta del proveedor: se reenvían (quien ya lo tiene lo recibe dos veces) o se dan por perdidos.",
     post, path = "/api/v1/campaigns/{id}/resolve", tag = "campaigns", request_body = Resolve,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 200, body = DecidedView), (status = 409, description = "Su estado no lo admite"), (status = 412), (status = 422))
 )]
 pub(super) async fn resolve(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: Json<Resolve>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
     let Resolve { action, older_than_minutes, after, dry_run } = body.into_inner();
     let minutes = older_than_minutes.unwrap_or(QUEUED);
@@ -119,7 +114,7 @@ pub(super) async fn resolve(
         Resolution::GiveUp => Order::GiveUp,
     };
     let which = Which::Unknown { since: TimeDelta::minutes(minutes) };
-    decide(&api, &caller, (id.as_str(), expected), (which, order), after, dry_run).await
+    decide(&api, &caller, &target, (which, order), after, dry_run).await
 }
 
 /// Sends again what failed.
@@ -127,16 +122,15 @@ pub(super) async fn resolve(
     operation_id = "campaigns_retry_failed", summary = "Reintentar los mensajes fallidos",
     description = "Los fallidos y vencidos cuyo código lo permite, con un intento más; una campaña completada vuelve a correr.",
     post, path = "/api/v1/campaigns/{id}/retry-failed", tag = "campaigns", request_body = RetryFailed,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 200, body = DecidedView), (status = 409, description = "Su estado no lo admite"), (status = 412))
 )]
 pub(super) async fn retry_failed(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: OptionalJson<RetryFailed>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let RetryFailed { after, dry_run } = body.0.unwrap_or_default();
-    decide(&api, &caller, (id.as_str(), expected), (Which::Failed, Order::Resend), after, dry_run).await
+    decide(&api, &caller, &target, (Which::Failed, Order::Resend), after, dry_run).await
 }

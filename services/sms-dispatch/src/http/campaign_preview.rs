@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{
-    HttpResponse,
-    web::{Data, Path},
-};
-use chassis::{Problem, auth::Caller};
+use actix_web::web::{Data, Path};
+use chassis::{ApiResult, Problem, auth::Caller};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
@@ -15,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     Resources,
     campaigns::{found, may_read, refused},
-    sees_masked,
+    sees_masked, uncached,
     view::state_name,
 };
 use crate::{
@@ -136,11 +133,7 @@ impl CampaignPreviewView {
     get, path = "/api/v1/campaigns/{id}/preview", tag = "campaigns", params(("id" = String, Path)),
     responses((status = 200, body = CampaignPreviewView), (status = 409, description = "Ya inició: vea su avance"), (status = 422), (status = 503, description = "Los contactos no tienen índices ahora"))
 )]
-pub(super) async fn preview(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn preview(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let campaign = found(&api, &id).await?;
     let preview = campaign_preview::preview(&api.database.pool, &api.sms, &campaign).await;
@@ -153,7 +146,5 @@ pub(super) async fn preview(
     let mut conn = api.database.pool.acquire().await?;
     let details = json!({ "version": campaign.version, "ids": contacts });
     audit::record(&mut conn, caller.id(), "campaign_previewed", Some(&id), &details).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header(("Cache-Control", "no-store"))
-        .json(CampaignPreviewView::of(preview, masked)))
+    Ok(uncached().json(CampaignPreviewView::of(preview, masked)))
 }

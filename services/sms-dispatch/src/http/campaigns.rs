@@ -6,15 +6,15 @@ use actix_web::{
     web::{Data, Path},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::{Caller, Role},
     http::{
-        IfMatch, Json, Query, in_range,
+        Json, Query, Versioned, etag, in_range,
         page::{Cursor, Page, cut},
     },
 };
 use chrono::{DateTime, Utc};
-use sea_orm::sqlx::PgConnection;
+use sea_orm::sqlx::{PgConnection, PgTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     Resources,
     campaign_view::{CampaignView, MessageView, ProgressView},
-    sees_masked,
+    named, sees_masked, uncached,
 };
 use crate::{
     campaigns::{Refused, tell_creation},
@@ -34,7 +34,7 @@ use crate::{
     settle::Open,
     storage::{
         audit,
-        campaigns::{self, Campaign, Wish},
+        campaigns::{self, Campaign, CampaignValues},
         ledger, reports, totals,
     },
     texts::Texts,
@@ -46,9 +46,7 @@ const WRITE: &str = "campaigns:write";
 /// Campaigns are nobody's in particular: whoever is bound to one supplier sees none.
 pub(super) fn may_read(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    if caller.proveedor_id().is_some() {
-        return Err(Problem::forbidden("La cuenta está limitada a un proveedor"));
-    }
+    caller.require_unbound()?;
     caller.require_scope(READ)
 }
 
@@ -69,32 +67,23 @@ pub(super) struct NewCampaign {
 }
 
 impl NewCampaign {
-    fn wish(self) -> Result<Wish, Problem> {
-        let (name, description) = (self.name.trim(), self.description.trim());
-        let controls = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
-        if !(1..=120).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-            return Err(Problem::unprocessable("invalid_name", "name debe tener de 1 a 120 caracteres"));
-        }
-        if description.chars().count() > 2_000 || controls(description) {
-            let detail = "description debe tener 2000 caracteres como máximo, sin caracteres de control";
-            return Err(Problem::unprocessable("invalid_description", detail));
-        }
+    fn values(self) -> Result<CampaignValues, Problem> {
+        let (name, description) = named(&self.name, &self.description)?;
         let plan = self.plan.checked();
         let plan = plan.map_err(|error| Problem::unprocessable("invalid_plan", error.to_string()))?;
-        Ok(Wish { name: name.to_owned(), description: description.to_owned(), kind: self.kind, plan })
+        Ok(CampaignValues { name, description, kind: self.kind, plan })
     }
 }
 
 /// Refuses a file that this campaign may not use, and texts that name what the audience has no value for.
-async fn checked(conn: &mut PgConnection, wish: &Wish) -> Result<(), Problem> {
-    let file = crate::campaigns::file(conn, &wish.plan, wish.kind).await.map_err(refused)?;
-    let texts = Texts::of(&wish.plan, file.as_ref());
+async fn checked(conn: &mut PgConnection, values: &CampaignValues) -> Result<(), Problem> {
+    let file = crate::campaigns::file(conn, &values.plan, values.kind).await.map_err(refused)?;
+    let texts = Texts::of(&values.plan, file.as_ref());
     texts.map(drop).map_err(|error| Problem::unprocessable("invalid_text", error.to_string()))
 }
 
 pub(super) fn shown(status: StatusCode, campaign: Campaign) -> HttpResponse {
-    let version = format!("\"{}\"", campaign.version);
-    HttpResponse::build(status).insert_header(("ETag", version)).json(CampaignView::from(campaign))
+    HttpResponse::build(status).insert_header(etag(campaign.version)).json(CampaignView::from(campaign))
 }
 
 fn no_campaign(id: &str) -> Problem {
@@ -110,20 +99,17 @@ pub(super) fn refused(error: Refused) -> Problem {
     }
 }
 
-/// The campaign, if it is as the caller read it.
+/// A transaction in which the campaign is nobody else's, if it is as the caller read it.
 pub(super) async fn locked(
-    conn: &mut PgConnection,
-    id: &str,
-    expected: IfMatch,
-) -> Result<Campaign, Problem> {
+    api: &Resources,
+    Versioned { id, expected }: &Versioned,
+) -> Result<(PgTransaction<'static>, Campaign), Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_campaign(id))?;
-    let campaign = campaigns::lock(conn, uuid).await?.ok_or_else(|| no_campaign(id))?;
-    if expected.0.is_some_and(|version| version != campaign.version) {
-        let detail = format!("La campaña {id} cambió desde que la leyó; léala de nuevo");
-        return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "campaign_changed", detail)
-            .with_details(json!({ "etag": format!("\"{}\"", campaign.version) })));
-    }
-    Ok(campaign)
+    let mut transaction = api.database.pool.begin().await?;
+    let campaign = campaigns::lock(&mut transaction, uuid).await?.ok_or_else(|| no_campaign(id))?;
+    let changed = || format!("La campaña {id} cambió desde que la leyó; léala de nuevo");
+    expected.check(campaign.version, "campaign_changed", changed)?;
+    Ok((transaction, campaign))
 }
 
 pub(super) async fn found(api: &Resources, id: &str) -> Result<Campaign, Problem> {
@@ -145,16 +131,12 @@ fn is_draft(campaign: &Campaign) -> Result<(), Problem> {
     post, path = "/api/v1/campaigns", tag = "campaigns", request_body = NewCampaign,
     responses((status = 201, body = CampaignView), (status = 422))
 )]
-pub(super) async fn create(
-    api: Data<Resources>,
-    caller: Caller,
-    body: Json<NewCampaign>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewCampaign>) -> ApiResult {
     may_write(&caller)?;
-    let wish = body.into_inner().wish()?;
+    let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
-    checked(&mut transaction, &wish).await?;
-    let campaign = campaigns::insert(&mut transaction, &wish, caller.id()).await?;
+    checked(&mut transaction, &values).await?;
+    let campaign = campaigns::insert(&mut transaction, &values, caller.id()).await?;
     let (id, details) = (campaign.id.to_string(), json!({ "name": campaign.name, "plan": campaign.plan }));
     audit::record(&mut transaction, caller.id(), "campaign_created", Some(&id), &details).await?;
     tell_creation(&mut transaction, &campaign).await?;
@@ -180,15 +162,10 @@ pub(super) struct ListQuery {
     get, path = "/api/v1/campaigns", tag = "campaigns", params(ListQuery),
     responses((status = 200, body = Page<CampaignView>))
 )]
-pub(super) async fn list(
-    api: Data<Resources>,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<ListQuery>) -> ApiResult {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
-    let before = query.cursor.as_deref().map(|text| Cursor::parse("cursor", text, "next_cursor"));
-    let before = before.transpose()?.map(|cursor| (cursor.at, cursor.id));
+    let before = Cursor::before("cursor", query.cursor.as_deref(), "next_cursor")?;
     let mut page = campaigns::list(&api.database.pool, query.state, before, limit + 1).await?;
     let next_cursor = cut(&mut page, limit, |last| Cursor { at: last.created_at, id: last.id }.to_string());
     let items = page.into_iter().map(CampaignView::from).collect();
@@ -201,11 +178,7 @@ pub(super) async fn list(
     get, path = "/api/v1/campaigns/{id}", tag = "campaigns", params(("id" = String, Path)),
     responses((status = 200, body = CampaignView))
 )]
-pub(super) async fn get(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     Ok(shown(StatusCode::OK, found(&api, &id).await?))
 }
@@ -215,26 +188,24 @@ pub(super) async fn get(
     operation_id = "campaigns_replace", summary = "Reemplazar una campaña",
     description = "Solo un borrador cambia; el cambio anula su aprobación.",
     put, path = "/api/v1/campaigns/{id}", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     request_body = NewCampaign,
     responses((status = 200, body = CampaignView), (status = 409, description = "No es un borrador"), (status = 412), (status = 422))
 )]
 pub(super) async fn replace(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: Json<NewCampaign>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_write(&caller)?;
-    let wish = body.into_inner().wish()?;
-    let mut transaction = api.database.pool.begin().await?;
-    let old = locked(&mut transaction, &id, expected).await?;
+    let values = body.into_inner().values()?;
+    let (mut transaction, old) = locked(&api, &target).await?;
     is_draft(&old)?;
-    checked(&mut transaction, &wish).await?;
-    let campaign = campaigns::replace(&mut transaction, old.id, &wish, caller.id()).await?;
+    checked(&mut transaction, &values).await?;
+    let campaign = campaigns::replace(&mut transaction, old.id, &values, caller.id()).await?;
     let details = json!({ "name": campaign.name, "before": old.plan, "after": campaign.plan });
-    audit::record(&mut transaction, caller.id(), "campaign_changed", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "campaign_changed", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, campaign))
 }
@@ -243,22 +214,16 @@ pub(super) async fn replace(
 #[utoipa::path(
     operation_id = "campaigns_delete", summary = "Eliminar una campaña", description = "Solo un borrador.",
     delete, path = "/api/v1/campaigns/{id}", tag = "campaigns",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si la campaña cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 204), (status = 409, description = "No es un borrador"), (status = 412))
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     may_write(&caller)?;
-    let mut transaction = api.database.pool.begin().await?;
-    let old = locked(&mut transaction, &id, expected).await?;
+    let (mut transaction, old) = locked(&api, &target).await?;
     is_draft(&old)?;
     campaigns::delete(&mut transaction, old.id).await?;
     let details = json!({ "name": old.name, "plan": old.plan });
-    audit::record(&mut transaction, caller.id(), "campaign_deleted", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "campaign_deleted", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -270,15 +235,11 @@ pub(super) async fn delete(
     get, path = "/api/v1/campaigns/{id}/progress", tag = "campaigns", params(("id" = String, Path)),
     responses((status = 200, body = ProgressView))
 )]
-pub(super) async fn progress(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn progress(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_read(&caller)?;
     let campaign = found(&api, &id).await?;
     let view = ProgressView::read(&api.database.pool, &api.sms, &campaign).await?;
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(view))
+    Ok(uncached().json(view))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -326,7 +287,7 @@ pub(super) async fn messages(
     caller: Caller,
     id: Path<String>,
     query: Query<MessagesQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(100), 1, 500)?;
     let state = query.state.as_deref().map(|name| {
@@ -358,9 +319,7 @@ pub(super) async fn messages(
         MessageView::of(row, date, number, Some(text), masked)
     };
     let items = page.into_iter().map(item).collect();
-    Ok(HttpResponse::Ok()
-        .insert_header(("Cache-Control", "no-store"))
-        .json(MessagePage { items, next_cursor }))
+    Ok(uncached().json(MessagePage { items, next_cursor }))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -400,7 +359,7 @@ pub(super) async fn replies(
     caller: Caller,
     id: Path<String>,
     query: Query<RepliesQuery>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     caller.require(&[Role::Admin, Role::Operator])?;
     may_read(&caller)?;
     let limit = in_range("limit", query.limit.unwrap_or(50), 1, 200)?;
@@ -414,5 +373,5 @@ pub(super) async fn replies(
         received_at: reply.received_at,
     };
     let items = page.into_iter().map(view).collect();
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(ReplyPage { items, next_cursor }))
+    Ok(uncached().json(ReplyPage { items, next_cursor }))
 }

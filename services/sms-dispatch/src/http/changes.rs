@@ -4,7 +4,7 @@ use actix_web::web::{Data, Path};
 use chassis::{
     ApiResult, Problem,
     auth::Caller,
-    http::{IfMatch, Json, OptionalJson},
+    http::{Json, OptionalJson, Versioned},
 };
 use sea_orm::sqlx::PgConnection;
 use serde::{Deserialize, Deserializer};
@@ -142,7 +142,7 @@ async fn written(conn: &mut PgConnection, id: &str, number: i64) -> Result<Conta
     operation_id = "contacts_update", summary = "Cambiar un contacto",
     description = "El teléfono no cambia, ni lo que se deduce de él. Lo que falta queda como está; un `null` lo vacía.",
     patch, path = "/api/v1/contacts/{id}", tag = "contacts",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el contacto cambió desde entonces, 412")),
+    params(Versioned),
     request_body = Change,
     responses(
         (status = 200, body = super::view::ContactView), (status = 412, description = "El contacto cambió"),
@@ -152,11 +152,11 @@ async fn written(conn: &mut PgConnection, id: &str, number: i64) -> Result<Conta
 pub(super) async fn patch(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: Json<Change>,
 ) -> ApiResult {
     may_write(&caller)?;
+    let Versioned { id, expected } = target;
     let mut transaction = api.database.pool.begin().await?;
     let contact = locked(&mut transaction, &id).await?;
     let read_again = || format!("El contacto {id} cambió desde que lo leyó; léalo de nuevo");

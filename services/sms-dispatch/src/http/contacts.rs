@@ -7,14 +7,14 @@ use actix_web::{
 use chassis::{
     ApiResult, Problem,
     auth::Caller,
-    http::{CrossSite, Query, in_range},
+    http::{CrossSite, Query, etag, in_range, page::cut},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Resources, may_read, phone_searches, sees_masked,
+    Resources, may_read, phone_searches, sees_masked, uncached,
     view::{ContactView, LookupView},
 };
 use crate::{
@@ -101,9 +101,7 @@ pub(super) async fn list(
     }
     let mut conn = api.database.pool.acquire().await?;
     let mut found = page(&mut conn, &filter, after, limit + 1).await?;
-    let more = found.len() as i64 > limit;
-    found.truncate(limit as usize);
-    let next_cursor = found.last().filter(|_| more).map(|last| last.id.to_string());
+    let next_cursor = cut(&mut found, limit, |last| last.id.to_string());
     if !sees_masked(&caller) {
         let ids: Vec<i64> = found.iter().map(|contact| contact.id).collect();
         let details = json!({ "asked": asked, "ids": ids });
@@ -111,13 +109,6 @@ pub(super) async fn list(
     }
     let items = found.into_iter().map(|contact| ContactView::of(contact, sees_masked(&caller))).collect();
     Ok(uncached().json(ContactPage { items, next_cursor }))
-}
-
-/// Personal data stays in no cache.
-fn uncached() -> actix_web::HttpResponseBuilder {
-    let mut response = HttpResponse::Ok();
-    response.insert_header(("Cache-Control", "no-store"));
-    response
 }
 
 impl ListQuery {
@@ -214,11 +205,7 @@ pub(super) fn no_contact(id: &str) -> Problem {
 
 /// The contact, with its version as `ETag`.
 pub(super) fn shown(contact: Contact, masked: bool) -> HttpResponse {
-    uncached().insert_header(etag(&contact)).json(ContactView::of(contact, masked))
-}
-
-fn etag(contact: &Contact) -> (&'static str, String) {
-    ("ETag", format!("\"{}\"", contact.version))
+    uncached().insert_header(etag(contact.version)).json(ContactView::of(contact, masked))
 }
 
 /// One contact.
@@ -236,7 +223,7 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
     let details = json!({ "masked": sees_masked(&caller) });
     audit::record(&mut conn, caller.id(), "contact_read", Some(&id), &details).await?;
     let lookup = lookups::of_phone(&mut conn, &contact.phone_e164).await?;
-    let (version, mut view) = (etag(&contact), ContactView::of(contact, sees_masked(&caller)));
+    let (version, mut view) = (etag(contact.version), ContactView::of(contact, sees_masked(&caller)));
     // A refusal's text may name the phone.
     view.lookup = lookup.filter(|_| !sees_masked(&caller)).map(LookupView::from);
     Ok(uncached().insert_header(version).json(view))

@@ -8,12 +8,12 @@ use chassis::{
     ApiResult, Problem,
     auth::Caller,
     http::{
-        Json, Query, in_range,
+        Json, Query,
         job::Accepted,
         json_parameter,
         page::cut,
         request_id,
-        upload::{self, Bucket, Upload},
+        upload::{Bucket, Upload},
     },
     idempotency::{IdempotencyKey, request_hash},
     lock,
@@ -28,6 +28,7 @@ use uuid::Uuid;
 use super::{
     CONTACT_FILES,
     import_view::{ImportPage, ImportView},
+    job_requests::{self, PageQuery, settle},
     may_administer, may_watch,
 };
 use crate::{
@@ -102,12 +103,7 @@ pub(super) async fn upload(
         }
         Err(error) => Err(error.into()),
     };
-    if !matches!(accepted, Ok((accepted, _)) if accepted == id) {
-        upload::discard(bucket(&api), &object_key).await;
-    }
-    let (accepted, transaction) = accepted?;
-    // If this fails the object stays: the commit may have come through, with only its answer lost.
-    transaction.commit().await?;
+    let accepted = settle(bucket(&api), &object_key, id, accepted).await?;
     Ok(Accepted::respond(ACCEPTED, LIST, accepted))
 }
 
@@ -116,7 +112,7 @@ pub(super) async fn upload(
     operation_id = "imports_create", summary = "Importar contactos",
     description = "De un archivo que se envía o, en JSON, de uno que ya está en el almacenamiento. Responde cuando está guardado; las filas se procesan después.",
     post, path = "/api/v1/contacts/imports", tag = "contacts",
-    params(Choices, ("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera importación")),
+    params(Choices, IdempotencyKey),
     request_body(content((ImportForm = "multipart/form-data"), (Stored = "application/json")), description = "numeros.db o CSV como campo file; o, en JSON, un archivo que ya está en el bucket: sus opciones van entonces en el cuerpo"),
     responses(
         (status = 202, body = Accepted), (status = 400, description = "Sin archivo, o una opción inválida"),
@@ -253,15 +249,6 @@ async fn accept(
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageQuery {
-    /// Importaciones por página, de 1 a 100; 20 si falta.
-    limit: Option<i64>,
-    /// El `next_cursor` de la página anterior.
-    cursor: Option<Uuid>,
-}
-
 /// Imports, the latest first.
 #[utoipa::path(
     operation_id = "imports_list", summary = "Listar importaciones",
@@ -275,7 +262,7 @@ pub(super) async fn list(
     query: Query<PageQuery>,
 ) -> ApiResult<Json<ImportPage>> {
     may_watch(&caller)?;
-    let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
+    let limit = query.limit()?;
     let mut found = imports::list(&api.database.pool, query.cursor, limit + 1).await?;
     let next_cursor = cut(&mut found, limit, |last| last.id);
     let ids: Vec<_> = found.iter().map(|import| import.id).collect();
@@ -305,11 +292,7 @@ pub(super) async fn get(
     id: Path<String>,
 ) -> ApiResult<Json<ImportView>> {
     may_watch(&caller)?;
-    // The job before its import: where it has ended, what the import came to was committed with its end.
-    let job = match id.parse() {
-        Ok(id) => jobs::get(&mut *api.database.pool.acquire().await?, id).await?,
-        Err(_) => None,
-    };
+    let job = job_requests::job(&api, &id).await?;
     let import = found(&api, &id).await?;
     Ok(Json(ImportView::of(&import, job.as_ref())))
 }
@@ -367,20 +350,8 @@ pub(super) async fn report(
 pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_administer(&caller)?;
     let import = found(&api, &id).await?;
-    let mut transaction = api.database.pool.begin().await?;
-    let job = jobs::request_cancel(&mut transaction, import.id).await?;
-    let Some(job) = job.filter(|job| !job.state.is_final()) else {
-        return Err(Problem::conflict("already_finished", "La importación ya terminó"));
-    };
-    audit::record(
-        &mut transaction,
-        caller.id(),
-        "import_cancelled",
-        Some(&import.id.to_string()),
-        &Value::Null,
-    )
-    .await?;
-    transaction.commit().await?;
+    let ended = "La importación ya terminó";
+    let job = job_requests::cancel(&api, &caller, import.id, "import_cancelled", ended).await?;
     Ok(HttpResponse::Accepted().json(ImportView::of(&import, Some(&job))))
 }
 

@@ -19,7 +19,9 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Resources, campaign_view::MessageView, campaigns::may_read, phone_searches, sees_masked};
+use super::{
+    Resources, campaign_view::MessageView, campaigns::may_read, phone_searches, sees_masked, uncached,
+};
 use crate::{
     domain::{
         Phone, Reason,
@@ -128,7 +130,7 @@ fn sendable(text: &str, sender: Option<&str>, senders: &[FrozenSender]) -> Resul
     operation_id = "messages_send", summary = "Enviar un mensaje",
     description = "Uno transaccional, antes que los de las campañas y a cualquier hora. Queda en la campaña del día.",
     post, path = "/api/v1/messages", tag = "messages", request_body = NewMessage,
-    params(("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve el primer mensaje")),
+    params(IdempotencyKey),
     responses(
         (status = 202, body = MessageAccepted),
         (status = 409, description = "El número no debe recibir mensajes, no hay remitentes, o Idempotency-Key ya usada con otra petición"),
@@ -271,7 +273,7 @@ pub(super) async fn of_phone(
     let details = json!({ "messages": found.len() });
     audit::record(&mut conn, caller.id(), "messages_read", Some(&phone), &details).await?;
     let items = viewed(&mut conn, found, sees_masked(&caller)).await?;
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(FoundPage { items, next_cursor }))
+    Ok(uncached().json(FoundPage { items, next_cursor }))
 }
 
 /// A message, single or of a campaign.
@@ -289,5 +291,5 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, text: Path<String>
     let found = vec![Found { campaign: id.campaign, date: id.date, row }];
     let view = viewed(&mut conn, found, sees_masked(&caller)).await?.pop().ok_or_else(unknown)?;
     audit::record(&mut conn, caller.id(), "message_read", Some(&text), &json!({})).await?;
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(view))
+    Ok(uncached().json(view))
 }

@@ -10,6 +10,7 @@ mod changes;
 mod contacts;
 mod import_view;
 mod imports;
+mod job_requests;
 mod messages;
 mod opt_out_page;
 mod phone_searches;
@@ -25,6 +26,7 @@ mod validations;
 mod view;
 mod webhooks;
 
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use chassis::{
     Problem,
     auth::{Caller, Role},
@@ -142,6 +144,27 @@ fn may_watch(caller: &Caller) -> Result<(), Problem> {
 fn may_administer(caller: &Caller) -> Result<(), Problem> {
     caller.require(&[Role::Admin])?;
     caller.require_scope(WRITE)
+}
+
+/// 200, of what stays in no cache: it is personal, or soon out of date.
+fn uncached() -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response.insert_header(("Cache-Control", "no-store"));
+    response
+}
+
+/// The name and the description of what is saved, without blanks around them.
+fn named(name: &str, description: &str) -> Result<(String, String), Problem> {
+    let (name, description) = (name.trim(), description.trim());
+    let controls = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
+    if !(1..=120).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        return Err(Problem::unprocessable("invalid_name", "name debe tener de 1 a 120 caracteres"));
+    }
+    if description.chars().count() > 2_000 || controls(description) {
+        let detail = "description debe tener 2000 caracteres como máximo, sin caracteres de control";
+        return Err(Problem::unprocessable("invalid_description", detail));
+    }
+    Ok((name.to_owned(), description.to_owned()))
 }
 
 /// Whether what a person could be reached by is hidden from the caller.

@@ -21,7 +21,7 @@ use crate::{
     },
     storage::{
         audit,
-        prices::{self, Price, Wish},
+        prices::{self, Price, PriceValues},
     },
 };
 
@@ -111,9 +111,9 @@ pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewP
     }
     let currency = Money::code(&currency).ok_or_else(|| invalid("currency se escribe como USD"))?;
     let price = Money { micros: price_micros, currency };
-    let wish = Wish { provider, kind, valid_from, valid_until, price };
+    let values = PriceValues { provider, kind, valid_from, valid_until, price };
     let mut transaction = api.database.pool.begin().await?;
-    let kept = prices::insert(&mut transaction, &wish, caller.id()).await?;
+    let kept = prices::insert(&mut transaction, &values, caller.id()).await?;
     let kept = kept.ok_or_else(|| {
         let detail = format!("Ya hay un precio de {} que empieza el {valid_from}", provider.name());
         Problem::conflict("duplicate_price", detail)

@@ -1,42 +1,39 @@
 //! The rows of an import that gave no contact, to download.
 
-use actix_web::web::{Data, Path};
+use actix_web::{
+    HttpResponse,
+    web::{Data, Path},
+};
 use chassis::{
     ApiResult, Problem,
     auth::Caller,
-    http::{Query, csv_pages},
+    http::{CsvQuery, Query, csv_pages},
 };
 use sea_orm::sqlx;
-use serde::Deserialize;
 use serde_json::json;
 use tabular::{CsvExport, CsvField, CsvStyle};
-use utoipa::IntoParams;
 
 use super::{Resources, imports::found, may_read, sees_masked};
 use crate::{
     domain::Reason,
-    storage::{audit, rejects},
+    import::audience_list::TOO_LONG,
+    storage::{
+        audit,
+        rejects::{self, Reject},
+    },
 };
 
 /// Rows fetched at once.
-const PAGE: i64 = 2_000;
+pub(super) const PAGE: i64 = 2_000;
 /// Digits that a masked value shows, as a masked phone does.
 const SHOWN: usize = 4;
-
-#[derive(Debug, Deserialize, IntoParams)]
-pub(super) struct RejectedQuery {
-    /// Para programas: comas, sin marca de orden de bytes y el texto tal cual, también donde una hoja de cálculo lo tomaría por
-    /// fórmula.
-    #[serde(default)]
-    pub(super) crudo: bool,
-}
 
 /// Every rejected row of an import, with its reason. The value is masked for who sees phones masked.
 #[utoipa::path(
     operation_id = "imports_download_rejected", summary = "Descargar las filas rechazadas de una importación",
     description = "Cada fila rechazada con su motivo, en CSV. A un viewer los valores se le muestran sin más que sus cuatro últimas cifras.",
     get, path = "/api/v1/contacts/imports/{id}/rejected.csv", tag = "contacts",
-    params(("id" = String, Path), RejectedQuery),
+    params(("id" = String, Path), CsvQuery),
     responses(
         (status = 200, description = "CSV: fila, valor, codigo, motivo", content_type = "text/csv"),
         (status = 409, description = "Es una simulación, que no guarda sus filas (dry_run); no ha terminado (not_finished); o fue revertida, y sus filas con ella (rolled_back)"),
@@ -46,7 +43,7 @@ pub(super) async fn download(
     api: Data<Resources>,
     caller: Caller,
     id: Path<String>,
-    query: Query<RejectedQuery>,
+    query: Query<CsvQuery>,
 ) -> ApiResult {
     may_read(&caller)?;
     let import = found(&api, &id).await?;
@@ -67,31 +64,53 @@ pub(super) async fn download(
     audit::record(&mut conn, caller.id(), "rejects_downloaded", Some(&id), &json!({ "masked": masked }))
         .await?;
     drop(conn);
-    let mut head = CsvExport::new(if query.crudo { CsvStyle::Raw } else { CsvStyle::Spreadsheet });
-    head.record(["fila", "valor", "codigo", "motivo"].map(CsvField::Text));
     let (pool, number) = (api.database.pool.clone(), import.number);
-    let stem = import.source.rsplit_once('.').map_or(import.source.as_str(), |(stem, _)| stem);
-    Ok(csv_pages(&format!("{stem}_rechazadas.csv"), head, i64::MIN, move |after, mut rows| {
+    let page = move |after| {
         let pool = pool.clone();
+        async move { rejects::page(&pool, number, after, PAGE).await }
+    };
+    Ok(csv(&import.source, query.style(), masked, page))
+}
+
+/// The rejected rows of a file as CSV, named after it. `page` gives those after a row, [`PAGE`] at most.
+pub(super) fn csv<R>(
+    filename: &str,
+    style: CsvStyle,
+    masked: bool,
+    page: impl Fn(i64) -> R + 'static,
+) -> HttpResponse
+where
+    R: Future<Output = sqlx::Result<Vec<Reject>>> + 'static,
+{
+    let mut head = CsvExport::new(style);
+    head.record(["fila", "valor", "codigo", "motivo"].map(CsvField::Text));
+    let stem = filename.rsplit_once('.').map_or(filename, |(stem, _)| stem);
+    csv_pages(&format!("{stem}_rechazadas.csv"), head, i64::MIN, move |after, mut rows| {
+        let page = page(after);
         async move {
-            let page = rejects::page(&pool, number, after, PAGE).await?;
+            let page = page.await?;
             for reject in &page {
                 let value = reject.value.as_deref().map(|value| shown(value, masked));
-                let reason = Reason::ALL.into_iter().find(|reason| reason.code() == reject.reason);
                 rows.record([
                     CsvField::Number(&reject.source_id.to_string()),
                     CsvField::optional(value.as_deref()),
                     CsvField::Text(&reject.reason),
-                    CsvField::optional(reason.map(Reason::message)),
+                    CsvField::optional(message(&reject.reason)),
                 ]);
             }
             Ok::<_, sqlx::Error>((page.last().map(|last| last.source_id), rows))
         }
-    }))
+    })
+}
+
+/// What is wrong with a row, for people.
+fn message(code: &str) -> Option<&'static str> {
+    let of_phone = Reason::ALL.into_iter().find(|reason| reason.code() == code).map(Reason::message);
+    of_phone.or((code == TOO_LONG.0).then_some(TOO_LONG.1))
 }
 
 /// A value as the caller may see it. What is no phone may be most of one, or somebody's name.
-pub(super) fn shown(value: &str, masked: bool) -> String {
+fn shown(value: &str, masked: bool) -> String {
     if !masked {
         return value.to_owned();
     }

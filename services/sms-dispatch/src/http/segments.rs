@@ -9,7 +9,7 @@ use chassis::{
     ApiResult, Problem,
     auth::Caller,
     http::{
-        IfMatch, Json, Query, in_range,
+        Json, Query, Versioned, etag, in_range,
         page::{Cursor, Page, cut},
     },
 };
@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    Resources, may_read, may_watch, may_write,
+    Resources, may_read, may_watch, may_write, named, uncached,
     view::{ExampleView, state_name},
 };
 use crate::{
@@ -46,20 +46,8 @@ pub(super) struct NewSegment {
 
 impl NewSegment {
     fn values(self) -> Result<SegmentValues, Problem> {
-        let (name, description) = (self.name.trim(), self.description.trim());
-        let controls = |text: &str| text.chars().any(|letter| letter.is_control() && letter != '\n');
-        if !(1..=120).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-            return Err(Problem::unprocessable("invalid_name", "name debe tener de 1 a 120 caracteres"));
-        }
-        if description.chars().count() > 2_000 || controls(description) {
-            let detail = "description debe tener 2000 caracteres como máximo, sin caracteres de control";
-            return Err(Problem::unprocessable("invalid_description", detail));
-        }
-        Ok(SegmentValues {
-            name: name.to_owned(),
-            description: description.to_owned(),
-            filter: checked(self.filter)?,
-        })
+        let (name, description) = named(&self.name, &self.description)?;
+        Ok(SegmentValues { name, description, filter: checked(self.filter)? })
     }
 }
 
@@ -88,8 +76,7 @@ impl From<SavedSegment> for SegmentView {
 }
 
 fn shown(status: StatusCode, saved: SavedSegment) -> HttpResponse {
-    let version = format!("\"{}\"", saved.version);
-    HttpResponse::build(status).insert_header(("ETag", version)).json(SegmentView::from(saved))
+    HttpResponse::build(status).insert_header(etag(saved.version)).json(SegmentView::from(saved))
 }
 
 fn refused(error: WriteError) -> Problem {
@@ -104,7 +91,10 @@ fn no_segment(id: &str) -> Problem {
 }
 
 /// The segment, if it is as the caller read it.
-async fn locked(conn: &mut PgConnection, id: &str, expected: IfMatch) -> Result<SavedSegment, Problem> {
+async fn locked(
+    conn: &mut PgConnection,
+    Versioned { id, expected }: &Versioned,
+) -> Result<SavedSegment, Problem> {
     let uuid = Uuid::parse_str(id).map_err(|_| no_segment(id))?;
     let saved = segments::lock(conn, uuid).await?.ok_or_else(|| no_segment(id))?;
     let changed = || format!("El segmento {id} cambió desde que lo leyó; léalo de nuevo");
@@ -178,7 +168,7 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
     operation_id = "segments_replace", summary = "Reemplazar un segmento",
     description = "Su nombre, descripción y filtro.",
     put, path = "/api/v1/segments/{id}", tag = "segments",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
+    params(Versioned),
     request_body = NewSegment,
     responses(
         (status = 200, body = SegmentView), (status = 409, description = "Otro segmento tiene ese nombre"),
@@ -188,17 +178,16 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
 pub(super) async fn replace(
     api: Data<Resources>,
     caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
+    target: Versioned,
     body: Json<NewSegment>,
 ) -> ApiResult {
     may_write(&caller)?;
     let values = body.into_inner().values()?;
     let mut transaction = api.database.pool.begin().await?;
-    let old = locked(&mut transaction, &id, expected).await?;
+    let old = locked(&mut transaction, &target).await?;
     let saved = segments::update(&mut transaction, old.id, &values).await.map_err(refused)?;
     let details = json!({ "name": saved.name, "before": old.filter, "after": saved.filter });
-    audit::record(&mut transaction, caller.id(), "segment_changed", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "segment_changed", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(shown(StatusCode::OK, saved))
 }
@@ -208,21 +197,16 @@ pub(super) async fn replace(
     operation_id = "segments_delete", summary = "Eliminar un segmento",
     description = "",
     delete, path = "/api/v1/segments/{id}", tag = "segments",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "El ETag leído: si el segmento cambió desde entonces, 412")),
+    params(Versioned),
     responses((status = 204), (status = 412))
 )]
-pub(super) async fn delete(
-    api: Data<Resources>,
-    caller: Caller,
-    id: Path<String>,
-    expected: IfMatch,
-) -> ApiResult {
+pub(super) async fn delete(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     may_write(&caller)?;
     let mut transaction = api.database.pool.begin().await?;
-    let old = locked(&mut transaction, &id, expected).await?;
+    let old = locked(&mut transaction, &target).await?;
     segments::delete(&mut transaction, old.id).await?;
     let details = json!({ "name": old.name, "filter": old.filter });
-    audit::record(&mut transaction, caller.id(), "segment_deleted", Some(&id), &details).await?;
+    audit::record(&mut transaction, caller.id(), "segment_deleted", Some(&target.id), &details).await?;
     transaction.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -278,7 +262,7 @@ pub(super) async fn preview(api: Data<Resources>, caller: Caller, body: Json<Seg
         .collect();
     by_state.sort_by_key(|state| std::cmp::Reverse(state.contacts));
     let matching = by_state.iter().map(|state| state.contacts).sum();
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(PreviewView {
+    Ok(uncached().json(PreviewView {
         count: segment.of(matching),
         matching,
         exact: found.exact,

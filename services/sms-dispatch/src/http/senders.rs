@@ -19,7 +19,7 @@ use crate::{
     domain::sender::{ProviderName, SenderKind},
     storage::{
         audit, providers,
-        senders::{self, Sender, Wish},
+        senders::{self, Sender, SenderValues},
     },
 };
 
@@ -129,8 +129,8 @@ pub(super) async fn put(
         let detail = format!("El proveedor {} no está configurado", provider.name());
         return Err(Problem::conflict("no_provider", detail));
     }
-    let wish = Wish { address, provider, kind, per_second, price, enabled };
-    let kept = senders::put(&mut transaction, &wish, caller.id()).await?;
+    let values = SenderValues { address, provider, kind, per_second, price, enabled };
+    let kept = senders::put(&mut transaction, &values, caller.id()).await?;
     let details =
         json!({ "provider": provider, "kind": kind, "price_micros": kept.price_micros, "enabled": enabled });
     audit::record(&mut transaction, caller.id(), "sms_sender_kept", Some(&kept.address), &details).await?;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Resources, may_read, may_write, phone_searches, sees_masked, view};
+use super::{Resources, may_read, may_write, phone_searches, sees_masked, uncached, view};
 use crate::{
     domain::{Phone, normalise, suppression::Cause},
     storage::{
@@ -91,7 +91,7 @@ pub(super) async fn get(
     if found.is_empty() {
         return Err(none());
     }
-    Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(Suppressions {
+    Ok(uncached().json(Suppressions {
         phone_e164: view::phone(&subject, sees_masked(&caller)),
         suppressed: found.iter().any(|one| one.effective_at <= now),
         items: found.into_iter().map(SuppressionView::from).collect(),

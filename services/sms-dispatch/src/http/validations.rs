@@ -8,7 +8,7 @@ use chassis::{
     ApiResult, Problem,
     auth::Caller,
     http::{
-        Json, Query, in_range,
+        Json, Query,
         job::{Accepted, Pace, percent},
         page::cut,
         request_id,
@@ -19,10 +19,13 @@ use chrono::{DateTime, Days, Utc};
 use jobs::{Creation, Job, NewJob};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{may_administer, may_watch};
+use super::{
+    job_requests::{self, PageQuery},
+    may_administer, may_watch,
+};
 use crate::{
     Resources,
     domain::segment::Segment,
@@ -128,7 +131,7 @@ const ACCEPTED: &str = "Validación recibida y encolada para procesamiento";
     operation_id = "validations_create", summary = "Validar números con un proveedor",
     description = "Pregunta a un proveedor por los números de contactos: de quién son, de qué tipo, si existen.",
     post, path = "/api/v1/contacts/validations", tag = "contacts", request_body = ValidationRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "La repetición con la misma clave devuelve la primera validación")),
+    params(IdempotencyKey),
     responses(
         (status = 202, body = Accepted),
         (status = 409, description = "Sin proveedor configurado, o Idempotency-Key ya usada con otra petición"),
@@ -181,15 +184,6 @@ pub(super) async fn start(
     Ok(Accepted::respond(ACCEPTED, LIST, id))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageQuery {
-    /// Validaciones por página, de 1 a 100; 20 si falta.
-    limit: Option<i64>,
-    /// El `next_cursor` de la página anterior.
-    cursor: Option<Uuid>,
-}
-
 /// Validations, the latest first.
 #[utoipa::path(
     operation_id = "validations_list", summary = "Listar validaciones",
@@ -203,7 +197,7 @@ pub(super) async fn list(
     query: Query<PageQuery>,
 ) -> ApiResult<Json<ValidationPage>> {
     may_watch(&caller)?;
-    let limit = in_range("limit", query.limit.unwrap_or(20), 1, 100)?;
+    let limit = query.limit()?;
     let mut found = validations::list(&api.database.pool, query.cursor, limit + 1).await?;
     let next_cursor = cut(&mut found, limit, |last| last.id);
     let ids: Vec<_> = found.iter().map(|validation| validation.id).collect();
@@ -254,12 +248,8 @@ pub(super) async fn get(
 pub(super) async fn cancel(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
     may_administer(&caller)?;
     let (validation, _) = found(&api, &id).await?;
-    let mut transaction = api.database.pool.begin().await?;
-    let job = jobs::request_cancel(&mut transaction, validation.id).await?;
-    let job = job.filter(|job| !job.state.is_final());
-    let job = job.ok_or_else(|| Problem::conflict("already_finished", "La validación ya terminó"))?;
-    audit::record(&mut transaction, caller.id(), "validation_cancelled", Some(&id), &Value::Null).await?;
-    transaction.commit().await?;
+    let ended = "La validación ya terminó";
+    let job = job_requests::cancel(&api, &caller, validation.id, "validation_cancelled", ended).await?;
     Ok(HttpResponse::Accepted().json(ValidationView::of(validation, &job)))
 }
 

@@ -1,16 +1,16 @@
 //! `audience_files`, `audience_rows`, `audience_rejects`: files whose people are a campaign's audience. SQL by hand to copy rows
 //! in, to delete them in batches, to page rejects, and where a file's campaigns are looked for by what their plan says.
 
-use chassis::db::{Orm, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    QueryOrder as _, QuerySelect as _,
+    QuerySelect as _,
     entity::prelude::*,
     sqlx::{self, PgConnection, PgPool},
 };
 
-use super::rejects::Reject;
+use super::{newest_after, rejects::Reject};
 use crate::{
     domain::{
         audience_file::{Consent, FileAudience, Shape},
@@ -52,9 +52,6 @@ pub struct Model {
     pub created_by: String,
     pub created_at: DateTime<Utc>,
 }
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
@@ -106,17 +103,8 @@ pub async fn lock(conn: &mut PgConnection, id: Uuid) -> Result<Option<AudienceFi
 
 /// The newest, or those before one of them.
 pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> Result<Vec<AudienceFile>, DbErr> {
-    let mut query = Entity::find();
-    if let Some(before) = before {
-        let place = "(created_at, id) < (select created_at, id from audience_files where id = $1)";
-        query = query.filter(Expr::cust_with_values(place, [before]));
-    }
-    query
-        .order_by_desc(Column::CreatedAt)
-        .order_by_desc(Column::Id)
-        .limit(limit.unsigned_abs())
-        .all(&orm(pool))
-        .await
+    let query = newest_after::<Entity>((Column::CreatedAt, Column::Id), before);
+    query.limit(limit.unsigned_abs()).all(&orm(pool)).await
 }
 
 /// Copies rows in that are encoded as [`ROW_COLUMNS`] and [`REJECT_COLUMNS`] say.

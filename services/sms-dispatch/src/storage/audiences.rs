@@ -101,7 +101,7 @@ pub enum Among {
 /// these with the clocks they live by and their text (`zoned`), and how many fell out by reason (`reasons`). Whoever writes an
 /// audience and whoever foretells one judge by this.
 pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>, among: Among) {
-    let Audience { campaign, frozen, kind, .. } = *audience;
+    let Audience { frozen, kind, .. } = *audience;
     query.push("with matching as (");
     let people = match &frozen.file {
         Some(file) => {
@@ -140,22 +140,7 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
           left join phone_sends p on p.phone_e164 = m.phone_e164
           left join lateral (select true as there from ",
     );
-    if let Some(file) = &frozen.file {
-        // The first of a phone's rows counts. Look-ups one by one, by phone: by statistics from before the file it has no rows.
-        query.push("audience_rows e where (e.file + 0) = ").push_bind(file.number);
-        query.push(" and e.phone_e164 = m.phone_e164 and e.id < m.id limit 1) r on true)");
-    } else if let Among::Window { .. } = among {
-        // A contact that was replaced meanwhile comes back under another id, behind the windows that had it. Look-ups one by
-        // one, by phone: the planner doesn't know how fast the ledger grows, and by statistics from before the campaign it
-        // has no rows, so that all of them could be read for each contact.
-        query
-            .push(partition(audience.date))
-            .push(" r where r.phone_e164 = m.phone_e164 and (r.campaign + 0) = ");
-        query.push_bind(campaign).push(" limit 1) r on true)");
-    } else {
-        // Nobody has a message yet.
-        query.push("contacts where false) r on true)");
-    }
+    push_earlier(query, audience, among);
     query.push(", drawn as (select * from judged where excluded is null");
     if let Some(sample) = frozen.filter.sample.filter(|_| !matches!(among, Among::Pages { .. })) {
         match sample.order {
@@ -182,6 +167,27 @@ pub(super) fn push_judged(query: &mut QueryBuilder<Postgres>, audience: &Audienc
              select 'not_drawn', n from (
                  select (select count(*) from judged where excluded is null) - (select count(*) from drawn) as n) rest where n > 0)",
     );
+}
+
+/// Ends the lateral that says whether a phone is there already, as `r`.
+fn push_earlier(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>, among: Among) {
+    let Audience { campaign, frozen, .. } = *audience;
+    if let Some(file) = &frozen.file {
+        // The first of a phone's rows counts. Look-ups one by one, by phone: by statistics from before the file it has no rows.
+        query.push("audience_rows e where (e.file + 0) = ").push_bind(file.number);
+        query.push(" and e.phone_e164 = m.phone_e164 and e.id < m.id limit 1) r on true)");
+    } else if let Among::Window { .. } = among {
+        // A contact that was replaced meanwhile comes back under another id, behind the windows that had it. Look-ups one by
+        // one, by phone: the planner doesn't know how fast the ledger grows, and by statistics from before the campaign it
+        // has no rows, so that all of them could be read for each contact.
+        query
+            .push(partition(audience.date))
+            .push(" r where r.phone_e164 = m.phone_e164 and (r.campaign + 0) = ");
+        query.push_bind(campaign).push(" limit 1) r on true)");
+    } else {
+        // Nobody has a message yet.
+        query.push("contacts where false) r on true)");
+    }
 }
 
 /// Selects the contacts of a segment, less those of others; the statement's `where` goes on behind it.

@@ -82,33 +82,44 @@ impl Model {
 
 /// What of a campaign its users decide.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct CampaignValues {
     pub name: String,
     pub description: String,
     pub kind: Kind,
     pub plan: Plan,
 }
 
-fn row(wish: &Wish, actor: &str) -> ActiveModel {
+fn row(values: &CampaignValues, actor: &str) -> ActiveModel {
     ActiveModel {
-        name: Set(wish.name.clone()),
-        description: Set(wish.description.clone()),
-        kind: Set(wish.kind),
-        plan: Set(wish.plan.clone()),
+        name: Set(values.name.clone()),
+        description: Set(values.description.clone()),
+        kind: Set(values.kind),
+        plan: Set(values.plan.clone()),
         edited_by: Set(actor.to_owned()),
         ..Default::default()
     }
 }
 
 /// Writes a new draft.
-pub async fn insert(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Campaign, DbErr> {
-    let new = ActiveModel { id: Set(Uuid::now_v7()), created_by: Set(actor.to_owned()), ..row(wish, actor) };
+pub async fn insert(
+    conn: &mut PgConnection,
+    values: &CampaignValues,
+    actor: &str,
+) -> Result<Campaign, DbErr> {
+    let new =
+        ActiveModel { id: Set(Uuid::now_v7()), created_by: Set(actor.to_owned()), ..row(values, actor) };
     Entity::insert(new).exec_with_returning(&Orm::on(conn)).await
 }
 
 /// Writes a draft again. Whoever approved it approved something else.
-pub async fn replace(conn: &mut PgConnection, id: Uuid, wish: &Wish, actor: &str) -> Result<Campaign, DbErr> {
-    change(conn, id, ActiveModel { approved_by: Set(None), approved_at: Set(None), ..row(wish, actor) }).await
+pub async fn replace(
+    conn: &mut PgConnection,
+    id: Uuid,
+    values: &CampaignValues,
+    actor: &str,
+) -> Result<Campaign, DbErr> {
+    change(conn, id, ActiveModel { approved_by: Set(None), approved_at: Set(None), ..row(values, actor) })
+        .await
 }
 
 /// Changes some of a campaign's fields, and raises its version.

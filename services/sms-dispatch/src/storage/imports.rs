@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use chassis::db::{NoRelation as Relation, Orm, newest_first, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
@@ -14,7 +14,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{batches::Sums, contacts};
+use super::{batches::Sums, contacts, newest_after};
 use crate::domain::source::{Kind, Mapping};
 
 /// What may be chosen of an import.
@@ -256,11 +256,7 @@ pub async fn add_time(pool: &PgPool, id: Uuid, step: &str, seconds: f64) -> Resu
 
 /// Imports, the latest first, after the one of the cursor.
 pub async fn list(pool: &PgPool, after: Option<Uuid>, limit: i64) -> Result<Vec<Import>, DbErr> {
-    let mut query = newest_first(Entity::find(), (Column::CreatedAt, Column::Id), None);
-    if let Some(after) = after {
-        let place = "(created_at, id) < (select created_at, id from imports where id = $1)";
-        query = query.filter(Expr::cust_with_values(place, [after]));
-    }
+    let query = newest_after::<Entity>((Column::CreatedAt, Column::Id), after);
     query.limit(limit.unsigned_abs()).all(&orm(pool)).await
 }
 

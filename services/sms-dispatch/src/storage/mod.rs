@@ -42,3 +42,17 @@ pub mod totals;
 pub mod unheard;
 pub mod validations;
 pub mod views;
+
+use chassis::db::newest_first;
+use sea_orm::{EntityTrait, QueryFilter as _, Select, sea_query::Expr};
+use uuid::Uuid;
+
+/// All rows of a table by their creation, the newest first; only those that come after the row `last`, where a page ended. The table's
+/// columns are `created_at` and `id`.
+fn newest_after<E: EntityTrait>(columns: (E::Column, E::Column), last: Option<Uuid>) -> Select<E> {
+    let query = newest_first(E::find(), columns, None);
+    let Some(last) = last else { return query };
+    let table = E::default().table_name();
+    let place = format!("(created_at, id) < (select created_at, id from {table} where id = $1)");
+    query.filter(Expr::cust_with_values(place, [last]))
+}

@@ -40,7 +40,7 @@ pub type Price = Model;
 
 /// A price to be.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct PriceValues {
     pub provider: ProviderName,
     pub kind: Option<SenderKind>,
     pub valid_from: NaiveDate,
@@ -49,15 +49,19 @@ pub struct Wish {
 }
 
 /// Writes a new price; none where one of the same provider and kind begins that day already.
-pub async fn insert(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Option<Price>, DbErr> {
+pub async fn insert(
+    conn: &mut PgConnection,
+    values: &PriceValues,
+    actor: &str,
+) -> Result<Option<Price>, DbErr> {
     let row = ActiveModel {
         id: Set(Uuid::now_v7()),
-        provider: Set(wish.provider),
-        kind: Set(wish.kind),
-        valid_from: Set(wish.valid_from),
-        valid_until: Set(wish.valid_until),
-        price_micros: Set(wish.price.micros),
-        currency: Set(wish.price.currency().to_owned()),
+        provider: Set(values.provider),
+        kind: Set(values.kind),
+        valid_from: Set(values.valid_from),
+        valid_until: Set(values.valid_until),
+        price_micros: Set(values.price.micros),
+        currency: Set(values.price.currency().to_owned()),
         created_by: Set(actor.to_owned()),
         ..Default::default()
     };

@@ -50,7 +50,7 @@ impl Model {
 
 /// What of a sender its users decide.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct SenderValues {
     pub address: String,
     pub provider: ProviderName,
     pub kind: SenderKind,
@@ -60,16 +60,16 @@ pub struct Wish {
 }
 
 /// Writes a sender, or one that is there again, which is held no more: who writes it has looked.
-pub async fn put(conn: &mut PgConnection, wish: &Wish, actor: &str) -> Result<Sender, DbErr> {
-    let (price, currency) = wish.price.clone().unzip();
+pub async fn put(conn: &mut PgConnection, values: &SenderValues, actor: &str) -> Result<Sender, DbErr> {
+    let (price, currency) = values.price.clone().unzip();
     let row = ActiveModel {
-        address: Set(wish.address.clone()),
-        provider: Set(wish.provider),
-        kind: Set(wish.kind),
-        per_second: Set(wish.per_second),
+        address: Set(values.address.clone()),
+        provider: Set(values.provider),
+        kind: Set(values.kind),
+        per_second: Set(values.per_second),
         price_micros: Set(price),
         currency: Set(currency),
-        enabled: Set(wish.enabled),
+        enabled: Set(values.enabled),
         created_by: Set(actor.to_owned()),
         ..Default::default()
     };

@@ -1,7 +1,7 @@
 //! `validations`: which contacts' numbers a provider is asked about. SQL by hand where contacts are chosen: a segment is
 //! many conditions, and those that are absent must not be in the statement.
 
-use chassis::db::{NoRelation as Relation, Orm, newest_first, orm};
+use chassis::db::{NoRelation as Relation, Orm, orm};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
@@ -10,7 +10,10 @@ use sea_orm::{
     sqlx::{self, PgConnection, PgPool, Postgres, QueryBuilder},
 };
 
-use super::segment_sql::{Look, Over, push_not_suppressed, push_of_cube, push_rest};
+use super::{
+    newest_after,
+    segment_sql::{Look, Over, push_not_suppressed, push_of_cube, push_rest},
+};
 use crate::domain::segment::Segment;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -72,11 +75,7 @@ pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<Validation>, DbErr> {
 
 /// The newest, or those before one of them.
 pub async fn list(pool: &PgPool, before: Option<Uuid>, limit: i64) -> Result<Vec<Validation>, DbErr> {
-    let mut query = newest_first(Entity::find(), (Column::CreatedAt, Column::Id), None);
-    if let Some(before) = before {
-        let place = "(created_at, id) < (select created_at, id from validations where id = $1)";
-        query = query.filter(Expr::cust_with_values(place, [before]));
-    }
+    let query = newest_after::<Entity>((Column::CreatedAt, Column::Id), before);
     query.limit(limit.unsigned_abs()).all(&orm(pool)).await
 }
 

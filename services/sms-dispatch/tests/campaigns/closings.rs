@@ -99,7 +99,7 @@ async fn a_report_closes_a_provider_once_and_says_nothing_of_what_was_opened_sin
 }
 
 async fn enable(world: &World) -> Result<()> {
-    let wish = senders::Wish {
+    let values = senders::SenderValues {
         address: SENDER.to_owned(),
         provider: ProviderName::Telnyx,
         kind: SenderKind::LongCode,
@@ -107,6 +107,6 @@ async fn enable(world: &World) -> Result<()> {
         price: Some((5_100, "USD".to_owned())),
         enabled: true,
     };
-    senders::put(&mut *world.pool.acquire().await?, &wish, "test").await?;
+    senders::put(&mut *world.pool.acquire().await?, &values, "test").await?;
     Ok(())
 }

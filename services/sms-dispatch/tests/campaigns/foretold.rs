@@ -142,7 +142,7 @@ async fn parts_are_counted_where_nothing_varies_and_transliteration_says_what_it
 }
 
 async fn cheaper(world: &World, price: Option<(i64, String)>) -> Result<()> {
-    let wish = senders::Wish {
+    let values = senders::SenderValues {
         address: SENDER.to_owned(),
         provider: ProviderName::Telnyx,
         kind: SenderKind::LongCode,
@@ -150,7 +150,7 @@ async fn cheaper(world: &World, price: Option<(i64, String)>) -> Result<()> {
         price,
         enabled: true,
     };
-    senders::put(&mut *world.pool.acquire().await?, &wish, "test").await?;
+    senders::put(&mut *world.pool.acquire().await?, &values, "test").await?;
     Ok(())
 }
 
@@ -161,17 +161,17 @@ async fn a_sender_without_a_price_has_the_lists_and_a_campaign_keeps_what_held_a
     cheaper(&world, None).await?;
     let mut conn = world.pool.acquire().await?;
     let today = acts::day(&World::plan(|_| ()), chrono::Utc::now());
-    let wish = |kind, micros| prices::Wish {
+    let values = |kind, micros| prices::PriceValues {
         provider: ProviderName::Telnyx,
         kind,
         valid_from: today,
         valid_until: None,
         price: Money { micros, currency: *b"MXN" },
     };
-    ensure!(prices::insert(&mut conn, &wish(None, 900), "ana").await?.is_some());
-    ensure!(prices::insert(&mut conn, &wish(None, 901), "ana").await?.is_none(), "one a day");
+    ensure!(prices::insert(&mut conn, &values(None, 900), "ana").await?.is_some());
+    ensure!(prices::insert(&mut conn, &values(None, 901), "ana").await?.is_none(), "one a day");
     let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
-    let long_code = wish(Some(SenderKind::LongCode), 700);
+    let long_code = values(Some(SenderKind::LongCode), 700);
     prices::insert(&mut conn, &long_code, "ana").await?;
     let later = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
     for (campaign, price) in [(&campaign, 900), (&later, 700)] {

@@ -116,7 +116,7 @@ async fn a_campaign_that_is_cancelled_while_its_ledger_is_written_has_no_row_lef
 async fn what_messages_cost_is_never_added_across_currencies() -> Result<()> {
     let world = World::new("currencies").await?;
     world.contacts(40).await?;
-    let wish = senders::Wish {
+    let values = senders::SenderValues {
         address: "LOTE".to_owned(),
         provider: ProviderName::Telnyx,
         kind: SenderKind::Alphanumeric,
@@ -124,7 +124,7 @@ async fn what_messages_cost_is_never_added_across_currencies() -> Result<()> {
         price: Some((90_000, "MXN".to_owned())),
         enabled: true,
     };
-    senders::put(&mut *world.pool.acquire().await?, &wish, "test").await?;
+    senders::put(&mut *world.pool.acquire().await?, &values, "test").await?;
     let plan = World::plan(|plan| plan["senders"] = json!([{ "address": SENDER }, { "address": "LOTE" }]));
     let campaign = world.started(Kind::Cobranza, plan).await?;
     world.finish(campaign.id).await?;

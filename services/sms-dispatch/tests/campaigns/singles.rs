@@ -136,7 +136,7 @@ async fn what_has_expired_or_is_suppressed_is_not_sent() -> Result<()> {
 async fn a_message_waits_for_the_sender_that_it_must_have_and_is_fed_again() -> Result<()> {
     let world = World::new("singlesender").await?;
     let put = async |address: &str, enabled| -> Result<()> {
-        let wish = senders::Wish {
+        let values = senders::SenderValues {
             address: address.to_owned(),
             provider: ProviderName::Telnyx,
             kind: SenderKind::ShortCode,
@@ -144,7 +144,7 @@ async fn a_message_waits_for_the_sender_that_it_must_have_and_is_fed_again() -> 
             price: None,
             enabled,
         };
-        senders::put(&mut *world.pool.acquire().await?, &wish, "test").await?;
+        senders::put(&mut *world.pool.acquire().await?, &values, "test").await?;
         Ok(())
     };
     put("12345", true).await?;

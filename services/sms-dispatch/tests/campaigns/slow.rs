@@ -26,7 +26,7 @@ const SLOW: &str = "+525550002222";
 const LATE: Duration = Duration::from_secs(5);
 
 async fn slow_sender(world: &World) -> Result<()> {
-    let wish = senders::Wish {
+    let values = senders::SenderValues {
         address: SLOW.to_owned(),
         provider: ProviderName::Telnyx,
         kind: SenderKind::LongCode,
@@ -34,7 +34,7 @@ async fn slow_sender(world: &World) -> Result<()> {
         price: Some((5_100, "USD".to_owned())),
         enabled: true,
     };
-    senders::put(&mut *world.pool.acquire().await?, &wish, "test").await?;
+    senders::put(&mut *world.pool.acquire().await?, &values, "test").await?;
     world.provider.answer_sender_after(SLOW, LATE);
     Ok(())
 }

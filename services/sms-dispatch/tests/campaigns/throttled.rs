@@ -70,7 +70,7 @@ async fn a_throttle_burns_no_message() -> Result<()> {
 #[tokio::test]
 async fn a_sender_that_is_full_is_left_alone_and_the_other_goes_on() -> Result<()> {
     let world = World::new("onefull").await?;
-    let wish = senders::Wish {
+    let values = senders::SenderValues {
         address: OTHER.to_owned(),
         provider: ProviderName::Telnyx,
         kind: SenderKind::LongCode,
@@ -78,7 +78,7 @@ async fn a_sender_that_is_full_is_left_alone_and_the_other_goes_on() -> Result<(
         price: Some((5_100, "USD".to_owned())),
         enabled: true,
     };
-    senders::put(&mut *world.pool.acquire().await?, &wish, "test").await?;
+    senders::put(&mut *world.pool.acquire().await?, &values, "test").await?;
     world.contacts(60).await?;
     let plan = World::plan(|plan| plan["senders"] = json!([{ "address": SENDER }, { "address": OTHER }]));
     let campaign = world.started(Kind::Cobranza, plan).await?;

@@ -66,7 +66,7 @@ impl Vendor {
             ProviderName::Log => bail!("nobody answers"),
         };
         providers::configure(&world.pool, name, 5_000.0).await?;
-        let wish = senders::Wish {
+        let values = senders::SenderValues {
             address: ADDRESS.to_owned(),
             provider: name,
             kind: SenderKind::LongCode,
@@ -74,7 +74,7 @@ impl Vendor {
             price: Some((5_100, "USD".to_owned())),
             enabled: true,
         };
-        senders::put(&mut *world.pool.acquire().await?, &wish, "test").await?;
+        senders::put(&mut *world.pool.acquire().await?, &values, "test").await?;
         let all = Arc::new(HashMap::from([(name, Arc::clone(&client))]));
         Ok(Self { simulator, client, work: SendSlices { providers: all, ..world.sender() } })
     }

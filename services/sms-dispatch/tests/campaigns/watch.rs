@@ -13,7 +13,7 @@ use sms_dispatch::{
 use crate::world::World;
 
 #[tokio::test]
-async fn a_campaign_pauses_by_the_last_outcomes_and_a_resume_begins_anew() -> Result<()> {
+async fn a_campaign_pauses_by_the_last_outcomes_and_a_resume_begins_again() -> Result<()> {
     let world = World::new("autopause").await?;
     world.contacts(3).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;

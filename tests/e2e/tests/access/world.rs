@@ -1,28 +1,22 @@
 //! Something of everybody's, and everybody who may or may not see it.
 
+mod targets;
+
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use e2e::Scene;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use stack::platform::{Campaign, Client, Platform, Publisher, Settled, UPLOAD, Upload, answer, task_id};
 use stack::process::Running;
 use stack::services::{ETL, REPORT, SMS_DISPATCH};
 use stack::workbook::Spec;
 
+use self::targets::Body;
 use super::rules::{ALL, Who, Who::*};
 use super::{OWNER, SECRET, STRANGER};
-
-/// What a request carries.
-enum Body {
-    Empty,
-    Json(Value),
-    Workbook,
-    /// A form without a file.
-    Form,
-}
 
 pub struct World {
     pub scene: Scene,
@@ -141,213 +135,6 @@ impl World {
         Ok(Self { scene, admin, owner, callers, task, undone, product, workbook, report, campaign, contact })
     }
 
-    /// A user whom nobody will miss.
-    async fn fresh_user(&self) -> Result<(String, String, String)> {
-        let (name, password) = (format!("t{}", stack::random_hex(6)), stack::random_hex(10));
-        let user = json!({ "username": name, "password": password, "role": "viewer" });
-        let answer = self.admin.post("/api/v1/users", &user).await?;
-        let id = answer.body["id"].as_str().with_context(|| format!("create a user: {answer}"))?;
-        Ok((id.to_owned(), name, password))
-    }
-
-    /// A product of the owner's that nobody will miss.
-    async fn fresh_product(&self) -> Result<String> {
-        let id = format!("F-{}", stack::random_hex(6));
-        let answer = self.owner.post("/api/v1/catalog/items", &product(&id, &id)).await?;
-        ensure!(answer.status == 201, "create a product: {answer}");
-        Ok(id)
-    }
-
-    /// A schedule that nobody will miss.
-    async fn fresh_schedule(&self) -> Result<String> {
-        let answer = self.admin.post("/api/v1/reports/schedules", &json!({ "cron": "0 6 * * *" })).await?;
-        Ok(answer.body["id"].as_str().with_context(|| format!("create a schedule: {answer}"))?.to_owned())
-    }
-
-    /// A schedule of syncs that nobody will miss.
-    async fn fresh_sync(&self) -> Result<String> {
-        let answer = self.admin.post("/api/v1/etl/schedules", &sync_schedule()).await?;
-        Ok(answer.body["id"].as_str().with_context(|| format!("create a schedule: {answer}"))?.to_owned())
-    }
-
-    /// A segment that nobody will miss.
-    async fn fresh_segment(&self) -> Result<String> {
-        let segment = json!({ "name": stack::random_hex(6) });
-        let answer = self.admin.post("/api/v1/segments", &segment).await?;
-        Ok(answer.body["id"].as_str().with_context(|| format!("create a segment: {answer}"))?.to_owned())
-    }
-
-    async fn fresh_refresh_token(&self) -> Result<String> {
-        let (_, name, password) = self.fresh_user().await?;
-        let login = json!({ "username": name, "password": password });
-        let answer =
-            Client::nobody(&self.scene.platform.gateway_url()).post("/api/v1/auth/login", &login).await?;
-        let token = answer.body["refresh_token"].as_str();
-        Ok(token.with_context(|| format!("login: {answer}"))?.to_owned())
-    }
-
-    /// The path and body of one call: each has a target of its own, so that no call spoils the next one's.
-    async fn target(&self, method: &str, template: &str) -> Result<(String, Body)> {
-        let letters = json!({ "filter": {}, "dry_run": true });
-        let plain = |path: &str| Ok((path.to_owned(), Body::Empty));
-        match (method, template) {
-            ("post", "/api/v1/auth/login") => {
-                let (_, name, password) = self.fresh_user().await?;
-                Ok((template.to_owned(), Body::Json(json!({ "username": name, "password": password }))))
-            }
-            ("post", "/api/v1/auth/refresh" | "/api/v1/auth/logout") => {
-                let token = self.fresh_refresh_token().await?;
-                Ok((template.to_owned(), Body::Json(json!({ "refresh_token": token }))))
-            }
-            ("post", "/api/v1/auth/password") => {
-                let change = json!({ "current_password": "whatever it is", "new_password": "corta" });
-                Ok((template.to_owned(), Body::Json(change)))
-            }
-            ("post", "/api/v1/users") => {
-                let user = json!({
-                    "username": format!("n{}", stack::random_hex(6)), "password": stack::random_hex(10), "role": "viewer",
-                });
-                Ok((template.to_owned(), Body::Json(user)))
-            }
-            ("patch", "/api/v1/users/{id}") => {
-                let (id, _, _) = self.fresh_user().await?;
-                Ok((format!("/api/v1/users/{id}"), Body::Json(json!({ "name": "Otro nombre" }))))
-            }
-            (_, path) if path.starts_with("/api/v1/users/{id}") => {
-                let (id, _, _) = self.fresh_user().await?;
-                plain(&path.replace("{id}", &id))
-            }
-            ("post", "/api/v1/api-keys") => {
-                Ok((template.to_owned(), Body::Json(json!({ "name": "una clave" }))))
-            }
-            ("delete", "/api/v1/api-keys/{id}") => {
-                plain(&format!("/api/v1/api-keys/{}", api_key(&self.owner, &[]).await?.0))
-            }
-            ("post", UPLOAD) => Ok((format!("{UPLOAD}?proveedor_id={OWNER}"), Body::Workbook)),
-            ("get", "/api/v1/catalog/bulk-upload") => plain(&format!("{template}?proveedor_id={OWNER}")),
-            ("get", "/api/v1/catalog/items") => plain(&format!("{template}?proveedorId={OWNER}")),
-            ("get", path) if path.starts_with("/api/v1/catalog/items/{id}") => {
-                plain(&path.replace("{id}", &self.product))
-            }
-            ("post", "/api/v1/catalog/items") => {
-                let id = format!("N-{}", stack::random_hex(6));
-                Ok((template.to_owned(), Body::Json(product(&id, &id))))
-            }
-            ("put", "/api/v1/catalog/items/{id}") => {
-                let id = self.fresh_product().await?;
-                Ok((template.replace("{id}", &id), Body::Json(product(&id, &id))))
-            }
-            ("delete", "/api/v1/catalog/items/{id}") => {
-                plain(&template.replace("{id}", &self.fresh_product().await?))
-            }
-            ("post", "/api/v1/catalog/bulk-upload/{task_id}/undo") => {
-                plain(&template.replace("{task_id}", &self.undone))
-            }
-            ("get", "/reporte") => plain(&format!("{template}?fecha={}", report_day())),
-            ("post", "/api/v1/reports") => {
-                Ok((template.to_owned(), Body::Json(json!({ "fecha": report_day() }))))
-            }
-            ("post" | "put", path) if path.starts_with("/api/v1/reports/schedules") => {
-                let path = path.replace("{id}", &self.fresh_schedule().await?);
-                Ok((path, Body::Json(json!({ "cron": "0 7 * * *", "activo": false }))))
-            }
-            (_, "/api/v1/reports/schedules/{id}") => {
-                plain(&template.replace("{id}", &self.fresh_schedule().await?))
-            }
-            (_, path) if path.starts_with("/api/v1/reports/") || path.starts_with("/reporte/") => {
-                plain(&path.replace("{id}", &self.report).replace("{id_campana}", &self.campaign))
-            }
-            ("post", "/api/v1/suppressions/imports") => Ok((format!("{template}?reason=manual"), Body::Form)),
-            (_, "/api/v1/suppressions/{phone}") => plain("/api/v1/suppressions/6121004799"),
-            ("post", "/api/v1/contacts/imports") => {
-                Ok((template.to_owned(), Body::Json(json!({ "object_key": "uploads/other" }))))
-            }
-            ("post", "/api/v1/contacts/validations") => {
-                Ok((template.to_owned(), Body::Json(json!({ "budget": 1 }))))
-            }
-            (_, path)
-                if path.starts_with("/api/v1/contacts/imports/{id}")
-                    || path.starts_with("/api/v1/contacts/validations/{id}") =>
-            {
-                plain(&path.replace("{id}", "00000000-0000-0000-0000-000000000000"))
-            }
-            ("patch", "/api/v1/contacts/{id}") => {
-                let path = template.replace("{id}", &self.contact.to_string());
-                Ok((path, Body::Json(json!({ "city": stack::random_hex(3) }))))
-            }
-            (_, path) if path.starts_with("/api/v1/contacts/{id}") => {
-                plain(&path.replace("{id}", &self.contact.to_string()))
-            }
-            ("post", "/api/v1/segments/preview" | "/api/v1/dashboard" | "/api/v1/evolution") => {
-                Ok((template.to_owned(), Body::Json(json!({}))))
-            }
-            ("post" | "put", path) if path.starts_with("/api/v1/segments") => {
-                let path = path.replace("{id}", &self.fresh_segment().await?);
-                Ok((path, Body::Json(json!({ "name": stack::random_hex(6) }))))
-            }
-            ("post" | "put", "/api/v1/campaigns" | "/api/v1/campaigns/{id}") => {
-                let nothing = "0190b1a0-0000-7000-8000-000000000000";
-                let plan = json!({ "texts": [], "audience": { "filter": {} }, "senders": [] });
-                let campaign = json!({ "name": "Prueba", "kind": "cobranza", "plan": plan });
-                Ok((template.replace("{id}", nothing), Body::Json(campaign)))
-            }
-            ("post", "/api/v1/campaigns/{id}/schedule" | "/api/v1/campaigns/{id}/resolve") => {
-                let nothing = "0190b1a0-0000-7000-8000-000000000000";
-                let body = match template.ends_with("schedule") {
-                    true => json!({ "start_at": null }),
-                    false => json!({ "action": "give_up", "dry_run": true }),
-                };
-                Ok((template.replace("{id}", nothing), Body::Json(body)))
-            }
-            ("post", "/api/v1/audiences") => Ok((template.to_owned(), Body::Form)),
-            (_, path) if path.starts_with("/api/v1/audiences/{id}") => {
-                plain(&path.replace("{id}", "00000000-0000-0000-0000-000000000000"))
-            }
-            ("post", "/api/v1/messages") => {
-                Ok((template.to_owned(), Body::Json(json!({ "to": "123", "text": "Hola" }))))
-            }
-            ("get", "/api/v1/messages") => plain(&format!("{template}?phone=6121004799")),
-            ("post", "/api/v1/campaigns/{id}/test") => {
-                let nothing = "0190b1a0-0000-7000-8000-000000000000";
-                Ok((template.replace("{id}", nothing), Body::Json(json!({ "phones": ["6121004799"] }))))
-            }
-            ("post", "/api/v1/sms/prices") => {
-                let price = json!({ "provider": "telnyx", "price_micros": 1, "currency": "pesos" });
-                Ok((template.to_owned(), Body::Json(price)))
-            }
-            ("put", "/api/v1/sms/senders/{address}") => {
-                let sender = json!({ "provider": "telnyx", "kind": "long_code", "per_second": 1 });
-                Ok((template.replace("{address}", "+525550001111"), Body::Json(sender)))
-            }
-            (_, "/api/v1/segments/{id}") => plain(&template.replace("{id}", &self.fresh_segment().await?)),
-            ("post" | "put", path) if path.starts_with("/api/v1/etl/schedules") => {
-                let path = path.replace("{id}", &self.fresh_sync().await?);
-                Ok((path, Body::Json(sync_schedule())))
-            }
-            (_, "/api/v1/etl/schedules/{id}") => plain(&template.replace("{id}", &self.fresh_sync().await?)),
-            ("post", "/api/v1/etl/backfill") => {
-                let days = json!({ "tabla": "documentos_venta", "desde": "2026-01-01" });
-                Ok((template.to_owned(), Body::Json(days)))
-            }
-            ("post", "/api/v1/etl/quarantine/redrive") => {
-                Ok((template.to_owned(), Body::Json(json!({ "flujo": "bigquery.pagos" }))))
-            }
-            ("post", "/api/v1/etl/reset") => {
-                Ok((template.to_owned(), Body::Json(json!({ "tabla": "stock" }))))
-            }
-            (_, path) if path.ends_with("/replay") || path.ends_with("/discard") => {
-                Ok((path.to_owned(), Body::Json(letters)))
-            }
-            (_, path) => {
-                let nothing = "0190b1a0-0000-7000-8000-000000000000";
-                let path = path.replace("{task_id}", &self.task).replace("{id}", nothing);
-                let path = path.replace("{name}", "vacia").replace("{bodega_id}", "PRINCIPAL");
-                let path = path.replace("{table}", "clientes").replace("{entity}", "clients");
-                plain(&path.replace("{secret}", "guessed").replace("{token}", "guessed"))
-            }
-        }
-    }
-
     /// The answer's status, and its body where that ends.
     pub async fn call(
         &self,
@@ -376,11 +163,6 @@ impl World {
     }
 }
 
-/// A schedule that begins nothing.
-fn sync_schedule() -> Value {
-    json!({ "cron": "0 7 * * *", "fuente": "bsale", "modo": "daily", "activo": false })
-}
-
 /// Somebody in the table.
 async fn contact(platform: &Platform) -> Result<i64> {
     let pool = platform.contacts().await?;
@@ -391,15 +173,6 @@ async fn contact(platform: &Platform) -> Result<i64> {
     .fetch_one(&pool)
     .await?;
     Ok(id)
-}
-
-/// A product of the owner's, as the API takes it.
-fn product(id: &str, codigo: &str) -> Value {
-    json!({
-        "id": id, "codigo": codigo, "nombre": "Uno", "categoria": "VITAMINAS", "precioUnitario": 12.5,
-        "requisitosAlmacenamiento": "Lugar seco", "certificadoSanitario": "INVIMA 1", "tiempoEntregaDias": 3,
-        "proveedorId": OWNER,
-    })
 }
 
 /// A token of another gateway beside this one: the same keys, another setting.

@@ -123,20 +123,24 @@ async fn to_wait_for_another_import_costs_no_attempt() -> Result<()> {
     healthy(&scene).await
 }
 
-/// Files that repeat most of the catalog, in random ways; each is tried out, imported and taken back.
-#[tokio::test]
-async fn a_resync_tells_what_it_changes_and_goes_back_whole() -> Result<()> {
-    let scene = Scene::start("upresync", |options| options.env("IMPORT_BATCH_ROWS", 16)).await?;
-    let supplier = scene.platform.supplier(SUPPLIER).await?;
-    let pool = scene.platform.catalog().await?;
-    let mut known = rows(90);
-    import(&supplier, &Upload::new(&csv(&scene, "base.csv", &known)?, SUPPLIER)).await?;
-    for round in 0..10_u64 {
-        let mut random = StdRng::seed_from_u64(round);
-        let (before, exact) = (contents(&pool).await?, versions(&pool).await?);
+/// A file that repeats most of the catalog, in random ways.
+struct Resync {
+    file: Vec<Row>,
+    /// The lines of rows that repeat another.
+    wrong: Vec<u64>,
+    /// Products that it leaves as they are, changes, and brings.
+    same: u64,
+    changed: u64,
+    created: u64,
+    /// The catalog once it is imported.
+    after: Vec<Row>,
+}
+
+impl Resync {
+    fn of(known: &[Row], round: u64, random: &mut StdRng) -> Self {
         let (mut file, mut wrong) = (Vec::new(), Vec::new());
         let (mut same, mut changed, mut created) = (0_u64, 0_u64, 0_u64);
-        let mut after = known.clone();
+        let mut after = known.to_vec();
         for (place, product) in known.iter().enumerate() {
             let mut row = product.clone();
             match random.random_range(0..20) {
@@ -170,6 +174,22 @@ async fn a_resync_tells_what_it_changes_and_goes_back_whole() -> Result<()> {
                 created += 1;
             }
         }
+        Self { file, wrong, same, changed, created, after }
+    }
+}
+
+/// Files that repeat most of the catalog, in random ways; each is tried out, imported and taken back.
+#[tokio::test]
+async fn a_resync_tells_what_it_changes_and_goes_back_whole() -> Result<()> {
+    let scene = Scene::start("upresync", |options| options.env("IMPORT_BATCH_ROWS", 16)).await?;
+    let supplier = scene.platform.supplier(SUPPLIER).await?;
+    let pool = scene.platform.catalog().await?;
+    let mut known = rows(90);
+    import(&supplier, &Upload::new(&csv(&scene, "base.csv", &known)?, SUPPLIER)).await?;
+    for round in 0..10_u64 {
+        let mut random = StdRng::seed_from_u64(round);
+        let (before, exact) = (contents(&pool).await?, versions(&pool).await?);
+        let Resync { file, wrong, same, changed, created, after } = Resync::of(&known, round, &mut random);
         let upload =
             Upload::new(&csv(&scene, &format!("round{round}.csv"), &file)?, SUPPLIER).replacing(true);
         let plan = import(&supplier, &upload.clone().with("dry_run", "true")).await?;

@@ -125,54 +125,76 @@ const OUTCOMES: [(&str, &str, &str); 4] = [
 
 /// Fills the source with `accounts` accounts, as of `today`.
 pub fn fill(source: &BigQuery, seed: u64, accounts: u64, today: NaiveDate) {
-    let mut state = seed;
-    // SplitMix64.
-    let mut below = |bound: u64| {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = state;
+    let rows = COLUMNS.iter().map(|(name, _)| (*name, Vec::new())).collect();
+    let mut demo = Demo { state: seed, opened: today - days(25), rows };
+    demo.campaigns(today);
+    for account in 0..accounts {
+        demo.account(account);
+    }
+    demo.dictionaries();
+    for ((name, rows), (_, columns)) in demo.rows.into_iter().zip(COLUMNS) {
+        let fields = columns.iter().map(|(name, kind)| Field::new(name, kind)).collect();
+        let rows = rows.into_iter().filter_map(|row| row.as_object().cloned()).collect();
+        source.set(name, Table::new(fields, rows));
+    }
+}
+
+/// The business as it is made up.
+struct Demo {
+    /// SplitMix64's.
+    state: u64,
+    /// The day on which the campaigns opened.
+    opened: NaiveDate,
+    rows: Vec<(&'static str, Vec<Value>)>,
+}
+
+impl Demo {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (z ^ (z >> 31)) % bound
-    };
-    let days = |number: u64| Duration::days(i64::try_from(number).unwrap_or_default());
-    let opened = today - days(25);
-    // Ten in the morning in Lima.
-    let at = |day: NaiveDate, seconds: u64| {
-        let morning = day.and_hms_opt(15, 0, 0).unwrap_or_default().and_utc();
-        json!(morning.timestamp_micros() + i64::try_from(seconds).unwrap_or_default() * 1_000_000)
-    };
-    let file = |account: u64| CAMPAIGNS[usize::try_from(account % 4).unwrap_or_default()];
-    let mut rows: Vec<(&str, Vec<Value>)> = COLUMNS.iter().map(|(name, _)| (*name, Vec::new())).collect();
-    let mut add = |name: &str, row: Value| {
-        if let Some((_, rows)) = rows.iter_mut().find(|(known, _)| *known == name) {
+    }
+
+    fn add(&mut self, name: &str, row: Value) {
+        if let Some((_, rows)) = self.rows.iter_mut().find(|(known, _)| *known == name) {
             rows.push(row);
         }
-    };
-    for campaign in CAMPAIGNS {
-        add(
-            "calendario",
-            json!({
-                "archivo": campaign, "periodo_date": opened, "fecha_apertura": opened, "fecha_trandeuda": opened,
-                "fecha_cierre": today + days(10), "tipo_cartera": campaign, "duracion_campana_dias_habiles": 25,
-            }),
-        );
     }
-    for account in 0..accounts {
-        add(
+
+    fn campaigns(&mut self, today: NaiveDate) {
+        let opened = self.opened;
+        for campaign in CAMPAIGNS {
+            self.add(
+                "calendario",
+                json!({
+                    "archivo": campaign, "periodo_date": opened, "fecha_apertura": opened, "fecha_trandeuda": opened,
+                    "fecha_cierre": today + days(10), "tipo_cartera": campaign, "duracion_campana_dias_habiles": 25,
+                }),
+            );
+        }
+    }
+
+    /// An account with its debts, perhaps a payment, and who was called.
+    fn account(&mut self, account: u64) {
+        let opened = self.opened;
+        let file = CAMPAIGNS[usize::try_from(account % 4).unwrap_or_default()];
+        self.add(
             "asignaciones",
             json!({
                 "cod_luna": format!("L{}", account * 2 / 3), "cuenta": format!("C{account}"),
-                "archivo": format!("{}.txt", file(account)), "fecha_asignacion": opened, "creado_el": at(opened, 0),
+                "archivo": format!("{file}.txt"), "fecha_asignacion": opened, "creado_el": at(opened, 0),
                 "tramo_gestion": (3 + account % 3 * 2).to_string(), "min_vto": opened - days(account % 28),
                 "negocio": if account % 3 == 0 { "MOVIL" } else { "FIJA" },
                 "fraccionamiento": if account % 9 == 0 { "SI" } else { "NO" },
             }),
         );
-        let amount = 20 + below(900);
+        let amount = 20 + self.below(900);
         for snapshot in [0, 8, 16, 24] {
             // Some have paid, and are not in the later ones.
-            if snapshot == 0 || below(8) > 0 {
-                add(
+            if snapshot == 0 || self.below(8) > 0 {
+                self.add(
                     "trandeuda",
                     json!({
                         "cod_cuenta": format!("C{account}"), "nro_documento": format!("D{account}"),
@@ -183,77 +205,88 @@ pub fn fill(source: &BigQuery, seed: u64, accounts: u64, today: NaiveDate) {
                 );
             }
         }
-        if below(6) == 0 {
-            let paid = opened + days(2 + below(23));
-            add(
+        if self.below(6) == 0 {
+            let paid = opened + days(2 + self.below(23));
+            let sum = 10 + self.below(amount);
+            self.add(
                 "pagos",
                 json!({
                     "nro_documento": format!("D{account}"), "fecha_pago": paid, "creado_el": at(paid, 30_000),
-                    "monto_cancelado": format!("{}.00", 10 + below(amount)),
+                    "monto_cancelado": format!("{sum}.00"),
                 }),
             );
         }
-        for call in 0..below(7) {
-            let (day, seconds) = (opened + days(below(26)), below(30_000));
-            let (code, _, _) = OUTCOMES[usize::try_from(below(4)).unwrap_or_default()];
-            let (uid, document) = (format!("{account}-{call}"), format!("L{}", account * 2 / 3));
-            if below(3) == 0 {
-                add(
-                    "voicebot_gestiones",
-                    json!({ "uid": uid, "date": at(day, seconds), "document": document, "management": code }),
-                );
-            } else {
-                let agent = below(12);
-                add(
-                    "mibotair_gestiones",
-                    json!({
-                        "uid": uid, "date": at(day, seconds), "document": document, "n1": code,
-                        "nombre_agente": format!("Agente {agent}"), "correo_agente": format!("agente{agent}@ejemplo.pe"),
-                    }),
-                );
-            }
+        for call in 0..self.below(7) {
+            self.call(account, call);
         }
     }
-    for (code, level, pdp) in OUTCOMES {
-        add(
-            "homologacion_voicebot",
-            json!({ "management": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }),
-        );
-        add(
-            "homologacion_mibotair",
-            json!({ "n1": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }),
-        );
+
+    /// A call to the owner of an account: a third of them are voicebot's.
+    fn call(&mut self, account: u64, call: u64) {
+        let (day, seconds) = (self.opened + days(self.below(26)), self.below(30_000));
+        let (code, _, _) = OUTCOMES[usize::try_from(self.below(4)).unwrap_or_default()];
+        let (uid, document) = (format!("{account}-{call}"), format!("L{}", account * 2 / 3));
+        if self.below(3) == 0 {
+            self.add(
+                "voicebot_gestiones",
+                json!({ "uid": uid, "date": at(day, seconds), "document": document, "management": code }),
+            );
+        } else {
+            let agent = self.below(12);
+            self.add(
+                "mibotair_gestiones",
+                json!({
+                    "uid": uid, "date": at(day, seconds), "document": document, "n1": code,
+                    "nombre_agente": format!("Agente {agent}"), "correo_agente": format!("agente{agent}@ejemplo.pe"),
+                }),
+            );
+        }
     }
-    for agent in 0..12 {
-        add(
-            "ejecutivos",
-            json!({
-                "correo_name": format!("agente{agent}@ejemplo.pe"), "nombre": format!("Agente {agent}"),
-                "document": format!("4000{agent:04}"),
-            }),
-        );
+
+    /// What codes mean, and who the agents are.
+    fn dictionaries(&mut self) {
+        for (code, level, pdp) in OUTCOMES {
+            self.add(
+                "homologacion_voicebot",
+                json!({ "management": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }),
+            );
+            self.add(
+                "homologacion_mibotair",
+                json!({ "n1": code, "contactabilidad": level, "pdp": pdp, "peso": "1" }),
+            );
+        }
+        for agent in 0..12 {
+            self.add(
+                "ejecutivos",
+                json!({
+                    "correo_name": format!("agente{agent}@ejemplo.pe"), "nombre": format!("Agente {agent}"),
+                    "document": format!("4000{agent:04}"),
+                }),
+            );
+        }
     }
-    for ((name, rows), (_, columns)) in rows.into_iter().zip(COLUMNS) {
-        let fields = columns.iter().map(|(name, kind)| Field::new(name, kind)).collect();
-        let rows = rows.into_iter().filter_map(|row| row.as_object().cloned()).collect();
-        source.set(name, Table::new(fields, rows));
-    }
+}
+
+fn days(number: u64) -> Duration {
+    Duration::days(i64::try_from(number).unwrap_or_default())
+}
+
+/// So many seconds after ten in the morning in Lima.
+fn at(day: NaiveDate, seconds: u64) -> Value {
+    let morning = day.and_hms_opt(15, 0, 0).unwrap_or_default().and_utc();
+    json!(morning.timestamp_micros() + i64::try_from(seconds).unwrap_or_default() * 1_000_000)
 }
 
 /// What some hours bring: managements and payments that come late, some that change, a few that go, and a rejected
 /// payment that came before. `round` is how often this was called.
 pub fn live(source: &BigQuery, round: u64, today: NaiveDate) {
-    let at = |days: u64, seconds: u64| {
-        let day = today - Duration::days(i64::try_from(days).unwrap_or_default());
-        let morning = day.and_hms_opt(15, 0, 0).unwrap_or_default().and_utc();
-        json!(morning.timestamp_micros() + i64::try_from(seconds).unwrap_or_default() * 1_000_000)
-    };
+    let ago = |number: u64, seconds: u64| at(today - days(number), seconds);
     let row = |value: Value| value.as_object().cloned().unwrap_or_default();
     source.change("voicebot_gestiones", |table| {
         for number in 0..20 {
             let (uid, document) = (format!("late-{round}-{number}"), format!("L{}", number * 7 + round));
             table.rows.push(row(
-                json!({ "uid": uid, "date": at(1 + number % 6, number), "document": document, "management": "PROMESA" }),
+                json!({ "uid": uid, "date": ago(1 + number % 6, number), "document": document, "management": "PROMESA" }),
             ));
         }
         let length = table.rows.len();
@@ -268,7 +301,7 @@ pub fn live(source: &BigQuery, round: u64, today: NaiveDate) {
     });
     source.change("pagos", |table| {
         let mut again = table.rows[usize::try_from(round).unwrap_or_default() % table.rows.len()].clone();
-        again.insert("creado_el".to_owned(), at(1, 60 + round));
+        again.insert("creado_el".to_owned(), ago(1, 60 + round));
         again.insert("motivo_rechazo".to_owned(), json!("ANULADO"));
         table.rows.push(again);
     });

@@ -33,7 +33,7 @@ impl Pass<'_> {
     pub(super) async fn all_or_nothing(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
         if self.run.job.checkpoint.is_none() {
             // A refused file that somebody lets start over still has the rejections of its plan.
-            self.plan_anew(checkpoint).await?;
+            self.plan_again(checkpoint).await?;
         }
         for _ in 0..PLANS {
             if let Err(error) = self.by_batches(checkpoint).await {
@@ -53,13 +53,13 @@ impl Pass<'_> {
                 return Ok(());
             }
             // Somebody else's products came in between: see what becomes of the rows now.
-            self.plan_anew(checkpoint).await?;
+            self.plan_again(checkpoint).await?;
         }
         Err(JobError::Retry(anyhow!("the catalog changed under the plan {PLANS} times")))
     }
 
     /// Forgets the plan, and begins another one.
-    async fn plan_anew(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
+    async fn plan_again(&self, checkpoint: &mut Checkpoint) -> Result<(), JobError> {
         let mut transaction = self.resources.database.pool.begin().await.map_err(JobError::retry)?;
         plan::forget(&mut transaction, self.import.id).await.map_err(JobError::retry)?;
         *checkpoint = Checkpoint::start(&self.import.options);

@@ -1,34 +1,8 @@
-use sea_orm_migration::prelude::*;
+use super::briefly::OnlineMigration;
 
-use super::briefly::briefly;
+pub const MIGRATION: OnlineMigration =
+    OnlineMigration { file: file!(), tables: TABLES, fills: &[REPEATABLE, COSTS], indexes: &[], down: DOWN };
 
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    /// Each table is changed in a transaction of its own, and what has to read the ledger locks nothing. What was done before
-    /// an attempt broke off is found done by the next.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(false)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in TABLES {
-            briefly(manager, table).await?;
-        }
-        for sums in [REPEATABLE, COSTS] {
-            manager.get_connection().execute_unprepared(sums).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
-
-/// A table each: nobody waits for two of them. All columns are empty, or have a default that is written nowhere.
 const TABLES: &[&str] = &[
     r#"
 -- As before, but attached: `create table … partition of` would lock `messages` against everybody, behind its longest reader.

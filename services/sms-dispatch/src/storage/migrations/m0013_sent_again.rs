@@ -1,31 +1,7 @@
-use sea_orm_migration::prelude::*;
+use super::briefly::OnlineMigration;
 
-use super::briefly::briefly;
-
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    /// As the one before: each table by itself, and indexes concurrently.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(false)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in TABLES {
-            briefly(manager, table).await?;
-        }
-        for (index, on) in INDEXES {
-            super::briefly::index(manager, index, on).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: OnlineMigration =
+    OnlineMigration { file: file!(), tables: TABLES, fills: &[], indexes: INDEXES, down: DOWN };
 
 const TABLES: &[&str] = &[
     "
@@ -75,7 +51,7 @@ alter table slices add column if not exists fed_at timestamptz, add column if no
 ",
 ];
 
-const INDEXES: [(&str, &str); 6] = [
+const INDEXES: &[(&str, &str)] = &[
     (
         "slices_unswept",
         "slices (campaign, fed_at) where swept_at is null and (fed_at is not null or state = 'done')",

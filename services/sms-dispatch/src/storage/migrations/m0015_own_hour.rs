@@ -1,25 +1,7 @@
-use sea_orm_migration::prelude::*;
+use super::briefly::OnlineMigration;
 
-use super::briefly::briefly;
-
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    /// As the ones before: nobody stands behind a lock that waits.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(false)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        briefly(manager, UP).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: OnlineMigration =
+    OnlineMigration { file: file!(), tables: &[UP], fills: &[], indexes: &[], down: DOWN };
 
 const UP: &str = "
 -- The day and the minute of it at which each recipient is written to by its own clock, where that is asked for.

@@ -1,28 +1,12 @@
-use sea_orm_migration::prelude::*;
+use super::briefly::OnlineMigration;
 
-use super::briefly::{briefly, index};
-
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    /// Each table by itself, and the index concurrently.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(false)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in TABLES {
-            briefly(manager, table).await?;
-        }
-        index(manager, "provider_reports_waiting", "provider_reports (id) where failed_at is null").await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: OnlineMigration = OnlineMigration {
+    file: file!(),
+    tables: TABLES,
+    fills: &[],
+    indexes: &[("provider_reports_waiting", "provider_reports (id) where failed_at is null")],
+    down: DOWN,
+};
 
 const TABLES: &[&str] = &[
     "

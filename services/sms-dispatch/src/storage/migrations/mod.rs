@@ -39,11 +39,11 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0009_campaigns::MIGRATION));
         all.push(Box::new(m0010_prices::MIGRATION));
         all.push(Box::new(m0011_single_messages::MIGRATION));
-        all.push(Box::new(m0012_sending::Migration));
-        all.push(Box::new(m0013_sent_again::Migration));
+        all.push(Box::new(m0012_sending::MIGRATION));
+        all.push(Box::new(m0013_sent_again::MIGRATION));
         all.push(Box::new(m0014_audience_files::Migration));
-        all.push(Box::new(m0015_own_hour::Migration));
-        all.push(Box::new(m0016_holds::Migration));
+        all.push(Box::new(m0015_own_hour::MIGRATION));
+        all.push(Box::new(m0016_holds::MIGRATION));
         all
     }
 }
