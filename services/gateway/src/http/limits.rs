@@ -131,6 +131,9 @@ impl Refusals {
 /// How often one and the same credential that does not hold is looked up. A script that has it sends it for ever.
 const SAME: Rate = Rate::per_minute(6);
 
+/// So many of those that did not hold are remembered, some 20 MB: whoever guesses from many addresses fills no memory.
+const MOST: usize = 100_000;
+
 /// How long a credential that held is known, after it was last sent.
 const HELD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -176,7 +179,7 @@ impl Lookups {
 
     fn refused(&mut self, address: &str, credential: &str, now: Instant) {
         self.held.remove(credential);
-        if self.credentials.charge(credential, now) {
+        if self.credentials.whole_at.len() >= MOST || self.credentials.charge(credential, now) {
             self.addresses.charge(address, now);
         }
     }
@@ -350,6 +353,17 @@ mod tests {
         assert_eq!(lookups.held.len(), 1);
         lookups.forget_idle(start + HELD_FOR);
         assert!(lookups.held.is_empty() && lookups.credentials.whole_at.is_empty(), "memory has an end");
+    }
+
+    #[test]
+    fn whoever_guesses_from_many_addresses_fills_no_memory_and_is_counted() {
+        let mut lookups = Lookups::new("1/3600".parse().expect("a rate"));
+        let start = Instant::now();
+        for number in 0..MOST + 10 {
+            lookups.refused(&format!("ip:{number}"), &format!("guess {number}"), start);
+        }
+        assert_eq!(lookups.credentials.whole_at.len(), MOST);
+        assert!(matches!(lookups.ask(&format!("ip:{}", MOST + 9), "next", start), Lookup::Wait(_)));
     }
 
     #[test]
