@@ -21,7 +21,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_well_known_types()
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_fds(descriptors)?;
-    pbjson_build::Builder::new().register_descriptors(&bytes)?.emit_fields().build(&[".lote"])?;
+    pbjson_build::Builder::new()
+        .register_descriptors(&bytes)?
+        .emit_fields()
+        // Of a version that comes. To leave them alone is what lets a message grow while this version still reads it.
+        .ignore_unknown_fields()
+        .build(&[".lote"])?;
     Ok(())
 }
 

@@ -2,7 +2,15 @@
 
 mod orm;
 
-use std::{io, str::FromStr as _, time::Duration};
+use std::{
+    io,
+    str::FromStr as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use sea_orm::{
@@ -28,6 +36,14 @@ pub struct Database {
     pub orm: DatabaseConnection,
     /// The same pool, for SQL and for transactions that the crates outbox and jobs join.
     pub pool: PgPool,
+    given_back: Arc<AtomicU64>,
+}
+
+impl Database {
+    /// How often somebody was done with a connection of the pool.
+    pub fn given_back(&self) -> u64 {
+        self.given_back.load(Ordering::Relaxed)
+    }
 }
 
 /// Connects, and waits for a server that is not there yet: it logs each try and gives up only when
@@ -60,6 +76,8 @@ pub async fn connect(
 pub fn lazy(settings: &DatabaseSettings, application: &str) -> anyhow::Result<Database> {
     crate::tls::install();
     let options = options(settings, application)?;
+    let given_back = Arc::<AtomicU64>::default();
+    let count = given_back.clone();
     let pool = PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .min_connections(1)
@@ -69,9 +87,13 @@ pub fn lazy(settings: &DatabaseSettings, application: &str) -> anyhow::Result<Da
         // In place of sqlx's own test, which takes any answer for its own.
         .test_before_acquire(false)
         .before_acquire(|connection, _| Box::pin(answers_in_step(connection)))
+        .after_release(move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { Ok(true) })
+        })
         .connect_lazy_with(options);
     let orm = orm::orm(&pool);
-    Ok(Database { orm, pool })
+    Ok(Database { orm, pool, given_back })
 }
 
 /// How long an idle connection may take to answer. Shorter than anybody waits for one.

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use contracts::{Message, QUEUES, Route, Routed as _, catalog::v1, etl, jobs, report, sms, subscribers};
 use prost_reflect::{DescriptorPool, Kind};
+use serde_json::{Value, json};
 
 fn fields() -> BTreeSet<String> {
     let pool =
@@ -50,6 +51,26 @@ fn golden<M: Message + PartialEq + std::fmt::Debug>(expected: &M) {
     let decoded: M =
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert_eq!(&decoded, expected, "{}", path.display());
+
+    // So it may come from the next version, which is rolled out while this one still reads.
+    let mut grown: Value = serde_json::from_str(&text).expect("it was decoded");
+    grow(&mut grown);
+    let decoded: M = serde_json::from_str(&grown.to_string())
+        .unwrap_or_else(|error| panic!("{} with fields that are not known: {error}", M::TYPE));
+    assert_eq!(&decoded, expected, "{} with fields that are not known", M::TYPE);
+}
+
+/// Adds fields that nobody knows to a message and to all messages in it.
+fn grow(json: &mut Value) {
+    match json {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(grow);
+            fields.insert("addedLater".into(), json!({ "deep": [{ "er": null }, 7, "text"] }));
+            fields.insert("added_too".into(), json!(1.5));
+        }
+        Value::Array(items) => items.iter_mut().for_each(grow),
+        _ => {}
+    }
 }
 
 #[test]

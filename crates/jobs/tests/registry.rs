@@ -205,6 +205,17 @@ async fn a_command_of_the_previous_release_is_run_as_its_job_is() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_command_to_which_a_later_release_added_a_field_has_its_job_run() -> Result<()> {
+    let case = Case::new("jobs_grown", Duration::ZERO).await?;
+    let id = case.row(&imports()).await?;
+    let message = RunJob { job_id: id.to_string(), kind: "test.imports".to_owned() };
+    let mut envelope = Envelope::new("test", &message)?;
+    envelope.data["addedLater"] = json!({ "deep": [1] });
+    case.publish(Outgoing::to(Destination::from(&CATALOG_IMPORTS), &envelope)?).await?;
+    case.until_state(id, State::Completed).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_no_work_is_registered_for_is_a_dead_letter_that_says_so() -> Result<()> {
     let case = Case::new("jobs_unknown", Duration::ZERO).await?;
     let id = case.row(&imports()).await?;

@@ -370,6 +370,34 @@ async fn what_a_replay_has_sent_stays_sent_where_it_breaks_off() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replay_leaves_alone_what_dies_again_while_it_is_under_way() -> Result<()> {
+    let world = World::new("letters_again").await?;
+    write_letters(&world, "a.work", 3, "failed", "division by zero").await?;
+    // As if each died, and was archived, at once. Not for ever, so that a replay of them too has an end.
+    sqlx::raw_sql(
+        "create function die_again() returns trigger language plpgsql as $$ begin
+             if (select count(*) from dead_letters) < 12 then
+                 insert into dead_letters (id, queue, message_id, fingerprint, kind, body, decodable, reason, error,
+                     attempts, failed_at, origin, replay_count)
+                 select overlay(gen_random_uuid()::text placing 'ffffffff' from 1)::uuid, queue, message_id,
+                     gen_random_uuid()::text, kind, body, true, reason, error, attempts, now(), origin, 1
+                 from dead_letters where message_id = new.message_id limit 1;
+             end if;
+             return new;
+         end $$;
+         create trigger die_again after insert on outbox for each row execute function die_again()",
+    )
+    .execute(&world.pool)
+    .await?;
+    let everything = Selection::Filter(Filter::default());
+    let report = dead_letters::replay(&world.pool, &everything, "ana", false).await?;
+    assert_eq!((report.matched, report.changed), (3, 3));
+    assert_eq!(world.count(OPEN).await?, 3, "they are for the next one");
+    assert_eq!(world.count("SELECT count(*) FROM outbox").await?, 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_counts_by_reason_and_a_replay_of_a_filter_takes_just_those() -> Result<()> {
     let world = World::new("letters_bulk").await?;
     write_letters(&world, "a.work", 1203, "failed", "division by zero").await?;

@@ -24,6 +24,16 @@ const WAITS: &str = "Espera a que termine lo que empezó antes";
 /// What a schedule says that can't be begun: the reason is for the log.
 const FAILED: &str = "No se pudo empezar: se intenta otra vez";
 
+/// Whether the time in `next_at` is waited for. A process of the version before, which may run beside this one while it is
+/// rolled out, tells it by its words alone, and leaves `waiting_since` as it is when it moves a schedule on: what began before
+/// the time came was the waiting for another.
+fn is_waited_for(schedule: &Schedule) -> bool {
+    match schedule.waiting_since {
+        Some(since) => since >= schedule.next_at,
+        None => schedule.last_error.as_deref() == Some(WAITS),
+    }
+}
+
 /// What came of one time of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
@@ -117,7 +127,7 @@ impl<B: Begin> Scheduler<B> {
         };
         let Some(schedule) = due(conn, now, waiting).await? else { return Ok(None) };
         let times = Timetable::parse(&schedule.cron, &schedule.zone).and_then(|timetable| {
-            let waited = schedule.waiting_since.is_some();
+            let waited = is_waited_for(&schedule);
             Ok((timetable.due(schedule.next_at, now, GRACE, schedule.missed, waited)?, timetable))
         });
         let ((times, next), timetable) = match times {

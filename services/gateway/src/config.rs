@@ -212,7 +212,8 @@ impl FromStr for LegacyRule {
 /// Rates by class of request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Keys and sessions that don't hold, by address; past them none of that address is looked up for a while.
+    /// Keys and sessions that don't hold, by address, each counted once; past them none of that address that is not known to
+    /// hold is looked up for a while.
     pub refused: Rate,
     /// Logins and refreshes, by address.
     pub auth: Rate,
@@ -236,7 +237,7 @@ pub struct Rate {
 impl Rate {
     const EXPECTED: &str = "<requests>/<seconds>, such as 60/60";
 
-    const fn per_minute(requests: u32) -> Self {
+    pub(crate) const fn per_minute(requests: u32) -> Self {
         let requests = match NonZeroU32::new(requests) {
             Some(requests) => requests,
             None => NonZeroU32::MIN,

@@ -76,7 +76,7 @@ impl Health {
     pub fn database(self, database: &Database) -> Self {
         let pool = database.pool.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(stuck::watch(pool.clone(), self.stuck.clone()));
+            runtime.spawn(stuck::watch(database.clone(), self.stuck.clone()));
         }
         self.check("database", Importance::Required, move || {
             let pool = pool.clone();

@@ -11,6 +11,8 @@ use std::{
 use sea_orm::sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::time::{Instant, timeout};
 
+use crate::db::Database;
+
 /// How often the pool is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
@@ -21,15 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// which takes a quarter of an hour or for ever.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
-/// Sets `stuck` while only a new process would help. A server that is down is no reason: a new process would wait as well.
-pub(super) async fn watch(pool: PgPool, stuck: Arc<AtomicBool>) {
-    let mut since = None;
+/// Sets `stuck` while only a new process would help. A server that is down is no reason: a new process would wait as well. Nor is
+/// one that is slow, or a table that is locked: many wait in line for the pool then, and get their turns.
+pub(super) async fn watch(database: Database, stuck: Arc<AtomicBool>) {
+    let pool = &database.pool;
+    let (mut since, mut given_back) = (None, database.given_back());
     while !pool.is_closed() {
         tokio::time::sleep(LOOK_EVERY).await;
         let gives = matches!(timeout(PATIENCE, pool.acquire()).await, Ok(Ok(_)));
-        let answers = !gives && server_answers(&pool).await;
+        let before = given_back;
+        given_back = database.given_back();
+        let works = gives || given_back != before;
+        let answers = !works && server_answers(pool).await;
         let now = Instant::now();
-        since = look(since, gives, answers, now);
+        since = look(since, works, answers, now);
         let is_stuck = is_given_up(since, now);
         if is_stuck && !stuck.load(Ordering::Relaxed) {
             tracing::error!(
@@ -53,9 +60,10 @@ async fn server_answers(pool: &PgPool) -> bool {
     }
 }
 
-/// Since when the pool has given nothing while its server answered, after one more look.
-fn look(since: Option<Instant>, gives: bool, answers: bool, now: Instant) -> Option<Instant> {
-    if gives || !answers { None } else { since.or(Some(now)) }
+/// Since when the pool has given nothing, and nobody was done with a connection of it, while its server answered; after one
+/// more look.
+fn look(since: Option<Instant>, works: bool, answers: bool, now: Instant) -> Option<Instant> {
+    if works || !answers { None } else { since.or(Some(now)) }
 }
 
 fn is_given_up(since: Option<Instant>, now: Instant) -> bool {

@@ -63,6 +63,22 @@ async fn connecting_waits_for_a_server_that_comes_later() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
+async fn whoever_is_done_with_a_connection_is_counted() -> anyhow::Result<()> {
+    let namespace = Namespace::create("chassis_db_done").await?;
+    let settings = DatabaseSettings { max_connections: 1, ..DatabaseSettings::at(&namespace.database_url) };
+    let database = db::connect(&settings, "chassis-test", &CancellationToken::new()).await?;
+    for _ in 0..3 {
+        let before = database.given_back();
+        let held = database.pool.acquire().await?;
+        drop(held);
+        // The pool's only one.
+        drop(database.pool.acquire().await?);
+        assert!(database.given_back() > before);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_pool_is_shown_as_it_is_when_somebody_asks() -> anyhow::Result<()> {
     let output = process::run("database::a_process_with_a_pool", &[])?.wait_with_output().await?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::Result;
 use contracts::{Message as _, Transport, catalog::v1::ProcessImport};
-use messaging::Policy;
+use messaging::{Envelope, Policy};
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::{contract, harness::*};
@@ -35,6 +36,24 @@ async fn a_handler_gets_what_was_sent(transport: Transport) -> Result<()> {
     consumer.stop().await?;
     assert!(reports.rest().is_empty(), "delivered once");
     Ok(())
+}
+
+contract!(what_a_later_version_adds_keeps_no_message_from_its_handler: Amqp, Sqs, Memory);
+async fn what_a_later_version_adds_keeps_no_message_from_its_handler(transport: Transport) -> Result<()> {
+    let rig = Rig::new(transport).await?;
+    let (tell, mut reports) = reports();
+    let consumer = rig.consume(quick(), move |task, _| {
+        let _ = tell.send(task);
+        async { Ok(()) }
+    });
+    let envelope = Envelope::new("test", &ProcessImport { task_id: "one".into() })?;
+    let mut grown = serde_json::to_value(&envelope)?;
+    grown["addedlater"] = json!("an extension");
+    grown["data"]["addedLater"] = json!({ "deep": [1] });
+    rig.send_raw(grown.to_string()).await?;
+    assert_eq!(reports.next().await?, "one");
+    rig.empty().await?;
+    consumer.stop().await
 }
 
 contract!(many_messages_arrive_once_each: Amqp, Sqs, Memory);

@@ -100,7 +100,8 @@ const BATCH_BYTES: i64 = 8 << 20;
 /// Sends open letters back to the queue they came by (an event only to that queue, not to its other
 /// subscribers), through the outbox, with their replay count raised. A transaction a batch, with the count in its audit
 /// row: what a batch has sent stays sent where a later one fails, and the same selection, asked again, goes on with the rest.
-/// Letters that are no envelopes stay open.
+/// Letters that are no envelopes stay open, and so do those that came into the archive after it began: a message that is sent
+/// again and dies again is a new letter, which the same call must not send once more, without an end.
 ///
 /// # Errors
 /// The database.
@@ -113,6 +114,7 @@ pub async fn replay(
     let selection = &selection.storable();
     let actor = &*storable::text(actor);
     let mut transaction = pool.begin().await?;
+    let begun: DateTime<Utc> = sqlx::query_scalar("SELECT now()").fetch_one(&mut *transaction).await?;
     let mut report = survey(&mut transaction, selection, dry_run).await?;
     let entry = record(&mut transaction, selection, actor, "replay", &report).await?;
     transaction.commit().await?;
@@ -122,9 +124,8 @@ pub async fn replay(
     let mut last = Uuid::nil();
     loop {
         let mut transaction = pool.begin().await?;
-        let Some(end) = replay_batch(&mut transaction, selection, actor, last, &mut report).await? else {
-            return Ok(report);
-        };
+        let batch = replay_batch(&mut transaction, selection, actor, (last, begun), &mut report);
+        let Some(end) = batch.await? else { return Ok(report) };
         sqlx::query("UPDATE dead_letter_audit SET count = $2 WHERE id = $1")
             .bind(entry)
             .bind(report.changed)
@@ -165,17 +166,18 @@ fn select<'q>(
         .persistent(false)
 }
 
-/// Replays the next letters after `last`. Returns the last one's id, or none when there are no more.
+/// Replays the next letters after `last` of those that were in the archive at `begun`. Returns the last one's id, or none when
+/// there are no more.
 async fn replay_batch(
     conn: &mut PgConnection,
     selection: &Selection,
     actor: &str,
-    last: Uuid,
+    (last, begun): (Uuid, DateTime<Utc>),
     report: &mut Report,
 ) -> Result<Option<Uuid>, Error> {
-    let tail = "AND decodable AND id > $7 ORDER BY id LIMIT $8";
+    let tail = "AND decodable AND id > $7 AND archived_at <= $8 ORDER BY id LIMIT $9";
     let sizes = select("SELECT octet_length(body)::bigint AS bytes", tail, selection);
-    let sizes = sizes.bind(last).bind(BATCH).fetch_all(&mut *conn).await?;
+    let sizes = sizes.bind(last).bind(begun).bind(BATCH).fetch_all(&mut *conn).await?;
     let (mut most, mut bytes) = (0_i64, 0_i64);
     for row in &sizes {
         bytes += row.try_get::<i64, _>("bytes")?;
@@ -184,9 +186,9 @@ async fn replay_batch(
         }
         most += 1;
     }
-    let tail = "AND decodable AND id > $7 ORDER BY id LIMIT $8 FOR UPDATE";
+    let tail = "AND decodable AND id > $7 AND archived_at <= $8 ORDER BY id LIMIT $9 FOR UPDATE";
     let rows = select("SELECT id, queue, body", tail, selection);
-    let rows = rows.bind(last).bind(most).fetch_all(&mut *conn).await?;
+    let rows = rows.bind(last).bind(begun).bind(most).fetch_all(&mut *conn).await?;
     let (mut ids, mut counts, mut messages) = (Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         // A letter that a version before this one could read. It must not keep the others from going.

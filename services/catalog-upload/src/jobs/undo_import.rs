@@ -92,7 +92,7 @@ impl Checkpoint {
 #[async_trait]
 impl Work for UndoImports {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let Database { pool, orm } = &self.resources.database;
+        let Database { pool, orm, .. } = &self.resources.database;
         let this = imports::get(orm, run.job.id)
             .await
             .map_err(JobError::retry)?

@@ -17,13 +17,13 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     client_ip::client_ip,
-    limits::{Class, address_key},
+    limits::{Class, Lookup, address_key},
     routes,
 };
 use crate::{
     App,
     config::Settings,
-    identity::{Authenticated, is_looked_up},
+    identity::{self, Authenticated, SESSION_COOKIE, looked_up, session_looked_up},
 };
 
 /// What was found out about the sender of a request.
@@ -81,6 +81,13 @@ pub async fn guard<B: MessageBody + 'static>(
             next.call(request).await?.map_into_boxed_body()
         }
     };
+    if class == Class::Auth
+        && let Some(session) = response.response().cookies().find(|cookie| cookie.name() == SESSION_COOKIE)
+        && let Some(credential) = session_looked_up(&session)
+    {
+        // Whoever has just logged in need not be looked up first, which others of the same address may delay.
+        app.limiter.held(&credential);
+    }
     for (name, value) in verdict.headers() {
         response.headers_mut().insert(name, value);
     }
@@ -91,13 +98,20 @@ pub async fn guard<B: MessageBody + 'static>(
 pub const LEGACY: &str = "legacy-anonymous";
 
 async fn identify(app: &App, request: &HttpRequest, address: &str) -> Access {
-    let looked_up = is_looked_up(request);
-    if looked_up && let Some(wait) = app.limiter.refused_for(address) {
-        // Whoever guesses would have the database asked each time, and all others' sessions wait for it.
-        return Access::Refused(Problem::too_many(wait));
+    let credential = looked_up(request);
+    // Whoever guesses would have the database asked each time, and all others' sessions wait for it.
+    match credential.as_deref().map(|credential| app.limiter.lookup(address, credential)) {
+        None | Some(Lookup::Allowed) => {}
+        Some(Lookup::Refused) => return Access::Refused(identity::Error::InvalidToken.into()),
+        Some(Lookup::Wait(wait)) => return Access::Refused(Problem::too_many(wait)),
     }
     match app.identity.caller_of(request).await {
-        Ok(Some(known)) => Access::Known { caller: known.claims.into(), token: known.token },
+        Ok(Some(known)) => {
+            if let Some(credential) = &credential {
+                app.limiter.held(credential);
+            }
+            Access::Known { caller: known.claims.into(), token: known.token }
+        }
         Ok(None) => match app.settings.legacy_role(request.path()) {
             Some(role) => match app.identity.token_for_role(LEGACY, role) {
                 Ok(known) => Access::Known { caller: known.claims.into(), token: known.token },
@@ -106,8 +120,10 @@ async fn identify(app: &App, request: &HttpRequest, address: &str) -> Access {
             None => Access::Nobody,
         },
         Err(problem) => {
-            if looked_up && problem.status() == StatusCode::UNAUTHORIZED {
-                app.limiter.refuse(address);
+            if let Some(credential) = &credential
+                && problem.status() == StatusCode::UNAUTHORIZED
+            {
+                app.limiter.refused(address, credential);
             }
             Access::Refused(problem)
         }

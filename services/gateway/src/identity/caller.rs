@@ -4,8 +4,10 @@ use std::{fmt, net::IpAddr};
 
 use actix_web::{
     HttpMessage as _, HttpRequest,
+    cookie::Cookie,
     http::{Method, header},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chassis::{
     Problem,
     auth::{Caller, Claims, Role},
@@ -271,12 +273,28 @@ impl Person {
     }
 }
 
-/// Whether the credential of a request has to be looked up in the database: a key or a session, and no access token.
-pub fn is_looked_up(request: &HttpRequest) -> bool {
-    match request.headers().get(header::AUTHORIZATION) {
-        Some(value) => value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"apikey")),
-        None => request.headers().contains_key(KEY_HEADER) || request.cookie(SESSION_COOKIE).is_some(),
+/// What stands for the key or the session of a request wherever it is remembered: a digest of it. None where there is nothing
+/// to ask the database: for an access token, and for what has not the form of a key or a session.
+pub fn looked_up(request: &HttpRequest) -> Option<String> {
+    let headers = request.headers();
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        let is_key = scheme.eq_ignore_ascii_case("apikey");
+        return if is_key { fingerprint(key.trim(), PREFIX) } else { None };
     }
+    if let Some(value) = headers.get(KEY_HEADER) {
+        return fingerprint(value.to_str().ok()?.trim(), PREFIX);
+    }
+    session_looked_up(&request.cookie(SESSION_COOKIE)?)
+}
+
+/// The same for the cookie of a session.
+pub fn session_looked_up(cookie: &Cookie<'_>) -> Option<String> {
+    fingerprint(cookie.value(), "")
+}
+
+fn fingerprint(text: &str, prefix: &str) -> Option<String> {
+    is_opaque(text, prefix).then(|| URL_SAFE_NO_PAD.encode(digest(text)))
 }
 
 /// Whether the request itself shows that no page of another site sent it: the browser says that the page is of this origin, or
@@ -296,22 +314,32 @@ fn due(last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
 mod tests {
     use actix_web::test::TestRequest;
 
-    use super::{SESSION_COOKIE, is_looked_up, is_own};
+    use super::{SESSION_COOKIE, is_own, looked_up};
 
     #[test]
-    fn keys_and_sessions_are_looked_up_and_access_tokens_are_not() {
-        let cookie = format!("{SESSION_COOKIE}=x");
-        for (name, value, looked_up) in [
-            ("authorization", "ApiKey x", true),
-            ("authorization", "apikey x", true),
-            ("authorization", "Bearer x", false),
-            ("authorization", "", false),
-            ("x-api-key", "x", true),
-            ("cookie", cookie.as_str(), true),
-            ("cookie", "theme=dark", false),
+    fn keys_and_sessions_are_looked_up_and_neither_access_tokens_nor_what_has_another_form() {
+        let random = "x".repeat(43);
+        let (key, apikey) = (format!("lote_{random}"), format!("apikey lote_{random}"));
+        let (given, session) = (format!("ApiKey  lote_{random} "), format!("{SESSION_COOKIE}={random}"));
+        let (scheme, other) = (format!("apikeys lote_{random}"), format!("{SESSION_COOKIE}={key}"));
+        let of = |name: &'static str, value: &str| {
+            looked_up(&TestRequest::get().insert_header((name, value)).to_http_request())
+        };
+        let known = of("x-api-key", &key);
+        assert!(known.as_ref().is_some_and(|known| !known.contains(&random)), "{known:?}");
+        assert_eq!(of("authorization", &given), known);
+        assert_eq!(of("authorization", &apikey), known);
+        assert!(of("cookie", &session).is_some_and(|session| Some(session) != known));
+        for (name, value) in [
+            ("authorization", "Bearer x"),
+            ("authorization", ""),
+            ("authorization", scheme.as_str()),
+            ("x-api-key", "x"),
+            ("x-api-key", random.as_str()),
+            ("cookie", other.as_str()),
+            ("cookie", "theme=dark"),
         ] {
-            let request = TestRequest::get().insert_header((name, value)).to_http_request();
-            assert_eq!(is_looked_up(&request), looked_up, "{name}: {value}");
+            assert_eq!(of(name, value), None, "{name}: {value}");
         }
     }
 

@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use caller::{
-    Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, Person, SESSION_COOKIE, WithoutCsrf, is_looked_up,
+    Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, Person, SESSION_COOKIE, WithoutCsrf, looked_up,
+    session_looked_up,
 };
 pub use error::Error;
 pub use hasher::{Cost, Hasher};

@@ -134,7 +134,7 @@ async fn a_user_has_one_budget_by_whatever_credential_or_spelling() -> anyhow::R
 }
 
 #[tokio::test]
-async fn an_address_that_guesses_keys_has_none_looked_up_for_a_while() -> anyhow::Result<()> {
+async fn an_address_that_guesses_is_slowed_and_locks_out_nobody_who_is_known() -> anyhow::Result<()> {
     let namespace = Namespace::create("edge_guesses").await?;
     let upstream = Upstream::start().await?;
     let gateway = Setup::new(&namespace, &upstream.url)
@@ -143,20 +143,49 @@ async fn an_address_that_guesses_keys_has_none_looked_up_for_a_while() -> anyhow
         .start()
         .await?;
     let token = gateway.admin().await?;
-    let key = gateway.api_key(&token).await?;
+    let (key, unused) = (gateway.api_key(&token).await?, gateway.api_key(&token).await?);
     let get = |client: &str| gateway.get("/api/v1/catalog/echo").header("x-forwarded-for", client);
-    let guess = format!("lote_{}", "x".repeat(43));
-    for _ in 0..3 {
-        assert_eq!(get("1.1.1.1").header("x-api-key", &guess).send().await?.status(), 401);
+    assert_eq!(get("1.1.1.1").header("x-api-key", &key).send().await?.status(), 200);
+    let guess = |letter: &str| format!("lote_{}", letter.repeat(43));
+    for letter in ["a", "b", "c"] {
+        assert_eq!(get("1.1.1.1").header("x-api-key", guess(letter)).send().await?.status(), 401);
     }
-    for credential in [&guess, &key] {
+    for credential in [&guess("d"), &unused] {
         let refused = get("1.1.1.1").header("x-api-key", credential).send().await?;
         assert!(refused.headers().contains_key("retry-after"));
         assert_eq!(problem(refused).await?["code"], "too_many_requests");
     }
     let session = get("1.1.1.1").header("cookie", format!("lote_session={}", "x".repeat(43)));
     assert_eq!(session.send().await?.status(), 429);
+
+    assert_eq!(get("1.1.1.1").header("x-api-key", &key).send().await?.status(), 200, "it is known to hold");
     assert_eq!(get("1.1.1.1").bearer_auth(&token).send().await?.status(), 200, "a token is not looked up");
-    assert_eq!(get("2.2.2.2").header("x-api-key", &key).send().await?.status(), 200, "another address");
+    assert_eq!(get("2.2.2.2").header("x-api-key", &unused).send().await?.status(), 200, "another address");
+
+    // Who is at that address logs in, and works.
+    let body = json!({ "username": "root", "password": "violeta-y-nube-77", "session": true });
+    let login = gateway.post("/api/v1/auth/login").header("x-forwarded-for", "1.1.1.1").json(&body);
+    let login = login.send().await?.error_for_status()?;
+    let cookies = login.headers().get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
+    let mut pairs = cookies.filter_map(|cookie| cookie.split(';').next());
+    let session = pairs.find(|pair| pair.starts_with("lote_session="));
+    let session = session.ok_or_else(|| anyhow::anyhow!("no session"))?;
+    assert_eq!(get("1.1.1.1").header("cookie", session).send().await?.status(), 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_script_with_a_key_that_does_not_hold_locks_nobody_of_its_address_out() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_broken_script").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("RATE_LIMIT_REFUSED", "2/3600").start().await?;
+    let key = gateway.api_key(&gateway.admin().await?).await?;
+    let get = |key: &str| gateway.get("/api/v1/catalog/echo").header("x-api-key", key).send();
+    for key in [format!("lote_{}", "x".repeat(43)), "another product's".to_owned()] {
+        for _ in 0..10 {
+            assert_eq!(get(&key).await?.status(), 401, "{key}");
+        }
+    }
+    assert_eq!(get(&key).await?.status(), 200);
     Ok(())
 }

@@ -14,6 +14,7 @@ use chassis::{
 };
 use chrono::{DateTime, NaiveDate, Utc};
 use failpoints::Point;
+use jobs::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -152,7 +153,8 @@ impl Report {
             creado_por: run.created_by,
             creado_en: run.created_at,
             terminado_en: run.finished_at,
-            espera: run.waits_for.filter(|_| run.finished_at.is_none()),
+            // A worker of the version before leaves it where it begins a run that waited.
+            espera: run.waits_for.filter(|_| run.state == State::Pending),
             incompleto: run.begun_without,
             eliminado_en: run.purged_at,
         }
@@ -262,4 +264,38 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
     let processed = files::processed(&api.database.pool, run.id).await?;
     let report = Report::of(run, Some(processed));
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_that_has_not_begun_says_what_it_waits_for() {
+        let shown = |state| {
+            let run = Run {
+                id: Uuid::nil(),
+                fecha: NaiveDate::default(),
+                params: Params::default(),
+                state,
+                files: 1,
+                done: 0,
+                failed: 0,
+                rows: 0,
+                bytes: 0,
+                created_by: "ana".to_owned(),
+                created_at: DateTime::default(),
+                cancel_requested_at: None,
+                finished_at: None,
+                purged_at: None,
+                version: 1,
+                waits_for: Some("faltan 2 filas".to_owned()),
+                begun_without: None,
+            };
+            Report::of(run, None).espera
+        };
+        assert_eq!(shown(State::Pending).as_deref(), Some("faltan 2 filas"));
+        assert_eq!(shown(State::Running), None);
+        assert_eq!(shown(State::Cancelled), None);
+    }
 }

@@ -121,13 +121,8 @@ impl StartRuns {
     /// What of a day is known to be missing, for a person: rows that completed campaigns are to have, and what events that nobody
     /// has read yet may tell. None: nothing.
     async fn missing(&self, fecha: NaiveDate) -> anyhow::Result<Option<String>> {
-        let mut conn = self.resources.database.pool.acquire().await?;
-        let (campaigns, rows) = campaigns::lacking(&mut conn, fecha).await?;
-        drop(conn);
         let mut missing = Vec::new();
-        if campaigns > 0 {
-            missing.push(format!("faltan {rows} filas de {campaigns} campañas completadas"));
-        }
+        // The events before the rows: what one told that was read in between is seen in these.
         let today = Utc::now().with_timezone(&self.resources.settings.zone).date_naive();
         if (today - fecha).num_days() <= DAYS_OF_EVENTS {
             let unknown = "no se sabe si hay eventos de campañas en espera";
@@ -140,6 +135,11 @@ impl StartRuns {
                 }
                 Err(_) => missing.push(unknown.to_owned()),
             }
+        }
+        let mut conn = self.resources.database.pool.acquire().await?;
+        let (campaigns, rows) = campaigns::lacking(&mut conn, fecha).await?;
+        if campaigns > 0 {
+            missing.push(format!("faltan {rows} filas de {campaigns} campañas completadas"));
         }
         Ok(Some(missing.join("; ")).filter(|missing| !missing.is_empty()))
     }

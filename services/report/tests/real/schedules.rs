@@ -152,6 +152,26 @@ async fn a_time_that_is_waited_for_is_not_missed_whatever_its_schedule_says() ->
     Ok(())
 }
 
+#[tokio::test]
+async fn what_the_version_before_leaves_of_its_waiting_is_understood() -> Result<()> {
+    // It began to wait: its words say so, and nothing else.
+    let word = "last_error = 'Espera a que termine lo que empezó antes'";
+    // It moved on from a time that was waited for, and left the column as it was.
+    let left = "last_error = null, waiting_since = '2025-01-24T11:00:10Z'";
+    for (label, leaves, waited) in [("reportword", word, true), ("reportleft", left, false)] {
+        let world = World::new(label).await?;
+        let id = daily(&world, Missed::Skip).await?;
+        let statement = format!("update schedules set {leaves}");
+        sqlx::query(AssertSqlSafe(statement)).execute(&world.pool).await?;
+        let clock = Clock::fixed(at("2025-01-25T11:30:00Z")?);
+        ensure!(Scheduler::new(world.pool.clone(), clock, AfterAnother).round().await? == 1);
+        let schedule = schedules::get(&world.resources.database.orm, id).await?.context("the schedule")?;
+        ensure!(schedule.last_at.is_some() == waited, "{leaves}: {schedule:?}");
+        ensure!(schedule.waiting_since.is_none(), "{leaves}: {schedule:?}");
+    }
+    Ok(())
+}
+
 /// Lets the database's clock stand in 2025, so that to it this machine's is far ahead.
 async fn stands_at(world: &World, time: &str) -> Result<()> {
     let function = format!(
