@@ -4,7 +4,8 @@ use std::{collections::HashSet, fmt::Write as _, pin::pin, sync::LazyLock, task:
 
 use chassis::lock;
 use sea_orm::sqlx::{
-    self, AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query,
+    self, AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _, postgres::PgArguments,
+    query::Query,
 };
 use tabular::CopyText;
 use uuid::Uuid;

@@ -1,30 +1,12 @@
-use sea_orm_migration::prelude::*;
+use super::briefly::OnlineMigration;
 
-use super::briefly::{briefly, index};
-
-#[derive(DeriveMigrationName)]
-pub struct Migration;
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    /// As the ones before: each table by itself, and the index of a table that is in use concurrently.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(false)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let conn = manager.get_connection();
-        conn.execute_unprepared(UP).await?;
-        briefly(manager, CAUSES).await?;
-        conn.execute_unprepared("alter table suppressions validate constraint suppressions_reason_known")
-            .await?;
-        index(manager, "campaigns_audience_file", INDEX).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await.map(drop)
-    }
-}
+pub const MIGRATION: OnlineMigration = OnlineMigration {
+    file: file!(),
+    tables: &[UP, CAUSES],
+    fills: &["alter table suppressions validate constraint suppressions_reason_known"],
+    indexes: &[("campaigns_audience_file", INDEX)],
+    down: DOWN,
+};
 
 const UP: &str = r#"
 -- Files whose people are an audience: who uploaded them, and on what grounds their people may be written to.

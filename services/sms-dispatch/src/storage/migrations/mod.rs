@@ -41,7 +41,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0011_single_messages::MIGRATION));
         all.push(Box::new(m0012_sending::MIGRATION));
         all.push(Box::new(m0013_sent_again::MIGRATION));
-        all.push(Box::new(m0014_audience_files::Migration));
+        all.push(Box::new(m0014_audience_files::MIGRATION));
         all.push(Box::new(m0015_own_hour::MIGRATION));
         all.push(Box::new(m0016_holds::MIGRATION));
         all
