@@ -131,9 +131,10 @@ async fn a_client_that_bsale_does_not_have_is_asked_for_once() -> Result<()> {
 /// Merges of any number of rows, on one connection, and the statements that it has prepared for them.
 async fn few_statements(label: &str, kind: Kind) -> Result<()> {
     let world = World::new(label, kind, Shop::new(9, Size { days: 1, ..Size::default() })).await?;
-    let row = |id: i64, name: &str, version: i64| Row {
-        values: vec![id.cell(), name.to_owned().cell(), true.cell(), 0_i64.cell(), "{}".to_owned().cell()],
-        version,
+    let row = |id: i64, name: &str, version: i64| {
+        let values =
+            vec![id.cell(), name.to_owned().cell(), true.cell(), 0_i64.cell(), "{}".to_owned().cell()];
+        Row::new(values, version)
     };
     let transaction = world.ours().target.db.begin().await?;
     let (mut last, mut all) = (0, 0);

@@ -125,15 +125,15 @@ async fn deleted_before(label: &str, kind: Kind) -> Result<()> {
     let world = World::new(label, kind, Shop::new(1, Size { days: 1, ..Size::default() })).await?;
     let (db, now) = (&world.ours().target.db, chrono::Utc::now());
     let table = &tables::PRODUCT_TYPES;
-    let row = |version: i64| Row {
-        values: vec![
+    let row = |version: i64| {
+        let values = vec![
             7_i64.cell(),
             "Alimento".to_owned().cell(),
             true.cell(),
             0_i64.cell(),
             "{}".to_owned().cell(),
-        ],
-        version,
+        ];
+        Row::new(values, version)
     };
     let gone = |version: i64| Gone { table, keys: vec![vec![7_i64.into()]], version };
     let live = async || target::count_live(db, table.name).await;
