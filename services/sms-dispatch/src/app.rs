@@ -68,7 +68,7 @@ fn jobs(
         .register(roll_back_import::kind(settings), rollbacks)
         .register(validate_contacts::kind(lookups), ValidateContacts::new(pool(), Arc::clone(lookups)))
         .register(load_audience::kind(settings), LoadAudiences::from_s3(resources))
-        .register(prepare_campaign::kind(), PrepareCampaigns { pool: pool() })
+        .register(prepare_campaign::kind(), PrepareCampaigns::new(pool()))
         .register(send_slice::kind(sms), slices())
         .register(send_slice::single_kind(sms), slices())
 }

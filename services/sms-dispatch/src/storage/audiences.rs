@@ -1,12 +1,13 @@
-//! Who of an audience becomes a recipient: INSERT … SELECT from contacts, or from the rows of a file, into the ledger, a keyset
-//! window at a time. SQL by hand: one statement judges, counts, numbers and writes a window.
+//! Who of an audience becomes a recipient, and why others don't: of the contacts, or of the rows of a file. SQL by hand: parts
+//! of the one statement that judges a window ([`super::audience_windows`]) or foretells a campaign ([`super::expected`]).
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use sea_orm::sqlx::{self, PgConnection, Postgres, QueryBuilder};
+use serde::Deserialize;
 
-use super::{campaigns::Campaign, ledger::partition, segment_sql, slices::Wait};
+use super::{campaigns::Campaign, ledger::partition, segment_sql};
 use crate::{
     domain::{
         audience_file::Source,
@@ -73,17 +74,29 @@ pub struct Name {
     pub source: Source,
 }
 
-/// Messages of a slice.
-const SLICE: i32 = 500;
-
-/// What a window came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// The last contact's id, or the last row's of a file; none where there was none.
-    pub last: Option<i64>,
-    pub matched: i64,
+/// Recipients that have state, clocks and text in common.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Group {
+    pub state_code: Option<String>,
+    /// The number of their [`Clocks`].
+    pub zone: i16,
+    pub variant: i16,
     pub recipients: i64,
 }
+
+/// How many fell out by a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Reason {
+    pub reason: String,
+    pub contacts: i64,
+}
+
+/// What a statement that [`push_judged`] began selects of what it judged: how many match, [`Reason`]s, and [`Group`]s.
+pub(super) const SUMS: &str = "
+    (select count(*) from matching),
+    (select coalesce(jsonb_agg(r), '[]') from reasons r),
+    (select coalesce(jsonb_agg(g), '[]') from (
+        select state_code, zone, variant, count(*) as recipients from zoned group by 1, 2, 3) g)";
 
 /// Which contacts a statement judges, or which rows of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -243,69 +256,6 @@ fn push_rows(query: &mut QueryBuilder<Postgres>, frozen: &Frozen, file: i32, amo
     }
 }
 
-/// Writes the recipients among the next `size` contacts behind `after`, numbered from `base` on. A random sample, or the
-/// newest, is one window of all contacts: it is drawn among those that nothing excludes.
-pub async fn window(
-    conn: &mut PgConnection,
-    audience: &Audience<'_>,
-    after: i64,
-    size: i64,
-    base: i32,
-) -> sqlx::Result<Window> {
-    let campaign = audience.campaign;
-    let mut query = QueryBuilder::<Postgres>::new("");
-    push_judged(&mut query, audience, Among::Window { after, size });
-    query.push(", numbered as (select z.*, ").push_bind(base);
-    query.push(
-        " + row_number() over (order by zone, id) as position, (row_number() over (partition by zone order by id) - 1) / ",
-    );
-    query.push(SLICE).push(" as cut from zoned z), written as (insert into ").push(partition(audience.date));
-    query
-        .push(" (campaign, position, date, phone_e164, contact_id, state_code, lada, vars, variant) select ");
-    query.push_bind(campaign).push(", position, ").push_bind(audience.date);
-    // A file's people are nobody's contacts.
-    let contact = if audience.frozen.file.is_some() { "null::bigint" } else { "id" };
-    query.push(format!(", phone_e164, {contact}, state_code, lada, "));
-    push_vars(&mut query, audience.names);
-    query.push(
-        ", variant from numbered),
-         cut as (insert into slices (campaign, first_position, last_position, zone, due_at, reason) select ",
-    );
-    query.push_bind(campaign);
-    query.push(
-        ", min(position), max(position), n.zone, greatest(now(), o.due), case when o.due > now() then ",
-    );
-    query.push_bind(Wait::Hours.name()).push(" end from numbered n left join unnest(");
-    let hours = own_hours(audience.frozen);
-    query.push_bind(hours.iter().map(|(zone, _)| *zone).collect::<Vec<_>>()).push("::smallint[], ");
-    query.push_bind(hours.iter().map(|(_, due)| *due).collect::<Vec<_>>());
-    query.push(
-        "::timestamptz[]) o (zone, due) on o.zone = n.zone group by n.zone, cut, o.due),
-         counted as (insert into campaign_deltas
-                         (campaign, state_code, hour, status, code, variant, messages, parts, cost_micros) select ",
-    );
-    query.push_bind(campaign);
-    query.push(
-        ", coalesce(state_code, ''), date_trunc('hour', now(), 'UTC'), 0, '', variant, count(*), 0, 0
-           from numbered group by 2, variant),
-         told as (insert into campaign_exclusions as e (campaign, reason, contacts) select ",
-    );
-    query.push_bind(campaign);
-    query.push(
-        ", reason, contacts from reasons
-           on conflict (campaign, reason) do update set contacts = e.contacts + excluded.contacts)
-         select (select max(id) from matching), (select count(*) from matching), (select count(*) from numbered)",
-    );
-    let (last, matched, recipients) = query.build_query_as().persistent(false).fetch_one(conn).await?;
-    Ok(Window { last, matched, recipients })
-}
-
-/// When messages to each of the clocks are due, where they go by these.
-fn own_hours(frozen: &Frozen) -> Vec<(i16, DateTime<Utc>)> {
-    let Some(hour) = frozen.own_hour else { return Vec::new() };
-    Clocks::ALL.into_iter().filter_map(|clocks| Some((clocks.code(), hour.at(clocks)?))).collect()
-}
-
 /// The first reason that holds; null where none does.
 fn push_reason(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
     query.push(
@@ -353,21 +303,6 @@ fn push_variant(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>) {
     query.push("width_bucket((hashtextextended(phone_e164, ").push_bind(audience.frozen.seed);
     query.push(") & 9223372036854775807) % ").push_bind(sum).push(", ").push_bind(bounds);
     query.push(")::smallint");
-}
-
-/// Adds a window to its campaign's row. False where the campaign was cancelled: then nothing of the window may be committed, for
-/// what is left of such a campaign is being settled.
-pub async fn add_to_campaign(conn: &mut PgConnection, number: i32, window: Window) -> sqlx::Result<bool> {
-    sqlx::query(
-        "update campaigns set matched = matched + $2, recipients = recipients + $3, excluded = excluded + $2 - $3,
-             version = version + 1, updated_at = now() where number = $1 and state = 'preparing'",
-    )
-    .bind(number)
-    .bind(window.matched)
-    .bind(window.recipients)
-    .execute(conn)
-    .await
-    .map(|done| done.rows_affected() > 0)
 }
 
 /// The days of campaigns that have started: those that their recipients are found in.

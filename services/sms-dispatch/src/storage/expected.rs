@@ -7,7 +7,7 @@ use sea_orm::sqlx::{self, Acquire as _, PgConnection, Postgres, QueryBuilder};
 use serde::Deserialize;
 use sqlx::types::Json;
 
-use super::audiences::{Among, Audience, push_judged, push_vars};
+use super::audiences::{Among, Audience, Group, Reason, SUMS, push_judged, push_vars};
 
 /// How long all contacts may be looked at.
 const ALL: Duration = Duration::from_secs(3);
@@ -35,16 +35,6 @@ pub struct Expected {
     pub drawn: Vec<Drawn>,
 }
 
-/// Recipients that have state, clocks and text in common.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Group {
-    pub state_code: Option<String>,
-    /// The number of their [`crate::domain::windows::Clocks`].
-    pub zone: i16,
-    pub variant: i16,
-    pub recipients: i64,
-}
-
 /// A recipient's values, as its row of the ledger would have them.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Drawn {
@@ -55,12 +45,6 @@ pub struct Drawn {
 
 /// What the statement gives: how many match, who falls out, groups of recipients, and some of them.
 type Counted = (i64, Json<Vec<Reason>>, Json<Vec<Group>>, Json<Vec<Drawn>>);
-
-#[derive(Deserialize)]
-struct Reason {
-    reason: String,
-    contacts: i64,
-}
 
 /// What `audience` comes to, within some seconds; none where even a sample takes longer, as while contacts have no indexes.
 pub async fn expected(conn: &mut PgConnection, audience: &Audience<'_>) -> sqlx::Result<Option<Expected>> {
@@ -106,13 +90,8 @@ async fn within(
     sqlx::raw_sql(sqlx::AssertSqlSafe(settings)).execute(&mut *transaction).await?;
     let mut query = QueryBuilder::<Postgres>::new("");
     push_judged(&mut query, audience, among);
-    query.push(
-        " select (select count(*) from matching),
-                 (select coalesce(jsonb_agg(r), '[]') from reasons r),
-                 (select coalesce(jsonb_agg(g), '[]') from (
-                     select state_code, zone, variant, count(*) as recipients from zoned group by 1, 2, 3) g),
-                 (select coalesce(jsonb_agg(d), '[]') from (select id, variant, ",
-    );
+    query.push(" select").push(SUMS);
+    query.push(", (select coalesce(jsonb_agg(d), '[]') from (select id, variant, ");
     push_vars(&mut query, audience.names);
     query.push(" as vars from zoned order by hashint8extended(id, ").push_bind(audience.frozen.seed);
     query.push("), id limit ").push_bind(DRAWN).push(") d)");

@@ -1,6 +1,7 @@
 //! The schema `sms`, and no other.
 
 pub mod audience_files;
+pub mod audience_windows;
 pub mod audiences;
 pub mod audit;
 pub mod batches;

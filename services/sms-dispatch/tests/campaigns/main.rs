@@ -22,4 +22,5 @@ mod turns;
 mod unmade;
 mod vendors;
 mod watch;
+mod windows;
 mod world;

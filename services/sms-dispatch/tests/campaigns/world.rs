@@ -201,7 +201,7 @@ impl World {
 
     pub async fn prepare(&self) -> Result<()> {
         let runner = Runner::new(self.pool.clone());
-        let work = PrepareCampaigns { pool: self.pool.clone() };
+        let work = PrepareCampaigns::new(self.pool.clone());
         for id in self.waiting("sms.audiences").await? {
             let ran = runner.run(id, &CancellationToken::new(), &work).await;
             ran.map_err(|error| anyhow::anyhow!("{error}"))?;
