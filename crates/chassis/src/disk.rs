@@ -5,11 +5,11 @@ use std::{io, path::Path};
 /// What stays free; of a small disk, a tenth.
 const RESERVE_BYTES: u64 = 256 << 20;
 
-/// Whether `bytes` more fit on the disk of a folder, and leave 256 MiB to others, or a tenth of a disk
-/// that is smaller than 2.5 GiB. Blocks.
+/// Refuses `bytes` more on the disk of a folder unless 256 MiB stay free, or a tenth of a disk that is smaller than 2.5 GiB.
+/// Blocks.
 ///
 /// # Errors
-/// [`io::ErrorKind::StorageFull`] if they don't; the disk can't be asked.
+/// [`io::ErrorKind::StorageFull`] if there is no such room; the disk can't be asked.
 pub fn ensure_room(folder: &Path, bytes: u64) -> io::Result<()> {
     let disk = rustix::fs::statvfs(folder)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);

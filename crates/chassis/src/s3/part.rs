@@ -28,7 +28,7 @@ const BUFFER: usize = 256 << 10;
 /// Parts from disk that a process has in memory at once, each while S3 takes it: 96 MiB.
 static PLACES: Semaphore = Semaphore::const_new(12);
 
-/// Uploads of which a process has a part on disk, which makes 2 GiB, and 64 MiB of buffers.
+/// Uploads that have a file at once: 2 GiB on disk, and 64 MiB of buffers. One beyond them is not read on.
 static FILES: Semaphore = Semaphore::const_new(256);
 
 /// How long an upload waits for a place. Shorter than anybody before this process waits for it to read on.
@@ -43,7 +43,7 @@ pub enum Gather<'a> {
     OnDisk(&'a Path),
 }
 
-/// What has come of a part.
+/// What has come of a part: on disk if it is more than a buffer, and in memory.
 pub(super) struct Part<'a> {
     gather: Gather<'a>,
     spooled: Option<Spooled>,
@@ -71,7 +71,7 @@ impl<'a> Part<'a> {
         self.spooled.as_ref().map_or(0, |spooled| spooled.bytes) + self.memory.len()
     }
 
-    /// Adds to it; that it stays a part, the caller sees to.
+    /// Adds to it. The caller sees to it that it does not grow beyond [`PART`].
     ///
     /// # Errors
     /// [`UploadError::Busy`] and [`UploadError::Disk`]. The part is lost then.

@@ -131,7 +131,7 @@ async fn uploads(client: &aws_sdk_s3::Client, bucket: &str) -> anyhow::Result<Ve
     Ok(listed.uploads.unwrap_or_default().into_iter().filter_map(|upload| upload.key).collect())
 }
 
-/// Uploads that send so many pieces of `piece` and then nothing; how many pieces were read of all.
+/// Starts uploads, each of which sends some pieces and then nothing. Gives them, and how many pieces were read of all.
 fn slow(
     (client, bucket): (&aws_sdk_s3::Client, &str),
     folder: &Path,
@@ -156,7 +156,7 @@ fn slow(
 }
 
 #[tokio::test]
-async fn those_who_send_slowly_keep_nobody_out() -> anyhow::Result<()> {
+async fn slow_uploads_keep_nobody_out() -> anyhow::Result<()> {
     let (namespace, client) = store("chassis-s3-slow").await?;
     let (bucket, folder) = (namespace.bucket.as_str(), tempfile::tempdir()?);
     // Most of a part each, and far more of them than parts may be in memory.
@@ -185,7 +185,7 @@ async fn those_who_send_slowly_keep_nobody_out() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn however_many_send_slowly_so_many_are_on_disk() -> anyhow::Result<()> {
+async fn a_bounded_number_of_slow_uploads_is_on_disk() -> anyhow::Result<()> {
     const BUFFER: usize = 256 << 10;
     let (namespace, client) = store("chassis-s3-many").await?;
     let (bucket, folder) = (namespace.bucket.as_str(), tempfile::tempdir()?);
