@@ -25,8 +25,8 @@ pub(super) const PART: usize = 8 << 20;
 /// What an upload has in memory before it goes to disk, in one write.
 const BUFFER: usize = 256 << 10;
 
-/// Parts from disk that a process has in memory at once, each while S3 takes it: 96 MiB.
-static PLACES: Semaphore = Semaphore::const_new(12);
+/// Parts from disk that a process has in memory at once, each while S3 takes it: 64 MiB.
+static PLACES: Semaphore = Semaphore::const_new(8);
 
 /// Uploads that have a file at once: 2 GiB on disk, and 64 MiB of buffers. One beyond them is not read on.
 static FILES: Semaphore = Semaphore::const_new(256);
