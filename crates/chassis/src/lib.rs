@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod connections;
 pub mod db;
+pub mod disk;
 pub mod doctor;
 pub mod http;
 pub mod idempotency;

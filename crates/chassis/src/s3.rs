@@ -1,6 +1,9 @@
 //! Files in S3, streamed: memory stays at one part whatever the size of the file.
 
-use std::{fmt::Display, path::Path, time::Duration};
+mod part;
+mod upload;
+
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
@@ -9,38 +12,19 @@ use aws_sdk_s3::{
     config::Credentials,
     error::{DisplayErrorContext, ProvideErrorMetadata as _},
     primitives::ByteStream,
-    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier},
+    types::{Delete, ObjectIdentifier},
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{Stream, TryStreamExt as _};
 use sea_orm::sqlx;
-use sha2::{Digest as _, Sha256};
-use tokio::{
-    io::AsyncWriteExt as _,
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+use tokio::io::AsyncWriteExt as _;
+
+pub use self::{
+    part::Gather,
+    upload::{UploadError, Uploaded, upload_stream},
 };
-
-use crate::{config::S3Settings, idempotency::hex};
-
-/// What is held in memory, and the size of a part. S3 demands at least 5 MiB and at most 10,000 parts,
-/// which makes 80 GB.
-const PART: usize = 8 << 20;
-
-/// Parts that a process holds in memory at once, whoever sends them and however slowly: 96 MiB. An upload that has no place
-/// is not read on.
-const PARTS: usize = 12;
-
-/// The places for them.
-static PLACES: Semaphore = Semaphore::const_new(PARTS);
-
-/// What an upload may have in memory without a place.
-const WITHOUT_PLACE: usize = 1 << 20;
-
-/// How long an upload waits for a place. Shorter than anybody before this process waits for it to read on.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::config::S3Settings;
 
 /// A client with path-style addressing (which LocalStack and MinIO need), ring for TLS, and an end to
 /// each attempt. No network yet, unless AWS's own chain has to find credentials.
@@ -68,208 +52,6 @@ pub async fn client(settings: &S3Settings) -> Client {
     }
     let shared = loader.load().await;
     Client::from_conf(aws_sdk_s3::config::Builder::from(&shared).force_path_style(true).build())
-}
-
-/// What was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uploaded {
-    /// Its size.
-    pub bytes: u64,
-    /// SHA-256 of its content, in hexadecimal.
-    pub sha256: String,
-}
-
-/// Why a file was not stored. Nothing of it is left in the bucket.
-#[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    /// It is larger than allowed.
-    #[error("the file is larger than {limit} bytes")]
-    TooLarge {
-        /// What was allowed.
-        limit: u64,
-    },
-    /// The one who sends it broke off.
-    #[error("the upload broke off: {0}")]
-    Interrupted(String),
-    /// As many parts are in memory as may be.
-    #[error("{} parts of other uploads are in memory", PARTS)]
-    Busy,
-    /// S3 can't be reached or refuses.
-    #[error("S3 did not take the file: {0}")]
-    Store(String),
-}
-
-/// Stores a stream under `key`: in one request if it fits into a part, else in parts, each sent when it
-/// is full. If the stream fails, is too large, or the caller is dropped, the parts are discarded. The stream is read no
-/// further while as many parts of other uploads are in memory as may be.
-///
-/// # Errors
-/// As [`UploadError`] says.
-pub async fn upload_stream<S, E>(
-    client: &Client,
-    bucket: &str,
-    key: &str,
-    stream: S,
-    limit: u64,
-) -> Result<Uploaded, UploadError>
-where
-    S: Stream<Item = Result<Bytes, E>>,
-    E: Display,
-{
-    let mut stream = std::pin::pin!(stream);
-    let mut hash = Sha256::new();
-    let mut total = 0u64;
-    let mut part = BytesMut::new();
-    let mut place: Option<SemaphorePermit<'static>> = None;
-    let mut multipart: Option<Multipart> = None;
-
-    while let Some(chunk) = stream.next().await {
-        let mut chunk = chunk.map_err(|error| UploadError::Interrupted(error.to_string()))?;
-        total += chunk.len() as u64;
-        if total > limit {
-            return Err(UploadError::TooLarge { limit });
-        }
-        hash.update(&chunk);
-        if place.is_none() && part.len() + chunk.len() > WITHOUT_PLACE {
-            place = Some(take_place().await?);
-            // Once, and not by doubling.
-            part.reserve(PART.saturating_sub(part.len()));
-        }
-        // Only when more comes than a part holds is it sent: a file of exactly one part needs no parts.
-        while part.len() + chunk.len() > PART {
-            part.extend_from_slice(&chunk.split_to(PART - part.len()));
-            let upload = match &mut multipart {
-                Some(upload) => upload,
-                none => none.insert(begin(client, bucket, key).await?),
-            };
-            upload.send(std::mem::take(&mut part).freeze()).await?;
-            // Others have their turns between two parts.
-            place = None;
-            if chunk.len() > WITHOUT_PLACE {
-                place = Some(take_place().await?);
-            }
-        }
-        part.extend_from_slice(&chunk);
-    }
-    let rest = part.freeze();
-    match multipart {
-        Some(mut upload) => {
-            upload.send(rest).await?;
-            upload.complete().await?;
-        }
-        None => {
-            client.put_object().bucket(bucket).key(key).body(rest.into()).send().await.map_err(store)?;
-        }
-    }
-    Ok(Uploaded { bytes: total, sha256: hex(&hash.finalize()) })
-}
-
-async fn take_place() -> Result<SemaphorePermit<'static>, UploadError> {
-    match timeout(PATIENCE, PLACES.acquire()).await {
-        Ok(Ok(place)) => Ok(place),
-        // It is never closed.
-        Ok(Err(_)) | Err(_) => Err(UploadError::Busy),
-    }
-}
-
-fn store<E: std::error::Error>(error: E) -> UploadError {
-    UploadError::Store(DisplayErrorContext(error).to_string())
-}
-
-/// Begins a multipart upload in a task of its own: if the caller is dropped meanwhile, the task still
-/// learns the upload's id, and aborts it.
-async fn begin(client: &Client, bucket: &str, key: &str) -> Result<Multipart, UploadError> {
-    let (client, bucket, key) = (client.clone(), bucket.to_owned(), key.to_owned());
-    tokio::spawn(async move { Multipart::begin(&client, &bucket, &key).await })
-        .await
-        .map_err(|panic| UploadError::Store(panic.to_string()))?
-}
-
-/// A multipart upload that is aborted unless it was completed.
-struct Multipart {
-    client: Client,
-    bucket: String,
-    key: String,
-    id: String,
-    parts: Vec<CompletedPart>,
-    open: bool,
-}
-
-impl Multipart {
-    async fn begin(client: &Client, bucket: &str, key: &str) -> Result<Self, UploadError> {
-        let created = client
-            .create_multipart_upload()
-            .bucket(bucket)
-            .key(key)
-            // What the SDK sends with each part; S3 checks the whole only if it is told beforehand.
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .send()
-            .await
-            .map_err(store)?;
-        let id = created.upload_id.ok_or_else(|| UploadError::Store("no upload id in the answer".into()))?;
-        Ok(Self {
-            client: client.clone(),
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            id,
-            parts: Vec::new(),
-            open: true,
-        })
-    }
-
-    async fn send(&mut self, body: Bytes) -> Result<(), UploadError> {
-        let number = i32::try_from(self.parts.len() + 1).unwrap_or(i32::MAX);
-        let sent = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(&self.key)
-            .upload_id(&self.id)
-            .part_number(number)
-            .body(body.into())
-            .send()
-            .await
-            .map_err(store)?;
-        self.parts.push(
-            CompletedPart::builder()
-                .part_number(number)
-                .set_e_tag(sent.e_tag)
-                .set_checksum_crc32(sent.checksum_crc32)
-                .build(),
-        );
-        Ok(())
-    }
-
-    async fn complete(mut self) -> Result<(), UploadError> {
-        let parts =
-            CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.parts))).build();
-        self.client
-            .complete_multipart_upload()
-            .bucket(&self.bucket)
-            .key(&self.key)
-            .upload_id(&self.id)
-            .multipart_upload(parts)
-            .send()
-            .await
-            .map_err(store)?;
-        self.open = false;
-        Ok(())
-    }
-}
-
-impl Drop for Multipart {
-    fn drop(&mut self) {
-        let (true, Ok(runtime)) = (self.open, tokio::runtime::Handle::try_current()) else { return };
-        let abort =
-            self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
-        let key = self.key.clone();
-        runtime.spawn(async move {
-            if let Err(error) = abort.send().await {
-                // What is left is invisible; a bucket should have a lifecycle rule that removes it.
-                tracing::warn!(key, error = %DisplayErrorContext(&error), "could not discard the parts of an upload");
-            }
-        });
-    }
 }
 
 /// Why a file was not fetched.

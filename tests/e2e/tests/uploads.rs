@@ -2,16 +2,21 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::Scene;
-use reqwest::Method;
+use futures::{StreamExt as _, stream};
 use reqwest::multipart::{Form, Part};
+use reqwest::{Body, Method};
 use sea_orm::sqlx;
 use serde_json::{Value, json};
-use stack::platform::{Answer, Client, Upload, answer, compare, task_id};
+use stack::platform::{Answer, Client, UPLOAD, Upload, answer, compare, task_id};
+use stack::wait::until;
 use stack::workbook::{Known, Outcome, Spec, Truth};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -352,4 +357,41 @@ async fn objects(scene: &Scene) -> Result<usize> {
     let url = format!("{}/{}?list-type=2", place.servers().aws_endpoint, place.bucket());
     let listed = stack::http().get(url).send().await?.error_for_status()?.text().await?;
     Ok(listed.matches("<Key>").count())
+}
+
+#[tokio::test]
+async fn slow_uploads_keep_nobody_out() -> Result<()> {
+    const PIECE: &[u8] = &[b'x'; 256 << 10];
+    const PIECES: usize = 16;
+    let scene = Scene::start("slow", |options| options).await?;
+    let (read, mut slow) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+    // As many as two accounts may have at once, of which each has sent 4 MB of a file and then says nothing.
+    for proveedor_id in ["PROV001", "PROV002"] {
+        let supplier = scene.platform.supplier(proveedor_id).await?;
+        for _ in 0..8 {
+            let read = read.clone();
+            let pieces = stream::iter(0..PIECES).map(move |_| {
+                read.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, std::io::Error>(PIECE)
+            });
+            let body = Body::wrap_stream(pieces.chain(stream::pending()));
+            let form = Form::new().part("file", Part::stream(body).file_name("lento.csv"));
+            slow.spawn(supplier.request(Method::POST, UPLOAD).multipart(form).send());
+        }
+    }
+    until("all that they send is read", Duration::from_secs(20), async || {
+        read.load(Ordering::SeqCst) == 16 * PIECES
+    })
+    .await?;
+
+    let file = scene.dir.join("pronto.csv");
+    std::fs::write(&file, vec![b'x'; 3 << 20])?;
+    let supplier = scene.platform.supplier("PROV003").await?;
+    let upload = Upload::new(&file, "PROV003");
+    let quick = tokio::time::timeout(Duration::from_secs(10), supplier.upload(&upload));
+    let answer = quick.await.context("a quick upload waits for slow ones")??;
+    ensure!(answer.status == 202, "{answer}");
+    ensure!(slow.try_join_next().is_none(), "the slow ones are still under way");
+    slow.shutdown().await;
+    Ok(())
 }

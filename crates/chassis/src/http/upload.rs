@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use self::form::{form, reason};
 use super::{Problem, attachment::plain};
-use crate::s3::{self, UploadError};
+use crate::s3::{self, Gather, UploadError};
 
 /// The part of the form that is the file.
 const FILE: &str = "file";
@@ -49,6 +49,8 @@ pub struct Bucket<'a> {
     pub name: &'a str,
     /// The most bytes that a file may have.
     pub limit: u64,
+    /// The folder that a part is in while it comes, 8 MiB at most. What is there has no name.
+    pub spool: &'a Path,
 }
 
 /// A file that is stored.
@@ -70,7 +72,7 @@ impl Upload {
     ///
     /// # Errors
     /// 400 for a form that is not whole, has no file, or has something else; 413 for a file that is too large; 503 where S3
-    /// does not answer, or others' uploads take all the memory that there is for them; and what `check` says.
+    /// does not answer, the disk has no room, or others' uploads take all the room that there is for them; and what `check` says.
     pub async fn store(
         self,
         bucket: Bucket<'_>,
@@ -85,11 +87,13 @@ impl Upload {
             let missing = BEGINNING.saturating_sub(beginning.len());
             beginning.extend_from_slice(&chunk[..missing.min(chunk.len())]);
         });
-        let uploaded = s3::upload_stream(bucket.client, bucket.name, key, bytes, bucket.limit).await;
+        let gather = Gather::OnDisk(bucket.spool);
+        let uploaded = s3::upload_stream(bucket.client, bucket.name, key, bytes, bucket.limit, gather).await;
         let uploaded = uploaded.map_err(|error| match error {
             UploadError::TooLarge { limit } => too_large(limit),
             UploadError::Interrupted(reason) => interrupted(&reason),
             UploadError::Busy => Problem::unavailable("uploads_busy", error),
+            UploadError::Disk(_) => Problem::unavailable("spool_unavailable", error),
             UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
         })?;
         if let Err(problem) = form.end().await {

@@ -1,14 +1,14 @@
 use bytes::Bytes;
 use chassis::{
     config::{S3Settings, Secret},
-    s3::{self, DownloadError, UploadError, Uploaded},
+    s3::{self, DownloadError, Gather, UploadError, Uploaded},
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use sea_orm::sqlx;
 use sha2::{Digest as _, Sha256};
 use stack::{Namespace, proxy::Proxy};
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -70,11 +70,16 @@ impl Drop for File {
 async fn what_is_stored_comes_back_whatever_its_size() -> anyhow::Result<()> {
     let (namespace, client) = store("chassis-s3-sizes").await?;
     // Empty, small, a part exactly, a byte more, several parts.
-    for (bytes, multipart) in
-        [(0, false), (5, false), (8 * MIB, false), (8 * MIB + 1, true), (20 * MIB + 3, true)]
+    let folder = tempfile::tempdir()?;
+    let gathers = [Gather::InMemory, Gather::OnDisk(folder.path())];
+    let sizes = [(0, false), (5, false), (8 * MIB, false), (8 * MIB + 1, true), (20 * MIB + 3, true)];
+    for (gather, (bytes, multipart)) in
+        gathers.into_iter().flat_map(|gather| sizes.map(|size| (gather, size)))
     {
-        let (key, chunks, file) = (format!("file-{bytes}"), content(bytes), File::new());
-        let stored = s3::upload_stream(&client, &namespace.bucket, &key, sending(&chunks), u64::MAX).await?;
+        let (key, chunks, file) = (format!("file-{bytes}-{gather:?}"), content(bytes), File::new());
+        let key = key.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        let stored =
+            s3::upload_stream(&client, &namespace.bucket, &key, sending(&chunks), u64::MAX, gather).await?;
         assert_eq!(stored, Uploaded { bytes: bytes as u64, sha256: sha256(&chunks) });
         assert_eq!(s3::download(&client, &namespace.bucket, &key, &file.0).await?, bytes as u64);
         assert!(std::fs::read(&file.0)? == chunks.concat(), "{bytes} bytes came back changed");
@@ -89,19 +94,21 @@ async fn what_is_stored_comes_back_whatever_its_size() -> anyhow::Result<()> {
 async fn nothing_is_left_of_an_upload_that_is_refused_or_breaks_off() -> anyhow::Result<()> {
     let (namespace, client) = store("chassis-s3-abort").await?;
     let bucket = &namespace.bucket;
+    let folder = tempfile::tempdir()?;
+    let gather = Gather::OnDisk(folder.path());
     let chunks = content(18 * MIB);
 
     let limit = 17 * MIB as u64;
-    let large = s3::upload_stream(&client, bucket, "large", sending(&chunks), limit).await;
+    let large = s3::upload_stream(&client, bucket, "large", sending(&chunks), limit, gather).await;
     assert!(matches!(large, Err(UploadError::TooLarge { limit: l }) if l == limit), "{large:?}");
 
     let broken = sending(&chunks).chain(stream::iter([Err("connection reset".to_owned())]));
-    let broken = s3::upload_stream(&client, bucket, "broken", broken, u64::MAX).await;
+    let broken = s3::upload_stream(&client, bucket, "broken", broken, u64::MAX, gather).await;
     assert!(matches!(&broken, Err(UploadError::Interrupted(why)) if why == "connection reset"), "{broken:?}");
 
     // The caller is dropped midway, as actix does with the handler of a client that left.
     let silent = sending(&chunks).chain(stream::pending());
-    let dropped = s3::upload_stream(&client, bucket, "dropped", silent, u64::MAX);
+    let dropped = s3::upload_stream(&client, bucket, "dropped", silent, u64::MAX, gather);
     let begun = stack::wait::until("parts of it are stored", Duration::from_secs(20), async || {
         uploads(&client, bucket).await.is_ok_and(|keys| keys.contains(&"dropped".to_owned()))
     });
@@ -115,6 +122,7 @@ async fn nothing_is_left_of_an_upload_that_is_refused_or_breaks_off() -> anyhow:
     })
     .await?;
     assert_eq!(client.list_objects_v2().bucket(bucket).send().await?.key_count, Some(0));
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
     Ok(())
 }
 
@@ -123,39 +131,80 @@ async fn uploads(client: &aws_sdk_s3::Client, bucket: &str) -> anyhow::Result<Ve
     Ok(listed.uploads.unwrap_or_default().into_iter().filter_map(|upload| upload.key).collect())
 }
 
-#[tokio::test]
-async fn however_many_send_slowly_twelve_parts_are_in_memory() -> anyhow::Result<()> {
-    const HALF: usize = MIB / 2;
-    let (namespace, client) = store("chassis-s3-slow").await?;
-    let polled = Arc::new(AtomicUsize::new(0));
-    let mut uploads = JoinSet::new();
-    for number in 0..40 {
-        let (client, bucket, polled) = (client.clone(), namespace.bucket.clone(), polled.clone());
-        uploads.spawn(async move {
-            // Two megabytes of a file whose rest is long in coming.
-            let chunks = stream::iter(0..4).map(move |_| {
-                polled.fetch_add(1, Ordering::SeqCst);
-                Ok::<_, String>(Bytes::from_static(&[b'x'; HALF]))
+/// Starts uploads, each of which sends some pieces and then nothing. Gives them, and how many pieces were read of all.
+fn slow(
+    (client, bucket): (&aws_sdk_s3::Client, &str),
+    folder: &Path,
+    (uploads, pieces): (usize, usize),
+    piece: &'static [u8],
+) -> (JoinSet<Result<Uploaded, UploadError>>, Arc<AtomicUsize>) {
+    let read = Arc::new(AtomicUsize::new(0));
+    let mut under_way = JoinSet::new();
+    for number in 0..uploads {
+        let (client, bucket, folder, read) =
+            (client.clone(), bucket.to_owned(), folder.to_owned(), read.clone());
+        under_way.spawn(async move {
+            let sent = stream::iter(0..pieces).map(move |_| {
+                read.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, String>(Bytes::from_static(piece))
             });
-            let key = format!("slow-{number}");
-            s3::upload_stream(&client, &bucket, &key, chunks.chain(stream::pending()), u64::MAX).await
+            let (key, sent) = (format!("slow-{number}"), sent.chain(stream::pending()));
+            s3::upload_stream(&client, &bucket, &key, sent, u64::MAX, Gather::OnDisk(&folder)).await
         });
     }
-    // Twelve have a place; of the others a megabyte is kept, and the chunk that did not fit.
-    let held = 12 * 4 + 28 * 3;
-    stack::wait::until("all are under way", Duration::from_secs(10), async || {
-        polled.load(Ordering::SeqCst) >= held
+    (under_way, read)
+}
+
+#[tokio::test]
+async fn slow_uploads_keep_nobody_out() -> anyhow::Result<()> {
+    let (namespace, client) = store("chassis-s3-slow").await?;
+    let (bucket, folder) = (namespace.bucket.as_str(), tempfile::tempdir()?);
+    // Most of a part each, and far more of them than parts may be in memory.
+    let (mut uploads, read) = slow((&client, bucket), folder.path(), (40, 7), &[b'x'; MIB]);
+    stack::wait::until("all that they send is read", Duration::from_secs(20), async || {
+        read.load(Ordering::SeqCst) == 40 * 7
+    })
+    .await?;
+
+    let chunks = content(3 * MIB);
+    let quick = s3::upload_stream(
+        &client,
+        bucket,
+        "quick",
+        sending(&chunks),
+        u64::MAX,
+        Gather::OnDisk(folder.path()),
+    );
+    let stored = tokio::time::timeout(Duration::from_secs(10), quick).await??;
+    assert_eq!(stored, Uploaded { bytes: 3 * MIB as u64, sha256: sha256(&chunks) });
+    assert!(uploads.try_join_next().is_none(), "the slow ones are still under way");
+
+    uploads.shutdown().await;
+    assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "nothing is left of what broke off");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bounded_number_of_slow_uploads_is_on_disk() -> anyhow::Result<()> {
+    const BUFFER: usize = 256 << 10;
+    let (namespace, client) = store("chassis-s3-many").await?;
+    let (bucket, folder) = (namespace.bucket.as_str(), tempfile::tempdir()?);
+    let (mut uploads, read) = slow((&client, bucket), folder.path(), (300, 3), &[b'x'; BUFFER]);
+    // 256 have a file; of the others a buffer is kept, and the piece that did not fit.
+    let held = 256 * 3 + 44 * 2;
+    stack::wait::until("all are under way", Duration::from_secs(20), async || {
+        read.load(Ordering::SeqCst) >= held
     })
     .await?;
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(polled.load(Ordering::SeqCst), held, "what nobody has room for is read");
+    assert_eq!(read.load(Ordering::SeqCst), held, "what nobody has room for is read");
     uploads.shutdown().await;
 
     // Their places are free again.
-    let chunks = content(9 * MIB);
-    let stored = s3::upload_stream(&client, &namespace.bucket, "next", sending(&chunks), u64::MAX).await?;
+    let (chunks, gather) = (content(9 * MIB), Gather::OnDisk(folder.path()));
+    let stored = s3::upload_stream(&client, bucket, "next", sending(&chunks), u64::MAX, gather).await?;
     assert_eq!(stored.bytes, 9 * MIB as u64);
     Ok(())
 }
@@ -167,7 +216,8 @@ async fn a_missing_object_is_told_from_an_outage() -> anyhow::Result<()> {
     let missing = s3::download(&client, &namespace.bucket, "nothing", &file.0).await;
     assert!(matches!(&missing, Err(DownloadError::Missing { key, .. }) if key == "nothing"), "{missing:?}");
     assert!(!s3::exists(&client, &namespace.bucket, "nothing").await?);
-    s3::upload_stream(&client, &namespace.bucket, "something", sending(&content(9)), 9).await?;
+    s3::upload_stream(&client, &namespace.bucket, "something", sending(&content(9)), 9, Gather::InMemory)
+        .await?;
     assert!(s3::exists(&client, &namespace.bucket, "something").await?);
 
     let (proxy, url) = Proxy::before(&namespace.servers().aws_endpoint).await?;
@@ -176,7 +226,8 @@ async fn a_missing_object_is_told_from_an_outage() -> anyhow::Result<()> {
     let outage = s3::download(&client, &namespace.bucket, "nothing", &file.0).await;
     assert!(matches!(outage, Err(DownloadError::Store(_))), "{outage:?}");
     assert!(s3::exists(&client, &namespace.bucket, "nothing").await.is_err(), "nobody knows");
-    let upload = s3::upload_stream(&client, &namespace.bucket, "new", sending(&content(9)), 9).await;
+    let upload =
+        s3::upload_stream(&client, &namespace.bucket, "new", sending(&content(9)), 9, Gather::InMemory).await;
     assert!(matches!(upload, Err(UploadError::Store(_))), "{upload:?}");
     Ok(())
 }

@@ -154,7 +154,12 @@ pub(super) async fn create(
 const ACCEPTED: &str = "Archivo recibido y encolado para procesamiento";
 
 fn bucket(api: &Resources) -> Bucket<'_> {
-    Bucket { client: &api.s3, name: &api.bucket, limit: api.settings.limits.max_bytes }
+    Bucket {
+        client: &api.s3,
+        name: &api.bucket,
+        limit: api.settings.limits.max_bytes,
+        spool: &api.settings.spool,
+    }
 }
 
 /// Whether a file's name is one of a catalog's, and of one with sheets where one of them is asked for.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
-use chassis::s3;
+use chassis::s3::{self, Gather};
 use contracts::{Message as _, catalog::v1::AnnotateImport, queues::CATALOG_REPORTS};
 use jobs::{Job, JobKind, JobRun, Lease, Outcome, State, Work};
 use messaging::JobError;
@@ -71,7 +71,8 @@ impl Work for AnnotateImports {
         let object_key = object_key(import.id, &run.lease);
         let file = tokio::fs::File::open(&target).await.map_err(JobError::retry)?;
         let (client, bucket) = (&self.resources.s3, &self.resources.bucket);
-        let stored = s3::upload_stream(client, bucket, &object_key, ReaderStream::new(file), u64::MAX)
+        let bytes = ReaderStream::new(file);
+        let stored = s3::upload_stream(client, bucket, &object_key, bytes, u64::MAX, Gather::InMemory)
             .await
             .map_err(JobError::retry)?;
         tracing::info!(import = %import.id, rows = made.rows, bytes = stored.bytes, "annotated workbook made");

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use chassis::{
     db::Orm,
-    s3::{self, UploadError},
+    s3::{self, Gather, UploadError},
 };
 use contracts::{Message as _, queues::REPORT_CAMPAIGNS, report::v1::ExportCampaign};
 use failpoints::Point;
@@ -166,7 +166,8 @@ impl ExportCampaigns {
         let pieces = stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|piece: produce::Piece| (piece, receiver))
         });
-        let mut storing = std::pin::pin!(s3::upload_stream(s3, bucket, &object_key, pieces, u64::MAX));
+        let mut storing =
+            std::pin::pin!(s3::upload_stream(s3, bucket, &object_key, pieces, u64::MAX, Gather::InMemory));
         let mut timer = tokio::time::interval(TELL_EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         timer.reset();

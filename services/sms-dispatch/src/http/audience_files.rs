@@ -27,7 +27,7 @@ use uuid::Uuid;
 use super::{
     AUDIENCE_FILES, Resources,
     campaigns::{may_read, may_write},
-    imports::mapping,
+    imports::{bucket, mapping},
     job_requests::{self, PageQuery, settle},
     rejected_rows::{PAGE, csv},
     sees_masked,
@@ -197,7 +197,7 @@ pub(super) async fn upload(
     let mapping = mapping(choices.mapping.as_deref())?;
     let id = Uuid::now_v7();
     let object_key = format!("{AUDIENCE_FILES}{id}");
-    let bucket = Bucket { client: &api.s3, name: &api.bucket, limit: api.sms.audience_most_bytes };
+    let bucket = Bucket { limit: api.sms.audience_most_bytes, ..bucket(&api) };
     let stored = form.store(bucket, &object_key, |_| Ok(())).await?;
     let accepted = match is_csv(&stored) {
         Err(problem) => Err(problem),

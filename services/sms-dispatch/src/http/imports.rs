@@ -209,8 +209,9 @@ async fn store(api: &Resources, form: Upload, object_key: &str) -> Result<Stored
     Ok(StoredUpload { name, object_key: object_key.to_owned(), kind, sha256: stored.sha256 })
 }
 
-fn bucket(api: &Resources) -> Bucket<'_> {
-    Bucket { client: &api.s3, name: &api.bucket, limit: api.settings.max_bytes }
+/// Where files go.
+pub(super) fn bucket(api: &Resources) -> Bucket<'_> {
+    Bucket { client: &api.s3, name: &api.bucket, limit: api.settings.max_bytes, spool: &api.settings.spool }
 }
 
 /// Job, import, audit and nudge, in a transaction that the caller commits. Gives the first import's id where the key was

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow, ensure};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use chassis::s3::{self, DownloadError};
+use chassis::{
+    disk,
+    s3::{self, DownloadError},
+};
 use jobs::Lease;
 use messaging::JobError;
 use uuid::Uuid;
 
 use crate::storage::imports::Import;
-
-/// What stays free on the disk.
-const RESERVE_BYTES: u64 = 256 << 20;
 
 /// Where an import's file can be read, on this machine.
 #[async_trait]
@@ -79,7 +79,7 @@ impl Spool {
             }
             Err(error) => return Err(JobError::retry(error)),
         };
-        self.ensure_room(size).map_err(JobError::Retry)?;
+        disk::ensure_room(&self.dir, size).map_err(JobError::retry)?;
         let copy = tempfile::Builder::new()
             .prefix(&format!("{}{}-", prefix(id), lease.epoch))
             .tempfile_in(&self.dir)
@@ -106,20 +106,6 @@ impl Spool {
                 std::fs::remove_file(entry.path()).with_context(said)?;
             }
         }
-        Ok(())
-    }
-
-    fn ensure_room(&self, size: u64) -> anyhow::Result<()> {
-        let disk = rustix::fs::statvfs(&self.dir).context("asking how much room there is")?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let needed = size.saturating_add(RESERVE_BYTES);
-        ensure!(
-            free >= needed,
-            "{} has {} MB free, the file needs {} MB",
-            self.dir.display(),
-            free >> 20,
-            needed >> 20
-        );
         Ok(())
     }
 }
