@@ -18,10 +18,10 @@ HANDLERS = {
     "report.campaigns": "REPORT_CONCURRENCY",
     "etl.runs": "ETL_CONCURRENCY",
     "etl.webhooks": "services/etl/src/jobs/refetch_resource.rs",
+    "sms.audiences": "services/sms-dispatch/src/jobs/prepare_campaign.rs",
     # These name no number: JobKind::new's.
     "sms.imports": "crates/jobs/src/kind.rs",
     "sms.validations": "crates/jobs/src/kind.rs",
-    "sms.audiences": "crates/jobs/src/kind.rs",
     "sms.bulk": "SMS_SLICES_AT_ONCE",
     "sms.priority": "SMS_SINGLES_AT_ONCE",
 }
