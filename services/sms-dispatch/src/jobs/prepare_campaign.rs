@@ -101,8 +101,8 @@ enum Written {
 enum Pass {
     /// Nothing is left to write.
     Whole,
-    /// A window was judged before the one that has a phone of its own was committed: it has to be judged again.
-    Outrun,
+    /// A window has a phone that the ledger has, and was judged without knowing that: it has to be judged again.
+    Repeated,
 }
 
 #[async_trait]
@@ -131,7 +131,11 @@ impl Work for PrepareCampaigns {
         let texts = Texts::of(&campaign.plan, frozen.file.as_ref()).map_err(JobError::fail)?;
         let weights: Vec<u32> = campaign.plan.texts.iter().map(|text| text.weight).collect();
         let audience = Audience::of(&campaign, date, frozen, texts.names(), &weights, &less_days);
-        while let Pass::Outrun = self.pass(run, &campaign, &audience, &mut place).await? {}
+        // Contacts are rarely replaced while a ledger is written: it is not asked for each of them before it has refused one.
+        let mut repeats = false;
+        while let Pass::Repeated = self.pass(run, &campaign, &audience, &mut place, repeats).await? {
+            repeats = true;
+        }
         Ok(Outcome::Done(json!({ "matched": place.matched, "recipients": place.recipients })))
     }
 
@@ -194,11 +198,12 @@ impl PrepareCampaigns {
         campaign: &Campaign,
         audience: &Audience<'_>,
         place: &mut Place,
+        repeats: bool,
     ) -> Result<Pass, JobError> {
         let (mut judge, mut writer) = (self.connection().await?, self.connection().await?);
         let (ahead, windows) = mpsc::channel(1);
-        let mut judging = pin!(self.judge(&mut judge, audience, *place, ahead));
-        let mut writing = pin!(write(&mut writer, run, campaign, audience, place, windows));
+        let mut judging = pin!(self.judge(&mut judge, audience, *place, repeats, ahead));
+        let mut writing = pin!(write(&mut writer, run, campaign, audience, place, repeats, windows));
         tokio::select! {
             // Nobody takes what is judged any more.
             written = &mut writing => written,
@@ -218,17 +223,19 @@ impl PrepareCampaigns {
         conn: &mut PgConnection,
         audience: &Audience<'_>,
         mut place: Place,
+        repeats: bool,
         ahead: mpsc::Sender<Judged>,
     ) -> Result<(), JobError> {
         loop {
             let Ok(room) = ahead.reserve().await else { return Ok(()) };
             let base = i32::try_from(place.recipients).map_err(JobError::fail)?;
             let mut transaction = audience_windows::begin(conn).await.map_err(JobError::retry)?;
+            let (after, size) = (place.after, self.window);
             let judged =
-                audience_windows::judge(&mut transaction, audience, place.after, self.window, base).await;
+                audience_windows::judge(&mut transaction, audience, after, size, base, repeats).await;
             let Some(window) = judged.map_err(JobError::retry)? else { return Ok(()) };
             place = place.behind(&window);
-            let is_last = audience.frozen.filter.sample.is_some() || window.matched < self.window;
+            let is_last = audience.frozen.filter.sample.is_some() || window.matched < size;
             let (pieces, taken) = mpsc::channel(PIECES);
             room.send(Judged { window, pieces: taken });
             hand_on(&mut transaction, &pieces).await.map_err(JobError::retry)?;
@@ -268,6 +275,7 @@ async fn write(
     campaign: &Campaign,
     audience: &Audience<'_>,
     place: &mut Place,
+    repeats: bool,
     mut windows: mpsc::Receiver<Judged>,
 ) -> Result<Pass, JobError> {
     let mut committed = false;
@@ -276,9 +284,10 @@ async fn write(
         match write_window(conn, run, campaign, audience, place, judged).await? {
             Written::Committed => committed = true,
             Written::Cancelled => return Ok(Pass::Whole),
-            Written::Repeated(_) if committed => return Ok(Pass::Outrun),
-            // It was judged when all before it was committed.
-            Written::Repeated(error) => return Err(JobError::retry(error)),
+            // It was looked for when all before it was committed.
+            Written::Repeated(error) if repeats && !committed => return Err(JobError::retry(error)),
+            // Nobody looked, or the window before, which has it, was being written.
+            Written::Repeated(_) => return Ok(Pass::Repeated),
         }
     }
     Ok(Pass::Whole)
@@ -294,9 +303,6 @@ async fn write_window(
     Judged { window, pieces }: Judged,
 ) -> Result<Written, JobError> {
     let next = place.behind(&window);
-    if let Some(most) = campaign.plan.most_recipients.filter(|most| next.recipients > *most) {
-        return Err(JobError::fail(anyhow!("La audiencia pasa de most_recipients ({most})")));
-    }
     let mut transaction = audience_windows::begin(conn).await.map_err(JobError::retry)?;
     let rows = match audience_windows::copy(&mut transaction, audience.date, pieces).await {
         Ok(rows) => rows,
@@ -305,6 +311,10 @@ async fn write_window(
     };
     if i64::try_from(rows).ok() != Some(window.recipients()) {
         return Err(JobError::retry(anyhow!("{rows} rows came of a window of {}", window.recipients())));
+    }
+    // Not before: of a window that is refused it is not known yet how many its recipients are.
+    if let Some(most) = campaign.plan.most_recipients.filter(|most| next.recipients > *most) {
+        return Err(JobError::fail(anyhow!("La audiencia pasa de most_recipients ({most})")));
     }
     audience_windows::record(&mut transaction, audience, &window).await.map_err(JobError::retry)?;
     let added = audience_windows::add_to_campaign(&mut transaction, campaign.number, &window).await;

@@ -78,8 +78,13 @@ pub async fn begin(conn: &mut PgConnection) -> sqlx::Result<PgTransaction<'_>> {
 
 /// Judges the next `size` contacts behind the id `after`, or a file's rows, and numbers who becomes a recipient from `base` on.
 /// A random sample, or the newest, is one window of all contacts: it is drawn among those that nothing excludes. None where
-/// nobody is left. The recipients wait in a temporary table for [`rows`], until the transaction ends: it should be rolled back, as
-/// nothing of it is to stay, and a commit would wait for the disk.
+/// nobody is left.
+///
+/// Whose phone the ledger has already falls out where `repeats` says to look, look-up by look-up, which takes about as long as
+/// all else; [`copy`] finds such a phone in any case.
+///
+/// The recipients wait in a temporary table for [`rows`], until the transaction ends: it should be rolled back, as nothing of it
+/// is to stay, and a commit would wait for the disk.
 ///
 /// # Errors
 /// The database.
@@ -89,6 +94,7 @@ pub async fn judge(
     after: i64,
     size: i64,
     base: i32,
+    repeats: bool,
 ) -> sqlx::Result<Option<Window>> {
     // As the ledger's columns are, so that COPY's binary rows fit there. No statistics: nothing but whole scans reads it.
     // Between its last row and their way into the ledger the transaction is idle, for as long as that takes; and where nobody
@@ -101,7 +107,7 @@ pub async fn judge(
     );
     sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *conn).await?;
     let mut query = QueryBuilder::<Postgres>::new("");
-    push_judged(&mut query, audience, Among::Window { after, size });
+    push_judged(&mut query, audience, Among::Window { after, size, repeats });
     query.push(format!(", written as (insert into judged_window ({COLUMNS}) select "));
     query.push_bind(audience.campaign).push(", ").push_bind(base);
     query.push(" + row_number() over (order by zone, id), ").push_bind(audience.date);

@@ -101,8 +101,9 @@ pub(super) const SUMS: &str = "
 /// Which contacts a statement judges, or which rows of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Among {
-    /// The next `size` of those that match, behind the id `after`; all of them where a sample is drawn.
-    Window { after: i64, size: i64 },
+    /// The next `size` of those that match, behind the id `after`; all of them where a sample is drawn. `repeats`: some may be in
+    /// the ledger already.
+    Window { after: i64, size: i64, repeats: bool },
     /// All of them.
     All,
     /// Those on so many of a hundred pages of the table, chosen at random, or as many of a hundred rows of a file; of them no
@@ -189,7 +190,7 @@ fn push_earlier(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>, amo
         // The first of a phone's rows counts. Look-ups one by one, by phone: by statistics from before the file it has no rows.
         query.push("audience_rows e where (e.file + 0) = ").push_bind(file.number);
         query.push(" and e.phone_e164 = m.phone_e164 and e.id < m.id limit 1) r on true)");
-    } else if let Among::Window { .. } = among {
+    } else if let Among::Window { repeats: true, .. } = among {
         // A contact that was replaced meanwhile comes back under another id, behind the windows that had it. Look-ups one by
         // one, by phone: the planner doesn't know how fast the ledger grows, and by statistics from before the campaign it
         // has no rows, so that all of them could be read for each contact.
@@ -198,7 +199,7 @@ fn push_earlier(query: &mut QueryBuilder<Postgres>, audience: &Audience<'_>, amo
             .push(" r where r.phone_e164 = m.phone_e164 and (r.campaign + 0) = ");
         query.push_bind(campaign).push(" limit 1) r on true)");
     } else {
-        // Nobody has a message yet.
+        // Nobody has a message yet; where that is wrong of a window, the ledger refuses it.
         query.push("contacts where false) r on true)");
     }
 }
