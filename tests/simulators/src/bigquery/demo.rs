@@ -186,8 +186,8 @@ impl Demo {
                 "cod_luna": format!("L{}", account * 2 / 3), "cuenta": format!("C{account}"),
                 "archivo": format!("{file}.txt"), "fecha_asignacion": opened, "creado_el": at(opened, 0),
                 "tramo_gestion": (3 + account % 3 * 2).to_string(), "min_vto": opened - days(account % 28),
-                "negocio": if account % 3 == 0 { "MOVIL" } else { "FIJA" },
-                "fraccionamiento": if account % 9 == 0 { "SI" } else { "NO" },
+                "negocio": if account.is_multiple_of(3) { "MOVIL" } else { "FIJA" },
+                "fraccionamiento": if account.is_multiple_of(9) { "SI" } else { "NO" },
             }),
         );
         let amount = 20 + self.below(900);
