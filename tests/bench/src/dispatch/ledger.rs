@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use sea_orm::sqlx::{self, AssertSqlSafe};
 use std::time::Instant;
 
-/// Rows a second of a ledger that was just written; floor: a plain insert of the same rows into a table like it.
-pub async fn print(arena: &Arena, campaign: i32, rows: i64) -> Result<()> {
+/// Rows a second of a ledger that was just written; floor, where it is wanted: a plain insert of the same rows into a table like it.
+pub async fn print(arena: &Arena, campaign: i32, rows: i64, with_floor: bool) -> Result<()> {
     let took: f64 = sqlx::query_scalar(
         "select extract(epoch from j.finished_at - j.started_at)::float8
          from campaigns c join jobs j on j.id = c.preparation where c.number = $1",
@@ -25,10 +25,12 @@ pub async fn print(arena: &Arena, campaign: i32, rows: i64) -> Result<()> {
         .bind(&partition)
         .fetch_one(&arena.pool)
         .await?;
-    let floor = floor(arena, &partition, campaign, rows).await?;
     let all = rows as f64;
-    Figure::new("dispatch", "ledger_1m", all / took, "rows/s")
-        .floor_of_rate(all / floor)
+    let mut figure = Figure::new("dispatch", "ledger_1m", all / took, "rows/s");
+    if with_floor {
+        figure = figure.floor_of_rate(all / floor(arena, &partition, campaign, rows).await?);
+    }
+    figure
         .n(usize::try_from(rows)?)
         .number("seconds", took)
         .number("bytes_a_row", bytes as f64 / all)

@@ -1,6 +1,6 @@
 //! What is measured beside a campaign to all contacts, most of which waits.
 
-use super::{Arena, PATIENCE, ledger, pace, singles, updates, webhooks};
+use super::{Arena, PATIENCE, ledger, pace, people, singles, states, updates, webhooks};
 use crate::figure::{Figure, percentile};
 use crate::numbers;
 use anyhow::{Context, Result, ensure};
@@ -20,7 +20,12 @@ const REQUESTS: usize = 300;
 const SINGLES: usize = 300;
 
 pub async fn measure(mut arena: Arena, dir: &Path, wanted: &impl Fn(&str) -> bool) -> Result<()> {
-    import(&arena, dir).await?;
+    let imported = numbers::rows()? <= people::IMPORTED;
+    if imported {
+        import(&arena, dir).await?;
+    } else {
+        people::insert(&arena, numbers::rows()?).await?;
+    }
     // Before anything waits.
     let idle = match wanted("priority_added") {
         true => singles::latencies(&arena, SINGLES).await?,
@@ -36,8 +41,11 @@ pub async fn measure(mut arena: Arena, dir: &Path, wanted: &impl Fn(&str) -> boo
     if wanted("ledger_1m") {
         // The campaign sends beside the floor, slowly; beside its own ledger it did not.
         sending::act(&arena.client, &id, "pause").await?;
-        ledger::print(&arena, number, recipients).await?;
+        ledger::print(&arena, number, recipients, imported).await?;
         sending::act(&arena.client, &id, "resume").await?;
+    }
+    if wanted("heap_only") {
+        states::measure(&arena, &id, recipients).await?;
     }
     if wanted("priority_added") {
         let times = singles::latencies(&arena, SINGLES).await?;
