@@ -308,7 +308,7 @@ mod tests {
     fn who_has_too_much_of_it_is_left_alone_though_it_does_not_say_how_long() {
         let pause_of = |code, headers: &HeaderMap| {
             let answer = refused(ProviderName::Telnyx, StatusCode::TOO_MANY_REQUESTS, headers, code);
-            let Submission::NotAccepted(refusal) = answer else { panic!("{answer:?}") };
+            let Submission::NotAccepted(refusal) = &answer else { panic!("{answer:?}") };
             refusal.pause
         };
         let (none, mut some) = (HeaderMap::new(), HeaderMap::new());
