@@ -1,6 +1,10 @@
 mod provider;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use chassis::{
@@ -40,6 +44,8 @@ use uuid::Uuid;
 pub use self::provider::Truth;
 
 pub const SENDER: &str = "+525550001111";
+/// How long feeding and sending may take until something is so.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The service's tables, and a provider.
 pub struct World {
@@ -261,16 +267,25 @@ impl World {
 
     /// Feeds and sends until the campaign has ended.
     pub async fn finish(&self, id: Uuid) -> Result<Campaign> {
-        for _ in 0..200 {
+        let ended = async || anyhow::Ok(self.campaign(id).await?.finished_at.is_some());
+        let waited = self.goes_on_until("the campaign should end", ended).await;
+        let campaign = self.campaign(id).await?;
+        waited.with_context(|| format!("{campaign:?}"))?;
+        Ok(campaign)
+    }
+
+    /// Feeds and sends until it is so: a request that was late was not made, and is made in a later round.
+    pub async fn goes_on_until(&self, what: &str, so: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let began = Instant::now();
+        loop {
             self.round().await?;
             self.send().await?;
-            let campaign = self.campaign(id).await?;
-            if campaign.finished_at.is_some() {
-                return Ok(campaign);
+            if so().await? {
+                return Ok(());
             }
+            ensure!(began.elapsed() < PATIENCE, "{what}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        anyhow::bail!("the campaign does not end: {:?}", self.campaign(id).await?)
     }
 
     /// How many messages of a campaign are in a state.
