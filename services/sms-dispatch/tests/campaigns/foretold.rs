@@ -201,7 +201,7 @@ async fn a_campaign_never_costs_more_than_it_may_and_says_what_it_waits_for() ->
         let waits = world.campaign(campaign.id).await?.waiting.as_deref() == Some("presupuesto");
         anyhow::Ok(waits && world.provider.accepted().len() >= 130)
     };
-    world.goes_on_until("it should be spent", spent).await?;
+    world.until("it should be spent", spent).await?;
     ensure!(world.provider.accepted().len() == 130, "{} went out", world.provider.accepted().len());
     ensure!(world.campaign(campaign.id).await?.waiting.as_deref() == Some("presupuesto"));
     ensure!(world.count("select count(*) from slices where state = 'waiting' and reason is null").await? > 0);

@@ -70,7 +70,7 @@ async fn progress_is_told_by_one_of_all_and_only_what_has_changed() -> Result<()
 
     // Whoever does it: the teller only looks.
     let sent = async || anyhow::Ok(world.in_state(&campaign, MessageState::Accepted.code()).await? == 30);
-    world.goes_on_until("all should be sent", sent).await?;
+    world.until("all should be sent", sent).await?;
     one.round(&mut ones).await?;
     let second = told(&world).await?;
     let data = &second.last().context("an event")?.data;

@@ -49,7 +49,7 @@ async fn each_zones_slices_are_due_when_it_is_that_hour_there() -> Result<()> {
     ensure!(due[1..].iter().all(|(_, at, why)| *at > later && why.as_deref() == Some("horario")), "{due:?}");
 
     let accepted = || world.provider.accepted().len();
-    world.goes_on_until("ten should be written to", async || anyhow::Ok(accepted() >= 10)).await?;
+    world.until("ten should be written to", async || anyhow::Ok(accepted() >= 10)).await?;
     world.round().await?;
     world.send().await?;
     ensure!(accepted() == 10, "{}", accepted());

@@ -87,7 +87,7 @@ async fn a_ramp_of_which_nobody_knows_anything_pauses_too() -> Result<()> {
     let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(5))).await?;
     world.provider.lose_answers(5);
     let paused = async || anyhow::Ok(world.campaign(campaign.id).await?.state == State::Paused);
-    world.goes_on_until("it should pause", paused).await?;
+    world.until("it should pause", paused).await?;
     ensure!(world.campaign(campaign.id).await?.ramped_at.is_none());
     ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 5);
     ensure!(world.provider.accepted().values().flatten().count() == 5, "the rest went into the outage");
@@ -97,7 +97,7 @@ async fn a_ramp_of_which_nobody_knows_anything_pauses_too() -> Result<()> {
 /// Waits until the provider has a ramp of fifty.
 async fn first_are_sent(world: &World, campaign: &Campaign) -> Result<()> {
     let sent = async || anyhow::Ok(world.in_state(campaign, MessageState::Accepted.code()).await? >= 50);
-    world.goes_on_until("the first fifty should be sent", sent).await
+    world.until("the first fifty should be sent", sent).await
 }
 
 /// What a provider says of all that it took.

@@ -44,7 +44,8 @@ use uuid::Uuid;
 pub use self::provider::Truth;
 
 pub const SENDER: &str = "+525550001111";
-/// How long feeding and sending may take until something is so.
+
+/// How long something may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The service's tables, and a provider.
@@ -265,27 +266,27 @@ impl World {
         Ok(ids.len())
     }
 
-    /// Feeds and sends until the campaign has ended.
-    pub async fn finish(&self, id: Uuid) -> Result<Campaign> {
-        let ended = async || anyhow::Ok(self.campaign(id).await?.finished_at.is_some());
-        let waited = self.goes_on_until("the campaign should end", ended).await;
-        let campaign = self.campaign(id).await?;
-        waited.with_context(|| format!("{campaign:?}"))?;
-        Ok(campaign)
+    /// Feeds and sends until `met` says yes. Answers may come after their job has ended, so no number of rounds is enough.
+    pub async fn until(&self, what: &str, met: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !met().await? {
+            ensure!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
+            self.round().await?;
+            if self.send().await? == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
     }
 
-    /// Feeds and sends until it is so: a request that was late was not made, and is made in a later round.
-    pub async fn goes_on_until(&self, what: &str, so: impl AsyncFn() -> Result<bool>) -> Result<()> {
-        let began = Instant::now();
-        loop {
-            self.round().await?;
-            self.send().await?;
-            if so().await? {
-                return Ok(());
-            }
-            ensure!(began.elapsed() < PATIENCE, "{what}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+    /// Feeds and sends until the campaign has ended.
+    pub async fn finish(&self, id: Uuid) -> Result<Campaign> {
+        let ended =
+            self.until("the campaign ends", async || Ok(self.campaign(id).await?.finished_at.is_some()));
+        if let Err(error) = ended.await {
+            return Err(error.context(format!("{:?}", self.campaign(id).await?)));
         }
+        self.campaign(id).await
     }
 
     /// How many messages of a campaign are in a state.
