@@ -49,6 +49,11 @@ impl CopyText {
         self.bytes.push(b'\n');
     }
 
+    /// How many bytes there are.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -62,10 +62,10 @@ impl Case {
         }
     }
 
-    /// Whether workers die of it: of what they had announced and not yet asked for nobody knows. A worker that lives takes back
-    /// what it does not ask for, however long it was stopped or the database away.
-    fn kills_workers(self) -> bool {
-        matches!(self, Self::WorkerKill | Self::Failpoints)
+    /// How many workers die of a strike: of what they had announced and not yet asked for nobody knows. A worker that lives takes
+    /// back what it does not ask for, however long it was stopped or the database away.
+    fn kills(self) -> usize {
+        if self == Self::WorkerKill { WORKERS } else { 0 }
     }
 
     /// Whether it hit work.
@@ -106,9 +106,9 @@ pub struct Line {
     case: &'static str,
     rounds: u32,
     struck: u32,
-    /// Those strikes that workers died of.
+    /// Workers that died.
     #[serde(skip)]
-    killed: u32,
+    killed: usize,
     /// Recipients of campaigns.
     accepted: usize,
     /// Those that the provider has one message of, or that were not sent to for a reason, as the ledger says.
@@ -170,8 +170,11 @@ pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
     if line.struck == 0 {
         bail!("no round struck");
     }
-    line.unknown_at_most = line.killed as usize * WORKERS * IN_FLIGHT;
+    line.unknown_at_most = line.killed * IN_FLIGHT;
     Account::settle(&mut scene, &all, &mut line).await?;
+    // Where nobody opts out in time, and no two campaigns meet, nothing is shown of either.
+    let (opted_out, capped) = (line.opted_out, line.capped);
+    ensure!(opted_out > 0 && capped > 0, "{opted_out} opted out in time, {capped} had the other's message");
     let findings = scene.findings().await?;
     line.doctor = aftermath::tell(case.name(), &findings);
     scene.end(line.is_clean()).await.context("remove the servers")?;
@@ -202,7 +205,7 @@ async fn strikes(
         // Not always when the same step of the same batch was just committed.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..200))).await;
         let mut struck = case.strike(scene, &round, &mut random).await?;
-        line.killed += u32::from(case.kills_workers());
+        line.killed += case.kills();
         tokio::time::sleep(Duration::from_millis(random.random_range(100..1_500))).await;
         case.restore(scene).await?;
         scene.ended(&mut round).await?;

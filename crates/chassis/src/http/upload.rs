@@ -5,7 +5,8 @@ mod form;
 
 use std::{
     future::{Ready, ready},
-    path::Path,
+    io,
+    path::{Path, PathBuf},
 };
 
 use actix_multipart::{Field, Multipart};
@@ -14,11 +15,14 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, task::spawn_blocking};
 
 use self::form::{form, reason};
 use super::{Problem, attachment::plain};
-use crate::s3::{self, Gather, UploadError};
+use crate::{
+    disk,
+    s3::{self, Gather, UploadError},
+};
 
 /// The part of the form that is the file.
 const FILE: &str = "file";
@@ -106,10 +110,10 @@ impl Upload {
     /// Copies the file to a path that exists; gives its name, as [`Stored::filename`].
     ///
     /// # Errors
-    /// As [`Upload::store`]; 500 where the disk does not take it.
+    /// As [`Upload::store`]; 500 where the disk does not take it for another reason than its room.
     pub async fn copy_to(self, path: &Path, limit: u64) -> Result<String, Problem> {
-        let copying =
-            |result: std::io::Result<()>| result.context("copying an upload").map_err(Problem::internal);
+        let copying = |result: io::Result<()>| result.map_err(not_copied);
+        let mut room = Room::beside(path);
         let mut form = Parts::of(self);
         let (filename, field) = form.file().await?;
         let opened = tokio::fs::OpenOptions::new().write(true).truncate(true).open(path).await;
@@ -121,6 +125,7 @@ impl Upload {
             if size > limit {
                 return Err(too_large(limit));
             }
+            room.keep(size).await?;
             copying(file.write_all(&chunk).await)?;
         }
         copying(file.flush().await)?;
@@ -128,6 +133,43 @@ impl Upload {
         drop(bytes);
         form.end().await?;
         Ok(filename)
+    }
+}
+
+/// Room on a disk for a copy that grows.
+struct Room {
+    folder: PathBuf,
+    /// For so many bytes of the copy there was some.
+    until: u64,
+}
+
+impl Room {
+    /// How far ahead the disk is asked.
+    const STEP: u64 = 8 << 20;
+
+    /// On the disk of a file.
+    fn beside(path: &Path) -> Self {
+        Self { folder: path.parent().unwrap_or(path).to_owned(), until: 0 }
+    }
+
+    /// Refuses a copy of `size` bytes where others would be left without room.
+    async fn keep(&mut self, size: u64) -> Result<(), Problem> {
+        if size <= self.until {
+            return Ok(());
+        }
+        let (folder, more) = (self.folder.clone(), (size - self.until).saturating_add(Self::STEP));
+        let asked = spawn_blocking(move || disk::ensure_room(&folder, more)).await;
+        asked.map_err(io::Error::from).flatten().map_err(not_copied)?;
+        self.until = size.saturating_add(Self::STEP);
+        Ok(())
+    }
+}
+
+/// 503 where a disk is full, else 500.
+fn not_copied(error: io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::StorageFull => Problem::unavailable("spool_unavailable", error),
+        _ => Problem::internal(anyhow::Error::new(error).context("copying an upload")),
     }
 }
 
@@ -248,7 +290,19 @@ fn plain_filename(sent: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::plain_filename;
+    use super::{Room, plain_filename};
+
+    #[tokio::test]
+    async fn a_copy_is_refused_before_the_disk_is_full() -> anyhow::Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        let mut room = Room::beside(file.path());
+        assert!(room.keep(1).await.is_ok());
+        let refused =
+            room.keep(u64::MAX).await.map_err(|problem| (problem.status().as_u16(), problem.code()));
+        assert_eq!(refused, Err((503, "spool_unavailable")));
+        assert!(room.keep(Room::STEP).await.is_ok());
+        Ok(())
+    }
 
     #[test]
     fn a_filename_is_a_name_and_no_path() {

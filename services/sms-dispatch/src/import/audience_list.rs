@@ -20,6 +20,10 @@ use crate::domain::{
 const LONGEST_VALUE: usize = 500;
 /// Letters of a row's values together.
 const LONGEST_VALUES: usize = 4_000;
+/// Rows that are read before anybody looks how many bytes there are.
+const PIECE: usize = 250;
+/// A batch of more bytes has no more rows: a row may have 16,000, and the worker has several batches at once.
+const ENOUGH: usize = 4 << 20;
 /// Letters of a refused value that are kept.
 const KEPT: usize = 64;
 
@@ -88,31 +92,42 @@ impl AudienceList {
         Shape { columns, longest, has_names: self.csv.has(FULL_NAME) }
     }
 
-    /// Reads at most `most` rows from a place, for the file of this number.
+    /// Reads at most `most` rows from a place, fewer where they are wide, for the file of this number.
     ///
     /// # Errors
     /// As [`Csv::read_values`].
     pub fn read(&self, file: i32, from: &Place, most: usize) -> anyhow::Result<Batch> {
         let mut batch = Batch { longest: vec![0; self.columns.len()], ..Batch::default() };
-        batch.next = self.csv.read_values(from, most, &mut |values| {
-            batch.rows += 1;
-            match self.person(values) {
-                Ok(person) => {
-                    batch.accepted += 1;
-                    for (longest, value) in batch.longest.iter_mut().zip(&person.values) {
-                        *longest = (*longest).max(value.encode_utf16().count());
-                    }
-                    self.write(&mut batch.people, file, values.row, &person);
-                }
-                Err((value, code)) => {
-                    batch.rejected += 1;
-                    let out = batch.rejects.value(file).value(values.row);
-                    out.text(Some(&value)).text(Some(code)).end(&CopyText::default());
-                }
-            }
-            true
-        })?;
+        let (mut next, mut left) = (Some(from.clone()), most);
+        while let Some(place) = next.take_if(|_| left > 0 && batch.people.size() < ENOUGH) {
+            let rows = left.min(PIECE);
+            left -= rows;
+            next = self.csv.read_values(&place, rows, &mut |values| {
+                self.add(&mut batch, file, values);
+                true
+            })?;
+        }
+        batch.next = next;
         Ok(batch)
+    }
+
+    /// Adds a row to a batch.
+    fn add(&self, batch: &mut Batch, file: i32, values: &Values<'_>) {
+        batch.rows += 1;
+        match self.person(values) {
+            Ok(person) => {
+                batch.accepted += 1;
+                for (longest, value) in batch.longest.iter_mut().zip(&person.values) {
+                    *longest = (*longest).max(value.encode_utf16().count());
+                }
+                self.write(&mut batch.people, file, values.row, &person);
+            }
+            Err((value, code)) => {
+                batch.rejected += 1;
+                let out = batch.rejects.value(file).value(values.row);
+                out.text(Some(&value)).text(Some(code)).end(&CopyText::default());
+            }
+        }
     }
 
     /// The person of a row; else what stood where the phone should, or what was too long, and the reason's code.
@@ -229,6 +244,26 @@ mod tests {
         let shape = list.shape(whole.longest);
         assert_eq!(shape.columns, ["celular", "saldo", "fecha_limite"]);
         assert_eq!(shape.longest, [16, 5, 9]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_batch_of_wide_rows_has_fewer_of_them() -> anyhow::Result<()> {
+        const ROWS: i64 = 1_200;
+        let file = tempfile::NamedTempFile::new()?;
+        let wide = vec!["語".repeat(LONGEST_VALUE); 7].join(",");
+        let rows: String = (0..ROWS).map(|row| format!("612100{row:04},{wide}\n")).collect();
+        std::fs::write(file.path(), format!("celular,uno,dos,tres,cuatro,cinco,seis,siete\n{rows}"))?;
+        let plan = Arc::new(NumberingPlan::default());
+        let list = AudienceList::open(file.path(), &Mapping::default(), plan)?;
+        let (mut rows, mut accepted, mut place) = (0, 0, Some(list.first_place()));
+        while let Some(from) = place {
+            let batch = list.read(7, &from, 5_000)?;
+            (rows, accepted) = (rows + batch.rows, accepted + batch.accepted);
+            assert!(batch.people.size() < 2 * ENOUGH, "{} bytes at once", batch.people.size());
+            place = batch.next;
+        }
+        assert_eq!((rows, accepted), (ROWS, ROWS));
         Ok(())
     }
 }

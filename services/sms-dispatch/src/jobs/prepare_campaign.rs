@@ -29,7 +29,7 @@ use crate::{
         audience_windows::{self, Window},
         audiences::{self, Audience},
         campaigns::{self as rows, ActiveModel, Campaign},
-        indexes,
+        indexes, slices,
     },
     texts::Texts,
 };
@@ -155,7 +155,8 @@ impl Work for PrepareCampaigns {
         let reason = job.error.clone().unwrap_or_else(|| "La preparación se canceló".to_owned());
         let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
         campaigns::act(conn, &campaign, Action::Fail, actor, change).await?;
-        Ok(())
+        // What was written of it waits for no hour to be settled.
+        Ok(slices::hurry(conn, campaign.number).await?)
     }
 }
 

@@ -105,7 +105,8 @@ pub struct Receipt {
 pub struct Refusal {
     /// Never [`Outcome::Accepted`] nor [`Outcome::Unknown`].
     pub verdict: Verdict,
-    /// How long the provider wants to be left alone, or until when it is closed; none where it doesn't say.
+    /// How long the provider, or what answers on the way to it, wants to be left alone, or until when it is closed; none where it
+    /// doesn't say, and where nobody answered.
     pub pause: Option<Duration>,
 }
 
@@ -199,6 +200,9 @@ pub trait Messaging: fmt::Debug + Send + Sync {
 /// The longest pause that is taken from a header.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// How long who has too much of it on the way to the provider is left alone, where it says neither that nor a code.
+const UNSAID: Duration = Duration::from_secs(10);
+
 /// How long the provider wants to be left alone, by the headers of its answer.
 pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = ["retry-after", "x-ratelimit-reset"]
@@ -246,7 +250,10 @@ pub(super) fn refused(
     match verdict.outcome {
         Outcome::Unknown => Submission::Unknown { reason: verdict.reason },
         // A limit's headers come with other refusals too, of which they say nothing.
-        Outcome::Later => Submission::NotAccepted(Refusal { verdict, pause: pause(headers) }),
+        Outcome::Later => {
+            let pause = pause(headers).or_else(|| verdict.code.is_none().then_some(UNSAID));
+            Submission::NotAccepted(Refusal { verdict, pause })
+        }
         _ => Submission::NotAccepted(Refusal { verdict, pause: None }),
     }
 }
@@ -291,4 +298,24 @@ pub(super) fn http_client() -> reqwest::Client {
             .expect("the client has a TLS provider, and no option that can fail")
     });
     CLIENT.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_too_much_of_it_is_left_alone_though_it_does_not_say_how_long() {
+        let pause_of = |code, headers: &HeaderMap| {
+            let answer = refused(ProviderName::Telnyx, StatusCode::TOO_MANY_REQUESTS, headers, code);
+            let Submission::NotAccepted(refusal) = &answer else { panic!("{answer:?}") };
+            refusal.pause
+        };
+        let (none, mut some) = (HeaderMap::new(), HeaderMap::new());
+        some.insert("retry-after", reqwest::header::HeaderValue::from_static("60"));
+        assert_eq!(pause_of(None, &none), Some(UNSAID));
+        assert_eq!(pause_of(None, &some), Some(Duration::from_secs(60)));
+        // The provider's own word: each time it is longer.
+        assert_eq!(pause_of(Some(10_011), &none), None);
+    }
 }

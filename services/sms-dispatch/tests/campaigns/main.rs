@@ -7,6 +7,7 @@ mod days;
 mod files;
 mod foretold;
 mod guarantees;
+mod help;
 mod live;
 mod own_hour;
 mod pace;

@@ -48,11 +48,11 @@ async fn each_zones_slices_are_due_when_it_is_that_hour_there() -> Result<()> {
     ensure!(due[0].1 <= Utc::now() && due[0].2.is_none(), "{due:?}");
     ensure!(due[1..].iter().all(|(_, at, why)| *at > later && why.as_deref() == Some("horario")), "{due:?}");
 
-    for _ in 0..3 {
-        world.round().await?;
-        world.send().await?;
-    }
-    ensure!(world.provider.accepted().len() == 10, "{}", world.provider.accepted().len());
+    let accepted = || world.provider.accepted().len();
+    world.until("ten should be written to", async || anyhow::Ok(accepted() >= 10)).await?;
+    world.round().await?;
+    world.send().await?;
+    ensure!(accepted() == 10, "{}", accepted());
     let waits = slices::waits(&world.pool, draft.number).await?;
     ensure!(waits.len() == 2 && waits.iter().all(|wait| wait.due.is_some_and(|at| at > later)), "{waits:?}");
     let reasons: Vec<_> = waits.iter().filter_map(|wait| wait.reason.as_deref()).collect();

@@ -8,15 +8,12 @@ use sea_orm::sqlx;
 use sms_dispatch::{
     accounts::Accounts,
     domain::{Phone, campaign::Kind, message_state::MessageState, sender::ProviderName},
-    help::Help,
     providers::messaging::{Outcome, Refusal, Submission, Verdict},
     reconciler::{Patience, Reconciler},
-    reports::Reports,
-    storage::{providers, reports},
+    storage::providers,
 };
-use uuid::Uuid;
 
-use crate::world::{SENDER, World};
+use crate::world::World;
 
 /// Without patience.
 const AT_ONCE: Patience = Patience {
@@ -244,46 +241,6 @@ async fn a_top_up_to_the_balance_of_before_opens_a_provider() -> Result<()> {
     world.provider.refuse(None);
     world.finish(campaign.id).await?;
     ensure!(world.provider.accepted().len() == 3);
-    Ok(())
-}
-
-#[tokio::test]
-async fn who_asks_for_help_is_answered_once_a_day_and_not_after_an_opt_out() -> Result<()> {
-    let world = World::new("help").await?;
-    let mut settings = (*world.settings).clone();
-    settings.help_text = Some("Para no recibir mensajes responda BAJA.".to_owned());
-    let sender = world.sender();
-    let help = Help {
-        pool: world.pool.clone(),
-        providers: world.providers(),
-        buckets: Arc::clone(&sender.buckets),
-        settings: Arc::new(settings),
-    };
-    let inbound = Reports::new(world.pool.clone());
-    for (phone, text) in [
-        ("+526121000007", "ayuda"),
-        ("+526121000007", "AYUDA!"),
-        ("+526121000014", "BAJA"),
-        ("+526121000014", "ayuda"),
-        ("+526121000021", "¿Quién es?"),
-    ] {
-        reports::keep_inbound(&world.pool, "telnyx", Uuid::new_v4(), phone, SENDER, text).await?;
-        inbound.inbound().await?;
-    }
-    for _ in 0..3 {
-        help.answer().await?;
-    }
-    let accepted = world.provider.accepted();
-    ensure!(accepted.len() == 1 && accepted["+526121000007"].len() == 1, "{accepted:?}");
-    ensure!(world.count("select count(*) from help_answers where outcome = 'Enviada'").await? == 1);
-    // Who opts out while the answer waits gets none.
-    for text in ["ayuda", "BAJA"] {
-        let phone = "+526121000028";
-        reports::keep_inbound(&world.pool, "telnyx", Uuid::new_v4(), phone, SENDER, text).await?;
-        inbound.inbound().await?;
-    }
-    help.answer().await?;
-    ensure!(world.provider.accepted().len() == 1, "{:?}", world.provider.accepted());
     Ok(())
 }
 

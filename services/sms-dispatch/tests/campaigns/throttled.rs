@@ -69,7 +69,16 @@ async fn a_throttle_burns_no_message() -> Result<()> {
 
 #[tokio::test]
 async fn a_sender_that_is_full_is_left_alone_and_the_other_goes_on() -> Result<()> {
-    let world = World::new("onefull").await?;
+    the_other_goes_on("onefull", FULL).await
+}
+
+#[tokio::test]
+async fn what_something_on_the_way_says_of_one_sender_puts_nothing_else_off() -> Result<()> {
+    the_other_goes_on("onthrottled", None).await
+}
+
+async fn the_other_goes_on(label: &str, code: Option<u32>) -> Result<()> {
+    let world = World::new(label).await?;
     let values = senders::SenderValues {
         address: OTHER.to_owned(),
         provider: ProviderName::Telnyx,
@@ -82,7 +91,7 @@ async fn a_sender_that_is_full_is_left_alone_and_the_other_goes_on() -> Result<(
     world.contacts(60).await?;
     let plan = World::plan(|plan| plan["senders"] = json!([{ "address": SENDER }, { "address": OTHER }]));
     let campaign = world.started(Kind::Cobranza, plan).await?;
-    world.provider.answer_next([later(FULL, Duration::from_secs(60))]);
+    world.provider.answer_next([later(code, Duration::from_secs(60))]);
     let ended = world.finish(campaign.id).await?;
     ensure!(world.in_state(&ended, MessageState::Accepted.code()).await? == 60);
     let held = "select count(*) from sms_senders where held_until > now() + interval '40 seconds'";
@@ -114,7 +123,7 @@ async fn a_message_that_expires_is_not_given_up_before() -> Result<()> {
     world.is_sound().await
 }
 
-/// The job has left its slice when the answers come: first that the provider wants to be left alone, then the others.
+/// The job has left its slice when the answers come: first that the sender is to be left alone, then the others.
 #[tokio::test]
 async fn a_late_answer_leaves_the_pause_that_was_asked_for() -> Result<()> {
     let world = World::new("latepause").await?;
@@ -132,8 +141,15 @@ async fn a_late_answer_leaves_the_pause_that_was_asked_for() -> Result<()> {
     work.under_way.close();
     tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
     ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 19);
-    let waits = "select count(*) from slices
-                 where state = 'waiting' and reason = 'proveedor' and due_at > now() + interval '50 seconds'";
-    ensure!(world.count(waits).await? == 1, "it goes into the same refusal again");
+    let held = "select count(*) from sms_senders where held_until > now() + interval '30 seconds'";
+    ensure!(world.count(held).await? == 1);
+    world.execute("update slices set due_at = now()").await?;
+    world.round().await?;
+    ensure!(world.send().await? == 0, "it goes into the same refusal again");
+    ensure!(world.campaign(campaign.id).await?.waiting.as_deref() == Some("proveedor"));
+    world.provider.answer_after(Duration::ZERO);
+    world.execute(FREE).await?;
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 20);
     world.is_sound().await
 }

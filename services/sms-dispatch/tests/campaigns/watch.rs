@@ -7,6 +7,7 @@ use sms_dispatch::{
         campaign::{Action, Kind, State},
         message_state::MessageState,
     },
+    storage::campaigns::Campaign,
     watch::{Course, look},
 };
 
@@ -53,11 +54,9 @@ async fn with_a_ramp_the_first_messages_have_their_reports_before_the_rest_goes(
     let world = World::new("ramp").await?;
     world.contacts(300).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(50))).await?;
-    for _ in 0..5 {
-        world.round().await?;
-        world.send().await?;
-    }
-    ensure!(world.provider.accepted().len() == 50, "{}", world.provider.accepted().len());
+    first_are_sent(&world, &campaign).await?;
+    world.round().await?;
+    ensure!(world.send().await? == 0 && world.provider.accepted().len() == 50, "the rest goes, too");
     ensure!(world.campaign(campaign.id).await?.waiting.as_deref() == Some("rampa"));
     reports(&world, "delivered").await?;
     let ended = world.finish(campaign.id).await?;
@@ -71,10 +70,7 @@ async fn a_ramp_that_fails_pauses_before_the_rest_goes() -> Result<()> {
     let world = World::new("badramp").await?;
     world.contacts(300).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(50))).await?;
-    for _ in 0..3 {
-        world.round().await?;
-        world.send().await?;
-    }
+    first_are_sent(&world, &campaign).await?;
     reports(&world, "delivery_failed").await?;
     world.round().await?;
     let paused = world.campaign(campaign.id).await?;
@@ -90,15 +86,18 @@ async fn a_ramp_of_which_nobody_knows_anything_pauses_too() -> Result<()> {
     world.contacts(120).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(5))).await?;
     world.provider.lose_answers(5);
-    for _ in 0..4 {
-        world.round().await?;
-        world.send().await?;
-    }
-    let paused = world.campaign(campaign.id).await?;
-    ensure!(paused.state == State::Paused && paused.ramped_at.is_none(), "{paused:?}");
+    let paused = async || anyhow::Ok(world.campaign(campaign.id).await?.state == State::Paused);
+    world.until("it should pause", paused).await?;
+    ensure!(world.campaign(campaign.id).await?.ramped_at.is_none());
     ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 5);
     ensure!(world.provider.accepted().values().flatten().count() == 5, "the rest went into the outage");
     world.is_sound().await
+}
+
+/// Waits until the provider has a ramp of fifty.
+async fn first_are_sent(world: &World, campaign: &Campaign) -> Result<()> {
+    let sent = async || anyhow::Ok(world.in_state(campaign, MessageState::Accepted.code()).await? >= 50);
+    world.until("the first fifty should be sent", sent).await
 }
 
 /// What a provider says of all that it took.

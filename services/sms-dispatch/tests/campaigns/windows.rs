@@ -8,7 +8,10 @@ use sea_orm::sqlx::{self, PgTransaction};
 use serde_json::json;
 use sms_dispatch::{
     campaigns as acts,
-    domain::campaign::{Action, Kind, Plan, State},
+    domain::{
+        campaign::{Action, Kind, Plan, State},
+        message_state::MessageState,
+    },
     jobs::prepare_campaign::PrepareCampaigns,
     storage::campaigns::{self, ActiveModel, Campaign},
 };
@@ -21,7 +24,10 @@ const WINDOW: i64 = 10;
 
 /// Starts a campaign whose ledger nobody writes yet.
 async fn starting(world: &World, plan: Plan) -> Result<Campaign> {
-    let draft = world.draft(Kind::Cobranza, plan).await?;
+    start(world, world.draft(Kind::Cobranza, plan).await?).await
+}
+
+async fn start(world: &World, draft: Campaign) -> Result<Campaign> {
     let mut transaction = world.pool.begin().await?;
     acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
     transaction.commit().await?;
@@ -239,4 +245,25 @@ async fn an_audience_passes_its_limit_in_a_later_window() -> Result<()> {
     world.finish(campaign.id).await?;
     ensure!(world.provider.accepted().is_empty());
     Ok(())
+}
+
+#[tokio::test]
+async fn what_was_written_of_a_campaign_that_fails_waits_for_no_hour() -> Result<()> {
+    let world = World::new("failedhour").await?;
+    world.contacts(35).await?;
+    let plan = World::plan(|plan| plan["most_recipients"] = json!(25));
+    let draft = world.draft(Kind::Cobranza, plan).await?;
+    // An hour that has come nowhere.
+    let hour = format!(
+        "update campaigns set own_date = current_date + 2, own_minute = 600 where id = '{}'",
+        draft.id
+    );
+    world.execute(&hour).await?;
+    let campaign = start(&world, world.campaign(draft.id).await?).await?;
+    prepare(&world).await?;
+    let ended = world.finish(campaign.id).await?;
+    ensure!(ended.state == State::Failed && ended.recipients == 20, "{ended:?}");
+    ensure!(world.in_state(&ended, MessageState::Cancelled.code()).await? == 20);
+    ensure!(world.provider.accepted().is_empty());
+    world.is_sound().await
 }

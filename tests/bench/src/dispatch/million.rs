@@ -45,7 +45,7 @@ pub async fn measure(mut arena: Arena, dir: &Path, wanted: &impl Fn(&str) -> boo
         sending::act(&arena.client, &id, "resume").await?;
     }
     if wanted("heap_only") {
-        states::measure(&arena, &id, recipients).await?;
+        states::measure(&arena, number, recipients).await?;
     }
     if wanted("priority_added") {
         let times = singles::latencies(&arena, SINGLES).await?;

@@ -83,6 +83,8 @@ impl Account {
         }
         let account = if line.resent > 0 { Self::quiet(scene, &ids).await? } else { before };
         account.judge(line);
+        line.lost += missing(scene, rounds).await?;
+        account.claims_are_noted(scene).await?;
         line.after_opt_out = after_opt_out(scene).await?;
         line.opt_outs = scene.opt_outs.len();
         line.opt_out_late_ms = account.latest(scene);
@@ -189,6 +191,16 @@ impl Account {
         line.over_cap = of_phones.values().filter(|campaigns| campaigns.len() > 1).count();
     }
 
+    /// Fails unless the database has noted a claim of each message that the provider has: by those it is told who was submitted
+    /// after an opt-out.
+    async fn claims_are_noted(&self, scene: &Scene) -> Result<()> {
+        let noted = "select count(distinct (campaign, position)) from claims";
+        let noted: i64 = sqlx::query_scalar(noted).fetch_one(&scene.pool).await?;
+        let record = self.record.len();
+        ensure!(usize::try_from(noted)? >= record, "{noted} claims are noted of {record} messages");
+        Ok(())
+    }
+
     /// How many milliseconds after an opt-out was committed the last message to its phone was accepted: of one that was
     /// submitted before it.
     fn latest(&self, scene: &Scene) -> i64 {
@@ -247,6 +259,32 @@ impl Account {
         }
         Ok(differences.len())
     }
+}
+
+/// How many people a campaign neither has in its ledger nor counts among those who fell out.
+async fn missing(scene: &Scene, rounds: &[Round]) -> Result<usize> {
+    let mut missing = 0;
+    for round in rounds {
+        let written: Vec<(Uuid, i64, i64, i64)> = sqlx::query_as(
+            "select c.id, c.matched, c.recipients, (select count(*) from messages m where m.campaign = c.number)
+             from campaigns c where c.id = any($1)",
+        )
+        .bind(&round.ids)
+        .fetch_all(&scene.pool)
+        .await?;
+        ensure!(written.len() == round.ids.len(), "{} campaigns of {:?}", written.len(), round.ids);
+        for (id, matched, recipients, rows) in written {
+            let difference = matched.abs_diff(round.people) + recipients.abs_diff(rows);
+            if difference > 0 {
+                let people = round.people;
+                eprintln!(
+                    "{id} matched {matched} of {people} people, and has {rows} of {recipients} recipients"
+                );
+            }
+            missing += usize::try_from(difference)?;
+        }
+    }
+    Ok(missing)
 }
 
 /// Has all unknowns sent again, as a person who has waited long enough. Gives how many.

@@ -1,5 +1,5 @@
 use super::Line;
-use super::scene::{Round, Scene};
+use super::scene::{Round, Scene, WORKERS};
 use crate::armed::died_at;
 use anyhow::{Context, Result, ensure};
 use failpoints::Point;
@@ -150,8 +150,8 @@ pub async fn walk(scene: &mut Scene, line: &mut Line) -> Result<Vec<Round>> {
         all.push(round);
         line.rounds += 1;
         line.struck += u32::from(struck);
-        // With some, workers have died before.
-        line.killed += u32::from(struck || place.when == When::Orphaned);
+        // Those that did not die there were killed after it, and with some all had died before.
+        line.killed += if place.when == When::Orphaned { 2 * WORKERS } else { WORKERS };
         eprintln!("failpoints {said}: {}", if struck { "struck" } else { "NOT reached" });
         if !struck {
             line.not_struck.push(said);

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub const WORKERS: usize = 2;
-/// Requests of one worker: so many slices at once, with two batches of so many requests each.
-pub const IN_FLIGHT: usize = 2 * 2 * 16;
+/// Requests of one worker: its only sender has so many slices' places, of so many requests each.
+pub const IN_FLIGHT: usize = 2 * 16;
 
 /// How long campaigns may take to end before that counts as never. Requests of a dead worker are waited for half a minute.
 const FINAL: Duration = Duration::from_secs(240);
@@ -64,6 +64,8 @@ type OptOut = (String, DateTime<Utc>);
 /// Two campaigns at once over the same phones, under way.
 pub struct Round {
     pub ids: Vec<Uuid>,
+    /// Whom each of them writes to.
+    pub people: i64,
     over: CancellationToken,
     opting_out: Option<JoinHandle<Vec<OptOut>>>,
     looking: Option<JoinHandle<(usize, usize)>>,
@@ -174,7 +176,7 @@ impl Scene {
         let over = CancellationToken::new();
         let opting_out = tokio::spawn(opt_out(self.pool.clone(), first, people, over.clone()));
         let looking = tokio::spawn(look(self.pool.clone(), ids.clone(), over.clone()));
-        Ok(Round { ids, over, opting_out: Some(opting_out), looking: Some(looking) })
+        Ok(Round { ids, people, over, opting_out: Some(opting_out), looking: Some(looking) })
     }
 
     /// Waits until a round's ledgers are written.

@@ -2,7 +2,7 @@
 
 use super::scene::{Round, Scene, WORKERS};
 use super::{Case, Line};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
@@ -23,15 +23,22 @@ const CASES: [Case; 8] = [
     Case::RedisKill,
 ];
 
-/// Strikes until that was so often, or the campaigns have ended.
+/// Strikes until that was so often. Campaigns that end before are followed by others.
 pub async fn rage(scene: &mut Scene, seed: u64, line: &mut Line) -> Result<Vec<Round>> {
     let mut random = StdRng::seed_from_u64(seed);
     scene.misbehave(seed).await?;
+    let (mut all, mut tried) = (Vec::new(), 0);
     let mut round = scene.begin(1, PEOPLE).await?;
     scene.sending(&round).await?;
-    let mut tried = 0;
-    while line.struck < STRIKES && scene.is_running(&round).await? {
+    while line.struck < STRIKES {
+        ensure!(tried < STRIKES * 5, "{tried} strikes, and only {} in mid-work", line.struck);
         tried += 1;
+        if !scene.is_running(&round).await? {
+            scene.ended(&mut round).await?;
+            all.push(round);
+            round = scene.begin(1 + all.len() as u32, PEOPLE).await?;
+            scene.sending(&round).await?;
+        }
         tokio::time::sleep(Duration::from_millis(random.random_range(500..2_500))).await;
         let case = CASES[random.random_range(0..CASES.len())];
         let one = case == Case::WorkerKill && random.random_bool(0.5);
@@ -43,10 +50,11 @@ pub async fn rage(scene: &mut Scene, seed: u64, line: &mut Line) -> Result<Vec<R
         tokio::time::sleep(Duration::from_millis(random.random_range(100..1_500))).await;
         case.restore(scene).await.with_context(|| case.name())?;
         line.struck += u32::from(struck);
-        line.killed += u32::from(case.kills_workers());
+        line.killed += if one { 1 } else { case.kills() };
         eprintln!("storm {tried}: {} {}", case.name(), if struck { "struck" } else { "missed" });
     }
-    line.rounds = 1;
     scene.ended(&mut round).await?;
-    Ok(vec![round])
+    all.push(round);
+    line.rounds = all.len() as u32;
+    Ok(all)
 }

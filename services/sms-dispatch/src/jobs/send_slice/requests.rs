@@ -50,7 +50,7 @@ pub(super) struct Answer {
     pub holds: Option<Duration>,
     /// How long the slice is to wait for a provider that was not reached.
     pub pause: Option<Duration>,
-    /// There was no connection, or something on the way answered.
+    /// There was no connection.
     pub unreachable: bool,
     /// Whether a request was made at all.
     pub made: bool,
@@ -215,17 +215,20 @@ fn read(submission: Submission, letter: &Letter, answer: impl Fn(Observed) -> An
         Submission::NotAccepted(refusal) => {
             let verdict = refusal.verdict;
             let mut answer = answer(verdict.observed());
-            match (verdict.outcome, verdict.code) {
-                (Outcome::Later, None) => {
-                    answer.unreachable = true;
-                    answer.pause = Some(refusal.pause.unwrap_or(PATIENCE));
+            // It says nothing of this message: however long the provider or the sender is closed, none is given up for it.
+            answer.fact.unasked = matches!(verdict.outcome, Outcome::SenderClosed | Outcome::ProviderClosed);
+            match (verdict.outcome, verdict.code, refusal.pause) {
+                (Outcome::Later, Some(_), says) => answer.holds = Some(hold(letter.row.asked(), says)),
+                // Something on the way has too much of it. It may mean this sender alone: the others go on, in this slice too.
+                (Outcome::Later, None, Some(pause)) => {
+                    (answer.holds, answer.fact.unasked) = (Some(pause), true);
                 }
-                (Outcome::Later, Some(_)) => answer.holds = Some(hold(letter.row.asked(), refusal.pause)),
+                (Outcome::Later, None, None) => {
+                    (answer.unreachable, answer.fact.unasked) = (true, true);
+                    answer.pause = Some(PATIENCE);
+                }
                 _ => {}
             }
-            // It says nothing of this message: however long the provider or the sender is closed, none is given up for it.
-            let closed = matches!(verdict.outcome, Outcome::SenderClosed | Outcome::ProviderClosed);
-            answer.fact.unasked = answer.unreachable || closed;
             judged(&mut answer, verdict, refusal.pause, letter);
             answer
         }
