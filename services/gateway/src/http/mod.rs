@@ -31,7 +31,7 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     admin::Admin,
     http::{Document, Routes, get_only},
     routes,
@@ -75,7 +75,7 @@ pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>, admin: &Admin
     );
 }
 
-async fn unknown() -> Result<HttpResponse, Problem> {
+async fn unknown() -> ApiResult {
     Err(Problem::of(StatusCode::NOT_FOUND))
 }
 
