@@ -140,6 +140,10 @@ fn cors(settings: &Settings) -> Cors {
         header::HeaderName::from_static(identity::CSRF_HEADER),
         limits::RATE_LIMIT,
         limits::RATE_LIMIT_POLICY,
+        // Of dashboards: which data they show.
+        header::HeaderName::from_static("x-cache"),
+        header::HeaderName::from_static("x-data-version"),
+        header::HeaderName::from_static("x-data-as-of"),
     ];
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
