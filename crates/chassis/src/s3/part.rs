@@ -85,6 +85,7 @@ impl<'a> Part<'a> {
     pub(super) async fn next<T>(&mut self, sent: impl Future<Output = T>) -> Result<T, UploadError> {
         let asked = Instant::now();
         let sent = tokio::select! {
+            biased;
             sent = sent => sent,
             () = self.wanted() => return Err(UploadError::GaveWay),
         };
