@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use actix_cors::{Cors, CorsError};
 use actix_web::{
-    Error, HttpResponse, ResponseError as _,
+    Error, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{StatusCode, header},
