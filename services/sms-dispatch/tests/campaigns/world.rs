@@ -1,6 +1,10 @@
 mod provider;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use chassis::{
@@ -40,6 +44,9 @@ use uuid::Uuid;
 pub use self::provider::Truth;
 
 pub const SENDER: &str = "+525550001111";
+
+/// How long something may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The service's tables, and a provider.
 pub struct World {
@@ -259,18 +266,27 @@ impl World {
         Ok(ids.len())
     }
 
+    /// Feeds and sends until `met` says yes. Answers may come after their job has ended, so no number of rounds is enough.
+    pub async fn until(&self, what: &str, met: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !met().await? {
+            ensure!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
+            self.round().await?;
+            if self.send().await? == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Feeds and sends until the campaign has ended.
     pub async fn finish(&self, id: Uuid) -> Result<Campaign> {
-        for _ in 0..200 {
-            self.round().await?;
-            self.send().await?;
-            let campaign = self.campaign(id).await?;
-            if campaign.finished_at.is_some() {
-                return Ok(campaign);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let ended =
+            self.until("the campaign ends", async || Ok(self.campaign(id).await?.finished_at.is_some()));
+        if let Err(error) = ended.await {
+            return Err(error.context(format!("{:?}", self.campaign(id).await?)));
         }
-        anyhow::bail!("the campaign does not end: {:?}", self.campaign(id).await?)
+        self.campaign(id).await
     }
 
     /// How many messages of a campaign are in a state.
