@@ -1,5 +1,6 @@
 //! Files in S3, streamed: memory stays at one part whatever the size of the file.
 
+mod files;
 mod part;
 mod upload;
 

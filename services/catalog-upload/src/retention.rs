@@ -38,7 +38,7 @@ impl Retention {
     /// Deletes all that is due now. Gives how many imports and files that was.
     ///
     /// # Errors
-    /// The database or S3; what was not deleted is due again.
+    /// The database or S3; what was not deleted is due again. An import whose files can't be deleted keeps nothing else.
     pub async fn sweep(&self, now: DateTime<Utc>) -> anyhow::Result<u64> {
         let Resources { s3: client, bucket, database, .. } = &self.resources;
         let pool = &database.pool;
@@ -47,20 +47,25 @@ impl Retention {
             return Ok(0);
         }
         db::allow_idle(&mut turn).await?;
-        let mut deleted = 0;
+        let (mut deleted, mut failed) = (0, None);
+        let (age, mut after) = (self.resources.settings.retention, None);
         loop {
-            let due = retention::due(pool, self.resources.settings.retention, BATCH).await?;
-            for import in &due {
+            let due = retention::due(pool, age, after, BATCH).await?;
+            after = due.last().copied();
+            for (import, _) in &due {
                 let mut transaction = pool.begin().await?;
                 db::allow_idle(&mut transaction).await?;
-                let age = self.resources.settings.retention;
                 let Some(import) = retention::hold_due(&mut transaction, *import, age).await? else {
                     continue;
                 };
                 let keys = import.report_key.iter().chain((!import.shared).then_some(&import.object_key));
                 // The files first: once the row says that they are gone, nobody would look for them.
                 let keys: Vec<String> = keys.cloned().collect();
-                s3::delete(client, bucket, &keys).await?;
+                if let Err(error) = s3::delete(client, bucket, &keys).await {
+                    tracing::warn!(import = %import.id, error = format!("{error:#}"), "files of an import not deleted");
+                    failed = Some(error);
+                    continue;
+                }
                 retention::purge(pool, &mut transaction, import.id).await?;
                 transaction.commit().await?;
                 deleted += 1;
@@ -74,7 +79,7 @@ impl Retention {
             deleted += self.orphans(prefix, now - ORPHAN_AGE).await?;
         }
         turn.commit().await?;
-        Ok(deleted)
+        failed.map_or(Ok(deleted), |error| Err(error.context("some files are not deleted")))
     }
 
     async fn orphans(&self, prefix: &str, before: DateTime<Utc>) -> anyhow::Result<u64> {

@@ -357,3 +357,25 @@ async fn an_import_and_its_undo_that_are_due_together_leave_no_file() -> Result<
     ensure!(world.objects().await?.is_empty(), "{:?}", world.objects().await?);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_import_whose_files_stay_keeps_nothing_else() -> Result<()> {
+    let world = World::new().await?;
+    let (id, _) = world.import("uploads/stays", Some(TimeDelta::days(91))).await?;
+    // Of a product that was deleted while it was indexed.
+    let stray = "insert into product_words (product_id, version, words) values ('gone', 1, to_tsvector('simple', 'gone'))";
+    sqlx::query(stray).execute(&world.pool).await?;
+    let nowhere = Resources { bucket: "a-bucket-that-is-not-there".to_owned(), ..world.resources.clone() };
+    ensure!(Retention::new(nowhere).sweep(Utc::now()).await.is_err(), "the bucket is not there");
+    let words: i64 = sqlx::query_scalar("select count(*) from product_words").fetch_one(&world.pool).await?;
+    ensure!(words == 0, "what comes after the files was not done");
+    ensure!(!world.is_purged(id).await? && world.has_ledgers(id).await?);
+    // The turn of the sweep that failed ends a moment later.
+    let retention = Retention::new(world.resources.clone());
+    stack::wait::until("it is due again", std::time::Duration::from_secs(60), || async {
+        retention.sweep(Utc::now()).await.is_ok_and(|deleted| deleted == 1)
+    })
+    .await?;
+    ensure!(world.is_purged(id).await?);
+    Ok(())
+}

@@ -10,7 +10,7 @@ use super::{Context, READ, WRITE, operators_only};
 use crate::{
     Problem,
     auth::{Caller, Role},
-    http::{Json, Query},
+    http::{ApiResult, Json, Query},
 };
 
 /// El estado de un mensaje muerto.
@@ -163,7 +163,7 @@ pub(super) async fn list(
     caller: Caller,
     context: Data<Context>,
     query: Query<ListQuery>,
-) -> Result<Json<DeadLetterPage>, Problem> {
+) -> ApiResult<Json<DeadLetterPage>> {
     operators_only(&caller, READ)?;
     let ListQuery { queue, kind, reason, state, from, to, after, size } = query.into_inner();
     let filter = Filter { queue, kind, reason, state, from, to };
@@ -184,7 +184,7 @@ pub(super) async fn get(
     caller: Caller,
     context: Data<Context>,
     id: Path<Uuid>,
-) -> Result<Json<DeadLetter>, Problem> {
+) -> ApiResult<Json<DeadLetter>> {
     operators_only(&caller, READ)?;
     let letter = archive::get(&context.pool, *id)
         .await
@@ -287,7 +287,7 @@ pub(super) async fn replay(
     caller: Caller,
     context: Data<Context>,
     decision: Json<Decision>,
-) -> Result<Json<Outcome>, Problem> {
+) -> ApiResult<Json<Outcome>> {
     operators_only(&caller, WRITE)?;
     let dry_run = decision.dry_run;
     let selection = decision.into_inner().selection()?;
@@ -314,7 +314,7 @@ pub(super) async fn discard(
     caller: Caller,
     context: Data<Context>,
     decision: Json<Decision>,
-) -> Result<Json<Outcome>, Problem> {
+) -> ApiResult<Json<Outcome>> {
     operators_only(&caller, WRITE)?;
     let dry_run = decision.dry_run;
     let selection = decision.into_inner().selection()?;
@@ -366,7 +366,7 @@ pub(super) async fn audit(
     caller: Caller,
     context: Data<Context>,
     query: Query<AuditQuery>,
-) -> Result<Json<Vec<AuditLine>>, Problem> {
+) -> ApiResult<Json<Vec<AuditLine>>> {
     operators_only(&caller, READ)?;
     let entries =
         archive::audit(&context.pool, query.before, query.size.unwrap_or(50)).await.map_err(database)?;

@@ -7,9 +7,8 @@ use uuid::Uuid;
 
 use super::{Context, READ, operators_only};
 use crate::{
-    Problem,
     auth::Caller,
-    http::{Json, Query},
+    http::{ApiResult, Json, Query},
 };
 
 /// El estado de un trabajo.
@@ -117,7 +116,7 @@ pub(super) async fn list(
     caller: Caller,
     context: Data<Context>,
     query: Query<JobQuery>,
-) -> Result<Json<JobPage>, Problem> {
+) -> ApiResult<Json<JobPage>> {
     operators_only(&caller, READ)?;
     let JobQuery { kind, state, user, after, size } = query.into_inner();
     let page = ::jobs::list(&context.pool, &Filter { kind, state, user }, &Page { after, size })
@@ -148,7 +147,7 @@ pub(super) struct WorkerRow {
     get, path = "/workers", tag = "admin",
     responses((status = 200, body = [WorkerRow]))
 )]
-pub(super) async fn at_work(caller: Caller, context: Data<Context>) -> Result<Json<Vec<WorkerRow>>, Problem> {
+pub(super) async fn at_work(caller: Caller, context: Data<Context>) -> ApiResult<Json<Vec<WorkerRow>>> {
     operators_only(&caller, READ)?;
     let workers = workers::list(&context.pool).await.map_err(anyhow::Error::from)?;
     let rows = workers.into_iter().map(|worker| WorkerRow {

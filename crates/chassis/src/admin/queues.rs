@@ -7,7 +7,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Context, READ, operators_only};
-use crate::{Problem, auth::Caller, http::Json};
+use crate::{
+    auth::Caller,
+    http::{ApiResult, Json},
+};
 
 /// A broker that takes longer is shown as not answering.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,7 +40,7 @@ pub(super) struct QueueDepth {
     get, path = "/queues", tag = "admin",
     responses((status = 200, body = [QueueDepth]))
 )]
-pub(super) async fn depths(caller: Caller, context: Data<Context>) -> Result<Json<Vec<QueueDepth>>, Problem> {
+pub(super) async fn depths(caller: Caller, context: Data<Context>) -> ApiResult<Json<Vec<QueueDepth>>> {
     operators_only(&caller, READ)?;
     let names: Vec<&str> = context.queues.iter().map(|queue| queue.name).collect();
     // Queues are looked at when something is wrong: without the database what the broker says is told all the same.

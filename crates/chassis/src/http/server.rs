@@ -15,7 +15,7 @@ use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Health, Problem, health,
+    ApiResult, Health, Problem, health,
     input::{Bodies, refuse_what_is_no_text},
     observe::observe,
     routes::get_only,
@@ -194,11 +194,11 @@ fn path(error: &PathError) -> Problem {
     Problem::of(StatusCode::NOT_FOUND).because(anyhow::anyhow!("{error}"))
 }
 
-async fn no_such_route() -> Result<HttpResponse, Problem> {
+async fn no_such_route() -> ApiResult {
     Err(Problem::of(StatusCode::NOT_FOUND))
 }
 
-async fn metrics() -> Result<HttpResponse, Problem> {
+async fn metrics() -> ApiResult {
     let text = prometheus::TextEncoder::new()
         .encode_to_string(&prometheus::default_registry().gather())
         .map_err(Problem::internal)?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix_multipart::{Field, Multipart};
-use actix_web::{FromRequest, HttpRequest, dev::Payload};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode};
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
@@ -75,8 +75,9 @@ impl Upload {
     /// nothing stays in the bucket.
     ///
     /// # Errors
-    /// 400 for a form that is not whole, has no file, or has something else; 413 for a file that is too large; 503 where S3
-    /// does not answer, the disk has no room, or others' uploads take all the room that there is for them; and what `check` says.
+    /// 400 for a form that is not whole, has no file, or has something else; 408 where it comes slowly while others wait for its
+    /// room; 413 for a file that is too large; 503 where S3 does not answer, the disk has no room, or others' uploads take all
+    /// the room that there is for them; and what `check` says.
     pub async fn store(
         self,
         bucket: Bucket<'_>,
@@ -96,6 +97,7 @@ impl Upload {
         let uploaded = uploaded.map_err(|error| match error {
             UploadError::TooLarge { limit } => too_large(limit),
             UploadError::Interrupted(reason) => interrupted(&reason),
+            UploadError::GaveWay => gave_way(),
             UploadError::Busy => Problem::unavailable("uploads_busy", error),
             UploadError::Disk(_) => Problem::unavailable("spool_unavailable", error),
             UploadError::Store(_) => Problem::unavailable("storage_unavailable", error),
@@ -272,6 +274,13 @@ pub fn no_file() -> Problem {
 
 fn interrupted(reason: &str) -> Problem {
     Problem::bad_request("upload_interrupted", format!("La carga se interrumpió: {reason}"))
+}
+
+/// 408: who sends next to nothing does not keep others out.
+fn gave_way() -> Problem {
+    Problem::of(StatusCode::REQUEST_TIMEOUT).with_details(
+        "El archivo llegaba muy despacio y otras cargas esperaban su lugar; inténtelo de nuevo más tarde",
+    )
 }
 
 fn too_large(limit: u64) -> Problem {

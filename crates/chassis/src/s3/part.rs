@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io,
+    future, io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,10 +13,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::UploadError;
+use super::{
+    UploadError,
+    files::{Files, Pace, Place},
+};
 use crate::disk;
 
 /// The size of a part. S3 demands at least 5 MiB and at most 10,000 parts, which makes 80 GB.
@@ -29,10 +32,13 @@ const BUFFER: usize = 256 << 10;
 static PLACES: Semaphore = Semaphore::const_new(8);
 
 /// Uploads that have a file at once: 2 GiB on disk, and 64 MiB of buffers. One beyond them is not read on.
-static FILES: Semaphore = Semaphore::const_new(256);
+static FILES: Files = Files::new(256, PATIENCE, GRACE);
 
 /// How long an upload waits for a place. Shorter than anybody before this process waits for it to read on.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a client may send nothing before it gives way to an upload that waits, which is still there then.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Where a part is until it is sent.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +52,8 @@ pub enum Gather<'a> {
 /// What has come of a part: on disk if it is more than a buffer, and in memory.
 pub(super) struct Part<'a> {
     gather: Gather<'a>,
+    files: &'static Files,
+    pace: Pace,
     spooled: Option<Spooled>,
     /// Behind what is spooled.
     memory: BytesMut,
@@ -58,12 +66,38 @@ struct Spooled {
     /// How much of it is this part's.
     bytes: usize,
     folder: PathBuf,
-    _place: SemaphorePermit<'static>,
+    place: Place,
 }
 
 impl<'a> Part<'a> {
     pub(super) fn new(gather: Gather<'a>) -> Self {
-        Self { gather, spooled: None, memory: BytesMut::new() }
+        Self::in_one_of(&FILES, gather)
+    }
+
+    fn in_one_of(files: &'static Files, gather: Gather<'a>) -> Self {
+        Self { gather, files, pace: Pace::new(files), spooled: None, memory: BytesMut::new() }
+    }
+
+    /// Waits for what the client sends next.
+    ///
+    /// # Errors
+    /// [`UploadError::GaveWay`]: the client is slow, and another upload waits for the file that this one has.
+    pub(super) async fn next<T>(&mut self, sent: impl Future<Output = T>) -> Result<T, UploadError> {
+        let asked = Instant::now();
+        let sent = tokio::select! {
+            biased;
+            sent = sent => sent,
+            () = self.wanted() => return Err(UploadError::GaveWay),
+        };
+        self.pace.waited(asked.elapsed());
+        Ok(sent)
+    }
+
+    async fn wanted(&self) {
+        match &self.spooled {
+            Some(spooled) => spooled.place.wanted(&self.pace).await,
+            None => future::pending().await,
+        }
     }
 
     /// In bytes.
@@ -76,6 +110,7 @@ impl<'a> Part<'a> {
     /// # Errors
     /// [`UploadError::Busy`] and [`UploadError::Disk`]. The part is lost then.
     pub(super) async fn push(&mut self, mut chunk: &[u8]) -> Result<(), UploadError> {
+        self.pace.came(chunk.len());
         match self.gather {
             Gather::InMemory => {
                 if self.memory.len() + chunk.len() > BUFFER {
@@ -101,7 +136,7 @@ impl<'a> Part<'a> {
     async fn spill(&mut self, folder: &Path) -> Result<(), UploadError> {
         let mut spooled = match self.spooled.take() {
             Some(spooled) => spooled,
-            None => Spooled::begin(folder).await?,
+            None => Spooled::begin(self.files, folder).await?,
         };
         let mut memory = std::mem::take(&mut self.memory);
         let (spooled, memory) = blocking(move || {
@@ -125,7 +160,11 @@ impl<'a> Part<'a> {
         let Some(mut spooled) = self.spooled.take_if(|spooled| spooled.bytes > 0) else {
             return Ok((std::mem::take(&mut self.memory).freeze(), None));
         };
-        let place = place(&PLACES).await?;
+        let place = match timeout(PATIENCE, PLACES.acquire()).await {
+            Ok(Ok(place)) => place,
+            // They are never closed.
+            Ok(Err(_)) | Err(_) => return Err(UploadError::Busy),
+        };
         let mut memory = std::mem::take(&mut self.memory);
         let (spooled, memory, body) = blocking(move || {
             let mut body = vec![0u8; spooled.bytes + memory.len()];
@@ -144,22 +183,14 @@ impl<'a> Part<'a> {
 }
 
 impl Spooled {
-    async fn begin(folder: &Path) -> Result<Self, UploadError> {
-        let place = place(&FILES).await?;
+    async fn begin(files: &'static Files, folder: &Path) -> Result<Self, UploadError> {
+        let place = files.take().await?;
         let folder = folder.to_owned();
         blocking(move || {
             std::fs::create_dir_all(&folder)?;
-            Ok(Self { file: tempfile::tempfile_in(&folder)?, bytes: 0, folder, _place: place })
+            Ok(Self { file: tempfile::tempfile_in(&folder)?, bytes: 0, folder, place })
         })
         .await
-    }
-}
-
-async fn place(places: &'static Semaphore) -> Result<SemaphorePermit<'static>, UploadError> {
-    match timeout(PATIENCE, places.acquire()).await {
-        Ok(Ok(place)) => Ok(place),
-        // They are never closed.
-        Ok(Err(_)) | Err(_) => Err(UploadError::Busy),
     }
 }
 
@@ -224,6 +255,35 @@ mod tests {
         part.push(&content(BUFFER)).await?;
         let refused = part.push(b"more").await;
         assert!(matches!(refused, Err(UploadError::Disk(_))), "{refused:?}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn where_all_files_are_taken_a_client_that_says_nothing_gives_way() -> anyhow::Result<()> {
+        static ONE: Files = Files::new(1, Duration::from_secs(60), Duration::from_millis(50));
+        let folder = tempfile::tempdir()?;
+        let part = || Part::in_one_of(&ONE, Gather::OnDisk(folder.path()));
+        let sent = content(2 * BUFFER);
+        let (mut small, mut silent, mut late) = (part(), part(), part());
+        small.push(&sent[..BUFFER]).await?;
+        silent.push(&sent).await?;
+        let gives_way = async {
+            let next = silent.next(future::pending::<()>()).await;
+            drop(silent);
+            next
+        };
+        let (gave_way, came) = tokio::join!(gives_way, late.push(&sent));
+        assert!(matches!(gave_way, Err(UploadError::GaveWay)), "{gave_way:?}");
+        came?;
+        let (body, _) = late.take().await?;
+        assert!(body == sent);
+        // Whoever has no file is in nobody's way.
+        let waiting = async { part().push(&sent).await };
+        tokio::select! {
+            next = small.next(future::pending::<()>()) => anyhow::bail!("it gave way: {next:?}"),
+            next = late.next(future::pending::<()>()) => assert!(matches!(next, Err(UploadError::GaveWay))),
+            came = waiting => anyhow::bail!("the file was there twice: {came:?}"),
+        }
         Ok(())
     }
 }

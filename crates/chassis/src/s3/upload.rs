@@ -38,6 +38,9 @@ pub enum UploadError {
     /// Other uploads have all files on disk, or all the memory, that there may be.
     #[error("other uploads take all the room that there is")]
     Busy,
+    /// The one who sends it is slow, and others wait for the room that it takes.
+    #[error("the client is slow, and other uploads wait for its room")]
+    GaveWay,
     /// The disk takes no part of it, or doesn't give it back.
     #[error("a part could not be gathered on disk")]
     Disk(#[source] io::Error),
@@ -48,7 +51,7 @@ pub enum UploadError {
 
 /// Stores a stream under `key`: in one request if it fits into a part, else in parts, each sent when it
 /// is full. If the stream fails, is too large, or the caller is dropped, the parts are discarded. A stream that is gathered on
-/// disk is read no further while other uploads take all the room that there is.
+/// disk is read no further while other uploads take all the room that there is; where one of those is slow, it gives way.
 ///
 /// # Errors
 /// As [`UploadError`] says.
@@ -70,7 +73,7 @@ where
     let mut part = Part::new(gather);
     let mut multipart: Option<Multipart> = None;
 
-    while let Some(chunk) = stream.next().await {
+    while let Some(chunk) = part.next(stream.next()).await? {
         let mut chunk = chunk.map_err(|error| UploadError::Interrupted(error.to_string()))?;
         total += chunk.len() as u64;
         if total > limit {

@@ -74,9 +74,13 @@ impl Claims {
         for key in &batch.0 {
             self.seen.insert(key);
         }
-        if !batch.0.is_empty() {
-            self.taken.push(batch.0);
-        }
+        self.taken.push(batch.0);
+    }
+
+    /// Gives back what was taken last: that batch was not written, and is decided again.
+    pub fn give_back(&mut self) {
+        // What was seen stays so, which only costs a look at what is taken.
+        self.taken.pop();
     }
 }
 
@@ -129,6 +133,11 @@ mod tests {
         let mut claims = Claims::nothing(10);
         claims.take(accepted);
         assert!(claims.has(Key::id("7")) && !claims.has(Key::code("7")) && !claims.has(Key::id("1000")));
+        claims.take(Accepted::default());
+        claims.give_back();
+        assert!(claims.has(Key::id("7")), "what was taken last were no keys");
+        claims.give_back();
+        assert!(!claims.has(Key::id("7")));
     }
 
     /// Claims outlive the process and the version of the service that made them.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod checkpoint;
+mod look_ahead;
 mod plan_batch;
 mod whole_file;
 mod write_ahead;
@@ -36,27 +37,23 @@ use self::{
     batches::{Batch, Batches},
     checkpoint::{Checkpoint, Phase},
     plan_batch::plan_batch,
-    write_batch::{Written, is_conflict, write_batch},
+    write_batch::Written,
 };
 use crate::{
     Resources, SERVICE,
     config::ImportSettings,
-    domain::{Accepted, Claims, ImportContext, ProductRow, Summary},
+    domain::{Claims, ImportContext, Summary},
     files::{FileError, FileKind, Others},
     metrics,
     results::{self, Ending},
     spool::Spooled,
     status::Status,
     storage::{
-        batch::{self as table, Met},
         claims as claimed,
         imports::{self, Import, Kind, Options},
         ledger,
     },
 };
-
-/// How often a batch is decided again because somebody was quicker, in one attempt.
-const TRIES: usize = 5;
 
 /// Imports and dry runs: each job is one of `imports`.
 pub fn kind(settings: &ImportSettings) -> JobKind {
@@ -209,18 +206,7 @@ impl Pass<'_> {
                 None => {}
             }
         }
-        let mut next = self.next_met(&mut rows).await;
-        while let Some((batch, met)) = next? {
-            // What the next batch meets is looked up meanwhile.
-            let (written, following) =
-                tokio::join!(self.write(&batch, met, checkpoint, &claims), self.next_met(&mut rows));
-            let (after, accepted) = written?;
-            *checkpoint = after;
-            claims.take(accepted);
-            self.run.proceed()?;
-            next = following;
-        }
-        Ok(())
+        self.look_ahead(rows, checkpoint, &mut claims).await
     }
 
     /// Whether a correction has any row that it is to correct.
@@ -253,42 +239,6 @@ impl Pass<'_> {
         let batch = self.selected(batch.map_err(file_error)?, rows.last_row).await?;
         rows.last_row = batch.last_row;
         Ok(Some(Arc::new(batch)))
-    }
-
-    /// The same with the products that its rows meet now.
-    async fn next_met(&self, rows: &mut Rows) -> Result<Option<(Arc<Batch>, Met)>, JobError> {
-        let Some(batch) = self.next(rows).await? else { return Ok(None) };
-        let valid: Vec<&ProductRow> = batch.valid.iter().collect();
-        let mut conn = self.resources.database.pool.acquire().await.map_err(JobError::retry)?;
-        let met = table::look_up(&mut conn, self.import.id, &valid, &batch.absent).await;
-        drop(valid);
-        Ok(Some((batch, met.map_err(JobError::retry)?)))
-    }
-
-    /// Writes a batch, its ledger and its checkpoint in one transaction; gives what its rows claim, too.
-    async fn write(
-        &self,
-        batch: &Batch,
-        met: Met,
-        before: &Checkpoint,
-        claims: &Claims,
-    ) -> Result<(Checkpoint, Accepted), JobError> {
-        let mut met = Some(met);
-        for _ in 0..TRIES {
-            let mut transaction = super::begin_alone(&self.resources.database.pool, self.run).await?;
-            match write_batch(&mut transaction, self.import, batch, met.take(), claims).await {
-                Ok(Some(written)) => {
-                    let after = self.commit(transaction, batch, before, &written).await?;
-                    return Ok((after, written.accepted));
-                }
-                Ok(None) => {}
-                Err(error) if error.downcast_ref().is_some_and(is_conflict) => {}
-                Err(error) => return Err(JobError::Retry(error)),
-            }
-            // Somebody was quicker: see what becomes of the rows now.
-            transaction.rollback().await.map_err(JobError::retry)?;
-        }
-        Err(JobError::Retry(anyhow!("the catalog changed under a batch {TRIES} times")))
     }
 
     /// Commits a batch that is written, with its warnings and its checkpoint.

@@ -41,15 +41,18 @@ pub(super) fn values_but(absent: &[Column], form: impl Fn(&str) -> String, separ
 }
 
 /// `r`: the rows that [`bind`] binds, as a table. Parameters go on after [`BOUND`].
-pub(super) static ROWS: LazyLock<String> = LazyLock::new(|| {
+pub(super) static ROWS: LazyLock<String> = LazyLock::new(|| rows_and("", ""));
+
+/// The same with one more array, whose column has a name; each begins with a comma.
+fn rows_and(array: &str, name: &str) -> String {
     let mut arrays = "$1::int[], $2::text[]".to_owned();
     for (place, (_, kind)) in VALUES.iter().enumerate() {
         // Writing to a String can't fail.
         let _ = write!(arrays, ", ${}::{kind}[]", place + 3);
     }
     let names = values(str::to_owned, ", ");
-    format!("unnest({arrays}) as r (row_number, target, {names})")
-});
+    format!("unnest({arrays}{array}) as r (row_number, target, {names}{name})")
+}
 
 /// How many parameters [`bind`] takes.
 pub(super) const BOUND: usize = VALUES.len() + 2;
@@ -315,14 +318,13 @@ pub async fn update(
     absent: &[Column],
 ) -> sqlx::Result<Option<i64>> {
     let set = values_but(absent, |name| format!("{name} = r.{name}"), ", ");
-    let (rows, before, columns) =
-        (&*ROWS, values(|name| format!("p.{name}"), ", "), values(str::to_owned, ", "));
+    let (before, columns) = (values(|name| format!("p.{name}"), ", "), values(str::to_owned, ", "));
     let log = values(|name| format!("array_agg({name})"), ", ");
     let [seen, of, amount] = [1, 2, 3].map(|place| BOUND + place);
+    let rows = rows_and(&format!(", ${seen}::bigint[]"), ", seen");
     let statement = format!(
         "with r as materialized (
-            select r.*, seen.version as seen from {rows}
-                join unnest($1::int[], ${seen}::bigint[]) as seen (row_number, version) using (row_number)
+            select * from {rows}
         ), found as materialized (
             select r.row_number, p.* from r cross join lateral (
                 select p.ctid as place, p.id, {CONTENT_VERSION} as version, {before}

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chassis::db::{Orm, sql};
+use chrono::{DateTime, Utc};
 use sea_orm::{
     DbErr, FromQueryResult,
     sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
@@ -39,7 +40,7 @@ pub struct Due {
 
 /// What is due of imports that ended longer ago than `$1` seconds.
 const DUE: &str = "
-    select i.id, i.object_key, r.object_key as report_key,
+    select i.id, i.created_at, i.object_key, r.object_key as report_key,
         exists (select from imports o where o.object_key = i.object_key and o.id <> i.id
             and o.purged_at is null) as shared
     from imports i join jobs j on j.id = i.id left join import_reports r on r.import_id = i.id
@@ -52,10 +53,25 @@ const DUE: &str = "
         and not exists (
             select from imports d join jobs dj on dj.id = d.id where d.undoes = i.id and dj.finished_at is null)";
 
-/// The oldest imports that ended longer ago than `age`.
-pub async fn due(pool: &PgPool, age: Duration, size: i64) -> sqlx::Result<Vec<Uuid>> {
-    let query = format!("select id from ({DUE} order by i.created_at limit $2) due");
-    sqlx::query_scalar(AssertSqlSafe(query)).bind(age.as_secs_f64()).bind(size).fetch_all(pool).await
+/// The oldest imports that ended longer ago than `age`, each with when it began; those after one of them.
+pub async fn due(
+    pool: &PgPool,
+    age: Duration,
+    after: Option<(Uuid, DateTime<Utc>)>,
+    size: i64,
+) -> sqlx::Result<Vec<(Uuid, DateTime<Utc>)>> {
+    let query = format!(
+        "select id, created_at from (
+            {DUE} and ($3::timestamptz is null or (i.created_at, i.id) > ($3, $4))
+            order by i.created_at, i.id limit $2) due"
+    );
+    sqlx::query_as(AssertSqlSafe(query))
+        .bind(age.as_secs_f64())
+        .bind(size)
+        .bind(after.map(|(_, at)| at))
+        .bind(after.map(|(id, _)| id))
+        .fetch_all(pool)
+        .await
 }
 
 /// Holds an import of [`due`] until the transaction ends, so that nobody goes on with it or with its file meanwhile, and

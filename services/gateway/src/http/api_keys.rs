@@ -2,9 +2,9 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     auth::Role,
-    http::{Json, Query},
+    http::{Json, Query, page},
 };
 use chrono::{DateTime, Utc};
 use sea_orm::TransactionTrait as _;
@@ -104,7 +104,7 @@ pub(crate) async fn list(
     request: HttpRequest,
     identity: web::Data<Identity>,
     query: Query<ListQuery>,
-) -> Result<Json<ApiKeyPage>, Problem> {
+) -> ApiResult<Json<ApiKeyPage>> {
     let person = identity.person(&request).await?;
     let whose = if person.user.role == Role::Admin { query.user_id } else { Some(person.user.id) };
     if query.user_id.is_some() && query.user_id != whose {
@@ -113,9 +113,7 @@ pub(crate) async fn list(
     let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
     // One more than asked for tells whether there is a next page.
     let mut rows = api_keys::list(identity.orm(), whose, query.after, limit + 1).await?;
-    let more = rows.len() as u64 > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next = if more { rows.last().map(|key| key.id) } else { None };
+    let next = page::cut(&mut rows, limit as i64, |key| key.id);
     let items = rows.into_iter().map(ApiKey::try_from).collect::<Result<_, _>>()?;
     Ok(Json(ApiKeyPage { items, next }))
 }
@@ -166,7 +164,7 @@ pub(crate) async fn create(
     request: HttpRequest,
     identity: web::Data<Identity>,
     body: Json<NewApiKey>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let person = identity.person(&request).await?;
     let NewApiKey { name, role, proveedor_id, scopes, expires_at } = body.into_inner();
     let name = display_name(&name).ok_or_else(|| Error::invalid("name", "Use de 1 a 128 caracteres"))?;
@@ -235,7 +233,7 @@ pub(crate) async fn revoke(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let person = identity.person(&request).await?;
     let now = identity.now();
     let transaction = identity.orm().begin().await?;

@@ -2,8 +2,8 @@
 
 use actix_web::{HttpRequest, web};
 use chassis::{
-    Problem,
-    http::{Json, Query},
+    ApiResult,
+    http::{Json, Query, page},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -68,16 +68,14 @@ pub(crate) async fn list(
     request: HttpRequest,
     identity: web::Data<Identity>,
     query: Query<ListQuery>,
-) -> Result<Json<AuditPage>, Problem> {
+) -> ApiResult<Json<AuditPage>> {
     identity.admin(&request).await?;
     let ListQuery { actor_id, target, action, before, limit } = query.into_inner();
     let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
     let filter = Filter { actor_id, target, action, before };
     // One more than asked for tells whether there is a next page.
     let mut rows = audit::list(identity.orm(), filter, limit + 1).await?;
-    let more = rows.len() as u64 > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next = rows.last().filter(|_| more).map(|row| row.id);
+    let next = page::cut(&mut rows, limit as i64, |row| row.id);
     let items = rows.into_iter().map(|row| Entry {
         id: row.id,
         at: row.at,

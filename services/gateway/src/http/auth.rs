@@ -9,7 +9,7 @@ use actix_web::{
     web,
 };
 use chassis::{
-    Problem,
+    ApiResult,
     auth::{Claims, Role},
     config::Secret,
     http::{Form, Json, OptionalJson, Query},
@@ -105,7 +105,7 @@ pub(crate) async fn login(
     identity: web::Data<Identity>,
     query: Query<LoginQuery>,
     body: Json<LoginRequest>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     log_in(&request, &identity, &query, body.into_inner()).await
 }
 
@@ -135,7 +135,7 @@ pub(crate) async fn login_by_form(
     identity: web::Data<Identity>,
     query: Query<LoginQuery>,
     form: Form<LoginForm>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let LoginForm { username, password, grant_type, .. } = form.into_inner();
     if grant_type.as_deref().is_some_and(|kind| !kind.is_empty() && kind != "password") {
         return Err(Error::invalid("grant_type", "grant_type solo admite el valor password").into());
@@ -153,7 +153,7 @@ async fn log_in(
     identity: &Identity,
     query: &LoginQuery,
     body: LoginRequest,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let login = body.username.or(body.email).filter(|login| !login.trim().is_empty());
     let login = login.ok_or_else(|| Error::invalid("username", "Indique username o email"))?;
     if login.len() > LONGEST || body.password.expose().len() > LONGEST {
@@ -169,7 +169,7 @@ async fn log_in(
     respond(identity, login)
 }
 
-fn respond(identity: &Identity, login: Login) -> Result<HttpResponse, Problem> {
+fn respond(identity: &Identity, login: Login) -> ApiResult {
     let user = User::try_from(login.user)?;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
@@ -239,7 +239,7 @@ pub(crate) async fn refresh(
     request: HttpRequest,
     identity: web::Data<Identity>,
     body: Json<RefreshRequest>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let login = identity.refresh(&body.refresh_token, identity.address_of(&request)).await?;
     respond(&identity, login)
 }
@@ -270,7 +270,7 @@ pub(crate) async fn logout(
     request: HttpRequest,
     identity: web::Data<Identity>,
     body: OptionalJson<LogoutRequest>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let body = body.0.unwrap_or_default();
     let address = identity.address_of(&request);
     if let Some(token) = &body.refresh_token {
@@ -310,7 +310,7 @@ pub(crate) struct Me {
     get, path = "/api/v1/auth/me", tag = "auth",
     responses((status = 200, body = Me))
 )]
-pub(crate) async fn me(request: HttpRequest, identity: web::Data<Identity>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn me(request: HttpRequest, identity: web::Data<Identity>) -> ApiResult {
     let caller = identity.caller_of(&request).await?.ok_or(Error::Anonymous)?;
     let user = match caller.credential {
         Credential::ApiKey(_) => None,
@@ -357,7 +357,7 @@ pub(crate) async fn change_password(
     request: HttpRequest,
     identity: web::Data<Identity>,
     body: Json<PasswordRequest>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let person = identity.person(&request).await?;
     let PasswordRequest { current_password, new_password } = body.into_inner();
     password::check(new_password.expose(), &person.user.username, person.user.email.as_deref())

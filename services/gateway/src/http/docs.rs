@@ -14,7 +14,7 @@ use actix_web::{
     web::{self, Bytes},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     http::{Document, in_pieces},
 };
 use futures::future::join_all;
@@ -52,7 +52,7 @@ struct Known {
 }
 
 /// `/docs/…`: Swagger UI.
-pub async fn page(path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn page(path: web::Path<String>) -> ApiResult {
     let config = utoipa_swagger_ui::Config::from("/api-docs/openapi.json");
     let file = utoipa_swagger_ui::serve(&path, Arc::new(config))
         .map_err(|error| Problem::internal(anyhow::anyhow!("{error}")))?
@@ -78,7 +78,7 @@ pub async fn redirect() -> HttpResponse {
 }
 
 /// `/api-docs/openapi.json`. A service that is down stays as it was last seen.
-pub async fn document(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+pub async fn document(request: HttpRequest, app: web::Data<App>) -> ApiResult {
     // Held while asking, so that one asks for all.
     let mut known = app.documents.0.lock().await;
     if known.fresh_until.is_none_or(|until| until <= Instant::now()) {

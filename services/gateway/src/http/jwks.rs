@@ -1,7 +1,7 @@
 //! `/.well-known/jwks.json`: the keys with which everyone can check the gateway's tokens.
 
 use actix_web::{HttpResponse, http::header, web};
-use chassis::Problem;
+use chassis::{ApiResult, Problem};
 
 use crate::identity::Identity;
 
@@ -13,7 +13,7 @@ use crate::identity::Identity;
     get, path = "/.well-known/jwks.json", tag = "auth", security(()),
     responses((status = 200, description = "JWK Set", body = Object, content_type = "application/jwk-set+json"))
 )]
-pub(crate) async fn jwks(identity: web::Data<Identity>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn jwks(identity: web::Data<Identity>) -> ApiResult {
     let set = identity.jwks()?;
     Ok(HttpResponse::Ok()
         // A new key is published an hour before it signs: five minutes in a cache are no risk.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use actix_cors::{Cors, CorsError};
 use actix_web::{
-    Error, HttpResponse, ResponseError as _,
+    Error, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{StatusCode, header},
@@ -31,7 +31,7 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 use chassis::{
-    Problem,
+    ApiResult, Problem,
     admin::Admin,
     http::{Document, Routes, get_only},
     routes,
@@ -75,7 +75,7 @@ pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>, admin: &Admin
     );
 }
 
-async fn unknown() -> Result<HttpResponse, Problem> {
+async fn unknown() -> ApiResult {
     Err(Problem::of(StatusCode::NOT_FOUND))
 }
 
@@ -140,6 +140,10 @@ fn cors(settings: &Settings) -> Cors {
         header::HeaderName::from_static(identity::CSRF_HEADER),
         limits::RATE_LIMIT,
         limits::RATE_LIMIT_POLICY,
+        // Of dashboards: which data they show.
+        header::HeaderName::from_static("x-cache"),
+        header::HeaderName::from_static("x-data-version"),
+        header::HeaderName::from_static("x-data-as-of"),
     ];
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])

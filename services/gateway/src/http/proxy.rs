@@ -14,7 +14,7 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
-use chassis::{Problem, http::method_not_allowed};
+use chassis::{ApiResult, Problem, http::method_not_allowed};
 use futures::{Stream, StreamExt as _};
 use reqwest::{Body, RequestBuilder, Response};
 use tokio::{sync::mpsc, time::timeout};
@@ -32,11 +32,7 @@ const WEBHOOK_LIMIT: u64 = 64 << 10;
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves every row of the route table.
-pub async fn proxy(
-    request: HttpRequest,
-    mut payload: web::Payload,
-    app: web::Data<App>,
-) -> Result<HttpResponse, Problem> {
+pub async fn proxy(request: HttpRequest, mut payload: web::Payload, app: web::Data<App>) -> ApiResult {
     match forward(&request, &mut payload, &app).await {
         Ok((response, Sent::Whole)) => Ok(response),
         Ok((response, Sent::Part)) => {

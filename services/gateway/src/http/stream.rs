@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
-use chassis::{Clock, Problem, auth::Caller, http::Query};
+use chassis::{ApiResult, Clock, Problem, auth::Caller, http::Query};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -48,11 +48,7 @@ pub struct From {
         (status = 503, description = "El canal de eventos no está disponible"),
     ),
 )]
-pub async fn stream(
-    request: HttpRequest,
-    app: web::Data<App>,
-    from: Query<From>,
-) -> Result<HttpResponse, Problem> {
+pub async fn stream(request: HttpRequest, app: web::Data<App>, from: Query<From>) -> ApiResult {
     let caller = access::caller(&request)?;
     caller.require_scope("stream:read")?;
     let only = caller.sees_only()?.map(str::to_owned);

@@ -4,10 +4,10 @@ pub(crate) mod change;
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use chassis::{
-    Problem,
+    ApiResult,
     auth::Role,
     config::Secret,
-    http::{Json, Query},
+    http::{Json, Query, page},
 };
 use chrono::{DateTime, Utc};
 use sea_orm::{DatabaseTransaction, EntityTrait as _, TransactionTrait as _};
@@ -101,7 +101,7 @@ pub(crate) async fn list(
     request: HttpRequest,
     identity: web::Data<Identity>,
     query: Query<ListQuery>,
-) -> Result<Json<UserPage>, Problem> {
+) -> ApiResult<Json<UserPage>> {
     identity.admin(&request).await?;
     let ListQuery { q, role, disabled, after, limit } = query.into_inner();
     let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
@@ -109,9 +109,7 @@ pub(crate) async fn list(
     let filter = Filter { text, role, disabled, after };
     // One more than asked for tells whether there is a next page.
     let mut rows = users::list(identity.orm(), filter, limit + 1).await?;
-    let more = rows.len() as u64 > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next = if more { rows.last().map(|user| user.username.clone()) } else { None };
+    let next = page::cut(&mut rows, limit as i64, |user| user.username.clone());
     let items = rows.into_iter().map(User::try_from).collect::<Result<_, _>>()?;
     Ok(Json(UserPage { items, next }))
 }
@@ -149,7 +147,7 @@ pub(crate) async fn create(
     request: HttpRequest,
     identity: web::Data<Identity>,
     body: Json<NewUser>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let person = identity.admin(&request).await?;
     let NewUser { username, email, name, password, role, proveedor_id } = body.into_inner();
     let username = valid_username(&username)?;
@@ -196,7 +194,7 @@ pub(crate) async fn get(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<Json<User>, Problem> {
+) -> ApiResult<Json<User>> {
     identity.admin(&request).await?;
     let user = users::get(identity.orm(), *id).await?.ok_or(Error::NotFound("Usuario"))?;
     Ok(Json(User::try_from(user)?))
@@ -218,7 +216,7 @@ pub(crate) async fn delete(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<HttpResponse, Problem> {
+) -> ApiResult {
     let person = identity.admin(&request).await?;
     let id = id.into_inner();
     let now = identity.now();

@@ -1,7 +1,7 @@
 //! Who works on what, over all services.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use chassis::{Problem, auth::Role};
+use chassis::{ApiResult, auth::Role};
 use futures::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub struct Workers {
         (status = 403, description = "Solo para administradores y operadores"),
     ),
 )]
-pub async fn workers(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+pub async fn workers(request: HttpRequest, app: web::Data<App>) -> ApiResult {
     let (caller, token) = access::authorise(&request, &[Role::Admin, Role::Operator])?;
     caller.require_scope("admin:read")?;
     let answers = join_all(app.backends.all().map(|target| {

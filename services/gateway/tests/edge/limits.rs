@@ -97,6 +97,13 @@ async fn other_origins_need_to_be_configured() -> anyhow::Result<()> {
         gateway.get("/api/v1/catalog/echo").header("origin", "https://console.example").send().await?;
     assert_eq!(refused.status(), 401);
     assert_eq!(refused.headers()["access-control-allow-origin"], "https://console.example");
+    let exposed = refused.headers()["access-control-expose-headers"].to_str()?.to_ascii_lowercase();
+    for name in ["etag", "retry-after", "x-csrf-token", "x-data-version", "x-data-as-of", "x-cache"] {
+        assert!(
+            exposed.split(',').any(|exposed| exposed.trim() == name),
+            "pages can't read {name}: {exposed}"
+        );
+    }
 
     let closed = Setup::new(&namespace, &upstream.url).start().await?;
     let refused =

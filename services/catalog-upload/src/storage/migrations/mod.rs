@@ -7,6 +7,7 @@ mod m0004_form;
 mod m0005_stock_of_products;
 mod m0006_updates;
 mod m0007_unchanged;
+mod m0008_compression;
 
 use sea_orm_migration::prelude::*;
 
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0005_stock_of_products::Migration));
         all.push(Box::new(m0006_updates::MIGRATION));
         all.push(Box::new(m0007_unchanged::MIGRATION));
+        all.push(Box::new(m0008_compression::MIGRATION));
         all
     }
 }

@@ -1,7 +1,7 @@
 //! Changing a user, and what that ends.
 
 use actix_web::{HttpRequest, web};
-use chassis::{Problem, auth::Role, config::Secret, http::Json};
+use chassis::{ApiResult, auth::Role, config::Secret, http::Json};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
     EntityTrait as _, TransactionTrait as _,
@@ -68,7 +68,7 @@ pub(crate) async fn update(
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
     body: Json<UserChange>,
-) -> Result<Json<User>, Problem> {
+) -> ApiResult<Json<User>> {
     let person = identity.admin(&request).await?;
     Ok(Json(apply(&identity, &person, *id, body.into_inner()).await?))
 }
@@ -86,7 +86,7 @@ pub(crate) async fn disable(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<Json<User>, Problem> {
+) -> ApiResult<Json<User>> {
     let person = identity.admin(&request).await?;
     let change = UserChange { disabled: Some(true), ..UserChange::default() };
     Ok(Json(apply(&identity, &person, *id, change).await?))
@@ -103,7 +103,7 @@ pub(crate) async fn enable(
     request: HttpRequest,
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
-) -> Result<Json<User>, Problem> {
+) -> ApiResult<Json<User>> {
     let person = identity.admin(&request).await?;
     let change = UserChange { disabled: Some(false), ..UserChange::default() };
     Ok(Json(apply(&identity, &person, *id, change).await?))
