@@ -67,6 +67,8 @@ pub(super) struct State {
 /// transaction for each page of fifty records is most of what it costs.
 const BATCH_ROWS: usize = 2_000;
 const BATCH_AGE: Duration = Duration::from_secs(1);
+/// How many are gathered while the commit before goes on. Reading waits for it only after that.
+const MOST_ROWS: usize = 4 * BATCH_ROWS;
 /// How often the job's row is told how far the run is. The sales database knows it with every commit.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -193,7 +195,10 @@ impl<'a> Session<'a> {
         gathered.batch.page.join(batch.page);
         gathered.batch.counters.add(&batch.counters);
         gathered.batch.watermark = batch.watermark.or(gathered.batch.watermark);
-        if gathered.batch.page.size() >= BATCH_ROWS || gathered.since.elapsed() >= BATCH_AGE {
+        let rows = gathered.batch.page.size();
+        let is_due = rows >= BATCH_ROWS || gathered.since.elapsed() >= BATCH_AGE;
+        let goes_on = self.under_way.as_ref().is_some_and(|commit| !commit.is_finished());
+        if rows >= MOST_ROWS || (is_due && !goes_on) {
             self.commit().await?;
         }
         self.run.proceed()

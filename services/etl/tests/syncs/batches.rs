@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use etl::{
     bsale::{redrive, tables},
     domain::{
@@ -14,6 +14,8 @@ use etl::{
 use jobs::State;
 use sea_orm::{DbBackend, TransactionTrait as _};
 use simulators::bsale::{Fault, Shop, Size};
+use stack::wait;
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{Kind, World};
 
@@ -48,6 +50,47 @@ async fn pages_share_a_transaction_in_mariadb() -> Result<()> {
 #[tokio::test]
 async fn pages_share_a_transaction_in_postgresql() -> Result<()> {
     pages_share_a_transaction("etlbatchpg", Kind::Postgres).await
+}
+
+/// Somebody holds the lane's row, so that the first commit waits for as long as that.
+async fn reads_on(label: &str, kind: Kind) -> Result<()> {
+    let size = Size { clients: 4_500, days: 0, ..Size::default() };
+    let world = World::new(label, kind, Shop::new(9, size)).await?;
+    let id = world.ask(&RunParams::new("bsale.clientes", Mode::Full)).await?.job().id;
+    // The first batch is not full before the row is held.
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(10)); 15]);
+    let (runner, runs) = (world.runner.clone(), world.runs.clone());
+    let running = tokio::spawn(async move { runner.run(id, &CancellationToken::new(), &*runs).await });
+    let asked = |number: u64| {
+        let bsale = &world.bsale;
+        wait::until("requests", Duration::from_secs(20), move || {
+            std::future::ready(bsale.requests() >= number)
+        })
+    };
+    asked(1).await?;
+    let transaction = world.ours().target.db.begin().await?;
+    let hold = Sql::new("SELECT epoca FROM lote_streams WHERE stream = 'bsale.clientes' FOR UPDATE");
+    hold.one(&transaction).await?.context("a lane")?;
+    // A full batch waits, and another one is full; 50 clients are 100 rows, of the table and of what the scan has met.
+    asked(65).await?;
+    let lane = target::lane(&world.ours().target.db, "bsale.clientes").await?.context("a lane")?;
+    ensure!(lane.state.is_none(), "it was committed: {lane:?}");
+    transaction.rollback().await?;
+    running.await?.map_err(|error| anyhow!("{error:?}"))?;
+    let job = world.job(id).await?;
+    ensure!(job.state == State::Completed, "{job:?}");
+    ensure!(live(&world, "clientes").await? == world.bsale.shop(|shop| shop.clients.len()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_holds_up_no_reading_in_mariadb() -> Result<()> {
+    reads_on("etlreadsmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_holds_up_no_reading_in_postgresql() -> Result<()> {
+    reads_on("etlreadspg", Kind::Postgres).await
 }
 
 #[tokio::test]
