@@ -11,7 +11,7 @@ use super::{
     Bsale,
     calendar::range,
     client::at_once,
-    documents::{DocumentReader, Documents, family},
+    documents::{Documents, family},
     read,
     session::{Batch, Session},
     tables::{CLIENTS, DOCUMENTS},
@@ -20,6 +20,8 @@ use crate::target::{self, Gone, Page, Sql};
 
 /// How often a day is read that changes on the way.
 const PASSES: u32 = 5;
+/// Active and annulled documents are lists of their own, read in this order: one that is annulled meanwhile is in the second.
+const STATES: [&str; 2] = ["0", "1"];
 /// Clients that a run remembers to have looked for. Those that it forgot are looked for again.
 const CLIENTS_KNOWN: usize = 100_000;
 
@@ -50,14 +52,9 @@ async fn read_lists(
     day: NaiveDate,
     met: &mut HashSet<i64>,
 ) -> Result<bool, JobError> {
+    let mut pages = session.documents.clone().pages(STATES.map(|state| of_day(day, state)).into());
     let mut stable = true;
-    for state in ["0", "1"] {
-        let query = [
-            ("emissiondaterange", range(day, day)),
-            ("state", state.to_owned()),
-            ("expand", "[details]".to_owned()),
-        ];
-        let mut pages = reader(session).pages(&query);
+    for _ in STATES {
         let (mut before, mut seen) = (None, HashSet::new());
         loop {
             let Documents { mut batch, ids, clients, count, more } = pages.next().await?;
@@ -75,13 +72,13 @@ async fn read_lists(
     Ok(stable)
 }
 
-/// Who reads documents for this run.
-fn reader(session: &Session<'_>) -> DocumentReader {
-    DocumentReader {
-        client: session.bsale.client.clone(),
-        stream: session.params.stream.clone(),
-        priority: session.priority,
-    }
+/// The list of a day's documents that are in a state.
+fn of_day(day: NaiveDate, state: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("emissiondaterange", range(day, day)),
+        ("state", state.to_owned()),
+        ("expand", "[details]".to_owned()),
+    ]
 }
 
 /// Adds the clients of these that the table does not have, as Bsale has them.
@@ -126,7 +123,7 @@ pub async fn one(session: &mut Session<'_>, id: i64) -> Result<Batch, JobError> 
     let found = session.bsale.client.one(&format!("documents/{id}.json"), &query, session.priority).await?;
     match found {
         Some((raw, version)) => {
-            let Documents { mut batch, clients, .. } = reader(session).one(raw, version).await?;
+            let Documents { mut batch, clients, .. } = session.documents.one(raw, version).await?;
             unknown_clients(session, &mut batch, clients).await?;
             Ok(batch)
         }

@@ -29,8 +29,22 @@ pub struct Record<'a> {
 /// A sub-list that came with its record, and how many there are in all: Bsale cuts expanded lists at 25.
 #[derive(Debug)]
 pub struct Expanded<'a> {
-    pub items: Vec<Record<'a>>,
+    what: &'static str,
+    items: Vec<&'a RawValue>,
     pub count: u64,
+}
+
+impl<'a> Expanded<'a> {
+    /// Its records, where all of them came. Of a list that was cut there are none: it is asked for by itself.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn whole(&self) -> Result<Vec<Record<'a>>, Bad> {
+        if self.items.len() as u64 != self.count {
+            return Ok(Vec::new());
+        }
+        self.items.iter().map(|raw| Record::read(self.what, raw)).collect()
+    }
 }
 
 impl<'a> Record<'a> {
@@ -194,8 +208,7 @@ impl<'a> Record<'a> {
             Some(count) => count.unsigned_abs(),
             None => items.len() as u64,
         };
-        let items = items.into_iter().map(|raw| Record::read(name, raw)).collect::<Result<_, _>>()?;
-        Ok(Some(Expanded { items, count }))
+        Ok(Some(Expanded { what: name, items, count }))
     }
 
     /// A plain list of objects; absent is empty.
@@ -319,7 +332,12 @@ mod tests {
         let text = raw(r#"{"details": {"count": 40, "limit": 25, "items": [{"id": 1}, {"id": 2}]}}"#);
         let mut record = Record::read("document", &text).expect("an object");
         let list = record.expanded("details").expect("a list").expect("expanded");
-        assert_eq!((list.items.len(), list.count), (2, 40));
+        assert_eq!(list.count, 40);
+        assert!(list.whole().expect("objects").is_empty(), "it was cut");
+        let text = raw(r#"{"details": {"count": 2, "items": [{"id": 1}, {"id": 2}]}}"#);
+        let mut record = Record::read("document", &text).expect("an object");
+        let list = record.expanded("details").expect("a list").expect("expanded");
+        assert_eq!(list.whole().expect("objects").len(), 2);
         let text = raw(r#"{"details": {"href": "https://x/details.json"}}"#);
         let mut record = Record::read("document", &text).expect("an object");
         assert!(record.expanded("details").expect("a link").is_none());

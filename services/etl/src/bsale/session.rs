@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use super::{
     Bsale, Priority,
+    documents::DocumentReader,
     read::Understood,
     record::{Bad, Record, id_of},
 };
@@ -122,6 +123,7 @@ pub struct Session<'a> {
     pub run: &'a JobRun,
     pub params: RunParams,
     pub priority: Priority,
+    pub documents: DocumentReader,
     pub claim: Claim,
     /// Where the walk is. [`Session::add`] says that it is there.
     pub place: Cursor,
@@ -158,11 +160,13 @@ impl<'a> Session<'a> {
         pool: PgPool,
     ) -> Self {
         let priority = if params.mode == Mode::Backfill { Priority::Backfill } else { Priority::Daily };
+        let documents = DocumentReader::new(bsale.client.clone(), params.stream.clone(), priority);
         Self {
             bsale,
             run,
             params,
             priority,
+            documents,
             claim,
             place: state.place,
             counters: state.counters,

@@ -112,6 +112,32 @@ async fn documents_with_more_lines_than_come_along_are_asked_for_at_the_same_tim
 }
 
 #[tokio::test]
+async fn a_page_does_not_wait_for_the_lines_of_the_page_before() -> Result<()> {
+    let size = Size { days: 1, documents_a_day: 101, ..Size::default() };
+    let long = |shop: &Shop, page: usize| -> Vec<usize> {
+        let documents = shop.documents.values().rev().skip(50 * page).take(50);
+        documents.map(|document| document.details.len()).filter(|lines| *lines > 25).collect()
+    };
+    // Lines that take two requests on the first page, and two lists of lines on the second.
+    let fits = |shop: &Shop| {
+        let first = long(shop, 0);
+        first.len() <= 2 && first.iter().any(|lines| *lines > 50) && long(shop, 1).len() == 2
+    };
+    let shop = (9..).map(|seed| Shop::new(seed, size)).find(fits).context("a shop with such pages")?;
+    let world = World::new("etlpages", Kind::Postgres, shop).await?;
+    world.sync("bsale.clientes", Mode::Full).await?;
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(150)); 400]);
+    let day = Some(world.bsale.shop(|shop| shop.today));
+    let params = RunParams { from: day, to: day, ..RunParams::new("bsale.documentos", Mode::Backfill) };
+    let job = world.run(&params).await?;
+    ensure!(job.state == State::Completed, "{job:?}");
+    // The second list of the first page's lines, both of the second page's, and the third page.
+    let most = world.bsale.most_at_once();
+    ensure!(most >= 4, "{most} at once");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_read_before_a_failure_is_kept() -> Result<()> {
     let world =
         World::new("etlkept", Kind::Postgres, Shop::new(9, Size { clients: 300, ..Size::default() })).await?;
