@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use super::{
     Bsale, Priority,
-    documents::DocumentReader,
+    documents::{DocumentPages, DocumentReader},
     read::Understood,
     record::{Bad, Record, id_of},
 };
@@ -124,6 +124,8 @@ pub struct Session<'a> {
     pub params: RunParams,
     pub priority: Priority,
     pub documents: DocumentReader,
+    /// The documents of the day that is next: Bsale is asked for them while those of this day come.
+    pub next_day: Option<(NaiveDate, DocumentPages)>,
     pub claim: Claim,
     /// Where the walk is. [`Session::add`] says that it is there.
     pub place: Cursor,
@@ -167,6 +169,7 @@ impl<'a> Session<'a> {
             params,
             priority,
             documents,
+            next_day: None,
             claim,
             place: state.place,
             counters: state.counters,

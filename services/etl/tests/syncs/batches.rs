@@ -138,6 +138,25 @@ async fn a_page_does_not_wait_for_the_lines_of_the_page_before() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_next_day_is_read_while_a_day_is_read() -> Result<()> {
+    let size = Size { days: 6, documents_a_day: 3, ..Size::default() };
+    // A request a list, and no more: what is under way at the same time is of two days.
+    let short = |shop: &Shop| shop.documents.values().all(|document| document.details.len() <= 25);
+    let shop = (9..).map(|seed| Shop::new(seed, size)).find(short).context("a shop of short documents")?;
+    let world = World::new("etlnextday", Kind::Postgres, shop).await?;
+    world.sync("bsale.clientes", Mode::Full).await?;
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(100)); 100]);
+    let from = Some(world.bsale.shop(|shop| shop.today) - chrono::Days::new(10));
+    let params = RunParams { from, ..RunParams::new("bsale.documentos", Mode::Backfill) };
+    let job = world.run(&params).await?;
+    ensure!(job.state == State::Completed, "{job:?}");
+    let most = world.bsale.most_at_once();
+    ensure!(most == 2, "{most} at once");
+    ensure!(live(&world, "documentos_venta").await? == world.bsale.shop(|shop| shop.documents.len()));
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_read_before_a_failure_is_kept() -> Result<()> {
     let world =
         World::new("etlkept", Kind::Postgres, Shop::new(9, Size { clients: 300, ..Size::default() })).await?;
