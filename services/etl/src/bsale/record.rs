@@ -1,9 +1,13 @@
 //! A record as Bsale sends it: fields with the type that it happens to have that day. Numbers are read from their
 //! text, never through a float.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::{Borrow, Cow},
+    collections::BTreeMap,
+};
 
 use rust_decimal::Decimal;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::money;
@@ -23,7 +27,18 @@ pub enum Bad {
 #[derive(Debug)]
 pub struct Record<'a> {
     what: &'static str,
-    fields: BTreeMap<String, &'a RawValue>,
+    fields: BTreeMap<Name<'a>, &'a RawValue>,
+}
+
+/// The name of a field. It is copied only where it is written with escapes: a page has some ten thousand of them.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Borrow<str> for Name<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A sub-list that came with its record, and how many there are in all: Bsale cuts expanded lists at 25.
@@ -234,11 +249,12 @@ impl<'a> Record<'a> {
         if self.fields.is_empty() {
             return Ok(("{}".to_owned(), Vec::new()));
         }
-        let new = self.fields.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
+        let names = self.fields.keys().map(|name| name.0.as_ref());
+        let new = names.filter(|name| !known.contains(name)).map(str::to_owned).collect();
         let fields: Vec<_> = self
             .fields
             .iter()
-            .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.as_str()), raw.get()))
+            .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.0.as_ref()), raw.get()))
             .collect();
         // A text of PostgreSQL's jsonb holds no NUL.
         let rest = format!("{{{}}}", fields.join(",")).replace("\\u0000", "\\ufffd");
@@ -315,6 +331,16 @@ mod tests {
         let (extra, new) = record.rest(&["address", "points"]).expect("JSON");
         assert_eq!(extra, r#"{"address":"Á","novedad":{"a": 1},"points":3.50}"#);
         assert_eq!(new, ["novedad"]);
+    }
+
+    #[test]
+    fn a_name_with_escapes_is_the_name_it_stands_for() {
+        let text = raw(r#"{"\u0069d": 1, "n\"o\u00f1o": 2, "id\n": 3}"#);
+        let mut record = Record::read("client", &text).expect("an object");
+        assert_eq!(record.id("id"), Ok(1));
+        let (extra, new) = record.rest(&[]).expect("JSON");
+        assert_eq!(extra, r#"{"id\n":3,"n\"oño":2}"#);
+        assert_eq!(new, ["id\n", "n\"oño"]);
     }
 
     #[test]
