@@ -129,7 +129,7 @@ pub fn key_text(values: &[Value]) -> String {
 }
 
 /// A value's one spelling; none for null.
-fn text(value: &Value) -> Option<Cow<'_, str>> {
+pub fn text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::BigInt(value) => value.map(|value| value.to_string().into()),
         Value::Bool(value) => value.map(|value| if value { "true" } else { "false" }.into()),

@@ -216,6 +216,57 @@ async fn a_client_that_bsale_does_not_have_is_asked_for_once() -> Result<()> {
     Ok(())
 }
 
+/// Texts that mean something in arrays, in JSON or in SQL.
+async fn strange_texts(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(9, Size { days: 1, ..Size::default() })).await?;
+    let names = [
+        Some(""),
+        Some("NULL"),
+        None,
+        Some(r#"{"a", 'b'}"#),
+        Some(r"C:\new\\"),
+        Some("?$1,;--"),
+        Some(" ñ\n\t\u{1f600} "),
+    ];
+    let extra = r#"{"nota": "\"x\" \\ {1,2} \u00f1"}"#;
+    let row = |id: i64, name: Option<&str>, version: i64| {
+        let name = name.map(str::to_owned);
+        Row::new(
+            vec![id.cell(), name.cell(), false.cell(), (-1_i64).cell(), extra.to_owned().cell()],
+            version,
+        )
+    };
+    let transaction = world.ours().target.db.begin().await?;
+    // Inserted, and then written over what was there, the other way round.
+    for (version, names) in [(1, names.to_vec()), (2, names.iter().rev().copied().collect::<Vec<_>>())] {
+        let rows: Vec<Row> = (1..).zip(&names).map(|(id, name)| row(id, *name, version)).collect();
+        let merged =
+            target::merge(&transaction, &tables::PRODUCT_TYPES, &rows, "run", chrono::Utc::now()).await?;
+        let written = rows.len() as u64;
+        // The middle one stays as it was.
+        let expected = if version == 1 { (written, 0, 0) } else { (0, written - 1, 1) };
+        ensure!((merged.inserted, merged.updated, merged.same) == expected, "{merged:?}");
+        let there = Sql::new("SELECT nombre FROM tipos_producto ORDER BY id_bsale");
+        for (there, name) in there.all(&transaction).await?.iter().zip(names) {
+            let found: Option<String> = there.try_get("", "nombre")?;
+            ensure!(found.as_deref() == name, "{found:?} for {name:?}");
+        }
+    }
+    transaction.commit().await?;
+    ensure!(live(&world, "tipos_producto").await? == names.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn strange_texts_are_kept_as_they_are_in_mariadb() -> Result<()> {
+    strange_texts("etltextsmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn strange_texts_are_kept_as_they_are_in_postgresql() -> Result<()> {
+    strange_texts("etltextspg", Kind::Postgres).await
+}
+
 /// Merges of any number of rows, on one connection, and the statements that it has prepared for them.
 async fn few_statements(label: &str, kind: Kind) -> Result<()> {
     let world = World::new(label, kind, Shop::new(9, Size { days: 1, ..Size::default() })).await?;
