@@ -154,7 +154,7 @@ impl<'a> Record<'a> {
     /// As [`Record::amount`].
     pub fn optional_amount(&mut self, name: &str) -> Result<Option<Decimal>, Bad> {
         let Some(text) = self.take(name) else { return Ok(None) };
-        let value = unquoted(text).unwrap_or_else(|| text.to_owned());
+        let value = unquoted(text).unwrap_or(Cow::Borrowed(text));
         match money::parse(&value) {
             Ok(amount) => Ok(Some(amount)),
             Err(error @ money::BadAmount::TooLarge(_)) => {
@@ -266,11 +266,12 @@ impl<'a> Record<'a> {
 }
 
 /// A string's content, or a number as it stands.
-fn unquoted(text: &str) -> Option<String> {
-    if text.starts_with('"') {
-        return serde_json::from_str(text).ok();
+fn unquoted(text: &str) -> Option<Cow<'_, str>> {
+    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(content) if !content.contains('\\') => Some(content.into()),
+        Some(_) => serde_json::from_str::<String>(text).ok().map(Cow::Owned),
+        None => text.starts_with(|first: char| first.is_ascii_digit() || first == '-').then(|| text.into()),
     }
-    text.starts_with(|first: char| first.is_ascii_digit() || first == '-').then(|| text.to_owned())
 }
 
 /// 352 of `https://api.bsale.io/v1/variants/352.json`.
