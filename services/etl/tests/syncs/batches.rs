@@ -13,7 +13,7 @@ use etl::{
 };
 use jobs::State;
 use sea_orm::{DbBackend, TransactionTrait as _};
-use simulators::bsale::{Fault, Shop, Size};
+use simulators::bsale::{Fault, Money, Shop, Size};
 use stack::wait;
 use tokio_util::sync::CancellationToken;
 
@@ -154,6 +154,38 @@ async fn the_next_day_is_read_while_a_day_is_read() -> Result<()> {
     ensure!(most == 2, "{most} at once");
     ensure!(live(&world, "documentos_venta").await? == world.bsale.shop(|shop| shop.documents.len()));
     Ok(())
+}
+
+/// One of the documents whose lists of lines were cut has a line that can't be kept, on the second of three pages.
+async fn bad_line(label: &str, kind: Kind) -> Result<()> {
+    let size = Size { days: 1, documents_a_day: 120, ..Size::default() };
+    let world = World::new(label, kind, Shop::new(9, size)).await?;
+    let (id, documents, lines) = world.bsale.shop(|shop| {
+        let second_page = shop.documents.values_mut().rev().skip(50).take(50);
+        let bad = second_page.max_by_key(|document| document.details.len()).expect("a document");
+        bad.details.first_mut().expect("a line").net_unit = Money(2_000_000_000_000_000_000);
+        let id = bad.id;
+        let others = shop.documents.values().filter(|document| document.id != id);
+        let lines = others.clone().map(|document| document.details.len()).sum::<usize>();
+        (id, others.count(), lines)
+    });
+    let day = Some(world.bsale.shop(|shop| shop.today));
+    let params = RunParams { from: day, to: day, ..RunParams::new("bsale.documentos", Mode::Backfill) };
+    let job = world.run(&params).await?;
+    ensure!(job.state == State::Completed, "{job:?}");
+    let kept = target::quarantined(&world.ours().target.db, Some("bsale.documentos"), 10).await?;
+    let [kept] = kept.as_slice() else { anyhow::bail!("{kept:?}") };
+    ensure!(kept.record.clave == id.to_string(), "{kept:?}");
+    ensure!(kept.record.regla.contains("netUnitValue"), "{kept:?}");
+    ensure!(live(&world, "documentos_venta").await? == documents);
+    ensure!(live(&world, "detalles_documento").await? == lines);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_document_with_a_bad_line_leaves_the_others_of_its_commit_whole() -> Result<()> {
+    bad_line("etlbadlinemy", Kind::MariaDb).await?;
+    bad_line("etlbadlinepg", Kind::Postgres).await
 }
 
 #[tokio::test]
