@@ -37,7 +37,8 @@ pub struct Merged {
 
 /// Merges rows of several tables, parents before the rows that belong to them, in the caller's transaction. Gives what became
 /// of each table's. Rows that came with an outdated parent stay out: one that was never in the table has no version there to
-/// say that a newer answer does not have it.
+/// say that a newer answer does not have it. With `trust`, rows whose parent is new are not looked up: they are written
+/// together, so that they are new too. Where somebody has deleted the parent alone, that is a unique violation.
 ///
 /// # Errors
 /// As [`merge`].
@@ -47,27 +48,37 @@ pub async fn merge_all(
     families: &[Family],
     run: &str,
     now: DateTime<Utc>,
+    trust: bool,
 ) -> Result<HashMap<&'static str, Merged>, DbErr> {
     let mut all: HashMap<&'static str, Merged> = HashMap::new();
     for (table, rows) in tables {
         let family = families.iter().find(|family| family.table.name == table.name);
-        let parent = family.and_then(|family| {
+        let parents = family.and_then(|family| {
             let place = table.columns.iter().position(|column| column.name == family.column)?;
-            Some((place, &all.get(family.of.name)?.outdated))
+            Some((place, all.get(family.of.name)?))
         });
-        let merged = match parent {
-            Some((place, outdated)) if !outdated.is_empty() => {
-                let is_current = |row: &&Row| !outdated.contains(&key_text(&row.values[place..=place]));
-                let current: Vec<Row> = rows.iter().filter(is_current).cloned().collect();
-                let mut merged = merge(conn, table, &current, run, now).await?;
+        let merged = match parents {
+            Some((place, parents)) => {
+                let current = current(rows, place, &parents.outdated);
+                let of_new = trust.then_some((place, &parents.new));
+                let mut merged = merge_of(conn, table, &current, of_new, run, now).await?;
                 merged.older += (rows.len() - current.len()) as u64;
                 merged
             }
-            _ => merge(conn, table, rows, run, now).await?,
+            None => merge(conn, table, rows, run, now).await?,
         };
         all.insert(table.name, merged);
     }
     Ok(all)
+}
+
+/// The rows whose parents are not outdated.
+fn current<'a>(rows: &'a [Row], place: usize, outdated: &HashSet<String>) -> Cow<'a, [Row]> {
+    if outdated.is_empty() {
+        return rows.into();
+    }
+    let is_current = |row: &&Row| !outdated.contains(&key_text(&row.values[place..=place]));
+    rows.iter().filter(is_current).cloned().collect::<Vec<_>>().into()
 }
 
 /// Merges rows into their table, in the caller's transaction. `now` is when they are written, by the caller's clock.
@@ -81,9 +92,21 @@ pub async fn merge(
     run: &str,
     now: DateTime<Utc>,
 ) -> Result<Merged, DbErr> {
+    merge_of(conn, table, rows, None, run, now).await
+}
+
+/// The same. `of_new`: the place of a parent's key among a row's values, and the parents whose rows are new.
+async fn merge_of(
+    conn: &impl ConnectionTrait,
+    table: &Table,
+    rows: &[Row],
+    of_new: Option<(usize, &HashSet<String>)>,
+    run: &str,
+    now: DateTime<Utc>,
+) -> Result<Merged, DbErr> {
     let mut merged = Merged::default();
     let rows = dedupe(table, rows);
-    let known = look_up(conn, table, &rows).await?;
+    let known = look_up(conn, table, &not_of_new(&rows, of_new)).await?;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
     for (key, row) in rows {
         match judge(known.get(&key), &row.fingerprint, row.version) {
@@ -105,11 +128,21 @@ pub async fn merge(
     Ok(merged)
 }
 
+/// The rows that the table may have.
+fn not_of_new<'a, 'r>(
+    rows: &'a [(String, &'r Row)],
+    of_new: Option<(usize, &HashSet<String>)>,
+) -> Vec<&'a (String, &'r Row)> {
+    let Some((place, parents)) = of_new else { return rows.iter().collect() };
+    let is_of_new = |row: &Row| parents.contains(&key_text(&row.values[place..=place]));
+    rows.iter().filter(|entry| !is_of_new(entry.1)).collect()
+}
+
 /// What the table has under these keys. The rows stay as they are until the caller's transaction ends.
 async fn look_up(
     conn: &impl ConnectionTrait,
     table: &Table,
-    rows: &[(String, &Row)],
+    rows: &[&(String, &Row)],
 ) -> Result<HashMap<String, Known>, DbErr> {
     let key: Vec<_> = table.key_columns().iter().map(|column| column.name).collect();
     let names = key.join(", ");

@@ -188,6 +188,40 @@ async fn a_document_with_a_bad_line_leaves_the_others_of_its_commit_whole() -> R
     bad_line("etlbadlinepg", Kind::Postgres).await
 }
 
+/// Somebody has deleted a document and left its lines, which are taken for new where their document is.
+async fn parent_alone(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(9, Size { days: 1, ..Size::default() })).await?;
+    let day = Some(world.bsale.shop(|shop| shop.today));
+    let params = RunParams { from: day, to: day, ..RunParams::new("bsale.documentos", Mode::Backfill) };
+    let first = world.run(&params).await?;
+    ensure!(first.state == State::Completed, "{first:?}");
+    let (documents, lines) =
+        (live(&world, "documentos_venta").await?, live(&world, "detalles_documento").await?);
+    let some = world.bsale.shop(|shop| {
+        shop.documents.values().find(|document| !document.details.is_empty()).map(|document| document.id)
+    });
+    let delete =
+        Sql::new("DELETE FROM documentos_venta WHERE id_bsale = ?").bind(some.context("a document")?);
+    ensure!(delete.run(&world.ours().target.db).await? == 1);
+    let second = world.run(&params).await?;
+    ensure!(second.state == State::Completed, "{second:?}");
+    let counters = &second.result.as_ref().context("a result")?["contadores"];
+    ensure!(counters["insertados"] == 1, "{counters}");
+    ensure!(live(&world, "documentos_venta").await? == documents);
+    ensure!(live(&world, "detalles_documento").await? == lines);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_document_that_somebody_has_deleted_comes_back_to_its_lines_in_mariadb() -> Result<()> {
+    parent_alone("etlalonemy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_document_that_somebody_has_deleted_comes_back_to_its_lines_in_postgresql() -> Result<()> {
+    parent_alone("etlalonepg", Kind::Postgres).await
+}
+
 #[tokio::test]
 async fn what_was_read_before_a_failure_is_kept() -> Result<()> {
     let world =
