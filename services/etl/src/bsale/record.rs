@@ -249,12 +249,12 @@ impl<'a> Record<'a> {
         if self.fields.is_empty() {
             return Ok(("{}".to_owned(), Vec::new()));
         }
-        let names = self.fields.keys().map(|name| name.0.as_ref());
+        let names = self.fields.keys().map(|name| &*name.0);
         let new = names.filter(|name| !known.contains(name)).map(str::to_owned).collect();
         let fields: Vec<_> = self
             .fields
             .iter()
-            .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.0.as_ref()), raw.get()))
+            .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(&*name.0), raw.get()))
             .collect();
         // A text of PostgreSQL's jsonb holds no NUL.
         let rest = format!("{{{}}}", fields.join(",")).replace("\\u0000", "\\ufffd");
