@@ -23,7 +23,7 @@ pub const PAGE: usize = 50;
 /// Pages that are asked for before the caller wants them.
 const AHEAD: usize = 1;
 /// Requests for single records or short lists that one run has under way at once; the bucket paces them.
-const AT_ONCE: usize = 8;
+pub const AT_ONCE: usize = 8;
 /// The largest answer that is read: 50 documents with 25 lines each are some 100 kB.
 const LARGEST: usize = 32 << 20;
 /// How often a request is sent that met a failure of the moment.

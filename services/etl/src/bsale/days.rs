@@ -11,7 +11,7 @@ use super::{
     Bsale,
     calendar::range,
     client::at_once,
-    documents::{DocumentReader, Documents, family},
+    documents::{DocumentPages, Documents, family},
     read,
     session::{Batch, Session},
     tables::{CLIENTS, DOCUMENTS},
@@ -20,15 +20,28 @@ use crate::target::{self, Gone, Page, Sql};
 
 /// How often a day is read that changes on the way.
 const PASSES: u32 = 5;
+/// Active and annulled documents are lists of their own, read in this order: one that is annulled meanwhile is in the second.
+const STATES: [&str; 2] = ["0", "1"];
 /// Clients that a run remembers to have looked for. Those that it forgot are looked for again.
 const CLIENTS_KNOWN: usize = 100_000;
 
-/// Reads a day until its lists are stable, then asks for the documents that were of this day and are not in them.
-pub async fn read_day(session: &mut Session<'_>, day: NaiveDate) -> Result<(), JobError> {
+/// Reads a day until its lists are stable, then asks for the documents that were of this day and are not in them. `next` is
+/// the day that will be read after it, if there is one.
+pub async fn read_day(
+    session: &mut Session<'_>,
+    day: NaiveDate,
+    next: Option<NaiveDate>,
+) -> Result<(), JobError> {
     let began = Utc::now();
+    let mut pages = match session.next_day.take() {
+        Some((begun, pages)) if begun == day => pages,
+        _ => pages_of(session, day),
+    };
+    session.next_day = next.map(|next| (next, pages_of(session, next)));
     let mut met = HashSet::new();
     let mut pass = 0;
-    while !read_lists(session, day, &mut met).await? {
+    while !read_lists(session, pages, &mut met).await? {
+        pages = pages_of(session, day);
         pass += 1;
         if pass >= PASSES {
             return Err(JobError::retry(anyhow!(
@@ -47,17 +60,11 @@ pub async fn read_day(session: &mut Session<'_>, day: NaiveDate) -> Result<(), J
 /// Whether the lists of active and of annulled documents stayed as they were while they were read.
 async fn read_lists(
     session: &mut Session<'_>,
-    day: NaiveDate,
+    mut pages: DocumentPages,
     met: &mut HashSet<i64>,
 ) -> Result<bool, JobError> {
     let mut stable = true;
-    for state in ["0", "1"] {
-        let query = [
-            ("emissiondaterange", range(day, day)),
-            ("state", state.to_owned()),
-            ("expand", "[details]".to_owned()),
-        ];
-        let mut pages = reader(session).pages(&query);
+    for _ in STATES {
         let (mut before, mut seen) = (None, HashSet::new());
         loop {
             let Documents { mut batch, ids, clients, count, more } = pages.next().await?;
@@ -75,13 +82,16 @@ async fn read_lists(
     Ok(stable)
 }
 
-/// Who reads documents for this run.
-fn reader(session: &Session<'_>) -> DocumentReader {
-    DocumentReader {
-        client: session.bsale.client.clone(),
-        stream: session.params.stream.clone(),
-        priority: session.priority,
-    }
+/// The pages of a day's lists, which are asked for from now on.
+fn pages_of(session: &Session<'_>, day: NaiveDate) -> DocumentPages {
+    let list = |state: &str| {
+        vec![
+            ("emissiondaterange", range(day, day)),
+            ("state", state.to_owned()),
+            ("expand", "[details]".to_owned()),
+        ]
+    };
+    session.documents.clone().pages(STATES.map(list).into())
 }
 
 /// Adds the clients of these that the table does not have, as Bsale has them.
@@ -126,7 +136,7 @@ pub async fn one(session: &mut Session<'_>, id: i64) -> Result<Batch, JobError> 
     let found = session.bsale.client.one(&format!("documents/{id}.json"), &query, session.priority).await?;
     match found {
         Some((raw, version)) => {
-            let Documents { mut batch, clients, .. } = reader(session).one(raw, version).await?;
+            let Documents { mut batch, clients, .. } = session.documents.one(raw, version).await?;
             unknown_clients(session, &mut batch, clients).await?;
             Ok(batch)
         }

@@ -30,7 +30,7 @@ pub async fn walk(session: &mut Session<'_>) -> Result<(), JobError> {
             let mut day = session.place.day.unwrap_or(to);
             // Newest first; the watermark stays where it is.
             while day >= from {
-                read_day(session, day).await?;
+                read_day(session, day, day.pred_opt().filter(|before| *before >= from)).await?;
                 let Some(before) = day.pred_opt() else { break };
                 day = before;
                 session.place.day = Some(day);
@@ -65,7 +65,7 @@ async fn look_back(session: &mut Session<'_>, today: NaiveDate) -> Result<(), Jo
     let from = session.params.from.unwrap_or_else(|| before(from, settings.look_back)).max(settings.start);
     let mut day = session.place.day.unwrap_or(from);
     while day <= today {
-        read_day(session, day).await?;
+        read_day(session, day, day.succ_opt().filter(|next| *next <= today)).await?;
         let Some(next) = day.succ_opt() else { break };
         // Only over days that are whole, and only from where everything before is there: before the start there is nothing.
         let mark = session.watermark.or((from <= settings.start).then(|| midnight(from)));

@@ -1,19 +1,19 @@
-//! Documents with all of their lines, understood ahead of who writes them: what of a page is asked for one by one, and what
-//! is to be worked out, is so while the page before waits for its commit.
+//! Documents with all of their lines, understood ahead of who writes them and several pages at the same time: what of a page
+//! is asked for one by one holds up neither the next page nor the one before.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::anyhow;
 use messaging::JobError;
 use sea_orm::Value;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::{
     Priority,
-    client::{ApiError, Client, ListPage, at_once},
+    client::{AT_ONCE, ApiError, Client, ListPage, at_once},
     read::{self, Document, Understood},
     record::{Bad, Record, id_of},
     session::{Batch, drift, understand},
@@ -24,8 +24,8 @@ use crate::{
     target::{Family, Page, Quarantined},
 };
 
-/// Pages that are understood before the caller wants them.
-const AHEAD: usize = 1;
+/// Pages that are understood, or on their way to it, before the caller wants them.
+const AHEAD: usize = 3;
 
 /// Documents of a list's page, or one alone.
 pub struct Documents {
@@ -41,28 +41,45 @@ pub struct Documents {
     pub more: bool,
 }
 
-/// Who reads documents for a stream.
+/// Who reads documents for a run.
 #[derive(Clone, Debug)]
 pub struct DocumentReader {
-    pub client: Client,
-    pub stream: String,
-    pub priority: Priority,
+    client: Client,
+    stream: String,
+    priority: Priority,
+    /// Who asks for the lines of a document has one of [`AT_ONCE`] places, whatever page the document is of.
+    places: Arc<Semaphore>,
 }
 
 impl DocumentReader {
-    /// The pages of documents that a query lists, from the first on.
-    pub fn pages(self, query: &[(&'static str, String)]) -> DocumentPages {
-        let mut pages = self.client.pages("documents.json", query, 0, self.priority);
+    /// One for a run of `stream`.
+    pub fn new(client: Client, stream: String, priority: Priority) -> Self {
+        Self { client, stream, priority, places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// The pages of documents that some queries list, one list after the other, each from its first page on.
+    pub fn pages(self, lists: Vec<Vec<(&'static str, String)>>) -> DocumentPages {
         let (sender, read) = mpsc::channel(AHEAD);
         let reading = async move {
-            loop {
-                let read = match pages.next().await {
-                    Ok(page) => self.page(page).await,
-                    Err(error) => Err(error.into()),
-                };
-                let more = read.as_ref().is_ok_and(|read| read.more);
-                if sender.send(read).await.is_err() || !more {
-                    break;
+            for query in lists {
+                let mut pages = self.client.pages("documents.json", &query, 0, self.priority);
+                loop {
+                    let page = pages.next().await;
+                    let (failed, more) = (page.is_err(), page.as_ref().is_ok_and(|page| page.more));
+                    let reader = self.clone();
+                    let understanding = async move {
+                        match page {
+                            Ok(page) => reader.page(page).await,
+                            Err(error) => Err(error.into()),
+                        }
+                    };
+                    let understanding = tokio::spawn(understanding.in_current_span());
+                    if sender.send(AbortOnDropHandle::new(understanding)).await.is_err() || failed {
+                        return;
+                    }
+                    if !more {
+                        break;
+                    }
                 }
             }
         };
@@ -93,14 +110,17 @@ impl DocumentReader {
         let (mut clients, mut batch) = (Vec::new(), Batch::default());
         let all: Vec<_> = documents
             .iter()
-            .map(|document| all_lines(&self.client, document, version, self.priority))
+            .map(|document| async move {
+                let _place = self.places.acquire().await;
+                all_lines(&self.client, document, version, self.priority).await
+            })
             .collect();
         let all = at_once(all).await?;
         for (document, details) in documents.into_iter().zip(all) {
-            let Document { id, client, document, details: cut, .. } = document;
+            let Document { id, client, document, details: whole, .. } = document;
             let (details, version) = match details {
                 Ok(Some(all)) => all,
-                Ok(None) => (cut, version),
+                Ok(None) => (whole, version),
                 Err(Bad::Drift(what)) => return Err(drift(&self.stream, &what)),
                 Err(Bad::Record(rule)) => {
                     bad.push(Quarantined {
@@ -134,19 +154,19 @@ impl DocumentReader {
 
 /// Pages of documents. Nobody reads on once this is dropped.
 pub struct DocumentPages {
-    read: mpsc::Receiver<Result<Documents, JobError>>,
+    read: mpsc::Receiver<AbortOnDropHandle<Result<Documents, JobError>>>,
     _reading: AbortOnDropHandle<()>,
 }
 
 impl DocumentPages {
-    /// The next page, of a list that has more.
+    /// The next page, of a list that has more, or the first one of the next list.
     ///
     /// # Errors
     /// What the walk must return at once.
     pub async fn next(&mut self) -> Result<Documents, JobError> {
         // As of pages: an end without an error is no end of the list.
         let ended = || JobError::retry(anyhow!("whoever read documents has ended"));
-        self.read.recv().await.unwrap_or_else(|| Err(ended()))
+        self.read.recv().await.ok_or_else(ended)?.await.map_err(JobError::retry)?
     }
 }
 

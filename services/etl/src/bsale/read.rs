@@ -184,8 +184,9 @@ pub struct Document {
     pub id: i64,
     pub client: Option<i64>,
     pub document: Understood,
+    /// Its lines, where all of them came along.
     pub details: Vec<Understood>,
-    /// All lines there are: more than `details` where Bsale cut the list, none where it did not send it.
+    /// How many lines there are: more than `details` where Bsale cut the list. None: it did not send it.
     pub lines: Option<u64>,
 }
 
@@ -218,7 +219,7 @@ pub fn document(mut record: Record<'_>, version: i64) -> Result<Document, Bad> {
     ];
     let expanded = record.expanded("details")?;
     let lines = expanded.as_ref().map(|list| list.count);
-    let details = expanded.map(|list| list.items).unwrap_or_default();
+    let details = expanded.map(|list| list.whole()).transpose()?.unwrap_or_default();
     let details = details.into_iter().map(|line| detail(line, id, version)).collect::<Result<Vec<_>, _>>()?;
     let known = &[
         "rcofDate",
@@ -335,12 +336,12 @@ pub fn cost(mut record: Record<'_>, variant: i64, version: i64) -> Result<Row, B
     Ok(Row::new(values, version))
 }
 
-/// The variants of a reception's lines.
+/// The variants of a reception's lines, where all of them came along, and how many lines there are.
 pub fn received(mut record: Record<'_>) -> Result<(i64, Vec<i64>, u64), Bad> {
     let id = record.id("id")?;
     let Some(list) = record.expanded("details")? else { return Ok((id, Vec::new(), 0)) };
     let mut variants = Vec::new();
-    for mut line in list.items {
+    for mut line in list.whole()? {
         variants.extend(line.nested_id("variant")?);
     }
     Ok((id, variants, list.count))

@@ -36,12 +36,12 @@ pub async fn walk(session: &mut Session<'_>, first: NaiveDate, last: NaiveDate) 
     while day <= last {
         let end = month_end(day).min(last);
         if session.params.force {
-            days::read_day(session, day).await?;
+            days::read_day(session, day, day.succ_opt().filter(|next| *next <= last)).await?;
         } else if end > day && end < by_day && same(session, day, end).await? {
             // A month that is the same needs no look at its days; one day is looked at anyhow.
             day = end;
         } else if !same(session, day, day).await? {
-            days::read_day(session, day).await?;
+            days::read_day(session, day, None).await?;
             if !same(session, day, day).await? {
                 tracing::warn!(%day, "the documents of a day differ from Bsale's totals after they were read again");
                 if session.place.differing.len() < 100 {

@@ -1,9 +1,13 @@
 //! A record as Bsale sends it: fields with the type that it happens to have that day. Numbers are read from their
 //! text, never through a float.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::{Borrow, Cow},
+    collections::BTreeMap,
+};
 
 use rust_decimal::Decimal;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::domain::money;
@@ -23,14 +27,39 @@ pub enum Bad {
 #[derive(Debug)]
 pub struct Record<'a> {
     what: &'static str,
-    fields: BTreeMap<String, &'a RawValue>,
+    fields: BTreeMap<Name<'a>, &'a RawValue>,
+}
+
+/// The name of a field. It is copied only where it is written with escapes: a page has some ten thousand of them.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Borrow<str> for Name<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A sub-list that came with its record, and how many there are in all: Bsale cuts expanded lists at 25.
 #[derive(Debug)]
 pub struct Expanded<'a> {
-    pub items: Vec<Record<'a>>,
+    what: &'static str,
+    items: Vec<&'a RawValue>,
     pub count: u64,
+}
+
+impl<'a> Expanded<'a> {
+    /// Its records, where all of them came. Of a list that was cut there are none: it is asked for by itself.
+    ///
+    /// # Errors
+    /// Drift.
+    pub fn whole(&self) -> Result<Vec<Record<'a>>, Bad> {
+        if self.items.len() as u64 != self.count {
+            return Ok(Vec::new());
+        }
+        self.items.iter().map(|raw| Record::read(self.what, raw)).collect()
+    }
 }
 
 impl<'a> Record<'a> {
@@ -125,7 +154,7 @@ impl<'a> Record<'a> {
     /// As [`Record::amount`].
     pub fn optional_amount(&mut self, name: &str) -> Result<Option<Decimal>, Bad> {
         let Some(text) = self.take(name) else { return Ok(None) };
-        let value = unquoted(text).unwrap_or_else(|| text.to_owned());
+        let value = unquoted(text).unwrap_or(Cow::Borrowed(text));
         match money::parse(&value) {
             Ok(amount) => Ok(Some(amount)),
             Err(error @ money::BadAmount::TooLarge(_)) => {
@@ -194,8 +223,7 @@ impl<'a> Record<'a> {
             Some(count) => count.unsigned_abs(),
             None => items.len() as u64,
         };
-        let items = items.into_iter().map(|raw| Record::read(name, raw)).collect::<Result<_, _>>()?;
-        Ok(Some(Expanded { items, count }))
+        Ok(Some(Expanded { what: name, items, count }))
     }
 
     /// A plain list of objects; absent is empty.
@@ -221,11 +249,12 @@ impl<'a> Record<'a> {
         if self.fields.is_empty() {
             return Ok(("{}".to_owned(), Vec::new()));
         }
-        let new = self.fields.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
+        let names = self.fields.keys().map(|name| &*name.0);
+        let new = names.filter(|name| !known.contains(name)).map(str::to_owned).collect();
         let fields: Vec<_> = self
             .fields
             .iter()
-            .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.as_str()), raw.get()))
+            .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(&*name.0), raw.get()))
             .collect();
         // A text of PostgreSQL's jsonb holds no NUL.
         let rest = format!("{{{}}}", fields.join(",")).replace("\\u0000", "\\ufffd");
@@ -237,11 +266,12 @@ impl<'a> Record<'a> {
 }
 
 /// A string's content, or a number as it stands.
-fn unquoted(text: &str) -> Option<String> {
-    if text.starts_with('"') {
-        return serde_json::from_str(text).ok();
+fn unquoted(text: &str) -> Option<Cow<'_, str>> {
+    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        Some(content) if !content.contains('\\') => Some(content.into()),
+        Some(_) => serde_json::from_str::<String>(text).ok().map(Cow::Owned),
+        None => text.starts_with(|first: char| first.is_ascii_digit() || first == '-').then(|| text.into()),
     }
-    text.starts_with(|first: char| first.is_ascii_digit() || first == '-').then(|| text.to_owned())
 }
 
 /// 352 of `https://api.bsale.io/v1/variants/352.json`.
@@ -305,6 +335,16 @@ mod tests {
     }
 
     #[test]
+    fn a_name_with_escapes_is_the_name_it_stands_for() {
+        let text = raw(r#"{"\u0069d": 1, "n\"o\u00f1o": 2, "id\n": 3}"#);
+        let mut record = Record::read("client", &text).expect("an object");
+        assert_eq!(record.id("id"), Ok(1));
+        let (extra, new) = record.rest(&[]).expect("JSON");
+        assert_eq!(extra, r#"{"id\n":3,"n\"oño":2}"#);
+        assert_eq!(new, ["id\n", "n\"oño"]);
+    }
+
+    #[test]
     fn half_of_a_surrogate_pair_is_a_bad_record_wherever_it_is() {
         let text = raw(r#"{"note": "a \ud83d", "nested": {"x": ["\ud83d\ude00"]}}"#);
         let rest = Record::read("client", &text).expect("an object").rest(&[]);
@@ -319,7 +359,12 @@ mod tests {
         let text = raw(r#"{"details": {"count": 40, "limit": 25, "items": [{"id": 1}, {"id": 2}]}}"#);
         let mut record = Record::read("document", &text).expect("an object");
         let list = record.expanded("details").expect("a list").expect("expanded");
-        assert_eq!((list.items.len(), list.count), (2, 40));
+        assert_eq!(list.count, 40);
+        assert!(list.whole().expect("objects").is_empty(), "it was cut");
+        let text = raw(r#"{"details": {"count": 2, "items": [{"id": 1}, {"id": 2}]}}"#);
+        let mut record = Record::read("document", &text).expect("an object");
+        let list = record.expanded("details").expect("a list").expect("expanded");
+        assert_eq!(list.whole().expect("objects").len(), 2);
         let text = raw(r#"{"details": {"href": "https://x/details.json"}}"#);
         let mut record = Record::read("document", &text).expect("an object");
         assert!(record.expanded("details").expect("a link").is_none());

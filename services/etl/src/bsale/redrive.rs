@@ -85,7 +85,7 @@ async fn merge(bsale: &Bsale, record: &KeptRecord, written: Written) -> Result<(
     let (transaction, now) = (bsale.target.db.begin().await?, chrono::Utc::now());
     let Written { rows, family } = written;
     let families: Vec<Family> = family.into_iter().collect();
-    target::merge_all(&transaction, &rows, &families, &record.corrida, now).await?;
+    target::merge_all(&transaction, &rows, &families, &record.corrida, now, false).await?;
     target::delete_strangers(&transaction, &families, &record.corrida, now).await?;
     let forget = Sql::new("DELETE FROM lote_cuarentena WHERE id = ?").bind(record.id.as_str());
     forget.run(&transaction).await?;

@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use super::{
     Bsale, Priority,
+    documents::{DocumentPages, DocumentReader},
     read::Understood,
     record::{Bad, Record, id_of},
 };
@@ -67,6 +68,8 @@ pub(super) struct State {
 /// transaction for each page of fifty records is most of what it costs.
 const BATCH_ROWS: usize = 2_000;
 const BATCH_AGE: Duration = Duration::from_secs(1);
+/// How many are gathered while the commit before goes on. Reading waits for it only after that.
+const MOST_ROWS: usize = 4 * BATCH_ROWS;
 /// How often the job's row is told how far the run is. The sales database knows it with every commit.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -120,6 +123,9 @@ pub struct Session<'a> {
     pub run: &'a JobRun,
     pub params: RunParams,
     pub priority: Priority,
+    pub documents: DocumentReader,
+    /// The documents of the day that is next: Bsale is asked for them while those of this day come.
+    pub next_day: Option<(NaiveDate, DocumentPages)>,
     pub claim: Claim,
     /// Where the walk is. [`Session::add`] says that it is there.
     pub place: Cursor,
@@ -156,11 +162,14 @@ impl<'a> Session<'a> {
         pool: PgPool,
     ) -> Self {
         let priority = if params.mode == Mode::Backfill { Priority::Backfill } else { Priority::Daily };
+        let documents = DocumentReader::new(bsale.client.clone(), params.stream.clone(), priority);
         Self {
             bsale,
             run,
             params,
             priority,
+            documents,
+            next_day: None,
             claim,
             place: state.place,
             counters: state.counters,
@@ -193,7 +202,10 @@ impl<'a> Session<'a> {
         gathered.batch.page.join(batch.page);
         gathered.batch.counters.add(&batch.counters);
         gathered.batch.watermark = batch.watermark.or(gathered.batch.watermark);
-        if gathered.batch.page.size() >= BATCH_ROWS || gathered.since.elapsed() >= BATCH_AGE {
+        let rows = gathered.batch.page.size();
+        let is_due = rows >= BATCH_ROWS || gathered.since.elapsed() >= BATCH_AGE;
+        let goes_on = self.under_way.as_ref().is_some_and(|commit| !commit.is_finished());
+        if rows >= MOST_ROWS || (is_due && !goes_on) {
             self.commit().await?;
         }
         self.run.proceed()

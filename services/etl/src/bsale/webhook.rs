@@ -175,7 +175,7 @@ async fn write(
     let written: Result<u64, DbErr> = async {
         let transaction = bsale.target.db.begin().await?;
         let now = chrono::Utc::now();
-        let merged = target::merge_all(&transaction, &rows, families, run, now).await?;
+        let merged = target::merge_all(&transaction, &rows, families, run, now, false).await?;
         let mut written: u64 =
             merged.values().map(|Merged { inserted, updated, .. }| inserted + updated).sum();
         written += target::delete_strangers(&transaction, families, run, now).await?;

@@ -189,7 +189,7 @@ impl Claim {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.attempt(page, watermark, &state).await {
+            match self.attempt(page, watermark, &state, tries == 1).await {
                 Err(CommitError::Database(error))
                     if tries < AGAIN && (is_duplicate(&error) || is_conflict(&error)) =>
                 {
@@ -206,9 +206,10 @@ impl Claim {
         page: &Page,
         watermark: Option<DateTime<Utc>>,
         state: &impl Fn(&Merged, u64) -> Value,
+        trust: bool,
     ) -> Result<(Merged, u64), CommitError> {
         let transaction = self.target.db.begin().await?;
-        let written = self.write(&transaction, page, watermark, state).await;
+        let written = self.write(&transaction, page, watermark, state, trust).await;
         match written {
             Ok(counts) => {
                 failpoints::hit(Point::BatchWritten);
@@ -231,11 +232,12 @@ impl Claim {
         page: &Page,
         watermark: Option<DateTime<Utc>>,
         state: &impl Fn(&Merged, u64) -> Value,
+        trust: bool,
     ) -> Result<(Merged, u64), CommitError> {
         self.fence(conn).await?;
         let now = Utc::now();
         let (mut merged, mut deleted) = (Merged::default(), 0);
-        let by_table = merge_all(conn, &page.rows, &page.families, &self.run, now).await?;
+        let by_table = merge_all(conn, &page.rows, &page.families, &self.run, now, trust).await?;
         for counts in by_table.values() {
             merged.inserted += counts.inserted;
             merged.updated += counts.updated;

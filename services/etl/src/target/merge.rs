@@ -2,19 +2,25 @@
 //! decision is [`judge`]'s, so that both databases decide alike and counts are exact (affected rows are not: MySQL
 //! counts 2 for an update, and drivers differ).
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Value};
 
 use super::{
     Family,
-    sql::{Sql, lists, pieces, repeated},
+    sql::{Sql, array, lists, pieces, repeated},
 };
 use crate::domain::{
     merge::{Known, Verdict, dedupe, judge},
-    table::{Column, Kind, OWN, Row, Table, key_text},
+    table::{Kind, OWN, Row, Table, key_text, text},
 };
+
+/// Rows of one of PostgreSQL's statements at most, so that its text has a size that a server takes.
+const ROWS: usize = 2_048;
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +37,8 @@ pub struct Merged {
 
 /// Merges rows of several tables, parents before the rows that belong to them, in the caller's transaction. Gives what became
 /// of each table's. Rows that came with an outdated parent stay out: one that was never in the table has no version there to
-/// say that a newer answer does not have it.
+/// say that a newer answer does not have it. With `trust`, rows whose parent is new are not looked up: they are written
+/// together, so that they are new too. Where somebody has deleted the parent alone, that is a unique violation.
 ///
 /// # Errors
 /// As [`merge`].
@@ -41,27 +48,37 @@ pub async fn merge_all(
     families: &[Family],
     run: &str,
     now: DateTime<Utc>,
+    trust: bool,
 ) -> Result<HashMap<&'static str, Merged>, DbErr> {
     let mut all: HashMap<&'static str, Merged> = HashMap::new();
     for (table, rows) in tables {
         let family = families.iter().find(|family| family.table.name == table.name);
-        let parent = family.and_then(|family| {
+        let parents = family.and_then(|family| {
             let place = table.columns.iter().position(|column| column.name == family.column)?;
-            Some((place, &all.get(family.of.name)?.outdated))
+            Some((place, all.get(family.of.name)?))
         });
-        let merged = match parent {
-            Some((place, outdated)) if !outdated.is_empty() => {
-                let is_current = |row: &&Row| !outdated.contains(&key_text(&row.values[place..=place]));
-                let current: Vec<Row> = rows.iter().filter(is_current).cloned().collect();
-                let mut merged = merge(conn, table, &current, run, now).await?;
+        let merged = match parents {
+            Some((place, parents)) => {
+                let current = current(rows, place, &parents.outdated);
+                let of_new = trust.then_some((place, &parents.new));
+                let mut merged = merge_of(conn, table, &current, of_new, run, now).await?;
                 merged.older += (rows.len() - current.len()) as u64;
                 merged
             }
-            _ => merge(conn, table, rows, run, now).await?,
+            None => merge(conn, table, rows, run, now).await?,
         };
         all.insert(table.name, merged);
     }
     Ok(all)
+}
+
+/// The rows whose parents are not outdated.
+fn current<'a>(rows: &'a [Row], place: usize, outdated: &HashSet<String>) -> Cow<'a, [Row]> {
+    if outdated.is_empty() {
+        return rows.into();
+    }
+    let is_current = |row: &&Row| !outdated.contains(&key_text(&row.values[place..=place]));
+    rows.iter().filter(is_current).cloned().collect::<Vec<_>>().into()
 }
 
 /// Merges rows into their table, in the caller's transaction. `now` is when they are written, by the caller's clock.
@@ -75,9 +92,21 @@ pub async fn merge(
     run: &str,
     now: DateTime<Utc>,
 ) -> Result<Merged, DbErr> {
+    merge_of(conn, table, rows, None, run, now).await
+}
+
+/// The same. `of_new`: the place of a parent's key among a row's values, and the parents whose rows are new.
+async fn merge_of(
+    conn: &impl ConnectionTrait,
+    table: &Table,
+    rows: &[Row],
+    of_new: Option<(usize, &HashSet<String>)>,
+    run: &str,
+    now: DateTime<Utc>,
+) -> Result<Merged, DbErr> {
     let mut merged = Merged::default();
     let rows = dedupe(table, rows);
-    let known = look_up(conn, table, &rows).await?;
+    let known = look_up(conn, table, &not_of_new(&rows, of_new)).await?;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
     for (key, row) in rows {
         match judge(known.get(&key), &row.fingerprint, row.version) {
@@ -99,25 +128,48 @@ pub async fn merge(
     Ok(merged)
 }
 
+/// The rows that the table may have.
+fn not_of_new<'a, 'r>(
+    rows: &'a [(String, &'r Row)],
+    of_new: Option<(usize, &HashSet<String>)>,
+) -> Vec<&'a (String, &'r Row)> {
+    let Some((place, parents)) = of_new else { return rows.iter().collect() };
+    let is_of_new = |row: &Row| parents.contains(&key_text(&row.values[place..=place]));
+    rows.iter().filter(|entry| !is_of_new(entry.1)).collect()
+}
+
 /// What the table has under these keys. The rows stay as they are until the caller's transaction ends.
 async fn look_up(
     conn: &impl ConnectionTrait,
     table: &Table,
-    rows: &[(String, &Row)],
+    rows: &[&(String, &Row)],
 ) -> Result<HashMap<String, Known>, DbErr> {
     let key: Vec<_> = table.key_columns().iter().map(|column| column.name).collect();
     let names = key.join(", ");
-    let one = if table.key == 1 { "?".to_owned() } else { format!("({})", repeated("?", table.key)) };
-    let left = if table.key == 1 { names.clone() } else { format!("({names})") };
+    let select = |condition: String| {
+        Sql::new(format!(
+            "SELECT {names}, huella, version, eliminado_en FROM {} WHERE {condition} ORDER BY {names} FOR UPDATE",
+            table.name
+        ))
+    };
+    let mut statements: Vec<Sql> = Vec::new();
+    if table.key == 1 && conn.get_database_backend() == DbBackend::Postgres {
+        let kind = array_of(table.columns[0].kind);
+        statements.extend(rows.chunks(ROWS).map(|rows| {
+            let keys = array(rows.iter().map(|(key, _)| Some(key.as_str().into())));
+            select(format!("{names} = ANY(CAST(? AS {kind}))")).bind(keys)
+        }));
+    } else {
+        let one = format!("({})", repeated("?", table.key));
+        statements.extend(lists(rows).map(|list| {
+            let values: Vec<Value> =
+                list.iter().flat_map(|(_, row)| row.values[..table.key].iter().cloned()).collect();
+            select(format!("({names}) IN ({})", repeated(&one, list.len()))).bind_all(values)
+        }));
+    }
     let mut all = HashMap::new();
-    for list in lists(rows) {
-        let text = format!(
-            "SELECT {names}, huella, version, eliminado_en FROM {} WHERE {left} IN ({}) ORDER BY {names} FOR UPDATE",
-            table.name,
-            repeated(&one, list.len())
-        );
-        let values = list.iter().flat_map(|(_, row)| row.values[..table.key].iter().cloned());
-        for row in Sql::new(text).bind_all(values).all(conn).await? {
+    for statement in statements {
+        for row in statement.all(conn).await? {
             all.insert(key_text(&key_of(table, &row)?), known(&row)?);
         }
     }
@@ -156,15 +208,18 @@ async fn write(
     now: DateTime<Utc>,
 ) -> Result<(), DbErr> {
     let backend = conn.get_database_backend();
-    let columns: Vec<&Column> = table.columns.iter().chain(&OWN).collect();
-    let names: Vec<_> = columns.iter().map(|column| column.name).collect();
-    let places: Vec<_> = columns.iter().map(|column| place(column, backend)).collect();
-    let one = format!("({})", places.join(", "));
-    let (names_list, end) =
-        (names.join(", "), if upsert { on_conflict(table, &names, backend) } else { String::new() });
+    let names: Vec<_> = table.columns.iter().chain(&OWN).map(|column| column.name).collect();
+    let insert = format!("INSERT INTO {} ({})", table.name, names.join(", "));
+    let end = if upsert { on_conflict(table, &names, backend) } else { String::new() };
+    if backend == DbBackend::Postgres {
+        for rows in rows.chunks(ROWS) {
+            let (select, values) = of_arrays(table, rows, run, now);
+            Sql::new(format!("{insert} {select}{end}")).bind_all(values).run(conn).await?;
+        }
+        return Ok(());
+    }
+    let one = format!("({})", repeated("?", names.len()));
     for piece in pieces(rows) {
-        let text =
-            format!("INSERT INTO {} ({names_list}) VALUES {}{end}", table.name, repeated(&one, piece.len()));
         let values = piece.iter().flat_map(|row| {
             let own: [Value; 5] = [
                 row.fingerprint.as_str().into(),
@@ -175,14 +230,54 @@ async fn write(
             ];
             row.values.iter().cloned().chain(own)
         });
+        let text = format!("{insert} VALUES {}{end}", repeated(&one, piece.len()));
         Sql::new(text).bind_all(values).run(conn).await?;
     }
     Ok(())
 }
 
-/// JSON travels as text: MariaDB has no type of its own for it.
-pub(super) fn place(column: &Column, backend: DbBackend) -> &'static str {
-    if column.kind == Kind::Json && backend == DbBackend::Postgres { "CAST(? AS JSONB)" } else { "?" }
+/// Rows as PostgreSQL takes them best: an array a column, so that a statement has one text and few values, whatever the
+/// number of rows. Gives the query that makes rows of them again, and its values.
+fn of_arrays(table: &Table, rows: &[&Row], run: &str, now: DateTime<Utc>) -> (String, Vec<Value>) {
+    // The last ones are the same in all rows.
+    let columns = table.columns.iter().chain(&OWN).take(table.columns.len() + 2);
+    let arrays: Vec<_> = columns.map(|column| format!("CAST(? AS {})", array_of(column.kind))).collect();
+    let query = format!(
+        "SELECT *, CAST(? AS TEXT), CAST(? AS TIMESTAMPTZ), CAST(NULL AS TIMESTAMPTZ) FROM UNNEST({})",
+        arrays.join(", ")
+    );
+    let mut values: Vec<Value> = vec![run.into(), now.into()];
+    for place in 0..table.columns.len() {
+        values.push(array(rows.iter().map(|row| postgres_text(&row.values[place]))).into());
+    }
+    values.push(array(rows.iter().map(|row| Some(row.fingerprint.as_str().into()))).into());
+    values.push(array(rows.iter().map(|row| Some(row.version.to_string().into()))).into());
+    (query, values)
+}
+
+/// The type of an array of a column's values.
+fn array_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Int => "BIGINT[]",
+        Kind::Text(_) | Kind::LongText => "TEXT[]",
+        Kind::Amount => "NUMERIC[]",
+        Kind::Date => "DATE[]",
+        Kind::Time => "TIMESTAMPTZ[]",
+        Kind::Flag => "BOOLEAN[]",
+        Kind::Json => "JSONB[]",
+    }
+}
+
+/// A value as PostgreSQL reads it; none for null. It takes no sign before a year of five digits.
+fn postgres_text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::ChronoDateTimeUtc(Some(time)) => {
+            let text = time.to_rfc3339_opts(SecondsFormat::Micros, true);
+            Some(text.trim_start_matches('+').to_owned().into())
+        }
+        Value::ChronoDate(Some(date)) => Some(date.to_string().trim_start_matches('+').to_owned().into()),
+        other => text(other),
+    }
 }
 
 fn on_conflict(table: &Table, names: &[&str], backend: DbBackend) -> String {

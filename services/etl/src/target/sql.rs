@@ -1,5 +1,7 @@
 //! Statements that both databases run: written once, with `?` for values.
 
+use std::borrow::Cow;
+
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 /// Rows of one statement, or keys of one list: few sizes, so that a table has few texts. A connection prepares each once
@@ -32,6 +34,30 @@ pub(super) fn lists<T>(keys: &[T]) -> impl Iterator<Item = Vec<&T>> {
 /// So many of `one`, with commas between them.
 pub(super) fn repeated(one: &str, times: usize) -> String {
     vec![one; times].join(", ")
+}
+
+/// An array as PostgreSQL writes it. SeaORM's arrays hold no nulls.
+pub(super) fn array<'a>(values: impl IntoIterator<Item = Option<Cow<'a, str>>>) -> String {
+    let mut array = String::from("{");
+    for value in values {
+        if array.len() > 1 {
+            array.push(',');
+        }
+        match value {
+            None => array.push_str("NULL"),
+            Some(value) => {
+                array.push('"');
+                if value.contains(['"', '\\']) {
+                    array.push_str(&value.replace('\\', "\\\\").replace('"', "\\\""));
+                } else {
+                    array.push_str(&value);
+                }
+                array.push('"');
+            }
+        }
+    }
+    array.push('}');
+    array
 }
 
 /// A statement and its values. `?` stands for a value; there is none in texts.
@@ -108,6 +134,16 @@ fn numbered(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arrays_have_nulls_and_quotes() {
+        let array = |values: &[Option<&'static str>]| {
+            super::array(values.iter().map(|value| value.map(Cow::Borrowed)))
+        };
+        assert_eq!(array(&[]), "{}");
+        assert_eq!(array(&[None, Some(""), Some("NULL"), Some("-1.50")]), r#"{NULL,"","NULL","-1.50"}"#);
+        assert_eq!(array(&[Some(r#"{"a":"\u00f1"}"#), Some("b,}")]), r#"{"{\"a\":\"\\u00f1\"}","b,}"}"#);
+    }
 
     #[test]
     fn statements_have_few_sizes_and_all_rows() {

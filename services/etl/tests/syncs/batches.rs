@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use etl::{
     bsale::{redrive, tables},
     domain::{
@@ -13,7 +13,9 @@ use etl::{
 };
 use jobs::State;
 use sea_orm::{DbBackend, TransactionTrait as _};
-use simulators::bsale::{Fault, Shop, Size};
+use simulators::bsale::{Fault, Money, Shop, Size};
+use stack::wait;
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{Kind, World};
 
@@ -50,6 +52,47 @@ async fn pages_share_a_transaction_in_postgresql() -> Result<()> {
     pages_share_a_transaction("etlbatchpg", Kind::Postgres).await
 }
 
+/// Somebody holds the lane's row, so that the first commit waits for as long as that.
+async fn reads_on(label: &str, kind: Kind) -> Result<()> {
+    let size = Size { clients: 4_500, days: 0, ..Size::default() };
+    let world = World::new(label, kind, Shop::new(9, size)).await?;
+    let id = world.ask(&RunParams::new("bsale.clientes", Mode::Full)).await?.job().id;
+    // The first batch is not full before the row is held.
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(10)); 15]);
+    let (runner, runs) = (world.runner.clone(), world.runs.clone());
+    let running = tokio::spawn(async move { runner.run(id, &CancellationToken::new(), &*runs).await });
+    let asked = |number: u64| {
+        let bsale = &world.bsale;
+        wait::until("requests", Duration::from_secs(20), move || {
+            std::future::ready(bsale.requests() >= number)
+        })
+    };
+    asked(1).await?;
+    let transaction = world.ours().target.db.begin().await?;
+    let hold = Sql::new("SELECT epoca FROM lote_streams WHERE stream = 'bsale.clientes' FOR UPDATE");
+    hold.one(&transaction).await?.context("a lane")?;
+    // A full batch waits, and another one is full; 50 clients are 100 rows, of the table and of what the scan has met.
+    asked(65).await?;
+    let lane = target::lane(&world.ours().target.db, "bsale.clientes").await?.context("a lane")?;
+    ensure!(lane.state.is_none(), "it was committed: {lane:?}");
+    transaction.rollback().await?;
+    running.await?.map_err(|error| anyhow!("{error:?}"))?;
+    let job = world.job(id).await?;
+    ensure!(job.state == State::Completed, "{job:?}");
+    ensure!(live(&world, "clientes").await? == world.bsale.shop(|shop| shop.clients.len()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_holds_up_no_reading_in_mariadb() -> Result<()> {
+    reads_on("etlreadsmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_holds_up_no_reading_in_postgresql() -> Result<()> {
+    reads_on("etlreadspg", Kind::Postgres).await
+}
+
 #[tokio::test]
 async fn documents_with_more_lines_than_come_along_are_asked_for_at_the_same_time() -> Result<()> {
     let size = Size { days: 1, documents_a_day: 120, ..Size::default() };
@@ -66,6 +109,117 @@ async fn documents_with_more_lines_than_come_along_are_asked_for_at_the_same_tim
     // Eight, and a page ahead; one after the other and a page ahead would be two.
     ensure!((3..=9).contains(&most), "{most} at once");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_page_does_not_wait_for_the_lines_of_the_page_before() -> Result<()> {
+    let size = Size { days: 1, documents_a_day: 101, ..Size::default() };
+    let long = |shop: &Shop, page: usize| -> Vec<usize> {
+        let documents = shop.documents.values().rev().skip(50 * page).take(50);
+        documents.map(|document| document.details.len()).filter(|lines| *lines > 25).collect()
+    };
+    // Lines that take two requests on the first page, and two lists of lines on the second.
+    let fits = |shop: &Shop| {
+        let first = long(shop, 0);
+        first.len() <= 2 && first.iter().any(|lines| *lines > 50) && long(shop, 1).len() == 2
+    };
+    let shop = (9..).map(|seed| Shop::new(seed, size)).find(fits).context("a shop with such pages")?;
+    let world = World::new("etlpages", Kind::Postgres, shop).await?;
+    world.sync("bsale.clientes", Mode::Full).await?;
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(150)); 400]);
+    let day = Some(world.bsale.shop(|shop| shop.today));
+    let params = RunParams { from: day, to: day, ..RunParams::new("bsale.documentos", Mode::Backfill) };
+    let job = world.run(&params).await?;
+    ensure!(job.state == State::Completed, "{job:?}");
+    // The second list of the first page's lines, both of the second page's, and the third page.
+    let most = world.bsale.most_at_once();
+    ensure!(most >= 4, "{most} at once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_next_day_is_read_while_a_day_is_read() -> Result<()> {
+    let size = Size { days: 6, documents_a_day: 3, ..Size::default() };
+    // A request a list, and no more: what is under way at the same time is of two days.
+    let short = |shop: &Shop| shop.documents.values().all(|document| document.details.len() <= 25);
+    let shop = (9..).map(|seed| Shop::new(seed, size)).find(short).context("a shop of short documents")?;
+    let world = World::new("etlnextday", Kind::Postgres, shop).await?;
+    world.sync("bsale.clientes", Mode::Full).await?;
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(100)); 100]);
+    let from = Some(world.bsale.shop(|shop| shop.today) - chrono::Days::new(10));
+    let params = RunParams { from, ..RunParams::new("bsale.documentos", Mode::Backfill) };
+    let job = world.run(&params).await?;
+    ensure!(job.state == State::Completed, "{job:?}");
+    let most = world.bsale.most_at_once();
+    ensure!(most == 2, "{most} at once");
+    ensure!(live(&world, "documentos_venta").await? == world.bsale.shop(|shop| shop.documents.len()));
+    Ok(())
+}
+
+/// One of the documents whose lists of lines were cut has a line that can't be kept, on the second of three pages.
+async fn bad_line(label: &str, kind: Kind) -> Result<()> {
+    let size = Size { days: 1, documents_a_day: 120, ..Size::default() };
+    let world = World::new(label, kind, Shop::new(9, size)).await?;
+    let (id, documents, lines) = world.bsale.shop(|shop| {
+        let second_page = shop.documents.values_mut().rev().skip(50).take(50);
+        let bad = second_page.max_by_key(|document| document.details.len()).expect("a document");
+        bad.details.first_mut().expect("a line").net_unit = Money(2_000_000_000_000_000_000);
+        let id = bad.id;
+        let others = shop.documents.values().filter(|document| document.id != id);
+        let lines = others.clone().map(|document| document.details.len()).sum::<usize>();
+        (id, others.count(), lines)
+    });
+    let day = Some(world.bsale.shop(|shop| shop.today));
+    let params = RunParams { from: day, to: day, ..RunParams::new("bsale.documentos", Mode::Backfill) };
+    let job = world.run(&params).await?;
+    ensure!(job.state == State::Completed, "{job:?}");
+    let kept = target::quarantined(&world.ours().target.db, Some("bsale.documentos"), 10).await?;
+    let [kept] = kept.as_slice() else { anyhow::bail!("{kept:?}") };
+    ensure!(kept.record.clave == id.to_string(), "{kept:?}");
+    ensure!(kept.record.regla.contains("netUnitValue"), "{kept:?}");
+    ensure!(live(&world, "documentos_venta").await? == documents);
+    ensure!(live(&world, "detalles_documento").await? == lines);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_document_with_a_bad_line_leaves_the_others_of_its_commit_whole() -> Result<()> {
+    bad_line("etlbadlinemy", Kind::MariaDb).await?;
+    bad_line("etlbadlinepg", Kind::Postgres).await
+}
+
+/// Somebody has deleted a document and left its lines, which are taken for new where their document is.
+async fn parent_alone(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(9, Size { days: 1, ..Size::default() })).await?;
+    let day = Some(world.bsale.shop(|shop| shop.today));
+    let params = RunParams { from: day, to: day, ..RunParams::new("bsale.documentos", Mode::Backfill) };
+    let first = world.run(&params).await?;
+    ensure!(first.state == State::Completed, "{first:?}");
+    let (documents, lines) =
+        (live(&world, "documentos_venta").await?, live(&world, "detalles_documento").await?);
+    let some = world.bsale.shop(|shop| {
+        shop.documents.values().find(|document| !document.details.is_empty()).map(|document| document.id)
+    });
+    let delete =
+        Sql::new("DELETE FROM documentos_venta WHERE id_bsale = ?").bind(some.context("a document")?);
+    ensure!(delete.run(&world.ours().target.db).await? == 1);
+    let second = world.run(&params).await?;
+    ensure!(second.state == State::Completed, "{second:?}");
+    let counters = &second.result.as_ref().context("a result")?["contadores"];
+    ensure!(counters["insertados"] == 1, "{counters}");
+    ensure!(live(&world, "documentos_venta").await? == documents);
+    ensure!(live(&world, "detalles_documento").await? == lines);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_document_that_somebody_has_deleted_comes_back_to_its_lines_in_mariadb() -> Result<()> {
+    parent_alone("etlalonemy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_document_that_somebody_has_deleted_comes_back_to_its_lines_in_postgresql() -> Result<()> {
+    parent_alone("etlalonepg", Kind::Postgres).await
 }
 
 #[tokio::test]
@@ -126,6 +280,57 @@ async fn a_client_that_bsale_does_not_have_is_asked_for_once() -> Result<()> {
     let asked = world.bsale.take_log().iter().filter(|line| line.starts_with(&path)).count();
     ensure!(asked == 1, "{asked} times");
     Ok(())
+}
+
+/// Texts that mean something in arrays, in JSON or in SQL.
+async fn strange_texts(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(9, Size { days: 1, ..Size::default() })).await?;
+    let names = [
+        Some(""),
+        Some("NULL"),
+        None,
+        Some(r#"{"a", 'b'}"#),
+        Some(r"C:\new\\"),
+        Some("?$1,;--"),
+        Some(" ñ\n\t\u{1f600} "),
+    ];
+    let extra = r#"{"nota": "\"x\" \\ {1,2} \u00f1"}"#;
+    let row = |id: i64, name: Option<&str>, version: i64| {
+        let name = name.map(str::to_owned);
+        Row::new(
+            vec![id.cell(), name.cell(), false.cell(), (-1_i64).cell(), extra.to_owned().cell()],
+            version,
+        )
+    };
+    let transaction = world.ours().target.db.begin().await?;
+    // Inserted, and then written over what was there, the other way round.
+    for (version, names) in [(1, names.to_vec()), (2, names.iter().rev().copied().collect::<Vec<_>>())] {
+        let rows: Vec<Row> = (1..).zip(&names).map(|(id, name)| row(id, *name, version)).collect();
+        let merged =
+            target::merge(&transaction, &tables::PRODUCT_TYPES, &rows, "run", chrono::Utc::now()).await?;
+        let written = rows.len() as u64;
+        // The middle one stays as it was.
+        let expected = if version == 1 { (written, 0, 0) } else { (0, written - 1, 1) };
+        ensure!((merged.inserted, merged.updated, merged.same) == expected, "{merged:?}");
+        let there = Sql::new("SELECT nombre FROM tipos_producto ORDER BY id_bsale");
+        for (there, name) in there.all(&transaction).await?.iter().zip(names) {
+            let found: Option<String> = there.try_get("", "nombre")?;
+            ensure!(found.as_deref() == name, "{found:?} for {name:?}");
+        }
+    }
+    transaction.commit().await?;
+    ensure!(live(&world, "tipos_producto").await? == names.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn strange_texts_are_kept_as_they_are_in_mariadb() -> Result<()> {
+    strange_texts("etltextsmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn strange_texts_are_kept_as_they_are_in_postgresql() -> Result<()> {
+    strange_texts("etltextspg", Kind::Postgres).await
 }
 
 /// Merges of any number of rows, on one connection, and the statements that it has prepared for them.
