@@ -62,6 +62,14 @@ pub struct Row {
     pub read_at: DateTime<Utc>,
 }
 
+impl Row {
+    /// Where it stands in its stream. None: the stream has no cursor.
+    pub fn moment(&self, table: &RawTable) -> Option<DateTime<Utc>> {
+        let cursor = table.columns.iter().position(|(name, _)| table.cursor == Some(*name))?;
+        self.values[cursor].time()
+    }
+}
+
 /// A record that can't be kept: what it breaks, and the record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadRecord {
@@ -141,8 +149,8 @@ pub fn reread(
     Plan::new(table, fields).row(cells, read_at, &mut Vec::new())
 }
 
-/// One row a key, the newest, in the order of the keys.
-pub fn newest(table: &RawTable, mut rows: Vec<Row>) -> Vec<Row> {
+/// One row a key, the newest, in the order of the keys; and those that it has beaten and that have another moment.
+pub fn newest(table: &RawTable, mut rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
     let place = |name: &str| table.columns.iter().position(|(column, _)| *column == name);
     let key: Vec<usize> = table.key.iter().filter_map(|name| place(name)).collect();
     let version = table.version.and_then(place);
@@ -156,8 +164,15 @@ pub fn newest(table: &RawTable, mut rows: Vec<Row>) -> Vec<Row> {
             .then_with(|| b.read_at.cmp(&a.read_at))
             .then_with(|| a.hash.cmp(&b.hash))
     });
-    rows.dedup_by(|row, kept| by_key(row, kept).is_eq());
-    rows
+    let mut beaten = Vec::new();
+    rows.dedup_by(|row, kept| {
+        let is_twice = by_key(row, kept).is_eq();
+        if is_twice && row.moment(table) != kept.moment(table) {
+            beaten.push(row.clone());
+        }
+        is_twice
+    });
+    (rows, beaten)
 }
 
 /// Which of a page's columns are which of the table's: found once, for all of the page's rows.
@@ -399,15 +414,20 @@ mod tests {
         ];
         let (rows, _) = page("bigquery.pagos", &PAYMENTS, &rows);
         let table = table_of("bigquery.pagos").expect("a stream");
-        let kept: Vec<_> = newest(table, rows)
-            .into_iter()
-            .map(|row| (row.values[0].clone(), row.values[3].clone()))
-            .collect();
-        let expected = [("D1", 30), ("D2", 20)].map(|(document, micros)| {
+        let told = |rows: &[Row]| -> Vec<_> {
+            rows.iter().map(|row| (row.values[0].clone(), row.values[3].clone())).collect()
+        };
+        let of = |(document, micros): (&str, i64)| {
             let at = DateTime::from_timestamp_micros(micros).expect("a moment");
             (Datum::Text(document.to_owned()), Datum::Time(at))
-        });
-        assert_eq!(kept, expected);
+        };
+        let (kept, beaten) = newest(table, rows);
+        assert_eq!(told(&kept), [("D1", 30), ("D2", 20)].map(of));
+        assert_eq!(told(&beaten), [("D1", 20), ("D1", 10)].map(of));
+        // What came twice at one moment is read again with it.
+        let twice = [payment("D1", "7", 30), payment("D1", "7.0", 30)];
+        let (kept, beaten) = newest(table, page("bigquery.pagos", &PAYMENTS, &twice).0);
+        assert_eq!((kept.len(), beaten.len()), (1, 0));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod quarantine;
 mod source;
+mod twice;
 mod unseen;
 mod whole;
 
