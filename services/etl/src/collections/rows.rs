@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use chassis::idempotency::hex;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde_json::{Map, Value, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
@@ -324,7 +324,7 @@ fn datum(kind: Kind, source: &str, cell: &Cell<'_>) -> Option<Datum> {
         Kind::Text | Kind::Code if text.contains('\0') => Datum::Text(without_nul(&text)),
         Kind::Text | Kind::Code => Datum::Text(text.into_owned()),
         Kind::Amount => Datum::Amount(money::parse(&text).ok()?),
-        Kind::Int => Datum::Int(text.split('.').next()?.parse().ok()?),
+        Kind::Int => Datum::Int(whole(&text)?),
         Kind::Date if source == "TIMESTAMP" => Datum::Date(today(text.parse().ok()?)),
         Kind::Date => Datum::Date(day(&text)?),
         Kind::Time => Datum::Time(match source {
@@ -337,6 +337,12 @@ fn datum(kind: Kind, source: &str, cell: &Cell<'_>) -> Option<Datum> {
             _ => text.parse().ok()?,
         }),
     })
+}
+
+/// A whole number, whatever type its column has: `20.0` and `2E1` are twenty.
+fn whole(text: &str) -> Option<i64> {
+    let amount = money::parse(text).ok()?;
+    if amount.fract().is_zero() { amount.to_i64() } else { None }
 }
 
 /// The day that a text begins with.
@@ -402,6 +408,20 @@ mod tests {
         let all = json!({ "nro_documento": "D1", "fecha_pago": "2025-06-01", "nuevo": "x\"é", "monto_cancelado": "1.4E3",
                           "creado_el": "2025-06-04T01:20:00.000001Z", "cod_sistema": 7 });
         assert_eq!(rows[0].hash, hex(&Sha256::digest(all.to_string())[..16]));
+    }
+
+    #[test]
+    fn a_whole_number_is_one_in_any_spelling_and_a_part_of_one_is_none() {
+        for (text, expected) in [
+            ("20", Some(20)),
+            ("20.0", Some(20)),
+            ("2.0E1", Some(20)),
+            ("12.7", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(whole(text), expected, "{text}");
+        }
     }
 
     #[test]
