@@ -52,15 +52,21 @@ fn plain(url: &str) -> String {
     url.strip_prefix("mysql+pymysql://").map_or_else(|| url.to_owned(), |rest| format!("mysql://{rest}"))
 }
 
-/// Whether an error says that trying later makes sense: the network, the pool, a deadlock (1213), a lock that was not
-/// had in time (1205), a server that starts, stops or is full.
+/// What trying later may cure: too many connections (1040, of one user 1203), a disk that is full (1021), a server that stops
+/// (1053) or takes no writes (1290), a lock that was not had in time (1205), a deadlock (1213), a user who has used up
+/// what an hour allows (1226), a statement that an operator or a timer ended (1317, 1969), or the connection with it (1927,
+/// 4031), and one that was lost (2006, 2013).
+/// <https://mariadb.com/docs/server/reference/error-codes/mariadb-error-code-reference>
+const LATER: [u16; 14] = [1021, 1040, 1053, 1203, 1205, 1213, 1226, 1290, 1317, 1927, 1969, 2006, 2013, 4031];
+
+/// Whether an error says that trying later makes sense: the network, the pool, or what the server says.
 pub fn unavailable(error: &sea_orm::sqlx::Error) -> bool {
     use sea_orm::sqlx::{Error, mysql::MySqlDatabaseError};
     match error {
         Error::Io(_) | Error::Tls(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed => true,
         Error::Database(error) => error
             .try_downcast_ref::<MySqlDatabaseError>()
-            .is_some_and(|error| matches!(error.number(), 1040 | 1053 | 1205 | 1213 | 1290 | 2006 | 2013)),
+            .is_some_and(|error| LATER.contains(&error.number())),
         _ => false,
     }
 }

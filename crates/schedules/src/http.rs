@@ -1,8 +1,7 @@
 //! What the APIs of schedules share. Their documents are each service's own: clients know them under different names.
 
 use chassis::Problem;
-use chrono::Utc;
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, TransactionTrait as _};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -25,14 +24,22 @@ pub struct NewSchedule<P> {
 }
 
 impl<P: Serialize> NewSchedule<P> {
-    /// Writes it under a new id, or in the place of the schedule that has `id`. It does not fire for times that passed before.
+    /// Writes it under a new id, or in the place of the schedule that has `id`. It does not fire for times that passed before,
+    /// by the clock that schedules go by; nor again for the one that it fires for meanwhile.
     ///
     /// # Errors
     /// 422 for a time or a zone that can't be; 404 where no schedule has `id` (any more); the database.
     pub async fn put(self, orm: &DatabaseConnection, id: Option<Uuid>) -> Result<Schedule, Problem> {
         let refused = |error: BadSchedule| Problem::unprocessable("invalid_schedule", error.to_string());
         let timetable = Timetable::parse(&self.cron, &self.zone).map_err(refused)?;
-        let now = Utc::now();
+        let transaction = orm.begin().await?;
+        if let Some(id) = id
+            && row::lock(&transaction, id).await?.is_none()
+        {
+            return Err(not_found(&id.to_string()));
+        }
+        // Asked when no turn is under way: what one has just acted on has passed by then.
+        let now = row::moment(&transaction).await?;
         let schedule = Schedule {
             id: id.unwrap_or_else(Uuid::now_v7),
             next_at: timetable.next(now).map_err(refused)?,
@@ -49,11 +56,15 @@ impl<P: Serialize> NewSchedule<P> {
             created_at: now,
             version: 1,
         };
-        match id {
-            None => Ok(row::put(orm, schedule).await?),
+        let written = match id {
+            None => row::put(&transaction, schedule).await?,
             // Never a new one: it may have been deleted since its id was looked up.
-            Some(id) => row::replace(orm, schedule).await?.ok_or_else(|| not_found(&id.to_string())),
-        }
+            Some(id) => {
+                row::replace(&transaction, schedule).await?.ok_or_else(|| not_found(&id.to_string()))?
+            }
+        };
+        transaction.commit().await?;
+        Ok(written)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `schedules`: what is scheduled, and which of it is due.
 
-use chassis::db::Orm;
+use chassis::db::{Orm, sql};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait as _,
@@ -98,6 +98,17 @@ pub(crate) async fn replace(
         .col_expr(Column::Version, Expr::col(Column::Version).add(1))
         .filter(Column::Id.eq(schedule.id));
     Ok(replaced.exec_with_returning(connection).await?.pop())
+}
+
+/// One of them as it is once no turn of it is under way; locked until the caller's transaction ends.
+pub(crate) async fn lock(connection: &impl ConnectionTrait, id: Uuid) -> Result<Option<Schedule>, DbErr> {
+    Entity::find_by_id(id).lock_exclusive().one(connection).await
+}
+
+/// The database's time at this moment, however long the caller's transaction has waited.
+pub(crate) async fn moment(connection: &impl ConnectionTrait) -> Result<DateTime<Utc>, DbErr> {
+    let row = connection.query_one_raw(sql("select clock_timestamp() as moment", [])).await?;
+    row.ok_or_else(|| DbErr::RecordNotFound("the database's time".to_owned()))?.try_get("", "moment")
 }
 
 /// The database's time, by which all processes go: their hosts' clocks differ.

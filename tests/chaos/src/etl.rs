@@ -1,5 +1,6 @@
-//! Syncs of a Bsale into MariaDB and of BigQuery into PostgreSQL while things are killed: every run ends, the tables are
-//! the sources' row by row, no stream is run twice at a time, and who takes over reads on in the dead one's query.
+//! Syncs of a Bsale into MariaDB and of BigQuery into PostgreSQL while things are killed, with a backfill beside them and records
+//! of the quarantine that are read again: every run ends, the tables are the sources' row by row, the dashboards follow, no
+//! stream is run twice at a time, and who takes over reads on in the dead one's query.
 
 mod points;
 mod scene;
@@ -11,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use scene::{Asked, Scene, Work};
 use serde::Serialize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is broken, each on servers of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -97,7 +98,7 @@ pub struct Line {
     accepted: usize,
     /// Those that have completed.
     r#final: usize,
-    /// Runs that have not, and tables that are not the sources'.
+    /// Runs that have not, tables that are not the sources', and dashboards that do not follow.
     lost: usize,
     /// Runs of a stream beside another, more of them than were asked for, and queries that were begun twice.
     duplicated: usize,
@@ -127,11 +128,10 @@ pub async fn measure(case: Case, rounds: u32, seed: u64) -> Result<Line> {
 
 async fn strikes(scene: &mut Scene, case: Case, rounds: u32, seed: u64, line: &mut Line) -> Result<()> {
     // Round 0 is not disturbed: what goes wrong in it is a fault of this suite, and its length is that of the next.
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let work = scene.ask(Asked::Both).await?;
-    settle(scene, &work, line).await?;
+    let span = settle(scene, &work, line).await? - started;
     ensure!(line.lost + line.duplicated == 0, "an undisturbed round went wrong");
-    let span = started.elapsed();
     let mut tried = 0;
     while line.struck < rounds {
         ensure!(tried < rounds * 5 + 10, "{tried} rounds, and only {} struck in mid-work", line.struck);
@@ -169,9 +169,12 @@ async fn strikes(scene: &mut Scene, case: Case, rounds: u32, seed: u64, line: &m
     Ok(())
 }
 
-/// Waits for the end of the work and counts what is wrong with it.
-async fn settle(scene: &Scene, work: &Work, line: &mut Line) -> Result<()> {
+/// Waits for the end of the work and counts what is wrong with it. Gives when the last run ended.
+async fn settle(scene: &Scene, work: &Work, line: &mut Line) -> Result<Instant> {
+    // Beside what goes on after the strike.
+    scene.redrive().await?;
     let runs = scene.ended(work).await?;
+    let ended = Instant::now();
     line.accepted += runs.len();
     line.r#final += runs.iter().filter(|run| run.has_completed()).count();
     for run in runs.iter().filter(|run| !run.has_completed()) {
@@ -182,9 +185,11 @@ async fn settle(scene: &Scene, work: &Work, line: &mut Line) -> Result<()> {
         eprintln!("{twice}");
         line.duplicated += 1;
     }
-    if let Err(error) = scene.compare().await {
-        eprintln!("{error:#}");
-        line.lost += 1;
+    for checked in [scene.compare().await, scene.shown().await] {
+        if let Err(error) = checked {
+            eprintln!("{error:#}");
+            line.lost += 1;
+        }
     }
-    Ok(())
+    Ok(ended)
 }

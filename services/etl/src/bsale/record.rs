@@ -214,7 +214,7 @@ impl<'a> Record<'a> {
     /// # Errors
     /// Drift.
     pub fn expanded(&mut self, name: &'static str) -> Result<Option<Expanded<'a>>, Bad> {
-        let Some(raw) = self.fields.remove(name) else { return Ok(None) };
+        let Some(raw) = self.fields.remove(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
         let mut list = Record::read(name, raw)?;
         let Some(items) = list.fields.remove("items") else { return Ok(None) };
         let items: Vec<&'a RawValue> = serde_json::from_str(items.get())
@@ -365,8 +365,10 @@ mod tests {
         let mut record = Record::read("document", &text).expect("an object");
         let list = record.expanded("details").expect("a list").expect("expanded");
         assert_eq!(list.whole().expect("objects").len(), 2);
-        let text = raw(r#"{"details": {"href": "https://x/details.json"}}"#);
-        let mut record = Record::read("document", &text).expect("an object");
-        assert!(record.expanded("details").expect("a link").is_none());
+        for text in [r#"{"details": {"href": "https://x/details.json"}}"#, r#"{"details": null}"#] {
+            let text = raw(text);
+            let mut record = Record::read("document", &text).expect("an object");
+            assert!(record.expanded("details").expect("no list").is_none());
+        }
     }
 }

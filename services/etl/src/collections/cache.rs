@@ -21,6 +21,7 @@ use futures::{
 };
 use sea_orm::{DbErr, sqlx::PgPool};
 use sha2::{Digest as _, Sha256};
+use tokio::task::JoinError;
 use uuid::Uuid;
 
 use super::{answers, question::Question, settings::CollectionsSettings};
@@ -140,18 +141,31 @@ impl Dashboards {
         flight.await
     }
 
-    /// Joins the computation that this process has for the key, or begins one. It goes on when who began it leaves.
     fn flight(&self, question: Question, key: String, digest: String) -> Flight {
+        let (this, of) = (self.clone(), key.clone());
+        self.fly(key, async move {
+            match this.alone(&question, &of, &digest).await {
+                Ok((answer, kept)) => (Ok(answer), kept),
+                Err(failed) => (Err(failed), true),
+            }
+        })
+    }
+
+    /// Joins the computation that this process has for the key, or begins one, which also says whether Redis has the answer. It
+    /// goes on when who began it leaves. However it ends, the next one begins another.
+    fn fly(
+        &self,
+        key: String,
+        work: impl Future<Output = (Result<Answer, Failed>, bool)> + Send + 'static,
+    ) -> Flight {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
         }
         let (this, of) = (self.clone(), key.clone());
+        let work = tokio::spawn(work);
         let work = tokio::spawn(async move {
-            let (answer, kept) = match this.alone(&question, &of, &digest).await {
-                Ok((answer, kept)) => (Ok(answer), kept),
-                Err(failed) => (Err(failed), true),
-            };
+            let (answer, kept) = work.await.unwrap_or_else(|error| (Err(broken(error)), true));
             if kept {
                 this.land(&of);
             } else {
@@ -162,12 +176,7 @@ impl Dashboards {
             }
             answer
         });
-        let flight = async move {
-            work.await
-                .unwrap_or_else(|error| Err(anyhow::Error::from(error).context("computing an answer").into()))
-        }
-        .boxed()
-        .shared();
+        let flight = async move { work.await.unwrap_or_else(|error| Err(broken(error))) }.boxed().shared();
         flights.insert(key, flight.clone());
         flight
     }
@@ -245,6 +254,11 @@ impl Dashboards {
     }
 }
 
+/// A computation that panicked.
+fn broken(error: JoinError) -> Failed {
+    anyhow::Error::from(error).context("computing an answer").into()
+}
+
 /// The same for the same question, however it was asked; another where answers are made by other settings or in another
 /// form, or where versions are counted again because the schema was made or restored.
 fn digest(question: &Question, settings: &CollectionsSettings, epoch: Uuid) -> String {
@@ -285,6 +299,22 @@ mod tests {
         assert_eq!(digest(&question, &plain, one), digest(&question, &plain.clone(), one));
         assert_ne!(digest(&question, &plain, one), digest(&question, &holiday, one), "other settings");
         assert_ne!(digest(&question, &plain, one), digest(&question, &plain, other), "another timeline");
+    }
+
+    async fn panics() -> (Result<Answer, Failed>, bool) {
+        panic!("a test that panics")
+    }
+
+    #[tokio::test]
+    async fn a_computation_that_panics_is_not_the_answer_for_ever() {
+        let mut env = chassis::config::Env::from_map([("REDIS_URL", "redis://127.0.0.1:1")]);
+        let redis = Redis::new(&chassis::config::RedisSettings::read(&mut env)).expect("a URL");
+        let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").expect("a URL");
+        let dashboards = Dashboards::new(pool, redis, CollectionsSettings::read(&mut env));
+        assert!(dashboards.fly("key".to_owned(), panics()).await.is_err());
+        let answer = Answer { body: Bytes::from_static(b"{}"), version: 7, as_of: None, cache: Cache::Miss };
+        let second = dashboards.fly("key".to_owned(), async move { (Ok(answer), true) });
+        assert_eq!(second.await.expect("another one").version, 7);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! A page of BigQuery's into a raw table. SQL by hand: a page is merged in one statement, as what it did not have is found.
 
+use std::collections::HashSet;
+
 use chassis::idempotency::hex;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::sqlx::{self, Arguments as _, AssertSqlSafe, PgConnection, PgPool, postgres::PgArguments};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{
+    beaten::{self, Beaten},
     rows::{BadRecord, Datum, Row, newest},
     streams::{Kind, RawTable},
 };
@@ -44,7 +47,8 @@ pub async fn take_turn(conn: &mut PgConnection, table: &RawTable) -> sqlx::Resul
 }
 
 /// Merges rows of one page, in the caller's transaction, which has taken its turn: one row a key, the newest; what is as it
-/// was is not written; an older version never beats a newer. What is not written is noted as met by the run.
+/// was is not written; an older version never beats a newer. What is not written is noted as met by the run, and what has lost
+/// to another row with its key as beaten: that says nothing of the row that the table has.
 ///
 /// # Errors
 /// The database.
@@ -58,19 +62,9 @@ pub async fn merge(
     if rows.is_empty() {
         return Ok(Merged::default());
     }
-    let rows = newest(table, rows);
-    let own = ["extra", "huella", "leido_en"];
-    let columns: Vec<String> = table.columns.iter().map(|(name, _)| *name).chain(own).map(quoted).collect();
-    let picked: Vec<String> = table.columns.iter().map(|(name, _)| format!("p.{}", quoted(name))).collect();
-    let set: Vec<String> = columns.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-    let same: Vec<String> =
-        table.key.iter().map(|name| format!("t.{name} = p.{name}", name = quoted(name))).collect();
-    let version = |of: &str| match table.version {
-        Some(name) => format!("({of}.\"{name}\", {of}.leido_en)"),
-        None => format!("{of}.leido_en"),
-    };
+    let (rows, twice) = newest(table, rows);
     let mut arguments = PgArguments::default();
-    let mut arrays = Vec::with_capacity(columns.len());
+    let mut arrays = Vec::with_capacity(table.columns.len() + OWN.len());
     let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
     for (place, (_, kind)) in table.columns.iter().enumerate() {
         arrays.push(add(&mut arguments, *kind, &values, place)?);
@@ -84,40 +78,94 @@ pub async fn merge(
     for (place, kind) in ["text", "text", "timestamptz"].iter().enumerate() {
         arrays.push(format!("${}::{kind}[]", table.columns.len() + place + 1));
     }
+    let sql = merging(table, &arrays);
+    let (inserted, updated, places, others, wins): (i64, i64, Vec<i64>, Vec<DateTime<Utc>>, Vec<bool>) =
+        sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_one(&mut *conn).await?;
+    let (inserted, updated) = (inserted.unsigned_abs(), updated.unsigned_abs());
+    let mut beaten: Vec<Beaten<'_>> =
+        twice.iter().filter_map(|row| Some(Beaten::new(row, row.moment(table)?))).collect();
+    let mut lost = HashSet::new();
+    for ((place, other), wins) in places.into_iter().zip(others).zip(wins) {
+        let Some((at, row)) = usize::try_from(place - 1).ok().and_then(|at| Some((at, rows.get(at)?))) else {
+            continue;
+        };
+        if wins {
+            beaten.push(Beaten::new(row, other));
+        } else {
+            lost.insert(at);
+            beaten.extend(row.moment(table).map(|moment| Beaten::new(row, moment)));
+        }
+    }
+    beaten::note(conn, table, &beaten).await?;
+    // What was written is of this snapshot: nothing takes it for gone.
+    if inserted + updated < rows.len() as u64 {
+        let met = values.iter().enumerate().filter(|(at, _)| !lost.contains(at));
+        let met: Vec<&[Datum]> = met.map(|(_, values)| *values).collect();
+        meet(conn, table, run, &met).await?;
+    }
+    Ok(Merged { inserted, updated, rest: number - inserted - updated })
+}
+
+/// What raw tables have beside the source's columns.
+const OWN: [&str; 3] = ["extra", "huella", "leido_en"];
+
+/// The statement that merges a page of these arrays. Gives how many rows it has inserted and updated; and of the rows that
+/// meet one with their key and another moment, their places in the page (from 1), that moment, and whether they beat it.
+fn merging(table: &RawTable, arrays: &[String]) -> String {
+    let columns: Vec<String> = table.columns.iter().map(|(name, _)| *name).chain(OWN).map(quoted).collect();
+    let picked: Vec<String> = table.columns.iter().map(|(name, _)| format!("p.{}", quoted(name))).collect();
+    let set: Vec<String> = columns.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    let same: Vec<String> =
+        table.key.iter().map(|name| format!("t.{name} = p.{name}", name = quoted(name))).collect();
+    let version = |of: &str| match table.version {
+        Some(name) => format!("({of}.\"{name}\", {of}.leido_en)"),
+        None => format!("{of}.leido_en"),
+    };
+    let (cursor, other) = match table.cursor.map(quoted) {
+        Some(cursor) => (
+            format!(", t.{cursor}"),
+            format!(
+                "case when known.eliminado_en is null and known.{cursor} <> p.{cursor} then known.{cursor} end"
+            ),
+        ),
+        None => (String::new(), "null::timestamptz".to_owned()),
+    };
     // The look-up by the key goes by its index whatever the planner knows of the table and of the arrays: `limit` keeps it
     // from being joined in another way.
-    let sql = format!(
-        "with written as (
-             insert into {name} ({names})
-             select {picked}, coalesce(p.extra::jsonb, '{{}}'), p.huella, p.leido_en
-             from unnest({arrays}) as p ({names})
-             left join lateral (select t.huella, t.eliminado_en from {name} t where {same} limit 1) as known on true
+    format!(
+        "with differing as materialized (
+             select p.*, {other} as otro, {version} >= {versioned} as gana
+             from unnest({arrays}) with ordinality as p ({names}, lugar)
+             left join lateral (
+                 select t.huella, t.eliminado_en, t.leido_en{cursor} from {name} t where {same} limit 1) as known on true
              where known.huella is distinct from p.huella or known.eliminado_en is not null
+         ), written as (
+             insert into {name} ({names})
+             select {picked}, coalesce(p.extra::jsonb, '{{}}'), p.huella, p.leido_en from differing p
              on conflict ({key}) do update set {set}, eliminado_en = null
                  -- What is gone comes back only by a snapshot that is not older than the one which did not have it.
                  where case when {name}.eliminado_en is null then {newer} >= {known}
                             else excluded.leido_en >= {name}.leido_en end
              returning xmax = 0 as inserted
          )
-         select count(*) filter (where inserted), count(*) filter (where not inserted) from written",
-        name = table.name,
-        names = columns.join(", "),
-        picked = picked.join(", "),
+         select w.inserted, w.updated, o.places, o.others, o.wins
+         from (select count(*) filter (where inserted) as inserted, count(*) filter (where not inserted) as updated
+               from written) as w,
+              (select coalesce(array_agg(lugar), '{{}}') as places, coalesce(array_agg(otro), '{{}}') as others,
+                      coalesce(array_agg(gana), '{{}}') as wins
+               from differing where otro is not null) as o",
+        version = version("p"),
+        versioned = version("known"),
         arrays = arrays.join(", "),
+        names = columns.join(", "),
+        name = table.name,
         same = same.join(" and "),
+        picked = picked.join(", "),
         key = table.key.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
         set = set.join(", "),
         newer = version("excluded"),
         known = version(table.name),
-    );
-    let (inserted, updated): (i64, i64) =
-        sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_one(&mut *conn).await?;
-    let (inserted, updated) = (inserted.unsigned_abs(), updated.unsigned_abs());
-    // What was written is of this snapshot: nothing takes it for gone.
-    if inserted + updated < rows.len() as u64 {
-        meet(conn, table, run, &values).await?;
-    }
-    Ok(Merged { inserted, updated, rest: number - inserted - updated })
+    )
 }
 
 fn quoted(name: &str) -> String {
@@ -144,6 +192,38 @@ fn add(arguments: &mut PgArguments, kind: Kind, rows: &[&[Datum]], place: usize)
     Ok(format!("${}::{kind}[]", arguments.len()))
 }
 
+/// Keys of rows, as a statement has them.
+pub(super) struct Keys {
+    pub arrays: Vec<String>,
+    /// The columns that the arrays are of.
+    pub names: Vec<String>,
+    /// What a key of `p`, which has these columns, is hashed to.
+    pub hash: String,
+}
+
+/// Adds the keys of rows to a statement's arguments.
+pub(super) fn keys(arguments: &mut PgArguments, table: &RawTable, rows: &[&[Datum]]) -> sqlx::Result<Keys> {
+    let (mut arrays, mut names) = (Vec::new(), Vec::new());
+    for (place, (name, kind)) in table.columns.iter().enumerate() {
+        if table.key.contains(name) {
+            arrays.push(add(arguments, *kind, rows, place)?);
+            names.push(quoted(name));
+        }
+    }
+    // As the table spells them: [`sweep`] compares hashes of texts.
+    let spelt = |name: &&str| {
+        let cast = if table.kind(name) == Some(Kind::Amount) { "::numeric(18, 4)" } else { "" };
+        format!("p.{}{cast}", quoted(name))
+    };
+    let key: Vec<String> = table.key.iter().map(spelt).collect();
+    Ok(Keys { arrays, names, hash: hashed(&key) })
+}
+
+/// What the parts of a key are hashed to.
+fn hashed(key: &[String]) -> String {
+    format!("hashtextextended(concat_ws('|', {}), 0)", key.join(", "))
+}
+
 /// Notes rows as met by the run, by their keys. They are one row of the table: an index of keys would cost as much as all else
 /// where nothing changed.
 ///
@@ -159,33 +239,28 @@ pub async fn meet(
         return Ok(());
     }
     let mut arguments = PgArguments::default();
-    let (mut arrays, mut names, mut key) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, (name, kind)) in table.columns.iter().enumerate() {
-        if table.key.contains(name) {
-            arrays.push(add(&mut arguments, *kind, rows, place)?);
-            names.push(quoted(name));
-        }
-    }
-    // As the table spells them: [`sweep`] compares hashes of texts.
-    for name in table.key {
-        let cast = if table.kind(name) == Some(Kind::Amount) { "::numeric(18, 4)" } else { "" };
-        key.push(format!("p.{}{cast}", quoted(name)));
-    }
+    let Keys { arrays, names, hash } = keys(&mut arguments, table, rows)?;
     arguments.add(run).map_err(sqlx::Error::Encode)?;
     let sql = format!(
-        "insert into raw_met (run, keys)
-         select ${run}::uuid, array_agg(hashtextextended(concat_ws('|', {key}), 0))
-         from unnest({arrays}) as p ({names})",
+        "insert into raw_met (run, keys) select ${run}::uuid, array_agg({hash}) from unnest({arrays}) as p ({names})",
         run = arguments.len(),
-        key = key.join(", "),
         arrays = arrays.join(", "),
         names = names.join(", "),
     );
     sqlx::query_with(AssertSqlSafe(sql), arguments).execute(conn).await.map(drop)
 }
 
+/// What a slice does not have any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// How many rows.
+    pub rows: u64,
+    /// Days of rows that these had beaten: the source may have them still.
+    pub days: Vec<NaiveDate>,
+}
+
 /// Marks the rows of a slice as gone that the run has not met in it: the source does not have them any more. Rows that
-/// were read after the slice's snapshot stay. Gives how many, or why so many may not go.
+/// were read after the slice's snapshot stay. Gives what is gone, or why so much may not go.
 ///
 /// # Errors
 /// The database.
@@ -196,8 +271,8 @@ pub async fn sweep(
     slice: super::streams::Slice,
     snapshot: DateTime<Utc>,
     fuse: Option<Fuse>,
-) -> sqlx::Result<Result<u64, String>> {
-    let key = table.key.iter().map(|name| format!("t.\"{name}\"")).collect::<Vec<_>>().join(", ");
+) -> sqlx::Result<Result<Gone, String>> {
+    let key: Vec<String> = table.key.iter().map(|name| format!("t.{}", quoted(name))).collect();
     let within = match table.cursor {
         Some(cursor) => {
             format!("($2::timestamptz is null or (t.\"{cursor}\" >= $2 and t.\"{cursor}\" < $3))")
@@ -214,20 +289,27 @@ pub async fn sweep(
     // How many keys there are in arrays the planner can't know, and takes them for few: in a loop it would look through all
     // of them for each row.
     let sql = format!(
-        "with met as materialized (select unnest(m.keys) as key from raw_met m where m.run = $1)
-         update {name} t set eliminado_en = now(), leido_en = $4
-         where t.eliminado_en is null and {within} and t.leido_en < $4
-           and not exists (select from met where met.key = hashtextextended(concat_ws('|', {key}), 0))",
+        "with met as materialized (
+             select unnest(m.keys) as key from raw_met m where m.run = $1
+         ), gone as (
+             update {name} t set eliminado_en = now(), leido_en = $4
+             where t.eliminado_en is null and {within} and t.leido_en < $4
+               and not exists (select from met where met.key = {hash})
+             returning {hash} as clave
+         )
+         select (select count(*) from gone),
+                (select coalesce(array_agg(distinct b.dia), '{{}}') from raw_beaten b
+                 where b.stream = $5 and b.clave in (select clave from gone))",
         name = table.name,
+        hash = hashed(&key),
     );
     sqlx::query("set local enable_nestloop = off").execute(&mut *conn).await?;
-    let gone = sqlx::query(AssertSqlSafe(sql)).bind(run).bind(from).bind(to).bind(snapshot);
-    let gone = gone.execute(&mut *conn).await?;
+    let found = sqlx::query_as(AssertSqlSafe(sql)).bind(run).bind(from).bind(to).bind(snapshot);
+    let (number, days): (i64, Vec<NaiveDate>) = found.bind(table.stream).fetch_one(&mut *conn).await?;
     sqlx::query("set local enable_nestloop = on").execute(&mut *conn).await?;
-    let gone = i64::try_from(gone.rows_affected()).unwrap_or(i64::MAX);
     if let Some(Fuse { percent, before, of_table }) = fuse {
         let most = |live: i64| (live * i64::from(percent) / 100).max(FUSE_FLOOR);
-        let (mut gone, mut live) = (gone, live);
+        let (mut gone, mut live) = (number, live);
         if of_table && gone > most(live) {
             gone += i64::try_from(before).unwrap_or(i64::MAX / 2);
             let left = format!("select count(*) from {} where eliminado_en is null", table.name);
@@ -239,7 +321,7 @@ pub async fn sweep(
             )));
         }
     }
-    Ok(Ok(gone.unsigned_abs()))
+    Ok(Ok(Gone { rows: number.unsigned_abs(), days }))
 }
 
 /// Keeps records that could not be read, with why, as they came.

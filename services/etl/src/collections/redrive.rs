@@ -11,7 +11,7 @@ use super::{
     days,
     question::today,
     raw,
-    rows::{Row, reread},
+    rows::reread,
     streams::{Kind, RawTable},
 };
 use crate::domain::run::Redriven;
@@ -54,9 +54,7 @@ pub async fn redrive(pool: &PgPool, table: &RawTable, ids: &[String], most: i64)
     }
     redriven.recuperados = good.len() as u64;
     redriven.en_cuarentena = redriven.leidos - redriven.recuperados;
-    let cursor = table.columns.iter().position(|(name, _)| table.cursor == Some(name));
-    let moment = |row: &Row| row.values[cursor?].time();
-    let days: Vec<NaiveDate> = rows.iter().filter_map(moment).map(today).collect();
+    let days: Vec<NaiveDate> = rows.iter().filter_map(|row| row.moment(table)).map(today).collect();
     days::forget(&mut transaction, table, &days).await?;
     // No run's scan has met them.
     let nobody = Uuid::nil();

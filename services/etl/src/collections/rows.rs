@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use chassis::idempotency::hex;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 use serde_json::{Map, Value, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
@@ -60,6 +60,14 @@ pub struct Row {
     pub hash: String,
     /// The moment of the snapshot that it is from.
     pub read_at: DateTime<Utc>,
+}
+
+impl Row {
+    /// Where it stands in its stream. None: the stream has no cursor.
+    pub fn moment(&self, table: &RawTable) -> Option<DateTime<Utc>> {
+        let cursor = table.columns.iter().position(|(name, _)| table.cursor == Some(*name))?;
+        self.values[cursor].time()
+    }
 }
 
 /// A record that can't be kept: what it breaks, and the record.
@@ -141,8 +149,8 @@ pub fn reread(
     Plan::new(table, fields).row(cells, read_at, &mut Vec::new())
 }
 
-/// One row a key, the newest, in the order of the keys.
-pub fn newest(table: &RawTable, mut rows: Vec<Row>) -> Vec<Row> {
+/// One row a key, the newest, in the order of the keys; and those that it has beaten and that have another moment.
+pub fn newest(table: &RawTable, mut rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
     let place = |name: &str| table.columns.iter().position(|(column, _)| *column == name);
     let key: Vec<usize> = table.key.iter().filter_map(|name| place(name)).collect();
     let version = table.version.and_then(place);
@@ -156,8 +164,15 @@ pub fn newest(table: &RawTable, mut rows: Vec<Row>) -> Vec<Row> {
             .then_with(|| b.read_at.cmp(&a.read_at))
             .then_with(|| a.hash.cmp(&b.hash))
     });
-    rows.dedup_by(|row, kept| by_key(row, kept).is_eq());
-    rows
+    let mut beaten = Vec::new();
+    rows.dedup_by(|row, kept| {
+        let is_twice = by_key(row, kept).is_eq();
+        if is_twice && row.moment(table) != kept.moment(table) {
+            beaten.push(row.clone());
+        }
+        is_twice
+    });
+    (rows, beaten)
 }
 
 /// Which of a page's columns are which of the table's: found once, for all of the page's rows.
@@ -309,7 +324,7 @@ fn datum(kind: Kind, source: &str, cell: &Cell<'_>) -> Option<Datum> {
         Kind::Text | Kind::Code if text.contains('\0') => Datum::Text(without_nul(&text)),
         Kind::Text | Kind::Code => Datum::Text(text.into_owned()),
         Kind::Amount => Datum::Amount(money::parse(&text).ok()?),
-        Kind::Int => Datum::Int(text.split('.').next()?.parse().ok()?),
+        Kind::Int => Datum::Int(whole(&text)?),
         Kind::Date if source == "TIMESTAMP" => Datum::Date(today(text.parse().ok()?)),
         Kind::Date => Datum::Date(day(&text)?),
         Kind::Time => Datum::Time(match source {
@@ -322,6 +337,12 @@ fn datum(kind: Kind, source: &str, cell: &Cell<'_>) -> Option<Datum> {
             _ => text.parse().ok()?,
         }),
     })
+}
+
+/// A whole number, whatever type its column has: `20.0` and `2E1` are twenty.
+fn whole(text: &str) -> Option<i64> {
+    let amount = money::parse(text).ok()?;
+    if amount.fract().is_zero() { amount.to_i64() } else { None }
 }
 
 /// The day that a text begins with.
@@ -390,6 +411,20 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_is_one_in_any_spelling_and_a_part_of_one_is_none() {
+        for (text, expected) in [
+            ("20", Some(20)),
+            ("20.0", Some(20)),
+            ("2.0E1", Some(20)),
+            ("12.7", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(whole(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn of_rows_with_one_key_the_newest_is_kept() {
         let rows = [
             payment("D2", "5", 20),
@@ -399,15 +434,20 @@ mod tests {
         ];
         let (rows, _) = page("bigquery.pagos", &PAYMENTS, &rows);
         let table = table_of("bigquery.pagos").expect("a stream");
-        let kept: Vec<_> = newest(table, rows)
-            .into_iter()
-            .map(|row| (row.values[0].clone(), row.values[3].clone()))
-            .collect();
-        let expected = [("D1", 30), ("D2", 20)].map(|(document, micros)| {
+        let told = |rows: &[Row]| -> Vec<_> {
+            rows.iter().map(|row| (row.values[0].clone(), row.values[3].clone())).collect()
+        };
+        let of = |(document, micros): (&str, i64)| {
             let at = DateTime::from_timestamp_micros(micros).expect("a moment");
             (Datum::Text(document.to_owned()), Datum::Time(at))
-        });
-        assert_eq!(kept, expected);
+        };
+        let (kept, beaten) = newest(table, rows);
+        assert_eq!(told(&kept), [("D1", 30), ("D2", 20)].map(of));
+        assert_eq!(told(&beaten), [("D1", 20), ("D1", 10)].map(of));
+        // What came twice at one moment is read again with it.
+        let twice = [payment("D1", "7", 30), payment("D1", "7.0", 30)];
+        let (kept, beaten) = newest(table, page("bigquery.pagos", &PAYMENTS, &twice).0);
+        assert_eq!((kept.len(), beaten.len()), (1, 0));
     }
 
     #[test]

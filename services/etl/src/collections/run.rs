@@ -16,11 +16,12 @@ use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    beaten,
     bigquery::{BigQueryError, BigQuerySettings, Client, Page},
     days,
     numbers::lima_midnight,
     question::today,
-    raw::{self, Fuse},
+    raw::{self, Fuse, Gone},
     rows::{self, Datum, Read},
     streams::{RawTable, Slice, table_of},
 };
@@ -63,6 +64,7 @@ struct Cursor {
     #[serde(default)]
     again: Vec<NaiveDate>,
     /// The same of this version: the last slices. What was moved to a later day has been met there by then, and is not gone.
+    /// Then days of rows that were beaten by others which the run has found to be gone.
     #[serde(default)]
     last: Vec<NaiveDate>,
     slice: usize,
@@ -219,7 +221,11 @@ fn plan(table: &RawTable, params: &RunParams, place: &Cursor) -> Vec<Slice> {
     if params.mode == Mode::Backfill {
         slices.reverse();
     }
-    slices.extend(place.last.iter().copied().map(day));
+    // Who moves the watermark reads no further than it says.
+    let end = if params.mode == Mode::Backfill { None } else { Some(place.to) };
+    let last = place.last.iter().copied().filter_map(day);
+    let last = last.map(|(from, to)| (from, end.map_or(to, |end| to.min(end))));
+    slices.extend(last.filter(|(from, to)| from < to).map(Some));
     slices
 }
 
@@ -314,7 +320,7 @@ impl Session<'_> {
                 *counters.campos_nuevos.entry(name).or_default() += read;
             }
         }
-        let mut deleted = 0;
+        let mut gone = Gone::default();
         if page.next.is_none() {
             if next.counters.too_many_bad() {
                 let Counters { leidos, en_cuarentena, .. } = next.counters;
@@ -328,9 +334,11 @@ impl Session<'_> {
                     "{en_cuarentena} of {leidos} records are in quarantine: more than 1 %"
                 )));
             }
-            deleted = self.end(&mut transaction, slice, snapshot, &next).await?;
-            next.counters.eliminados += deleted;
+            gone = self.end(&mut transaction, slice, snapshot, &next).await?;
+            next.counters.eliminados += gone.rows;
             next.slice += 1;
+            gone.days.retain(|day| !self.is_due(next.slice, *day));
+            next.last.append(&mut gone.days);
             next.beginning = 0;
             next.snapshot = None;
             (next.location, next.rows, next.written, next.keyless) = (None, 0, 0, false);
@@ -341,17 +349,24 @@ impl Session<'_> {
         failpoints::hit(Point::BatchWritten);
         transaction.commit().await.map_err(JobError::retry)?;
         failpoints::hit(Point::BatchCommitted);
+        self.slices = plan(self.table, &self.params, &next);
         self.place = next;
         for (outcome, number) in [
             ("inserted", merged.inserted),
             ("updated", merged.updated),
             ("same", merged.rest),
-            ("deleted", deleted),
+            ("deleted", gone.rows),
             ("quarantined", bad.len() as u64),
         ] {
             ROWS.with_label_values(&[self.table.stream, outcome]).inc_by(number);
         }
         self.run.proceed()
+    }
+
+    /// Whether a day is read by one of the slices from this one on.
+    fn is_due(&self, slice: usize, day: NaiveDate) -> bool {
+        let midnight = lima_midnight(day);
+        self.slices.iter().skip(slice).flatten().any(|(from, to)| *from <= midnight && midnight < *to)
     }
 
     /// A slice is whole: what it did not have is gone, unless a record without a key may be that; and the watermark is its
@@ -362,7 +377,7 @@ impl Session<'_> {
         slice: Slice,
         snapshot: DateTime<Utc>,
         place: &Cursor,
-    ) -> Result<u64, JobError> {
+    ) -> Result<Gone, JobError> {
         let run = self.run.job.id;
         // A slice may have millions of rows: looking for those that are gone takes as long as it takes.
         sqlx::raw_sql("set local statement_timeout = 0; set local work_mem = '64MB'")
@@ -381,15 +396,18 @@ impl Session<'_> {
                 ?slice,
                 "a record without a key: no row is taken for gone"
             );
-            Ok(0)
+            Ok(Gone::default())
         } else {
             let looked = looked_from(self.client.settings(), place.to);
             let rows = slice.filter(|(from, _)| *from >= looked).map(|_| place.rows);
             days::read(conn, self.table, run, slice, rows).await.map_err(job_error)?;
+            beaten::forget(conn, self.table, slice, snapshot).await.map_err(job_error)?;
             raw::sweep(conn, self.table, run, slice, snapshot, fuse).await.map_err(job_error)?
         };
         let gone = gone.map_err(|reason| JobError::fail(anyhow!("{}: {reason}", self.table.name)))?;
-        if self.params.mode == Mode::Backfill && place.written + gone > 0 {
+        // Should this run not come to them, the next one that looks at them does.
+        days::forget(conn, self.table, &gone.days).await.map_err(job_error)?;
+        if self.params.mode == Mode::Backfill && place.written + gone.rows > 0 {
             // A backfill compares no days. If the source becomes again what it was when this one was read last (a file was out
             // for a moment, to be loaded again), nothing else would tell that the table is another.
             let days: Vec<NaiveDate> = slice.iter().map(|(from, _)| today(*from)).collect();

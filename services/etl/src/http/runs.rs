@@ -41,7 +41,8 @@ pub(super) struct RunView {
     pub bytes: Option<u64>,
     /// Días cuyos totales difieren de los de la fuente después de leerlos de nuevo.
     pub dias_distintos: Value,
-    /// Días de BigQuery que ya no eran como se leyeron: se leyeron de nuevo.
+    /// Días de BigQuery que ya no eran como se leyeron, o con filas que otra con su clave, que ya no está, había reemplazado:
+    /// se leyeron de nuevo.
     pub dias_releidos: Value,
     pub error: Option<String>,
     pub intentos: i32,

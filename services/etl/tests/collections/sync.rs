@@ -2,6 +2,7 @@
 
 mod quarantine;
 mod source;
+mod twice;
 mod unseen;
 mod whole;
 
@@ -348,6 +349,8 @@ async fn a_worker_that_takes_over_reads_on_in_the_same_snapshot() -> Result<()> 
     let job = ask_for(&resources, &RunParams::new("bigquery.ejecutivos", Mode::Daily)).await?;
     let stop = CancellationToken::new();
     let before = source.asked();
+    // There is time to stop it, on however busy a machine.
+    source.slow_down(std::time::Duration::from_millis(50));
     let watch = async {
         while source.asked().1 < before.1 + 5 {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -356,6 +359,7 @@ async fn a_worker_that_takes_over_reads_on_in_the_same_snapshot() -> Result<()> 
     };
     let (job, ()) = tokio::join!(work(&resources, &job, &stop), watch);
     let job = job?;
+    source.slow_down(std::time::Duration::ZERO);
     assert_eq!(job.state, State::Pending, "it was stopped on the way");
     let rows: i64 = sqlx::query_scalar("select count(*) from raw_ejecutivos").fetch_one(&world.pool).await?;
     assert!(rows > 0 && rows < 1_000, "{rows}");

@@ -13,7 +13,7 @@ use etl::{
 use jobs::{Job, JobRun, Outcome, State, Work};
 use messaging::JobError;
 use sea_orm::{
-    ConnectionTrait as _,
+    ConnectionTrait as _, TransactionTrait as _,
     sqlx::{PgConnection, PgPool},
 };
 use serde_json::json;
@@ -253,4 +253,36 @@ async fn views_stay(label: &str, kind: Kind) -> Result<()> {
 async fn views_that_people_have_on_ours_outlast_a_migration() -> Result<()> {
     views_stay("etlviewspg", Kind::Postgres).await?;
     views_stay("etlviewsmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_statement_that_an_operator_ends_is_tried_again() -> Result<()> {
+    let world = World::new("etlkilled", Kind::MariaDb, Shop::new(2, Size::default())).await?;
+    let db = &world.ours().target.db;
+    let insert = Sql::new("INSERT INTO lote_streams (stream, epoca, actualizado_en) VALUES ('x', 0, now())");
+    insert.run(db).await?;
+    let holder = db.begin().await?;
+    Sql::new("UPDATE lote_streams SET epoca = 1 WHERE stream = 'x'").run(&holder).await?;
+    let waiting = db.begin().await?;
+    let number = Sql::new("SELECT CAST(connection_id() AS SIGNED) AS id").one(&waiting).await?;
+    let id: i64 = number.context("its number")?.try_get("", "id")?;
+    let blocked =
+        async { Sql::new("UPDATE lote_streams SET epoca = 2 WHERE stream = 'x'").run(&waiting).await };
+    let killing = async {
+        wait::until("it should wait for the row", Duration::from_secs(20), async || {
+            let statement = "SELECT count(*) AS n FROM information_schema.processlist WHERE id = ? AND info LIKE 'UPDATE%'";
+            let waits = Sql::new(statement).bind(id).one(db).await;
+            waits.ok().flatten().and_then(|row| row.try_get::<i64>("", "n").ok()) == Some(1)
+        })
+        .await?;
+        db.execute_unprepared(&format!("KILL QUERY {id}")).await?;
+        anyhow::Ok(())
+    };
+    let (ended, killed) = tokio::join!(blocked, killing);
+    killed?;
+    let error = ended.err().context("it was ended")?;
+    ensure!(target::is_transient(&error), "{error:?}");
+    ensure!(matches!(JobError::from(CommitError::Database(error)), JobError::Retry(_)));
+    holder.rollback().await?;
+    Ok(())
 }

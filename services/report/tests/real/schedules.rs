@@ -1,12 +1,15 @@
 //! What schedules begin, by a clock that a test holds.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use async_trait::async_trait;
 use chassis::clock::Clock;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use report::{domain::params::Params, scheduler::BeginRuns};
 use schedules::{Begin, Begun, Missed, Schedule, Scheduler, Timetable, http::NewSchedule};
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, postgres::PgPoolOptions};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, PgPool, postgres::PgPoolOptions};
+use stack::wait;
 use uuid::Uuid;
 
 use crate::{
@@ -174,11 +177,21 @@ async fn what_the_version_before_leaves_of_its_waiting_is_understood() -> Result
 
 /// Lets the database's clock stand in 2025, so that to it this machine's is far ahead.
 async fn stands_at(world: &World, time: &str) -> Result<()> {
-    let function = format!(
-        "create or replace function now() returns timestamptz language sql stable as $$ select timestamptz '{time}' $$"
-    );
-    sqlx::query(AssertSqlSafe(function)).execute(&world.pool).await?;
+    for clock in ["now", "clock_timestamp"] {
+        let function = format!(
+            "create or replace function {clock}() returns timestamptz language sql stable as $$ select timestamptz '{time}' $$"
+        );
+        sqlx::query(AssertSqlSafe(function)).execute(&world.pool).await?;
+    }
     Ok(())
+}
+
+/// Connections that go by that clock.
+async fn by_that_clock(world: &World) -> Result<PgPool> {
+    let schema: String = sqlx::query_scalar("select current_schema()::text").fetch_one(&world.pool).await?;
+    let options = world.pool.connect_options().as_ref().clone();
+    let options = options.options([("search_path", format!("{schema},pg_catalog"))]);
+    Ok(PgPoolOptions::new().max_connections(2).connect_with(options).await?)
 }
 
 #[tokio::test]
@@ -186,16 +199,43 @@ async fn times_come_by_the_clock_of_the_database() -> Result<()> {
     let world = World::new("reportclock").await?;
     let id = daily(&world, Missed::All).await?;
     stands_at(&world, "2025-01-25T10:59:58Z").await?;
-    let schema: String = sqlx::query_scalar("select current_schema()::text").fetch_one(&world.pool).await?;
-    let options = world.pool.connect_options().as_ref().clone();
-    let options = options.options([("search_path", format!("{schema},pg_catalog"))]);
-    let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await?;
-    let scheduler = Scheduler::new(pool, Clock::System, AfterAnother);
+    let scheduler = Scheduler::new(by_that_clock(&world).await?, Clock::System, AfterAnother);
     ensure!(!scheduler.turn().await?, "it began before its time");
     stands_at(&world, "2025-01-25T11:00:01Z").await?;
     ensure!(scheduler.turn().await?, "it did not begin at its time");
     let schedule = schedules::get(&world.resources.database.orm, id).await?.context("the schedule")?;
     ensure!(schedule.next_at == at("2025-01-26T11:00:00Z")?, "{schedule:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_changed_while_it_fires_does_not_fire_again() -> Result<()> {
+    let world = World::new("reportchanged").await?;
+    let id = daily(&world, Missed::Last).await?;
+    stands_at(&world, "2025-01-25T10:59:59Z").await?;
+    // Its turn, which takes a while.
+    let mut turn = world.pool.begin().await?;
+    let holder: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *turn).await?;
+    sqlx::query("select 1 from schedules where id = $1 for update").bind(id).execute(&mut *turn).await?;
+    let settings = NewSchedule {
+        cron: "0 11 * * *".to_owned(),
+        zone: "UTC".to_owned(),
+        missed: Missed::Last,
+        params: Params::default(),
+        active: true,
+        created_by: "eva".to_owned(),
+    };
+    let orm = chassis::db::orm(&by_that_clock(&world).await?);
+    let changed = tokio::spawn(async move { settings.put(&orm, Some(id)).await.ok() });
+    wait::until("the change should wait for the turn", Duration::from_secs(20), async || {
+        let waits = "select exists (select from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))";
+        sqlx::query_scalar::<_, bool>(waits).bind(holder).fetch_one(&world.pool).await.unwrap_or(false)
+    })
+    .await?;
+    stands_at(&world, "2025-01-25T11:00:01Z").await?;
+    turn.commit().await?;
+    let changed = changed.await?.context("it is there")?;
+    ensure!(changed.next_at == at("2025-01-26T11:00:00Z")?, "{changed:?}");
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 use crate::aftermath;
 use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Days, SecondsFormat};
 use sea_orm::sqlx::{self, PgPool};
 use sea_orm::{Database, DatabaseConnection};
-use serde_json::json;
+use serde_json::{Value, json};
 use simulators::bigquery::{self, BigQuery, demo};
 use simulators::bsale::{Bsale, Fault, Shop, Size, truth};
 use stack::daemon::Signal;
@@ -144,23 +145,29 @@ impl Scene {
         self.rounds += 1;
     }
 
-    /// Asks for a run of each stream, as somebody does who repeats the request until it is answered.
+    /// Asks for a run of each stream and for a backfill beside them, as somebody does who repeats the request until it is
+    /// answered.
     pub async fn ask(&self, asked: Asked) -> Result<Work> {
         self.slow_down();
         let (since, queries) = (self.now().await?, self.bigquery.asked().0);
         let mut runs = 0;
         if asked == Asked::Both {
-            runs += self.ask_at("/etl/run-full-sync").await?;
+            runs += self.ask_at("/etl/run-full-sync", &json!({})).await?;
         }
-        runs += self.ask_at("/api/v1/etl/refresh/dashboard").await?;
+        runs += self.ask_at("/api/v1/etl/refresh/dashboard", &json!({})).await?;
+        let days = json!({
+            "tabla": "bigquery.voicebot_gestiones",
+            "desde": self.today - Days::new(6), "hasta": self.today - Days::new(3),
+        });
+        runs += self.ask_at("/api/v1/etl/backfill", &days).await?;
         Ok(Work { since, runs, queries })
     }
 
     /// How many runs that is.
-    async fn ask_at(&self, path: &str) -> Result<usize> {
+    async fn ask_at(&self, path: &str, body: &Value) -> Result<usize> {
         let end = Instant::now() + FINAL;
         loop {
-            let asked = self.client.post(path, &json!({})).await;
+            let asked = self.client.post(path, body).await;
             if let Ok(asked) = &asked
                 && asked.status.is_success()
             {
@@ -192,17 +199,51 @@ impl Scene {
         Ok(Work { since, runs: usize::try_from(runs)?, queries })
     }
 
+    /// Has a record in quarantine read again while streams are read. It came long ago, of a row that the source still has as it
+    /// was: whatever it meets, it changes nothing.
+    pub async fn redrive(&self) -> Result<()> {
+        let debts = self.bigquery.table("trandeuda").context("the source has debts")?;
+        let mut record = debts.rows.into_iter().next().context("one of them")?;
+        let at = record.get("creado_el").and_then(Value::as_i64).and_then(DateTime::from_timestamp_micros);
+        let at = at.context("a moment")?.to_rfc3339_opts(SecondsFormat::Micros, true);
+        record.insert("creado_el".to_owned(), at.into());
+        let record = Value::Object(record);
+        wait::until("a record should be read again", FINAL, async || {
+            self.redrive_once(&record).await.is_ok_and(|recovered| recovered == 1)
+        })
+        .await
+    }
+
+    async fn redrive_once(&self, record: &Value) -> Result<u64> {
+        let keep = "insert into raw_quarantine (id, stream, clave, regla, registro, corrida, leido_en, visto_en)
+                    values ('chaos', 'bigquery.trandeuda', '', '', $1, $2, '2020-01-01T00:00:00Z', now()) on conflict do nothing";
+        sqlx::query(keep).bind(record).bind(Uuid::nil()).execute(&self.pool).await?;
+        let asked = json!({ "flujo": "bigquery.trandeuda" });
+        let answer = self.client.post("/api/v1/etl/quarantine/redrive", &asked).await?;
+        ensure!(answer.status.is_success(), "{answer:?}");
+        answer.body["recuperados"].as_u64().context("how many")
+    }
+
+    /// Waits until the dashboards show what the streams have read.
+    pub async fn shown(&self) -> Result<()> {
+        let shown = "select held_back is null and not exists (select from raw_changes) from mart_version";
+        wait::until("the dashboards should show it", FINAL, async || {
+            sqlx::query_scalar::<_, bool>(shown).fetch_one(&self.pool).await.unwrap_or(false)
+        })
+        .await
+    }
+
     /// Whether a worker is at it.
     pub async fn is_under_way(&self, work: &Work) -> Result<bool> {
         let running = "select exists (select from jobs where kind = 'etl.runs' and created_at >= $1 and state = 'running')";
         Ok(sqlx::query_scalar(running).bind(work.since).fetch_one(&self.pool).await?)
     }
 
-    /// Queries beyond one for each slice of each run, and the one that compares the days of a stream that has some: a worker
-    /// that took over began again instead of reading on.
+    /// Queries beyond one for each slice of each run, and the one that compares the days of a stream that has some, which a
+    /// backfill does not: a worker that took over began again instead of reading on.
     pub async fn queries_begun_again(&self, work: &Work) -> Result<u64> {
         const DUE: &str = "select coalesce(sum((checkpoint ->> 'slice')::bigint), 0)::bigint
-                + count(*) filter (where params ->> 'stream' in (
+                + count(*) filter (where params ->> 'mode' <> 'backfill' and params ->> 'stream' in (
                       'bigquery.asignaciones', 'bigquery.trandeuda', 'bigquery.pagos', 'bigquery.voicebot_gestiones',
                       'bigquery.mibotair_gestiones'))
             from jobs where kind = 'etl.runs' and created_at >= $1 and params ->> 'stream' like 'bigquery.%'";

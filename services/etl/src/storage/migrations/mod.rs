@@ -6,6 +6,7 @@ mod m0003_refresh;
 mod m0004_wholeness;
 mod m0005_refresh;
 mod m0006_met;
+mod m0007_beaten;
 
 use sea_orm_migration::prelude::*;
 
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
         all.push(Box::new(m0004_wholeness::MIGRATION));
         all.push(Box::new(m0005_refresh::Migration));
         all.push(Box::new(m0006_met::MIGRATION));
+        all.push(Box::new(m0007_beaten::MIGRATION));
         all
     }
 }

@@ -47,6 +47,8 @@ impl Setting {
     async fn stopped(&self, params: &RunParams) -> Result<Job> {
         let job = ask_for(&self.resources, params).await?;
         let (stop, before) = (CancellationToken::new(), self.source.asked().1);
+        // There is time to stop it, on however busy a machine.
+        self.source.slow_down(Duration::from_millis(50));
         let watch = async {
             while self.source.asked().1 < before + 2 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -55,6 +57,7 @@ impl Setting {
         };
         let (job, ()) = tokio::join!(work(&self.resources, &job, &stop), watch);
         let job = job?;
+        self.source.slow_down(Duration::ZERO);
         assert_eq!(job.state, State::Pending, "it was stopped on the way: {:?}", job.error);
         Ok(job)
     }
