@@ -20,6 +20,7 @@ import urllib.request
 from sources import ROOT
 
 BINARIES = pathlib.Path(os.environ.get("LOTE_BINARIES", ROOT / "target/debug"))
+SIMULATORS = ("bsale", "bigquery", "telnyx")
 BEGAN = time.monotonic()
 
 
@@ -39,7 +40,7 @@ class Platform:
             process, pid = file.stem, int(file.read_text().split()[0])
             lines = pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0")
             self.environments[process] = dict(line.split("=", 1) for line in lines if line)
-            role = "worker" if process.endswith("-worker") else "simulator" if process == "bsale" else "api"
+            role = "worker" if process.endswith("-worker") else "simulator" if process in SIMULATORS else "api"
             if role not in roles:
                 os.kill(pid, signal.SIGTERM)
                 # It must not be taken for one that runs.
@@ -58,7 +59,7 @@ class Platform:
     def doctors(self):
         """What the services' doctors find."""
         found = []
-        for service in ("gateway", "catalog-upload", "report", "sms-dispatch"):
+        for service in ("gateway", "catalog-upload", "report", "sms-dispatch", "etl"):
             environment = self.environments["gateway" if service == "gateway" else f"{service}-api"] | {"RUST_LOG": "warn"}
             done = subprocess.run([BINARIES / f"lote-{service}", "doctor"], env=environment, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, check=False)
