@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import time
+import urllib.error
 
 import pytest
 
@@ -120,6 +121,13 @@ def test_every_role_is_ready(migrated, tmp_path):
             log = tmp_path / f"{process}.log"
             started.append((process, log, all_of_them.enter_context(
                 running(command(service, role), log, lambda url=url: answers(url), env=environment))))
+        for process, _, _ in started:
+            ports = [f"http://127.0.0.1:{migrated[process][name]}" for name in ("HTTP_PORT", "METRICS_PORT")]
+            assert answers(ports[1] + "/metrics")
+            for path in ("/metrics", "/metrics/"):
+                # What is shown to the world has none.
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    answers(ports[0] + path)
         for process, log, running_ in started:
             pid = running_.pid
             status = pathlib.Path(f"/proc/{pid}/status").read_text()

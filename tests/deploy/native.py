@@ -20,6 +20,7 @@ import urllib.request
 from sources import ROOT
 
 BINARIES = pathlib.Path(os.environ.get("LOTE_BINARIES", ROOT / "target/debug"))
+SIMULATORS = ("bsale", "bigquery", "telnyx")
 BEGAN = time.monotonic()
 
 
@@ -39,7 +40,7 @@ class Platform:
             process, pid = file.stem, int(file.read_text().split()[0])
             lines = pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0")
             self.environments[process] = dict(line.split("=", 1) for line in lines if line)
-            role = "worker" if process.endswith("-worker") else "simulator" if process == "bsale" else "api"
+            role = "worker" if process.endswith("-worker") else "simulator" if process in SIMULATORS else "api"
             if role not in roles:
                 os.kill(pid, signal.SIGTERM)
                 # It must not be taken for one that runs.
@@ -58,7 +59,7 @@ class Platform:
     def doctors(self):
         """What the services' doctors find."""
         found = []
-        for service in ("gateway", "catalog-upload", "report", "sms-dispatch"):
+        for service in ("gateway", "catalog-upload", "report", "sms-dispatch", "etl"):
             environment = self.environments["gateway" if service == "gateway" else f"{service}-api"] | {"RUST_LOG": "warn"}
             done = subprocess.run([BINARIES / f"lote-{service}", "doctor"], env=environment, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, check=False)
@@ -129,6 +130,47 @@ class Process:
         code = self.process.poll()
         assert code in (None, 0), f"{self.name} ended with {code}: {self.log}"
         return code == 0
+
+
+class Server:
+    """A server of the stack: ended, and started again with the command, folder and environment that it had."""
+
+    def __init__(self, made, name, program, signals):
+        self.name, self.signals, self.log = name, signals, made.home / f"{name}.log"
+        for entry in pathlib.Path("/proc").iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                command = (entry / "cmdline").read_text().split("\0")[:-1]
+                environment = (entry / "environ").read_text()
+                belongs = str(made.home) in " ".join(command) + environment + os.readlink(entry / "cwd")
+                if belongs and pathlib.Path(command[0]).name.startswith(program):
+                    self.pid, owner = int(entry.name), entry.stat()
+                    self.user, self.group = owner.st_uid, owner.st_gid
+                    self.command, self.cwd = command, os.readlink(entry / "cwd")
+                    if program == "redis-server":
+                        # It writes its title where its arguments were.
+                        (file,) = (made.home / "demo/redis").glob("*.conf")
+                        self.command = [program, str(file)]
+                    self.environment = dict(line.split("=", 1) for line in environment.split("\0") if "=" in line)
+                    return
+        raise AssertionError(f"{name} does not run")
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def restart(self):
+        os.kill(self.pid, self.signals)
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(self.pid, 0)
+                stat = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+                if stat == "Z":
+                    break
+                time.sleep(0.1)
+        with open(self.log, "ab") as out:
+            process = subprocess.Popen(self.command, cwd=self.cwd, env=self.environment, stdout=out, stderr=out,
+                                       start_new_session=True, user=self.user, group=self.group)
+        self.pid = process.pid
 
 
 def ask(url, token=None, data=None, headers=None, method=None):

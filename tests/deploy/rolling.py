@@ -3,10 +3,12 @@ lost, nothing is done twice.
 
     make chaos CHAOS=rolling
 
-MINUTES (10) of uploads, single messages through a simulated Telnyx, reports, searches and live streams, while each process is told
-to end (SIGTERM) and started again, and PostgreSQL, RabbitMQ and Redis are restarted in turn. Between the gateway and the services
-stands what a Service is in a cluster: a balancer that sends to whoever is ready. A request may be repeated where it was answered
-503 with Retry-After; every other failure counts as lost. One JSON line on standard output.
+MINUTES (10) of uploads, single messages through a simulated Telnyx, reports, syncs of a simulated Bsale and BigQuery, searches,
+dashboards and live streams, while each process is told to end (SIGTERM) and started again, and PostgreSQL, RabbitMQ, Redis and
+MariaDB are restarted in turn; LocalStack is not, as it keeps nothing. Between the gateway and the services stands what a Service is
+in a cluster: a balancer that sends to whoever is ready. A request may be repeated where it was answered 503 with Retry-After; every
+other failure counts as lost. What front_door.py looks at is looked at first. One JSON line on standard output; exit code 1 where
+something does not hold.
 """
 
 import collections
@@ -14,10 +16,8 @@ import contextlib
 import http.client
 import json
 import os
-import pathlib
 import signal
 import ssl
-import subprocess
 import threading
 import time
 import urllib.request
@@ -25,19 +25,25 @@ import uuid
 
 import yaml
 
+import front_door
 import sources
-from native import BINARIES, Process, ask, form, platform, say, table
+from front_door import JSON, connect
+from native import Process, Server, ask, form, platform, say, table
 from rendering import BIN
 from servers import free_port, running
 from sources import ROOT
 
 MINUTES = float(os.environ.get("MINUTES", "10"))
 HOME = ROOT / ".stack/rolling"
-APIS = ("gateway", "catalog-upload", "report", "sms-dispatch")
-# The simulated Telnyx's.
-PUBLIC_KEY = "GX9rI+FshTLGq8g4+s1ep4m+DHaykgM0A5v6iz02jWE="
+APIS = ("gateway", "catalog-upload", "report", "sms-dispatch", "etl")
 SENDER = "+525550001111"
 UPLOAD_ROWS = 40
+PLAIN = {"PATH": os.environ["PATH"], "HOME": str(HOME)}
+# Runs of a stream that began before the one before had ended.
+BESIDE = """select count(*) from jobs a join jobs b on b.params ->> 'lane' = a.params ->> 'lane' and b.id > a.id
+            and b.started_at < a.finished_at where a.kind = 'etl.runs' and b.kind = 'etl.runs'"""
+# Tables of the sales database, and what the simulated Bsale calls them in its own account.
+SALES = {"productos": "productos", "variantes": "variantes", "clientes": "clientes", "documentos_venta": "documentos"}
 
 
 # --- what runs ----------------------------------------------------------------------------------------------------
@@ -46,8 +52,9 @@ UPLOAD_ROWS = 40
 def balancer(folder, ports):
     """Traefik as a cluster's Services: an address an API, behind it those of its processes that are ready."""
     doors = {api: free_port() for api in ports}
-    static = {"entryPoints": {api: {"address": f"127.0.0.1:{doors[api]}", "transport": {"respondingTimeouts": {"readTimeout": "0s"}}}
-                              for api in doors},
+    # As a Service it ends nothing, and leaves alone what the proxy before it says of the client.
+    as_it_is = {"transport": {"respondingTimeouts": {"readTimeout": "0s"}}, "forwardedHeaders": {"insecure": True}}
+    static = {"entryPoints": {api: {"address": f"127.0.0.1:{doors[api]}", **as_it_is} for api in doors},
               "providers": {"file": {"filename": str(folder / "services.yml")}}, "log": {"level": "ERROR"},
               "global": {"checkNewVersion": False, "sendAnonymousUsage": False}}
     check = {"path": "/health/serving", "interval": "500ms", "timeout": "2s"}
@@ -68,48 +75,7 @@ def front(folder, gateway):
         assert old in config
         config = config.replace(old, new)
     (folder / "traefik.yml").write_text(config)
-    return port, [BIN / "traefik", f"--configFile={folder}/traefik.yml"], {"GATEWAY_URL": f"http://127.0.0.1:{gateway}"}
-
-
-class Server:
-    """A server of the stack: ended, and started again with the command, folder and environment that it had."""
-
-    def __init__(self, made, name, program, signals):
-        self.name, self.signals = name, signals
-        for entry in pathlib.Path("/proc").iterdir():
-            with contextlib.suppress(OSError, IndexError):
-                command = (entry / "cmdline").read_text().split("\0")[:-1]
-                environment = (entry / "environ").read_text()
-                belongs = str(made.home) in " ".join(command) + environment + os.readlink(entry / "cwd")
-                if belongs and pathlib.Path(command[0]).name.startswith(program):
-                    self.pid, owner = int(entry.name), entry.stat()
-                    self.user, self.group = owner.st_uid, owner.st_gid
-                    self.command, self.cwd = command, os.readlink(entry / "cwd")
-                    if program == "redis-server":
-                        # It writes its title where its arguments were.
-                        (file,) = (made.home / "demo/redis").glob("*.conf")
-                        self.command = [program, str(file)]
-                    self.environment = dict(line.split("=", 1) for line in environment.split("\0") if "=" in line)
-                    return
-        raise AssertionError(f"{name} does not run")
-
-    def kill(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-
-    def restart(self):
-        os.kill(self.pid, self.signals)
-        with contextlib.suppress(ProcessLookupError):
-            while True:
-                os.kill(self.pid, 0)
-                stat = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-                if stat == "Z":
-                    break
-                time.sleep(0.1)
-        with open(HOME / f"{self.name}.log", "ab") as out:
-            process = subprocess.Popen(self.command, cwd=self.cwd, env=self.environment, stdout=out, stderr=out,
-                                       start_new_session=True, user=self.user, group=self.group)
-        self.pid = process.pid
+    return port, [BIN / "traefik", f"--configFile={folder}/traefik.yml"], {"GATEWAY_URL": gateway}
 
 
 # --- who asks -----------------------------------------------------------------------------------------------------
@@ -123,7 +89,7 @@ class Client:
 
     def once(self, method, path, body, headers):
         if self.connection is None:
-            self.connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=90, context=ssl._create_unverified_context())
+            self.connection = connect(self.port)
         try:
             self.connection.request(method, path, body, {"Authorization": f"Bearer {self.token}", **headers})
             answer = self.connection.getresponse()
@@ -194,7 +160,7 @@ class Live(threading.Thread):
             headers = {"Authorization": f"Bearer {self.token}", "Accept": "text/event-stream"}
             if last:
                 headers["Last-Event-ID"] = last
-            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=40, context=ssl._create_unverified_context())
+            connection = connect(self.port, timeout=40)
             try:
                 connection.request("GET", "/api/v1/stream", headers=headers)
                 answer = connection.getresponse()
@@ -234,32 +200,31 @@ class Live(threading.Thread):
 class Load:
     """What people and machines do, each in a thread of its own."""
 
-    def __init__(self, port, token, day):
-        self.port, self.token, self.day = port, token, day
+    def __init__(self, port, token, operator, day):
+        self.port, self.day = port, day
         self.tally, self.stop = Tally(), threading.Event()
-        self.uploads, self.messages, self.reports = [], [], []
+        self.uploads, self.messages, self.reports, self.syncs = [], [], [], []
         # Who watches stays until all that was begun has ended.
         self.watched = threading.Event()
         self.live = [Live(port, token, self.watched) for _ in range(2)]
-        jobs = (self.upload, self.search, self.search, self.send, self.report)
-        self.threads = [threading.Thread(target=self.loop, args=(job,), daemon=True) for job in jobs]
+        # Whoever runs syncs is an operator.
+        self.operator = Client(port, operator, self.tally)
+        jobs = [(job, Client(port, token, self.tally)) for job in (self.upload, self.search, self.search, self.send, self.report)]
+        jobs += [(job, Client(port, operator, self.tally)) for job in (self.sync_sales, self.sync_collections, self.dashboards)]
+        self.threads = [threading.Thread(target=self.loop, args=job, daemon=True) for job in jobs]
 
     def start(self):
         for thread in [*self.live, *self.threads]:
             thread.start()
 
-    def loop(self, job):
-        client, number = Client(self.port, self.token, self.tally), 0
+    def loop(self, job, client):
+        number = 0
         while not self.stop.is_set():
             number += 1
             job(client, number)
 
     def upload(self, client, number):
-        head = ["id", "nombre", "codigo", "categoria", "precio_unitario", "certificado_sanitario", "condiciones_almacenamiento",
-                "tiempo_entrega_dias"]
-        rows = [[f"R{number}-{row}", f"Producto {number} {row}", f"RC{number}-{row}", "Medicamentos", "12.50", "INVIMA-1", "Ambiente",
-                 "3"] for row in range(UPLOAD_ROWS)]
-        body, headers = form(f"r{number}.csv", table([head, *rows]))
+        body, headers = form(f"r{number}.csv", front_door.products(f"R{number}", UPLOAD_ROWS))
         path = "/api/v1/catalog/items/bulk-upload?proveedor_id=PROV-ROLL"
         done = client.ask("upload", "POST", path, body, headers | {"Idempotency-Key": f"rolling-{number}"})
         if done:
@@ -272,7 +237,7 @@ class Load:
 
     def send(self, client, number):
         wanted = json.dumps({"to": f"612{number:07}", "text": f"Código {number}", "sender": SENDER, "validity_seconds": 3600}).encode()
-        headers = {"Content-Type": "application/json", "Idempotency-Key": f"rolling-{number}"}
+        headers = JSON | {"Idempotency-Key": f"rolling-{number}"}
         done = client.ask("message", "POST", "/api/v1/messages", wanted, headers)
         if done:
             self.messages.append((number, done["id"]))
@@ -280,10 +245,34 @@ class Load:
 
     def report(self, client, _):
         wanted = json.dumps({"fecha": self.day.replace("-", "/"), "formato": "csv", "forzar": True}).encode()
-        done = client.ask("report", "POST", "/api/v1/reports", wanted, {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())})
+        done = client.ask("report", "POST", "/api/v1/reports", wanted, JSON | {"Idempotency-Key": str(uuid.uuid4())})
         if done:
             self.reports.append(done["id"])
         time.sleep(4)
+
+    def sync_sales(self, client, _):
+        self.sync(client, "/etl/run-daily-sync")
+        time.sleep(1)
+
+    def sync_collections(self, client, _):
+        self.sync(client, "/api/v1/etl/refresh/dashboard")
+        time.sleep(10)
+
+    def sync(self, client, path):
+        """Asks for a run of each stream of a source, and looks at them until the last has ended."""
+        begun = client.ask("sync", "POST", path, b"{}", JSON)
+        if not begun:
+            return
+        self.syncs.extend(begun["runs"])
+        while not self.stop.is_set():
+            runs = client.ask("run", "GET", f"/api/v1/etl/runs/{begun['run_id']}")
+            if not runs or runs["estado"] not in ("pending", "running"):
+                return
+            time.sleep(0.5)
+
+    def dashboards(self, client, number):
+        client.ask("dashboard", "GET", ("/api/v1/dashboard", "/api/v1/etl/status", "/api/v1/etl/runs?limit=20")[number % 3])
+        time.sleep(0.2)
 
 
 # --- the rounds ---------------------------------------------------------------------------------------------------
@@ -296,14 +285,18 @@ def wait_for(what, limit, condition):
         time.sleep(0.5)
 
 
-def roll(processes, servers, load):
-    """Each process, then each server, until the time is over. How many of each."""
+def roll(processes, servers, load, upload):
+    """Each process, then each server, until the time is over. How many of each. Those that the slow upload goes through come last,
+    and wait for its end."""
+    processes = sorted(processes, key=lambda process: process.name in front_door.UPLOAD_WAY)
     counts = collections.Counter()
     end = time.monotonic() + MINUTES * 60
     while time.monotonic() < end:
         for process in processes:
             if time.monotonic() > end:
                 break
+            if process.name in front_door.UPLOAD_WAY:
+                upload.join()
             process.end()
             wait_for(f"{process.name} has not ended", 150, process.ended)
             process.start()
@@ -311,9 +304,10 @@ def roll(processes, servers, load):
             counts["processes"] += 1
             # Until balancers know.
             time.sleep(1)
+        upload.join()
         for server in servers:
             say(f"restart {server.name}; {len(load.uploads)} uploads, {len(load.messages)} messages, "
-                f"{len(load.reports)} reports, lost {dict(load.tally.failed)}, again {load.tally.again}")
+                f"{len(load.reports)} reports, {len(load.syncs)} syncs, lost {dict(load.tally.failed)}, again {load.tally.again}")
             server.restart()
             counts["servers"] += 1
             time.sleep(5)
@@ -322,62 +316,85 @@ def roll(processes, servers, load):
     return counts
 
 
+def start_processes(made, stack):
+    """Two of each role behind a balancer of their own. They, and where each API's door is."""
+    names = [name for name in made.environments if name.removesuffix("-api").removesuffix("-worker") in APIS]
+    ports = {name: [free_port(), free_port()] for name in names}
+    apis = {name.removesuffix("-api"): ports[name] for name in names if not name.endswith("-worker")}
+    doors, command = balancer(HOME, apis)
+    stack.enter_context(running(command, HOME / "balancer.log", lambda: True, env=PLAIN))
+    door = {api: f"http://127.0.0.1:{port}" for api, port in doors.items()}
+    changes = {"JWKS_URL": door["gateway"] + "/.well-known/jwks.json", "HTTP_LAME_DUCK_SECONDS": "3", "RUST_LOG": "warn",
+               "RATE_LIMIT_UPLOAD": "100000/60", "RATE_LIMIT_DEFAULT": "1000000/60",
+               "UPLOAD_CONNECTIONS": "1000", "CALLER_CONNECTIONS": "10000", "ACCESS_TOKEN_SECONDS": "86400",
+               "SMS_PUBLIC_URL": door["gateway"], "TRUSTED_PROXIES": "127.0.0.1",
+               # The shop is 20 days old: a first sync that asks about years would take most of a short run.
+               "BSALE_START_DATE": time.strftime("%Y-%m-%d", time.gmtime(time.time() - 40 * 86_400))}
+    changes |= {f"{api.upper().replace('-', '_')}_URL": url for api, url in door.items() if api != "gateway"}
+    processes = []
+    for number in (0, 1):
+        for name in names:
+            # The gateway's port is the one that people reach.
+            metrics = {"METRICS_PORT": str(free_port())} if name == "gateway" else {}
+            environment = made.environments[name] | changes | metrics
+            processes.append(Process(name, ports[name][number], environment, HOME / f"{name}-{number}.log"))
+    stack.callback(lambda: [process.process.kill() for process in processes])
+    for process in processes:
+        process.wait_ready()
+    return processes, door
+
+
+def log_in(gateway, name, password):
+    login = json.dumps({"username": name, "password": password}).encode()
+    return ask(gateway + "/api/v1/auth/login", data=login, headers=JSON)["access_token"]
+
+
+def new_operator(gateway, token):
+    """The token of an operator who is new."""
+    name, password = "rolling", uuid.uuid4().hex
+    ask(gateway + "/api/v1/users", token, json.dumps({"username": name, "password": password, "role": "operator"}).encode(), JSON)
+    return log_in(gateway, name, password)
+
+
+def prepare(made, gateway, token, day):
+    """A sender of messages, and campaigns of a day for reports."""
+    sender = json.dumps({"provider": "telnyx", "kind": "long_code", "per_second": 50, "price_micros": 1000, "currency": "USD",
+                         "enabled": True}).encode()
+    ask(gateway + "/api/v1/sms/senders/" + SENDER.replace("+", "%2B"), token, sender, JSON, "PUT")
+    (HOME / "maestro.csv").write_bytes(table(
+        [["id", "fecha", "nombre", "estado", "descripcion"], *[[one, day, f"C{one}", "CERRADA", ""] for one in range(1, 11)]]))
+    (HOME / "detalle.csv").write_bytes(table(
+        [["id", "id_maestro", "telefono", "mensaje", "fecha_envio", "estado", "error"],
+         *[[row + 1, 1 + row % 10, f"+57300{row:07}", f"hola {row}", f"{day} 10:00:00", "ENVIADO", ""] for row in range(2_000)]]))
+    made.stack("report", "load", "--maestro", HOME / "maestro.csv", "--detalle", HOME / "detalle.csv")
+
+
 def main():
     day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
-    with platform(HOME, ()) as made, contextlib.ExitStack() as stack:
-        names = [name for name in made.environments if name.removesuffix("-api").removesuffix("-worker") in APIS]
-        ports = {name: [free_port(), free_port()] for name in names}
-        apis = {name.removesuffix("-api"): ports[name] for name in names if not name.endswith("-worker")}
-        doors, command = balancer(HOME, apis)
-        environment = {"PATH": os.environ["PATH"], "HOME": str(HOME)}
-        stack.enter_context(running(command, HOME / "balancer.log", lambda: True, env=environment))
-        telnyx = free_port()
-        stack.enter_context(running([BINARIES / "lote-simulate", "telnyx", str(telnyx), "key"], HOME / "telnyx.log",
-                                    lambda: urllib.request.urlopen(f"http://127.0.0.1:{telnyx}/health/ready", timeout=2).status == 200,
-                                    env=environment))
-        door = {api: f"http://127.0.0.1:{port}" for api, port in doors.items()}
-        changes = {"JWKS_URL": door["gateway"] + "/.well-known/jwks.json", "HTTP_LAME_DUCK_SECONDS": "3", "RUST_LOG": "warn",
-                   "RATE_LIMIT_UPLOAD": "100000/60", "RATE_LIMIT_DEFAULT": "1000000/60",
-                   "UPLOAD_CONNECTIONS": "1000", "CALLER_CONNECTIONS": "10000", "ACCESS_TOKEN_SECONDS": "86400",
-                   "TELNYX_URL": f"http://127.0.0.1:{telnyx}/v2", "TELNYX_API_KEY": "key", "TELNYX_PUBLIC_KEY": PUBLIC_KEY,
-                   "SMS_PUBLIC_URL": door["gateway"], "SMS_QUIET_HOURS": "false"}
-        changes |= {f"{api.upper().replace('-', '_')}_URL": url for api, url in door.items() if api != "gateway"}
-        processes = []
-        for number in (0, 1):
-            for name in names:
-                port = ports[name][number]
-                processes.append(Process(name, port, made.environments[name] | changes, HOME / f"{name}-{number}.log"))
-        stack.callback(lambda: [process.process.kill() for process in processes])
-        for process in processes:
-            process.wait_ready()
-        port, command, variables = front(HOME, doors["gateway"])
-        stack.enter_context(running(command, HOME / "traefik.log", lambda: True, env=environment | variables))
-        login = json.dumps({"username": made.settings["ADMIN_USER"], "password": made.settings["ADMIN_PASSWORD"]}).encode()
+    with platform(HOME, ("simulator",)) as made, contextlib.ExitStack() as stack:
+        processes, door = start_processes(made, stack)
+        port, command, variables = front(HOME, door["gateway"])
+        stack.enter_context(running(command, HOME / "traefik.log", lambda: True, env=PLAIN | variables))
         wait_for("the gateway is not reached", 60, lambda: reached(door["gateway"]) and reached(f"https://127.0.0.1:{port}"))
-        token = ask(door["gateway"] + "/api/v1/auth/login", data=login, headers={"Content-Type": "application/json"})["access_token"]
-        sender = json.dumps({"provider": "telnyx", "kind": "long_code", "per_second": 50, "price_micros": 1000, "currency": "USD",
-                             "enabled": True}).encode()
-        ask(door["gateway"] + "/api/v1/sms/senders/" + SENDER.replace("+", "%2B"), token, sender, {"Content-Type": "application/json"}, "PUT")
-        (HOME / "maestro.csv").write_bytes(table([["id", "fecha", "nombre", "estado", "descripcion"], *[[one, day, f"C{one}", "CERRADA", ""] for one in range(1, 11)]]))
-        (HOME / "detalle.csv").write_bytes(table(
-            [["id", "id_maestro", "telefono", "mensaje", "fecha_envio", "estado", "error"],
-             *[[row + 1, 1 + row % 10, f"+57300{row:07}", f"hola {row}", f"{day} 10:00:00", "ENVIADO", ""] for row in range(2_000)]]))
-        made.stack("report", "load", "--maestro", HOME / "maestro.csv", "--detalle", HOME / "detalle.csv")
+        token = log_in(door["gateway"], made.settings["ADMIN_USER"], made.settings["ADMIN_PASSWORD"])
+        prepare(made, door["gateway"], token, day)
         servers = [Server(made, "PostgreSQL", "postgres", signal.SIGINT), Server(made, "Redis", "redis-server", signal.SIGTERM),
-                   Server(made, "RabbitMQ", "beam", signal.SIGTERM)]
+                   Server(made, "RabbitMQ", "beam", signal.SIGTERM), Server(made, "MariaDB", "mariadbd", signal.SIGTERM)]
 
         # The stack does not know those that this started.
         stack.callback(lambda: [server.kill() for server in servers])
 
-        load = Load(port, token, day)
+        figures = front_door.look(port, token, SENDER)
+        upload, load = front_door.SlowUpload(port, token), Load(port, token, new_operator(door["gateway"], token), day)
+        upload.start()
         load.start()
-        say(f"{len(processes)} processes; the load begins")
-        counts = roll(processes, servers, load)
+        say(f"{len(processes)} processes; at the front door {figures}; the load begins")
+        counts = roll(processes, servers, load, upload)
         load.stop.set()
         for thread in load.threads:
             thread.join(150)
         say("the load ends")
-        verdict(made, load, counts, telnyx)
+        verdict(made, load, counts, figures | {"upload_answer": upload.answer, "upload_s": upload.seconds})
 
 
 def reached(url):
@@ -387,9 +404,44 @@ def reached(url):
     return False
 
 
-def verdict(made, load, counts, telnyx):
+def truth(made, process, setting, path):
+    """What a simulated vendor says of itself: the one that a process was told of."""
+    base = made.environments[process][setting].rsplit("/", 1)[0]
+    with urllib.request.urlopen(f"{base}/truth{path}", timeout=30) as answer:
+        return json.load(answer)
+
+
+def count_uploads(made, load, lost, doubled):
+    products = int(made.query("catalog-upload", "select count(*) from products where proveedor_id = 'PROV-ROLL'")[0][0])
+    imports = int(made.query("catalog-upload", "select count(*) from imports where proveedor_id = 'PROV-ROLL'")[0][0])
+    lost["products"] = max(0, len(load.uploads) * UPLOAD_ROWS - products)
+    doubled["imports"] = imports - len(set(load.uploads))
+    for live in load.live:
+        lost["live"] = max(lost["live"], len(set(load.uploads) - set(live.seen.values())) if not live.resets else 0)
+        doubled["live"] += len(live.seen) - len(set(live.seen.values()))
+
+
+def count_messages(made, load, lost, doubled):
+    accepted = collections.Counter(one["text"] for one in truth(made, "sms-dispatch-api", "TELNYX_URL", "/accepted"))
+    wanted = {f"Código {number}" for number, _ in load.messages}
+    lost["messages"] = len(wanted - set(accepted))
+    doubled["messages"] = sum(many - 1 for many in accepted.values())
+
+
+def count_syncs(made, load, lost, doubled):
+    """Runs, and rows of the sales database beside those that Bsale has."""
+    lost["syncs"] = len(set(load.syncs) - {row[0] for row in made.query("etl", "select id from jobs where kind = 'etl.runs'")})
+    doubled["syncs"] = int(made.query("etl", BESIDE)[0][0])
+    shop = truth(made, "etl-api", "BSALE_API_URL", ".json")
+    for table_name, of_shop in SALES.items():
+        status = load.operator.ask("table", "GET", f"/api/v1/etl/status/table/{table_name}")
+        more = status["records_count"] - int(shop[of_shop]) if status else 0
+        lost[table_name], doubled[table_name] = max(0, -more), max(0, more)
+
+
+def verdict(made, load, counts, figures):
     def open_jobs():
-        return [row for service in ("catalog-upload", "report", "sms-dispatch")
+        return [row for service in ("catalog-upload", "report", "sms-dispatch", "etl")
                 for row in made.query(service, "select kind, state, count(*) from jobs where state <> 'completed' group by 1, 2")]
 
     with contextlib.suppress(AssertionError):
@@ -397,31 +449,22 @@ def verdict(made, load, counts, telnyx):
     with contextlib.suppress(AssertionError):
         wait_for("ends are not told", 30, lambda: all(set(load.uploads) <= set(live.seen.values()) for live in load.live))
     load.watched.set()
-    lost, doubled, left = collections.Counter(load.tally.failed), collections.Counter(), open_jobs()
-    products = int(made.query("catalog-upload", "select count(*) from products where proveedor_id = 'PROV-ROLL'")[0][0])
-    imports = int(made.query("catalog-upload", "select count(*) from imports")[0][0])
-    lost["products"] = max(0, len(load.uploads) * UPLOAD_ROWS - products)
-    doubled["imports"] = imports - len(set(load.uploads))
+    lost, doubled, left = collections.Counter(), collections.Counter(), open_jobs()
+    for count in (count_uploads, count_messages, count_syncs):
+        count(made, load, lost, doubled)
     runs = {row[0] for row in made.query("report", "select id from runs")}
     lost["runs"] = len(set(load.reports) - runs)
-    with urllib.request.urlopen(f"http://127.0.0.1:{telnyx}/truth/accepted", timeout=30) as answer:
-        accepted = collections.Counter(one["text"] for one in json.load(answer))
-    wanted = {f"Código {number}" for number, _ in load.messages}
-    lost["messages"] = len(wanted - set(accepted))
-    doubled["messages"] = sum(many - 1 for many in accepted.values())
-    for live in load.live:
-        lost["live"] = max(lost["live"], len(set(load.uploads) - set(live.seen.values())) if not live.resets else 0)
-        doubled["live"] += len(live.seen) - len(set(live.seen.values()))
+    lost.update(load.tally.failed)
     requests = len(load.tally.took) + sum(load.tally.failed.values())
-    found = made.doctors()
+    found, wrong = made.doctors(), front_door.wrong(figures)
     line = {"chaos": "rolling", "minutes": MINUTES, **counts, "requests": requests, "again": load.tally.again, "stale": load.tally.stale,
-            "uploads": len(load.uploads), "messages": len(load.messages), "reports": len(load.reports),
+            "uploads": len(load.uploads), "messages": len(load.messages), "reports": len(load.reports), "syncs": len(set(load.syncs)),
             "streams_opened": sum(live.opened for live in load.live), "resets": sum(live.resets for live in load.live),
-            "error_rate": round(sum(load.tally.failed.values()) / max(1, requests), 5), "p99_ms": load.tally.p99(),
+            "error_rate": round(sum(load.tally.failed.values()) / max(1, requests), 5), "p99_ms": load.tally.p99(), **figures,
             "lost": sum(lost.values()), "doubled": sum(doubled.values()), "jobs_left": len(left), "doctor": len(found)}
     print(json.dumps(line), flush=True)
-    say(f"lost {dict(+lost)}, doubled {dict(+doubled)}, jobs {left}, doctor {found}")
-    assert (line["lost"], line["doubled"], line["jobs_left"], line["doctor"]) == (0, 0, 0, 0)
+    say(f"lost {dict(+lost)}, doubled {dict(+doubled)}, jobs {left}, doctor {found}, at the front door {wrong}")
+    assert (line["lost"], line["doubled"], line["jobs_left"], line["doctor"], wrong) == (0, 0, 0, 0, [])
 
 
 if __name__ == "__main__":
