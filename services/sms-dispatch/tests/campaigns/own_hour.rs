@@ -6,7 +6,7 @@ use chrono_tz::America;
 use sea_orm::sqlx;
 use sms_dispatch::{
     campaign_preview::preview,
-    domain::{campaign::Kind, windows::Clocks},
+    domain::{campaign::Kind, message_state::MessageState, windows::Clocks},
     storage::{campaigns::Campaign, slices},
 };
 
@@ -48,10 +48,7 @@ async fn each_zones_slices_are_due_when_it_is_that_hour_there() -> Result<()> {
     ensure!(due[0].1 <= Utc::now() && due[0].2.is_none(), "{due:?}");
     ensure!(due[1..].iter().all(|(_, at, why)| *at > later && why.as_deref() == Some("horario")), "{due:?}");
 
-    for _ in 0..3 {
-        world.round().await?;
-        world.send().await?;
-    }
+    world.sends_and_stops(&draft, MessageState::Accepted, 10).await?;
     ensure!(world.provider.accepted().len() == 10, "{}", world.provider.accepted().len());
     let waits = slices::waits(&world.pool, draft.number).await?;
     ensure!(waits.len() == 2 && waits.iter().all(|wait| wait.due.is_some_and(|at| at > later)), "{waits:?}");

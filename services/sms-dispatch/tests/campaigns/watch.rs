@@ -53,10 +53,7 @@ async fn with_a_ramp_the_first_messages_have_their_reports_before_the_rest_goes(
     let world = World::new("ramp").await?;
     world.contacts(300).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(50))).await?;
-    for _ in 0..5 {
-        world.round().await?;
-        world.send().await?;
-    }
+    world.sends_and_stops(&campaign, MessageState::Accepted, 50).await?;
     ensure!(world.provider.accepted().len() == 50, "{}", world.provider.accepted().len());
     ensure!(world.campaign(campaign.id).await?.waiting.as_deref() == Some("rampa"));
     reports(&world, "delivered").await?;
@@ -71,10 +68,7 @@ async fn a_ramp_that_fails_pauses_before_the_rest_goes() -> Result<()> {
     let world = World::new("badramp").await?;
     world.contacts(300).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(50))).await?;
-    for _ in 0..3 {
-        world.round().await?;
-        world.send().await?;
-    }
+    world.sends_and_stops(&campaign, MessageState::Accepted, 50).await?;
     reports(&world, "delivery_failed").await?;
     world.round().await?;
     let paused = world.campaign(campaign.id).await?;
@@ -90,10 +84,9 @@ async fn a_ramp_of_which_nobody_knows_anything_pauses_too() -> Result<()> {
     world.contacts(120).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(5))).await?;
     world.provider.lose_answers(5);
-    for _ in 0..4 {
-        world.round().await?;
-        world.send().await?;
-    }
+    let stops = async || anyhow::Ok(world.campaign(campaign.id).await?.state == State::Paused);
+    world.sends_until("it should pause", stops).await?;
+    ensure!(world.send().await? == 0, "the rest is with workers");
     let paused = world.campaign(campaign.id).await?;
     ensure!(paused.state == State::Paused && paused.ramped_at.is_none(), "{paused:?}");
     ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 5);

@@ -1,6 +1,10 @@
 mod provider;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use chassis::{
@@ -20,6 +24,7 @@ use sms_dispatch::{
         callback::Callback,
         campaign::{Action, Kind, Plan},
         message_id::MessageId,
+        message_state::MessageState,
         sender::{ProviderName, SenderKind},
     },
     feeder::Feeder,
@@ -40,6 +45,8 @@ use uuid::Uuid;
 pub use self::provider::Truth;
 
 pub const SENDER: &str = "+525550001111";
+/// However busy the machine is, what a test waits for has come by then.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// The service's tables, and a provider.
 pub struct World {
@@ -182,13 +189,12 @@ impl World {
             "select count(*) from pg_stat_activity
              where wait_event_type = 'Lock' and pid <> pg_backend_pid() and query like '%{query}%'"
         );
-        for _ in 0..400 {
-            if self.count(&waiting).await? > 0 {
-                return Ok(());
-            }
+        let began = Instant::now();
+        while self.count(&waiting).await? == 0 {
+            ensure!(began.elapsed() < LIMIT, "nobody waits with {query:?}");
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        anyhow::bail!("nobody waits with {query:?}")
+        Ok(())
     }
 
     pub async fn waiting(&self, kind: &str) -> Result<Vec<Uuid>> {
@@ -259,18 +265,38 @@ impl World {
         Ok(ids.len())
     }
 
-    /// Feeds and sends until the campaign has ended.
-    pub async fn finish(&self, id: Uuid) -> Result<Campaign> {
-        for _ in 0..200 {
+    /// Feeds and sends until that is so. A request that would begin too late is not made, and has another turn: how many rounds
+    /// something takes is the machine's affair.
+    pub async fn sends_until(&self, what: &str, so: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let began = Instant::now();
+        loop {
             self.round().await?;
             self.send().await?;
-            let campaign = self.campaign(id).await?;
-            if campaign.finished_at.is_some() {
-                return Ok(campaign);
+            if so().await? {
+                return Ok(());
             }
+            ensure!(
+                began.elapsed() < LIMIT,
+                "in vain: {what}; {} were accepted",
+                self.provider.accepted().len()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        anyhow::bail!("the campaign does not end: {:?}", self.campaign(id).await?)
+    }
+
+    /// The same until so many messages of a campaign are in a state, or more, and once more.
+    pub async fn sends_and_stops(&self, campaign: &Campaign, state: MessageState, many: i64) -> Result<()> {
+        let so = async || anyhow::Ok(self.in_state(campaign, state.code()).await? >= many);
+        self.sends_until("so many should be sent", so).await?;
+        self.round().await?;
+        self.send().await.map(drop)
+    }
+
+    /// Feeds and sends until the campaign has ended.
+    pub async fn finish(&self, id: Uuid) -> Result<Campaign> {
+        let ended = async || anyhow::Ok(self.campaign(id).await?.finished_at.is_some());
+        self.sends_until("the campaign should end", ended).await?;
+        self.campaign(id).await
     }
 
     /// How many messages of a campaign are in a state.
