@@ -33,6 +33,29 @@ pub async fn sum(service: &Processes, series: &str) -> Result<f64> {
     sum.with_context(|| format!("no process has {series}"))
 }
 
+/// Waits until the sums of some counters over all processes of a service are right together.
+///
+/// # Errors
+/// After a minute, or where no process has one of them.
+pub async fn until_sums<const N: usize>(
+    service: &Processes,
+    series: [&str; N],
+    right: impl Fn([f64; N]) -> bool,
+) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let mut sums = [0.0; N];
+        for (sum_of, series) in sums.iter_mut().zip(series) {
+            *sum_of = sum(service, series).await?;
+        }
+        if right(sums) {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < Duration::from_secs(60), "{series:?} are {sums:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Waits until a series of a process is right.
 ///
 /// # Errors

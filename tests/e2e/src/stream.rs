@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Method, Response};
 use serde_json::Value;
 use stack::platform::Client;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a stream may be silent.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -20,10 +20,14 @@ pub struct Event {
     pub data: Value,
 }
 
-/// An open stream.
+/// An open stream. It ends where the gateway gets no answer of Redis in time; then it is opened again where it was, as an
+/// `EventSource` does.
 pub struct Stream {
+    client: Client,
     response: Response,
     buffer: String,
+    /// The last id that was seen.
+    last: Option<String>,
 }
 
 impl Stream {
@@ -33,15 +37,9 @@ impl Stream {
     /// # Errors
     /// Where it is refused.
     pub async fn open(client: &Client, after: Option<&str>) -> Result<Self> {
-        let mut request = client.request(Method::GET, "/api/v1/stream").timeout(LIMIT * 2);
-        if let Some(id) = after {
-            request = request.header("Last-Event-ID", id);
-        }
-        let response = request.send().await?;
-        ensure!(response.status() == 200, "{}", response.status());
-        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
-        ensure!(kind.is_some_and(|kind| kind.starts_with("text/event-stream")), "{kind:?}");
-        let mut stream = Self { response, buffer: String::new() };
+        let response = connect(client, after).await?;
+        let last = after.map(str::to_owned);
+        let mut stream = Self { client: client.clone(), response, buffer: String::new(), last };
         if after.is_none() {
             let first = stream.block().await?;
             ensure!(first.contains("retry:"), "{first}");
@@ -51,17 +49,26 @@ impl Stream {
 
     /// The next block of lines.
     async fn block(&mut self) -> Result<String> {
+        let end = Instant::now() + LIMIT;
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
                 self.buffer = rest;
+                let id = block.lines().find_map(|line| line.strip_prefix("id:"));
+                self.last = id.map(|id| id.trim().to_owned()).or(self.last.take());
                 return Ok(block);
             }
             let chunk = tokio::time::timeout(LIMIT, self.response.chunk())
                 .await
                 .context("the stream is silent")??;
-            let chunk = chunk.context("the stream ended")?;
-            self.buffer.push_str(std::str::from_utf8(&chunk)?);
+            if let Some(chunk) = chunk {
+                self.buffer.push_str(std::str::from_utf8(&chunk)?);
+                continue;
+            }
+            ensure!(Instant::now() < end, "the stream ends again and again");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.response = connect(&self.client, self.last.as_deref()).await?;
+            self.buffer.clear();
         }
     }
 
@@ -112,6 +119,18 @@ impl Stream {
         }
         bail!("10,000 events, and none is it")
     }
+}
+
+async fn connect(client: &Client, after: Option<&str>) -> Result<Response> {
+    let mut request = client.request(Method::GET, "/api/v1/stream").timeout(LIMIT * 2);
+    if let Some(id) = after {
+        request = request.header("Last-Event-ID", id);
+    }
+    let response = request.send().await?;
+    ensure!(response.status() == 200, "{}", response.status());
+    let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+    ensure!(kind.is_some_and(|kind| kind.starts_with("text/event-stream")), "{kind:?}");
+    Ok(response)
 }
 
 /// Those of the events that say something of a task, a run or a supplier.

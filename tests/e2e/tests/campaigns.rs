@@ -179,13 +179,15 @@ async fn a_campaign_reaches_everybody_once_and_report_says_so() -> Result<()> {
         .await?;
     ensure!(done["recipients"] == 2_000 && done["parts"] == 2_000, "{done}");
     world.is_the_truth(&id, 2_000).await?;
-    for state in ["submitting", "delivered"] {
-        let series = format!(r#"sms_messages_total{{provider="telnyx",state="{state}"}}"#);
-        let told = figures::sum(world.scene.platform.service(&SMS_DISPATCH), &series).await?;
-        // Each message came into it once; but a claim that a slow machine came to too late is made again.
-        let right = told == 2_000.0 || state == "submitting" && told > 2_000.0;
-        ensure!(right, "{series}: {told}");
-    }
+    // Each message came into these once. A claim that a slow machine comes to too late is taken back, which makes the message
+    // pending, and made again: without those, 2,000 were claimed. Counted when it has committed: a moment after it is seen.
+    let series = ["submitting", "pending", "delivered"]
+        .map(|state| format!(r#"sms_messages_total{{provider="telnyx",state="{state}"}}"#));
+    let right = |[submitting, taken_back, delivered]: [f64; 3]| {
+        submitting - taken_back == 2_000.0 && delivered == 2_000.0
+    };
+    let service = world.scene.platform.service(&SMS_DISPATCH);
+    figures::until_sums(service, series.each_ref().map(String::as_str), right).await?;
 
     // Whoever answers BAJA is left out from then on: the next campaign of whatever kind counts them so.
     let phone = "+526121000150";
@@ -197,7 +199,7 @@ async fn a_campaign_reaches_everybody_once_and_report_says_so() -> Result<()> {
         if known.status == 200 && known.body["suppressed"] == true {
             break;
         }
-        ensure!(written.elapsed() < Duration::from_secs(3), "{known}");
+        ensure!(written.elapsed() < LIMIT, "{known}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let second = world.start("cobranza").await?;
@@ -308,7 +310,7 @@ async fn a_campaign_is_foretold_and_its_links_opt_out_by_their_button_alone() ->
 #[tokio::test]
 async fn a_single_message_goes_before_a_campaign_and_tests_stay_out_of_its_totals() -> Result<()> {
     let world = World::new("campaignsingle", 1, 20, Faults::default()).await?;
-    world.contacts(2_000).await?;
+    world.contacts(4_000).await?;
     // At 20 parts a second the campaign has minutes to go.
     let bulk = world.start("cobranza").await?;
     world.when(&bulk, |progress| progress["messages"]["accepted"].as_u64().unwrap_or_default() > 0).await?;
@@ -322,8 +324,13 @@ async fn a_single_message_goes_before_a_campaign_and_tests_stay_out_of_its_total
     let id = taken["id"].as_str().with_context(|| format!("{taken}"))?.to_owned();
     ensure!(send().await?["id"] == id.as_str(), "the same key is the same message");
     let began = Instant::now();
-    while !world.telnyx.accepted().iter().any(|one| one.text.as_deref() == Some("Código 123")) {
-        ensure!(began.elapsed() < Duration::from_secs(10), "it waits behind the campaign");
+    loop {
+        let accepted = world.telnyx.accepted();
+        if accepted.iter().any(|one| one.text.as_deref() == Some("Código 123")) {
+            break;
+        }
+        // The campaign has four times as many.
+        ensure!(accepted.len() < 1_000 && began.elapsed() < LIMIT, "it waits behind the campaign");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let shown = world.admin.get(&format!("/api/v1/messages/{id}")).await?;
@@ -351,7 +358,7 @@ async fn a_single_message_goes_before_a_campaign_and_tests_stay_out_of_its_total
         if let Some((_, path)) = text.and_then(|text| text.split_once(&world.scene.platform.gateway_url())) {
             break path.to_owned();
         }
-        ensure!(began.elapsed() < Duration::from_secs(10), "the test did not arrive");
+        ensure!(accepted.len() < 2_000 && began.elapsed() < LIMIT, "the test waits behind the campaign");
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     ensure!(world.progress(&draft).await?["messages"] == json!({}), "outside of its totals");

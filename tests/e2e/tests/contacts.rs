@@ -320,7 +320,7 @@ async fn who_opted_out_is_out_until_nothing_speaks_against_it() -> Result<()> {
     sqlx::query("update suppressions set effective_at = now() where phone_e164 = '+523312345670'")
         .execute(&pool)
         .await?;
-    stack::wait::until("the contact should be out", Duration::from_secs(30), async || {
+    stack::wait::until("the contact should be out", Duration::from_secs(60), async || {
         let out = "select opt_out_at is not null from contacts where phone_e164 = '+523312345670'";
         sqlx::query_scalar(out).fetch_one(&pool).await.is_ok_and(|out: bool| out)
     })

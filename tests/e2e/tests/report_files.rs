@@ -12,7 +12,7 @@ use stack::platform::{Campaign, Client, Publisher, Settled};
 use stack::services::REPORT;
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Tells of campaigns of today with so many rows each, and waits until they are in the tables.
 async fn told(scene: &Scene, sms: &Publisher, campaigns: &[Campaign], rows: usize) -> Result<()> {
@@ -269,24 +269,31 @@ async fn an_upload_that_is_broken_off_leaves_no_parts() -> Result<()> {
         ensure!(text.contains("ListMultipartUploadsResult"), "{text}");
         Ok(text.matches("<UploadId>").count())
     };
-    let request = json!({ "fecha": slashed(day), "codificacion": "latin-1" });
-    let asked = operator.post("/api/v1/reports", &request).await?;
-    let id = asked.body["id"].as_str().context("an id")?.to_owned();
-    let begun = async || {
-        stack::wait::until("the upload should begin", LIMIT, async || {
-            parts().await.is_ok_and(|parts| parts > 0)
-        })
-        .await
+    // Asks for a run whose upload is under way when its id is given. On a machine that is quick about it, or busy elsewhere,
+    // it may be over before it is seen: then for another one.
+    let uploading = async |request: &Value| -> Result<String> {
+        let began = Instant::now();
+        loop {
+            let asked = operator.post("/api/v1/reports", request).await?;
+            let id = asked.body["id"].as_str().context("an id")?.to_owned();
+            loop {
+                let run = operator.get(&format!("/api/v1/reports/{id}")).await?.body;
+                if parts().await? > 0 {
+                    return Ok(id);
+                }
+                if run["estado"] == "COMPLETADO" || run["estado"] == "ERROR" {
+                    break;
+                }
+                ensure!(began.elapsed() < LIMIT, "no upload begins: {run}");
+            }
+        }
     };
-    begun().await?;
+    let id = uploading(&json!({ "fecha": slashed(day), "codificacion": "latin-1", "forzar": true })).await?;
     let run = finished(&operator, &id).await?;
     ensure!(run["estado"] == "ERROR" && parts().await? == 0, "{} uploads, {run}", parts().await?);
 
     // Nor does one whose end was asked for. It takes seconds to compress, and the request is seen within one.
-    let request = json!({ "fecha": slashed(day), "comprimir": "gzip" });
-    let asked = operator.post("/api/v1/reports", &request).await?;
-    let id = asked.body["id"].as_str().context("an id")?.to_owned();
-    begun().await?;
+    let id = uploading(&json!({ "fecha": slashed(day), "comprimir": "gzip", "forzar": true })).await?;
     let cancelled = operator.post(&format!("/api/v1/reports/{id}/cancel"), &json!({})).await?;
     ensure!(cancelled.status == 202, "{cancelled}");
     let run = finished(&operator, &id).await?;

@@ -202,7 +202,7 @@ async fn a_refused_file_keeps_its_reason_and_is_judged_again_when_retried() -> R
 
 #[tokio::test]
 async fn a_cancelled_import_says_what_it_did_and_goes_on_when_retried() -> Result<()> {
-    let scene = Scene::start("cancel", |options| options.env("IMPORT_BATCH_ROWS", 100)).await?;
+    let scene = Scene::start("cancel", |options| options.env("IMPORT_BATCH_ROWS", 40)).await?;
     let supplier = scene.platform.supplier(SUPPLIER).await?;
     let pool = scene.platform.catalog().await?;
     let (file, truth) = scene.workbook(&Spec { bad: 100, ..Spec::new(1, "LONG", 10_000) })?;

@@ -379,16 +379,13 @@ async fn slow_uploads_keep_nobody_out() -> Result<()> {
             slow.spawn(supplier.request(Method::POST, UPLOAD).multipart(form).send());
         }
     }
-    until("all that they send is read", Duration::from_secs(20), async || {
-        read.load(Ordering::SeqCst) == 16 * PIECES
-    })
-    .await?;
+    until("all that they send is read", LIMIT, async || read.load(Ordering::SeqCst) == 16 * PIECES).await?;
 
     let file = scene.dir.join("pronto.csv");
     std::fs::write(&file, vec![b'x'; 3 << 20])?;
     let supplier = scene.platform.supplier("PROV003").await?;
     let upload = Upload::new(&file, "PROV003");
-    let quick = tokio::time::timeout(Duration::from_secs(10), supplier.upload(&upload));
+    let quick = tokio::time::timeout(Duration::from_secs(20), supplier.upload(&upload));
     let answer = quick.await.context("a quick upload waits for slow ones")??;
     ensure!(answer.status == 202, "{answer}");
     ensure!(slow.try_join_next().is_none(), "the slow ones are still under way");

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::made::*;
 
 /// For an answer. The gateway gives an upload that stalls 30 s.
-const AT_ONCE: Duration = Duration::from_secs(8);
+const AT_ONCE: Duration = Duration::from_secs(25);
 
 async fn send(client: &Client, body: String) -> Result<Answer> {
     let request = client.request(Method::POST, UPLOAD).query(&[("proveedor_id", "PROV001")]);

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -201,22 +201,31 @@ async fn who_reads_during_refreshes_never_sees_two_versions_in_one_answer() -> R
         question::operation(Some(corte), day(TODAY))?,
     ];
     let done = Arc::new(AtomicBool::new(false));
+    // How many versions each reader has seen.
+    let counts: Arc<[AtomicUsize; 4]> = Arc::default();
     let readers: Vec<_> = (0..4)
         .map(|reader| {
             let (pool, settings, done) = (world.pool.clone(), world.settings.clone(), done.clone());
+            let counts = counts.clone();
             let question = questions[reader % questions.len()].clone();
             tokio::spawn(async move {
                 let mut seen: BTreeMap<i64, BTreeSet<Vec<u8>>> = BTreeMap::new();
                 while !done.load(Ordering::Relaxed) {
                     let (version, body) = answers::answer(&pool, &settings, &question).await?;
                     seen.entry(version.version).or_default().insert(body);
+                    counts[reader].store(seen.len(), Ordering::Relaxed);
                 }
                 anyhow::Ok((question, seen))
             })
         })
         .collect();
     let mut dice = Dice(90);
-    for _ in 0..25 {
+    let mut rounds = 0;
+    // And until each was read while versions came.
+    while rounds < 25 || counts.iter().any(|count| count.load(Ordering::Relaxed) <= 3) {
+        rounds += 1;
+        let gone = readers.iter().any(tokio::task::JoinHandle::is_finished);
+        assert!(rounds < 1_000 && !gone, "nobody reads any more: {counts:?}");
         for row in raw.asignaciones.iter_mut().skip(dice.below(7) as usize).step_by(7) {
             row.eliminado_en = row.eliminado_en.is_none().then(|| lima(day(TODAY), 0));
         }
@@ -233,7 +242,6 @@ async fn who_reads_during_refreshes_never_sees_two_versions_in_one_answer() -> R
         }
     }
     for (question, versions) in all {
-        assert!(versions.len() > 3, "it was read while versions came: {} of {question}", versions.len());
         for (version, bodies) in &versions {
             assert_eq!(bodies.len(), 1, "version {version} of {question} has one answer");
         }
@@ -285,7 +293,7 @@ async fn of_200_cold_callers_at_two_replicas_one_computes() -> Result<()> {
     // Until it is computed, all get the answer of before, whole, and nobody waits.
     let stale = ask(day("2025-06-10"), &replicas).await?;
     assert!(stale.is_superset(&first) && stale.len() <= 2, "{} answers", stale.len());
-    let newer = stack::wait::until("the new answer", Duration::from_secs(10), async || {
+    let newer = stack::wait::until("the new answer", Duration::from_secs(60), async || {
         ask(day("2025-06-10"), &replicas).await.is_ok_and(|newer| newer.len() == 1 && newer != first)
     });
     newer.await?;

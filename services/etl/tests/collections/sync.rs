@@ -313,8 +313,9 @@ async fn who_merges_into_a_table_waits_for_who_does() -> Result<()> {
     let mut other = world.pool.begin().await?;
     chassis::lock::hold(&mut other, "merging raw_ejecutivos").await?;
     let meanwhile = async {
-        let waits = "select exists (select from pg_locks where locktype = 'advisory' and not granted)";
-        stack::wait::until("the run should wait", std::time::Duration::from_secs(20), async || {
+        let waits = "select exists (select from pg_locks join pg_stat_activity using (pid)
+                                    where locktype = 'advisory' and not granted and usename = current_user)";
+        stack::wait::until("the run should wait", std::time::Duration::from_secs(60), async || {
             sqlx::query_scalar::<_, bool>(waits).fetch_one(&world.pool).await.unwrap_or(false)
         })
         .await?;

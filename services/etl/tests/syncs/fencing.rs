@@ -135,11 +135,11 @@ async fn stale(label: &str, kind: Kind) -> Result<()> {
     let target = &world.ours().target;
     let id = world.ask(&RunParams::new("bsale.clientes", Mode::Full)).await?.job().id;
     // The first worker waits for an answer that takes its time.
-    world.bsale.fail_next([Fault::Slow(Duration::from_secs(3))]);
+    world.bsale.fail_next([Fault::Slow(Duration::from_secs(5))]);
     let (runner, runs) = (world.runner.clone(), world.runs.clone());
     let paused = tokio::spawn(async move { runner.run(id, &CancellationToken::new(), &*runs).await });
     let pool = &world.resources.database.pool;
-    wait::until("the first worker should have claimed the stream", Duration::from_secs(10), async || {
+    wait::until("the first worker should have claimed the stream", Duration::from_secs(60), async || {
         target::lane(&target.db, "bsale.clientes")
             .await
             .is_ok_and(|lane| lane.is_some_and(|lane| lane.epoch > 0))

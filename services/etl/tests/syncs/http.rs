@@ -151,10 +151,9 @@ async fn requests_that_name_tables_in_other_orders_do_not_wait_in_a_circle() -> 
         ask(Role::Operator, "/api/v1/etl/refresh/dashboard", Some(json!({ "tables": tables })))
     };
     let meanwhile = async {
-        wait::until("both should wait", Duration::from_secs(20), async || {
-            let waiting = "select count(*) >= 2 from pg_locks
-                           where locktype = 'advisory' and not granted
-                             and database = (select oid from pg_database where datname = current_database())";
+        wait::until("both should wait", Duration::from_secs(60), async || {
+            let waiting = "select count(*) >= 2 from pg_locks join pg_stat_activity using (pid)
+                           where locktype = 'advisory' and not granted and usename = current_user";
             sqlx::query_scalar::<_, bool>(waiting).fetch_one(pool).await.unwrap_or(false)
         })
         .await?;
@@ -186,10 +185,10 @@ async fn a_reset_waits_for_a_run_that_is_being_asked_for() -> Result<()> {
     let params = RunParams::new("bsale.clientes", Mode::Daily);
     request_run(&mut other, &world.resources.settings, &params, "ana", None).await?;
     let meanwhile = async {
-        wait::until("the reset should wait", Duration::from_secs(20), async || {
+        wait::until("the reset should wait", Duration::from_secs(60), async || {
             let waits = "select exists (
-                             select from pg_locks where locktype = 'advisory' and not granted
-                             and database = (select oid from pg_database where datname = current_database()))";
+                             select from pg_locks join pg_stat_activity using (pid)
+                             where locktype = 'advisory' and not granted and usename = current_user)";
             sqlx::query_scalar::<_, bool>(waits).fetch_one(pool).await.unwrap_or(false)
         })
         .await?;

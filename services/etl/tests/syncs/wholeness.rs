@@ -295,7 +295,7 @@ async fn a_redis_that_answers_and_takes_nothing_leaves_the_pace_to_postgresql() 
         }
         Ok::<_, anyhow::Error>(())
     };
-    let asked = tokio::time::timeout(Duration::from_secs(20), asked).await;
+    let asked = tokio::time::timeout(Duration::from_secs(60), asked).await;
     world.resources.redis.query::<i64>(cmd("ACL").arg("DELUSER").arg(&user)).await?;
     asked.context("it asks Redis for ever")??;
     let paced = "select count(*) from buckets where next_at > now() - interval '1 minute'";

@@ -69,8 +69,7 @@ async fn each_event_is_shown_once_and_never_after_a_newer_one() -> anyhow::Resul
     // Two replicas compete for the queue and show the same.
     let two = Setup::new(&namespace, &upstream.url).with_broker(&namespace).start().await?;
     let token = one.user("supplier", Some("PROV001")).await?;
-    until("it reads the stream", SOON, async || Source::open(&one, &token, None).await.is_ok()).await?;
-    let mut source = Source::open(&one, &token, None).await?.settled().await?;
+    let mut source = Source::come(&one, &token, None).await?.settled().await?;
 
     let broker = broker(&namespace)?;
     broker.declare(&[&GATEWAY_EVENTS]).await?;
@@ -128,11 +127,10 @@ async fn campaigns_are_for_those_who_see_all_suppliers_and_phones_for_nobody() -
     let (viewer, supplier) =
         (gateway.user("viewer", None).await?, gateway.user("supplier", Some("PROV001")).await?);
     let bound = gateway.user("viewer", Some("PROV001")).await?;
-    until("it reads the stream", SOON, async || Source::open(&gateway, &viewer, None).await.is_ok()).await?;
-    let mut all = Source::open(&gateway, &viewer, None).await?.settled().await?;
+    let mut all = Source::come(&gateway, &viewer, None).await?.settled().await?;
     let mut bounded = [
-        Source::open(&gateway, &supplier, None).await?.settled().await?,
-        Source::open(&gateway, &bound, None).await?.settled().await?,
+        Source::come(&gateway, &supplier, None).await?.settled().await?,
+        Source::come(&gateway, &bound, None).await?.settled().await?,
     ];
 
     let broker = broker(&namespace)?;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chassis::{
@@ -6,7 +6,7 @@ use chassis::{
     redis::Redis,
 };
 use contracts::live::{FIELD, LiveEvent, STREAM};
-use deadpool_redis::redis::cmd;
+use deadpool_redis::redis::{Cmd, FromRedisValue, cmd};
 use serde_json::{Value, json};
 use stack::{Namespace, wait::until};
 use tokio::time::timeout;
@@ -17,6 +17,8 @@ use crate::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// One event of a stream, as an `EventSource` would see it.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -30,7 +32,7 @@ pub struct Event {
 pub struct Source {
     response: reqwest::Response,
     buffer: String,
-    /// The last id that was seen, with or without an event.
+    /// The last id that was seen, with or without an event, here or before.
     pub last_id: Option<String>,
 }
 
@@ -43,7 +45,51 @@ impl Source {
         }
         let response = request.send().await?;
         anyhow::ensure!(response.status() == 200, "{}: {}", response.status(), response.text().await?);
-        Ok(Self { response, buffer: String::new(), last_id: None })
+        Ok(Self { response, buffer: String::new(), last_id: last_event_id.map(str::to_owned) })
+    }
+
+    /// Connects as soon as it is let in: a gateway that does not read the live stream refuses, and so does one that has
+    /// not noticed yet that others have left.
+    pub async fn come(gateway: &Running, token: &str, last_event_id: Option<&str>) -> anyhow::Result<Self> {
+        let end = Instant::now() + SOON;
+        loop {
+            match Self::open(gateway, token, last_event_id).await {
+                Ok(source) => return Ok(source),
+                Err(error) if Instant::now() > end => return Err(error),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Connects as someone who saw `last_event_id`, until it is told something; gives that too. A gateway whose Redis does
+    /// not answer in time ends such a stream without a word, and an `EventSource` comes back with its id.
+    async fn come_back(gateway: &Running, token: &str, last_event_id: &str) -> anyhow::Result<(Self, Event)> {
+        let end = Instant::now() + SOON;
+        loop {
+            let mut source = Self::come(gateway, token, Some(last_event_id)).await?;
+            if let Some(event) = source.next().await? {
+                return Ok((source, event));
+            }
+            anyhow::ensure!(Instant::now() < end, "the stream ends again and again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The next event, whatever has ended the stream or made it fall behind: it comes back with its id.
+    async fn follow(&mut self, gateway: &Running, token: &str) -> anyhow::Result<Event> {
+        let mut told = self.next().await?;
+        loop {
+            if let Some(event) = told {
+                if event.kind != "reset" {
+                    return Ok(event);
+                }
+                anyhow::ensure!(event.data["reason"] == "lagged", "{event:?}");
+            }
+            let last_id = self.last_id.clone().context("events have ids")?;
+            let (source, event) = Self::come_back(gateway, token, &last_id).await?;
+            *self = source;
+            told = Some(event);
+        }
     }
 
     /// The next event; `None` at the stream's end.
@@ -100,20 +146,14 @@ fn redis_at(url: &str, prefix: &str) -> anyhow::Result<Redis> {
     Redis::new(&RedisSettings::read(&mut Env::from_map([("REDIS_URL", url), ("REDIS_PREFIX", prefix)])))
 }
 
-/// Says something in the live stream, as a service would.
-/// Waits until a gateway reads the live stream.
-async fn connected(gateway: &Running, token: &str) -> anyhow::Result<()> {
-    until("it reads the live stream", SOON, async || {
-        gateway
-            .get("/api/v1/stream")
-            .bearer_auth(token)
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status() == 200)
-    })
-    .await
+/// Asks Redis over a connection of its own, as patiently as need be. The pool gives a command up after a moment, and one
+/// that is sent again may have been done before.
+async fn ask<T: FromRedisValue>(redis: &Redis, command: &Cmd) -> anyhow::Result<T> {
+    let mut connection = redis.dedicated().await?;
+    Ok(command.query_async(&mut connection).await?)
 }
 
+/// Says something in the live stream, as a service would.
 async fn publish(redis: &Redis, n: i64, proveedor_id: Option<&str>) -> anyhow::Result<String> {
     let event = LiveEvent {
         kind: "job.progress".into(),
@@ -123,16 +163,7 @@ async fn publish(redis: &Redis, n: i64, proveedor_id: Option<&str>) -> anyhow::R
     };
     let mut add = cmd("XADD");
     add.arg(redis.key(STREAM)).arg("*").arg(FIELD).arg(serde_json::to_string(&event)?);
-    // A pool that just lost its server rests for a second before it asks again.
-    let mut answer = redis.query(&add).await;
-    for _ in 0..50 {
-        if answer.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        answer = redis.query(&add).await;
-    }
-    Ok(answer?)
+    ask(redis, &add).await
 }
 
 #[tokio::test]
@@ -142,12 +173,11 @@ async fn services_know_while_somebody_watches() -> anyhow::Result<()> {
     let gateway = Setup::new(&namespace, &upstream.url).start().await?;
     let token = gateway.user("viewer", None).await?;
     let redis = redis(&namespace)?;
-    let left = async || -> anyhow::Result<i64> {
-        Ok(redis.query(cmd("PTTL").arg(redis.key(contracts::live::WATCHED))).await?)
-    };
+    let mut lifetime = cmd("PTTL");
+    lifetime.arg(redis.key(contracts::live::WATCHED));
+    let left = || ask::<i64>(&redis, &lifetime);
     anyhow::ensure!(left().await? == -2, "nobody watches");
-    connected(&gateway, &token).await?;
-    let source = Source::open(&gateway, &token, None).await?.settled().await?;
+    let source = Source::come(&gateway, &token, None).await?.settled().await?;
     until("it is said", SOON, async || left().await.is_ok_and(|left| left > 0)).await?;
     // Not for ever: a gateway that dies says nothing.
     anyhow::ensure!(left().await? <= 30_000);
@@ -163,16 +193,17 @@ async fn any_replica_goes_on_where_another_ended() -> anyhow::Result<()> {
     let two = Setup::new(&namespace, &upstream.url).start().await?;
     let redis = redis(&namespace)?;
     let token = one.user("viewer", None).await?;
-    for gateway in [&one, &two] {
-        until("it reads the stream", SOON, async || {
-            gateway.get("/api/v1/stream").bearer_auth(&token).send().await.is_ok_and(|r| r.status() == 200)
-        })
-        .await?;
-    }
+    let mut early = [
+        Source::come(&one, &token, None).await?.settled().await?,
+        Source::come(&two, &token, None).await?.settled().await?,
+    ];
     publish(&redis, 0, None).await?;
+    for source in &mut early {
+        assert_eq!(source.number().await?, 0);
+    }
 
-    let mut first = Source::open(&one, &token, None).await?.settled().await?;
-    let mut elsewhere = Source::open(&two, &token, None).await?.settled().await?;
+    let mut first = Source::come(&one, &token, None).await?.settled().await?;
+    let mut elsewhere = Source::come(&two, &token, None).await?.settled().await?;
     for n in 1..=3 {
         publish(&redis, n, Some("PROV001")).await?;
     }
@@ -195,19 +226,20 @@ async fn any_replica_goes_on_where_another_ended() -> anyhow::Result<()> {
             anyhow::Ok(())
         }
     });
-    let mut back = Source::open(&two, &token, Some(&left_at)).await?;
-    for n in 4..=1300 {
-        assert_eq!(back.number().await?, n, "no gap, nothing twice");
+    let (mut back, event) = Source::come_back(&two, &token, &left_at).await?;
+    assert_eq!(event.data["data"]["n"], 4);
+    for n in 5..=1300 {
+        assert_eq!(back.follow(&two, &token).await?.data["data"]["n"], n, "no gap, nothing twice");
     }
     late.await??;
     for n in 4..=1300 {
-        assert_eq!(elsewhere.number().await?, n);
+        assert_eq!(elsewhere.follow(&two, &token).await?.data["data"]["n"], n);
     }
 
     // Ids that no stream has: told to read the present state, and live from now.
     for wrong in ["nonsense", "1-1"] {
-        let mut lost = Source::open(&one, &token, Some(wrong)).await?;
-        assert_eq!(lost.next().await?.context("an event")?.kind, "reset");
+        let (lost, told) = Source::come_back(&one, &token, wrong).await?;
+        assert_eq!(told.kind, "reset");
         let settled = lost.settled().await?;
         drop(settled);
     }
@@ -222,10 +254,8 @@ async fn a_supplier_sees_its_own_only() -> anyhow::Result<()> {
     let redis = redis(&namespace)?;
     let own = gateway.user("supplier", Some("PROV001")).await?;
     let admin = gateway.admin().await?;
-    until("it reads the stream", SOON, async || Source::open(&gateway, &own, None).await.is_ok()).await?;
-
-    let mut supplier = Source::open(&gateway, &own, None).await?.settled().await?;
-    let mut all = Source::open(&gateway, &admin, None).await?.settled().await?;
+    let mut supplier = Source::come(&gateway, &own, None).await?.settled().await?;
+    let mut all = Source::come(&gateway, &admin, None).await?.settled().await?;
     for (n, owner) in
         [(1, Some("PROV002")), (2, None), (3, Some("PROV001")), (4, Some("")), (5, Some("PROV001"))]
     {
@@ -238,8 +268,8 @@ async fn a_supplier_sees_its_own_only() -> anyhow::Result<()> {
     }
     // The past is filtered as well.
     let beginning = "0-0";
-    let mut past = Source::open(&gateway, &own, Some(beginning)).await?;
-    assert_eq!(past.number().await?, 3);
+    let (_, past) = Source::come_back(&gateway, &own, beginning).await?;
+    assert_eq!(past.data["data"]["n"], 3);
     let nobody = gateway.get("/api/v1/stream").send().await?;
     assert_eq!(problem(nobody).await?["status"], 401);
     Ok(())
@@ -254,34 +284,17 @@ async fn streams_end_with_their_token_and_are_counted() -> anyhow::Result<()> {
         .with("STREAM_CONNECTIONS", "2")
         .start()
         .await?;
-    let mut token = gateway.admin().await?;
-    until("it reads the stream", SOON, async || Source::open(&gateway, &token, None).await.is_ok()).await?;
-    token = gateway.admin().await?;
-    // The probe's place is freed as soon as the server notices that it left.
-    let open = timeout(SOON, async {
-        let mut open = Vec::new();
-        while open.len() < 2 {
-            open.extend(Source::open(&gateway, &token, None).await);
-        }
-        open
-    })
-    .await?;
+    drop(Source::come(&gateway, &gateway.admin().await?, None).await?);
+    let token = gateway.admin().await?;
+    let open = [Source::come(&gateway, &token, None).await?, Source::come(&gateway, &token, None).await?];
     let third = gateway.get("/api/v1/stream").bearer_auth(&token).send().await?;
     assert_eq!(problem(third).await?["code"], "too_many_requests");
     for mut source in open {
         assert_eq!(source.next().await?.context("an event")?.kind, "expired");
         assert_eq!(source.next().await?, None);
     }
-    let token = gateway.admin().await?;
-    // As above: the places of the two that ended are freed a moment after they have.
-    let source = timeout(SOON, async {
-        loop {
-            if let Ok(source) = Source::open(&gateway, &token, None).await {
-                return source;
-            }
-        }
-    })
-    .await?;
+    // The places of the two that ended are freed a moment after they have.
+    let source = Source::come(&gateway, &gateway.admin().await?, None).await?;
     gateway.stop().await?;
     drop(source);
     Ok(())
@@ -297,9 +310,7 @@ async fn a_stream_outlives_redis() -> anyhow::Result<()> {
     let gateway = Setup::new(&namespace, &upstream.url).with("REDIS_URL", server.url()).start().await?;
     let redis = redis_at(&server.url(), &namespace.redis_prefix)?;
     let token = gateway.admin().await?;
-    until("it reads the stream", SOON, async || Source::open(&gateway, &token, None).await.is_ok()).await?;
-
-    let mut source = Source::open(&gateway, &token, None).await?.settled().await?;
+    let mut source = Source::come(&gateway, &token, None).await?.settled().await?;
     publish(&redis, 1, None).await?;
     assert_eq!(source.number().await?, 1);
     server.kill().await?;
@@ -320,10 +331,9 @@ async fn a_stream_outlives_redis() -> anyhow::Result<()> {
     drop(source);
     server.kill().await?;
     server.start().await?;
-    until("it reads the stream again", SOON, async || Source::open(&gateway, &token, None).await.is_ok())
-        .await?;
-    let mut back = Source::open(&gateway, &token, Some(&lost)).await?;
-    assert_eq!(back.next().await?.context("an event")?.kind, "reset", "its past is gone, and it is told");
+    let (_, told) = Source::come_back(&gateway, &token, &lost).await?;
+    assert_eq!(told.kind, "reset", "its past is gone, and it is told");
+    assert_eq!(told.data["reason"], "trimmed");
     server.stop().await?;
     std::fs::remove_dir_all(directory)?;
     Ok(())
@@ -337,9 +347,7 @@ async fn a_client_that_falls_behind_is_told_and_goes_on_where_it_was() -> anyhow
     let gateway = Setup::new(&namespace, &upstream.url).start().await?;
     let redis = redis(&namespace)?;
     let token = gateway.admin().await?;
-    until("it reads the stream", SOON, async || Source::open(&gateway, &token, None).await.is_ok()).await?;
-
-    let mut slow = Source::open(&gateway, &token, None).await?.settled().await?;
+    let mut slow = Source::come(&gateway, &token, None).await?.settled().await?;
     // More than the sockets' buffers hold, so that the gateway can't get rid of it.
     publish_large(&redis, EVENTS).await?;
     let mut next = 0;
@@ -357,7 +365,7 @@ async fn a_client_that_falls_behind_is_told_and_goes_on_where_it_was() -> anyhow
     // It may fall behind again on the way: each time it goes on where it was.
     let mut last_id = slow.last_id.clone();
     while next < EVENTS {
-        let mut back = Source::open(&gateway, &token, last_id.as_deref()).await?;
+        let mut back = Source::come(&gateway, &token, last_id.as_deref()).await?;
         while let Some(event) = back.next().await?
             && event.kind != "reset"
         {
@@ -369,7 +377,7 @@ async fn a_client_that_falls_behind_is_told_and_goes_on_where_it_was() -> anyhow
         }
         last_id = back.last_id.clone();
     }
-    let deleted: i64 = redis.query(cmd("DEL").arg(redis.key(STREAM))).await?;
+    let deleted: i64 = ask(&redis, cmd("DEL").arg(redis.key(STREAM))).await?;
     assert_eq!(deleted, 1);
     Ok(())
 }
@@ -381,15 +389,15 @@ async fn who_reads_slowly_is_told_nothing_after_the_end_of_the_session() -> anyh
     let upstream = Upstream::start().await?;
     let gateway = Setup::new(&namespace, &upstream.url).start().await?;
     let token = gateway.user("viewer", None).await?;
-    connected(&gateway, &token).await?;
     let first = publish(&redis, -1, None).await?;
     publish_large(&redis, 2_000).await?;
 
-    // It asks for the past, more than the sockets hold, and does not read it yet.
-    let mut slow = Source::open(&gateway, &token, Some(&first)).await?;
+    // It asks for the past, more than the sockets hold, and reads no more than its beginning yet.
+    let (mut slow, beginning) = Source::come_back(&gateway, &token, &first).await?;
+    assert_eq!(beginning.data["data"]["n"], 0);
     gateway.change_password(&token).await?;
     publish(&redis, 77_777, None).await?;
-    let (mut told, mut last) = (0, None);
+    let (mut told, mut last) = (1, Some(beginning));
     while let Some(event) = timeout(SOON, slow.next()).await?? {
         assert_ne!(event.data["data"]["n"], 77_777, "what happened after the session's end");
         told += 1;
@@ -398,7 +406,7 @@ async fn who_reads_slowly_is_told_nothing_after_the_end_of_the_session() -> anyh
     assert!(told < 2_000, "all of the past was told");
     let said = last.is_some_and(|event| event.kind == "expired" || event.data["data"]["n"].is_number());
     assert!(said, "it ends in the past, or with a farewell");
-    let deleted: i64 = redis.query(cmd("DEL").arg(redis.key(STREAM))).await?;
+    let deleted: i64 = ask(&redis, cmd("DEL").arg(redis.key(STREAM))).await?;
     assert_eq!(deleted, 1);
     Ok(())
 }
@@ -436,16 +444,13 @@ async fn a_stream_ends_with_its_session_at_every_replica() -> anyhow::Result<()>
     };
     let mut streams = Vec::new();
     for gateway in [&gateway, &replica] {
-        connected(gateway, &token).await?;
-        streams.push(Source::open(gateway, &token, None).await?);
+        streams.push(Source::come(gateway, &token, None).await?);
         assert_eq!(echo(gateway, &token).await?, 200);
     }
     gateway.change_password(&token).await?;
     assert_eq!(echo(&gateway, &token).await?, 401, "at once where it was changed");
-    until("the replica knows", Duration::from_secs(5), async || {
-        echo(&replica, &token).await.is_ok_and(|status| status == 401)
-    })
-    .await?;
+    until("the replica knows", SOON, async || echo(&replica, &token).await.is_ok_and(|status| status == 401))
+        .await?;
     for mut stream in streams {
         let last = stream.next().await?.context("a farewell")?;
         assert_eq!((last.kind.as_str(), &last.data["reason"]), ("expired", &json!("session_ended")));
@@ -464,7 +469,7 @@ async fn a_stream_of_a_key_ends_with_the_key() -> anyhow::Result<()> {
     let gateway = Setup::new(&namespace, &upstream.url).start().await?;
     let token = gateway.user("viewer", None).await?;
     let key = gateway.api_key(&token).await?;
-    connected(&gateway, &token).await?;
+    drop(Source::come(&gateway, &token, None).await?);
     let response = gateway.get("/api/v1/stream").header("x-api-key", &key).send().await?;
     let mut stream = Source { response, buffer: String::new(), last_id: None };
     let keys: Value = gateway.get("/api/v1/api-keys").bearer_auth(&token).send().await?.json().await?;
@@ -484,8 +489,7 @@ async fn streams_are_counted_by_user() -> anyhow::Result<()> {
     let gateway = Setup::new(&namespace, &upstream.url).with("STREAM_CONNECTIONS", "2").start().await?;
     let token = gateway.user("operator", None).await?;
     let keys = [gateway.api_key(&token).await?, gateway.api_key(&token).await?];
-    connected(&gateway, &gateway.admin().await?).await?;
-    let _open = Source::open(&gateway, &token, None).await?;
+    let _open = Source::come(&gateway, &token, None).await?;
     let by_key = async |key: &str| gateway.get("/api/v1/stream").header("x-api-key", key).send().await;
     let second = by_key(&keys[0]).await?;
     assert_eq!(second.status(), 200);

@@ -162,15 +162,21 @@ fn a_file_is_the_table_at_one_moment() -> Result<()> {
     let world = runtime.block_on(World::new("reportmoment"))?;
     let (number, amid) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let config = Config { cases: 24, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
-    let checked = TestRunner::new(config).run(&histories(), |history| {
-        let name = format!("C{}", number.fetch_add(1, Ordering::Relaxed));
-        let found = runtime
-            .block_on(check(&world, &name, &history))
-            .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
-        amid.fetch_add(found, Ordering::Relaxed);
-        Ok(())
-    });
-    checked.map_err(|error| anyhow!("{error}"))?;
+    // How often a file comes amid the changes is the machine's affair.
+    for _ in 0..10 {
+        let checked = TestRunner::new(config.clone()).run(&histories(), |history| {
+            let name = format!("C{}", number.fetch_add(1, Ordering::Relaxed));
+            let found = runtime
+                .block_on(check(&world, &name, &history))
+                .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+            amid.fetch_add(found, Ordering::Relaxed);
+            Ok(())
+        });
+        checked.map_err(|error| anyhow!("{error}"))?;
+        if amid.load(Ordering::Relaxed) > 24 {
+            break;
+        }
+    }
     let amid = amid.into_inner();
     ensure!(amid > 24, "only {amid} files were made while rows changed");
     // Its pool belongs to the runtime.

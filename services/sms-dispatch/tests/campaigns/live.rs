@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use contracts::live::{FIELD, LiveEvent, STREAM, WATCHED};
-use deadpool_redis::redis::cmd;
+use deadpool_redis::redis::{Cmd, FromRedisValue, cmd};
 use sms_dispatch::{
     again::{Order, Which, decide},
     domain::{
@@ -22,11 +22,17 @@ fn teller(world: &World) -> Live {
     Live::new(world.pool.clone(), &world.redis, Arc::clone(&world.settings))
 }
 
+/// Asks Redis as patiently as need be: the pool gives a command up after a moment.
+async fn ask<T: FromRedisValue>(world: &World, command: &Cmd) -> Result<T> {
+    let mut connection = world.redis.dedicated().await?;
+    Ok(command.query_async(&mut connection).await?)
+}
+
 /// What watchers were told, in order.
 async fn told(world: &World) -> Result<Vec<LiveEvent>> {
     let mut range = cmd("XRANGE");
     range.arg(world.redis.key(STREAM)).arg("-").arg("+");
-    let entries: Vec<(String, Vec<String>)> = world.redis.query(&range).await?;
+    let entries: Vec<(String, Vec<String>)> = ask(world, &range).await?;
     let event = |fields: Vec<String>| {
         let place = fields.iter().position(|field| field == FIELD).context("an event")?;
         Ok(serde_json::from_str(fields.get(place + 1).context("its JSON")?)?)
@@ -39,9 +45,9 @@ async fn watch(world: &World, watched: bool) -> Result<()> {
     command.arg(world.redis.key(WATCHED));
     if watched {
         command.arg(1);
-        let _done: String = world.redis.query(&command).await?;
+        let _done: String = ask(world, &command).await?;
     } else {
-        let _gone: i64 = world.redis.query(&command).await?;
+        let _gone: i64 = ask(world, &command).await?;
     }
     Ok(())
 }
@@ -78,7 +84,7 @@ async fn progress_is_told_by_one_of_all_and_only_what_has_changed() -> Result<()
     ensure!(data["parts"] == 30 && data["cost_micros"] == 30 * 5_100, "{data}");
 
     // The first is gone, and its turn lapses.
-    let _gone: i64 = world.redis.query(cmd("DEL").arg(world.redis.key("live:campaigns"))).await?;
+    let _gone: i64 = ask(&world, cmd("DEL").arg(world.redis.key("live:campaigns"))).await?;
     two.round(&mut twos).await?;
     one.round(&mut ones).await?;
     ensure!(told(&world).await?.len() == 3 && ones.is_empty() && twos.len() == 1, "{ones:?} {twos:?}");

@@ -231,9 +231,7 @@ async fn a_top_up_to_the_balance_of_before_opens_a_provider() -> Result<()> {
         repeatable: true,
     };
     world.provider.refuse(Some(Submission::NotAccepted(Refusal { verdict, pause: None })));
-    world.round().await?;
-    world.send().await?;
-    ensure!(world.count(closed).await? == 1);
+    world.until("it should be closed", async || anyhow::Ok(world.count(closed).await? == 1)).await?;
     accounts.round().await?;
     ensure!(world.count(closed).await? == 1, "with what it had when it was closed");
     paid(5_000_000).await?;

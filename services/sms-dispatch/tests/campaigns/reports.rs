@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::world::{SENDER, World};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 const COST: (&str, &str) = ("0.0051", "USD");
 
 /// A restore has the suppressions' turn, and the contacts, for as long as it takes.
@@ -148,6 +148,7 @@ async fn a_transaction_that_is_not_answered_is_given_up_and_its_reports_are_appl
     let applied = tokio::time::timeout(SOON, reports.statuses()).await.context("it waits for ever")?;
     ensure!(applied.is_err());
     holder.rollback().await?;
+    let reports = Reports::new(world.pool.clone());
     let delivered = async {
         // The server has to notice first that nobody waits for the transaction any more.
         while world.in_state(&campaign, MessageState::Delivered.code()).await? < 2 {
@@ -170,7 +171,7 @@ async fn an_opt_out_waits_for_no_message_to_us_that_came_before_it() -> Result<(
         reports::keep_inbound(&world.pool, "telnyx", Uuid::new_v4(), phone, SENDER, text).await?;
     }
     let reports = Reports::new(world.pool.clone());
-    let hasty = reports.clone().patience(Duration::from_millis(500));
+    let hasty = reports.clone().patience(Duration::from_secs(3));
     let mut holder = world.pool.begin().await?;
     sqlx::query("lock table messages in access exclusive mode").execute(&mut *holder).await?;
     let handled = tokio::time::timeout(SOON, hasty.inbound()).await.context("it waits for ever")?;

@@ -115,14 +115,11 @@ async fn a_message_that_is_sent_again_has_all_its_attempts_and_holds_its_sender_
     world.contacts(1).await?;
     let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
     world.provider.refuse(Some(refusal(Outcome::Later, 40_318)));
-    for _ in 0..60 {
+    let failed = async || {
         world.execute(FREE).await?;
-        world.round().await?;
-        world.send().await?;
-        if world.in_state(&campaign, MessageState::Failed.code()).await? == 1 {
-            break;
-        }
-    }
+        anyhow::Ok(world.in_state(&campaign, MessageState::Failed.code()).await? == 1)
+    };
+    world.until("it should be given up", failed).await?;
     world.finish(campaign.id).await?;
     ensure!(
         world.count("select count(*) from messages where state = 6 and attempt - unasked = 20").await? == 1
@@ -130,10 +127,11 @@ async fn a_message_that_is_sent_again_has_all_its_attempts_and_holds_its_sender_
 
     ensure!(resend(&world, &campaign, Which::Failed).await? == 1);
     world.execute(FREE).await?;
-    world.round().await?;
-    world.send().await?;
+    // One refusal more does not burn it.
     let waits = "select count(*) from messages where state = 0 and attempt > 21 and attempt - unasked = 1";
-    ensure!(world.count(waits).await? == 1, "one refusal more has burnt it");
+    world
+        .until("it should be refused and wait", async || anyhow::Ok(world.count(waits).await? == 1))
+        .await?;
     let held = "select count(*) from sms_senders where held_until > now() + interval '5 seconds'";
     ensure!(world.count(held).await? == 0, "the sender waits for ten minutes");
     world.provider.refuse(None);
@@ -153,9 +151,8 @@ async fn a_message_without_money_gives_the_turn_back_though_it_was_refused_befor
     let most = json!({ "micros": 3 * PRICE, "currency": "USD" });
     let campaign = world.started(Kind::Marketing, World::plan(|plan| plan["most_cost"] = most)).await?;
     world.provider.refuse(Some(refusal(Outcome::Later, 40_318)));
-    world.round().await?;
-    world.send().await?;
-    ensure!(world.count("select count(*) from messages where state = 0 and attempt = 1").await? == 3);
+    let refused = "select count(*) from messages where state = 0 and attempt > unasked";
+    world.until("all should be refused", async || anyhow::Ok(world.count(refused).await? == 3)).await?;
     world.provider.refuse(None);
     world
         .execute(&format!("update campaigns set plan = jsonb_set(plan, '{{most_cost,micros}}', '{PRICE}')"))

@@ -189,7 +189,7 @@ async fn what_has_no_sender_expires_all_the_same() -> Result<()> {
 async fn a_single_message_does_not_wait_for_what_a_campaign_has_reserved() -> Result<()> {
     let world = World::new("singlefirst").await?;
     world.contacts(400).await?;
-    providers::configure(&world.pool, ProviderName::Telnyx, 20.0).await?;
+    providers::configure(&world.pool, ProviderName::Telnyx, 10.0).await?;
     let bulk = world.started(Kind::Cobranza, World::plan(|plan| plan["per_minute"] = json!(600_000))).await?;
     world.round().await?;
     let world = &world;

@@ -14,7 +14,7 @@ use sms_dispatch::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::world::{LIMIT, World};
 
 /// Feeds so often, as if all jobs were done at once and nothing of their slices was. Gives what each campaign was given.
 async fn given(world: &World, rounds: usize) -> Result<HashMap<i32, i64>> {
@@ -73,7 +73,7 @@ async fn a_job_that_is_run_again_sends_no_more_than_it_was_given() -> Result<()>
     let world = World::new("rerun").await?;
     world.contacts(120).await?;
     world.started(Kind::Cobranza, World::plan(|plan| plan["ramp"] = json!(5))).await?;
-    world.provider.answer_after(Duration::from_millis(300));
+    world.provider.answer_after(Duration::from_millis(1_500));
     world.round().await?;
     let job: Uuid = sqlx::query_scalar("select id from jobs where kind = 'sms.slices'")
         .fetch_one(&world.pool)
@@ -87,7 +87,7 @@ async fn a_job_that_is_run_again_sends_no_more_than_it_was_given() -> Result<()>
         () = world.provider.has_accepted(5) => {}
     }
     work.under_way.close();
-    tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
+    tokio::time::timeout(LIMIT, work.under_way.wait()).await?;
     world
         .execute("update jobs set lease_until = now() where kind = 'sms.slices' and state = 'running'")
         .await?;

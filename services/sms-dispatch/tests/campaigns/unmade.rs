@@ -17,7 +17,7 @@ use sms_dispatch::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::world::{LIMIT, World};
 
 /// A job that loses its lease, or whose process is stopped, may be dropped while its claim is being committed.
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn what_was_claimed_for_nobody_is_sent_by_the_next() -> Result<()> {
     drop_in_commit(&world, &work).await?;
     holder.rollback().await?;
     work.under_way.close();
-    tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
+    tokio::time::timeout(LIMIT, work.under_way.wait()).await?;
     let pending = world.in_state(&campaign, MessageState::Pending.code()).await?;
     ensure!(pending == 10 && world.provider.accepted().is_empty(), "{pending} of 10 wait");
     // Of the one slice that was begun.
@@ -61,7 +61,7 @@ async fn what_a_claim_that_was_rolled_back_says_is_nothing_of_the_next() -> Resu
         )
         .await?;
     work.under_way.close();
-    tokio::time::timeout(Duration::from_secs(20), work.under_way.wait()).await?;
+    tokio::time::timeout(LIMIT, work.under_way.wait()).await?;
     holder.rollback().await?;
     let untouched = "select count(*) from messages where state = 0 and attempt = 0 and unasked = 0";
     ensure!(world.count(untouched).await? == 10, "nothing was committed, and so nothing is taken back");

@@ -1,6 +1,6 @@
 //! A ledger that is written in several windows: each is judged while the one before is written.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use jobs::Runner;
@@ -17,7 +17,7 @@ use sms_dispatch::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::world::World;
+use crate::world::{LIMIT, World};
 
 /// Contacts a window.
 const WINDOW: i64 = 10;
@@ -176,13 +176,12 @@ async fn of_a_window_whose_rows_did_not_all_come_nothing_is_written() -> Result<
         world.blocked(&format!("copy {partition}")).await?;
         let ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                      where query like 'copy judged_window%' and wait_event = 'ClientWrite'";
-        for _ in 0..400 {
-            if world.count(ended).await? > 0 {
-                return anyhow::Ok(busy.commit().await?);
-            }
+        let began = Instant::now();
+        while world.count(ended).await? == 0 {
+            ensure!(began.elapsed() < LIMIT, "nobody waits until its rows are taken");
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        anyhow::bail!("nobody waits until its rows are taken")
+        anyhow::Ok(busy.commit().await?)
     };
     tokio::try_join!(world.prepare(), end)?;
     is_dense(&world, 0).await?;

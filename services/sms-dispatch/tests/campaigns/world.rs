@@ -24,6 +24,7 @@ use sms_dispatch::{
         callback::Callback,
         campaign::{Action, Kind, Plan},
         message_id::MessageId,
+        message_state::MessageState,
         sender::{ProviderName, SenderKind},
     },
     feeder::Feeder,
@@ -44,9 +45,8 @@ use uuid::Uuid;
 pub use self::provider::Truth;
 
 pub const SENDER: &str = "+525550001111";
-
-/// How long something may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// However busy the machine is, what a test waits for has come by then.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// The service's tables, and a provider.
 pub struct World {
@@ -189,13 +189,12 @@ impl World {
             "select count(*) from pg_stat_activity
              where wait_event_type = 'Lock' and pid <> pg_backend_pid() and query like '%{query}%'"
         );
-        for _ in 0..400 {
-            if self.count(&waiting).await? > 0 {
-                return Ok(());
-            }
+        let began = Instant::now();
+        while self.count(&waiting).await? == 0 {
+            ensure!(began.elapsed() < LIMIT, "nobody waits with {query:?}");
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        anyhow::bail!("nobody waits with {query:?}")
+        Ok(())
     }
 
     pub async fn waiting(&self, kind: &str) -> Result<Vec<Uuid>> {
@@ -266,11 +265,13 @@ impl World {
         Ok(ids.len())
     }
 
-    /// Feeds and sends until `met` says yes. Answers may come after their job has ended, so no number of rounds is enough.
-    pub async fn until(&self, what: &str, met: impl AsyncFn() -> Result<bool>) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        while !met().await? {
-            ensure!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
+    /// Feeds and sends until that is so. Answers may come after their job has ended, and a request that would begin too late is not
+    /// made and has another turn: how many rounds something takes is the machine's affair.
+    pub async fn until(&self, what: &str, so: impl AsyncFn() -> Result<bool>) -> Result<()> {
+        let began = Instant::now();
+        while !so().await? {
+            let accepted = self.provider.accepted().len();
+            ensure!(began.elapsed() < LIMIT, "in vain: {what}; {accepted} were accepted");
             self.round().await?;
             if self.send().await? == 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -279,11 +280,18 @@ impl World {
         Ok(())
     }
 
+    /// The same until so many messages of a campaign are in a state, or more, and once more.
+    pub async fn sends_and_stops(&self, campaign: &Campaign, state: MessageState, many: i64) -> Result<()> {
+        let so = async || anyhow::Ok(self.in_state(campaign, state.code()).await? >= many);
+        self.until("so many should be sent", so).await?;
+        self.round().await?;
+        self.send().await.map(drop)
+    }
+
     /// Feeds and sends until the campaign has ended.
     pub async fn finish(&self, id: Uuid) -> Result<Campaign> {
-        let ended =
-            self.until("the campaign ends", async || Ok(self.campaign(id).await?.finished_at.is_some()));
-        if let Err(error) = ended.await {
+        let ended = async || anyhow::Ok(self.campaign(id).await?.finished_at.is_some());
+        if let Err(error) = self.until("the campaign should end", ended).await {
             return Err(error.context(format!("{:?}", self.campaign(id).await?)));
         }
         self.campaign(id).await

@@ -164,7 +164,7 @@ async fn without_a_filter_a_supplier_sees_its_own_only() -> Result<()> {
     owner.finished(&task, Duration::from_secs(60)).await?;
     for path in ["/api/v1/catalog/items", "/api/v1/catalog/bulk-upload", "/api/v1/catalog/items?q=producto"] {
         // A search finds what was imported a moment later.
-        stack::wait::until(path, Duration::from_secs(20), async || {
+        stack::wait::until(path, Duration::from_secs(60), async || {
             owner.get(path).await.is_ok_and(|own| own.status == 200 && own.body.to_string().contains(SECRET))
         })
         .await?;

@@ -21,6 +21,9 @@ const FIRST: u64 = 200;
 const TEXT: &str =
     "Hola {primer_nombre|cliente}: su pago vence mañana. Responda BAJA para no recibir más mensajes.";
 
+/// A message that was claimed before its recipient opted out may still go for so long.
+const HEEDED_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long all of it may take before we give up on it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -167,9 +170,9 @@ pub async fn run(demo: &Demo, client: &Client, token: &str) -> Result<()> {
     let started: Campaign = api.post(&format!("{CAMPAIGNS}/{id}/start"), &Value::Null).await?;
     let day = started.date.context("a campaign that starts has its day")?;
     let simulator = demo.wiring.url(TELNYX);
-    let done = follow(&api, &id, &simulator).await?;
+    let (done, in_time) = follow(&api, &id, &simulator).await?;
     println!("  all settled {:.1} s after its start\n", began.elapsed().as_secs_f64());
-    totals(&done)?;
+    totals(&done, in_time)?;
 
     let row = loop {
         let path = format!("/campania/list?fecha={}&page_size=100", day.replace('-', "/"));
@@ -218,42 +221,51 @@ async fn preview(api: &Api<'_>, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Follows a campaign until nothing is expected of it any more, with a progress bar. On the way somebody opts out.
-async fn follow(api: &Api<'_>, id: &str, simulator: &str) -> Result<Progress> {
+/// Somebody who has opted out.
+struct OptOut {
+    phone: String,
+    /// When that was known.
+    known: Instant,
+    /// Whether the message was still to be sent when opt-outs are heeded.
+    in_time: Option<bool>,
+}
+
+/// Follows a campaign until nothing is expected of it any more, with a progress bar. On the way somebody opts out. Gives whether
+/// that was in time, too.
+async fn follow(api: &Api<'_>, id: &str, simulator: &str) -> Result<(Progress, bool)> {
     let bar = ProgressBar::new(RECIPIENTS);
     bar.set_style(ProgressStyle::with_template("  {bar:40.green} {pos}/{len} messages  {msg}")?);
-    let mut opted_out = false;
+    let mut opted_out: Option<OptOut> = None;
     loop {
         let progress: Progress = api.get(&format!("{CAMPAIGNS}/{id}/progress")).await?;
         bar.set_position(progress.sent() + progress.in_state("skipped"));
         bar.set_message(progress.state.clone());
         if progress.has_settled() {
             bar.finish();
-            return Ok(progress);
+            return Ok((progress, opted_out.and_then(|one| one.in_time).unwrap_or(false)));
         }
         if matches!(progress.state.as_str(), "paused" | "cancelled" | "failed") {
             bar.abandon();
             bail!("the campaign is {}: {}", progress.state, progress.reason.unwrap_or_default());
         }
-        if !opted_out && progress.sent() >= FIRST {
-            opted_out = true;
-            let said = opt_out(api, id, simulator).await?;
-            bar.suspend(|| println!("{said}"));
+        match &mut opted_out {
+            None if progress.sent() >= FIRST => {
+                let (phone, said) = opt_out(api, id, simulator).await?;
+                bar.suspend(|| println!("{said}"));
+                opted_out = Some(OptOut { phone, known: Instant::now(), in_time: None });
+            }
+            Some(one) if one.in_time.is_none() && one.known.elapsed() >= HEEDED_WITHIN => {
+                one.in_time = Some(waiting(api, id).await?.contains(&one.phone));
+            }
+            _ => {}
         }
         api.wait("the campaign is not settled").await?;
     }
 }
 
-/// The last of those who still wait opts out, as if by an answer to an earlier campaign. Gives what to say of it.
-async fn opt_out(api: &Api<'_>, id: &str, simulator: &str) -> Result<String> {
-    let (mut last, mut cursor) = (None, Some(0));
-    while let Some(after) = cursor {
-        let path = format!("{CAMPAIGNS}/{id}/messages?state=pending&cursor={after}&limit=500");
-        let page: Messages = api.get(&path).await?;
-        last = page.items.into_iter().next_back().or(last);
-        cursor = page.next_cursor;
-    }
-    let phone = last.context("nobody waits for a message any more")?.phone;
+/// The last of those who still wait opts out, as if by an answer to an earlier campaign. Gives who, and what to say of it.
+async fn opt_out(api: &Api<'_>, id: &str, simulator: &str) -> Result<(String, String)> {
+    let phone = waiting(api, id).await?.pop().context("nobody waits for a message any more")?;
     let answer = json!({
         "from": phone, "to": SENDER, "text": "Baja, por favor",
         "url": format!("{}/webhooks/telnyx", api.gateway),
@@ -267,14 +279,27 @@ async fn opt_out(api: &Api<'_>, id: &str, simulator: &str) -> Result<String> {
         if known.status().is_success() && known.json::<Suppressed>().await?.suppressed {
             let last = phone.get(phone.len().saturating_sub(4)..).unwrap_or_default();
             let took = began.elapsed().as_millis();
-            return Ok(format!("  …{last} answers BAJA and is suppressed after {took} ms"));
+            let said = format!("  …{last} answers BAJA and is suppressed after {took} ms");
+            return Ok((phone, said));
         }
         api.wait("the opt-out is not known").await?;
     }
 }
 
-/// Prints what a campaign came to.
-fn totals(done: &Progress) -> Result<()> {
+/// The phones whose messages are still to be sent.
+async fn waiting(api: &Api<'_>, id: &str) -> Result<Vec<String>> {
+    let (mut phones, mut cursor) = (Vec::new(), Some(0));
+    while let Some(after) = cursor {
+        let path = format!("{CAMPAIGNS}/{id}/messages?state=pending&cursor={after}&limit=500");
+        let page: Messages = api.get(&path).await?;
+        phones.extend(page.items.into_iter().map(|message| message.phone));
+        cursor = page.next_cursor;
+    }
+    Ok(phones)
+}
+
+/// Prints what a campaign came to. Whoever opted out `in_time` must be left out.
+fn totals(done: &Progress, in_time: bool) -> Result<()> {
     for (state, messages) in &done.messages {
         println!("  {messages:>8} {state}");
     }
@@ -287,7 +312,9 @@ fn totals(done: &Progress) -> Result<()> {
     }
     let accounted: u64 = done.messages.values().sum();
     ensure!(accounted == done.recipients, "{accounted} messages of {} are accounted for", done.recipients);
-    if !done.codes.contains_key("opt_out") {
+    let left_out = done.codes.get("opt_out") == Some(&1);
+    ensure!(left_out || !in_time, "who opted out was written to: {:?}", done.codes);
+    if !left_out {
         println!("  who opted out had the message before: this machine was busy");
     }
     Ok(())

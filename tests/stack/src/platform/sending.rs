@@ -21,7 +21,7 @@ pub const SENDER: &str = "+525550001111";
 /// The account's key.
 const KEY: &str = "a key of tests";
 /// How long the simulator may take to say which key it signs with.
-const SAID: Duration = Duration::from_secs(10);
+const SAID: Duration = Duration::from_secs(60);
 
 /// A simulator of Telnyx as a process: it outlives whatever is killed here, and its record is the truth.
 #[derive(Debug)]

@@ -5,6 +5,10 @@ use super::Place;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// For how long an event is told again that RabbitMQ does not answer for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A campaign to be told of.
 #[derive(Clone, Debug)]
@@ -75,7 +79,9 @@ impl Settled {
     }
 }
 
-/// Publishes events in the name of sms-dispatch.
+/// Publishes events in the name of sms-dispatch. On a busy machine the management API may leave a request without an answer;
+/// the event is told again then, under the same id, and so may come twice, as from any outbox. (AMQP is spoken by
+/// `crates/messaging` alone, which this crate must not need: it is there to test it.)
 #[derive(Clone, Debug)]
 pub struct Publisher {
     http: reqwest::Client,
@@ -170,10 +176,19 @@ impl Publisher {
             "payload": payload,
             "payload_encoding": "string",
         });
-        let answer = self.http.post(&self.url).json(&message).send().await?.error_for_status()?;
-        let answer: Value = answer.json().await.context("RabbitMQ's answer")?;
+        let end = Instant::now() + PATIENCE;
+        let answer = loop {
+            match self.post(&message).await {
+                Err(error) if error.is_timeout() && Instant::now() < end => {}
+                answer => break answer.context("RabbitMQ's answer")?,
+            }
+        };
         ensure!(answer["routed"] == true, "nobody listens to sms.{key}.v1");
         Ok(())
+    }
+
+    async fn post(&self, message: &Value) -> reqwest::Result<Value> {
+        self.http.post(&self.url).json(message).send().await?.error_for_status()?.json().await
     }
 }
 
