@@ -118,9 +118,8 @@ async fn a_record_that_cannot_be_kept_is_in_quarantine_and_the_others_are_there(
     Ok(())
 }
 
-/// None is refused, and no two wait for each other. How much of the quota is used on a machine that does nothing else is the
-/// bench's to say.
-async fn limits(label: &str, more: &[(&str, &str)]) -> Result<()> {
+/// None is refused, and no two wait for each other: so much of the quota is used.
+async fn limits(label: &str, more: &[(&str, &str)], used: f64) -> Result<()> {
     let size = Size { products: 0, clients: 1, days: 0, documents_a_day: 0 };
     let settings: Vec<_> = [("BSALE_REQUESTS_PER_SECOND", "8")].iter().chain(more).copied().collect();
     let world = World::with(label, Kind::Postgres, Shop::new(1, size), &settings).await?;
@@ -143,25 +142,19 @@ async fn limits(label: &str, more: &[(&str, &str)]) -> Result<()> {
         if fastest < most {
             return Ok(());
         }
-        Ok::<_, anyhow::Error>(())
-    };
-    futures::future::try_join_all((0..4).map(ask)).await?;
-    let took = begin.elapsed();
-    ensure!(world.bsale.refused() == 0, "{} were refused", world.bsale.refused());
-    // 40 at 8 a second take 39/8 s.
-    ensure!(took < Duration::from_secs_f64(39.0 / 8.0 / 0.7), "{took:?}");
-    Ok(())
+    }
+    anyhow::bail!("{fastest:?}, and at most {most:?} were right")
 }
 
 #[tokio::test]
 async fn limits_are_kept_over_all_workers_and_used_well() -> Result<()> {
-    limits("etllimits", &[]).await
+    limits("etllimits", &[], 0.95).await
 }
 
 /// PostgreSQL keeps the pace then, with a transaction for each turn.
 #[tokio::test]
 async fn limits_are_kept_and_used_well_while_redis_is_down() -> Result<()> {
-    limits("etlnoredis", &[("REDIS_URL", "redis://127.0.0.1:1")]).await
+    limits("etlnoredis", &[("REDIS_URL", "redis://127.0.0.1:1")], 0.7).await
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use chrono_tz::America;
 use sea_orm::sqlx;
 use sms_dispatch::{
     campaign_preview::preview,
-    domain::{campaign::Kind, message_state::MessageState, windows::Clocks},
+    domain::{campaign::Kind, windows::Clocks},
     storage::{campaigns::Campaign, slices},
 };
 

@@ -129,9 +129,7 @@ async fn a_message_that_is_sent_again_has_all_its_attempts_and_holds_its_sender_
     world.execute(FREE).await?;
     // One refusal more does not burn it.
     let waits = "select count(*) from messages where state = 0 and attempt > 21 and attempt - unasked = 1";
-    world
-        .until("it should be refused and wait", async || anyhow::Ok(world.count(waits).await? == 1))
-        .await?;
+    world.until("it should be refused and wait", async || anyhow::Ok(world.count(waits).await? == 1)).await?;
     let held = "select count(*) from sms_senders where held_until > now() + interval '5 seconds'";
     ensure!(world.count(held).await? == 0, "the sender waits for ten minutes");
     world.provider.refuse(None);

@@ -47,9 +47,7 @@ async fn a_campaign_with_a_slow_sender_goes_on_at_the_rate_of_the_other() -> Res
     let plan = World::plan(|plan| plan["senders"] = json!([{ "address": SENDER }, { "address": SLOW }]));
     let campaign = world.started(Kind::Cobranza, plan).await?;
     let began = Instant::now();
-    world
-        .until("all should go out", async || anyhow::Ok(world.provider.accepted().len() == 600))
-        .await?;
+    world.until("all should go out", async || anyhow::Ok(world.provider.accepted().len() == 600)).await?;
     // Half of each fifty that are under way would wait for the slow sender: a minute.
     ensure!(began.elapsed() < 6 * LATE, "it took {:?}", began.elapsed());
     let slow = world.provider.accepted().values().flatten().filter(|one| one.from.value == SLOW).count();
