@@ -118,14 +118,13 @@ async fn variants_received(session: &mut Session<'_>, day: NaiveDate) -> Result<
     loop {
         let page = client.page("stocks/receptions.json", &query, offset, session.priority).await?;
         for raw in &page.items {
-            let (id, found, lines) = match Record::read("reception", raw).and_then(received) {
+            let (id, found) = match Record::read("reception", raw).and_then(received) {
                 Ok(received) => received,
                 Err(Bad::Drift(what) | Bad::Record(what)) => return Err(session.drift(&what)),
             };
-            let whole = lines == found.len() as u64;
-            variants.extend(found);
-            if !whole {
-                variants.extend(lines_of(session, id).await?);
+            match found {
+                Some(found) => variants.extend(found),
+                None => variants.extend(lines_of(session, id).await?),
             }
         }
         offset += page.items.len() as u64;

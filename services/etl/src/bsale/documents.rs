@@ -117,10 +117,10 @@ impl DocumentReader {
             .collect();
         let all = at_once(all).await?;
         for (document, details) in documents.into_iter().zip(all) {
-            let Document { id, client, document, details: whole, .. } = document;
+            let Document { id, client, document, details: whole } = document;
             let (details, version) = match details {
                 Ok(Some(all)) => all,
-                Ok(None) => (whole, version),
+                Ok(None) => (whole.unwrap_or_default(), version),
                 Err(Bad::Drift(what)) => return Err(drift(&self.stream, &what)),
                 Err(Bad::Record(rule)) => {
                     bad.push(Quarantined {
@@ -191,7 +191,7 @@ async fn all_lines(
     version: i64,
     priority: Priority,
 ) -> Result<Result<Option<(Vec<Understood>, i64)>, Bad>, ApiError> {
-    if document.lines == Some(document.details.len() as u64) {
+    if document.details.is_some() {
         return Ok(Ok(None));
     }
     let path = format!("documents/{}/details.json", document.id);

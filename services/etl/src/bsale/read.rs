@@ -184,10 +184,8 @@ pub struct Document {
     pub id: i64,
     pub client: Option<i64>,
     pub document: Understood,
-    /// Its lines, where all of them came along.
-    pub details: Vec<Understood>,
-    /// How many lines there are: more than `details` where Bsale cut the list. None: it did not send it.
-    pub lines: Option<u64>,
+    /// Its lines. None: they did not come along, or not all of them.
+    pub details: Option<Vec<Understood>>,
 }
 
 pub fn document(mut record: Record<'_>, version: i64) -> Result<Document, Bad> {
@@ -217,10 +215,11 @@ pub fn document(mut record: Record<'_>, version: i64) -> Result<Document, Bad> {
         record.optional_id("informedSii")?.cell(),
         reason(skipped),
     ];
-    let expanded = record.expanded("details")?;
-    let lines = expanded.as_ref().map(|list| list.count);
-    let details = expanded.map(|list| list.whole()).transpose()?.unwrap_or_default();
-    let details = details.into_iter().map(|line| detail(line, id, version)).collect::<Result<Vec<_>, _>>()?;
+    let lines = record.expanded("details")?.map(|list| list.whole()).transpose()?.flatten();
+    let read = |lines: Vec<Record<'_>>| {
+        lines.into_iter().map(|line| detail(line, id, version)).collect::<Result<Vec<_>, _>>()
+    };
+    let details = lines.map(read).transpose()?;
     let known = &[
         "rcofDate",
         "notExemptAmount",
@@ -260,7 +259,7 @@ pub fn document(mut record: Record<'_>, version: i64) -> Result<Document, Bad> {
         "price_list",
     ];
     let document = understood(record, known, values, version, skipped)?;
-    Ok(Document { id, client, document, details, lines })
+    Ok(Document { id, client, document, details })
 }
 
 /// A line of document `document`.
@@ -336,13 +335,14 @@ pub fn cost(mut record: Record<'_>, variant: i64, version: i64) -> Result<Row, B
     Ok(Row::new(values, version))
 }
 
-/// The variants of a reception's lines, where all of them came along, and how many lines there are.
-pub fn received(mut record: Record<'_>) -> Result<(i64, Vec<i64>, u64), Bad> {
+/// The variants of a reception's lines. None: they did not come along, or not all of them.
+pub fn received(mut record: Record<'_>) -> Result<(i64, Option<Vec<i64>>), Bad> {
     let id = record.id("id")?;
-    let Some(list) = record.expanded("details")? else { return Ok((id, Vec::new(), 0)) };
+    let lines = record.expanded("details")?.map(|list| list.whole()).transpose()?.flatten();
+    let Some(lines) = lines else { return Ok((id, None)) };
     let mut variants = Vec::new();
-    for mut line in list.whole()? {
+    for mut line in lines {
         variants.extend(line.nested_id("variant")?);
     }
-    Ok((id, variants, list.count))
+    Ok((id, Some(variants)))
 }

@@ -46,19 +46,19 @@ impl Borrow<str> for Name<'_> {
 pub struct Expanded<'a> {
     what: &'static str,
     items: Vec<&'a RawValue>,
-    pub count: u64,
+    count: u64,
 }
 
 impl<'a> Expanded<'a> {
-    /// Its records, where all of them came. Of a list that was cut there are none: it is asked for by itself.
+    /// Its records, where all of them came. None: it was cut, or says another number, and is asked for by itself.
     ///
     /// # Errors
     /// Drift.
-    pub fn whole(&self) -> Result<Vec<Record<'a>>, Bad> {
+    pub fn whole(&self) -> Result<Option<Vec<Record<'a>>>, Bad> {
         if self.items.len() as u64 != self.count {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        self.items.iter().map(|raw| Record::read(self.what, raw)).collect()
+        self.items.iter().map(|raw| Record::read(self.what, raw)).collect::<Result<_, _>>().map(Some)
     }
 }
 
@@ -360,11 +360,18 @@ mod tests {
         let mut record = Record::read("document", &text).expect("an object");
         let list = record.expanded("details").expect("a list").expect("expanded");
         assert_eq!(list.count, 40);
-        assert!(list.whole().expect("objects").is_empty(), "it was cut");
-        let text = raw(r#"{"details": {"count": 2, "items": [{"id": 1}, {"id": 2}]}}"#);
-        let mut record = Record::read("document", &text).expect("an object");
-        let list = record.expanded("details").expect("a list").expect("expanded");
-        assert_eq!(list.whole().expect("objects").len(), 2);
+        for (text, expected) in [
+            (r#"{"details": {"count": 40, "items": [{"id": 1}, {"id": 2}]}}"#, None),
+            // None of what came is taken for gone.
+            (r#"{"details": {"count": 0, "items": [{"id": 1}, {"id": 2}]}}"#, None),
+            (r#"{"details": {"count": 2, "items": [{"id": 1}, {"id": 2}]}}"#, Some(2)),
+            (r#"{"details": {"count": 0, "items": []}}"#, Some(0)),
+        ] {
+            let text = raw(text);
+            let mut record = Record::read("document", &text).expect("an object");
+            let list = record.expanded("details").expect("a list").expect("expanded");
+            assert_eq!(list.whole().expect("objects").as_ref().map(Vec::len), expected, "{text}");
+        }
         for text in [r#"{"details": {"href": "https://x/details.json"}}"#, r#"{"details": null}"#] {
             let text = raw(text);
             let mut record = Record::read("document", &text).expect("an object");

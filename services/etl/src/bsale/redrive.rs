@@ -66,15 +66,12 @@ async fn read_again(
     }
     let document = Record::read("document", &raw).and_then(|record| read::document(record, version));
     let Ok(document) = document else { return Ok(None) };
-    let whole = document.lines == Some(document.details.len() as u64);
     let known = match document.client {
         Some(client) => !target::present(&bsale.target.db, &CLIENTS, &[client]).await?.is_empty(),
         None => true,
     };
-    if !whole || !known {
-        return Ok(None);
-    }
-    let lines: Vec<Row> = document.details.into_iter().map(|line| line.row).collect();
+    let Some(details) = document.details.filter(|_| known) else { return Ok(None) };
+    let lines: Vec<Row> = details.into_iter().map(|line| line.row).collect();
     let family = Some(documents::family(document.id, &lines, version));
     let rows = vec![(&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)];
     Ok(Some(Written { rows, family }))

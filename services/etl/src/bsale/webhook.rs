@@ -157,7 +157,7 @@ async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
         let record = Record::read("client", &raw).map_err(job_error)?;
         clients.push(read::client(record, version).map_err(job_error)?.row);
     }
-    let (lines, version) = lines.unwrap_or((document.details, version));
+    let (lines, version) = lines.unwrap_or_else(|| (document.details.unwrap_or_default(), version));
     let lines: Vec<Row> = lines.into_iter().map(|line| line.row).collect();
     let families = [documents::family(id, &lines, version)];
     let rows = vec![(&CLIENTS, clients), (&DOCUMENTS, vec![document.document.row]), (&DETAILS, lines)];
