@@ -16,14 +16,20 @@ pub(super) struct Beaten<'a> {
     /// Of a row with its key.
     values: &'a [Datum],
     day: NaiveDate,
-    /// The snapshot that says so.
+    /// The snapshot that says so, or when it was seen to happen.
     read_at: DateTime<Utc>,
 }
 
 impl<'a> Beaten<'a> {
-    /// The row with this one's key that stands at `moment`: itself, or the one that it has beaten.
+    /// This row, which stands at `moment`.
     pub fn new(row: &'a Row, moment: DateTime<Utc>) -> Self {
         Self { values: &row.values, day: today(moment), read_at: row.read_at }
+    }
+
+    /// The row that the table had at `moment` under this one's key, until now. A backfill that has met it there, in a snapshot
+    /// that is newer than this row's, must not forget it at its end.
+    pub fn by(row: &'a Row, moment: DateTime<Utc>) -> Self {
+        Self { values: &row.values, day: today(moment), read_at: row.read_at.max(Utc::now()) }
     }
 }
 

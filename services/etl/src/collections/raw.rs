@@ -90,7 +90,7 @@ pub async fn merge(
             continue;
         };
         if wins {
-            beaten.push(Beaten::new(row, other));
+            beaten.push(Beaten::by(row, other));
         } else {
             lost.insert(at);
             beaten.extend(row.moment(table).map(|moment| Beaten::new(row, moment)));

@@ -70,6 +70,25 @@ async fn work(resources: &Resources, job: &Job, stop: &CancellationToken) -> Res
     jobs::get(&mut conn, job.id).await?.context("the job's row")
 }
 
+/// A run whose worker stops after two pages.
+async fn stopped(resources: &Resources, source: &BigQuery, params: &RunParams) -> Result<Job> {
+    let job = ask_for(resources, params).await?;
+    let (stop, before) = (CancellationToken::new(), source.asked().1);
+    // There is time to stop it, on however busy a machine.
+    source.slow_down(std::time::Duration::from_millis(50));
+    let watch = async {
+        while source.asked().1 < before + 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+    };
+    let (job, ()) = tokio::join!(work(resources, &job, &stop), watch);
+    let job = job?;
+    source.slow_down(std::time::Duration::ZERO);
+    assert_eq!(job.state, State::Pending, "it was stopped on the way: {:?}", job.error);
+    Ok(job)
+}
+
 async fn sync(resources: &Resources, mode: Mode) -> Result<Vec<Job>> {
     let mut ended = Vec::new();
     for table in TABLES {

@@ -160,3 +160,33 @@ async fn days_that_lose_what_was_beaten_are_forgotten() -> Result<()> {
     assert_eq!(result["dias_releidos"], json!([]), "{result}");
     setting.is_the_source().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_beaten_by_an_older_snapshot_while_its_day_is_read_is_kept_in_mind() -> Result<()> {
+    let others: Vec<String> = (0..300).map(|number| format!("D{number}")).collect();
+    // The first one of many pages of its day.
+    let mut payments = vec![("beaten", 20)];
+    payments.extend(others.iter().map(|document| (document.as_str(), 20)));
+    let setting = Setting::new("twicewithin", 21, &payments).await?;
+    let Setting { resources, source, .. } = &setting;
+    // On the last one of many pages of another day's.
+    source.change("pagos", |table| {
+        table.rows.extend((0..300).map(|number| payment(&format!("E{number}"), 2)));
+        table.rows.push(payment("beaten", 2));
+    });
+    let daily = stopped(resources, source, &RunParams::new("bigquery.pagos", Mode::Daily)).await?;
+    let day = Some(today(ago(20)));
+    let backfill = RunParams { from: day, to: day, ..RunParams::new("bigquery.pagos", Mode::Backfill) };
+    let backfill = stopped(resources, source, &backfill).await?;
+    let place = |job: &Job, name: &str| job.checkpoint.as_ref().map(|place| place[name].clone());
+    assert!(place(&daily, "snapshot").is_some_and(|at| at.is_string()), "{daily:?}");
+    assert!(place(&backfill, "rows").is_some_and(|rows| rows.as_u64() > Some(0)), "{backfill:?}");
+    for job in [daily, backfill] {
+        let job = work(resources, &job, &CancellationToken::new()).await?;
+        assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    }
+    assert_eq!(setting.beaten().await?, 1);
+    setting.remove("beaten", 2);
+    setting.read("bigquery.pagos", Mode::Daily).await?;
+    setting.is_the_source().await
+}

@@ -43,25 +43,6 @@ impl Setting {
         Ok(job)
     }
 
-    /// A run whose worker stops after two pages.
-    async fn stopped(&self, params: &RunParams) -> Result<Job> {
-        let job = ask_for(&self.resources, params).await?;
-        let (stop, before) = (CancellationToken::new(), self.source.asked().1);
-        // There is time to stop it, on however busy a machine.
-        self.source.slow_down(Duration::from_millis(50));
-        let watch = async {
-            while self.source.asked().1 < before + 2 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            stop.cancel();
-        };
-        let (job, ()) = tokio::join!(work(&self.resources, &job, &stop), watch);
-        let job = job?;
-        self.source.slow_down(Duration::ZERO);
-        assert_eq!(job.state, State::Pending, "it was stopped on the way: {:?}", job.error);
-        Ok(job)
-    }
-
     async fn live(&self, table: &str) -> Result<i64> {
         let sql = format!("select count(*) from {table} where eliminado_en is null");
         Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.world.pool).await?)
@@ -89,7 +70,7 @@ fn backfill() -> RunParams {
 async fn a_backfill_within_a_day_holds_the_marts_back() -> Result<()> {
     let setting = read("halfday").await?;
     setting.add_snapshot();
-    let job = setting.stopped(&backfill()).await?;
+    let job = stopped(&setting.resources, &setting.source, &backfill()).await?;
     assert_eq!(setting.refresher.check().await?, Checked::Nothing, "it is being read");
     assert!(!refresh(&setting.world.pool, Utc::now()).await?.changed, "whoever asks");
     // It ends there: the day stays half-read.
@@ -281,7 +262,7 @@ async fn an_older_snapshot_does_not_bring_back_what_a_later_one_did_not_have() -
     setting.add_snapshot();
     setting.full("bigquery.trandeuda").await?;
     assert_eq!(setting.live("raw_trandeuda").await?, 750);
-    let job = setting.stopped(&backfill()).await?;
+    let job = stopped(&setting.resources, &setting.source, &backfill()).await?;
     let mut gone = Row::new();
     setting.source.change("trandeuda", |table| gone = table.rows.remove(745));
     let full = setting.full("bigquery.trandeuda").await?;
