@@ -57,13 +57,13 @@ async fn reads_on(label: &str, kind: Kind) -> Result<()> {
     let size = Size { clients: 4_500, days: 0, ..Size::default() };
     let world = World::new(label, kind, Shop::new(9, size)).await?;
     let id = world.ask(&RunParams::new("bsale.clientes", Mode::Full)).await?.job().id;
-    // The first batch is not full before the row is held.
-    world.bsale.fail_next([Fault::Slow(Duration::from_millis(10)); 15]);
+    // Nothing is gathered before the row is held.
+    world.bsale.fail_next([Fault::Slow(Duration::from_secs(2))]);
     let (runner, runs) = (world.runner.clone(), world.runs.clone());
     let running = tokio::spawn(async move { runner.run(id, &CancellationToken::new(), &*runs).await });
     let asked = |number: u64| {
         let bsale = &world.bsale;
-        wait::until("requests", Duration::from_secs(20), move || {
+        wait::until("requests", Duration::from_secs(60), move || {
             std::future::ready(bsale.requests() >= number)
         })
     };
@@ -126,7 +126,7 @@ async fn a_page_does_not_wait_for_the_lines_of_the_page_before() -> Result<()> {
     let shop = (9..).map(|seed| Shop::new(seed, size)).find(fits).context("a shop with such pages")?;
     let world = World::new("etlpages", Kind::Postgres, shop).await?;
     world.sync("bsale.clientes", Mode::Full).await?;
-    world.bsale.fail_next([Fault::Slow(Duration::from_millis(150)); 400]);
+    world.bsale.fail_next([Fault::Slow(Duration::from_millis(400)); 400]);
     let day = Some(world.bsale.shop(|shop| shop.today));
     let params = RunParams { from: day, to: day, ..RunParams::new("bsale.documentos", Mode::Backfill) };
     let job = world.run(&params).await?;
