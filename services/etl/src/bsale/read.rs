@@ -346,3 +346,27 @@ pub fn received(mut record: Record<'_>) -> Result<(i64, Option<Vec<i64>>), Bad> 
     }
     Ok((id, Some(variants)))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[test]
+    fn a_reception_without_all_of_its_lines_is_asked_for_them() {
+        for (details, expected) in [
+            (r#"{"href": "https://x/stocks/receptions/1/details.json"}"#, None),
+            ("null", None),
+            (r#"{"count": 0, "items": [{"id": 1, "variant": {"id": "7"}}]}"#, None),
+            (r#"{"count": 26, "items": [{"id": 1, "variant": {"id": "7"}}]}"#, None),
+            (r#"{"count": 1, "items": [{"id": 1, "variant": {"id": "7"}}]}"#, Some(vec![7])),
+            (r#"{"count": 0, "items": []}"#, Some(Vec::new())),
+        ] {
+            let text = format!(r#"{{"id": 1, "details": {details}}}"#);
+            let raw = RawValue::from_string(text).expect("JSON");
+            let record = Record::read("reception", &raw).expect("an object");
+            assert_eq!(received(record), Ok((1, expected)), "{details}");
+        }
+    }
+}
