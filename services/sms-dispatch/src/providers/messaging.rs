@@ -197,6 +197,9 @@ pub trait Messaging: fmt::Debug + Send + Sync {
     }
 }
 
+/// The shortest pause that is taken from a header: one of nothing would have the same request made again at once, and again.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// The longest pause that is taken from a header.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -208,7 +211,7 @@ pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = ["retry-after", "x-ratelimit-reset"]
         .iter()
         .find_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse().ok())?;
-    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+    Some(Duration::from_secs(seconds).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
 /// Sends a submission. Its answer is there once all of it is: a status alone is no receipt, and no reason.
@@ -302,6 +305,8 @@ pub(super) fn http_client() -> reqwest::Client {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::{HeaderValue, RETRY_AFTER};
+
     use super::*;
 
     #[test]
@@ -311,10 +316,13 @@ mod tests {
             let Submission::NotAccepted(refusal) = &answer else { panic!("{answer:?}") };
             refusal.pause
         };
-        let (none, mut some) = (HeaderMap::new(), HeaderMap::new());
-        some.insert("retry-after", reqwest::header::HeaderValue::from_static("60"));
+        let none = HeaderMap::new();
+        let after = |seconds: &'static str| -> HeaderMap {
+            [(RETRY_AFTER, HeaderValue::from_static(seconds))].into_iter().collect()
+        };
         assert_eq!(pause_of(None, &none), Some(UNSAID));
-        assert_eq!(pause_of(None, &some), Some(Duration::from_secs(60)));
+        assert_eq!(pause_of(None, &after("60")), Some(Duration::from_secs(60)));
+        assert_eq!(pause_of(None, &after("0")), Some(SHORTEST_PAUSE), "it would be asked without end");
         // The provider's own word: each time it is longer.
         assert_eq!(pause_of(Some(10_011), &none), None);
     }

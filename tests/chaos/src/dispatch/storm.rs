@@ -43,7 +43,10 @@ pub async fn rage(scene: &mut Scene, seed: u64, line: &mut Line) -> Result<Vec<R
         let case = CASES[random.random_range(0..CASES.len())];
         let one = case == Case::WorkerKill && random.random_bool(0.5);
         let struck = match one {
-            true => scene.kill_a_worker(random.random_range(0..WORKERS)).await.map(|()| true),
+            true => {
+                let under_way = scene.is_under_way(&round).await?;
+                scene.kill_a_worker(random.random_range(0..WORKERS)).await.map(|()| under_way)
+            }
             false => case.strike(scene, &round, &mut random).await,
         };
         let struck = struck.with_context(|| case.name())?;
