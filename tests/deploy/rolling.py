@@ -3,12 +3,12 @@ lost, nothing is done twice.
 
     make chaos CHAOS=rolling
 
-MINUTES (10) of uploads, single messages through a simulated Telnyx, reports, syncs of a simulated Bsale and BigQuery, searches,
-dashboards and live streams, while each process is told to end (SIGTERM) and started again, and PostgreSQL, RabbitMQ, Redis and
-MariaDB are restarted in turn; LocalStack is not, as it keeps nothing. Between the gateway and the services stands what a Service is
-in a cluster: a balancer that sends to whoever is ready. A request may be repeated where it was answered 503 with Retry-After; every
-other failure counts as lost. What front_door.py looks at is looked at first. One JSON line on standard output; exit code 1 where
-something does not hold.
+MINUTES (10) of uploads, campaigns and single messages through a simulated Telnyx, reports, syncs of a simulated Bsale and BigQuery,
+searches, dashboards and live streams, while each process is told to end (SIGTERM) and started again, and PostgreSQL, RabbitMQ, Redis
+and MariaDB are restarted in turn; LocalStack is not, as it keeps nothing. Between the gateway and the services stands what a Service
+is in a cluster: a balancer that sends to whoever is ready. A request may be repeated where it was answered 503 with Retry-After;
+every other failure counts as lost. What front_door.py looks at is looked at first. One JSON line on standard output; exit code 1
+where something does not hold.
 """
 
 import collections
@@ -38,6 +38,9 @@ HOME = ROOT / ".stack/rolling"
 APIS = ("gateway", "catalog-upload", "report", "sms-dispatch", "etl")
 SENDER = "+525550001111"
 UPLOAD_ROWS = 40
+# Of each campaign.
+RECIPIENTS = 300
+CONSENT = "consent_basis=contrato&consent_at=2025-01-31&consent_source=alta"
 PLAIN = {"PATH": os.environ["PATH"], "HOME": str(HOME)}
 # Runs of a stream that began before the one before had ended.
 BESIDE = """select count(*) from jobs a join jobs b on b.params ->> 'lane' = a.params ->> 'lane' and b.id > a.id
@@ -200,16 +203,17 @@ class Live(threading.Thread):
 class Load:
     """What people and machines do, each in a thread of its own."""
 
-    def __init__(self, port, token, operator, day):
-        self.port, self.day = port, day
+    def __init__(self, port, token, operator, day, people):
+        self.port, self.day, self.people = port, day, people
         self.tally, self.stop = Tally(), threading.Event()
-        self.uploads, self.messages, self.reports, self.syncs = [], [], [], []
+        self.uploads, self.messages, self.campaigns, self.reports, self.syncs = [], [], [], [], []
         # Who watches stays until all that was begun has ended.
         self.watched = threading.Event()
         self.live = [Live(port, token, self.watched) for _ in range(2)]
         # Whoever runs syncs is an operator.
         self.operator = Client(port, operator, self.tally)
-        jobs = [(job, Client(port, token, self.tally)) for job in (self.upload, self.search, self.search, self.send, self.report)]
+        jobs = [(job, Client(port, token, self.tally)) for job in (self.upload, self.search, self.search, self.send, self.campaign,
+                                                                       self.report)]
         jobs += [(job, Client(port, operator, self.tally)) for job in (self.sync_sales, self.sync_collections, self.dashboards)]
         self.threads = [threading.Thread(target=self.loop, args=job, daemon=True) for job in jobs]
 
@@ -242,6 +246,22 @@ class Load:
         if done:
             self.messages.append((number, done["id"]))
         time.sleep(0.4)
+
+    def campaign(self, client, number):
+        """A campaign to all people, which is looked at until it ends."""
+        plan = {"texts": [{"text": f"Campaña {number}"}], "audience": {"file_id": self.people}, "senders": [{"address": SENDER}]}
+        draft = json.dumps({"name": f"Campaña {number}", "kind": "cobranza", "plan": plan}).encode()
+        kept = client.ask("campaign", "POST", "/api/v1/campaigns", draft, JSON)
+        path = kept and f"/api/v1/campaigns/{kept['id']}"
+        if not path or not client.ask("start", "POST", path + "/start", b"", {}):
+            return
+        self.campaigns.append((f"Campaña {number}", kept["id"]))
+        while not self.stop.is_set():
+            campaign = client.ask("campaign", "GET", path)
+            if not campaign or campaign["state"] in ("completed", "cancelled", "failed"):
+                break
+            time.sleep(0.5)
+        time.sleep(5)
 
     def report(self, client, _):
         wanted = json.dumps({"fecha": self.day.replace("-", "/"), "formato": "csv", "forzar": True}).encode()
@@ -306,7 +326,7 @@ def roll(processes, servers, load, upload):
             time.sleep(1)
         upload.join()
         for server in servers:
-            say(f"restart {server.name}; {len(load.uploads)} uploads, {len(load.messages)} messages, "
+            say(f"restart {server.name}; {len(load.uploads)} uploads, {len(load.messages)} messages, {len(load.campaigns)} campaigns, "
                 f"{len(load.reports)} reports, {len(load.syncs)} syncs, lost {dict(load.tally.failed)}, again {load.tally.again}")
             server.restart()
             counts["servers"] += 1
@@ -327,7 +347,7 @@ def start_processes(made, stack):
     changes = {"JWKS_URL": door["gateway"] + "/.well-known/jwks.json", "HTTP_LAME_DUCK_SECONDS": "3", "RUST_LOG": "warn",
                "RATE_LIMIT_UPLOAD": "100000/60", "RATE_LIMIT_DEFAULT": "1000000/60",
                "UPLOAD_CONNECTIONS": "1000", "CALLER_CONNECTIONS": "10000", "ACCESS_TOKEN_SECONDS": "86400",
-               "SMS_PUBLIC_URL": door["gateway"], "TRUSTED_PROXIES": "127.0.0.1",
+               "SMS_PUBLIC_URL": door["gateway"], "SMS_QUIET_HOURS": "false", "TRUSTED_PROXIES": "127.0.0.1",
                # The shop is 20 days old: a first sync that asks about years would take most of a short run.
                "BSALE_START_DATE": time.strftime("%Y-%m-%d", time.gmtime(time.time() - 40 * 86_400))}
     changes |= {f"{api.upper().replace('-', '_')}_URL": url for api, url in door.items() if api != "gateway"}
@@ -357,7 +377,7 @@ def new_operator(gateway, token):
 
 
 def prepare(made, gateway, token, day):
-    """A sender of messages, and campaigns of a day for reports."""
+    """A sender of messages, and campaigns of a day for reports. Gives the audience of those that are sent."""
     sender = json.dumps({"provider": "telnyx", "kind": "long_code", "per_second": 50, "price_micros": 1000, "currency": "USD",
                          "enabled": True}).encode()
     ask(gateway + "/api/v1/sms/senders/" + SENDER.replace("+", "%2B"), token, sender, JSON, "PUT")
@@ -367,6 +387,10 @@ def prepare(made, gateway, token, day):
         [["id", "id_maestro", "telefono", "mensaje", "fecha_envio", "estado", "error"],
          *[[row + 1, 1 + row % 10, f"+57300{row:07}", f"hola {row}", f"{day} 10:00:00", "ENVIADO", ""] for row in range(2_000)]]))
     made.stack("report", "load", "--maestro", HOME / "maestro.csv", "--detalle", HOME / "detalle.csv")
+    body, headers = form("people.csv", table([["celular", "nombre"], *[[f"612{2_000_000 + one}", f"P{one}"] for one in range(RECIPIENTS)]]))
+    audience = ask(f"{gateway}/api/v1/audiences?{CONSENT}", token, body, headers | {"Idempotency-Key": "rolling"})
+    wait_for("the audience is not loaded", 60, lambda: ask(gateway + audience["status_url"], token)["status"] == "completed")
+    return audience["id"]
 
 
 def main():
@@ -377,7 +401,7 @@ def main():
         stack.enter_context(running(command, HOME / "traefik.log", lambda: True, env=PLAIN | variables))
         wait_for("the gateway is not reached", 60, lambda: reached(door["gateway"]) and reached(f"https://127.0.0.1:{port}"))
         token = log_in(door["gateway"], made.settings["ADMIN_USER"], made.settings["ADMIN_PASSWORD"])
-        prepare(made, door["gateway"], token, day)
+        people = prepare(made, door["gateway"], token, day)
         servers = [Server(made, "PostgreSQL", "postgres", signal.SIGINT), Server(made, "Redis", "redis-server", signal.SIGTERM),
                    Server(made, "RabbitMQ", "beam", signal.SIGTERM), Server(made, "MariaDB", "mariadbd", signal.SIGTERM)]
 
@@ -385,7 +409,7 @@ def main():
         stack.callback(lambda: [server.kill() for server in servers])
 
         figures = front_door.look(port, token, SENDER)
-        upload, load = front_door.SlowUpload(port, token), Load(port, token, new_operator(door["gateway"], token), day)
+        upload, load = front_door.SlowUpload(port, token), Load(port, token, new_operator(door["gateway"], token), day, people)
         upload.start()
         load.start()
         say(f"{len(processes)} processes; at the front door {figures}; the load begins")
@@ -421,11 +445,22 @@ def count_uploads(made, load, lost, doubled):
         doubled["live"] += len(live.seen) - len(set(live.seen.values()))
 
 
+def all_accepted(made):
+    """What the simulated Telnyx has accepted, in its order."""
+    accepted = []
+    while page := truth(made, "sms-dispatch-api", "TELNYX_URL", f"/accepted?from={len(accepted)}"):
+        accepted.extend(page)
+    return accepted
+
+
 def count_messages(made, load, lost, doubled):
-    accepted = collections.Counter(one["text"] for one in truth(made, "sms-dispatch-api", "TELNYX_URL", "/accepted"))
-    wanted = {f"Código {number}" for number, _ in load.messages}
-    lost["messages"] = len(wanted - set(accepted))
+    accepted = collections.Counter((one["to"], one["text"]) for one in all_accepted(made))
+    texts = collections.Counter(text for _, text in accepted)
+    lost["messages"] = sum(texts[f"Código {number}"] == 0 for number, _ in load.messages)
+    lost["recipients"] = sum(RECIPIENTS - texts[text] for text, _ in load.campaigns)
     doubled["messages"] = sum(many - 1 for many in accepted.values())
+    states = dict(made.query("sms-dispatch", "select id, state from campaigns"))
+    lost["campaigns"] = sum(states.get(one) != "completed" for _, one in load.campaigns)
 
 
 def count_syncs(made, load, lost, doubled):
@@ -444,8 +479,14 @@ def verdict(made, load, counts, figures):
         return [row for service in ("catalog-upload", "report", "sms-dispatch", "etl")
                 for row in made.query(service, "select kind, state, count(*) from jobs where state <> 'completed' group by 1, 2")]
 
-    with contextlib.suppress(AssertionError):
-        wait_for("jobs are not done", 180, lambda: not open_jobs())
+    def campaigns_open():
+        ids = {one for _, one in load.campaigns}
+        return [one for one, state in made.query("sms-dispatch", "select id, state from campaigns") if one in ids and state != "completed"]
+
+    # Jobs that send come and go until the last campaign has ended.
+    for what, left in (("campaigns have not ended", campaigns_open), ("jobs are not done", open_jobs)):
+        with contextlib.suppress(AssertionError):
+            wait_for(what, 180, lambda: not left())
     with contextlib.suppress(AssertionError):
         wait_for("ends are not told", 30, lambda: all(set(load.uploads) <= set(live.seen.values()) for live in load.live))
     load.watched.set()
@@ -458,7 +499,8 @@ def verdict(made, load, counts, figures):
     requests = len(load.tally.took) + sum(load.tally.failed.values())
     found, wrong = made.doctors(), front_door.wrong(figures)
     line = {"chaos": "rolling", "minutes": MINUTES, **counts, "requests": requests, "again": load.tally.again, "stale": load.tally.stale,
-            "uploads": len(load.uploads), "messages": len(load.messages), "reports": len(load.reports), "syncs": len(set(load.syncs)),
+            "uploads": len(load.uploads), "messages": len(load.messages), "campaigns": len(load.campaigns),
+            "recipients": RECIPIENTS * len(load.campaigns), "reports": len(load.reports), "syncs": len(set(load.syncs)),
             "streams_opened": sum(live.opened for live in load.live), "resets": sum(live.resets for live in load.live),
             "error_rate": round(sum(load.tally.failed.values()) / max(1, requests), 5), "p99_ms": load.tally.p99(), **figures,
             "lost": sum(lost.values()), "doubled": sum(doubled.values()), "jobs_left": len(left), "doctor": len(found)}
