@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::anyhow;
+use futures::future::try_join_all;
 use messaging::JobError;
 use sea_orm::Value;
 use serde_json::value::RawValue;
@@ -13,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::{
     Priority,
-    client::{AT_ONCE, ApiError, Client, ListPage, at_once},
+    client::{AT_ONCE, ApiError, Client, ListPage},
     read::{self, Document, Understood},
     record::{Bad, Record, id_of},
     session::{Batch, drift, understand},
@@ -115,7 +116,8 @@ impl DocumentReader {
                 all_lines(&self.client, document, version, self.priority).await
             })
             .collect();
-        let all = at_once(all).await?;
+        // Not as many of them at once: most have nothing to ask for, and those behind one that waits would wait with it.
+        let all = try_join_all(all).await?;
         for (document, details) in documents.into_iter().zip(all) {
             let Document { id, client, document, details: whole } = document;
             let (details, version) = match details {

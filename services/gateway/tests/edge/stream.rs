@@ -284,7 +284,6 @@ async fn streams_end_with_their_token_and_are_counted() -> anyhow::Result<()> {
         .with("STREAM_CONNECTIONS", "2")
         .start()
         .await?;
-    drop(Source::come(&gateway, &gateway.admin().await?, None).await?);
     let token = gateway.admin().await?;
     let open = [Source::come(&gateway, &token, None).await?, Source::come(&gateway, &token, None).await?];
     let third = gateway.get("/api/v1/stream").bearer_auth(&token).send().await?;
