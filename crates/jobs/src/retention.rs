@@ -39,7 +39,7 @@ pub async fn delete_ended(
             .await?;
         let mut batch = 0;
         for (kind, count) in gone {
-            metrics().deleted.with_label_values(&[&kind]).inc_by(count.unsigned_abs());
+            metrics().deleted.with_label_values(&[kind.as_str()]).inc_by(count.unsigned_abs());
             batch += count;
         }
         deleted += batch.unsigned_abs();
