@@ -54,10 +54,12 @@ fn plain(url: &str) -> String {
 
 /// What trying later may cure: too many connections (1040, of one user 1203), a disk that is full (1021), a server that stops
 /// (1053) or takes no writes (1290), a lock that was not had in time (1205), a deadlock (1213), a user who has used up
-/// what an hour allows (1226), a statement that an operator or a timer ended (1317, 1969), or the connection with it (1927,
-/// 4031), and one that was lost (2006, 2013).
-/// <https://mariadb.com/docs/server/reference/error-codes/mariadb-error-code-reference>
-const LATER: [u16; 14] = [1021, 1040, 1053, 1203, 1205, 1213, 1226, 1290, 1317, 1927, 1969, 2006, 2013, 4031];
+/// what an hour allows (1226), a statement that an operator (1317) or a timer ended (MariaDB's 1969, MySQL's 3024), or the
+/// connection with it (1927, 4031), and one that was lost (2006, 2013).
+/// <https://mariadb.com/docs/server/reference/error-codes/mariadb-error-code-reference>,
+/// <https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html>
+const LATER: [u16; 15] =
+    [1021, 1040, 1053, 1203, 1205, 1213, 1226, 1290, 1317, 1927, 1969, 2006, 2013, 3024, 4031];
 
 /// Whether an error says that trying later makes sense: the network, the pool, or what the server says.
 pub fn unavailable(error: &sea_orm::sqlx::Error) -> bool {

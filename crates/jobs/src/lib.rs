@@ -34,6 +34,7 @@ mod metrics;
 mod migration;
 pub mod mirror;
 mod registry;
+mod retention;
 mod run;
 mod stop;
 mod sweep;
@@ -55,6 +56,7 @@ pub use lease::{
 pub use list::{Filter, Page, Pages, get, get_all, list};
 pub use migration::migrations;
 pub use registry::Jobs;
+pub use retention::delete_ended;
 pub use run::{JobRun, Outcome, Runner, Work};
 pub use sweep::Sweeper;
 

@@ -9,6 +9,8 @@ pub(crate) struct Metrics {
     pub outcomes: IntCounterVec,
     /// Nudges that a sweeper sent again.
     pub swept: IntCounterVec,
+    /// Ended jobs that were deleted for their age.
+    pub deleted: IntCounterVec,
     /// Mirror writes that Redis did not take.
     pub mirror_missed: prometheus::IntCounter,
 }
@@ -27,6 +29,11 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             &["kind"],
         )
         .expect("a valid metric name"),
+        deleted: IntCounterVec::new(
+            Opts::new("lote_jobs_deleted_total", "Ended jobs that were deleted for their age"),
+            &["kind"],
+        )
+        .expect("a valid metric name"),
         mirror_missed: prometheus::IntCounter::new(
             "lote_jobs_mirror_missed_total",
             "Progress that Redis did not take; PostgreSQL has it",
@@ -37,6 +44,7 @@ static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     registry.register(Box::new(metrics.live.clone())).expect("registered once");
     registry.register(Box::new(metrics.outcomes.clone())).expect("registered once");
     registry.register(Box::new(metrics.swept.clone())).expect("registered once");
+    registry.register(Box::new(metrics.deleted.clone())).expect("registered once");
     registry.register(Box::new(metrics.mirror_missed.clone())).expect("registered once");
     metrics
 });

@@ -1,22 +1,23 @@
-//! Deletes what is old: files and reports in S3, and the ledgers that go with them. Also files that no row
-//! names: an upload that died between the two.
+//! Deletes what is old: files and reports in S3, the ledgers that go with them, and jobs whose annotated workbook is gone.
+//! Also files that no row names: an upload that died between the two.
 
 use aws_sdk_s3::Client;
 use chassis::{background::sweep_hourly, db, lock, s3};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{Stream, TryStreamExt as _};
 use sea_orm::sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Resources,
+    jobs::annotate_import,
     storage::{retention, search},
 };
 
 /// Imports deleted before it looks whether to stop.
 const BATCH: i64 = 100;
 /// An upload takes less: a file this old without a row will not get one.
-const ORPHAN_AGE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+const ORPHAN_AGE: TimeDelta = TimeDelta::hours(24);
 /// What the service keeps in the bucket.
 const PREFIXES: [&str; 2] = ["uploads/", "reports/"];
 
@@ -35,7 +36,7 @@ impl Retention {
         sweep_hourly("uploads", &shutdown, || self.sweep(Utc::now())).await;
     }
 
-    /// Deletes all that is due now. Gives how many imports and files that was.
+    /// Deletes all that is due now. Gives how many imports, jobs and files that was.
     ///
     /// # Errors
     /// The database or S3; what was not deleted is due again. An import whose files can't be deleted keeps nothing else.
@@ -75,6 +76,10 @@ impl Retention {
             }
         }
         search::forget_strays(pool).await?;
+        // The job of an import is its status, which stays.
+        let workbooks = annotate_import::kind(&self.resources.settings).name;
+        let before = now - TimeDelta::from_std(age)?;
+        deleted += ::jobs::delete_ended(pool, &[workbooks], before, &[("import_reports", "job_id")]).await?;
         for prefix in PREFIXES {
             deleted += self.orphans(prefix, now - ORPHAN_AGE).await?;
         }

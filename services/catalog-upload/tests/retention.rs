@@ -379,3 +379,39 @@ async fn an_import_whose_files_stay_keeps_nothing_else() -> Result<()> {
     ensure!(world.is_purged(id).await?);
     Ok(())
 }
+
+#[tokio::test]
+async fn jobs_of_workbooks_that_are_gone_go_and_those_of_imports_stay() -> Result<()> {
+    let world = World::new().await?;
+    let (old, _) = world.import("uploads/old", Some(TimeDelta::days(91))).await?;
+    let (young, _) = world.import("uploads/young", Some(TimeDelta::days(89))).await?;
+    // All workbooks were made long ago, and one was forgotten, for its import went on.
+    let (again, _) = world.import("uploads/again", None).await?;
+    for query in [
+        "update jobs set state = 'completed', finished_at = now() - interval '91 days' where kind = 'catalog.reports'",
+        "delete from import_reports r using imports i where i.id = r.import_id and i.object_key = 'uploads/again'",
+    ] {
+        sqlx::query(query).execute(&world.pool).await?;
+    }
+    let retention = Retention::new(world.resources.clone());
+    ensure!(
+        retention.sweep(Utc::now()).await? == 3,
+        "an import, its workbook's job, and the forgotten one's"
+    );
+    let left: Vec<Uuid> = sqlx::query_scalar(
+        "select import_id from import_reports r join jobs j on j.id = r.job_id where j.kind = 'catalog.reports'",
+    )
+    .fetch_all(&world.pool)
+    .await?;
+    ensure!(left == [young], "{left:?}");
+    let jobs: i64 = sqlx::query_scalar("select count(*) from jobs where kind = 'catalog.reports'")
+        .fetch_one(&world.pool)
+        .await?;
+    ensure!(jobs == 1, "{jobs} jobs of workbooks");
+    for import in [old, young, again] {
+        let there = imports::get(&chassis::db::orm(&world.pool), import).await?;
+        ensure!(there.is_some(), "the status of {import}");
+    }
+    ensure!(retention.sweep(Utc::now()).await? == 0, "once");
+    Ok(())
+}

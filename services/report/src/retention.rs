@@ -1,4 +1,5 @@
-//! Deletes what is old: files in S3, days of campaigns with their rows; and what dead workers left in the bucket.
+//! Deletes what is old: files in S3, days of campaigns with their rows, their runs and the runs' jobs; and what dead workers
+//! left in the bucket.
 
 use aws_sdk_s3::Client;
 use chassis::{
@@ -6,7 +7,7 @@ use chassis::{
     db::{self, Orm},
     lock, s3,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{Stream, TryStreamExt as _};
 use sea_orm::sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -14,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Resources,
     abandoned_uploads::{self, FOLDER},
+    jobs::{export_campaign, start_run},
     storage::{files, retention},
 };
 
 /// Runs whose files are deleted before it looks for more.
 const BATCH: u64 = 100;
 /// A file takes less to make: an object this old that no row names will not get one.
-const ORPHAN_AGE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+const ORPHAN_AGE: TimeDelta = TimeDelta::hours(24);
 
 /// The background task. Any number may run at once: one works, the others wait for the next hour.
 pub struct Retention {
@@ -37,7 +39,7 @@ impl Retention {
         sweep_hourly("files and days", &shutdown, || self.sweep(Utc::now())).await;
     }
 
-    /// Deletes all that is due now. Gives how many runs, days and abandoned files that was.
+    /// Deletes all that is due now. Gives how many runs, days, jobs and abandoned files that was.
     ///
     /// # Errors
     /// The database or S3; what was not deleted is due again. A run whose files can't be deleted keeps nothing else.
@@ -76,11 +78,18 @@ impl Retention {
                 break;
             }
         }
-        for day in retention::old_days(pool, settings.first_day(now)).await? {
+        let first_day = settings.first_day(now);
+        for day in retention::old_days(pool, first_day).await? {
             retention::drop_day(pool, day).await?;
             tracing::info!(%day, "a day of campaigns deleted for its age");
             deleted += 1;
         }
+        deleted += retention::forget_runs(pool, first_day).await?;
+        // A run and its files show what became of their jobs for as long as they are there.
+        let kinds = [start_run::kind(settings).name, export_campaign::KIND];
+        let before = now - TimeDelta::from_std(settings.file_retention)?;
+        let references = [("runs", "id"), ("run_files", "job_id")];
+        deleted += ::jobs::delete_ended(pool, &kinds, before, &references).await?;
         deleted += self.abandoned(now - ORPHAN_AGE).await?;
         turn.commit().await?;
         failed.map_or(Ok(deleted), |error| Err(error.context("some files are not deleted")))

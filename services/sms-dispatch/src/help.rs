@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
-use sea_orm::sqlx::PgPool;
+use sea_orm::sqlx::{self, PgPool};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -85,23 +85,22 @@ impl Help {
             .map(|state| state.name.name())
             .collect();
         for answer in help_answers::waiting(&self.pool, &open).await? {
-            if self.send(&answer, text).await? {
+            if self.send_next(&answer, text).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Sends an answer from the number that was written to. False where it goes on waiting for that.
-    async fn send(&self, answer: &Answer, text: &str) -> anyhow::Result<bool> {
-        let known =
-            senders::of(&mut *self.pool.acquire().await?, std::slice::from_ref(&answer.sender)).await?;
-        let sender =
-            known.into_iter().find(|sender| sender.enabled && sender.provider.name() == answer.provider);
-        let (Some(sender), Some(to)) = (sender, Phone::from_e164(&answer.phone_e164)) else {
-            if help_answers::take(&self.pool, answer).await? {
-                let mut conn = self.pool.acquire().await?;
-                help_answers::note(&mut conn, answer, "El remitente no está en uso").await?;
+    /// Sends the oldest answer of a sender, one of which is seen to wait, from the number that was written to. False where it goes
+    /// on waiting for that.
+    async fn send_next(&self, waiting: &Answer, text: &str) -> anyhow::Result<bool> {
+        let (provider, address) = (&waiting.provider, &waiting.sender);
+        let known = senders::of(&mut *self.pool.acquire().await?, std::slice::from_ref(address)).await?;
+        let sender = known.into_iter().find(|sender| sender.enabled && sender.provider.name() == *provider);
+        let Some(sender) = sender else {
+            if let Some(answer) = help_answers::take(&self.pool, provider, address).await? {
+                self.end(&answer, "El remitente no está en uso").await?;
             }
             return Ok(true);
         };
@@ -110,10 +109,12 @@ impl Help {
         if !sender.is_usable(Utc::now()) || !self.turn(&sender, count.parts.into()).await {
             return Ok(false);
         }
-        // Not before: what is taken goes now.
-        if !help_answers::take(&self.pool, answer).await? {
+        // Not before: what is taken goes now. Other workers have seen the same one wait, and have turns of their own.
+        let Some(answer) = help_answers::take(&self.pool, provider, address).await? else { return Ok(true) };
+        let Some(to) = Phone::from_e164(&answer.phone_e164) else {
+            self.end(&answer, "No es un teléfono").await?;
             return Ok(true);
-        }
+        };
         // No row of the ledger: what is reported of it is nobody's.
         let id = Uuid::now_v7();
         let message = OutgoingMessage {
@@ -128,7 +129,12 @@ impl Help {
                 .url(&self.settings.public_url, sender.provider),
         };
         let submission = client.send(&message).await;
-        self.settle(answer, &sender, submission).await
+        self.settle(&answer, &sender, submission).await
+    }
+
+    /// Notes why an answer that was taken is not sent.
+    async fn end(&self, answer: &Answer, why: &str) -> sqlx::Result<()> {
+        help_answers::note(&mut *self.pool.acquire().await?, answer, why).await
     }
 
     /// Waits for a start by what campaigns share of the rates. False where there is none soon.

@@ -1,6 +1,6 @@
 //! What is kept of people only for a time: when that is over it is deleted, in batches, by whichever process comes first.
 
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
 
 use crate::{
@@ -44,8 +44,8 @@ pub async fn delete(pool: &PgPool, keep: &Keep, today: NaiveDate) -> sqlx::Resul
     deleted.rows += batches(pool, "help_answers", "day < $1", inbound_since).await?;
     deleted.rows += batches(pool, "provider_reports", "failed_at < $1", since(keep.reports_days)).await?;
     let kinds = [send_slice::KIND, send_slice::SINGLE, prepare_campaign::KIND, load_audience::KIND];
-    let ended = format!("kind in ('{}') and finished_at < $1", kinds.join("', '"));
-    deleted.rows += batches(pool, "jobs", &ended, since(keep.jobs_days)).await?;
+    let ended_before = since(keep.jobs_days).and_time(NaiveTime::MIN).and_utc();
+    deleted.rows += ::jobs::delete_ended(pool, &kinds, ended_before, &[]).await?;
     Ok(deleted)
 }
 

@@ -286,3 +286,17 @@ async fn a_statement_that_an_operator_ends_is_tried_again() -> Result<()> {
     holder.rollback().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_statement_that_a_timer_ends_is_tried_again() -> Result<()> {
+    let world = World::new("etltimer", Kind::MariaDb, Shop::new(1, Size::default())).await?;
+    // MariaDB's number, MySQL's, and one of a statement that will never do.
+    for (number, again) in [(1969, true), (3024, true), (1146, false)] {
+        let statement =
+            format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'a test'");
+        let error = world.ours().target.db.execute_unprepared(&statement).await.err();
+        let error = error.with_context(|| format!("{number} is no error"))?;
+        ensure!(target::is_transient(&error) == again, "{error:?}");
+    }
+    Ok(())
+}

@@ -166,6 +166,12 @@ impl Target {
         self.observe(started, "broke_off");
     }
 
+    /// It takes no file for the moment: others send as many as it has room for, or its disk or S3 has none. It is there, and
+    /// nothing is concluded for requests without a file.
+    pub fn takes_no_file(&self, started: Instant) {
+        self.observe(started, "error");
+    }
+
     /// No connection came about.
     pub fn unreachable(&self, started: Instant) {
         self.observe(started, "unreachable");

@@ -99,7 +99,8 @@ async fn forward(
     if let Some(token) = token {
         outgoing = outgoing.bearer_auth(token);
     }
-    let call = Call { target, settings: &app.settings, caller, started: Instant::now() };
+    let is_upload = upload.is_some();
+    let call = Call { target, settings: &app.settings, caller, is_upload, started: Instant::now() };
     let (response, unsent) = match body {
         Some(body) => call.with_body(outgoing, body).await?,
         None => (call.without_body(outgoing, method).await?, None),
@@ -136,6 +137,8 @@ struct Call<'a> {
     settings: &'a Settings,
     /// Whose it is.
     caller: String,
+    /// Whether it brings a file.
+    is_upload: bool,
     started: Instant,
 }
 
@@ -249,6 +252,13 @@ impl Call<'_> {
     ) -> Result<Response, Problem> {
         match outcome {
             Err(_) => Err(self.silent()),
+            // Files have room, disk and store of their own: that there is none of them says nothing of other requests.
+            Ok(Ok(response))
+                if self.is_upload && response.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE =>
+            {
+                self.target.takes_no_file(self.started);
+                Ok(response)
+            }
             Ok(Ok(response)) => {
                 self.target.answered(self.started, response.status(), &self.caller);
                 Ok(response)

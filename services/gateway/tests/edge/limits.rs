@@ -1,8 +1,11 @@
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use stack::Namespace;
 
 use crate::{
-    harness::{Setup, problem},
+    harness::{Running, Setup, problem},
+    stream::Source,
     upstream::Upstream,
 };
 
@@ -195,4 +198,35 @@ async fn a_script_with_a_key_that_does_not_hold_locks_nobody_of_its_address_out(
     }
     assert_eq!(get(&key).await?.status(), 200);
     Ok(())
+}
+
+/// A stream that is let in well before the gateway's next word to one that is silent, which comes after 15 s.
+async fn let_in_at_once(gateway: &Running, token: &str) -> anyhow::Result<Source> {
+    let end = Instant::now() + Duration::from_secs(8);
+    loop {
+        match Source::open(gateway, token, None).await {
+            Ok(source) => return source.settled().await,
+            Err(error) if Instant::now() > end => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_place_of_a_stream_is_free_as_soon_as_its_client_has_left() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_stream_left").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url).with("STREAM_CONNECTIONS", "2").start().await?;
+    let token = gateway.user("viewer", None).await?;
+    let stays = Source::come(&gateway, &token, None).await?.settled().await?;
+    let mut page = let_in_at_once(&gateway, &token).await?;
+    // A page that is loaded again and again.
+    for _ in 0..3 {
+        let third = gateway.get("/api/v1/stream").bearer_auth(&token).send().await?;
+        assert_eq!(problem(third).await?["code"], "too_many_requests");
+        drop(page);
+        page = let_in_at_once(&gateway, &token).await?;
+    }
+    drop((stays, page));
+    gateway.stop().await
 }

@@ -48,8 +48,7 @@ impl Source {
         Ok(Self { response, buffer: String::new(), last_id: last_event_id.map(str::to_owned) })
     }
 
-    /// Connects as soon as it is let in: a gateway that does not read the live stream refuses, and so does one that has
-    /// not noticed yet that others have left.
+    /// Connects as soon as it is let in: a gateway that does not read the live stream refuses.
     pub async fn come(gateway: &Running, token: &str, last_event_id: Option<&str>) -> anyhow::Result<Self> {
         let end = Instant::now() + SOON;
         loop {

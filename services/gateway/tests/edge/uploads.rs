@@ -254,3 +254,36 @@ async fn a_caller_sends_so_many_files_at_a_time() -> anyhow::Result<()> {
     assert_eq!(upload(&token, "x".into()).await?.status(), 202, "its place is free again");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_service_without_room_for_files_is_asked_for_all_else() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_uploads_busy").await?;
+    let upstream = Upstream::start().await?;
+    let gateway = Setup::new(&namespace, &upstream.url)
+        .with("BREAKER_THRESHOLD", "2")
+        .with("BREAKER_PAUSE_MILLIS", "60000")
+        .start()
+        .await?;
+    let (one, other) = (gateway.user("operator", None).await?, gateway.user("operator", None).await?);
+    let get = async |path: &str, token: &str| {
+        anyhow::Ok(gateway.get(path).bearer_auth(token).send().await?.status().as_u16())
+    };
+    let upload = async |token: &str| {
+        let request = gateway.post("/api/v1/catalog/upload").bearer_auth(token);
+        let answer = request.header("content-type", MULTIPART).body("x").send().await?;
+        anyhow::ensure!(answer.headers().contains_key("retry-after"), "{answer:?}");
+        let problem: Value = answer.json().await?;
+        anyhow::Ok(problem["code"].as_str().unwrap_or_default().to_owned())
+    };
+    upstream.seen.busy.store(true, Ordering::SeqCst);
+    for token in [&one, &other, &one, &other] {
+        assert_eq!(upload(token).await?, "uploads_busy", "the service's own answer");
+    }
+    assert_eq!(get("/api/v1/catalog/echo", &one).await?, 200, "who sends files stops nobody else");
+    // Nor does it hide that the service fails.
+    assert_eq!(get("/api/v1/catalog/fails", &one).await?, 500);
+    assert_eq!(upload(&other).await?, "uploads_busy");
+    assert_eq!(get("/api/v1/catalog/fails", &other).await?, 500);
+    assert_eq!(get("/api/v1/catalog/echo", &one).await?, 503, "two callers have met errors of its own");
+    Ok(())
+}

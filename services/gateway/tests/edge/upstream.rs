@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub struct Seen {
     /// How often its document was asked for.
     pub documents: AtomicUsize,
     pub upload: watch::Sender<Upload>,
+    /// Whether it has no room for a file.
+    pub busy: AtomicBool,
     /// Lets handlers that wait go on.
     pub go: Notify,
 }
@@ -49,6 +51,7 @@ impl Upstream {
             received: AtomicU64::new(0),
             documents: AtomicUsize::new(0),
             upload: watch::Sender::new(Upload::Running),
+            busy: AtomicBool::new(false),
             go: Notify::new(),
         });
         let shared = web::Data::from(seen.clone());
@@ -152,6 +155,10 @@ async fn echo(request: HttpRequest, body: Bytes, seen: web::Data<Seen>) -> HttpR
 
 async fn upload(mut body: web::Payload, seen: web::Data<Seen>) -> HttpResponse {
     seen.requests.fetch_add(1, Ordering::SeqCst);
+    if seen.busy.load(Ordering::SeqCst) {
+        let problem = json!({ "code": "uploads_busy" });
+        return HttpResponse::ServiceUnavailable().insert_header(("retry-after", "2")).json(problem);
+    }
     let mut total = 0;
     while let Some(piece) = body.next().await {
         match piece {

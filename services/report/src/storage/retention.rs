@@ -11,7 +11,10 @@ use sea_orm::{
     sqlx::{self, AssertSqlSafe, PgConnection, PgPool},
 };
 
-use super::{campaigns, days, runs};
+use super::{campaigns, days, files, runs};
+
+/// Runs forgotten in one transaction.
+const BATCH: u64 = 500;
 
 /// Runs that ended longer ago than `age` and whose files are still there.
 fn due(age: Duration) -> Select<runs::Entity> {
@@ -104,4 +107,32 @@ pub async fn drop_day(pool: &PgPool, fecha: NaiveDate) -> anyhow::Result<()> {
     sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// Forgets the runs of days before `first` whose files were deleted for their age, with what is known of those files. Gives how
+/// many runs that was.
+pub async fn forget_runs(pool: &PgPool, first: NaiveDate) -> anyhow::Result<u64> {
+    let mut forgotten = 0;
+    loop {
+        let mut transaction = pool.begin().await?;
+        let orm = Orm::on(&mut transaction);
+        let old: Vec<Uuid> = runs::Entity::find()
+            .select_only()
+            .column(runs::Column::Id)
+            .filter(runs::Column::Fecha.lt(first))
+            .filter(runs::Column::PurgedAt.is_not_null())
+            .order_by_asc(runs::Column::Fecha)
+            .limit(BATCH)
+            .lock_exclusive()
+            .into_tuple()
+            .all(&orm)
+            .await?;
+        files::Entity::delete_many().filter(files::Column::RunId.eq_any(old.clone())).exec(&orm).await?;
+        let done = runs::Entity::delete_many().filter(runs::Column::Id.eq_any(old)).exec(&orm).await?;
+        transaction.commit().await?;
+        forgotten += done.rows_affected;
+        if done.rows_affected < BATCH {
+            return Ok(forgotten);
+        }
+    }
 }

@@ -235,3 +235,46 @@ async fn days_past_their_days_go_with_their_rows() -> Result<()> {
     ensure!(retention.sweep(now + TimeDelta::seconds(1)).await? == 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn runs_go_with_their_day_and_take_their_jobs_along() -> Result<()> {
+    let world = World::new("reportruns").await?;
+    let (now, fecha) = (Utc::now(), Utc::now().date_naive());
+    world.campaign(fecha, "Una", 1).await?;
+    let (purged_run, _) = run(&world, fecha, Some(TimeDelta::days(95))).await?;
+    let (recent, _) = run(&world, fecha, Some(TimeDelta::days(1))).await?;
+    let retention = Retention::new(world.resources.clone());
+    retention.sweep(now).await?;
+    ensure!(purged(&world, purged_run).await? && !purged(&world, recent).await?);
+    // Their jobs ended as long ago as they, and each file has one.
+    sqlx::query(
+        "with files as (
+             insert into jobs (id, kind, params, max_attempts, state, finished_at)
+             select gen_random_uuid(), 'report.files', '{}', 1, 'completed', now() - interval '95 days'
+             from run_files returning id),
+         numbered as (select id, row_number() over () as n from files),
+         given as (
+             update run_files f set job_id = numbered.id from numbered,
+                 (select run_id, row_number() over () as n from run_files) r
+             where r.n = numbered.n and f.run_id = r.run_id)
+         update jobs set state = 'completed', finished_at = now() - interval '95 days' where kind = 'report.runs'",
+    )
+    .execute(&world.pool)
+    .await?;
+    let jobs =
+        async || sqlx::query_scalar::<_, i64>("select count(*) from jobs").fetch_one(&world.pool).await;
+    ensure!(
+        retention.sweep(now).await? == 0 && jobs().await? == 4,
+        "what a run shows stays: {}",
+        jobs().await?
+    );
+
+    // Its day is over. The other's files are kept for longer.
+    let days = i32::try_from(world.resources.settings.row_days)?;
+    sqlx::query("update runs set fecha = fecha - $1::int").bind(days + 2).execute(&world.pool).await?;
+    ensure!(retention.sweep(now).await? == 3, "a run and its two jobs");
+    ensure!(runs::get(&world.resources.database.orm, purged_run).await?.is_none());
+    ensure!(!purged(&world, recent).await? && jobs().await? == 2, "{} jobs", jobs().await?);
+    ensure!(retention.sweep(now).await? == 0, "once");
+    Ok(())
+}

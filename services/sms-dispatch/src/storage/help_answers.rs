@@ -20,15 +20,23 @@ pub struct Answer {
     pub sender: String,
 }
 
-/// Somebody asked for help: the first time of a day there is an answer to be sent, unless the phone is suppressed, or the answer
-/// of the day before is still to be sent.
+/// Somebody asked for help: the first time of a day there is an answer to be sent, unless the phone is suppressed. One of the day
+/// before that still waits becomes this day's, which does not lapse with that day.
 pub async fn add(conn: &mut PgConnection, inbound: &Inbound) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into help_answers (phone_e164, day, provider, sender)
-         select $1, (now() at time zone 'America/Mexico_City')::date, $2, $3
-         where not exists (select from suppressions where phone_e164 = $1 and reason in ('opt_out', 'manual')
-                           and effective_at <= now())
-             and not exists (select from help_answers where phone_e164 = $1 and taken_at is null)
+        "with today as (select (now() at time zone 'America/Mexico_City')::date as day),
+         renewed as (
+             update help_answers h set day = today.day, provider = $2, sender = $3, created_at = now(), outcome = null
+             from today
+             where h.phone_e164 = $1 and h.taken_at is null and h.day < today.day
+                 and h.day = (select max(day) from help_answers where phone_e164 = $1 and taken_at is null)
+                 and not exists (select from help_answers o where o.phone_e164 = $1 and o.day = today.day)
+             returning h.day)
+         insert into help_answers (phone_e164, day, provider, sender)
+         select $1, today.day, $2, $3 from today
+         where not exists (select from renewed)
+             and not exists (select from suppressions where phone_e164 = $1 and reason in ('opt_out', 'manual')
+                             and effective_at <= now())
          on conflict do nothing",
     )
     .bind(&inbound.phone_e164)
@@ -58,7 +66,8 @@ pub async fn lapse(pool: &PgPool) -> sqlx::Result<()> {
     .map(drop)
 }
 
-/// The oldest answer of each sender through one of these providers that waits: where one of them can't go, others can.
+/// The oldest answer of each sender through one of these providers that waits: where one of them can't go, others can. Whoever
+/// has a turn for the sender takes the one that is the oldest by then.
 pub async fn waiting(pool: &PgPool, providers: &[&str]) -> sqlx::Result<Vec<Answer>> {
     let rows = sqlx::query(
         "select distinct on (provider, sender) phone_e164, day, provider, sender
@@ -70,20 +79,25 @@ pub async fn waiting(pool: &PgPool, providers: &[&str]) -> sqlx::Result<Vec<Answ
     rows.into_iter().map(decode).collect()
 }
 
-/// Takes an answer, for good unless it is given back: whoever has it sends it, or nobody. False where somebody else has it, or its
-/// phone is suppressed.
-pub async fn take(pool: &PgPool, answer: &Answer) -> sqlx::Result<bool> {
+/// Takes the oldest answer of a sender that waits and that nobody is taking, for good unless it is given back: whoever has it sends
+/// it, or nobody. None where others have them all, or their phones are suppressed.
+pub async fn take(pool: &PgPool, provider: &str, sender: &str) -> sqlx::Result<Option<Answer>> {
     let taken = sqlx::query(
-        "update help_answers set taken_at = now(), outcome = 'No se supo si se envió'
-         where phone_e164 = $1 and day = $2 and taken_at is null
-             and not exists (select from suppressions where phone_e164 = $1 and reason in ('opt_out', 'manual')
-                             and effective_at <= now())",
+        "with oldest as materialized (
+             select phone_e164, day from help_answers h
+             where taken_at is null and provider = $1 and sender = $2
+                 and not exists (select from suppressions s where s.phone_e164 = h.phone_e164
+                                 and s.reason in ('opt_out', 'manual') and s.effective_at <= now())
+             order by created_at limit 1 for update of h skip locked)
+         update help_answers a set taken_at = now(), outcome = 'No se supo si se envió'
+         from oldest where a.phone_e164 = oldest.phone_e164 and a.day = oldest.day
+         returning a.phone_e164, a.day, a.provider, a.sender",
     )
-    .bind(&answer.phone_e164)
-    .bind(answer.day)
-    .execute(pool)
+    .bind(provider)
+    .bind(sender)
+    .fetch_optional(pool)
     .await?;
-    Ok(taken.rows_affected() > 0)
+    taken.map(decode).transpose()
 }
 
 /// Gives an answer back that was surely not sent.

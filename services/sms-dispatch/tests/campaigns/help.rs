@@ -143,3 +143,49 @@ async fn what_a_slow_sender_can_not_answer_on_its_day_says_so_and_keeps_no_other
     ensure!(world.count(late).await? == 1 && world.provider.accepted().len() == 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn workers_that_come_at_once_answer_one_each() -> Result<()> {
+    let world = World::new("helpworkers").await?;
+    // Their turns are apart: all of them have seen what waits before the first one sends.
+    world.execute("update sms_senders set per_second = 4").await?;
+    for phone in ["+526121000007", "+526121000014", "+526121000021"] {
+        writes(&world, phone, "ayuda").await?;
+    }
+    let [one, two, three] = [(); 3].map(|()| help(&world));
+    let answered = tokio::try_join!(one.answer(), two.answer(), three.answer())?;
+    ensure!(answered == (true, true, true), "{answered:?}");
+    let accepted = world.provider.accepted();
+    ensure!(accepted.len() == 3, "turns were taken in vain: {accepted:?}");
+    ensure!(world.count(ANSWERED).await? == 3 && world.count(WAITS).await? == 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_on_the_next_day_while_an_answer_waits_has_that_day_s() -> Result<()> {
+    let world = World::new("helpnextday").await?;
+    let help = help(&world);
+    let phone = "+526121000007";
+    world.execute("update sms_senders set held_until = now() + interval '1 hour'").await?;
+    writes(&world, phone, "ayuda").await?;
+    ensure!(!help.answer().await?, "its sender is held");
+    // Midnight is past, and the hour nearly.
+    world
+        .execute("update help_answers set day = day - 1, created_at = now() - interval '59 minutes'")
+        .await?;
+    writes(&world, phone, "ayuda").await?;
+    let today = "select count(*) from help_answers
+         where taken_at is null and day = (now() at time zone 'America/Mexico_City')::date";
+    ensure!(world.count(today).await? == 1 && world.count(WAITS).await? == 1, "one answer, of this day");
+    // Two hours later it is still this day's.
+    world.execute("update help_answers set created_at = created_at - interval '2 hours'").await?;
+    ensure!(!help.answer().await? && world.count(WAITS).await? == 1, "it lapsed with the day before");
+    world.execute("update sms_senders set held_until = null").await?;
+    while help.answer().await? {}
+    writes(&world, phone, "ayuda").await?;
+    while help.answer().await? {}
+    let accepted = world.provider.accepted();
+    ensure!(accepted.len() == 1 && accepted[phone].len() == 1, "once a day: {accepted:?}");
+    ensure!(world.count(ANSWERED).await? == 1);
+    Ok(())
+}
