@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use etl::{
-    bsale::{redrive, webhook},
+    bsale::{Bsale, Priority, redrive, webhook},
     domain::run::{Mode, RunParams},
     target::{self, Sql},
 };
@@ -131,7 +131,7 @@ async fn limits(label: &str, more: &[(&str, &str)], used: f64) -> Result<()> {
     for _ in 0..4 {
         let ask = async |_: usize| {
             for _ in 0..10 {
-                client.page("clients.json", &[], 0, etl::bsale::Priority::Daily).await?;
+                client.page("clients.json", &[], 0, Priority::Daily).await?;
             }
             Ok::<_, anyhow::Error>(())
         };
@@ -155,6 +155,29 @@ async fn limits_are_kept_over_all_workers_and_used_well() -> Result<()> {
 #[tokio::test]
 async fn limits_are_kept_and_used_well_while_redis_is_down() -> Result<()> {
     limits("etlnoredis", &[("REDIS_URL", "redis://127.0.0.1:1")], 0.7).await
+}
+
+/// Where a source allows many, workers take turns some at a time: all of them together still keep what it allows.
+#[tokio::test]
+async fn workers_that_take_turns_together_keep_the_quota() -> Result<()> {
+    const A_SECOND: u32 = 400;
+    let size = Size { products: 0, clients: 1, days: 0, documents_a_day: 0 };
+    let more = [("BSALE_REQUESTS_PER_SECOND", "400")];
+    let world = World::with("etltogether", Kind::Postgres, Shop::new(1, size), &more).await?;
+    let (ours, resources) = (world.ours(), &world.resources);
+    let other = Bsale::new(ours.settings.clone(), &resources.database, &resources.redis)?;
+    let ask = async |number: usize| {
+        let client = if number % 2 == 0 { &ours.client } else { &other.client };
+        for _ in 0..60 {
+            client.page("clients.json", &[], 0, Priority::Daily).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    let begin = Instant::now();
+    futures::future::try_join_all((0..8).map(ask)).await?;
+    let (took, least) = (begin.elapsed(), Duration::from_secs(1) * (480 - 2 * 16) / A_SECOND);
+    ensure!(took >= least, "480 requests took {took:?}, at {A_SECOND} a second they take {least:?} at least");
+    Ok(())
 }
 
 #[tokio::test]
