@@ -1,15 +1,13 @@
 //! A record as Bsale sends it: fields with the type that it happens to have that day. Numbers are read from their
 //! text, never through a float.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::borrow::Cow;
 
 use rust_decimal::Decimal;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::fields::{Checked, Fields};
 use crate::domain::money;
 
 /// What is wrong with a record.
@@ -28,62 +26,6 @@ pub enum Bad {
 pub struct Record<'a> {
     what: &'static str,
     fields: Fields<'a>,
-}
-
-/// The fields of an object as they came; those that were taken have no value any more. A record has ten to forty of them:
-/// looking through them all is faster than keeping them in order.
-#[derive(Debug)]
-struct Fields<'a>(Vec<(Name<'a>, Option<&'a RawValue>)>);
-
-/// The name of a field. It is copied only where it is written with escapes: a page has some ten thousand of them.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'a> Fields<'a> {
-    /// The value of a name. Of one that comes more than once the last counts.
-    fn take(&mut self, name: &str) -> Option<&'a RawValue> {
-        let mut found = None;
-        for (known, value) in &mut self.0 {
-            if known.0 == name {
-                found = value.take().or(found);
-            }
-        }
-        found
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, value)| known.0 == name && value.is_some())
-    }
-
-    /// Those that nobody took, in the order of their names.
-    fn left(&self) -> BTreeMap<&str, &'a RawValue> {
-        self.0.iter().filter_map(|(name, value)| Some((&*name.0, (*value)?))).collect()
-    }
-}
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        let mut fields = Vec::with_capacity(16);
-        while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-            fields.push((name, Some(value)));
-        }
-        Ok(Fields(fields))
-    }
 }
 
 /// A list in an object, in one go: those of documents are most of what a page is.
@@ -309,22 +251,14 @@ impl<'a> Record<'a> {
             return Ok(("{}".to_owned(), Vec::new()));
         }
         let new = fields.keys().filter(|name| !known.contains(name)).map(|name| (*name).to_owned()).collect();
-        let mut rest = String::with_capacity(512);
-        for (name, raw) in &fields {
-            rest.push(if rest.is_empty() { '{' } else { ',' });
-            rest.push_str(&serde_json::Value::from(*name).to_string());
-            rest.push(':');
-            rest.push_str(raw.get());
-        }
-        rest.push('}');
+        let not_json = |error: serde_json::Error| Bad::Record(format!("{} is not JSON: {error}", self.what));
+        let mut rest = serde_json::to_string(&fields).map_err(not_json)?;
         if rest.contains("\\u0000") {
             // A text of PostgreSQL's jsonb holds no NUL.
             rest = rest.replace("\\u0000", "\\ufffd");
         }
-        match serde_json::from_str::<serde_json::Value>(&rest) {
-            Ok(_) => Ok((rest, new)),
-            Err(error) => Err(Bad::Record(format!("{} is not JSON: {error}", self.what))),
-        }
+        serde_json::from_str::<Checked>(&rest).map_err(not_json)?;
+        Ok((rest, new))
     }
 }
 
@@ -436,6 +370,13 @@ mod tests {
         let text = raw(r#"{"note": "a \ud83d", "nested": {"x": ["\ud83d\ude00"]}}"#);
         let rest = Record::read("client", &text).expect("an object").rest(&[]);
         assert!(matches!(rest, Err(Bad::Record(_))), "{rest:?}");
+        for bad in [r#"{"x": [{"y": "\udc00"}]}"#, r#"{"x": {"\ud83d": 1}}"#, r#"{"x": [1e999]}"#] {
+            let text = raw(bad);
+            let rest = Record::read("client", &text).expect("an object").rest(&[]);
+            assert!(matches!(rest, Err(Bad::Record(_))), "{bad}: {rest:?}");
+        }
+        let text = raw(r#"{"x": [true, null, -1, 1.5, 18446744073709551616, "\ud83d\ude00", {"y": {}}]}"#);
+        assert!(Record::read("client", &text).expect("an object").rest(&[]).is_ok());
         let text = raw(r#"{"note": "a \ud83d\ude00 \u0000"}"#);
         let rest = Record::read("client", &text).expect("an object").rest(&[]);
         assert_eq!(rest.expect("a pair").0, r#"{"note":"a \ud83d\ude00 \ufffd"}"#);

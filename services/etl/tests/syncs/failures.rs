@@ -167,7 +167,7 @@ async fn workers_that_take_turns_together_keep_the_quota() -> Result<()> {
     let (ours, resources) = (world.ours(), &world.resources);
     let other = Bsale::new(ours.settings.clone(), &resources.database, &resources.redis)?;
     let ask = async |number: usize| {
-        let client = if number % 2 == 0 { &ours.client } else { &other.client };
+        let client = if number.is_multiple_of(2) { &ours.client } else { &other.client };
         for _ in 0..60 {
             client.page("clients.json", &[], 0, Priority::Daily).await?;
         }
