@@ -294,3 +294,36 @@ async fn a_bad_record_that_no_list_shows_fails_no_run() -> Result<()> {
     ensure!(target::count_live(&world.ours().target.db, "clientes").await? == 1);
     Ok(())
 }
+
+async fn outdated(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(11, Size::default())).await?;
+    world.sync_all(Mode::Full).await?;
+    let rename = |name: Option<String>| {
+        world.bsale.shop(|shop| {
+            let client = shop.clients.values_mut().next().expect("a client");
+            std::mem::replace(&mut client.first_name, name)
+        })
+    };
+    let name = rename(Some("x".repeat(300)));
+    world.sync("bsale.clientes", Mode::Full).await?;
+    rename(name);
+    // The row is as it was, and keeps the version that it had before.
+    world.sync("bsale.clientes", Mode::Full).await?;
+    let ours = world.ours();
+    let mended = Sql::new("UPDATE lote_cuarentena SET registro = replace(registro, ?, 'Recuperada')");
+    ensure!(mended.bind("x".repeat(300)).run(&ours.target.db).await? == 1, "nothing in quarantine");
+    let again = redrive::redrive(ours, "bsale.clientes", &[], 1_000).await?;
+    ensure!((again.leidos, again.recuperados, again.en_cuarentena) == (1, 1, 0), "{again:?}");
+    ensure!(target::quarantined(&ours.target.db, None, 10).await?.is_empty());
+    truth::tables(&ours.target.db, &world.bsale.shop(|shop| shop.clone())).await
+}
+
+#[tokio::test]
+async fn a_record_in_quarantine_that_is_not_bsales_any_more_writes_nothing_in_mariadb() -> Result<()> {
+    outdated("etloutdatedmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_record_in_quarantine_that_is_not_bsales_any_more_writes_nothing_in_postgresql() -> Result<()> {
+    outdated("etloutdatedpg", Kind::Postgres).await
+}
