@@ -4,12 +4,19 @@
 //! since October 2025; that is also fewer than 3,000 in 300 s). Whoever is less urgent gives way: it takes no slot while somebody
 //! more urgent waits for one. SQL by hand: a slot is taken in one statement, by the database's clock.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use chassis::redis::Redis;
 use deadpool_redis::redis::cmd;
 use sea_orm::sqlx::{self, PgPool};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
 
 /// How urgent a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +44,15 @@ const LATE: Duration = Duration::from_millis(20);
 /// early is far within what [`Bucket::new`] leaves.
 const TICK: Duration = Duration::from_millis(1);
 
-/// KEYS: the bucket. ARGV: spacing in microseconds, rank. Gives the microseconds to wait, then whether the slot after
-/// that is the caller's; -1 where nobody has said yet whether a cooldown outlived a restart of Redis.
+/// Slots are taken together where they are all within so long, and are good for as long. What of them is used late and what
+/// early are two hundredths of a second's, which is within what [`Bucket::new`] leaves. Others wait so much longer for
+/// theirs, and a cooldown is seen so much later by who has some left.
+const TOGETHER: Duration = Duration::from_millis(10);
+/// How many are, at most.
+const MOST_TOGETHER: u128 = 16;
+
+/// KEYS: the bucket. ARGV: spacing in microseconds, rank, slots. Gives the microseconds to wait, then how many slots after
+/// that are the caller's; -1 where nobody has said yet whether a cooldown outlived a restart of Redis.
 const TAKE: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -56,9 +70,9 @@ if next - now > spacing then
   return {next - now - spacing, 0}
 end
 if rank < 2 then redis.call('HDEL', KEYS[1], 'w' .. rank) end
-redis.call('HSET', KEYS[1], 'next', next + spacing)
+redis.call('HSET', KEYS[1], 'next', next + spacing * tonumber(ARGV[3]))
 redis.call('EXPIRE', KEYS[1], 86400)
-return {next - now, 1}
+return {next - now, tonumber(ARGV[3])}
 ";
 
 /// KEYS: the bucket. ARGV: for how many microseconds from now nobody asks. A longer one that stands stays.
@@ -78,6 +92,20 @@ pub(crate) struct Bucket {
     pool: PgPool,
     credential: String,
     spacing: Duration,
+    /// How many slots are taken together: one, where the source allows fewer than some 200 a second.
+    together: u32,
+    /// What is left of them, by rank. Who asks for more holds it, so that those behind need not ask.
+    left: Arc<[Mutex<Slots>; 3]>,
+    /// How often the source has refused: slots of before that are void.
+    refusals: Arc<AtomicU64>,
+}
+
+/// Slots that were taken together and are not used yet.
+#[derive(Default)]
+struct Slots {
+    number: u32,
+    until: Option<Instant>,
+    refusals: u64,
 }
 
 impl Bucket {
@@ -86,8 +114,9 @@ impl Bucket {
     pub fn new(redis: Redis, pool: PgPool, credential: &str, per_second: u32) -> Self {
         let hash = Sha256::digest(credential);
         let credential = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
-        let spacing = Duration::from_secs(1) / per_second.max(1);
-        Self { redis, pool, credential, spacing: spacing + spacing / 25 }
+        let spacing = spacing(per_second);
+        let (left, refusals) = Default::default();
+        Self { redis, pool, credential, spacing, together: together(spacing), left, refusals }
     }
 
     /// Waits for a turn.
@@ -95,6 +124,24 @@ impl Bucket {
     /// # Errors
     /// Neither Redis nor PostgreSQL answers.
     pub async fn take(&self, priority: Priority) -> Result<(), sqlx::Error> {
+        if self.together < 2 {
+            return self.ask(priority).await.map(drop);
+        }
+        let mut left = self.left[usize::from(priority.rank())].lock().await;
+        let refusals = self.refusals.load(Ordering::Relaxed);
+        let good = left.refusals == refusals && left.until.is_some_and(|until| Instant::now() < until);
+        if !good || left.number == 0 {
+            // Nothing is left if this is given up on the way.
+            *left = Slots::default();
+            let number = self.ask(priority).await?;
+            *left = Slots { number, until: Some(Instant::now() + TOGETHER), refusals };
+        }
+        left.number -= 1;
+        Ok(())
+    }
+
+    /// Waits until slots are there. Gives how many: one at least.
+    async fn ask(&self, priority: Priority) -> Result<u32, sqlx::Error> {
         let mut late = 0;
         loop {
             let mut asked = Instant::now();
@@ -106,7 +153,7 @@ impl Bucket {
                     // It answers and takes nothing: its disk or its memory is full.
                     None
                 }
-                Some((wait, mine)) => Some((Duration::from_micros(wait.unsigned_abs()), mine != 0)),
+                Some((wait, mine)) => Some((Duration::from_micros(wait.unsigned_abs()), mine)),
                 None => None,
             };
             let (wait, mine) = match turn {
@@ -114,16 +161,18 @@ impl Bucket {
                 None => {
                     // How long Redis did not answer is no part of the wait.
                     asked = Instant::now();
-                    (self.ask_postgres().await?, true)
+                    (self.ask_postgres().await?, 1)
                 }
             };
+            let slots = u32::try_from(mine).unwrap_or_default();
+            let mine = slots > 0;
             if let Some(pause) = pause(wait, asked.elapsed(), mine) {
                 tokio::time::sleep(pause).await;
             }
             // Who wakes too late would come too near to the next one, and stands in line again.
             let in_time = asked.elapsed().saturating_sub(wait) < LATE || self.spacing < 4 * LATE;
             if mine && (in_time || late >= 3) {
-                return Ok(());
+                return Ok(slots);
             }
             late += u32::from(mine);
         }
@@ -134,6 +183,7 @@ impl Bucket {
     /// # Errors
     /// PostgreSQL, which keeps it over restarts.
     pub async fn cool(&self, pause: Duration) -> Result<(), sqlx::Error> {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
         sqlx::query(
             "insert into buckets as b (credential, cooldown_until) values ($1, now() + make_interval(secs => $2))
              on conflict (credential) do update
@@ -151,6 +201,7 @@ impl Bucket {
     async fn ask_redis(&self, priority: Priority) -> Option<(i64, i64)> {
         let mut script = cmd("EVAL");
         script.arg(TAKE).arg(1).arg(self.key()).arg(micros(self.spacing)).arg(priority.rank());
+        script.arg(self.together);
         self.redis.query_shared::<(i64, i64)>(&script).await.ok()
     }
 
@@ -203,6 +254,18 @@ impl std::fmt::Debug for Bucket {
     }
 }
 
+/// From one request to the next: a twenty-fifth more than what is allowed.
+fn spacing(per_second: u32) -> Duration {
+    let spacing = Duration::from_secs(1) / per_second.max(1);
+    spacing + spacing / 25
+}
+
+/// How many slots are taken together.
+fn together(spacing: Duration) -> u32 {
+    let within = TOGETHER.as_nanos() / spacing.as_nanos().max(1);
+    u32::try_from(within.clamp(1, MOST_TOGETHER)).unwrap_or(1)
+}
+
 /// How long to sleep on an answer that says to wait, of which so much has passed with asking.
 fn pause(wait: Duration, passed: Duration, mine: bool) -> Option<Duration> {
     let left = wait.saturating_sub(passed);
@@ -233,5 +296,18 @@ mod tests {
         // Who has no turn asks again, and not in a circle.
         assert_eq!(pause(0, 0, false), Some(Duration::from_millis(2)));
         assert_eq!(pause(60_000_000, 0, false), Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn slots_that_are_taken_together_keep_the_quota() {
+        let together = |per_second| super::together(spacing(per_second));
+        assert_eq!([8, 50, 100].map(together), [1, 1, 1]);
+        assert_eq!([500, 2_000, 100_000].map(together), [4, 16, 16]);
+        for per_second in 1..3_000 {
+            // Those of a second, those before it that are used late, and those after it that are used early.
+            let others = if together(per_second) > 1 { 2 * TOGETHER } else { Duration::ZERO };
+            let most = (Duration::from_secs(1) + others).as_nanos() / spacing(per_second).as_nanos();
+            assert!(most <= u128::from(per_second), "{per_second}: {most}");
+        }
     }
 }

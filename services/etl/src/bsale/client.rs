@@ -181,7 +181,8 @@ impl Client {
             .timeout(self.patience);
         let answered = async {
             let mut response = request.send().await?;
-            let mut body = Vec::new();
+            let told = response.content_length().and_then(|length| usize::try_from(length).ok());
+            let mut body = Vec::with_capacity(told.unwrap_or_default().min(LARGEST));
             while let Some(piece) = response.chunk().await? {
                 if body.len() + piece.len() > LARGEST {
                     return Ok((response.status(), response.headers().clone(), None));

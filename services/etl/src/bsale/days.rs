@@ -24,6 +24,9 @@ const PASSES: u32 = 5;
 const STATES: [&str; 2] = ["0", "1"];
 /// Clients that a run remembers to have looked for. Those that it forgot are looked for again.
 const CLIENTS_KNOWN: usize = 100_000;
+/// Clients that are read from the table at the first question: with one for each page that has a new one, half of the pages
+/// of a run would ask.
+const CLIENTS_AT_ONCE: usize = 5_000;
 
 /// Reads a day until its lists are stable, then asks for the documents that were of this day and are not in them. `next` is
 /// the day that will be read after it, if there is one.
@@ -100,13 +103,18 @@ async fn unknown_clients(
     batch: &mut Batch,
     mut ids: Vec<i64>,
 ) -> Result<(), JobError> {
+    let bsale = session.bsale;
+    if session.clients.is_empty() && !ids.is_empty() {
+        let known = target::highest(&bsale.target.db, &CLIENTS, CLIENTS_AT_ONCE).await;
+        session.clients.extend(known.map_err(JobError::retry)?);
+    }
     ids.sort_unstable();
     ids.dedup();
     ids.retain(|id| !session.clients.contains(id));
     if ids.is_empty() {
         return Ok(());
     }
-    let (bsale, priority) = (session.bsale, session.priority);
+    let priority = session.priority;
     let known = target::present(&bsale.target.db, &CLIENTS, &ids).await.map_err(JobError::retry)?;
     let unknown = ids.iter().filter(|id| !known.contains(id));
     let asked: Vec<_> = unknown

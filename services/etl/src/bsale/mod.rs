@@ -7,6 +7,7 @@ mod costs;
 mod days;
 mod days_walk;
 mod documents;
+mod fields;
 mod read;
 mod reconcile;
 mod record;

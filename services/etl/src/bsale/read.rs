@@ -27,6 +27,8 @@ fn understood(
     skipped: Option<&'static str>,
 ) -> Result<Understood, Bad> {
     let (extra, new_fields) = record.rest(known)?;
+    // Rows wait for their commit: no room for more.
+    values.reserve_exact(1);
     values.push(extra.cell());
     Ok(Understood { row: Row::new(values, version), skipped, new_fields })
 }

@@ -1,15 +1,13 @@
 //! A record as Bsale sends it: fields with the type that it happens to have that day. Numbers are read from their
 //! text, never through a float.
 
-use std::{
-    borrow::{Borrow, Cow},
-    collections::BTreeMap,
-};
+use std::borrow::Cow;
 
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::fields::{Checked, Fields};
 use crate::domain::money;
 
 /// What is wrong with a record.
@@ -27,18 +25,16 @@ pub enum Bad {
 #[derive(Debug)]
 pub struct Record<'a> {
     what: &'static str,
-    fields: BTreeMap<Name<'a>, &'a RawValue>,
+    fields: Fields<'a>,
 }
 
-/// The name of a field. It is copied only where it is written with escapes: a page has some ten thousand of them.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl Borrow<str> for Name<'_> {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
+/// A list in an object, in one go: those of documents are most of what a page is.
+#[derive(Deserialize)]
+struct List<'a> {
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    count: Option<&'a RawValue>,
 }
 
 /// A sub-list that came with its record, and how many there are in all: Bsale cuts expanded lists at 25.
@@ -74,7 +70,7 @@ impl<'a> Record<'a> {
     }
 
     fn take(&mut self, name: &str) -> Option<&'a str> {
-        self.fields.remove(name).map(RawValue::get).filter(|text| *text != "null")
+        self.fields.take(name).map(RawValue::get).filter(|text| *text != "null")
     }
 
     fn wrong(&self, name: &str, text: &str, expected: &str) -> String {
@@ -91,6 +87,10 @@ impl<'a> Record<'a> {
     /// Drift.
     pub fn id(&mut self, name: &str) -> Result<i64, Bad> {
         let text = self.take(name).ok_or_else(|| self.missing(name))?;
+        self.whole_number(name, text)
+    }
+
+    fn whole_number(&self, name: &str, text: &str) -> Result<i64, Bad> {
         unquoted(text)
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| Bad::Drift(self.wrong(name, text, "a whole number")))
@@ -101,12 +101,9 @@ impl<'a> Record<'a> {
     /// # Errors
     /// Drift.
     pub fn optional_id(&mut self, name: &str) -> Result<Option<i64>, Bad> {
-        match self.fields.get(name).map(|raw| raw.get()) {
-            None | Some("null" | "\"\"") => {
-                self.fields.remove(name);
-                Ok(None)
-            }
-            Some(_) => self.id(name).map(Some),
+        match self.take(name) {
+            None | Some("\"\"") => Ok(None),
+            Some(text) => self.whole_number(name, text).map(Some),
         }
     }
 
@@ -192,10 +189,10 @@ impl<'a> Record<'a> {
     /// # Errors
     /// Drift.
     pub fn nested_id(&mut self, name: &'static str) -> Result<Option<i64>, Bad> {
-        let Some(raw) = self.fields.remove(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
+        let Some(raw) = self.fields.take(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
         let mut nested = Record::read(name, raw)?;
         // Some are only a link: {"href": ".../variants/352.json"}.
-        if !nested.fields.contains_key("id")
+        if !nested.fields.has("id")
             && let Some(href) = nested.text("href", 500)?
         {
             return match id_of_href(&href) {
@@ -214,14 +211,17 @@ impl<'a> Record<'a> {
     /// # Errors
     /// Drift.
     pub fn expanded(&mut self, name: &'static str) -> Result<Option<Expanded<'a>>, Bad> {
-        let Some(raw) = self.fields.remove(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
-        let mut list = Record::read(name, raw)?;
-        let Some(items) = list.fields.remove("items") else { return Ok(None) };
-        let items: Vec<&'a RawValue> = serde_json::from_str(items.get())
-            .map_err(|_| Bad::Drift(format!("{}.{name}.items is not a list", self.what)))?;
-        let count = match list.optional_id("count")? {
-            Some(count) => count.unsigned_abs(),
-            None => items.len() as u64,
+        let Some(raw) = self.fields.take(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
+        let list: List<'a> = serde_json::from_str(raw.get()).map_err(|error| {
+            Bad::Drift(format!("{}.{name} is {:.60}, expected a list: {error}", self.what, raw.get()))
+        })?;
+        let Some(items) = list.items else { return Ok(None) };
+        let count = match list.count.map(RawValue::get) {
+            None | Some("\"\"") => items.len() as u64,
+            Some(count) => unquoted(count)
+                .and_then(|text| text.parse().ok())
+                .map(i64::unsigned_abs)
+                .ok_or_else(|| Bad::Drift(format!("{name}.count is {count:.80}, expected a whole number")))?,
         };
         Ok(Some(Expanded { what: name, items, count }))
     }
@@ -231,7 +231,7 @@ impl<'a> Record<'a> {
     /// # Errors
     /// Drift.
     pub fn list(&mut self, name: &'static str) -> Result<Vec<Record<'a>>, Bad> {
-        let Some(raw) = self.fields.remove(name).filter(|raw| raw.get() != "null") else {
+        let Some(raw) = self.fields.take(name).filter(|raw| raw.get() != "null") else {
             return Ok(Vec::new());
         };
         let items: Vec<&'a RawValue> = serde_json::from_str(raw.get())
@@ -244,24 +244,21 @@ impl<'a> Record<'a> {
     /// # Errors
     /// A text in it is none: half of a surrogate pair, which databases refuse.
     pub fn rest(mut self, known: &[&str]) -> Result<(String, Vec<String>), Bad> {
-        self.fields.remove("href");
+        self.fields.take("href");
+        let fields = self.fields.left();
         // A line of a document, of which there are the most, has nothing more.
-        if self.fields.is_empty() {
+        if fields.is_empty() {
             return Ok(("{}".to_owned(), Vec::new()));
         }
-        let names = self.fields.keys().map(|name| &*name.0);
-        let new = names.filter(|name| !known.contains(name)).map(str::to_owned).collect();
-        let fields: Vec<_> = self
-            .fields
-            .iter()
-            .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(&*name.0), raw.get()))
-            .collect();
-        // A text of PostgreSQL's jsonb holds no NUL.
-        let rest = format!("{{{}}}", fields.join(",")).replace("\\u0000", "\\ufffd");
-        match serde_json::from_str::<serde_json::Value>(&rest) {
-            Ok(_) => Ok((rest, new)),
-            Err(error) => Err(Bad::Record(format!("{} is not JSON: {error}", self.what))),
+        let new = fields.keys().filter(|name| !known.contains(name)).map(|name| (*name).to_owned()).collect();
+        let not_json = |error: serde_json::Error| Bad::Record(format!("{} is not JSON: {error}", self.what));
+        let mut rest = serde_json::to_string(&fields).map_err(not_json)?;
+        if rest.contains("\\u0000") {
+            // A text of PostgreSQL's jsonb holds no NUL.
+            rest = rest.replace("\\u0000", "\\ufffd");
         }
+        serde_json::from_str::<Checked>(&rest).map_err(not_json)?;
+        Ok((rest, new))
     }
 }
 
@@ -345,10 +342,41 @@ mod tests {
     }
 
     #[test]
+    fn of_a_name_that_comes_twice_the_last_counts() {
+        let text = raw(r#"{"id": 1, "x": 1, "id": 2, "x": null, "y": 3, "x": 4}"#);
+        let mut record = Record::read("client", &text).expect("an object");
+        assert_eq!(record.id("id"), Ok(2));
+        assert_eq!(record.id("id"), Err(Bad::Drift("client.id is missing".into())));
+        let (extra, new) = record.rest(&["y"]).expect("JSON");
+        assert_eq!(extra, r#"{"x":4,"y":3}"#);
+        assert_eq!(new, ["x"]);
+    }
+
+    #[test]
+    fn a_list_that_is_none_is_drift() {
+        for details in ["5", "[{\"id\": 1}]", r#"{"items": {}}"#, r#"{"items": [], "count": "x"}"#] {
+            let text = raw(&format!(r#"{{"details": {details}}}"#));
+            let mut record = Record::read("document", &text).expect("an object");
+            assert!(matches!(record.expanded("details"), Err(Bad::Drift(_))), "{details}");
+        }
+        // Of one that does not say how many there are, all came.
+        let text = raw(r#"{"details": {"count": null, "items": [{}], "limit": 25}}"#);
+        let mut record = Record::read("document", &text).expect("an object");
+        assert_eq!(record.expanded("details").expect("a list").map(|list| list.count), Some(1));
+    }
+
+    #[test]
     fn half_of_a_surrogate_pair_is_a_bad_record_wherever_it_is() {
         let text = raw(r#"{"note": "a \ud83d", "nested": {"x": ["\ud83d\ude00"]}}"#);
         let rest = Record::read("client", &text).expect("an object").rest(&[]);
         assert!(matches!(rest, Err(Bad::Record(_))), "{rest:?}");
+        for bad in [r#"{"x": [{"y": "\udc00"}]}"#, r#"{"x": {"\ud83d": 1}}"#, r#"{"x": [1e999]}"#] {
+            let text = raw(bad);
+            let rest = Record::read("client", &text).expect("an object").rest(&[]);
+            assert!(matches!(rest, Err(Bad::Record(_))), "{bad}: {rest:?}");
+        }
+        let text = raw(r#"{"x": [true, null, -1, 1.5, 18446744073709551616, "\ud83d\ude00", {"y": {}}]}"#);
+        assert!(Record::read("client", &text).expect("an object").rest(&[]).is_ok());
         let text = raw(r#"{"note": "a \ud83d\ude00 \u0000"}"#);
         let rest = Record::read("client", &text).expect("an object").rest(&[]);
         assert_eq!(rest.expect("a pair").0, r#"{"note":"a \ud83d\ude00 \ufffd"}"#);

@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// What a record is to write.
+#[derive(Default)]
 struct Written {
     rows: Vec<(&'static Table, Vec<Row>)>,
     family: Option<Family>,
@@ -25,7 +26,8 @@ struct Written {
 
 /// Reads records of a stream again: those of `ids`, or the newest `most` where there are none. Those that can be read now
 /// are merged, as of when they were seen, each in a transaction of its own; the others stay. So do documents that name
-/// lines or a client which only Bsale knows.
+/// lines or a client which only Bsale knows. Of a stream that is read whole, a record that the last run has not met is not
+/// Bsale's any more: it goes, and writes nothing. The table does not tell, as a row that is as it was keeps its version.
 ///
 /// # Errors
 /// The database; what was merged before stays so.
@@ -36,11 +38,15 @@ pub async fn redrive(bsale: &Bsale, stream: &str, ids: &[String], most: u64) -> 
         ids => target::quarantined_named(db, stream, ids).await?,
     };
     let spec = scan::spec(stream, &bsale.settings);
+    let lane = if spec.is_some() { target::lane(db, stream).await? } else { None };
+    let read_whole = lane.and_then(|lane| lane.watermark).map(|began| began.timestamp_micros());
     let mut redriven = Redriven::default();
     for record in kept {
         redriven.leidos += 1;
         match read_again(bsale, spec.as_ref(), &record).await? {
             Some(written) => {
+                let is_outdated = read_whole.is_some_and(|began| record.record.version < began);
+                let written = if is_outdated { Written::default() } else { written };
                 merge(bsale, &record, written).await?;
                 redriven.recuperados += 1;
             }

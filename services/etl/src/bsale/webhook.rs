@@ -2,7 +2,10 @@
 //! order, or not at all (the nightly run heals that), so that nothing of what they say is stored: only which resource
 //! they name counts, and that only where it has one of the few forms there are.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
+use chrono::{DateTime, Utc};
 use messaging::JobError;
 use sea_orm::{DbErr, TransactionTrait as _};
 use serde::Deserialize;
@@ -81,17 +84,43 @@ impl Resource {
     }
 }
 
-/// Fetches a resource and merges it. Gives how many rows were written.
+/// An answer that is written later than this after it was asked for may be older than what a run has found meanwhile: a row
+/// that is found as it was keeps its version, so that the table does not tell.
+pub const SOON: Duration = Duration::from_secs(5);
+/// How often a resource is asked for whose answers are written late.
+const ASKED: u32 = 3;
+
+/// What came of an answer.
+#[derive(Default)]
+struct Written {
+    rows: u64,
+    /// Something was written, and not soon: whether it still holds has to be asked.
+    late: bool,
+}
+
+/// Fetches a resource and merges it; once more where that took long. Gives how many rows were written.
 ///
 /// # Errors
 /// What the work must return at once.
 pub async fn refetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<u64, JobError> {
+    let mut rows = 0;
+    for _ in 0..ASKED {
+        let written = fetch(bsale, resource, run).await?;
+        rows += written.rows;
+        if !written.late {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+async fn fetch(bsale: &Bsale, resource: &Resource, run: &str) -> Result<Written, JobError> {
     match *resource {
         Resource::Product(id) => single(bsale, "bsale.productos", id, run).await,
         Resource::Variant(id) => single(bsale, "bsale.variantes", id, run).await,
         Resource::Price { list, variant } => {
             if list != bsale.settings.price_list {
-                return Ok(0);
+                return Ok(Written::default());
             }
             // The webhook's `variant` is the name of v2; v1 ignores it, and answers with the whole list.
             let query = [("variantid", variant.to_string())];
@@ -128,11 +157,11 @@ fn only(table: &Table, rows: Vec<Row>, key: &[i64]) -> Result<Vec<Row>, JobError
     }
 }
 
-async fn single(bsale: &Bsale, stream: &str, id: i64, run: &str) -> Result<u64, JobError> {
-    let Some(spec) = scan::spec(stream, &bsale.settings) else { return Ok(0) };
+async fn single(bsale: &Bsale, stream: &str, id: i64, run: &str) -> Result<Written, JobError> {
+    let Some(spec) = scan::spec(stream, &bsale.settings) else { return Ok(Written::default()) };
     match scan::one(&bsale.client, &spec, id).await? {
         // It is gone: the nightly scan asks again, and marks it.
-        None => Ok(0),
+        None => Ok(Written::default()),
         Some(understood) => {
             let row = understood.map_err(job_error)?.row;
             write(bsale, vec![(spec.table(), vec![row])], &[], run).await
@@ -140,11 +169,11 @@ async fn single(bsale: &Bsale, stream: &str, id: i64, run: &str) -> Result<u64, 
     }
 }
 
-async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<u64, JobError> {
+async fn document(bsale: &Bsale, id: i64, run: &str) -> Result<Written, JobError> {
     let query = [("expand", "[details]".to_owned())];
     let found = bsale.client.one(&format!("documents/{id}.json"), &query, Priority::Webhook).await?;
     // It is gone: the nightly run asks again, and marks it.
-    let Some((raw, version)) = found else { return Ok(0) };
+    let Some((raw, version)) = found else { return Ok(Written::default()) };
     let record = Record::read("document", &raw).map_err(job_error)?;
     let document = read::document(record, version).map_err(job_error)?;
     let lines = documents::lines(&bsale.client, &document, version, Priority::Webhook).await?;
@@ -171,10 +200,10 @@ async fn write(
     rows: Vec<(&'static Table, Vec<Row>)>,
     families: &[Family],
     run: &str,
-) -> Result<u64, JobError> {
+) -> Result<Written, JobError> {
     let written: Result<u64, DbErr> = async {
         let transaction = bsale.target.db.begin().await?;
-        let now = chrono::Utc::now();
+        let now = Utc::now();
         let merged = target::merge_all(&transaction, &rows, families, run, now, false).await?;
         let mut written: u64 =
             merged.values().map(|Merged { inserted, updated, .. }| inserted + updated).sum();
@@ -183,7 +212,11 @@ async fn write(
         Ok(written)
     }
     .await;
-    written.map_err(JobError::retry)
+    let written = written.map_err(JobError::retry)?;
+    let asked =
+        rows.iter().flat_map(|(_, rows)| rows).filter_map(|row| DateTime::from_timestamp_micros(row.version));
+    let passed = asked.min().and_then(|asked| (Utc::now() - asked).to_std().ok());
+    Ok(Written { rows: written, late: written > 0 && passed.is_some_and(|passed| passed > SOON) })
 }
 
 fn job_error(bad: Bad) -> JobError {

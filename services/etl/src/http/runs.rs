@@ -183,7 +183,7 @@ pub(super) struct RedriveForm {
 /// Reads records in quarantine again, as they were kept: the source is not asked. A thousand at once.
 #[utoipa::path(
     operation_id = "quarantine_redrive", summary = "Reprocesar registros en cuarentena",
-    description = "Sin preguntar a la fuente: los que ahora se entienden pasan a su tabla. Hasta 1.000 por llamada.",
+    description = "Sin preguntar a la fuente: los que ahora se entienden pasan a su tabla, salvo los que la fuente ya no tenía así en la última lectura completa. Hasta 1.000 por llamada.",
     post, path = "/api/v1/etl/quarantine/redrive", tag = "etl", request_body = RedriveForm,
     responses((status = 200, body = Redriven), (status = 404)),
 )]

@@ -28,7 +28,7 @@ pub use quarantine::{
 };
 pub use sql::Sql;
 pub use state::{Lane, lane, lanes, reset};
-pub use sweep::{count_live, count_met, delete_by_key, delete_strangers, present, unmet};
+pub use sweep::{count_live, count_met, delete_by_key, delete_strangers, highest, present, unmet};
 
 /// Connections of one process.
 const CONNECTIONS: u32 = 12;

@@ -1,7 +1,5 @@
 //! Statements that both databases run: written once, with `?` for values.
 
-use std::borrow::Cow;
-
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 /// Rows of one statement, or keys of one list: few sizes, so that a table has few texts. A connection prepares each once
@@ -37,27 +35,35 @@ pub(super) fn repeated(one: &str, times: usize) -> String {
 }
 
 /// An array as PostgreSQL writes it. SeaORM's arrays hold no nulls.
-pub(super) fn array<'a>(values: impl IntoIterator<Item = Option<Cow<'a, str>>>) -> String {
-    let mut array = String::from("{");
-    for value in values {
-        if array.len() > 1 {
-            array.push(',');
+#[derive(Default)]
+pub(super) struct Array(String);
+
+impl Array {
+    /// Its next value.
+    pub fn push(&mut self, value: Option<&str>) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        let Some(value) = value else { return self.0.push_str("NULL") };
+        self.0.push('"');
+        if value.bytes().any(|byte| matches!(byte, b'"' | b'\\')) {
+            self.0.push_str(&value.replace('\\', "\\\\").replace('"', "\\\""));
+        } else {
+            self.0.push_str(value);
         }
-        match value {
-            None => array.push_str("NULL"),
-            Some(value) => {
-                array.push('"');
-                if value.contains(['"', '\\']) {
-                    array.push_str(&value.replace('\\', "\\\\").replace('"', "\\\""));
-                } else {
-                    array.push_str(&value);
-                }
-                array.push('"');
-            }
-        }
+        self.0.push('"');
     }
-    array.push('}');
-    array
+
+    /// All of it.
+    pub fn end(mut self) -> String {
+        self.0.push_str(if self.0.is_empty() { "{}" } else { "}" });
+        self.0
+    }
+}
+
+/// An array of values that are there.
+pub(super) fn array<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
+    let mut array = Array::default();
+    values.into_iter().for_each(|value| array.push(Some(value)));
+    array.end()
 }
 
 /// A statement and its values. `?` stands for a value; there is none in texts.
@@ -137,8 +143,10 @@ mod tests {
 
     #[test]
     fn arrays_have_nulls_and_quotes() {
-        let array = |values: &[Option<&'static str>]| {
-            super::array(values.iter().map(|value| value.map(Cow::Borrowed)))
+        let array = |values: &[Option<&str>]| {
+            let mut array = Array::default();
+            values.iter().for_each(|value| array.push(*value));
+            array.end()
         };
         assert_eq!(array(&[]), "{}");
         assert_eq!(array(&[None, Some(""), Some("NULL"), Some("-1.50")]), r#"{NULL,"","NULL","-1.50"}"#);

@@ -204,6 +204,17 @@ pub async fn present(conn: &impl ConnectionTrait, table: &Table, ids: &[i64]) ->
     Ok(present)
 }
 
+/// The highest so many keys of a table, which has a key of one number. Also of rows that are gone.
+///
+/// # Errors
+/// The database.
+pub async fn highest(conn: &impl ConnectionTrait, table: &Table, most: usize) -> Result<Vec<i64>, DbErr> {
+    let key = table.columns[0].name;
+    let query = format!("SELECT {key} AS id FROM {} ORDER BY {key} DESC LIMIT {most}", table.name);
+    let rows = Sql::new(query).all(conn).await?;
+    rows.iter().map(|row| row.try_get("", "id")).collect()
+}
+
 /// How many rows of a table the source still has.
 ///
 /// # Errors

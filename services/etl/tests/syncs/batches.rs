@@ -52,6 +52,24 @@ async fn pages_share_a_transaction_in_postgresql() -> Result<()> {
     pages_share_a_transaction("etlbatchpg", Kind::Postgres).await
 }
 
+/// Active and inactive ones are lists of their own.
+#[tokio::test]
+async fn the_lists_of_a_scan_share_a_transaction() -> Result<()> {
+    let world = World::new("etllists", Kind::Postgres, Shop::new(9, Size::default())).await?;
+    let mut fewest = u64::MAX;
+    // What is gathered for a second is committed anyhow: it need not be the first time.
+    for _ in 0..5 {
+        world.sync("bsale.clientes", Mode::Full).await?;
+        let lane = target::lane(&world.ours().target.db, "bsale.clientes").await?.context("a lane")?;
+        let state = lane.state.context("a state")?;
+        fewest = fewest.min(state["place"]["step"].as_u64().context("its commits")?);
+    }
+    // What was met, and the end.
+    ensure!(fewest == 2, "{fewest} commits");
+    ensure!(live(&world, "clientes").await? == world.bsale.shop(|shop| shop.clients.len()));
+    Ok(())
+}
+
 /// Somebody holds the lane's row, so that the first commit waits for as long as that.
 async fn reads_on(label: &str, kind: Kind) -> Result<()> {
     let size = Size { clients: 4_500, days: 0, ..Size::default() };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use etl::{
-    bsale::{redrive, webhook},
+    bsale::{Bsale, Priority, redrive, webhook},
     domain::run::{Mode, RunParams},
     target::{self, Sql},
 };
@@ -131,7 +131,7 @@ async fn limits(label: &str, more: &[(&str, &str)], used: f64) -> Result<()> {
     for _ in 0..4 {
         let ask = async |_: usize| {
             for _ in 0..10 {
-                client.page("clients.json", &[], 0, etl::bsale::Priority::Daily).await?;
+                client.page("clients.json", &[], 0, Priority::Daily).await?;
             }
             Ok::<_, anyhow::Error>(())
         };
@@ -155,6 +155,29 @@ async fn limits_are_kept_over_all_workers_and_used_well() -> Result<()> {
 #[tokio::test]
 async fn limits_are_kept_and_used_well_while_redis_is_down() -> Result<()> {
     limits("etlnoredis", &[("REDIS_URL", "redis://127.0.0.1:1")], 0.7).await
+}
+
+/// Where a source allows many, workers take turns some at a time: all of them together still keep what it allows.
+#[tokio::test]
+async fn workers_that_take_turns_together_keep_the_quota() -> Result<()> {
+    const A_SECOND: u32 = 400;
+    let size = Size { products: 0, clients: 1, days: 0, documents_a_day: 0 };
+    let more = [("BSALE_REQUESTS_PER_SECOND", "400")];
+    let world = World::with("etltogether", Kind::Postgres, Shop::new(1, size), &more).await?;
+    let (ours, resources) = (world.ours(), &world.resources);
+    let other = Bsale::new(ours.settings.clone(), &resources.database, &resources.redis)?;
+    let ask = async |number: usize| {
+        let client = if number.is_multiple_of(2) { &ours.client } else { &other.client };
+        for _ in 0..60 {
+            client.page("clients.json", &[], 0, Priority::Daily).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    let begin = Instant::now();
+    futures::future::try_join_all((0..8).map(ask)).await?;
+    let (took, least) = (begin.elapsed(), Duration::from_secs(1) * (480 - 2 * 16) / A_SECOND);
+    ensure!(took >= least, "480 requests took {took:?}, at {A_SECOND} a second they take {least:?} at least");
+    Ok(())
 }
 
 #[tokio::test]
@@ -270,4 +293,37 @@ async fn a_bad_record_that_no_list_shows_fails_no_run() -> Result<()> {
     ensure!((job.progress.processed, job.progress.failed) == (0, 1), "{job:?}");
     ensure!(target::count_live(&world.ours().target.db, "clientes").await? == 1);
     Ok(())
+}
+
+async fn outdated(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(11, Size::default())).await?;
+    world.sync_all(Mode::Full).await?;
+    let rename = |name: Option<String>| {
+        world.bsale.shop(|shop| {
+            let client = shop.clients.values_mut().next().expect("a client");
+            std::mem::replace(&mut client.first_name, name)
+        })
+    };
+    let name = rename(Some("x".repeat(300)));
+    world.sync("bsale.clientes", Mode::Full).await?;
+    rename(name);
+    // The row is as it was, and keeps the version that it had before.
+    world.sync("bsale.clientes", Mode::Full).await?;
+    let ours = world.ours();
+    let mended = Sql::new("UPDATE lote_cuarentena SET registro = replace(registro, ?, 'Recuperada')");
+    ensure!(mended.bind("x".repeat(300)).run(&ours.target.db).await? == 1, "nothing in quarantine");
+    let again = redrive::redrive(ours, "bsale.clientes", &[], 1_000).await?;
+    ensure!((again.leidos, again.recuperados, again.en_cuarentena) == (1, 1, 0), "{again:?}");
+    ensure!(target::quarantined(&ours.target.db, None, 10).await?.is_empty());
+    truth::tables(&ours.target.db, &world.bsale.shop(|shop| shop.clone())).await
+}
+
+#[tokio::test]
+async fn a_record_in_quarantine_that_is_not_bsales_any_more_writes_nothing_in_mariadb() -> Result<()> {
+    outdated("etloutdatedmy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_record_in_quarantine_that_is_not_bsales_any_more_writes_nothing_in_postgresql() -> Result<()> {
+    outdated("etloutdatedpg", Kind::Postgres).await
 }

@@ -1,6 +1,6 @@
 //! What a sync must find, and what it must not take for gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::Days;
@@ -17,9 +17,9 @@ use etl::{
     target::{self, Gone, Sql},
 };
 use jobs::{Job, State};
-use sea_orm::sqlx;
+use sea_orm::{TransactionTrait as _, sqlx};
 use simulators::bsale::{DocumentType, Fault, Money, Shop, Size, truth};
-use stack::Namespace;
+use stack::{Namespace, wait};
 
 use crate::world::{Kind, World};
 
@@ -257,6 +257,45 @@ async fn a_prices_webhook_fetches_that_price() -> Result<()> {
     let written = webhook::refetch(world.ours(), &Resource::Price { list: 2, variant }, "a webhook").await;
     ensure!(written.map_err(|error| anyhow::anyhow!("{error:?}"))? == 1);
     world.is_the_shop().await
+}
+
+/// What a webhook has fetched waits for a row, as long as a process may sleep. Meanwhile the product is again what the table
+/// has: a run that sees that writes nothing.
+async fn late(label: &str, kind: Kind) -> Result<()> {
+    let world = World::new(label, kind, Shop::new(3, Size::default())).await?;
+    world.sync_all(Mode::Full).await?;
+    let (db, requests) = (&world.ours().target.db, world.bsale.requests());
+    let (id, name) = world.bsale.shop(|shop| {
+        let (id, product) = shop.products.iter_mut().next().expect("a product");
+        (*id, std::mem::replace(&mut product.name, "Otro".to_owned()))
+    });
+    let transaction = db.begin().await?;
+    let hold = Sql::new("SELECT id_bsale FROM productos WHERE id_bsale = ? FOR UPDATE").bind(id);
+    hold.one(&transaction).await?.context("the product")?;
+    let (resource, limit) = (Resource::Product(id), Duration::from_secs(60));
+    let fetching = webhook::refetch(world.ours(), &resource, "a webhook");
+    let meanwhile = async {
+        let asked = || std::future::ready(world.bsale.requests() > requests);
+        wait::until("it should be fetched", limit, asked).await?;
+        world.bsale.shop(|shop| shop.products.get_mut(&id).expect("the product").name = name);
+        let begin = Instant::now();
+        wait::until("time passes", limit, || std::future::ready(begin.elapsed() > webhook::SOON)).await?;
+        Ok::<_, anyhow::Error>(transaction.rollback().await?)
+    };
+    let (fetched, held) = futures::future::join(fetching, meanwhile).await;
+    held?;
+    fetched.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    world.is_the_shop().await
+}
+
+#[tokio::test]
+async fn a_webhook_that_writes_late_asks_once_more_in_mariadb() -> Result<()> {
+    late("etllatemy", Kind::MariaDb).await
+}
+
+#[tokio::test]
+async fn a_webhook_that_writes_late_asks_once_more_in_postgresql() -> Result<()> {
+    late("etllatepg", Kind::Postgres).await
 }
 
 #[tokio::test]
