@@ -110,7 +110,7 @@ fn too_many_values(row: u32, surplus: &Surplus) -> RowError {
     let separator = if *separator == '\t' { "la tabulación".to_owned() } else { format!("«{separator}»") };
     let message = format!(
         "La fila tiene {values} valores y el encabezado {columns} columnas; si un valor contiene {separator}, que separa \
-         las columnas, escríbalo entre comillas"
+         las columnas, escríbalo entre comillas; si la columna no tiene nombre en el encabezado, póngaselo"
     );
     RowError { row, id: None, code: "too_many_values", column: None, value: None, message }
 }
