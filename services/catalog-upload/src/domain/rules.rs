@@ -384,7 +384,7 @@ pub fn is_error(text: &str) -> bool {
         return digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
     }
     let Some(name) = text.strip_prefix('#') else { return false };
-    let bare = ["N/A", "N/D", "NV", "N/A N/A", "GETTING_DATA", "OBTENIENDO_DATOS"];
+    let bare = ["N/A", "N/D", "N/DISP", "NV", "N/A N/A", "GETTING_DATA", "OBTENIENDO_DATOS"];
     if bare.iter().any(|bare| name.eq_ignore_ascii_case(bare))
         || (!name.is_empty() && name.bytes().all(|byte| byte == b'#'))
     {

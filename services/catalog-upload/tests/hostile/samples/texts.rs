@@ -181,13 +181,14 @@ fn numbers() -> Vec<Sample> {
                 (5, "formula_error", "nombre"),
                 (6, "formula_error", "nombre"),
                 (7, "formula_error", "nombre"),
+                (8, "formula_error", "nombre"),
             ],
             ..csv_of(
                 "errors as texts, in other languages and programs",
                 rows_with(
                     ";",
                     1,
-                    &["#¡REF!", "########", "#¡DESBORDAMIENTO!", "Err:502", "#N/D", "#VALEUR!"],
+                    &["#¡REF!", "########", "#¡DESBORDAMIENTO!", "Err:502", "#N/D", "#VALEUR!", "#N/DISP"],
                 ),
             )
         },
