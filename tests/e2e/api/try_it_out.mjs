@@ -1,15 +1,22 @@
-// What Swagger UI sends when somebody tries an operation out. Takes the gateway's URL and an access token, and on standard
-// input a list of {operation, parameters: {name: value}, body}; prints a list of {method, url, authorization, body}.
+// What Swagger UI sends when somebody tries an operation out, who has logged in there before. Takes the gateway's URL, an access
+// token, a user and a password, and on standard input a list of {operation, parameters: {name: value}, body}; prints a list of
+// {method, url, authorization, body}.
 import { chromium } from "playwright-core";
 import { readFileSync } from "node:fs";
 
-const [, , gateway, token] = process.argv;
+const [, , gateway, token, user, password] = process.argv;
 const tried = JSON.parse(readFileSync(0, "utf8"));
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 try {
   const page = await browser.newPage();
   await page.goto(`${gateway}/docs/`);
   await page.locator(".btn.authorize").click();
+  const login = page.locator(".auth-container", { hasText: "Flow: password" });
+  await login.locator("#oauth_username").fill(user);
+  await login.locator("#oauth_password").fill(password);
+  await login.getByRole("button", { name: "Apply given OAuth2 credentials" }).click();
+  // It is there once the login has come through.
+  await login.getByRole("button", { name: "Remove authorization" }).click();
   await page.getByLabel("auth-bearer-value").fill(token);
   const scheme = page.locator(".auth-container", { has: page.getByLabel("auth-bearer-value") });
   await scheme.getByRole("button", { name: "Apply credentials" }).click();

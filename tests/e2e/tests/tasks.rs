@@ -229,6 +229,7 @@ async fn a_cancelled_import_says_what_it_did_and_goes_on_when_retried() -> Resul
     let status = supplier.finished(&task, LIMIT).await?;
     let written = catalog(&pool).await?.len();
     ensure!(status["status"] == "failed" && (1..9_900).contains(&written), "{written}: {status:#}");
+    ensure!(status["cancelada"] == true, "{status:#}");
     ensure!(status["error"] == format!("Carga cancelada: se aplicaron {written} filas"), "{status:#}");
     ensure!(status["result"]["resumen"]["exitosos"] == written, "{status:#}");
     ensure!(supplier.task(&task, "cancel").await?.body["code"] == "task_finished", "twice cancelled");

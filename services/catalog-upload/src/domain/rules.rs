@@ -110,7 +110,7 @@ fn too_many_values(row: u32, surplus: &Surplus) -> RowError {
     let separator = if *separator == '\t' { "la tabulación".to_owned() } else { format!("«{separator}»") };
     let message = format!(
         "La fila tiene {values} valores y el encabezado {columns} columnas; si un valor contiene {separator}, que separa \
-         las columnas, escríbalo entre comillas"
+         las columnas, escríbalo entre comillas; si la columna no tiene nombre en el encabezado, póngaselo"
     );
     RowError { row, id: None, code: "too_many_values", column: None, value: None, message }
 }
@@ -384,7 +384,7 @@ pub fn is_error(text: &str) -> bool {
         return digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
     }
     let Some(name) = text.strip_prefix('#') else { return false };
-    let bare = ["N/A", "N/D", "NV", "N/A N/A", "GETTING_DATA", "OBTENIENDO_DATOS"];
+    let bare = ["N/A", "N/D", "N/DISP", "NV", "N/A N/A", "GETTING_DATA", "OBTENIENDO_DATOS"];
     if bare.iter().any(|bare| name.eq_ignore_ascii_case(bare))
         || (!name.is_empty() && name.bytes().all(|byte| byte == b'#'))
     {

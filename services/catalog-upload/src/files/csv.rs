@@ -68,8 +68,8 @@ pub(super) fn read(mut file: File, limits: &Limits, keep: Keep, feed: &mut Feed)
     let kept = keep.header(&header, records.number, texts(&record));
     feed.opened(Opened::new(hint, None, kept, &header));
 
-    // Fields that the header has without a name may hold values: they shift nothing.
-    let columns = record.len();
+    // Up to the last one with a name. What stands behind it has moved there, also where each line ends with a separator.
+    let columns = header.width() as usize;
     while records.next(&mut record, limits)? {
         let mut row = row(&record, records.number, &header, limits, keep);
         if record.len() > columns {

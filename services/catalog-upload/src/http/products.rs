@@ -318,7 +318,8 @@ fn acts_for(caller: &Caller, proveedor_id: &str) -> Result<(), Problem> {
 pub(super) async fn create(api: Data<Resources>, caller: Caller, body: Json<NewProduct>) -> ApiResult {
     may_write(&caller)?;
     let body = body.into_inner();
-    let proveedor_id = supplier(body.proveedor_id.as_deref().or(caller.proveedor_id()))?.to_owned();
+    let named = filled(body.proveedor_id.as_deref());
+    let proveedor_id = supplier(named.or(caller.proveedor_id()))?.to_owned();
     acts_for(&caller, &proveedor_id)?;
     let lots = body.bodegas_iniciales.as_deref().unwrap_or_default();
     let lots = InitialLot::check_all(lots, Utc::now().date_naive())?;

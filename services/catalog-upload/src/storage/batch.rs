@@ -1,6 +1,6 @@
 //! What a batch of an import reads of the products and writes to them. SQL by hand: few statements, whatever its size.
 
-use std::{collections::HashSet, fmt::Write as _, pin::pin, sync::LazyLock, task::Poll};
+use std::{collections::HashSet, pin::pin, sync::LazyLock, task::Poll};
 
 use chassis::lock;
 use sea_orm::sqlx::{
@@ -41,17 +41,18 @@ pub(super) fn values_but(absent: &[Column], form: impl Fn(&str) -> String, separ
 }
 
 /// `r`: the rows that [`bind`] binds, as a table. Parameters go on after [`BOUND`].
-pub(super) static ROWS: LazyLock<String> = LazyLock::new(|| rows_and("", ""));
+pub(super) static ROWS: LazyLock<String> = LazyLock::new(|| rows_and(None));
 
-/// The same with one more array, whose column has a name; each begins with a comma.
-fn rows_and(array: &str, name: &str) -> String {
-    let mut arrays = "$1::int[], $2::text[]".to_owned();
-    for (place, (_, kind)) in VALUES.iter().enumerate() {
-        // Writing to a String can't fail.
-        let _ = write!(arrays, ", ${}::{kind}[]", place + 3);
-    }
-    let names = values(str::to_owned, ", ");
-    format!("unnest({arrays}{array}) as r (row_number, target, {names}{name})")
+/// The same with one more array, whose column has a name.
+///
+/// The arrays are taken apart side by side in the list of columns. In FROM, the server would first write the values of
+/// each array into a table of its own (a tuplestore), and read them back row by row.
+fn rows_and(more: Option<(&str, &str)>) -> String {
+    let own = [("row_number", "int"), ("target", "text")];
+    let columns = own.into_iter().chain(VALUES).chain(more).enumerate();
+    let arrays: Vec<String> =
+        columns.map(|(place, (name, kind))| format!("unnest(${}::{kind}[]) as {name}", place + 1)).collect();
+    format!("(select {}) as r", arrays.join(", "))
 }
 
 /// How many parameters [`bind`] takes.
@@ -320,8 +321,8 @@ pub async fn update(
     let set = values_but(absent, |name| format!("{name} = r.{name}"), ", ");
     let (before, columns) = (values(|name| format!("p.{name}"), ", "), values(str::to_owned, ", "));
     let log = values(|name| format!("array_agg({name})"), ", ");
-    let [seen, of, amount] = [1, 2, 3].map(|place| BOUND + place);
-    let rows = rows_and(&format!(", ${seen}::bigint[]"), ", seen");
+    let [of, amount] = [2, 3].map(|place| BOUND + place);
+    let rows = rows_and(Some(("seen", "bigint")));
     let statement = format!(
         "with r as materialized (
             select * from {rows}

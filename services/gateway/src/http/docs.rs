@@ -170,18 +170,28 @@ fn through_the_gateway(document: &mut Value) {
         "type": "apiKey", "in": "header", "name": "X-Api-Key",
         "description": "Una clave de POST /api/v1/api-keys",
     });
+    // By this one Swagger UI logs people in, and so do the clients that are generated of it.
+    schemes["oauth2"] = json!({
+        "type": "oauth2", "flows": { "password": { "tokenUrl": "/api/v1/auth/login", "scopes": {} } },
+        "description": "El usuario y su contraseña, por un access_token",
+    });
 }
 
-/// Where a token is taken, a cookie and a key are as well, unless the operation says which.
+/// Where a token is taken, a cookie and a key are as well, unless the operation says which; and a token can be had by a
+/// password.
 fn add_credentials(operation: &mut Value, needs_csrf: bool) {
     let Some(security) = operation.get_mut("security") else { return };
     if *security == json!([{ "bearer": [] }]) {
         *security = json!([{ "bearer": [] }, { "cookie": [] }, { "apiKey": [] }]);
     }
-    for requirement in security.as_array_mut().into_iter().flatten() {
+    let Some(requirements) = security.as_array_mut() else { return };
+    for requirement in requirements.iter_mut() {
         if needs_csrf && requirement.get("cookie").is_some() {
             requirement["csrf"] = json!([]);
         }
+    }
+    if requirements.iter().any(|requirement| requirement.get("bearer").is_some()) {
+        requirements.push(json!({ "oauth2": [] }));
     }
 }
 
@@ -293,6 +303,7 @@ mod tests {
         let both = json!({ "cookie": [], "csrf": [] });
         assert_eq!(cookie("/api/v1/catalog/items", "post"), both);
         assert_eq!(cookie("/reporte", "get"), both);
+        assert_eq!(document["paths"]["/reporte"]["get"]["security"][3], json!({ "oauth2": [] }));
     }
 
     #[test]

@@ -171,43 +171,43 @@ const MOST_SENDERS: usize = 20;
 /// Segments or campaigns that an audience may be without.
 const MOST_LESS: usize = 20;
 
-/// What a campaign's users decide.
+/// Lo que deciden los usuarios de una campaña.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, FromJsonQueryResult)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// One text, or several of which each recipient has one.
+    /// Un texto, o varios de los que cada destinatario recibe uno.
     pub texts: Vec<Text>,
     pub audience: Audience,
     pub senders: Vec<WeightedSender>,
-    /// Decides the campaign's day.
+    /// Por ella se decide el día de la campaña.
     #[serde(default = "mexico_city")]
     pub zone: String,
-    /// Messages a minute at most.
+    /// Mensajes por minuto, como máximo.
     #[serde(default)]
     pub per_minute: Option<u32>,
-    /// An audience above this fails before anything is sent.
+    /// Con una audiencia mayor la campaña falla antes de que se envíe algo.
     #[serde(default)]
     pub most_recipients: Option<i64>,
-    /// Nothing is sent that would make the campaign cost more. All of its senders need a price in this currency.
+    /// No se envía nada con lo que la campaña costaría más. Todos sus remitentes necesitan un precio en esta moneda.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_cost: Option<Cost>,
-    /// So many messages go first; the rest follows when their reports are there, and most of them arrived.
+    /// Primero salen tantos mensajes; los demás siguen cuando hay reportes de ellos y la mayoría llegó.
     #[serde(default)]
     pub ramp: Option<u32>,
-    /// It pauses by itself when more than so many percent of its last 500 ended messages failed; what the service is
-    /// configured with unless told.
+    /// Se pausa por sí sola cuando falló más de este porcentaje de sus últimos 500 mensajes terminados; si falta, lo que
+    /// diga la configuración del servicio.
     #[serde(default)]
     pub pause_above_percent: Option<u8>,
-    /// Letters that cost a second alphabet are replaced by those that don't: á by a.
+    /// Cambia las letras que obligan a otro alfabeto, y a más partes, por otras: á por a.
     #[serde(default)]
     pub transliterate: bool,
 }
 
-/// An amount of money.
+/// Un importe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
-    /// Millionths of `currency`.
+    /// En millonésimas de `currency`.
     pub micros: i64,
     /// ISO 4217: `USD`.
     pub currency: String,
@@ -217,17 +217,17 @@ fn mexico_city() -> String {
     "America/Mexico_City".to_owned()
 }
 
-/// A text with its share of the recipients.
+/// Un texto, y su parte de los destinatarios.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Text {
-    /// With `{nombre}`, `{primer_nombre}`, `{ciudad}`, `{baja}`, `{x|default}`.
+    /// Con `{nombre}`, `{primer_nombre}`, `{ciudad}`, `{baja}`, `{x|default}`.
     pub text: String,
     #[serde(default = "one")]
     pub weight: u32,
 }
 
-/// A sender with its share of the messages.
+/// Un remitente, y su parte de los mensajes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedSender {
@@ -240,7 +240,7 @@ const fn one() -> u32 {
     1
 }
 
-/// Who is written to: a filter, a segment that is kept, or the people of a file that was uploaded; less some.
+/// A quiénes se escribe: un filtro, un segmento guardado o las personas de una lista subida; menos algunas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Audience {
@@ -248,13 +248,13 @@ pub struct Audience {
     pub filter: Option<Segment>,
     #[serde(default)]
     pub segment_id: Option<Uuid>,
-    /// An uploaded file: its columns are fields of the texts.
+    /// Una lista subida: sus columnas son campos de los textos.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<Uuid>,
-    /// Who is in one of these segments is not written to.
+    /// A quien está en uno de estos segmentos no se le escribe.
     #[serde(default)]
     pub less_segments: Vec<Uuid>,
-    /// Who was a recipient of one of these campaigns is not written to.
+    /// A quien fue destinatario de una de estas campañas no se le escribe.
     #[serde(default)]
     pub less_campaigns: Vec<Uuid>,
 }

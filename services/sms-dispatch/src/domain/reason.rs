@@ -95,7 +95,7 @@ impl Reason {
             Self::RepeatedDigit => "Número inventado: repite un solo dígito después de la lada",
             Self::Sequence => "Número inventado: tiene la secuencia 1234567 después de la lada",
             Self::TooManyValues => {
-                "La fila tiene más valores que columnas el archivo: ponga entre comillas los que contienen el separador"
+                "La fila tiene más valores que nombres el encabezado: ponga entre comillas los que contienen el separador, y nombre cada columna"
             }
         }
     }

@@ -64,7 +64,8 @@ pub struct Csv {
     columns: Vec<Option<usize>>,
     /// As the first line has them, in lower case; none of a list without names.
     names: Vec<String>,
-    /// How many columns have a name; None of a list without names.
+    /// How many columns there are up to the last one with a name; None of a list without names. A value behind them has moved
+    /// there, also where each line ends with a separator.
     width: Option<usize>,
     first: Place,
     limit: Option<u64>,
@@ -176,7 +177,7 @@ impl Csv {
         );
         let place = reader.position();
         let first = Place { byte: place.byte(), line: place.line(), rows: 0 };
-        let width = Some(names.len());
+        let width = names.iter().rposition(|name| !name.is_empty()).map(|last| last + 1);
         Ok(Self { path: path.to_path_buf(), separator, columns, names, width, first, limit, size })
     }
 

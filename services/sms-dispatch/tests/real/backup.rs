@@ -36,7 +36,12 @@ async fn a_backup_is_restored_and_nobody_who_opted_out_comes_back() -> Result<()
 
     let dump = world.path("sms.dump");
     let name = dump.display().to_string();
-    let (status, out, said) = world.run(&["contacts", "backup", &name]).await?;
+    let (status, _, said) = world.run(&["contacts", "backup", &name]).await?;
+    ensure!(status.success(), "{said}");
+    // One that is there is overwritten by who says so.
+    let (status, _, said) = world.run(&["contacts", "backup", &name]).await?;
+    ensure!(!status.success() && said.contains("--overwrite"), "{status}: {said}");
+    let (status, out, said) = world.run(&["contacts", "backup", "--overwrite", &name]).await?;
     ensure!(status.success(), "{said}");
     let sum = std::fs::read_to_string(world.path("sms.dump.sha256"))?;
     ensure!(

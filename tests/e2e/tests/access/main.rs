@@ -125,12 +125,15 @@ fn canonical(path: &str) -> String {
 
 #[tokio::test]
 async fn every_live_route_is_in_the_document_with_the_methods_that_it_says() -> Result<()> {
-    let scene =
-        Scene::start("routes", |options| options.workers(0).with(&REPORT, 1).with(&SMS_DISPATCH, 1)).await?;
+    let scene = Scene::start("routes", |options| {
+        options.workers(0).with(&REPORT, 1).with(&SMS_DISPATCH, 1).with(&ETL, 1).env("ETL_BSALE", "false")
+    })
+    .await?;
     let platform = &scene.platform;
     let admin = platform.admin().await?;
     let mut wrong = Vec::new();
-    let services = [&CATALOG_UPLOAD, &REPORT, &SMS_DISPATCH].map(|service| platform.service(service).url());
+    let services =
+        [&CATALOG_UPLOAD, &REPORT, &SMS_DISPATCH, &ETL].map(|service| platform.service(service).url());
     for base in services.into_iter().chain([platform.gateway_url()]) {
         let client = admin.at(&base);
         let mut documented = std::collections::BTreeMap::<String, Vec<String>>::new();

@@ -1,4 +1,4 @@
-//! Swagger UI in Chromium: "Try it out" sends what the operation says, whichever service's it is.
+//! Swagger UI in Chromium: "Authorize" logs in, and "Try it out" sends what the operation says, whichever service's it is.
 
 use std::{
     io::Write as _,
@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use stack::platform::ADMIN;
 
 use crate::{platform, root, tools};
 
@@ -51,7 +52,8 @@ async fn trying_an_operation_out_sends_that_operation() -> Result<()> {
         })
         .collect();
     let (url, said) = (scene.platform.gateway_url(), token.clone());
-    let sent = tokio::task::spawn_blocking(move || sent(&url, &said, &json!(asked))).await??;
+    let password = scene.platform.admin_password().to_owned();
+    let sent = tokio::task::spawn_blocking(move || sent(&url, &said, &password, &json!(asked))).await??;
     for ((operation, _, body, method, path), sent) in tried.iter().zip(&sent) {
         let url = format!("{}{path}", scene.platform.gateway_url());
         ensure!(sent["method"] == *method && sent["url"] == url, "{operation}: {sent}");
@@ -62,15 +64,15 @@ async fn trying_an_operation_out_sends_that_operation() -> Result<()> {
     Ok(())
 }
 
-/// What Chromium sends for each of the operations.
-fn sent(gateway: &str, token: &str, tried: &Value) -> Result<Vec<Value>> {
+/// What Chromium sends for each of the operations, with the token; by the administrator's password it logs in before.
+fn sent(gateway: &str, token: &str, password: &str, tried: &Value) -> Result<Vec<Value>> {
     let tools = tools()?;
     // Node finds packages beside the script.
     let script = tools.join("try_it_out.mjs");
     std::fs::copy(root()?.join("tests/e2e/api/try_it_out.mjs"), &script)?;
     let mut node = Command::new("node")
         .arg(&script)
-        .args([gateway, token])
+        .args([gateway, token, ADMIN, password])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -4,7 +4,7 @@ use super::{AMOXICILINA, Sample, csv_of};
 use crate::made::*;
 
 pub(super) fn all() -> Vec<Sample> {
-    [letters(), formulas(), numbers(), codes_and_prices()].into_iter().flatten().collect()
+    [letters(), formulas(), surplus(), numbers(), codes_and_prices()].into_iter().flatten().collect()
 }
 
 /// The header and good rows in which a cell has other values.
@@ -112,7 +112,7 @@ fn formulas() -> Vec<Sample> {
     ]
 }
 
-fn numbers() -> Vec<Sample> {
+fn surplus() -> Vec<Sample> {
     vec![
         Sample {
             created: &[(3, Column::PrecioUnitario, "1200.5"), (4, Column::PrecioUnitario, "900")],
@@ -128,9 +128,30 @@ fn numbers() -> Vec<Sample> {
             )
         },
         Sample {
+            created: &[(2, Column::Nombre, AMOXICILINA)],
+            rejected: &[(3, "too_many_values", "14 valores"), (4, "too_many_values", "14 valores")],
+            ..csv_of(
+                "values beyond the names, where each line ends with a separator",
+                rows_with(",", 12, &["no", "no,50", "no,sobra"]).replace('\n', ",\n"),
+            )
+        },
+        Sample {
+            rejected: &[(2, "too_many_values", "9 valores y el encabezado 8 columnas")],
+            ..csv_of(
+                "a decimal comma in the last column, where the header alone ends with a separator",
+                "id,nombre,codigo,categoria,certificado_sanitario,condiciones_almacenamiento,tiempo_entrega_dias,precio_unitario,\n\
+                 P2,a,P2,x,c,s,3,12,50\n",
+            )
+        },
+        Sample {
             rejected: &[(2, "too_many_values", "14 valores")],
             ..csv_of("a comma in a name that nobody quoted", rows_with(",", 1, &["Jeringa, 5 ml"]))
         },
+    ]
+}
+
+fn numbers() -> Vec<Sample> {
+    vec![
         Sample {
             rejected: &[
                 (2, "digits_lost", "codigo"),
@@ -160,13 +181,14 @@ fn numbers() -> Vec<Sample> {
                 (5, "formula_error", "nombre"),
                 (6, "formula_error", "nombre"),
                 (7, "formula_error", "nombre"),
+                (8, "formula_error", "nombre"),
             ],
             ..csv_of(
                 "errors as texts, in other languages and programs",
                 rows_with(
                     ";",
                     1,
-                    &["#¡REF!", "########", "#¡DESBORDAMIENTO!", "Err:502", "#N/D", "#VALEUR!"],
+                    &["#¡REF!", "########", "#¡DESBORDAMIENTO!", "Err:502", "#N/D", "#VALEUR!", "#N/DISP"],
                 ),
             )
         },
