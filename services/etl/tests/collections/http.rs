@@ -93,6 +93,36 @@ async fn dashboards_are_served_with_and_without_a_slash_and_say_what_they_are_fr
 }
 
 #[actix_web::test]
+async fn the_status_says_what_the_dashboards_show_and_what_holds_them_back() -> Result<()> {
+    let (world, keys) = (world().await?, Keys::generate());
+    let source = simulators::bigquery::BigQuery::start()?;
+    let bigquery = Some(crate::sync::client(&source, None)?);
+    let resources = etl::Resources { bigquery, ..world.resources()? };
+    let app = App::new()
+        .app_data(Data::new(keys.verifier()))
+        .app_data(Data::new(resources))
+        .configure(|config| (etl::http::API.routes)().configure(config));
+    let app = test::init_service(app).await;
+    let viewer = format!("Bearer {}", keys.token_for(Role::Viewer));
+    let status = async || {
+        let request = test::TestRequest::get().uri("/api/v1/etl/status");
+        let request = request.insert_header(("authorization", viewer.as_str())).to_request();
+        test::read_body_json::<Value, _>(test::call_service(&app, request).await).await
+    };
+    let told = status().await;
+    let shown = &told["dashboards"];
+    assert_eq!((&told["status"], &shown["data_version"]), (&json!("healthy"), &json!(1)), "{told}");
+    assert!(shown["held_back"].is_null() && shown["data_as_of"].is_string(), "{told}");
+    // A backfill ended within a day: no run of a table has failed, and yet nothing newer is shown.
+    let reason = "bigquery.pagos#backfill cancelled: ";
+    etl::storage::mart_version::hold_back(&world.database.orm, reason).await?;
+    let told = status().await;
+    assert_eq!((&told["status"], &told["failed_tables"]), (&json!("degraded"), &json!(0)), "{told}");
+    assert_eq!(told["dashboards"]["held_back"], reason, "{told}");
+    Ok(())
+}
+
+#[actix_web::test]
 async fn nobody_and_suppliers_see_no_dashboards() -> Result<()> {
     let (world, keys) = (world().await?, Keys::generate());
     let resources = world.resources()?;
