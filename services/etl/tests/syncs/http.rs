@@ -222,3 +222,31 @@ async fn a_backfill_may_be_forced() -> Result<()> {
     ensure!(run.params["force"] == true && run.params["mode"] == "backfill", "{run:?}");
     Ok(())
 }
+
+#[actix_web::test]
+async fn a_backfill_that_failed_goes_on_with_the_day_where_it_was() -> Result<()> {
+    let world = World::new("etlresume", Kind::MariaDb, Shop::new(5, Size::default())).await?;
+    world.sync_all(Mode::Full).await?;
+    api!(world, ask);
+    let today = world.bsale.shop(|shop| shop.today);
+    let from = today - chrono::Days::new(15);
+    let days = RunParams::new("bsale.documentos", Mode::Backfill);
+    // A day takes two requests or more: some are read before the account is not paid any more.
+    let faults = [Fault::Slow(Duration::from_millis(1)); 20].into_iter().chain([Fault::Status(402)]);
+    world.bsale.fail_next(faults);
+    let failed = world.run(&RunParams { from: Some(from), to: Some(today), ..days }).await?;
+    ensure!(failed.state == State::Failed, "{:?} {:?}", failed.state, failed.error);
+    world.bsale.take_log();
+    let path = format!("/api/v1/etl/runs/{}/resume", failed.id);
+    let (status, body) = ask(Role::Operator, &path, Some(json!({}))).await;
+    ensure!(status == StatusCode::ACCEPTED && body["estado"] == "pending", "{body}");
+    let job = world.attempt(failed.id).await?;
+    ensure!(job.state == State::Completed, "{:?}", job.error);
+    let log = world.bsale.take_log();
+    let is_read = |day: chrono::NaiveDate| {
+        let midnight = day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp().to_string();
+        log.iter().any(|line| line.contains(&midnight))
+    };
+    ensure!(!is_read(today) && is_read(from), "{log:?}");
+    Ok(())
+}

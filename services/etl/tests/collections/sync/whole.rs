@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use actix_web::{App, http::StatusCode, test, web::Data};
+use chassis::auth::{Role, testing::Keys};
 use chrono::NaiveDate;
 use etl::collections::refresh;
 use sea_orm::sqlx::AssertSqlSafe;
@@ -91,6 +93,67 @@ async fn a_backfill_within_a_day_holds_the_marts_back() -> Result<()> {
     let job = setting.run(&backfill()).await?;
     assert_eq!(job.state, State::Completed, "{:?}", job.error);
     assert!(matches!(setting.refresher.check().await?, Checked::Refreshed(_)));
+    Ok(())
+}
+
+#[actix_web::test]
+async fn a_backfill_that_was_paused_goes_on_with_its_day() -> Result<()> {
+    let setting = read("paused").await?;
+    setting.add_snapshot();
+    let first: NaiveDate = "2026-10-03".parse()?;
+    let params = RunParams { from: Some(first), ..backfill() };
+    let job = stopped(&setting.resources, &setting.source, &params).await?;
+    let keys = Keys::generate();
+    let app = App::new()
+        .app_data(Data::new(keys.verifier()))
+        .app_data(Data::new(setting.resources.clone()))
+        .configure(|config| (etl::http::API.routes)().configure(config));
+    let app = test::init_service(app).await;
+    let operator = format!("Bearer {}", keys.token_for(Role::Operator));
+    let call = async |request: test::TestRequest| {
+        let request = request.insert_header(("authorization", operator.as_str())).to_request();
+        let answer = test::call_service(&app, request).await;
+        let status = answer.status();
+        (status, test::read_body_json::<Value, _>(answer).await)
+    };
+    let path = format!("/api/v1/etl/runs/{}", job.id);
+    let resume = async || call(test::TestRequest::post().uri(&format!("{path}/resume"))).await;
+    let cancel = async |job: &Job| -> Result<()> {
+        let mut conn = setting.world.pool.acquire().await?;
+        jobs::request_cancel(&mut conn, job.id).await?;
+        drop(conn);
+        let job = work(&setting.resources, job, &CancellationToken::new()).await?;
+        assert_eq!(job.state, State::Cancelled);
+        Ok(())
+    };
+    let (status, body) = resume().await;
+    assert_eq!(
+        (status, &body["code"]),
+        (StatusCode::CONFLICT, &json!("not_resumable")),
+        "it goes on: {body}"
+    );
+    cancel(&job).await?;
+    let (_, told) = call(test::TestRequest::get().uri(&path)).await;
+    assert!(told["contadores"]["leidos"].as_u64() > Some(0), "what it has read is told: {told}");
+    // What an ended run has met is forgotten after a while.
+    etl::collections::purge(&setting.world.pool, Utc::now() - chrono::TimeDelta::days(1)).await?;
+    let other = ask_for(&setting.resources, &backfill()).await?;
+    let (status, body) = resume().await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("run_active")), "{body}");
+    cancel(&other).await?;
+    let (status, body) = resume().await;
+    assert_eq!((status, &body["estado"]), (StatusCode::ACCEPTED, &json!("pending")), "{body}");
+    let job = work(&setting.resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    let result = job.result.context("a result")?;
+    assert_eq!(result["contadores"]["eliminados"], 0, "what it met before the pause is not gone: {result}");
+    assert!(matches!(setting.refresher.check().await?, Checked::Refreshed(_)));
+    same_of(&setting.world, &setting.source, &["trandeuda"]).await?;
+    // A live run goes by the watermark.
+    let live = setting.full("bigquery.trandeuda").await?;
+    let live = test::TestRequest::post().uri(&format!("/api/v1/etl/runs/{}/resume", live.id));
+    let (status, body) = call(live).await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("not_resumable")), "{body}");
     Ok(())
 }
 
