@@ -80,12 +80,27 @@ async fn dashboards_are_served_with_and_without_a_slash_and_say_what_they_are_fr
     for (path, named) in [
         ("/api/v1/dashboard?cartera=NADA", "cartera"),
         ("/api/v1/dashboard?fecha_corte=ayer", "fecha_corte"),
+        ("/api/v1/dashboard?fecha_corte=2999-01-01", "fecha_corte"),
         ("/api/v1/operation?fecha_analisis=2999-01-01", "fecha_analisis"),
         ("/api/v1/evolution?metrics=cd,nada", "metrics"),
         ("/api/v1/productivity?fecha_inicio=2025-06-02&fecha_fin=2025-06-01", "fecha_inicio"),
     ] {
         let answer = test::call_service(&app, get(path).to_request()).await;
         assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        let problem: Value = test::read_body_json(answer).await;
+        assert!(problem["detail"].as_str().unwrap_or_default().starts_with(named), "{problem}");
+    }
+    for (path, body, named) in [
+        ("dashboard", json!({ "fechaCorte": "2999-01-01" }), "fechaCorte"),
+        ("evolution", json!({ "fechaFin": "2999-01-01" }), "fechaFin"),
+        ("evolution", json!({ "fechaInicio": "2025-06-02", "fechaFin": "2025-06-01" }), "fechaInicio"),
+        ("evolution", json!({ "comparisonDimension": "nada" }), "comparisonDimension"),
+        ("evolution", json!({ "includeMetrics": ["nada"] }), "includeMetrics"),
+    ] {
+        let request = test::TestRequest::post().uri(&format!("/api/v1/{path}")).set_json(&body);
+        let request = request.insert_header(("authorization", format!("Bearer {viewer}")));
+        let answer = test::call_service(&app, request.to_request()).await;
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{body}");
         let problem: Value = test::read_body_json(answer).await;
         assert!(problem["detail"].as_str().unwrap_or_default().starts_with(named), "{problem}");
     }
