@@ -110,6 +110,10 @@ async fn dashboards_are_what_a_slow_computation_from_raw_rows_says() -> Result<(
     // Nothing new: no new version, and nothing is computed.
     let again = refresh(&world.pool, Utc::now()).await?;
     assert_eq!((again.version, again.changed, again.campaigns), (1, false, 0));
+    // Nor is anybody told of one.
+    let told = "select body::jsonb -> 'data' ->> 'dataVersion' from outbox where kind = 'lote.etl.v1.DashboardRefreshed'";
+    let told: Vec<String> = sea_orm::sqlx::query_scalar(told).fetch_all(&world.pool).await?;
+    assert_eq!(told, ["1"]);
     Ok(())
 }
 
@@ -222,7 +226,7 @@ async fn who_reads_during_refreshes_never_sees_two_versions_in_one_answer() -> R
     let mut dice = Dice(90);
     let mut rounds = 0;
     // And until each was read while versions came.
-    while rounds < 25 || counts.iter().any(|count| count.load(Ordering::Relaxed) <= 3) {
+    while rounds < 50 || counts.iter().any(|count| count.load(Ordering::Relaxed) <= 3) {
         rounds += 1;
         let gone = readers.iter().any(tokio::task::JoinHandle::is_finished);
         assert!(rounds < 1_000 && !gone, "nobody reads any more: {counts:?}");

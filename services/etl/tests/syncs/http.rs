@@ -250,3 +250,38 @@ async fn a_backfill_that_failed_goes_on_with_the_day_where_it_was() -> Result<()
     ensure!(!is_read(today) && is_read(from), "{log:?}");
     Ok(())
 }
+
+#[actix_web::test]
+async fn webhooks_about_one_resource_are_one_fetch_until_it_begins() -> Result<()> {
+    let more = [("BSALE_WEBHOOK_SECRET", "geheim")];
+    let world = World::with("etlhooktwice", Kind::Postgres, Shop::new(3, Size::default()), &more).await?;
+    let app = App::new()
+        .app_data(Data::new(world.resources.clone()))
+        .configure(|config| (etl::http::API.routes)().configure(config));
+    let app = test::init_service(app).await;
+    let send = async |resource: &str| {
+        let notice = json!({ "cpnId": 1, "resource": resource, "resourceId": "1", "topic": "product",
+            "action": "put", "send": 1_700_000_000 });
+        let request = test::TestRequest::post().uri("/webhooks/bsale/geheim").set_json(notice);
+        test::call_service(&app, request.to_request()).await.status()
+    };
+    let pool = &world.resources.database.pool;
+    let fetches = async || {
+        let resources = "select params ->> 'resource' from jobs where kind = 'etl.webhooks' order by 1";
+        sqlx::query_scalar::<_, String>(resources).fetch_all(pool).await
+    };
+    for resource in ["/v2/products/1.json", "/products/1.json", "/v2/products/1.json", "/v2/products/2.json"]
+    {
+        ensure!(send(resource).await == StatusCode::ACCEPTED, "{resource}");
+    }
+    ensure!(fetches().await? == ["/products/1.json", "/products/2.json"], "{:?}", fetches().await?);
+    // One that has begun may have asked before this change.
+    let begun = "update jobs set started_at = now() where params ->> 'resource' = '/products/1.json'";
+    sqlx::query(begun).execute(pool).await?;
+    for _ in 0..2 {
+        ensure!(send("/v2/products/1.json").await == StatusCode::ACCEPTED);
+    }
+    let three = ["/products/1.json", "/products/1.json", "/products/2.json"];
+    ensure!(fetches().await? == three, "{:?}", fetches().await?);
+    Ok(())
+}
