@@ -117,6 +117,24 @@ async fn dashboards_are_what_a_slow_computation_from_raw_rows_says() -> Result<(
     Ok(())
 }
 
+/// The users have 165,000 accounts and 3,200,000 managements. The slow computation takes minutes, so that it is done when
+/// somebody asks for it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes many minutes; `ACCOUNTS=165000 MANAGEMENTS=3200000 QUESTIONS=40` is the users' size"]
+async fn dashboards_of_many_accounts_are_what_the_slow_computation_says() -> Result<()> {
+    let size = |name: &str, default: u64| match std::env::var(name) {
+        Ok(text) => text.parse::<u64>().with_context(|| format!("{name} is {text:?}, expected a number")),
+        Err(_) => Ok(default),
+    };
+    let world = World::new("kpismany").await?;
+    let raw = Raw::generate(7, size("ACCOUNTS", 50_000)?, size("MANAGEMENTS", 500_000)?);
+    raw.write(&world.pool).await?;
+    refresh(&world.pool, Utc::now()).await?;
+    compare(&world, &raw, &mut Dice(70), size("QUESTIONS", 500)?).await?;
+    assert_eq!(etl::collections::doctor(&world.pool).await?, Vec::<String>::new());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_alone_is_computed_again_and_comes_to_the_same() -> Result<()> {
     changes(Raw::generate(8, ACCOUNTS, 2_500)).await

@@ -5,7 +5,12 @@ use std::time::Duration;
 use actix_web::{App, http::StatusCode, test, web::Data};
 use chassis::auth::{Role, testing::Keys};
 use chrono::NaiveDate;
-use etl::collections::refresh;
+use deadpool_redis::redis::cmd;
+use etl::collections::{
+    cache::Cache,
+    question::{self, Filters},
+    refresh,
+};
 use sea_orm::sqlx::AssertSqlSafe;
 use simulators::bigquery::Row;
 use stack::wait;
@@ -205,6 +210,37 @@ async fn a_run_that_begins_while_a_refresh_waits_for_its_turn_holds_it_back() ->
     assert_eq!(checked?, Checked::Nothing);
     setting.run(&RunParams::new("bigquery.pagos", Mode::Daily)).await?;
     assert!(matches!(setting.refresher.check().await?, Checked::Refreshed(_)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_first_is_computed_with_the_refresh() -> Result<()> {
+    let setting = read("ahead").await?;
+    setting.add_snapshot();
+    setting.full("bigquery.trandeuda").await?;
+    let Setting { world, source: _source, resources, refresher } = setting;
+    let stop = CancellationToken::new();
+    let refreshing = tokio::spawn(refresher.run(stop.clone()));
+    let redis = &resources.redis;
+    wait::until("five answers of the new version should be kept", Duration::from_secs(60), async || {
+        let keys = redis.query::<Vec<String>>(cmd("KEYS").arg(redis.key("collections:*:2:*"))).await;
+        keys.is_ok_and(|keys| keys.iter().filter(|key| !key.ends_with(":computing")).count() == 5)
+    })
+    .await?;
+    stop.cancel();
+    refreshing.await?;
+    // Another replica, which nobody has asked before.
+    let (dashboards, today) = (world.dashboards()?, question::today(Utc::now()));
+    for question in [
+        question::dashboard(Filters::default(), None, &[], today),
+        question::evolution(Filters::default(), None, None, None, &[], today),
+        question::assignment(None, None, None, today),
+        question::operation(None, today),
+        question::productivity(None, None, today),
+    ] {
+        let answer = dashboards.ask(question?).await?;
+        assert_eq!((answer.cache, answer.version), (Cache::Hit, 2));
+    }
     Ok(())
 }
 
