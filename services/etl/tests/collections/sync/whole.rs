@@ -307,6 +307,31 @@ async fn days_beside_a_record_without_its_key_are_read_again_by_themselves() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_would_read_more_than_it_may_is_not_run() -> Result<()> {
+    let world = World::new("billed").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(4));
+    let resources = resources(&world, &source).await?;
+    let settings = resources.bigquery.as_ref().context("a client")?.settings().clone();
+    let settings = BigQuerySettings { maximum_bytes_billed: Some(10_000), ..settings };
+    let resources = Resources { bigquery: Some(Client::new(settings)), ..resources };
+    let run = async |stream: &str| {
+        let job = ask_for(&resources, &RunParams::new(stream, Mode::Full)).await?;
+        work(&resources, &job, &CancellationToken::new()).await
+    };
+    // A row has a hundred bytes there.
+    let job = run("bigquery.homologacion_voicebot").await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    assert_eq!(job.result.context("a result")?["bytes"], 100);
+    let job = run("bigquery.asignaciones").await?;
+    assert_eq!(job.state, State::Failed);
+    assert!(job.error.as_ref().is_some_and(|error| error.contains("bytes billed")), "{:?}", job.error);
+    let rows = "select count(*) from raw_asignaciones";
+    assert_eq!(sqlx::query_scalar::<_, i64>(rows).fetch_one(&world.pool).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_zero_byte_stops_no_stream() -> Result<()> {
     let setting = read("nul").await?;
     setting.source.change("voicebot_gestiones", |table| {
