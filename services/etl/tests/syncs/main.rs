@@ -9,6 +9,7 @@ mod money;
 mod pace;
 mod retention;
 mod sales;
+mod schedules;
 mod sdk;
 mod watermarks;
 mod wholeness;
