@@ -195,7 +195,7 @@ pub(super) async fn resume(api: Data<Resources>, caller: Caller, id: Path<String
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct QuarantineQuery {
-    /// De un flujo.
+    /// De un flujo, o de su tabla.
     flujo: Option<String>,
     /// De 1 a 500.
     #[param(minimum = 1, maximum = 500)]
@@ -263,7 +263,7 @@ const HIDDEN: &str = "(oculto)";
     operation_id = "quarantine_list", summary = "Listar registros en cuarentena",
     description = "De todas las fuentes, los más recientes primero: el registro recibido, la regla y la ejecución.",
     get, path = "/api/v1/etl/quarantine", tag = "etl", params(QuarantineQuery),
-    responses((status = 200, body = Quarantine)),
+    responses((status = 200, body = Quarantine), (status = 404, description = "La tabla '…' no existe")),
 )]
 pub(super) async fn quarantine(
     api: Data<Resources>,
@@ -272,7 +272,7 @@ pub(super) async fn quarantine(
 ) -> ApiResult {
     may_read(&caller)?;
     let size = chassis::http::in_range("limit", query.limit.unwrap_or(50), 1, 500)?;
-    let of = query.flujo.as_deref();
+    let of = query.flujo.as_deref().map(stream_of).transpose()?.map(|stream| stream.name);
     let mut items = match &api.bsale {
         Some(bsale) => target::quarantined(&bsale.target.db, of, size).await?,
         None => Vec::new(),

@@ -44,6 +44,26 @@ async fn dashboards_are_served_with_and_without_a_slash_and_say_what_they_are_fr
             assert_eq!(answer.status(), StatusCode::OK, "{path}");
         }
     }
+    let body = async |path: &str| -> Value {
+        let answer = test::call_service(&app, get(&format!("/api/v1/{path}")).to_request()).await;
+        test::read_body_json(answer).await
+    };
+    let carteras = body("evolution/carteras").await;
+    let filters = body("filters").await;
+    let values = |name: &str| -> Vec<Value> {
+        let choices = filters["data"][name].as_array().cloned().unwrap_or_default();
+        assert!(choices.iter().all(|choice| choice["label"].is_string()), "{filters}");
+        choices.iter().map(|choice| choice["value"].clone()).collect()
+    };
+    assert_eq!(filters["status"], "success");
+    let (all, known) = (values("cartera"), carteras.as_array().cloned().unwrap_or_default());
+    assert!(known.len() > 1 && all[0] == "TODAS" && all[1..] == known, "{filters}");
+    assert_eq!(values("servicio"), ["TODOS", "MOVIL", "FIJA"]);
+    assert_eq!(values("periodo"), ["ACTUAL", "ANTERIOR", "ULTIMO_MES", "ULTIMOS_3_MESES"]);
+    let metrics = body("evolution/metrics").await;
+    let recovered = metrics.as_array().into_iter().flatten().find(|metric| metric["metric"] == "recupero");
+    let recovered = recovered.expect("a metric");
+    assert!(recovered["valueType"] == "currency" && recovered["description"].is_string(), "{metrics}");
     // One question however it is asked: the second is a hit, with the same tag.
     let first = "/api/v1/dashboard?cartera=OTRAS&cartera=TEMPRANA&servicio=TODOS&fecha_corte=2025-06-10";
     let second = "/api/v1/dashboard/?fecha_corte=2025-06-10&cartera=TEMPRANA&cartera=OTRAS&cartera=OTRAS";

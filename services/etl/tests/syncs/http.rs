@@ -73,6 +73,10 @@ async fn viewers_see_which_field_of_a_record_is_bad_and_not_the_record() -> Resu
     let path = "/api/v1/etl/quarantine?flujo=bsale.clientes";
     let (_, all) = ask(Role::Operator, path, None).await;
     ensure!(all["items"][0]["registro"].as_str().context("a record")?.contains("Secreto"), "{all}");
+    let (_, by_table) = ask(Role::Operator, "/api/v1/etl/quarantine?flujo=clientes", None).await;
+    ensure!(by_table == all, "{by_table}");
+    let (status, unknown) = ask(Role::Operator, "/api/v1/etl/quarantine?flujo=nada", None).await;
+    ensure!(status == StatusCode::NOT_FOUND, "no records of what there is not: {unknown}");
     let (status, masked) = ask(Role::Viewer, path, None).await;
     ensure!(status == StatusCode::OK && !masked.to_string().contains("Secreto"), "{masked}");
     ensure!(masked["items"][0]["regla"] == "client.firstName", "{masked}");
