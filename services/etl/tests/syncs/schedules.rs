@@ -8,7 +8,7 @@ use etl::{
     collections::bigquery::{BigQuerySettings, Client},
     domain::run::{Mode, RunParams},
     scheduler::{BeginSyncs, Overlap, ScheduledSync},
-    storage::default_schedules,
+    storage::{default_schedules, doctor},
 };
 use jobs::State;
 use schedules::{Missed, Schedule, Scheduler, http::NewSchedule};
@@ -79,7 +79,10 @@ async fn a_stream_that_is_under_way_is_waited_for_or_left_out() -> Result<()> {
     let busy = world.ask(&RunParams::new("bsale.clientes", Mode::Full)).await?.job().id;
     let waits = world.due(Overlap::Queue).await?;
     let scheduler = world.scheduler(Clock::fixed(at(DUE)?));
+    let findings = async || doctor::doctor(&world.resources.database.pool).await;
+    ensure!(findings().await?.iter().any(|finding| finding.contains("has been due")), "nobody looked at it");
     ensure!(scheduler.round().await? == 0, "it waits");
+    ensure!(findings().await?.is_empty(), "{:?}", findings().await?);
     ensure!(world.begun().await? == ["bsale.clientes"]);
     ensure!(world.schedule(waits).await?.next_at == at(DUE)?, "and stays due");
     ensure!(world.attempt(busy).await?.state == State::Completed);
