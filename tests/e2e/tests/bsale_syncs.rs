@@ -97,6 +97,26 @@ async fn the_users_calls_answer_at_once_and_as_they_are_known() -> Result<()> {
         ensure!(begun.status == 202 && begun.body["status"] == "started", "{begun}");
         ended(&admin, &begun.body).await?;
     }
+    for entity in ["products", "all"] {
+        let synced = admin.post(&format!("/api/v1/etl/sync/{entity}"), &json!({})).await?;
+        ensure!(synced.status == 200 && synced.body["entity"] == entity, "{synced}");
+        ended(&admin, &synced.body).await?;
+    }
+    let reloaded = admin.post("/api/v1/etl/clean-and-reload", &json!({})).await?;
+    ensure!(reloaded.status == 200 && reloaded.body["status"] == "success", "{reloaded}");
+    ensure!(!reloaded.body["message"].is_null() && !reloaded.body["run_id"].is_null(), "{reloaded}");
+    ended(&admin, &reloaded.body).await?;
+    let daily = admin.post("/api/v1/scheduler/etl/daily", &json!({})).await?;
+    ensure!(daily.status == 200 && daily.body["status"] == "success", "{daily}");
+    for name in ["message", "start_time", "end_time", "duration_seconds", "executed_by", "run_id"] {
+        ensure!(!daily.body[name].is_null(), "{name}: {daily}");
+    }
+    ended(&admin, &daily.body).await?;
+    let tested = admin.get("/api/v1/scheduler/etl/test?entity=documents&limit=5").await?;
+    let there = &tested.body["records"]["documentos_venta"];
+    ensure!(tested.body["status"] == "success" && *there == shop.documents.len(), "{tested}");
+    let unknown = admin.get("/api/v1/scheduler/etl/test?entity=nada").await?;
+    ensure!(unknown.status == 404 && unknown.body["detail"] == "Entidad 'nada' no encontrada.", "{unknown}");
     let unknown = admin.post("/etl/sync/nada", &json!({})).await?;
     ensure!(unknown.status == 404 && unknown.body["detail"] == "Entidad 'nada' no encontrada.", "{unknown}");
     let incremental = admin.post("/api/v1/scheduler/etl/incremental?days=2", &json!({})).await?;

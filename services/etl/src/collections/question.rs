@@ -14,6 +14,8 @@ pub const SERVICIOS: [&str; 2] = ["MOVIL", "FIJA"];
 pub const PERIODOS: [&str; 4] = ["ACTUAL", "ANTERIOR", "ULTIMO_MES", "ULTIMOS_3_MESES"];
 pub const RANGOS: [&str; 5] = ["SIN_DEUDA", "MENOR_1", "RANGO_1_100", "RANGO_100_500", "MAYOR_500"];
 pub const DIMENSIONS: [&str; 6] = ["cartera", "servicio", "tramo", "vencimiento", "rangoDeuda", "archivo"];
+/// No filter, whichever of them a client sends.
+const ALL: [&str; 2] = ["TODAS", "TODOS"];
 /// The longest span of days that a question is about.
 const LONGEST: i64 = 366;
 /// The most values of a filter.
@@ -163,9 +165,12 @@ impl Filters {
         if let Some(day) = vencimiento.iter().find(|day| !(0..=31).contains(*day)) {
             return Err(unclear("vencimiento", format!("{day} no es un día del mes (0: sin vencimiento)")));
         }
-        let tramo = self.tramo.unwrap_or_default();
+        let mut tramo = self.tramo.unwrap_or_default();
         if tramo.len() > VALUES {
             return Err(unclear("tramo", format!("más de {VALUES} valores")));
+        }
+        if tramo.iter().any(|tramo| is_all(tramo)) {
+            tramo.clear();
         }
         let tramo = tramo
             .into_iter()
@@ -318,7 +323,11 @@ fn dimension(name: &str) -> Result<&'static str, Unclear> {
     })
 }
 
-/// The values that were given, without the one that stands for all.
+fn is_all(value: &str) -> bool {
+    ALL.iter().any(|all| value.trim().eq_ignore_ascii_case(all))
+}
+
+/// The values that were given, without those that stand for all. `all` is the one to tell of.
 fn known(
     parameter: &'static str,
     given: Option<Vec<String>>,
@@ -329,7 +338,7 @@ fn known(
     let mut everything = false;
     for value in given.unwrap_or_default() {
         let value = value.trim().to_uppercase();
-        if value == all {
+        if is_all(&value) {
             everything = true;
         } else if values.contains(&value.as_str()) {
             set.insert(value);
@@ -381,6 +390,18 @@ mod tests {
         assert_eq!(serde_json::to_string(&one).expect("JSON"), serde_json::to_string(&other).expect("JSON"));
         let third = dashboard(Filters::default(), Some(today), &[], today).expect("clear");
         assert_ne!(one, third);
+        for all in ["TODAS", "TODOS", "todas"] {
+            let filters = Filters {
+                cartera: texts(&[all]),
+                servicio: texts(&[all, "MOVIL"]),
+                periodo: texts(&[all]),
+                tramo: texts(&["3", all]),
+                rango_deuda: texts(&[all]),
+                ..Filters::default()
+            };
+            let question = dashboard(filters, None, &[], today).expect("clear");
+            assert_eq!(question, third, "{all} is no filter");
+        }
     }
 
     #[test]

@@ -278,3 +278,70 @@ impl RawTable {
         (sql, vec![parameter("desde", text(from, false)), parameter("hasta", text(to, true))])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chassis::config::Env;
+
+    use super::*;
+
+    fn asked(stream: &str, tables: &str, slice: Slice) -> (String, Vec<[String; 2]>) {
+        let mut env = Env::from_map([
+            ("BIGQUERY_PROJECT_ID", "p"),
+            ("BIGQUERY_DATASET", "d"),
+            ("BIGQUERY_ANONYMOUS", "true"),
+            ("COLLECTIONS_TABLES", tables),
+        ]);
+        let settings = BigQuerySettings::read(&mut env).expect("a project");
+        let (sql, parameters) = table_of(stream).expect("a stream").query(&settings, slice);
+        (sql, parameters.into_iter().map(|parameter| [parameter.kind, parameter.value]).collect())
+    }
+
+    #[test]
+    fn tables_queries_and_types_of_cursors_are_configured() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().expect("a moment");
+        // From a midnight in Lima to half past three the night after.
+        let slice = Some((at("2025-06-01T05:00:00Z"), at("2025-06-02T08:30:00Z")));
+        let of = |table: &str| {
+            format!("SELECT * FROM `{table}` WHERE `creado_el` >= @desde AND `creado_el` < @hasta")
+        };
+        let sql = "SELECT * FROM f(@desde, @hasta)";
+        for (tables, expected, kind, from, to) in [
+            (
+                "{}".to_owned(),
+                of("p.d.pagos"),
+                "TIMESTAMP",
+                "2025-06-01 05:00:00.000000+00:00",
+                "2025-06-02 08:30:00.000000+00:00",
+            ),
+            (
+                r#"{"pagos": {"table": "otro.pagos_v2", "cursor_type": "DATETIME"}}"#.to_owned(),
+                of("p.otro.pagos_v2"),
+                "DATETIME",
+                "2025-06-01 00:00:00.000000",
+                "2025-06-02 03:30:00.000000",
+            ),
+            // Rows of a day that has begun have no hour.
+            (
+                r#"{"pagos": {"table": "x.y.z", "cursor_type": "date"}}"#.to_owned(),
+                of("x.y.z"),
+                "DATE",
+                "2025-06-01",
+                "2025-06-03",
+            ),
+            (
+                format!(r#"{{"pagos": {{"sql": "{sql}"}}}}"#),
+                sql.to_owned(),
+                "TIMESTAMP",
+                "2025-06-01 05:00:00.000000+00:00",
+                "2025-06-02 08:30:00.000000+00:00",
+            ),
+        ] {
+            let (asked, parameters) = asked("bigquery.pagos", &tables, slice);
+            assert_eq!(asked, expected);
+            assert_eq!(parameters, [[kind, from], [kind, to]], "{tables}");
+        }
+        let whole = asked("bigquery.ejecutivos", r#"{"ejecutivos": {"table": "agentes"}}"#, None);
+        assert_eq!(whole, ("SELECT * FROM `p.d.agentes`".to_owned(), Vec::new()));
+    }
+}

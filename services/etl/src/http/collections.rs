@@ -62,7 +62,7 @@ pub(super) async fn dashboard(api: Data<Resources>, caller: Caller, request: Htt
     };
     let filters = Filters { cartera: query.cartera, servicio: query.servicio, ..Filters::default() };
     let question = question::dashboard(filters, query.fecha_corte, &[], question::today(Utc::now()));
-    show(&api, &caller, &request, question).await
+    show(&api, &caller, &request, named(question, &[("fechaCorte", "fecha_corte")])).await
 }
 
 /// The dashboard of the accounts that filters say, by other dimensions.
@@ -161,6 +161,15 @@ pub(super) async fn evolution_by_filters(
         comparison_dimension.as_deref(),
         &include_metrics.unwrap_or_default(),
         question::today(Utc::now()),
+    );
+    let question = named(
+        question,
+        &[
+            ("fecha_inicio", "fechaInicio"),
+            ("fecha_fin", "fechaFin"),
+            ("dimensions", "comparisonDimension"),
+            ("metrics", "includeMetrics"),
+        ],
     );
     show(&api, &caller, &request, question).await
 }
@@ -336,6 +345,14 @@ pub(super) async fn filters(api: Data<Resources>, caller: Caller) -> ApiResult<J
             periodo: PERIODOS.map(Choice::of).into(),
         },
     }))
+}
+
+/// What is unclear, by the name that this caller has given it.
+fn named(question: Result<Question, Unclear>, names: &[(&str, &'static str)]) -> Result<Question, Unclear> {
+    question.map_err(|unclear| {
+        let name = names.iter().find(|(ours, _)| *ours == unclear.parameter);
+        Unclear { parameter: name.map_or(unclear.parameter, |(_, theirs)| *theirs), ..unclear }
+    })
 }
 
 /// Answers a question, or says what is unclear about it.

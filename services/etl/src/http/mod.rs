@@ -61,6 +61,7 @@ fn routes() -> Routes {
         webhooks::receive,
         runs::list,
         runs::get,
+        runs::resume,
         runs::quarantine,
         runs::redrive,
         status::all,

@@ -175,10 +175,10 @@ pub(super) struct BackfillForm {
     force: bool,
 }
 
-/// Reads days again, newest first, beside the live runs. It moves no watermark; cancelled, it can be asked for again.
+/// Reads days again, newest first, beside the live runs. It moves no watermark; cancelled, it can be resumed.
 #[utoipa::path(
     operation_id = "backfill_start", summary = "Volver a leer un período",
-    description = "Por días, del más reciente al más antiguo; no mueve la marca.",
+    description = "Por días, del más reciente al más antiguo; no mueve la marca. Cancelada, se puede continuar.",
     post, path = "/api/v1/etl/backfill", tag = "etl", request_body = BackfillForm,
     responses((status = 202, body = Begun), (status = 404), (status = 422)),
 )]

@@ -1,4 +1,4 @@
-//! Runs: listed, and looked at; and what they could not read.
+//! Runs: listed, looked at, and resumed; and what they could not read.
 
 use actix_web::{
     HttpResponse,
@@ -21,6 +21,7 @@ use crate::{
     collections,
     domain::run::{Counters, Mode, Redriven, RunParams},
     jobs::run_sync::KIND,
+    request_run::{Resumed, resume_run},
     storage::{raw_quarantine, runs},
     target::{self, KeptRecord, Quarantined},
 };
@@ -57,7 +58,9 @@ impl RunView {
     pub fn new(job: Job) -> Result<Self, Problem> {
         let params: RunParams = serde_json::from_value(job.params).map_err(Problem::internal)?;
         let told = job.result.or(job.checkpoint).unwrap_or_default();
-        let counters = told.get("contadores").cloned().map(serde_json::from_value).transpose();
+        // What has not ended well has a checkpoint only, which BigQuery's runs write in the words of the code.
+        let counters = told.get("contadores").or_else(|| told.get("counters"));
+        let counters = counters.cloned().map(serde_json::from_value).transpose();
         Ok(Self {
             id: job.id,
             flujo: params.stream,
@@ -160,9 +163,39 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
     Ok(response.json(GroupView { id: uuid, estado, ejecuciones }))
 }
 
+/// Lets a backfill that was cancelled, or has failed, go on where it was.
+#[utoipa::path(
+    operation_id = "runs_resume", summary = "Continuar la relectura de un período",
+    description = "Una cancelada o fallida sigue con el día en que estaba. Otras no: la siguiente parte de la marca.",
+    post, path = "/api/v1/etl/runs/{id}/resume", tag = "etl", params(("id" = String, Path)),
+    responses((status = 202, body = RunView), (status = 404), (status = 409)),
+)]
+pub(super) async fn resume(api: Data<Resources>, caller: Caller, id: Path<String>) -> ApiResult {
+    may_write(&caller)?;
+    let none = || Problem::not_found(format!("Ejecución {id} no encontrada"));
+    let uuid = Uuid::parse_str(&id).map_err(|_| none())?;
+    let mut transaction = api.database.pool.begin().await?;
+    let correlation = chassis::http::request_id();
+    match resume_run(&mut transaction, &api.settings, uuid, correlation).await? {
+        Resumed::GoesOn(job) => {
+            transaction.commit().await?;
+            Ok(HttpResponse::Accepted().json(RunView::new(job)?))
+        }
+        Resumed::Unknown => Err(none()),
+        Resumed::Never => {
+            let detail = "Solo se continúa la relectura de un período que se canceló o que falló";
+            Err(Problem::conflict("not_resumable", detail))
+        }
+        Resumed::Busy => {
+            let detail = "Otra relectura de la misma tabla está en curso";
+            Err(Problem::conflict("run_active", detail))
+        }
+    }
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 pub(super) struct QuarantineQuery {
-    /// De un flujo.
+    /// De un flujo, o de su tabla.
     flujo: Option<String>,
     /// De 1 a 500.
     #[param(minimum = 1, maximum = 500)]
@@ -230,7 +263,7 @@ const HIDDEN: &str = "(oculto)";
     operation_id = "quarantine_list", summary = "Listar registros en cuarentena",
     description = "De todas las fuentes, los más recientes primero: el registro recibido, la regla y la ejecución.",
     get, path = "/api/v1/etl/quarantine", tag = "etl", params(QuarantineQuery),
-    responses((status = 200, body = Quarantine)),
+    responses((status = 200, body = Quarantine), (status = 404, description = "La tabla '…' no existe")),
 )]
 pub(super) async fn quarantine(
     api: Data<Resources>,
@@ -239,7 +272,7 @@ pub(super) async fn quarantine(
 ) -> ApiResult {
     may_read(&caller)?;
     let size = chassis::http::in_range("limit", query.limit.unwrap_or(50), 1, 500)?;
-    let of = query.flujo.as_deref();
+    let of = query.flujo.as_deref().map(stream_of).transpose()?.map(|stream| stream.name);
     let mut items = match &api.bsale {
         Some(bsale) => target::quarantined(&bsale.target.db, of, size).await?,
         None => Vec::new(),

@@ -160,8 +160,8 @@ pub(super) struct Tested {
 
 /// Whether the sales database answers, and how many rows an entity has there.
 #[utoipa::path(
-    operation_id = "scheduler_test", summary = "Probar la conexión con Bsale",
-    description = "Lee unos registros y no escribe nada.",
+    operation_id = "scheduler_test", summary = "Probar la base de ventas",
+    description = "Cuenta las filas que tiene de una entidad; no pregunta a Bsale ni escribe nada.",
     get, path = "/api/v1/scheduler/etl/test", tag = "etl", params(TestQuery),
     responses((status = 200, body = Tested), (status = 404)),
 )]

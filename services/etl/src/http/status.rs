@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 
 use super::{Resources, database_of, may_read, stream_of};
 use crate::{
-    domain::stream::{Stream, Walk},
+    domain::stream::{Source, Stream, Walk},
     scheduler::ScheduledSync,
-    storage::{raw_streams, runs},
+    storage::{mart_version, raw_streams, runs},
     streams,
     target::{self, Lane},
 };
@@ -38,16 +38,37 @@ pub(super) struct TableStatus {
     error_message: Option<String>,
 }
 
+/// Qué datos muestran los tableros de cobranzas.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Dashboards {
+    /// El `X-Data-Version` de sus respuestas.
+    data_version: i64,
+    /// Su `X-Data-As-Of`; nulo si aún no hay datos.
+    data_as_of: Option<DateTime<Utc>>,
+    refreshed_at: Option<DateTime<Utc>>,
+    /// Por qué no muestran lo último que se leyó; nulo si lo muestran.
+    held_back: Option<String>,
+}
+
+impl From<mart_version::Model> for Dashboards {
+    fn from(version: mart_version::Model) -> Self {
+        let mart_version::Model { version: data_version, as_of, refreshed_at, held_back, .. } = version;
+        Self { data_version, data_as_of: as_of, refreshed_at, held_back }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SyncStatus)]
 pub(super) struct Status {
-    /// `healthy`, o `degraded` si falló la última ejecución de alguna tabla.
+    /// `healthy`, o `degraded` si falló la última ejecución de alguna tabla o los tableros no muestran lo último.
     status: &'static str,
     last_updated: Option<DateTime<Utc>>,
     total_tables: usize,
     successful_tables: usize,
     failed_tables: usize,
     running_extractions: usize,
+    /// Nulo si esta instalación no tiene BigQuery.
+    dashboards: Option<Dashboards>,
     tables: Vec<TableStatus>,
 }
 
@@ -100,10 +121,10 @@ async fn status_of(api: &Resources, known: &Known, stream: &'static Stream) -> R
     })
 }
 
-/// The state of all tables, with the freshness of each.
+/// The state of all tables, with the freshness of each, and of what the dashboards show.
 #[utoipa::path(
     operation_id = "status_get", summary = "Ver el estado de todas las tablas",
-    description = "",
+    description = "También qué versión de los datos muestran los tableros, y por qué no una más nueva.",
     get, path = "/api/v1/etl/status", tag = "etl",
     responses((status = 200, body = Status)),
 )]
@@ -117,13 +138,20 @@ pub(super) async fn all(api: Data<Resources>, caller: Caller) -> ApiResult {
     let count = |status: &str| tables.iter().filter(|table| table.status == status).count();
     let running = count("running") + count("pending");
     let failed = count("failed");
+    let dashboards = if api.has(Source::BigQuery) {
+        Some(Dashboards::from(mart_version::get(&api.database.orm).await?))
+    } else {
+        None
+    };
+    let held_back = dashboards.as_ref().is_some_and(|dashboards| dashboards.held_back.is_some());
     Ok(HttpResponse::Ok().insert_header(("Cache-Control", "no-store")).json(Status {
-        status: if failed > 0 { "degraded" } else { "healthy" },
+        status: if failed > 0 || held_back { "degraded" } else { "healthy" },
         last_updated: tables.iter().filter_map(|table| table.last_extracted).max(),
         total_tables: tables.len(),
         successful_tables: count("completed"),
         failed_tables: failed,
         running_extractions: running,
+        dashboards,
         tables,
     }))
 }

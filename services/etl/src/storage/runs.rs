@@ -73,6 +73,21 @@ pub async fn all_active(executor: impl PgExecutor<'_>) -> sqlx::Result<Vec<(Stri
     .await
 }
 
+/// Has a run of BigQuery's that was within a slice begin it again, under an id of a new query: what it had met of the slice
+/// may be forgotten by now, and its results may have expired. Where Bsale's runs are stands in the sales database.
+pub async fn begin_day_again(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query(
+        "update jobs set checkpoint = checkpoint || jsonb_build_object(
+             'beginning', (checkpoint ->> 'beginning')::bigint + 1,
+             'snapshot', null, 'page', null, 'location', null, 'rows', 0, 'keyless', false)
+         where id = $1 and checkpoint ->> 'snapshot' is not null",
+    )
+    .bind(id)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
 /// Whether a job that fetches this resource waits. One that has been begun may have asked already.
 pub async fn refetch_waits(conn: &mut PgConnection, path: &str) -> sqlx::Result<bool> {
     sqlx::query_scalar(

@@ -23,6 +23,7 @@ fn filters(dice: &mut Dice) -> (Filters, Only) {
     };
     let (cartera, servicio) = (some(&CARTERAS), some(&SERVICIOS));
     let (tramo, rango) = (some(&["3", "5", "SIN_TRAMO"]), some(&RANGOS));
+    let periodo = some(&["ANTERIOR", "ULTIMO_MES", "ULTIMOS_3_MESES"]);
     let vencimiento: BTreeSet<i16> = if dice.one_in(4) { (0..20).collect() } else { BTreeSet::new() };
     let opened_from = dice.one_in(5).then(|| dice.day(START, 20));
     let opened_to = dice.one_in(5).then(|| dice.day("2025-06-01", 30));
@@ -33,11 +34,12 @@ fn filters(dice: &mut Dice) -> (Filters, Only) {
         tramo: given(&tramo),
         rango_deuda: given(&rango),
         vencimiento: (!vencimiento.is_empty()).then(|| vencimiento.iter().copied().collect()),
-        periodo: None,
+        periodo: given(&periodo),
         fecha_inicio: opened_from,
         fecha_fin: opened_to,
     };
-    (filters, Only { cartera, servicio, tramo, vencimiento, rango, opened_from, opened_to })
+    let spans = Vec::new();
+    (filters, Only { cartera, servicio, tramo, vencimiento, rango, opened_from, opened_to, periodo, spans })
 }
 
 /// Asks `number` random questions of each kind, and the oracle too.
@@ -50,7 +52,8 @@ pub async fn compare(world: &World, raw: &Raw, dice: &mut Dice, number: u64) -> 
         let corte = dice.day("2025-05-01", 80);
         let dimensions = [dice.of(&DIMENSIONS), dice.of(&DIMENSIONS)];
         let question = question::dashboard(given, Some(corte), &dimensions.map(str::to_owned), today)?;
-        let (found, expected) = (world.answer(&question).await?, oracle.dashboard(corte, &only, dimensions));
+        let expected = oracle.dashboard(corte, &only.as_of(corte), dimensions);
+        let found = world.answer(&question).await?;
         same(&found, &expected).with_context(|| format!("{question:?}"))?;
         rows += found["segmentoData"].as_array().map_or(0, Vec::len);
     }
@@ -68,7 +71,7 @@ pub async fn compare(world: &World, raw: &Raw, dice: &mut Dice, number: u64) -> 
         let asked: Vec<String> = metrics.iter().map(|metric| metric.name().to_owned()).collect();
         let question = question::evolution(given, Some(from), Some(to), Some(dimension), &asked, today)?;
         let found = world.answer(&question).await?;
-        same(&found, &oracle.evolution(from, to, &only, dimension, &names))
+        same(&found, &oracle.evolution(from, to, &only.as_of(to), dimension, &names))
             .with_context(|| format!("{question:?}"))?;
     }
     for _ in 0..number / 4 + 1 {

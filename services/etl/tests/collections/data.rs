@@ -1,5 +1,7 @@
 //! Raw rows as a source could have them: in memory for the oracle, and in the tables.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use sea_orm::sqlx::{self, AssertSqlSafe, PgPool};
@@ -137,6 +139,8 @@ pub struct Raw {
     pub gestiones: Vec<Gestion>,
     pub rules: Vec<Rule>,
     pub ejecutivos: Vec<Ejecutivo>,
+    /// Keys of payments.
+    paid: HashSet<(String, NaiveDate, i64)>,
 }
 
 /// The first day of the campaigns.
@@ -241,7 +245,7 @@ impl Raw {
                 }
             }
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         self.asignaciones.retain(|row| {
             seen.insert((row.archivo.clone(), row.cuenta.clone(), row.cod_luna.clone(), row.fecha_asignacion))
         });
@@ -285,8 +289,7 @@ impl Raw {
         let times = if dice.one_in(8) { 3 + dice.below(2) as i64 } else { 1 };
         for time in 0..times {
             let pago = Pago { monto_cancelado: pago.monto_cancelado + time * 111, ..pago.clone() };
-            let key = |row: &Pago| (row.nro_documento.clone(), row.fecha_pago, row.monto_cancelado);
-            if !self.pagos.iter().any(|row| key(row) == key(&pago)) {
+            if self.paid.insert((pago.nro_documento.clone(), pago.fecha_pago, pago.monto_cancelado)) {
                 self.pagos.push(pago);
             }
         }
@@ -314,11 +317,11 @@ impl Raw {
 
     /// Writes the rows that there are, in place of those with the same key.
     pub async fn write(&self, pool: &PgPool) -> Result<()> {
-        let gestiones = |voicebot: bool| -> Vec<Value> {
+        let gestiones = |voicebot: bool| {
             let names =
                 if voicebot { ["management", "sub_management", "compromiso"] } else { ["n1", "n2", "n3"] };
-            let of = self.gestiones.iter().filter(|row| row.voicebot == voicebot);
-            of.map(|row| {
+            let of = self.gestiones.iter().filter(move |row| row.voicebot == voicebot);
+            of.map(move |row| {
                 let mut value = json!({
                     "uid": row.uid, "date": row.date, "document": row.document, "eliminado_en": row.eliminado_en,
                     names[0]: row.codes[0], names[1]: row.codes[1], names[2]: row.codes[2],
@@ -329,22 +332,20 @@ impl Raw {
                 }
                 value
             })
-            .collect()
         };
-        let rules = |voicebot: bool| -> Vec<Value> {
+        let rules = |voicebot: bool| {
             let names =
                 if voicebot { ["management", "sub_management", "compromiso"] } else { ["n1", "n2", "n3"] };
-            let of = self.rules.iter().filter(|row| row.voicebot == voicebot);
-            of.map(|row| {
+            let of = self.rules.iter().filter(move |row| row.voicebot == voicebot);
+            of.map(move |row| {
                 json!({
                     names[0]: row.codes[0], names[1]: row.codes[1], names[2]: row.codes[2],
                     "contactabilidad": row.contactabilidad, "pdp": row.pdp,
                 })
             })
-            .collect()
         };
-        fn values<T: Serialize>(rows: &[T]) -> Vec<Value> {
-            rows.iter().map(|row| serde_json::to_value(row).expect("JSON")).collect()
+        fn values<T: Serialize>(rows: &[T]) -> impl Iterator<Item = Value> {
+            rows.iter().map(|row| serde_json::to_value(row).expect("JSON"))
         }
         write(pool, "raw_calendario", "archivo, periodo_date", values(&self.calendario)).await?;
         let key = "archivo, cuenta, cod_luna, fecha_asignacion";
@@ -362,8 +363,9 @@ impl Raw {
 }
 
 /// Rows that differ from those that are there.
-async fn write(pool: &PgPool, table: &str, key: &str, rows: Vec<Value>) -> Result<()> {
-    let Some(Value::Object(first)) = rows.first().cloned() else { return Ok(()) };
+async fn write(pool: &PgPool, table: &str, key: &str, rows: impl Iterator<Item = Value>) -> Result<()> {
+    let mut rows = rows.peekable();
+    let Some(Value::Object(first)) = rows.peek().cloned() else { return Ok(()) };
     let columns: Vec<String> = first.keys().map(|name| format!("\"{name}\"")).collect();
     let names = columns.join(", ");
     let others: Vec<&String> =
@@ -379,8 +381,11 @@ async fn write(pool: &PgPool, table: &str, key: &str, rows: Vec<Value>) -> Resul
         old.join(", "),
         new.join(", ")
     );
-    for chunk in rows.chunks(20_000) {
-        sqlx::query(AssertSqlSafe(sql.clone())).bind(json!(chunk)).execute(pool).await?;
+    loop {
+        let chunk: Vec<Value> = rows.by_ref().take(20_000).collect();
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(AssertSqlSafe(sql.clone())).bind(Value::Array(chunk)).execute(pool).await?;
     }
-    Ok(())
 }

@@ -110,6 +110,28 @@ async fn dashboards_are_what_a_slow_computation_from_raw_rows_says() -> Result<(
     // Nothing new: no new version, and nothing is computed.
     let again = refresh(&world.pool, Utc::now()).await?;
     assert_eq!((again.version, again.changed, again.campaigns), (1, false, 0));
+    // Nor is anybody told of one.
+    let told = "select body::jsonb -> 'data' ->> 'dataVersion' from outbox where kind = 'lote.etl.v1.DashboardRefreshed'";
+    let told: Vec<String> = sea_orm::sqlx::query_scalar(told).fetch_all(&world.pool).await?;
+    assert_eq!(told, ["1"]);
+    Ok(())
+}
+
+/// The users have 165,000 accounts and 3,200,000 managements. The slow computation takes minutes, so that it is done when
+/// somebody asks for it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes many minutes; `ACCOUNTS=165000 MANAGEMENTS=3200000 QUESTIONS=40` is the users' size"]
+async fn dashboards_of_many_accounts_are_what_the_slow_computation_says() -> Result<()> {
+    let size = |name: &str, default: u64| match std::env::var(name) {
+        Ok(text) => text.parse::<u64>().with_context(|| format!("{name} is {text:?}, expected a number")),
+        Err(_) => Ok(default),
+    };
+    let world = World::new("kpismany").await?;
+    let raw = Raw::generate(7, size("ACCOUNTS", 50_000)?, size("MANAGEMENTS", 500_000)?);
+    raw.write(&world.pool).await?;
+    refresh(&world.pool, Utc::now()).await?;
+    compare(&world, &raw, &mut Dice(70), size("QUESTIONS", 500)?).await?;
+    assert_eq!(etl::collections::doctor(&world.pool).await?, Vec::<String>::new());
     Ok(())
 }
 
@@ -222,7 +244,7 @@ async fn who_reads_during_refreshes_never_sees_two_versions_in_one_answer() -> R
     let mut dice = Dice(90);
     let mut rounds = 0;
     // And until each was read while versions came.
-    while rounds < 25 || counts.iter().any(|count| count.load(Ordering::Relaxed) <= 3) {
+    while rounds < 50 || counts.iter().any(|count| count.load(Ordering::Relaxed) <= 3) {
         rounds += 1;
         let gone = readers.iter().any(tokio::task::JoinHandle::is_finished);
         assert!(rounds < 1_000 && !gone, "nobody reads any more: {counts:?}");

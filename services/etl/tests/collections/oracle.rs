@@ -5,7 +5,7 @@ mod managements;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Timelike as _, Utc};
+use chrono::{DateTime, Datelike as _, Months, NaiveDate, TimeDelta, Timelike as _, Utc};
 use serde_json::{Value, json};
 
 use crate::data::{Asignacion, Calendario, Gestion, Raw};
@@ -68,6 +68,27 @@ pub struct Only {
     pub rango: BTreeSet<String>,
     pub opened_from: Option<NaiveDate>,
     pub opened_to: Option<NaiveDate>,
+    pub periodo: BTreeSet<String>,
+    /// First and last opening day of each period.
+    pub spans: Vec<(NaiveDate, NaiveDate)>,
+}
+
+impl Only {
+    /// What its periods mean as of a day.
+    pub fn as_of(self, day: NaiveDate) -> Self {
+        let of_month = |day: NaiveDate| day.with_day(1).expect("months have a first day");
+        let months = |number| (day - Months::new(number) + TimeDelta::days(1), day);
+        let span = |name: &String| match name.as_str() {
+            "ANTERIOR" => {
+                let last = of_month(day) - TimeDelta::days(1);
+                (of_month(last), last)
+            }
+            "ULTIMO_MES" => months(1),
+            _ => months(3),
+        };
+        let spans = self.periodo.iter().map(span).collect();
+        Self { spans, ..self }
+    }
 }
 
 /// Sums over accounts, and of which campaigns they are.
@@ -126,11 +147,13 @@ fn cartera(file: &str) -> &'static str {
 
 /// Of a document's payments of a day more than three are a mistake: none of them counts.
 fn by_account(valid: &[Paid]) -> HashMap<String, Vec<Paid>> {
+    let mut times: HashMap<(&str, NaiveDate), usize> = HashMap::new();
+    for paid in valid {
+        *times.entry((paid.document.as_str(), paid.day)).or_default() += 1;
+    }
     let mut payments: HashMap<String, Vec<Paid>> = HashMap::new();
     for paid in valid {
-        let same =
-            valid.iter().filter(|other| other.document == paid.document && other.day == paid.day).count();
-        if same <= 3 {
+        if times[&(paid.document.as_str(), paid.day)] <= 3 {
             payments.entry(paid.account.clone()).or_default().push(paid.clone());
         }
     }
@@ -266,6 +289,8 @@ impl<'a> Oracle<'a> {
             let opens = campaign.row.fecha_apertura;
             if only.opened_from.is_some_and(|from| opens < from)
                 || only.opened_to.is_some_and(|to| opens > to)
+                || !(only.spans.is_empty()
+                    || only.spans.iter().any(|(from, to)| (*from..=*to).contains(&opens)))
             {
                 continue;
             }

@@ -159,6 +159,9 @@ async fn raw_tables_are_the_sources_truth_after_faults_and_changes() -> Result<(
     });
     for job in sync(&resources, Mode::Full).await? {
         assert_eq!(job.state, State::Completed, "{} {:?}", job.params, job.error);
+        let result = job.result.as_ref().context("a result")?;
+        let is_told = result["contadores"]["campos_nuevos"].get("nueva").is_some();
+        assert_eq!(is_told, job.params["stream"] == "bigquery.voicebot_gestiones", "{result}");
     }
     same(&world, &source).await?;
     assert!(matches!(refresher.check().await?, Checked::Refreshed(_)));

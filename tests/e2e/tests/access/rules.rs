@@ -299,6 +299,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("post", "/webhooks/bsale/{secret}", Rule::Open(404)),
     ("get", "/api/v1/etl/runs", Rule::Reports(200)),
     ("get", "/api/v1/etl/runs/{id}", Rule::Reports(404)),
+    ("post", "/api/v1/etl/runs/{id}/resume", Rule::Operators(404)),
     ("get", "/api/v1/etl/quarantine", Rule::Reports(200)),
     ("post", "/api/v1/etl/quarantine/redrive", Rule::Operators(200)),
     ("get", "/api/v1/etl/status", Rule::Reports(200)),

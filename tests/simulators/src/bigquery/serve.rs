@@ -215,7 +215,16 @@ async fn insert(
     if state.jobs.contains_key(&id) {
         return refusal(409, "duplicate", &format!("Already Exists: Job {project}:{id}"));
     }
-    match begin(&mut state, &id, &body["configuration"]["query"]) {
+    let query = &body["configuration"]["query"];
+    let most = query["maximumBytesBilled"].as_str().and_then(|most| most.parse::<usize>().ok());
+    if let Some(most) = most
+        && let Ok((_, found)) = answer(&state, query)
+        && found.len() * 100 > most
+    {
+        let message = format!("Query exceeded limit for bytes billed: {most}.");
+        return refusal(400, "bytesBilledLimitExceeded", &message);
+    }
+    match begin(&mut state, &id, query) {
         Ok(()) => HttpResponse::Ok().json(status(&state, &project, &id)),
         Err(message) => refusal(404, "notFound", &message),
     }

@@ -5,7 +5,7 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbErr, QueryResult, Statement};
 
-use super::{Document, Money, Shop};
+use super::{Detail, Document, Money, Shop};
 
 /// A decimal with four places.
 fn money(money: Money) -> String {
@@ -81,9 +81,30 @@ fn document_line(document: &Document) -> String {
 /// # Errors
 /// The database; or where a table is not the shop: how many rows, and the first that differ.
 pub async fn tables(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
+    types(db, shop).await?;
     goods_and_clients(db, shop).await?;
     documents(db, shop).await?;
     amounts(db, shop).await
+}
+
+/// Types of documents and of products.
+async fn types(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
+    let kinds = shop
+        .document_types
+        .iter()
+        .map(|(id, kind)| format!("{id}\t{}\t{}\t{}", kind.name, kind.usage, kind.credit_note));
+    let found = read(db, "SELECT * FROM tipos_documento WHERE eliminado_en IS NULL", |row| {
+        let credit_note: bool = row.try_get("", "es_nota_credito")?;
+        let (id, name, usage) = (number(row, "id_bsale")?, text(row, "nombre")?, number(row, "uso")?);
+        Ok(vec![id, name, usage, credit_note.to_string()])
+    });
+    same("tipos_documento", kinds.collect(), &found.await?)?;
+
+    let kinds = shop.product_types.iter().map(|(id, name)| format!("{id}\t{name}"));
+    let found = read(db, "SELECT * FROM tipos_producto WHERE eliminado_en IS NULL", |row| {
+        Ok(vec![number(row, "id_bsale")?, text(row, "nombre")?])
+    });
+    same("tipos_producto", kinds.collect(), &found.await?)
 }
 
 /// Products, variants and clients.
@@ -255,12 +276,28 @@ async fn goods_views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
         .values()
         .filter(|client| client.first_name.is_some() && client.code.as_deref().is_none_or(is_rut));
     let clients = clients.map(|client| {
-        format!("{}\t{}\t{}", client.id, given(client.first_name.as_ref()), given(client.code.as_ref()))
+        let texts = [
+            &client.first_name,
+            &client.last_name,
+            &client.code,
+            &client.email,
+            &client.phone,
+            &client.address,
+        ];
+        // Bsale documents no date of a client's creation.
+        format!("{}\t{}\t-", client.id, texts.map(|text| given(text.as_ref())).join("\t"))
     });
     let query =
         "SELECT id_bsale, nombre, apellido, rut, email, telefono, direccion, fecha_creacion FROM cliente";
-    let found =
-        read(db, query, |row| Ok(vec![number(row, "id_bsale")?, text(row, "nombre")?, text(row, "rut")?]));
+    let found = read(db, query, |row| {
+        let mut line = vec![number(row, "id_bsale")?];
+        for name in ["nombre", "apellido", "rut", "email", "telefono", "direccion"] {
+            line.push(text(row, name)?);
+        }
+        let created: Option<chrono::NaiveDateTime> = row.try_get("", "fecha_creacion")?;
+        line.push(created.map_or_else(|| "-".to_owned(), |at| at.to_string()));
+        Ok(line)
+    });
     same("cliente", clients.collect(), &found.await?)?;
 
     let products = shop.variants.values().filter_map(|variant| {
@@ -276,7 +313,11 @@ async fn goods_views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
             cost.rescale(4);
             cost
         };
-        Some(format!("{}\t{}\t{sku}\t{}\t{cost}\t1", variant.id, product.name, money(price.value)))
+        let texts =
+            [&product.name, &given(product.description.as_ref()), sku, &given(variant.bar_code.as_ref())];
+        let texts = texts.map(String::as_str).join("\t");
+        let (controlled, price) = (product.stock_control, money(price.value));
+        Some(format!("{}\t{texts}\t{controlled}\t{price}\t{cost}\t1", variant.id))
     });
     let query =
         "SELECT id_bsale, nombre, descripcion, codigo_sku, codigo_barras, controla_stock, precio_neto,
@@ -285,7 +326,10 @@ async fn goods_views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
         Ok(vec![
             number(row, "id_bsale")?,
             text(row, "nombre")?,
+            text(row, "descripcion")?,
             text(row, "codigo_sku")?,
+            text(row, "codigo_barras")?,
+            row.try_get::<bool>("", "controla_stock")?.to_string(),
             amount(row, "precio_neto")?,
             amount(row, "costo_neto")?,
             number(row, "estado")?,
@@ -299,47 +343,83 @@ async fn goods_views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
 async fn sales_views(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
     let stored: Vec<&Document> =
         shop.documents.values().filter(|document| document.state == 0 && document.total.0 > 0).collect();
-    let documents = stored
-        .iter()
-        .map(|document| format!("{}\t{} 00:00:00\t{}", document.id, document.day, money(document.total)));
+    let documents = stored.iter().map(|document| {
+        let amounts = [document.net, document.tax, document.total].map(money).join("\t");
+        let client = document.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+        let (id, kind, number, day) = (document.id, document.document_type, document.number, document.day);
+        format!("{id}\t{client}\t{kind}\t{number}\t{day} 00:00:00\t{amounts}")
+    });
     let query = "SELECT id_bsale, id_cliente, id_tipo_documento, folio, fecha_emision, monto_neto, monto_iva,
                         monto_total FROM documento_venta";
     let found = read(db, query, |row| {
-        let at: chrono::NaiveDateTime = row.try_get("", "fecha_emision")?;
-        Ok(vec![number(row, "id_bsale")?, at.to_string(), amount(row, "monto_total")?])
+        let mut line = Vec::new();
+        for name in ["id_bsale", "id_cliente", "id_tipo_documento", "folio"] {
+            line.push(number(row, name)?);
+        }
+        line.push(row.try_get::<chrono::NaiveDateTime>("", "fecha_emision")?.to_string());
+        for name in ["monto_neto", "monto_iva", "monto_total"] {
+            line.push(amount(row, name)?);
+        }
+        Ok(line)
     });
     same("documento_venta", documents.collect(), &found.await?)?;
 
     let details = stored.iter().flat_map(|document| {
         document.details.iter().filter(|detail| detail.quantity.0 > 0 && detail.net_unit.0 > 0).map(
-            |detail| format!("{}\t{}\t{}\t{}", detail.id, document.id, detail.variant, money(detail.total)),
+            |detail| {
+                let [quantity, unit, total] = [detail.quantity, detail.net_unit, detail.total].map(money);
+                let (id, variant, discount) = (detail.id, detail.variant, discount(detail));
+                format!("{id}\t{}\t{variant}\t{quantity}\t{unit}\t{discount}\t{total}", document.id)
+            },
         )
     });
     let query =
         "SELECT id_detalle, id_documento, id_producto, cantidad, precio_neto_unitario, descuento_porcentual,
                         monto_total_linea FROM detalle_documento";
     let found = read(db, query, |row| {
-        Ok(vec![
-            number(row, "id_detalle")?,
-            number(row, "id_documento")?,
-            number(row, "id_producto")?,
-            amount(row, "monto_total_linea")?,
-        ])
+        let mut line = Vec::new();
+        for name in ["id_detalle", "id_documento", "id_producto"] {
+            line.push(number(row, name)?);
+        }
+        for name in ["cantidad", "precio_neto_unitario", "descuento_porcentual", "monto_total_linea"] {
+            line.push(amount(row, name)?);
+        }
+        Ok(line)
     });
     same("detalle_documento", details.collect(), &found.await?)?;
+    net_sales(db, shop).await
+}
 
-    // What was sold, less what was taken back. What is only dispatched is neither.
-    let sum: i64 = shop
-        .documents
-        .values()
-        .filter(|document| document.state == 0)
-        .map(|document| match shop.document_types.get(&document.document_type) {
-            Some(kind) if kind.usage > 1 => 0,
-            Some(kind) if kind.credit_note => -document.total.0,
-            _ => document.total.0,
-        })
-        .sum();
-    let found =
-        read(db, "SELECT sum(monto_total) AS total FROM ventas_netas", |row| Ok(vec![amount(row, "total")?]));
-    same("ventas_netas", vec![money(Money(sum))], &found.await?)
+/// A line's discount, in percent of what it would cost without, to two places.
+fn discount(detail: &Detail) -> String {
+    let [discount, quantity, unit] =
+        [detail.net_discount, detail.quantity, detail.net_unit].map(|money| Decimal::new(money.0, 4));
+    let percent = discount * Decimal::ONE_HUNDRED / (quantity * unit);
+    let mut percent = percent.round_dp_with_strategy(2, rust_decimal::RoundingStrategy::MidpointAwayFromZero);
+    percent.rescale(4);
+    percent.to_string()
+}
+
+/// What was sold, less what was taken back. What is only dispatched is neither.
+async fn net_sales(db: &DatabaseConnection, shop: &Shop) -> Result<()> {
+    let active = shop.documents.values().filter(|document| document.state == 0);
+    let sales = active.filter_map(|document| {
+        let sign = match shop.document_types.get(&document.document_type) {
+            Some(kind) if kind.usage > 1 => return None,
+            Some(kind) if kind.credit_note => -1,
+            _ => 1,
+        };
+        let amounts =
+            [document.net, document.tax, document.total].map(|amount| money(Money(sign * amount.0)));
+        Some(format!("{}\t{}", document.id, amounts.join("\t")))
+    });
+    let query = "SELECT id_bsale, monto_neto, monto_iva, monto_total FROM ventas_netas";
+    let found = read(db, query, |row| {
+        let mut line = vec![number(row, "id_bsale")?];
+        for name in ["monto_neto", "monto_iva", "monto_total"] {
+            line.push(amount(row, name)?);
+        }
+        Ok(line)
+    });
+    same("ventas_netas", sales.collect(), &found.await?)
 }

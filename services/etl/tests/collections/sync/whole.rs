@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
+use actix_web::{App, http::StatusCode, test, web::Data};
+use chassis::auth::{Role, testing::Keys};
 use chrono::NaiveDate;
-use etl::collections::refresh;
+use deadpool_redis::redis::cmd;
+use etl::collections::{
+    cache::Cache,
+    question::{self, Filters},
+    refresh,
+};
 use sea_orm::sqlx::AssertSqlSafe;
 use simulators::bigquery::Row;
 use stack::wait;
@@ -94,6 +101,67 @@ async fn a_backfill_within_a_day_holds_the_marts_back() -> Result<()> {
     Ok(())
 }
 
+#[actix_web::test]
+async fn a_backfill_that_was_paused_goes_on_with_its_day() -> Result<()> {
+    let setting = read("paused").await?;
+    setting.add_snapshot();
+    let first: NaiveDate = "2026-10-03".parse()?;
+    let params = RunParams { from: Some(first), ..backfill() };
+    let job = stopped(&setting.resources, &setting.source, &params).await?;
+    let keys = Keys::generate();
+    let app = App::new()
+        .app_data(Data::new(keys.verifier()))
+        .app_data(Data::new(setting.resources.clone()))
+        .configure(|config| (etl::http::API.routes)().configure(config));
+    let app = test::init_service(app).await;
+    let operator = format!("Bearer {}", keys.token_for(Role::Operator));
+    let call = async |request: test::TestRequest| {
+        let request = request.insert_header(("authorization", operator.as_str())).to_request();
+        let answer = test::call_service(&app, request).await;
+        let status = answer.status();
+        (status, test::read_body_json::<Value, _>(answer).await)
+    };
+    let path = format!("/api/v1/etl/runs/{}", job.id);
+    let resume = async || call(test::TestRequest::post().uri(&format!("{path}/resume"))).await;
+    let cancel = async |job: &Job| -> Result<()> {
+        let mut conn = setting.world.pool.acquire().await?;
+        jobs::request_cancel(&mut conn, job.id).await?;
+        drop(conn);
+        let job = work(&setting.resources, job, &CancellationToken::new()).await?;
+        assert_eq!(job.state, State::Cancelled);
+        Ok(())
+    };
+    let (status, body) = resume().await;
+    assert_eq!(
+        (status, &body["code"]),
+        (StatusCode::CONFLICT, &json!("not_resumable")),
+        "it goes on: {body}"
+    );
+    cancel(&job).await?;
+    let (_, told) = call(test::TestRequest::get().uri(&path)).await;
+    assert!(told["contadores"]["leidos"].as_u64() > Some(0), "what it has read is told: {told}");
+    // What an ended run has met is forgotten after a while.
+    etl::collections::purge(&setting.world.pool, Utc::now() - chrono::TimeDelta::days(1)).await?;
+    let other = ask_for(&setting.resources, &backfill()).await?;
+    let (status, body) = resume().await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("run_active")), "{body}");
+    cancel(&other).await?;
+    let (status, body) = resume().await;
+    assert_eq!((status, &body["estado"]), (StatusCode::ACCEPTED, &json!("pending")), "{body}");
+    let job = work(&setting.resources, &job, &CancellationToken::new()).await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    let result = job.result.context("a result")?;
+    assert_eq!(result["contadores"]["eliminados"], 0, "what it met before the pause is not gone: {result}");
+    assert!(matches!(setting.refresher.check().await?, Checked::Refreshed(_)));
+    same_of(&setting.world, &setting.source, &["trandeuda"]).await?;
+    // A live run goes by the watermark.
+    let live = setting.full("bigquery.trandeuda").await?;
+    let live = test::TestRequest::post().uri(&format!("/api/v1/etl/runs/{}/resume", live.id));
+    let (status, body) = call(live).await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("not_resumable")), "{body}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_between_two_days_holds_nothing_back() -> Result<()> {
     let setting = read("betweendays").await?;
@@ -142,6 +210,37 @@ async fn a_run_that_begins_while_a_refresh_waits_for_its_turn_holds_it_back() ->
     assert_eq!(checked?, Checked::Nothing);
     setting.run(&RunParams::new("bigquery.pagos", Mode::Daily)).await?;
     assert!(matches!(setting.refresher.check().await?, Checked::Refreshed(_)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_first_is_computed_with_the_refresh() -> Result<()> {
+    let setting = read("ahead").await?;
+    setting.add_snapshot();
+    setting.full("bigquery.trandeuda").await?;
+    let Setting { world, source: _source, resources, refresher } = setting;
+    let stop = CancellationToken::new();
+    let refreshing = tokio::spawn(refresher.run(stop.clone()));
+    let redis = &resources.redis;
+    wait::until("five answers of the new version should be kept", Duration::from_secs(60), async || {
+        let keys = redis.query::<Vec<String>>(cmd("KEYS").arg(redis.key("collections:*:2:*"))).await;
+        keys.is_ok_and(|keys| keys.iter().filter(|key| !key.ends_with(":computing")).count() == 5)
+    })
+    .await?;
+    stop.cancel();
+    refreshing.await?;
+    // Another replica, which nobody has asked before.
+    let (dashboards, today) = (world.dashboards()?, question::today(Utc::now()));
+    for question in [
+        question::dashboard(Filters::default(), None, &[], today),
+        question::evolution(Filters::default(), None, None, None, &[], today),
+        question::assignment(None, None, None, today),
+        question::operation(None, today),
+        question::productivity(None, None, today),
+    ] {
+        let answer = dashboards.ask(question?).await?;
+        assert_eq!((answer.cache, answer.version), (Cache::Hit, 2));
+    }
     Ok(())
 }
 
@@ -204,6 +303,31 @@ async fn days_beside_a_record_without_its_key_are_read_again_by_themselves() -> 
     let result = read(Mode::Daily).await?;
     assert_eq!(result["contadores"]["eliminados"], 1, "it is of another day: {result}");
     assert_eq!(result["dias_releidos"].as_array().map(Vec::len), Some(2), "{result}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_would_read_more_than_it_may_is_not_run() -> Result<()> {
+    let world = World::new("billed").await?;
+    let source = BigQuery::start()?;
+    fill(&source, &mut Dice(4));
+    let resources = resources(&world, &source).await?;
+    let settings = resources.bigquery.as_ref().context("a client")?.settings().clone();
+    let settings = BigQuerySettings { maximum_bytes_billed: Some(10_000), ..settings };
+    let resources = Resources { bigquery: Some(Client::new(settings)), ..resources };
+    let run = async |stream: &str| {
+        let job = ask_for(&resources, &RunParams::new(stream, Mode::Full)).await?;
+        work(&resources, &job, &CancellationToken::new()).await
+    };
+    // A row has a hundred bytes there.
+    let job = run("bigquery.homologacion_voicebot").await?;
+    assert_eq!(job.state, State::Completed, "{:?}", job.error);
+    assert_eq!(job.result.context("a result")?["bytes"], 100);
+    let job = run("bigquery.asignaciones").await?;
+    assert_eq!(job.state, State::Failed);
+    assert!(job.error.as_ref().is_some_and(|error| error.contains("bytes billed")), "{:?}", job.error);
+    let rows = "select count(*) from raw_asignaciones";
+    assert_eq!(sqlx::query_scalar::<_, i64>(rows).fetch_one(&world.pool).await?, 0);
     Ok(())
 }
 
