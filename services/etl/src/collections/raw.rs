@@ -9,9 +9,10 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{
+    arrays::{self, Keys, hashed, quoted},
     beaten::{self, Beaten},
     rows::{BadRecord, Datum, Row, newest},
-    streams::{Kind, RawTable},
+    streams::RawTable,
 };
 
 /// Rows that may go at once whatever share of the slice they are.
@@ -67,7 +68,7 @@ pub async fn merge(
     let mut arrays = Vec::with_capacity(table.columns.len() + OWN.len());
     let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
     for (place, (_, kind)) in table.columns.iter().enumerate() {
-        arrays.push(add(&mut arguments, *kind, &values, place)?);
+        arrays.push(arrays::add(&mut arguments, *kind, &values, place)?);
     }
     let extra: Vec<Option<&str>> = rows.iter().map(|row| row.extra.as_deref()).collect();
     let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
@@ -168,62 +169,6 @@ fn merging(table: &RawTable, arrays: &[String]) -> String {
     )
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
-}
-
-/// Adds a column of rows as an array. Gives the argument as SQL has it.
-fn add(arguments: &mut PgArguments, kind: Kind, rows: &[&[Datum]], place: usize) -> sqlx::Result<String> {
-    fn column<'a, T>(
-        rows: &[&'a [Datum]],
-        place: usize,
-        pick: impl Fn(&'a Datum) -> Option<T>,
-    ) -> Vec<Option<T>> {
-        rows.iter().map(|values| pick(&values[place])).collect()
-    }
-    let (kind, added) = match kind {
-        Kind::Text | Kind::Code => ("text", arguments.add(column(rows, place, Datum::text))),
-        Kind::Date => ("date", arguments.add(column(rows, place, Datum::date))),
-        Kind::Time => ("timestamptz", arguments.add(column(rows, place, Datum::time))),
-        Kind::Amount => ("numeric", arguments.add(column(rows, place, Datum::amount))),
-        Kind::Int => ("bigint", arguments.add(column(rows, place, Datum::int))),
-    };
-    added.map_err(sqlx::Error::Encode)?;
-    Ok(format!("${}::{kind}[]", arguments.len()))
-}
-
-/// Keys of rows, as a statement has them.
-pub(super) struct Keys {
-    pub arrays: Vec<String>,
-    /// The columns that the arrays are of.
-    pub names: Vec<String>,
-    /// What a key of `p`, which has these columns, is hashed to.
-    pub hash: String,
-}
-
-/// Adds the keys of rows to a statement's arguments.
-pub(super) fn keys(arguments: &mut PgArguments, table: &RawTable, rows: &[&[Datum]]) -> sqlx::Result<Keys> {
-    let (mut arrays, mut names) = (Vec::new(), Vec::new());
-    for (place, (name, kind)) in table.columns.iter().enumerate() {
-        if table.key.contains(name) {
-            arrays.push(add(arguments, *kind, rows, place)?);
-            names.push(quoted(name));
-        }
-    }
-    // As the table spells them: [`sweep`] compares hashes of texts.
-    let spelt = |name: &&str| {
-        let cast = if table.kind(name) == Some(Kind::Amount) { "::numeric(18, 4)" } else { "" };
-        format!("p.{}{cast}", quoted(name))
-    };
-    let key: Vec<String> = table.key.iter().map(spelt).collect();
-    Ok(Keys { arrays, names, hash: hashed(&key) })
-}
-
-/// What the parts of a key are hashed to.
-fn hashed(key: &[String]) -> String {
-    format!("hashtextextended(concat_ws('|', {}), 0)", key.join(", "))
-}
-
 /// Notes rows as met by the run, by their keys. They are one row of the table: an index of keys would cost as much as all else
 /// where nothing changed.
 ///
@@ -239,7 +184,7 @@ pub async fn meet(
         return Ok(());
     }
     let mut arguments = PgArguments::default();
-    let Keys { arrays, names, hash } = keys(&mut arguments, table, rows)?;
+    let Keys { arrays, names, hash } = arrays::keys(&mut arguments, table, rows)?;
     arguments.add(run).map_err(sqlx::Error::Encode)?;
     let sql = format!(
         "insert into raw_met (run, keys) select ${run}::uuid, array_agg({hash}) from unnest({arrays}) as p ({names})",
