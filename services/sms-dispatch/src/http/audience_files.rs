@@ -25,7 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    AUDIENCE_FILES, Resources,
+    Resources,
     campaigns::{may_read, may_write},
     imports::{bucket, mapping},
     job_requests::{self, PageQuery, settle},
@@ -33,6 +33,7 @@ use super::{
     sees_masked,
 };
 use crate::{
+    contact_files::AUDIENCE_FILES,
     domain::{
         audience_file::Consent,
         campaign::State,

@@ -26,13 +26,13 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    CONTACT_FILES,
     import_view::{ImportPage, ImportView},
     job_requests::{self, PageQuery, settle},
     may_administer, may_watch,
 };
 use crate::{
-    Resources, contact_files,
+    Resources,
+    contact_files::{self, CONTACT_FILES},
     domain::source::{Kind, Mapping},
     import::quality::Report,
     jobs::{import_contacts, roll_back_import},

@@ -37,12 +37,6 @@ use chassis::{
 
 use crate::Resources;
 
-/// Where uploaded files of contacts are, and where files that are there already must be.
-pub const CONTACT_FILES: &str = "contacts/";
-
-/// Where uploaded files are whose people are audiences.
-pub const AUDIENCE_FILES: &str = "audiences/";
-
 /// The scopes that a limited credential needs.
 const READ: &str = "contacts:read";
 const WRITE: &str = "contacts:write";
