@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::users::valid_standing;
 use crate::{
     domain::{roles::Standing, scopes, users::display_name},
-    identity::{Error, Identity, Opaque, span},
+    identity::{Error, Identity, KEY_PREFIX, Opaque, span},
     storage::{
         Digest, api_keys,
         audit::{self, Action},
@@ -30,8 +30,6 @@ const LARGEST_PAGE: u64 = 200;
 const MOST: u64 = 20;
 /// Characters of the secret part that stay visible, to tell keys apart.
 const VISIBLE: usize = 8;
-/// What a key begins with.
-pub(crate) const PREFIX: &str = "lote_";
 
 /// Una clave, sin su secreto.
 #[derive(Debug, Serialize, ToSchema)]
@@ -185,8 +183,8 @@ pub(crate) async fn create(
     if !own.covers(&standing) {
         return Err(Error::Forbidden.into());
     }
-    let secret = Opaque::generate(PREFIX)?;
-    let prefix = secret.text.expose().chars().take(PREFIX.len() + VISIBLE).collect();
+    let secret = Opaque::generate(KEY_PREFIX)?;
+    let prefix = secret.text.expose().chars().take(KEY_PREFIX.len() + VISIBLE).collect();
     let key = api_keys::Model {
         id: Uuid::now_v7(),
         user_id: person.user.id,

@@ -8,6 +8,7 @@ pub mod backends;
 mod breaker;
 mod client_ip;
 mod docs;
+pub mod identity;
 pub(crate) mod jwks;
 pub mod limits;
 mod places;
@@ -41,7 +42,7 @@ pub use client_ip::client_ip;
 pub use docs::Documents;
 pub use places::Places;
 
-use crate::{App, SERVICE, config::Settings, identity};
+use crate::{App, SERVICE, config::Settings};
 
 /// The gateway's own operations, once each. The services' are in `routes`, as prefixes.
 fn table() -> Routes {
@@ -137,7 +138,7 @@ fn cors(settings: &Settings) -> Cors {
         header::ETAG,
         header::LOCATION,
         header::HeaderName::from_static("x-request-id"),
-        header::HeaderName::from_static(identity::CSRF_HEADER),
+        header::HeaderName::from_static(crate::identity::CSRF_HEADER),
         limits::RATE_LIMIT,
         limits::RATE_LIMIT_POLICY,
         // Of dashboards: which data they show.
