@@ -3,16 +3,19 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use contracts::sms::v1::{MessageState as Told, MessagesSettled, SettledMessage};
 use outbox::Meta;
-use sea_orm::sqlx::{self, PgConnection};
+use sea_orm::{
+    ActiveValue::Set,
+    sqlx::{self, PgConnection},
+};
 use uuid::Uuid;
 
 use crate::{
-    SERVICE,
+    SERVICE, campaigns,
     domain::{
-        campaign::{FrozenSender, Kind, State},
+        campaign::{Action, FrozenSender, Kind, State},
         message_state::{MessageState, Observed},
         money::Money,
         outcomes::Outcome,
@@ -20,7 +23,7 @@ use crate::{
     },
     metrics::Tally,
     storage::{
-        campaigns::Campaign,
+        campaigns::{self as rows, ActiveModel, Campaign},
         earlier_attempts,
         ledger::{self, Row},
         phone_sends::Effects,
@@ -166,6 +169,10 @@ const MOST_ATTEMPTS: i16 = 20;
 /// Above this, in millionths of any currency, it is no message's cost.
 const MOST_COST: i64 = 10_000_000_000;
 
+/// How long after it completed a campaign still sends what turns out not to have been sent. Later nobody expects it: it failed, and
+/// a person may send it again.
+const BEGINS_AGAIN_WITHIN: TimeDelta = TimeDelta::hours(24);
+
 /// What changed.
 #[derive(Debug, Default)]
 #[must_use = "its tally is to be counted when the transaction has committed"]
@@ -205,7 +212,10 @@ pub async fn observe_some(
     positions.dedup();
     // Before the rows. What makes a row pending again holds the campaign: it must not end meanwhile.
     let again = facts.iter().any(|fact| fact.observed == Observed::NotAccepted);
-    let sends_on = sends_on(conn, campaign.number, again).await?;
+    let (sends_on, completed) = match again {
+        true => held(conn, campaign).await?,
+        false => (sends_on(conn, campaign.number).await?, None),
+    };
     let rows = ledger::lock(conn, campaign.date, campaign.number, &positions).await?;
     let now = now(conn).await?;
     let changes: Vec<(Row, Row)> = rows
@@ -218,6 +228,12 @@ pub async fn observe_some(
             (after != before).then_some((before, after))
         })
         .collect();
+    if let Some(completed) = completed
+        && changes.iter().any(|(_, after)| after.state() == MessageState::Pending)
+    {
+        let change = ActiveModel { finished_at: Set(None), ..Default::default() };
+        campaigns::act(conn, &completed, Action::Retry, "system", change).await?;
+    }
     let tally = apply_some(conn, campaign, &changes, phones).await?;
     let deadlines =
         changes.iter().filter_map(|(before, _)| Some((before.position, before.deadline?))).collect();
@@ -243,14 +259,37 @@ pub async fn lapsed(conn: &mut PgConnection, campaign: &Open, range: (i32, i32))
     observe(conn, campaign, &facts).await
 }
 
-/// Whether what is pending will be sent. `held`: and stays so until the transaction ends.
-async fn sends_on(conn: &mut PgConnection, campaign: i32, held: bool) -> sqlx::Result<bool> {
-    let query = match held {
-        true => "select state from campaigns where number = $1 for share",
-        false => "select state from campaigns where number = $1",
-    };
-    let state: String = sqlx::query_scalar(query).bind(campaign).fetch_one(conn).await?;
-    Ok([State::Running, State::Paused].iter().any(|open| open.name() == state))
+/// Whether what is pending will be sent.
+async fn sends_on(conn: &mut PgConnection, campaign: i32) -> sqlx::Result<bool> {
+    let state = sqlx::query_scalar("select state from campaigns where number = $1");
+    let state: String = state.bind(campaign).fetch_one(conn).await?;
+    Ok(is_open(&state))
+}
+
+fn is_open(state: &str) -> bool {
+    [State::Running, State::Paused].iter().any(|open| open.name() == state)
+}
+
+/// Whether what is pending will be sent, until the transaction ends. A campaign that completed not long ago sends it too, once
+/// it has begun again: that one is given. (A worker that slept past its deadlines says only when it wakes that it made no
+/// requests.)
+async fn held(conn: &mut PgConnection, campaign: &Open) -> anyhow::Result<(bool, Option<Campaign>)> {
+    // One that has ended is locked for a change at once: of two that share it neither could begin it again.
+    if sends_on(conn, campaign.number).await? {
+        let state = sqlx::query_scalar("select state from campaigns where number = $1 for share");
+        let state: String = state.bind(campaign.number).fetch_one(&mut *conn).await?;
+        if is_open(&state) {
+            return Ok((true, None));
+        }
+    }
+    let now = now(conn).await?;
+    let locked = rows::lock(conn, campaign.id).await?;
+    if locked.as_ref().is_some_and(|locked| is_open(locked.state.name())) {
+        return Ok((true, None));
+    }
+    let recent = |locked: &Campaign| locked.finished_at.is_some_and(|at| now - at < BEGINS_AGAIN_WITHIN);
+    let completed = locked.filter(|locked| locked.state == State::Completed && recent(locked));
+    Ok((completed.is_some(), completed))
 }
 
 /// The row after one fact. A campaign with a `budget` keeps its own prices where a provider reports in another currency: what

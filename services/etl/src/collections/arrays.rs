@@ -37,6 +37,23 @@ pub(super) fn add(
     Ok(format!("${}::{kind}[]", arguments.len()))
 }
 
+/// Adds columns of rows to a statement's arguments. Gives the arrays and the columns that they are of.
+pub(super) fn columns(
+    arguments: &mut PgArguments,
+    table: &RawTable,
+    rows: &[&[Datum]],
+    wanted: impl Fn(&str) -> bool,
+) -> sqlx::Result<(Vec<String>, Vec<String>)> {
+    let (mut arrays, mut names) = (Vec::new(), Vec::new());
+    for (place, (name, kind)) in table.columns.iter().enumerate() {
+        if wanted(name) {
+            arrays.push(add(arguments, *kind, rows, place)?);
+            names.push(quoted(name));
+        }
+    }
+    Ok((arrays, names))
+}
+
 /// Keys of rows, as a statement has them.
 pub(super) struct Keys {
     pub arrays: Vec<String>,
@@ -48,13 +65,7 @@ pub(super) struct Keys {
 
 /// Adds the keys of rows to a statement's arguments.
 pub(super) fn keys(arguments: &mut PgArguments, table: &RawTable, rows: &[&[Datum]]) -> sqlx::Result<Keys> {
-    let (mut arrays, mut names) = (Vec::new(), Vec::new());
-    for (place, (name, kind)) in table.columns.iter().enumerate() {
-        if table.key.contains(name) {
-            arrays.push(add(arguments, *kind, rows, place)?);
-            names.push(quoted(name));
-        }
-    }
+    let (arrays, names) = columns(arguments, table, rows, |name| table.key.contains(&name))?;
     // As the table spells them: [`sweep`](super::raw::sweep) compares hashes of texts.
     let spelt = |name: &&str| {
         let cast = if table.kind(name) == Some(Kind::Amount) { "::numeric(18, 4)" } else { "" };

@@ -1,4 +1,4 @@
-//! A page of BigQuery's into a raw table. SQL by hand: a page is merged in one statement, as what it did not have is found.
+//! A page of BigQuery's into a raw table. SQL by hand: a page is merged by two statements, as what it did not have is found.
 
 use std::collections::HashSet;
 
@@ -64,44 +64,29 @@ pub async fn merge(
         return Ok(Merged::default());
     }
     let (rows, twice) = newest(table, rows);
-    let mut arguments = PgArguments::default();
-    let mut arrays = Vec::with_capacity(table.columns.len() + OWN.len());
-    let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
-    for (place, (_, kind)) in table.columns.iter().enumerate() {
-        arrays.push(arrays::add(&mut arguments, *kind, &values, place)?);
-    }
-    let extra: Vec<Option<&str>> = rows.iter().map(|row| row.extra.as_deref()).collect();
-    let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
-    let read_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.read_at).collect();
-    let added =
-        arguments.add(extra).and_then(|()| arguments.add(hashes)).and_then(|()| arguments.add(read_at));
-    added.map_err(sqlx::Error::Encode)?;
-    for (place, kind) in ["text", "text", "timestamptz"].iter().enumerate() {
-        arrays.push(format!("${}::{kind}[]", table.columns.len() + place + 1));
-    }
-    let sql = merging(table, &arrays);
-    let (inserted, updated, places, others, wins): (i64, i64, Vec<i64>, Vec<DateTime<Utc>>, Vec<bool>) =
-        sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_one(&mut *conn).await?;
-    let (inserted, updated) = (inserted.unsigned_abs(), updated.unsigned_abs());
+    let differing = differing(conn, table, &rows).await?;
     let mut beaten: Vec<Beaten<'_>> =
         twice.iter().filter_map(|row| Some(Beaten::new(row, row.moment(table)?))).collect();
     let mut lost = HashSet::new();
-    for ((place, other), wins) in places.into_iter().zip(others).zip(wins) {
-        let Some((at, row)) = usize::try_from(place - 1).ok().and_then(|at| Some((at, rows.get(at)?))) else {
-            continue;
-        };
-        if wins {
-            beaten.push(Beaten::by(row, other));
-        } else {
-            lost.insert(at);
-            beaten.extend(row.moment(table).map(|moment| Beaten::new(row, moment)));
+    let mut written = Vec::with_capacity(differing.len());
+    for Differs { at, other, wins } in differing {
+        let Some(row) = rows.get(at) else { continue };
+        written.push(row);
+        match other {
+            Some(other) if wins => beaten.push(Beaten::by(row, other)),
+            Some(_) => {
+                lost.insert(at);
+                beaten.extend(row.moment(table).map(|moment| Beaten::new(row, moment)));
+            }
+            None => {}
         }
     }
+    let (inserted, updated) = write(conn, table, &written).await?;
     beaten::note(conn, table, &beaten).await?;
     // What was written is of this snapshot: nothing takes it for gone.
     if inserted + updated < rows.len() as u64 {
-        let met = values.iter().enumerate().filter(|(at, _)| !lost.contains(at));
-        let met: Vec<&[Datum]> = met.map(|(_, values)| *values).collect();
+        let met = rows.iter().enumerate().filter(|(at, _)| !lost.contains(at));
+        let met: Vec<&[Datum]> = met.map(|(_, row)| row.values.as_slice()).collect();
         meet(conn, table, run, &met).await?;
     }
     Ok(Merged { inserted, updated, rest: number - inserted - updated })
@@ -110,63 +95,118 @@ pub async fn merge(
 /// What raw tables have beside the source's columns.
 const OWN: [&str; 3] = ["extra", "huella", "leido_en"];
 
-/// The statement that merges a page of these arrays. Gives how many rows it has inserted and updated; and of the rows that
-/// meet one with their key and another moment, their places in the page (from 1), that moment, and whether they beat it.
-fn merging(table: &RawTable, arrays: &[String]) -> String {
-    let columns: Vec<String> = table.columns.iter().map(|(name, _)| *name).chain(OWN).map(quoted).collect();
-    let picked: Vec<String> = table.columns.iter().map(|(name, _)| format!("p.{}", quoted(name))).collect();
-    let set: Vec<String> = columns.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+/// A row that the table has not, or not so.
+struct Differs {
+    /// Its place among the rows.
+    at: usize,
+    /// The moment of the row that the table has with its key, where that is another one.
+    other: Option<DateTime<Utc>>,
+    /// Whether it beats that row.
+    wins: bool,
+}
+
+/// Finds the rows that the table does not have as they are. Their keys and hashes are enough for that: where nothing changed the
+/// rest is not sent to the database.
+async fn differing(conn: &mut PgConnection, table: &RawTable, rows: &[Row]) -> sqlx::Result<Vec<Differs>> {
+    let mut arguments = PgArguments::default();
+    let decides =
+        |name: &str| table.key.contains(&name) || table.version == Some(name) || table.cursor == Some(name);
+    let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
+    let (mut arrays, mut names) = arrays::columns(&mut arguments, table, &values, decides)?;
+    let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
+    let read_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.read_at).collect();
+    for (name, kind) in [("huella", "text"), ("leido_en", "timestamptz")] {
+        names.push(quoted(name));
+        arrays.push(format!("${}::{kind}[]", arrays.len() + 1));
+    }
+    arguments.add(hashes).and_then(|()| arguments.add(read_at)).map_err(sqlx::Error::Encode)?;
     let same: Vec<String> =
         table.key.iter().map(|name| format!("t.{name} = p.{name}", name = quoted(name))).collect();
-    let version = |of: &str| match table.version {
-        Some(name) => format!("({of}.\"{name}\", {of}.leido_en)"),
-        None => format!("{of}.leido_en"),
-    };
-    let (cursor, other) = match table.cursor.map(quoted) {
-        Some(cursor) => (
-            format!(", t.{cursor}"),
-            format!(
-                "case when known.eliminado_en is null and known.{cursor} <> p.{cursor} then known.{cursor} end"
-            ),
+    let mut known = vec!["huella", "eliminado_en", "leido_en"];
+    known.extend(table.version);
+    known.extend(table.cursor.filter(|cursor| table.version != Some(*cursor)));
+    let known: Vec<String> = known.into_iter().map(|name| format!("t.{}", quoted(name))).collect();
+    let other = match table.cursor.map(quoted) {
+        Some(cursor) => format!(
+            "case when known.eliminado_en is null and known.{cursor} <> p.{cursor} then known.{cursor} end"
         ),
-        None => (String::new(), "null::timestamptz".to_owned()),
+        None => "null::timestamptz".to_owned(),
     };
     // The look-up by the key goes by its index whatever the planner knows of the table and of the arrays: `limit` keeps it
     // from being joined in another way.
-    format!(
-        "with differing as materialized (
-             select p.*, {other} as otro, {version} >= {versioned} as gana
-             from unnest({arrays}) with ordinality as p ({names}, lugar)
-             left join lateral (
-                 select t.huella, t.eliminado_en, t.leido_en{cursor} from {name} t where {same} limit 1) as known on true
-             where known.huella is distinct from p.huella or known.eliminado_en is not null
-         ), written as (
+    let sql = format!(
+        "select p.lugar, {other}, coalesce({newer} >= {older}, false)
+         from unnest({arrays}) with ordinality as p ({names}, lugar)
+         left join lateral (select {known} from {name} t where {same} limit 1) as known on true
+         where known.huella is distinct from p.huella or known.eliminado_en is not null",
+        newer = version(table, "p"),
+        older = version(table, "known"),
+        arrays = arrays.join(", "),
+        names = names.join(", "),
+        known = known.join(", "),
+        name = table.name,
+        same = same.join(" and "),
+    );
+    let found: Vec<(i64, Option<DateTime<Utc>>, bool)> =
+        sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_all(conn).await?;
+    let differs = |(place, other, wins)| {
+        let at = usize::try_from(place - 1).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok(Differs { at, other, wins })
+    };
+    found.into_iter().map(differs).collect()
+}
+
+/// Writes rows that the table has not, or not so. Gives how many were inserted and updated.
+async fn write(conn: &mut PgConnection, table: &RawTable, rows: &[&Row]) -> sqlx::Result<(u64, u64)> {
+    if rows.is_empty() {
+        return Ok((0, 0));
+    }
+    let mut arguments = PgArguments::default();
+    let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
+    let (mut arrays, mut names) = arrays::columns(&mut arguments, table, &values, |_| true)?;
+    let picked: Vec<String> = names.iter().map(|name| format!("p.{name}")).collect();
+    let extra: Vec<Option<&str>> = rows.iter().map(|row| row.extra.as_deref()).collect();
+    let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
+    let read_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.read_at).collect();
+    for (name, kind) in OWN.into_iter().zip(["text", "text", "timestamptz"]) {
+        names.push(quoted(name));
+        arrays.push(format!("${}::{kind}[]", arrays.len() + 1));
+    }
+    let added =
+        arguments.add(extra).and_then(|()| arguments.add(hashes)).and_then(|()| arguments.add(read_at));
+    added.map_err(sqlx::Error::Encode)?;
+    let set: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    let sql = format!(
+        "with written as (
              insert into {name} ({names})
-             select {picked}, coalesce(p.extra::jsonb, '{{}}'), p.huella, p.leido_en from differing p
+             select {picked}, coalesce(p.extra::jsonb, '{{}}'), p.huella, p.leido_en from unnest({arrays}) as p ({names})
              on conflict ({key}) do update set {set}, eliminado_en = null
                  -- What is gone comes back only by a snapshot that is not older than the one which did not have it.
                  where case when {name}.eliminado_en is null then {newer} >= {known}
                             else excluded.leido_en >= {name}.leido_en end
              returning xmax = 0 as inserted
          )
-         select w.inserted, w.updated, o.places, o.others, o.wins
-         from (select count(*) filter (where inserted) as inserted, count(*) filter (where not inserted) as updated
-               from written) as w,
-              (select coalesce(array_agg(lugar), '{{}}') as places, coalesce(array_agg(otro), '{{}}') as others,
-                      coalesce(array_agg(gana), '{{}}') as wins
-               from differing where otro is not null) as o",
-        version = version("p"),
-        versioned = version("known"),
-        arrays = arrays.join(", "),
-        names = columns.join(", "),
+         select count(*) filter (where inserted), count(*) filter (where not inserted) from written",
         name = table.name,
-        same = same.join(" and "),
+        names = names.join(", "),
         picked = picked.join(", "),
+        arrays = arrays.join(", "),
         key = table.key.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
         set = set.join(", "),
-        newer = version("excluded"),
-        known = version(table.name),
-    )
+        newer = version(table, "excluded"),
+        known = version(table, table.name),
+    );
+    let (inserted, updated): (i64, i64) =
+        sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_one(conn).await?;
+    Ok((inserted.unsigned_abs(), updated.unsigned_abs()))
+}
+
+/// What decides which of two rows with one key is the newer one.
+fn version(table: &RawTable, of: &str) -> String {
+    match table.version {
+        Some(name) => format!("({of}.\"{name}\", {of}.leido_en)"),
+        None => format!("{of}.leido_en"),
+    }
 }
 
 /// Notes rows as met by the run, by their keys. They are one row of the table: an index of keys would cost as much as all else

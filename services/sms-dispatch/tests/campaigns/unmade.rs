@@ -8,11 +8,12 @@ use jobs::Runner;
 use sea_orm::sqlx;
 use sms_dispatch::{
     domain::{
-        campaign::Kind,
+        campaign::{Kind, State},
         message_state::{MessageState, Observed},
     },
     jobs::send_slice::SendSlices,
     settle::{Fact, Open, observe},
+    storage::campaigns::Campaign,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -98,6 +99,52 @@ async fn what_a_claim_that_was_rolled_back_says_is_nothing_of_the_next() -> Resu
         transaction.rollback().await?;
     }
     Ok(())
+}
+
+/// A worker that slept past its deadlines says that it made no requests when its campaign has completed without it.
+#[tokio::test]
+async fn what_was_never_asked_is_sent_though_its_campaign_has_completed() -> Result<()> {
+    let world = World::new("unmadelate").await?;
+    world.contacts(10).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let asleep = "update messages set state = 1, attempt = 1, deadline = now() - interval '1 second'
+                  where position <= 3";
+    world.execute(asleep).await?;
+    let ended = world.finish(campaign.id).await?;
+    ensure!(ended.state == State::Completed && world.provider.accepted().len() == 7, "{ended:?}");
+    ensure!(world.in_state(&campaign, MessageState::Unknown.code()).await? == 3);
+
+    // Two say so at once, and neither keeps the other from it.
+    futures::future::try_join_all([1, 2].map(|position| unasked(&world, &ended, position))).await?;
+    let again = world.campaign(campaign.id).await?;
+    ensure!(again.state == State::Running && again.finished_at.is_none(), "{again:?}");
+    let begun = "select count(*) from contact_audit where action = 'campaign_retried' and actor = 'system'";
+    ensure!(world.count(begun).await? == 1);
+    let ended = world.finish(campaign.id).await?;
+    ensure!(ended.state == State::Completed && world.provider.accepted().len() == 9, "{ended:?}");
+
+    // After a day nobody expects it any more.
+    world.execute("update campaigns set finished_at = now() - interval '25 hours'").await?;
+    unasked(&world, &ended, 3).await?;
+    ensure!(world.campaign(campaign.id).await?.state == State::Completed);
+    ensure!(world.count("select count(*) from messages where state = 6 and repeatable").await? == 1);
+    ensure!(world.provider.accepted().values().all(|messages| messages.len() == 1));
+    Ok(())
+}
+
+/// Says of a message's first attempt that nothing was asked.
+async fn unasked(world: &World, campaign: &Campaign, position: i32) -> Result<()> {
+    let deadline = "select deadline from messages where campaign = $1 and position = $2";
+    let deadline = sqlx::query_scalar(deadline).bind(campaign.number).bind(position);
+    let fact = Fact {
+        unasked: true,
+        claimed_until: deadline.fetch_one(&world.pool).await?,
+        ..Fact::plain(position, 1, Observed::NotAccepted, Utc::now())
+    };
+    let mut transaction = world.pool.begin().await?;
+    let changed = observe(&mut transaction, &Open::of(campaign)?, &[fact]).await?;
+    ensure!(changed.rows.len() == 1, "{changed:?}");
+    Ok(transaction.commit().await?)
 }
 
 /// Has the commit of each claim wait until the transaction that is given ends.
