@@ -13,12 +13,7 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// Adds a column of rows as an array. Gives the argument as SQL has it.
-pub(super) fn add(
-    arguments: &mut PgArguments,
-    kind: Kind,
-    rows: &[&[Datum]],
-    place: usize,
-) -> sqlx::Result<String> {
+fn add(arguments: &mut PgArguments, kind: Kind, rows: &[&[Datum]], place: usize) -> sqlx::Result<String> {
     fn column<'a, T>(
         rows: &[&'a [Datum]],
         place: usize,
