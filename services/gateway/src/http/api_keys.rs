@@ -13,7 +13,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::users::valid_standing;
+use super::{page_size, users::valid_standing};
 use crate::{
     domain::{roles::Standing, scopes, users::display_name},
     identity::{Error, Identity, KEY_PREFIX, Opaque, span},
@@ -24,8 +24,6 @@ use crate::{
     },
 };
 
-const PAGE: u64 = 50;
-const LARGEST_PAGE: u64 = 200;
 /// Keys of one user that work at the same time.
 const MOST: u64 = 20;
 /// Characters of the secret part that stay visible, to tell keys apart.
@@ -108,7 +106,7 @@ pub(crate) async fn list(
     if query.user_id.is_some() && query.user_id != whose {
         return Err(Error::Forbidden.into());
     }
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let limit = page_size(query.limit);
     // One more than asked for tells whether there is a next page.
     let mut rows = api_keys::list(identity.orm(), whose, query.after, limit + 1).await?;
     let next = page::cut(&mut rows, limit as i64, |key| key.id);

@@ -76,6 +76,11 @@ pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>, admin: &Admin
     );
 }
 
+/// How many rows a page of a list has: as many as are asked for, within bounds.
+fn page_size(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(50).clamp(1, 200)
+}
+
 async fn unknown() -> ApiResult {
     Err(Problem::of(StatusCode::NOT_FOUND))
 }
