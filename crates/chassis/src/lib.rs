@@ -31,6 +31,6 @@ mod migration;
 pub use client::http_client;
 pub use clock::Clock;
 pub use http::{ApiResult, Problem};
-pub use migration::{SqlMigration, migrations};
+pub use migration::{SqlMigration, migrations, migrations_with};
 #[doc(hidden)]
 pub use pastey;

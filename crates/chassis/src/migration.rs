@@ -1,8 +1,17 @@
 use sea_orm_migration::prelude::*;
 
-/// The tables of this crate, for a service's `Migrator` to include: `jwks_cache`.
+/// The tables of this crate: `jwks_cache`.
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
     vec![Box::new(JwksCache)]
+}
+
+/// All migrations of a service: of the crates whose tables are in its schema, outbox, jobs and this one, and then its own.
+pub fn migrations_with(own: Vec<Box<dyn MigrationTrait>>) -> Vec<Box<dyn MigrationTrait>> {
+    let mut all = outbox::migrations();
+    all.extend(jobs::migrations());
+    all.extend(migrations());
+    all.extend(own);
+    all
 }
 
 /// A migration that is SQL alone, each way in one transaction. It is recorded under the name of its file.

@@ -3,7 +3,7 @@ use sea_orm::{
     DeriveActiveEnum, EnumIter,
     sqlx::{self, Row as _, postgres::PgRow},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -151,6 +151,14 @@ pub struct Job {
 }
 
 impl Job {
+    /// Where its work goes on, by its last checkpoint; none: at the beginning.
+    ///
+    /// # Errors
+    /// The checkpoint is no `T`.
+    pub fn checkpoint_as<T: DeserializeOwned>(&self) -> serde_json::Result<Option<T>> {
+        self.checkpoint.clone().map(serde_json::from_value).transpose()
+    }
+
     pub(crate) fn read(row: &PgRow) -> sqlx::Result<Self> {
         let mut checkpoint: Option<Value> = row.try_get("checkpoint")?;
         let reached = checkpoint.as_mut().and_then(Position::take);

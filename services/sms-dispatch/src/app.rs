@@ -32,7 +32,7 @@ use crate::{
     live::Live,
     metrics,
     orphans::Orphans,
-    providers::{self, Providers},
+    providers::{self, Providers, messaging::UNDER_WAY},
     reconciler::{Patience, Reconciler},
     report_writer::{self, ReportWriter},
     reports::{Lane, Reports},
@@ -132,7 +132,7 @@ pub async fn run_worker(config: Config, shutdown: CancellationToken) -> anyhow::
 async fn end_of(requests: TaskTracker, shutdown: CancellationToken) {
     shutdown.cancelled().await;
     requests.close();
-    if tokio::time::timeout(send_slice::UNDER_WAY, requests.wait()).await.is_err() {
+    if tokio::time::timeout(UNDER_WAY, requests.wait()).await.is_err() {
         tracing::warn!(requests = requests.len(), "answers of providers are not written");
     }
 }

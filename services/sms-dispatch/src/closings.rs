@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     domain::sender::ProviderName,
-    jobs::send_slice::UNDER_WAY,
+    providers::messaging::UNDER_WAY,
     settle::{Changed, Closes, Fact, Open},
     storage::{audit, providers, senders},
 };

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Resources,
-    http::{AUDIENCE_FILES, CONTACT_FILES},
     storage::{audience_files, imports},
 };
 
@@ -19,6 +18,10 @@ use crate::{
 /// and sweeps, which hold it alone from their look at the rows to the deletion.
 pub const USES: &str = "contact files used";
 
+/// Where uploaded files of contacts are, and where files that are there already must be.
+pub const CONTACT_FILES: &str = "contacts/";
+/// Where uploaded files are whose people are audiences.
+pub const AUDIENCE_FILES: &str = "audiences/";
 /// Where files of people are in the bucket.
 const PREFIXES: [&str; 2] = [CONTACT_FILES, AUDIENCE_FILES];
 

@@ -33,6 +33,7 @@ use crate::{
     jobs::send_slice,
     metrics::Tally,
     settle::{self, Fact, Open},
+    start_campaign::start_campaign,
     storage::{
         campaigns::{self as rows, ActiveModel, Campaign},
         ledger::{self, Row},
@@ -180,7 +181,7 @@ impl Feeder {
                     Ok(true) => Err(Refused::Changed),
                     Ok(false) => {
                         let public_url = &self.settings.public_url;
-                        campaigns::start(&mut transaction, &locked, "schedule", None, public_url).await
+                        start_campaign(&mut transaction, &locked, "schedule", None, public_url).await
                     }
                     Err(refused) => Err(refused),
                 };

@@ -32,6 +32,7 @@ mod resources;
 pub mod retention;
 pub mod settle;
 pub mod singles;
+pub mod start_campaign;
 pub mod storage;
 pub mod suppression_lists;
 pub mod texts;

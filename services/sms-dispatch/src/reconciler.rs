@@ -21,11 +21,10 @@ use crate::{
         message_state::{MessageState, Observed},
         sender::Sender,
     },
-    jobs::send_slice::UNDER_WAY,
     opt_outs,
     providers::{
         Providers,
-        messaging::{AskError, Messaging, OutgoingMessage, Report, Sought},
+        messaging::{AskError, Messaging, OutgoingMessage, Report, Sought, UNDER_WAY},
     },
     settle::{self, Fact, Open},
     storage::{

@@ -76,6 +76,25 @@ impl Caller {
         }
     }
 
+    /// For who reads what is nobody's in particular: admins, operators and viewers who are bound to no supplier.
+    ///
+    /// # Errors
+    /// 403 for everybody else, and where the token is limited to other scopes than `scope`.
+    pub fn require_reader(&self, scope: &str) -> Result<(), Problem> {
+        self.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
+        self.require_unbound()?;
+        self.require_scope(scope)
+    }
+
+    /// For who works with what is nobody's in particular: admins and operators.
+    ///
+    /// # Errors
+    /// As [`Self::require_reader`].
+    pub fn require_operator(&self, scope: &str) -> Result<(), Problem> {
+        self.require(&[Role::Admin, Role::Operator])?;
+        self.require_scope(scope)
+    }
+
     /// Whether it may change what belongs to this supplier: admins and operators any, a supplier its own,
     /// a viewer none.
     pub fn may_act_for(&self, proveedor_id: &str) -> bool {
@@ -192,5 +211,23 @@ mod tests {
         assert_eq!(key.require(&[Role::Admin]).expect_err("no admin").code(), "forbidden");
         assert_eq!(key.require_unbound().expect_err("bound").code(), "forbidden");
         assert!(caller(Role::Viewer, None, &[]).require_unbound().is_ok());
+    }
+
+    #[test]
+    fn what_is_nobodys_in_particular_is_read_by_the_unbound_and_worked_with_by_operators() {
+        for (role, bound, reads, works) in [
+            (Role::Admin, None, true, true),
+            (Role::Operator, None, true, true),
+            (Role::Viewer, None, true, false),
+            (Role::Viewer, Some("P1"), false, false),
+            (Role::Supplier, Some("P1"), false, false),
+        ] {
+            let caller = caller(role, bound, &["etl:read"]);
+            assert_eq!(caller.require_reader("etl:read").is_ok(), reads, "{role} bound to {bound:?} reads");
+            assert_eq!(caller.require_operator("etl:read").is_ok(), works, "{role} bound to {bound:?} works");
+            assert!(
+                caller.require_reader("etl:write").is_err() && caller.require_operator("etl:write").is_err()
+            );
+        }
     }
 }

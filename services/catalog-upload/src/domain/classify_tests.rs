@@ -6,7 +6,8 @@ use super::{
     Accepted, Claims, Decision, ExistingProduct, ImportContext, Outcome, ProductRow, Summary, classify,
 };
 
-fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
+/// A good row.
+pub(crate) fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
     ProductRow {
         row: number,
         id: id.to_owned(),

@@ -15,7 +15,7 @@ pub mod undo;
 pub mod warnings;
 
 #[cfg(test)]
-mod classify_tests;
+pub(crate) mod classify_tests;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]

@@ -64,10 +64,7 @@ impl Checkpoint {
     }
 
     fn of(job: &Job) -> anyhow::Result<Option<Self>> {
-        job.checkpoint
-            .clone()
-            .map(|value| serde_json::from_value(value).context("the checkpoint"))
-            .transpose()
+        job.checkpoint_as().context("the checkpoint")
     }
 
     /// How near to its end it is: an undo goes from the last row to the first.

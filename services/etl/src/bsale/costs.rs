@@ -8,11 +8,12 @@ use sea_orm::DbErr;
 
 use super::{
     Bsale,
+    batch::Batch,
     calendar::{before, midnight},
     client::{ApiError, at_once},
     read::{cost, received},
     record::{Bad, Record},
-    session::{Batch, Session},
+    session::Session,
     tables::COSTS,
 };
 use crate::{

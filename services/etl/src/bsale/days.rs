@@ -9,11 +9,12 @@ use sea_orm::DbErr;
 
 use super::{
     Bsale,
+    batch::Batch,
     calendar::range,
     client::at_once,
     documents::{DocumentPages, Documents, family},
     read,
-    session::{Batch, Session},
+    session::Session,
     tables::{CLIENTS, DOCUMENTS},
 };
 use crate::target::{self, Gone, Page, Sql};

@@ -4,10 +4,11 @@ use chrono::{NaiveDate, TimeDelta};
 use messaging::JobError;
 
 use super::{
+    batch::Batch,
     calendar::{before, midnight},
     days::read_day,
     reconcile,
-    session::{Batch, Session},
+    session::Session,
 };
 use crate::domain::run::Mode;
 

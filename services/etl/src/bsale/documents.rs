@@ -14,10 +14,10 @@ use tracing::Instrument as _;
 
 use super::{
     Priority,
+    batch::{Batch, drift, understand},
     client::{AT_ONCE, ApiError, Client, ListPage},
     read::{self, Document, Understood},
     record::{Bad, Record, id_of},
-    session::{Batch, drift, understand},
     tables::{CLIENTS, DETAILS, DOCUMENTS},
 };
 use crate::{

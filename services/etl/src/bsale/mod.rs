@@ -1,6 +1,7 @@
 //! Bsale, the point of sale: its API (<https://docs.bsale.dev>), the sales tables, and how the one is read into the
 //! others.
 
+mod batch;
 mod calendar;
 mod client;
 mod costs;

@@ -9,10 +9,11 @@ use serde_json::value::RawValue;
 
 use super::{
     Bsale,
+    batch::Batch,
     calendar::{before, range},
     days,
     record::{Bad, Record},
-    session::{Batch, Session},
+    session::Session,
 };
 use crate::target::Sql;
 

@@ -13,10 +13,11 @@ use serde_json::value::RawValue;
 
 use super::{
     Priority,
+    batch::Batch,
     client::{ApiError, Client, PAGE, at_once},
     read::{self, Understood},
     record::{Bad, Record},
-    session::{Batch, Session},
+    session::Session,
 };
 use crate::{
     config::BsaleSettings,

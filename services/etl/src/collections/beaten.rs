@@ -5,8 +5,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::sqlx::{self, Arguments as _, AssertSqlSafe, PgConnection, postgres::PgArguments};
 
 use super::{
+    arrays::{self, Keys},
     question::today,
-    raw::{Keys, keys},
     rows::{Datum, Row},
     streams::{RawTable, Slice},
 };
@@ -45,7 +45,7 @@ pub(super) async fn note(conn: &mut PgConnection, table: &RawTable, rows: &[Beat
     let days: Vec<NaiveDate> = rows.iter().map(|row| row.day).collect();
     let read_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.read_at).collect();
     let mut arguments = PgArguments::default();
-    let Keys { arrays, names, hash } = keys(&mut arguments, table, &values)?;
+    let Keys { arrays, names, hash } = arrays::keys(&mut arguments, table, &values)?;
     let first = arguments.len() + 1;
     let added =
         arguments.add(days).and_then(|()| arguments.add(read_at)).and_then(|()| arguments.add(table.stream));

@@ -5,6 +5,7 @@
 //! answered from one version by [`answers::answer`]; [`cache`] keeps answers. Every figure is defined in docs/kpis.md.
 
 pub mod answers;
+mod arrays;
 mod beaten;
 pub mod bigquery;
 pub mod cache;

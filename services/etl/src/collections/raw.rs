@@ -9,9 +9,10 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{
+    arrays::{self, Keys, hashed, quoted},
     beaten::{self, Beaten},
     rows::{BadRecord, Datum, Row, newest},
-    streams::{Kind, RawTable},
+    streams::RawTable,
 };
 
 /// Rows that may go at once whatever share of the slice they are.
@@ -111,7 +112,7 @@ async fn differing(conn: &mut PgConnection, table: &RawTable, rows: &[Row]) -> s
     let decides =
         |name: &str| table.key.contains(&name) || table.version == Some(name) || table.cursor == Some(name);
     let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
-    let (mut arrays, mut names) = columns(&mut arguments, table, &values, decides)?;
+    let (mut arrays, mut names) = arrays::columns(&mut arguments, table, &values, decides)?;
     let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
     let read_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.read_at).collect();
     for (name, kind) in [("huella", "text"), ("leido_en", "timestamptz")] {
@@ -162,7 +163,7 @@ async fn write(conn: &mut PgConnection, table: &RawTable, rows: &[&Row]) -> sqlx
     }
     let mut arguments = PgArguments::default();
     let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
-    let (mut arrays, mut names) = columns(&mut arguments, table, &values, |_| true)?;
+    let (mut arrays, mut names) = arrays::columns(&mut arguments, table, &values, |_| true)?;
     let picked: Vec<String> = names.iter().map(|name| format!("p.{name}")).collect();
     let extra: Vec<Option<&str>> = rows.iter().map(|row| row.extra.as_deref()).collect();
     let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
@@ -208,73 +209,6 @@ fn version(table: &RawTable, of: &str) -> String {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
-}
-
-/// Adds a column of rows as an array. Gives the argument as SQL has it.
-fn add(arguments: &mut PgArguments, kind: Kind, rows: &[&[Datum]], place: usize) -> sqlx::Result<String> {
-    fn column<'a, T>(
-        rows: &[&'a [Datum]],
-        place: usize,
-        pick: impl Fn(&'a Datum) -> Option<T>,
-    ) -> Vec<Option<T>> {
-        rows.iter().map(|values| pick(&values[place])).collect()
-    }
-    let (kind, added) = match kind {
-        Kind::Text | Kind::Code => ("text", arguments.add(column(rows, place, Datum::text))),
-        Kind::Date => ("date", arguments.add(column(rows, place, Datum::date))),
-        Kind::Time => ("timestamptz", arguments.add(column(rows, place, Datum::time))),
-        Kind::Amount => ("numeric", arguments.add(column(rows, place, Datum::amount))),
-        Kind::Int => ("bigint", arguments.add(column(rows, place, Datum::int))),
-    };
-    added.map_err(sqlx::Error::Encode)?;
-    Ok(format!("${}::{kind}[]", arguments.len()))
-}
-
-/// Adds columns of rows to a statement's arguments. Gives the arrays and the columns that they are of.
-fn columns(
-    arguments: &mut PgArguments,
-    table: &RawTable,
-    rows: &[&[Datum]],
-    wanted: impl Fn(&str) -> bool,
-) -> sqlx::Result<(Vec<String>, Vec<String>)> {
-    let (mut arrays, mut names) = (Vec::new(), Vec::new());
-    for (place, (name, kind)) in table.columns.iter().enumerate() {
-        if wanted(name) {
-            arrays.push(add(arguments, *kind, rows, place)?);
-            names.push(quoted(name));
-        }
-    }
-    Ok((arrays, names))
-}
-
-/// Keys of rows, as a statement has them.
-pub(super) struct Keys {
-    pub arrays: Vec<String>,
-    /// The columns that the arrays are of.
-    pub names: Vec<String>,
-    /// What a key of `p`, which has these columns, is hashed to.
-    pub hash: String,
-}
-
-/// Adds the keys of rows to a statement's arguments.
-pub(super) fn keys(arguments: &mut PgArguments, table: &RawTable, rows: &[&[Datum]]) -> sqlx::Result<Keys> {
-    let (arrays, names) = columns(arguments, table, rows, |name| table.key.contains(&name))?;
-    // As the table spells them: [`sweep`] compares hashes of texts.
-    let spelt = |name: &&str| {
-        let cast = if table.kind(name) == Some(Kind::Amount) { "::numeric(18, 4)" } else { "" };
-        format!("p.{}{cast}", quoted(name))
-    };
-    let key: Vec<String> = table.key.iter().map(spelt).collect();
-    Ok(Keys { arrays, names, hash: hashed(&key) })
-}
-
-/// What the parts of a key are hashed to.
-fn hashed(key: &[String]) -> String {
-    format!("hashtextextended(concat_ws('|', {}), 0)", key.join(", "))
-}
-
 /// Notes rows as met by the run, by their keys. They are one row of the table: an index of keys would cost as much as all else
 /// where nothing changed.
 ///
@@ -290,7 +224,7 @@ pub async fn meet(
         return Ok(());
     }
     let mut arguments = PgArguments::default();
-    let Keys { arrays, names, hash } = keys(&mut arguments, table, rows)?;
+    let Keys { arrays, names, hash } = arrays::keys(&mut arguments, table, rows)?;
     arguments.add(run).map_err(sqlx::Error::Encode)?;
     let sql = format!(
         "insert into raw_met (run, keys) select ${run}::uuid, array_agg({hash}) from unnest({arrays}) as p ({names})",

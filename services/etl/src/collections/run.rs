@@ -124,8 +124,8 @@ pub async fn work(
     let client = &client.with_priority(priority);
     let table = table_of(&params.stream)
         .ok_or_else(|| JobError::fail(anyhow!("{} is not a stream of BigQuery", params.stream)))?;
-    let known = run.job.checkpoint.clone().map(serde_json::from_value::<Cursor>);
-    let place = match known.transpose().map_err(|error| JobError::fail(anyhow!("the checkpoint: {error}")))? {
+    let known = run.job.checkpoint_as::<Cursor>();
+    let place = match known.map_err(|error| JobError::fail(anyhow!("the checkpoint: {error}")))? {
         Some(place) => place,
         None => begin(client, pool, run, table, &params).await?,
     };

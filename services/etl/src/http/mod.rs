@@ -10,13 +10,7 @@ mod schedules;
 mod status;
 mod webhooks;
 
-use chassis::{
-    Problem,
-    auth::{Caller, Role},
-    connections::Api,
-    http::Routes,
-    routes,
-};
+use chassis::{Problem, auth::Caller, connections::Api, http::Routes, routes};
 use chrono::{Days, NaiveDate, Utc};
 use sea_orm::DatabaseConnection;
 
@@ -26,10 +20,6 @@ use crate::{
     domain::stream::{Source, Stream},
     streams,
 };
-
-/// The scopes that a limited credential needs.
-const READ: &str = "etl:read";
-const WRITE: &str = "etl:write";
 
 /// What the service serves.
 pub const API: Api = Api { routes, description: "Sincronización de ventas y cobranzas" };
@@ -92,14 +82,11 @@ fn routes() -> Routes {
 
 /// Sales and collections are everybody's: whoever is bound to one supplier sees none.
 fn may_read(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    caller.require_unbound()?;
-    caller.require_scope(READ)
+    caller.require_reader("etl:read")
 }
 
 fn may_write(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(WRITE)
+    caller.require_operator("etl:write")
 }
 
 /// Refuses days that the source can have nothing of: before its first one, or to come.

@@ -13,10 +13,10 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::users::valid_standing;
+use super::{page_size, users::valid_standing};
 use crate::{
     domain::{roles::Standing, scopes, users::display_name},
-    identity::{Error, Identity, Opaque, span},
+    identity::{Error, Identity, KEY_PREFIX, Opaque, span},
     storage::{
         Digest, api_keys,
         audit::{self, Action},
@@ -24,14 +24,10 @@ use crate::{
     },
 };
 
-const PAGE: u64 = 50;
-const LARGEST_PAGE: u64 = 200;
 /// Keys of one user that work at the same time.
 const MOST: u64 = 20;
 /// Characters of the secret part that stay visible, to tell keys apart.
 const VISIBLE: usize = 8;
-/// What a key begins with.
-pub(crate) const PREFIX: &str = "lote_";
 
 /// Una clave, sin su secreto.
 #[derive(Debug, Serialize, ToSchema)]
@@ -110,7 +106,7 @@ pub(crate) async fn list(
     if query.user_id.is_some() && query.user_id != whose {
         return Err(Error::Forbidden.into());
     }
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let limit = page_size(query.limit);
     // One more than asked for tells whether there is a next page.
     let mut rows = api_keys::list(identity.orm(), whose, query.after, limit + 1).await?;
     let next = page::cut(&mut rows, limit as i64, |key| key.id);
@@ -185,8 +181,8 @@ pub(crate) async fn create(
     if !own.covers(&standing) {
         return Err(Error::Forbidden.into());
     }
-    let secret = Opaque::generate(PREFIX)?;
-    let prefix = secret.text.expose().chars().take(PREFIX.len() + VISIBLE).collect();
+    let secret = Opaque::generate(KEY_PREFIX)?;
+    let prefix = secret.text.expose().chars().take(KEY_PREFIX.len() + VISIBLE).collect();
     let key = api_keys::Model {
         id: Uuid::now_v7(),
         user_id: person.user.id,

@@ -11,13 +11,11 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::page_size;
 use crate::{
     identity::Identity,
     storage::audit::{self, Filter},
 };
-
-const PAGE: u64 = 50;
-const LARGEST_PAGE: u64 = 200;
 
 #[derive(Debug, Deserialize, IntoParams)]
 pub(crate) struct ListQuery {
@@ -71,7 +69,7 @@ pub(crate) async fn list(
 ) -> ApiResult<Json<AuditPage>> {
     identity.admin(&request).await?;
     let ListQuery { actor_id, target, action, before, limit } = query.into_inner();
-    let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let limit = page_size(limit);
     let filter = Filter { actor_id, target, action, before };
     // One more than asked for tells whether there is a next page.
     let mut rows = audit::list(identity.orm(), filter, limit + 1).await?;

@@ -8,6 +8,7 @@ pub mod backends;
 mod breaker;
 mod client_ip;
 mod docs;
+pub mod identity;
 pub(crate) mod jwks;
 pub mod limits;
 mod places;
@@ -41,7 +42,7 @@ pub use client_ip::client_ip;
 pub use docs::Documents;
 pub use places::Places;
 
-use crate::{App, SERVICE, config::Settings, identity};
+use crate::{App, SERVICE, config::Settings};
 
 /// The gateway's own operations, once each. The services' are in `routes`, as prefixes.
 fn table() -> Routes {
@@ -73,6 +74,11 @@ pub fn configure(config: &mut ServiceConfig, app: &web::Data<App>, admin: &Admin
     config.service(
         scope.wrap(from_fn(access::guard)).wrap(cors(&app.settings)).wrap(from_fn(explain_preflight)),
     );
+}
+
+/// How many rows a page of a list has: as many as are asked for, within bounds.
+fn page_size(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(50).clamp(1, 200)
 }
 
 async fn unknown() -> ApiResult {
@@ -137,7 +143,7 @@ fn cors(settings: &Settings) -> Cors {
         header::ETAG,
         header::LOCATION,
         header::HeaderName::from_static("x-request-id"),
-        header::HeaderName::from_static(identity::CSRF_HEADER),
+        header::HeaderName::from_static(crate::identity::CSRF_HEADER),
         limits::RATE_LIMIT,
         limits::RATE_LIMIT_POLICY,
         // Of dashboards: which data they show.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::secret::secret;
+use super::{page_size, secret::secret};
 use crate::{
     domain::{password, roles::Standing, users as rules},
     identity::{Error, Identity, Person},
@@ -27,9 +27,6 @@ use crate::{
         users::{self, Filter},
     },
 };
-
-const PAGE: u64 = 50;
-const LARGEST_PAGE: u64 = 200;
 
 /// Un usuario, sin nada secreto.
 #[derive(Debug, Serialize, ToSchema)]
@@ -104,7 +101,7 @@ pub(crate) async fn list(
 ) -> ApiResult<Json<UserPage>> {
     identity.admin(&request).await?;
     let ListQuery { q, role, disabled, after, limit } = query.into_inner();
-    let limit = limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let limit = page_size(limit);
     let text = q.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let filter = Filter { text, role, disabled, after };
     // One more than asked for tells whether there is a next page.

@@ -20,7 +20,7 @@ use super::{
     vault::{digest, is_opaque},
 };
 use crate::{
-    http::{api_keys::PREFIX, client_ip},
+    http::client_ip,
     storage::{api_keys, audit::Actor, families, users},
 };
 
@@ -30,6 +30,8 @@ pub const SESSION_COOKIE: &str = "lote_session";
 pub const CSRF_COOKIE: &str = "lote_csrf";
 /// The header in which unsafe requests repeat that token.
 pub const CSRF_HEADER: &str = "x-csrf-token";
+/// What an API key begins with.
+pub const KEY_PREFIX: &str = "lote_";
 /// The header of an API key, beside `Authorization: ApiKey …`.
 const KEY_HEADER: &str = "x-api-key";
 /// Uses are noted to the minute, so that a busy key is not a busy row.
@@ -140,7 +142,7 @@ impl Identity {
     }
 
     async fn by_api_key(&self, key: &str) -> Result<Authenticated, Error> {
-        if !is_opaque(key, PREFIX) {
+        if !is_opaque(key, KEY_PREFIX) {
             return Err(Error::InvalidToken);
         }
         let now = self.now();
@@ -280,10 +282,10 @@ pub fn looked_up(request: &HttpRequest) -> Option<String> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         let is_key = scheme.eq_ignore_ascii_case("apikey");
-        return if is_key { fingerprint(key.trim(), PREFIX) } else { None };
+        return if is_key { fingerprint(key.trim(), KEY_PREFIX) } else { None };
     }
     if let Some(value) = headers.get(KEY_HEADER) {
-        return fingerprint(value.to_str().ok()?.trim(), PREFIX);
+        return fingerprint(value.to_str().ok()?.trim(), KEY_PREFIX);
     }
     session_looked_up(&request.cookie(SESSION_COOKIE)?)
 }

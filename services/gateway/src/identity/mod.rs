@@ -11,7 +11,6 @@ mod hasher;
 mod keyring;
 mod login;
 mod refresh;
-mod routes;
 mod settings;
 mod vault;
 
@@ -28,14 +27,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use caller::{
-    Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, Person, SESSION_COOKIE, WithoutCsrf, looked_up,
-    session_looked_up,
+    Authenticated, CSRF_COOKIE, CSRF_HEADER, Credential, KEY_PREFIX, Person, SESSION_COOKIE, WithoutCsrf,
+    looked_up, session_looked_up,
 };
 pub use error::Error;
 pub use hasher::{Cost, Hasher};
 pub use keyring::Keyring;
 pub use login::{Credentials, Login, Tokens};
-pub use routes::routes;
 pub use settings::{FirstAdmin, IdentitySettings};
 pub use vault::{Opaque, Vault};
 

@@ -7,14 +7,8 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut all = outbox::migrations();
-        // For its row among the workers; it has no jobs.
-        all.extend(jobs::migrations());
-        all.extend(chassis::migrations());
-        all.push(Box::new(Identity));
-        all.push(Box::new(AuditByAction));
-        all.push(Box::new(EndedSessions));
-        all
+        // Those of jobs for its row among the workers; it has no jobs.
+        chassis::migrations_with(vec![Box::new(Identity), Box::new(AuditByAction), Box::new(EndedSessions)])
     }
 }
 

@@ -122,7 +122,7 @@ impl Door {
         let mounted = identity.clone();
         let server = Server::bind(&http, Health::new("gateway"), move |config| {
             mounted.configure(config);
-            gateway::identity::routes().configure(config);
+            gateway::http::identity::routes().configure(config);
         })?;
         let base = format!("http://{}", server.address());
         tokio::spawn(server.run(shutdown.clone()));

@@ -11,17 +11,13 @@ mod schedules;
 
 use chassis::{
     Problem,
-    auth::{Caller, Role},
+    auth::Caller,
     connections::Api,
     http::{Routes, in_range},
     routes,
 };
 
 use crate::Resources;
-
-/// The scopes that a limited credential needs.
-const READ: &str = "reports:read";
-const WRITE: &str = "reports:write";
 
 /// What the service serves.
 pub const API: Api = Api { routes, description: "Reportes de campañas SMS" };
@@ -53,12 +49,9 @@ fn routes() -> Routes {
 
 /// Reports are about everybody's campaigns: whoever is bound to one supplier sees none.
 fn may_read(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    caller.require_unbound()?;
-    caller.require_scope(READ)
+    caller.require_reader("reports:read")
 }
 
 fn may_write(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(WRITE)
+    caller.require_operator("reports:write")
 }

@@ -2,7 +2,7 @@
 //! statement, into the partition itself, and COPY reads them.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection};
+use sea_orm::sqlx::{self, AssertSqlSafe, PgConnection, Postgres, postgres::PgArguments, query::QueryAs};
 use uuid::Uuid;
 
 use crate::domain::params::MessageState;
@@ -76,19 +76,8 @@ pub async fn write(
          select c.rows, exists (select from campaign) from counted c",
         partition = partition(fecha)
     );
-    let columns = Columns::of(messages);
-    let (rows, known): (i64, bool) = sqlx::query_as(AssertSqlSafe(statement))
-        .bind(campaign)
-        .bind(fecha)
-        .bind(columns.ids)
-        .bind(columns.versions)
-        .bind(columns.phones)
-        .bind(columns.texts)
-        .bind(columns.times)
-        .bind(columns.states)
-        .bind(columns.errors)
-        .fetch_one(conn)
-        .await?;
+    let query = sqlx::query_as(AssertSqlSafe(statement)).bind(campaign).bind(fecha);
+    let (rows, known): (i64, bool) = bind(query, messages).fetch_one(conn).await?;
     Ok(if known { Written::Rows(rows) } else { Written::NoCampaign })
 }
 
@@ -108,41 +97,24 @@ pub async fn differing(
              is distinct from (t.telefono, t.mensaje, t.fecha_envio, t.estado, t.error)",
         partition = partition(fecha)
     );
-    let columns = Columns::of(messages);
-    sqlx::query_as(AssertSqlSafe(statement))
-        .bind(campaign)
-        .bind(columns.ids)
-        .bind(columns.versions)
-        .bind(columns.phones)
-        .bind(columns.texts)
-        .bind(columns.times)
-        .bind(columns.states)
-        .bind(columns.errors)
-        .fetch_all(conn)
-        .await
+    let query = sqlx::query_as(AssertSqlSafe(statement)).bind(campaign);
+    bind(query, messages).fetch_all(conn).await
 }
 
-/// Messages, column by column.
-struct Columns<'a> {
-    ids: Vec<Uuid>,
-    versions: Vec<i64>,
-    phones: Vec<&'a str>,
-    texts: Vec<&'a str>,
-    times: Vec<Option<DateTime<Utc>>>,
-    states: Vec<&'a str>,
-    errors: Vec<Option<&'a str>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(messages: &'a [Message]) -> Self {
-        Self {
-            ids: messages.iter().map(|message| message.id).collect(),
-            versions: messages.iter().map(|message| message.version).collect(),
-            phones: messages.iter().map(|message| message.phone.as_str()).collect(),
-            texts: messages.iter().map(|message| message.text.as_str()).collect(),
-            times: messages.iter().map(|message| message.sent_at).collect(),
-            states: messages.iter().map(|message| message.state.name()).collect(),
-            errors: messages.iter().map(|message| message.error.as_deref()).collect(),
-        }
+/// Adds messages to a query's arguments, column by column.
+fn bind<'q, O>(
+    query: QueryAs<'q, Postgres, O, PgArguments>,
+    messages: &'q [Message],
+) -> QueryAs<'q, Postgres, O, PgArguments> {
+    fn column<'q, T>(messages: &'q [Message], of: impl Fn(&'q Message) -> T) -> Vec<T> {
+        messages.iter().map(of).collect()
     }
+    query
+        .bind(column(messages, |message| message.id))
+        .bind(column(messages, |message| message.version))
+        .bind(column(messages, |message| message.phone.as_str()))
+        .bind(column(messages, |message| message.text.as_str()))
+        .bind(column(messages, |message| message.sent_at))
+        .bind(column(messages, |message| message.state.name()))
+        .bind(column(messages, |message| message.error.as_deref()))
 }

@@ -10,7 +10,7 @@ use chassis::{
     http::{
         CsvQuery, Query,
         job::{Accepted, Pace},
-        page::{Page, cut},
+        page::Page,
         request_id,
         upload::{Bucket, Stored, Upload},
     },
@@ -25,7 +25,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    AUDIENCE_FILES, Resources,
+    Resources,
     campaigns::{may_read, may_write},
     imports::{bucket, mapping},
     job_requests::{self, PageQuery, settle},
@@ -33,6 +33,7 @@ use super::{
     sees_masked,
 };
 use crate::{
+    contact_files::AUDIENCE_FILES,
     domain::{
         audience_file::Consent,
         campaign::State,
@@ -266,16 +267,10 @@ async fn accept(
 pub(super) async fn list(api: Data<Resources>, caller: Caller, query: Query<PageQuery>) -> ApiResult {
     may_read(&caller)?;
     let limit = query.limit()?;
-    let mut page = audience_files::list(&api.database.pool, query.cursor, limit + 1).await?;
-    let next_cursor = cut(&mut page, limit, |last| last.id.to_string());
-    let ids: Vec<_> = page.iter().map(|file| file.id).collect();
-    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
-    let view = |file: AudienceFile| {
-        let job = jobs.get(&file.id);
-        AudienceView::of(file, job)
-    };
-    let items = page.into_iter().map(view).collect();
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+    let page = audience_files::list(&api.database.pool, query.cursor, limit + 1).await?;
+    let (page, next_cursor) = job_requests::with_jobs(&api, page, limit, |file| file.id).await?;
+    let items = page.into_iter().map(|(file, job)| AudienceView::of(file, job.as_ref())).collect();
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor: next_cursor.map(|id| id.to_string()) }))
 }
 
 /// How far a file is, and what its columns are called in texts.

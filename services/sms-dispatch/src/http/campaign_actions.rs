@@ -23,6 +23,7 @@ use crate::{
     campaign_preview, campaigns,
     config::SmsSettings,
     domain::{campaign::Action, own_hour::OwnHour, windows::Hours},
+    start_campaign::start_campaign,
     storage::{
         audit,
         campaigns::{self as rows, ActiveModel, Campaign},
@@ -116,7 +117,7 @@ pub(super) async fn start(api: Data<Resources>, caller: Caller, target: Versione
     // Who starts it does not wait for the hour that it was scheduled for.
     let campaign = Campaign { own_date: None, own_minute: None, ..campaign };
     let started =
-        campaigns::start(&mut transaction, &campaign, caller.id(), request_id(), &api.sms.public_url).await;
+        start_campaign(&mut transaction, &campaign, caller.id(), request_id(), &api.sms.public_url).await;
     let started = started.map_err(refused)?;
     transaction.commit().await?;
     Ok(shown(StatusCode::ACCEPTED, started))

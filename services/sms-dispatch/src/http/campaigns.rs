@@ -45,14 +45,11 @@ const WRITE: &str = "campaigns:write";
 
 /// Campaigns are nobody's in particular: whoever is bound to one supplier sees none.
 pub(super) fn may_read(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator, Role::Viewer])?;
-    caller.require_unbound()?;
-    caller.require_scope(READ)
+    caller.require_reader(READ)
 }
 
 pub(super) fn may_write(caller: &Caller) -> Result<(), Problem> {
-    caller.require(&[Role::Admin, Role::Operator])?;
-    caller.require_scope(WRITE)
+    caller.require_operator(WRITE)
 }
 
 /// Una campaña nueva, o una que cambia.

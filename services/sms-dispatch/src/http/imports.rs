@@ -10,9 +10,7 @@ use chassis::{
     http::{
         Json, Query,
         job::Accepted,
-        json_parameter,
-        page::cut,
-        request_id,
+        json_parameter, request_id,
         upload::{Bucket, Upload},
     },
     idempotency::{IdempotencyKey, request_hash},
@@ -26,13 +24,13 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    CONTACT_FILES,
     import_view::{ImportPage, ImportView},
     job_requests::{self, PageQuery, settle},
     may_administer, may_watch,
 };
 use crate::{
-    Resources, contact_files,
+    Resources,
+    contact_files::{self, CONTACT_FILES},
     domain::source::{Kind, Mapping},
     import::quality::Report,
     jobs::{import_contacts, roll_back_import},
@@ -264,11 +262,9 @@ pub(super) async fn list(
 ) -> ApiResult<Json<ImportPage>> {
     may_watch(&caller)?;
     let limit = query.limit()?;
-    let mut found = imports::list(&api.database.pool, query.cursor, limit + 1).await?;
-    let next_cursor = cut(&mut found, limit, |last| last.id);
-    let ids: Vec<_> = found.iter().map(|import| import.id).collect();
-    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
-    let imports = found.iter().map(|import| ImportView::of(import, jobs.get(&import.id))).collect();
+    let found = imports::list(&api.database.pool, query.cursor, limit + 1).await?;
+    let (found, next_cursor) = job_requests::with_jobs(&api, found, limit, |import| import.id).await?;
+    let imports = found.iter().map(|(import, job)| ImportView::of(import, job.as_ref())).collect();
     Ok(Json(ImportPage { imports, next_cursor }))
 }
 

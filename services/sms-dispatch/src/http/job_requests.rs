@@ -6,6 +6,7 @@ use chassis::{
     auth::Caller,
     http::{
         in_range,
+        page::cut,
         upload::{self, Bucket},
     },
 };
@@ -60,6 +61,23 @@ pub(super) async fn job(api: &Resources, id: &str) -> Result<Option<Job>, Proble
         Ok(id) => Ok(jobs::get(&mut *api.database.pool.acquire().await?, id).await?),
         Err(_) => Ok(None),
     }
+}
+
+/// The rows of a page, of which one more than its `limit` was asked for, each with its job; and the cursor of the next page.
+pub(super) async fn with_jobs<T>(
+    api: &Resources,
+    mut rows: Vec<T>,
+    limit: i64,
+    id: impl Fn(&T) -> Uuid,
+) -> Result<(Vec<(T, Option<Job>)>, Option<Uuid>), Problem> {
+    let next_cursor = cut(&mut rows, limit, &id);
+    let ids: Vec<Uuid> = rows.iter().map(&id).collect();
+    let mut jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
+    let rows = rows.into_iter().map(|row| {
+        let job = jobs.remove(&id(&row));
+        (row, job)
+    });
+    Ok((rows.collect(), next_cursor))
 }
 
 /// Asks for a job's end, with a row in the audit. It stops at its next checkpoint.

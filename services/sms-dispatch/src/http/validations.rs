@@ -10,7 +10,6 @@ use chassis::{
     http::{
         Json, Query,
         job::{Accepted, Pace, percent},
-        page::cut,
         request_id,
     },
     idempotency::{IdempotencyKey, request_hash},
@@ -198,15 +197,11 @@ pub(super) async fn list(
 ) -> ApiResult<Json<ValidationPage>> {
     may_watch(&caller)?;
     let limit = query.limit()?;
-    let mut found = validations::list(&api.database.pool, query.cursor, limit + 1).await?;
-    let next_cursor = cut(&mut found, limit, |last| last.id);
-    let ids: Vec<_> = found.iter().map(|validation| validation.id).collect();
-    let jobs = jobs::get_all(&mut *api.database.pool.acquire().await?, &ids).await?;
-    let items = found.into_iter().filter_map(|validation| {
-        let job = jobs.get(&validation.id)?;
-        Some(ValidationView::of(validation, job))
-    });
-    let items = items.collect();
+    let found = validations::list(&api.database.pool, query.cursor, limit + 1).await?;
+    let (found, next_cursor) =
+        job_requests::with_jobs(&api, found, limit, |validation| validation.id).await?;
+    let view = |(validation, job): (Validation, Option<Job>)| Some(ValidationView::of(validation, &job?));
+    let items = found.into_iter().filter_map(view).collect();
     Ok(Json(ValidationPage { items, next_cursor }))
 }
 

@@ -77,10 +77,7 @@ struct Loaded {
 #[async_trait]
 impl Work for LoadAudiences {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let mut place: Place = match &run.job.checkpoint {
-            Some(checkpoint) => serde_json::from_value(checkpoint.clone()).map_err(JobError::fail)?,
-            None => Place::default(),
-        };
+        let mut place: Place = run.job.checkpoint_as().map_err(JobError::fail)?.unwrap_or_default();
         let file = audience_files::get(&self.pool, run.job.id).await.map_err(JobError::retry)?;
         let file = file.ok_or_else(|| JobError::fail(anyhow!("the job has no file")))?;
         let fetched = self.spool.copy(file.id, &file.object_key, &run.lease).await?;

@@ -108,10 +108,7 @@ enum Pass {
 #[async_trait]
 impl Work for PrepareCampaigns {
     async fn work(&self, run: &JobRun) -> Result<Outcome, JobError> {
-        let mut place: Place = match &run.job.checkpoint {
-            Some(checkpoint) => serde_json::from_value(checkpoint.clone()).map_err(JobError::fail)?,
-            None => Place::default(),
-        };
+        let mut place: Place = run.job.checkpoint_as().map_err(JobError::fail)?.unwrap_or_default();
         let mut conn = self.pool.acquire().await.map_err(JobError::retry)?;
         let campaign = rows::of_preparation(&mut conn, run.job.id).await.map_err(JobError::retry)?;
         let campaign = campaign.ok_or_else(|| JobError::fail(anyhow!("the job has no campaign")))?;

@@ -3,6 +3,7 @@
 
 mod batch;
 mod claim;
+mod letter;
 mod record;
 mod requests;
 mod senders;
@@ -39,7 +40,7 @@ use crate::{
     config::SmsSettings,
     domain::sender::ProviderName,
     in_flight::InFlight,
-    providers::messaging::{Messaging, SEND_TIMEOUT},
+    providers::messaging::Messaging,
     settle::{self, Open},
     storage::{
         campaigns::{self, Campaign},
@@ -53,8 +54,6 @@ pub const KIND: &str = "sms.slices";
 /// The name of the kind of single messages: slices of one.
 pub const SINGLE: &str = "sms.singles";
 
-/// How long after it was claimed a request may be under way: its start, at most a second later, and its timeout.
-pub const UNDER_WAY: Duration = SEND_TIMEOUT.saturating_add(Duration::from_secs(10));
 /// How long a job waits for answers before it goes on without them.
 const LINGER: Duration = Duration::from_millis(500);
 /// How long a campaign waits of whose senders none has a place for another request.

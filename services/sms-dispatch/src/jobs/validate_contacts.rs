@@ -217,10 +217,7 @@ impl Work for ValidateContacts {
             JobError::fail(anyhow!("No hay proveedor de consultas configurado (TELNYX_API_KEY)"))
         })?;
         let _lock = AdvisoryLock::take(&self.pool, VALIDATIONS, run).await?;
-        let mut place: Place = match &run.job.checkpoint {
-            Some(checkpoint) => serde_json::from_value(checkpoint.clone()).map_err(JobError::fail)?,
-            None => Place::default(),
-        };
+        let mut place: Place = run.job.checkpoint_as().map_err(JobError::fail)?.unwrap_or_default();
         if place.total.is_none() {
             let mut transaction = self.patient().await?;
             let total = validations::count(&mut transaction, &validation).await.map_err(JobError::retry)?;
@@ -235,10 +232,7 @@ impl Work for ValidateContacts {
 
     async fn ended(&self, conn: &mut PgConnection, job: &Job) -> anyhow::Result<()> {
         let actor = job.user.as_deref().unwrap_or("unknown");
-        let place: Place = match &job.checkpoint {
-            Some(checkpoint) => serde_json::from_value(checkpoint.clone()).context("the job's checkpoint")?,
-            None => Place::default(),
-        };
+        let place: Place = job.checkpoint_as().context("the job's checkpoint")?.unwrap_or_default();
         let details = json!({"state": job.state.name(), "error": job.error, "processed": job.progress.processed, "changed": place.changed});
         audit::record(conn, actor, "validation_ended", Some(&job.id.to_string()), &details).await?;
         Ok(())

@@ -24,6 +24,8 @@ pub use crate::domain::{
 /// How long a submission may take from its first byte to the last byte of its answer. A deadline of a submission covers at
 /// least this.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long after it was claimed a request may be under way: its start, at most a second later, and its timeout.
+pub const UNDER_WAY: Duration = SEND_TIMEOUT.saturating_add(Duration::from_secs(10));
 /// How long any other question may take.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection is kept unused. Load balancers close theirs after a minute and more; a request on a connection

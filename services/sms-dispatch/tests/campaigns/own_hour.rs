@@ -36,7 +36,14 @@ async fn each_zones_slices_are_due_when_it_is_that_hour_there() -> Result<()> {
     ensure!(told.ends_at.is_some_and(|ends| ends > later), "{told:?}");
 
     let mut transaction = world.pool.begin().await?;
-    sms_dispatch::campaigns::start(&mut transaction, &draft, "schedule", None, "https://lote.mx").await?;
+    sms_dispatch::start_campaign::start_campaign(
+        &mut transaction,
+        &draft,
+        "schedule",
+        None,
+        "https://lote.mx",
+    )
+    .await?;
     transaction.commit().await?;
     world.prepare().await?;
     let due: Vec<(i16, DateTime<Utc>, Option<String>)> =

@@ -101,7 +101,8 @@ async fn a_campaign_that_is_cancelled_while_its_ledger_is_written_has_no_row_lef
     world.contacts(200).await?;
     let draft = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
     let mut transaction = world.pool.begin().await?;
-    sms_dispatch::campaigns::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
+    sms_dispatch::start_campaign::start_campaign(&mut transaction, &draft, "ana", None, "https://lote.mx")
+        .await?;
     transaction.commit().await?;
     world.act(draft.id, Action::Cancel).await?;
     let ended = world.finish(draft.id).await?;

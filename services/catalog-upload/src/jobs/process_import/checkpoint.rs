@@ -64,10 +64,8 @@ impl Checkpoint {
 
     /// Where a job of these options stands.
     pub fn of(job: &Job, options: &Options) -> anyhow::Result<Self> {
-        match &job.checkpoint {
-            Some(value) => serde_json::from_value(value.clone()).context("the checkpoint"),
-            None => Ok(Self::start(options)),
-        }
+        let place = job.checkpoint_as().context("the checkpoint")?;
+        Ok(place.unwrap_or_else(|| Self::start(options)))
     }
 
     pub const fn summary(&self) -> Summary {

@@ -313,25 +313,7 @@ impl<'a> Sorted<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(number: u32, id: &str, codigo: &str) -> ProductRow {
-        ProductRow {
-            row: number,
-            id: id.to_owned(),
-            nombre: "n".to_owned(),
-            codigo: codigo.to_owned(),
-            categoria: "c".to_owned(),
-            presentacion: None,
-            precio_unitario: 1.into(),
-            certificado_sanitario: "s".to_owned(),
-            condiciones_almacenamiento: "a".to_owned(),
-            tiempo_entrega_dias: Some(1),
-            stock_minimo: 10,
-            stock_critico: 5,
-            requiere_lote: false,
-            requiere_vencimiento: true,
-        }
-    }
+    use crate::domain::classify_tests::row;
 
     fn batch(valid: Vec<ProductRow>) -> Batch {
         Batch {

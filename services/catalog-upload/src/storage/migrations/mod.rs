@@ -16,17 +16,15 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut all = outbox::migrations();
-        all.extend(jobs::migrations());
-        all.extend(chassis::migrations());
-        all.push(Box::new(m0001_catalog::MIGRATION));
-        all.push(Box::new(m0002_tasks::MIGRATION));
-        all.push(Box::new(m0003_derived::MIGRATION));
-        all.push(Box::new(m0004_form::MIGRATION));
-        all.push(Box::new(m0005_stock_of_products::Migration));
-        all.push(Box::new(m0006_updates::MIGRATION));
-        all.push(Box::new(m0007_unchanged::MIGRATION));
-        all.push(Box::new(m0008_compression::MIGRATION));
-        all
+        chassis::migrations_with(vec![
+            Box::new(m0001_catalog::MIGRATION),
+            Box::new(m0002_tasks::MIGRATION),
+            Box::new(m0003_derived::MIGRATION),
+            Box::new(m0004_form::MIGRATION),
+            Box::new(m0005_stock_of_products::Migration),
+            Box::new(m0006_updates::MIGRATION),
+            Box::new(m0007_unchanged::MIGRATION),
+            Box::new(m0008_compression::MIGRATION),
+        ])
     }
 }

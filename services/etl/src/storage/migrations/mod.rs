@@ -1,4 +1,4 @@
-//! The schema `etl`. The tables of outbox, jobs, schedules and chassis come first.
+//! The schema `etl`. The tables of outbox, jobs, chassis and schedules come first.
 
 mod m0001_runs;
 mod m0002_collections;
@@ -15,17 +15,14 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut all = outbox::migrations();
-        all.extend(jobs::migrations());
-        all.extend(schedules::migrations());
-        all.extend(chassis::migrations());
-        all.push(Box::new(m0001_runs::MIGRATION));
-        all.push(Box::new(m0002_collections::MIGRATION));
-        all.push(Box::new(m0003_refresh::MIGRATION));
-        all.push(Box::new(m0004_wholeness::MIGRATION));
-        all.push(Box::new(m0005_refresh::Migration));
-        all.push(Box::new(m0006_met::MIGRATION));
-        all.push(Box::new(m0007_beaten::MIGRATION));
-        all
+        let mut own = schedules::migrations();
+        own.push(Box::new(m0001_runs::MIGRATION));
+        own.push(Box::new(m0002_collections::MIGRATION));
+        own.push(Box::new(m0003_refresh::MIGRATION));
+        own.push(Box::new(m0004_wholeness::MIGRATION));
+        own.push(Box::new(m0005_refresh::Migration));
+        own.push(Box::new(m0006_met::MIGRATION));
+        own.push(Box::new(m0007_beaten::MIGRATION));
+        chassis::migrations_with(own)
     }
 }

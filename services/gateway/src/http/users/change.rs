@@ -69,8 +69,7 @@ pub(crate) async fn update(
     id: web::Path<Uuid>,
     body: Json<UserChange>,
 ) -> ApiResult<Json<User>> {
-    let person = identity.admin(&request).await?;
-    Ok(Json(apply(&identity, &person, *id, body.into_inner()).await?))
+    change(&request, &identity, *id, body.into_inner()).await
 }
 
 /// Deshabilitar un usuario
@@ -87,9 +86,7 @@ pub(crate) async fn disable(
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
 ) -> ApiResult<Json<User>> {
-    let person = identity.admin(&request).await?;
-    let change = UserChange { disabled: Some(true), ..UserChange::default() };
-    Ok(Json(apply(&identity, &person, *id, change).await?))
+    change(&request, &identity, *id, UserChange { disabled: Some(true), ..UserChange::default() }).await
 }
 
 /// Habilitar un usuario
@@ -104,9 +101,17 @@ pub(crate) async fn enable(
     identity: web::Data<Identity>,
     id: web::Path<Uuid>,
 ) -> ApiResult<Json<User>> {
-    let person = identity.admin(&request).await?;
-    let change = UserChange { disabled: Some(false), ..UserChange::default() };
-    Ok(Json(apply(&identity, &person, *id, change).await?))
+    change(&request, &identity, *id, UserChange { disabled: Some(false), ..UserChange::default() }).await
+}
+
+async fn change(
+    request: &HttpRequest,
+    identity: &Identity,
+    id: Uuid,
+    change: UserChange,
+) -> ApiResult<Json<User>> {
+    let person = identity.admin(request).await?;
+    Ok(Json(apply(identity, &person, id, change).await?))
 }
 
 async fn apply(identity: &Identity, person: &Person, id: Uuid, change: UserChange) -> Result<User, Error> {

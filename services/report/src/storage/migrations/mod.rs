@@ -11,12 +11,10 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut all = outbox::migrations();
-        all.extend(jobs::migrations());
-        all.extend(chassis::migrations());
-        all.push(Box::new(m0001_campaigns::MIGRATION));
-        all.push(Box::new(m0002_runs::MIGRATION));
-        all.push(Box::new(m0003_waiting::Migration));
-        all
+        chassis::migrations_with(vec![
+            Box::new(m0001_campaigns::MIGRATION),
+            Box::new(m0002_runs::MIGRATION),
+            Box::new(m0003_waiting::Migration),
+        ])
     }
 }

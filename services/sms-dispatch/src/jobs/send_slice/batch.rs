@@ -7,17 +7,18 @@ use messaging::JobError;
 use tokio::time::Instant;
 
 use super::{
-    Left, PATIENCE, SendSlices, Sending, UNDER_WAY, UnderWay, Waits,
-    claim::{Claim, Claimed, Skip},
+    Left, PATIENCE, SendSlices, Sending, UnderWay, Waits,
+    claim::{Claim, Skip},
+    letter::{Claimed, Letter},
     requests::{Request, Requests},
     senders::{Probe, Routes},
     starts::Pace,
 };
 use crate::{
     buckets::{HORIZON, LONGEST_LEAD},
-    domain::{Phone, campaign::FrozenSender, message_state::MessageState, pace::Reserved, parts::MAX_PARTS},
+    domain::{Phone, message_state::MessageState, pace::Reserved, parts::MAX_PARTS},
     in_flight::Place,
-    providers::messaging::{Encoding, SEND_TIMEOUT},
+    providers::messaging::{SEND_TIMEOUT, UNDER_WAY},
     storage::{
         ledger::{self, Row},
         phone_sends, singles,
@@ -44,17 +45,6 @@ pub(super) enum Batch {
     Busy,
     /// The rest waits.
     Waits(Left),
-}
-
-/// A message that is going to be sent.
-#[derive(Clone, Debug)]
-pub(super) struct Letter {
-    pub row: Row,
-    pub phone: Phone,
-    pub sender: FrozenSender,
-    pub text: String,
-    pub encoding: Encoding,
-    pub parts: u16,
 }
 
 /// What a micro-batch looks at first.

@@ -12,12 +12,17 @@ use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection};
 use tokio::runtime::Handle;
 
-use super::{Left, SendSlices, Sending, UNDER_WAY, Waits, batch::Letter, record::take_back};
+use super::{
+    Left, SendSlices, Sending, Waits,
+    letter::{Claimed, Letter},
+    record::take_back,
+};
 use crate::{
     domain::{
         campaign::{CAP_DAYS, Kind, State},
         message_state::{MessageState, Observed},
     },
+    providers::messaging::UNDER_WAY,
     settle::{self, Fact, Open},
     storage::{
         earlier_attempts,
@@ -33,13 +38,6 @@ pub(super) enum Claim {
     /// These are to be sent now, and until then, where their hours end; the others were skipped, or are somebody else's.
     Claimed(Vec<Claimed>, Option<DateTime<Utc>>),
     Waits(Left),
-}
-
-/// A message whose request may be made.
-pub(super) struct Claimed {
-    pub letter: Letter,
-    /// Its place among the letters, and so its start.
-    pub place: usize,
 }
 
 /// Why a message is not sent after all.

@@ -12,7 +12,12 @@ use sea_orm::sqlx::PgPool;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Left, PATIENCE, batch::Letter, claim::Claimed, senders::Probe, starts::Pace};
+use super::{
+    Left, PATIENCE,
+    letter::{Claimed, Letter},
+    senders::Probe,
+    starts::Pace,
+};
 use crate::{
     buckets::Buckets,
     config::SmsSettings,

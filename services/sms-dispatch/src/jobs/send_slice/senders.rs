@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use messaging::JobError;
 use sea_orm::sqlx::{self, PgConnection};
 
-use super::{SendSlices, Sending, UNDER_WAY};
+use super::{SendSlices, Sending};
 use crate::{
     domain::{campaign::FrozenSender, sender::ProviderName},
     in_flight::{InFlight, Place},
+    providers::messaging::UNDER_WAY,
     storage::{
         ledger::Row,
         providers::{self, Provider},

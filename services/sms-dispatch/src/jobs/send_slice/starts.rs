@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SendSlices, Sending, batch::Letter, senders::Routes};
+use super::{SendSlices, Sending, letter::Letter, senders::Routes};
 use crate::{
     buckets::HORIZON,
     domain::pace::{Ask, Bucket, Reserved},

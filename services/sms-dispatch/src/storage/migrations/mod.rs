@@ -25,25 +25,23 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut all = outbox::migrations();
-        all.extend(jobs::migrations());
-        all.extend(chassis::migrations());
-        all.push(Box::new(m0001_contacts::Migration));
-        all.push(Box::new(m0002_segments::MIGRATION));
-        all.push(Box::new(m0003_validations::MIGRATION));
-        all.push(Box::new(m0004_places::Migration));
-        all.push(Box::new(m0005_guesses::MIGRATION));
-        all.push(Box::new(m0006_import_turns::MIGRATION));
-        all.push(Box::new(m0007_words::Migration));
-        all.push(Box::new(m0008_consent_withdrawals::MIGRATION));
-        all.push(Box::new(m0009_campaigns::MIGRATION));
-        all.push(Box::new(m0010_prices::MIGRATION));
-        all.push(Box::new(m0011_single_messages::MIGRATION));
-        all.push(Box::new(m0012_sending::MIGRATION));
-        all.push(Box::new(m0013_sent_again::MIGRATION));
-        all.push(Box::new(m0014_audience_files::MIGRATION));
-        all.push(Box::new(m0015_own_hour::MIGRATION));
-        all.push(Box::new(m0016_holds::MIGRATION));
-        all
+        chassis::migrations_with(vec![
+            Box::new(m0001_contacts::Migration),
+            Box::new(m0002_segments::MIGRATION),
+            Box::new(m0003_validations::MIGRATION),
+            Box::new(m0004_places::Migration),
+            Box::new(m0005_guesses::MIGRATION),
+            Box::new(m0006_import_turns::MIGRATION),
+            Box::new(m0007_words::Migration),
+            Box::new(m0008_consent_withdrawals::MIGRATION),
+            Box::new(m0009_campaigns::MIGRATION),
+            Box::new(m0010_prices::MIGRATION),
+            Box::new(m0011_single_messages::MIGRATION),
+            Box::new(m0012_sending::MIGRATION),
+            Box::new(m0013_sent_again::MIGRATION),
+            Box::new(m0014_audience_files::MIGRATION),
+            Box::new(m0015_own_hour::MIGRATION),
+            Box::new(m0016_holds::MIGRATION),
+        ])
     }
 }

@@ -1,8 +1,10 @@
+//! The gateway's operations on logins, users, keys and the audit.
+
 use actix_web::web::{self, ServiceConfig};
 use chassis::{http::Routes, routes};
 
-use super::Identity;
-use crate::http::{api_keys, audit, auth, jwks, users};
+use super::{api_keys, audit, auth, jwks, users};
+use crate::identity::Identity;
 
 /// Logins, users, keys and what was done with them; `/auth/…` is another spelling of `/api/v1/auth/…`.
 pub fn routes() -> Routes {
