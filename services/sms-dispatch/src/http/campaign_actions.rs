@@ -20,7 +20,7 @@ use super::{
 use crate::{
     approvals, campaigns,
     config::SmsSettings,
-    domain::{campaign::Action, own_hour::OwnHour, windows::Hours},
+    domain::{campaign::Action, own_hour::OwnHour},
     storage::{
         audit,
         campaigns::{self as rows, ActiveModel, Campaign},
@@ -98,7 +98,7 @@ impl Schedule {
             (None, Some(text), Some(date)) => {
                 let hour = OwnHour::parse(date, text);
                 let hour = hour.ok_or_else(|| refused("at_local es una hora del día, como 10:00"))?;
-                if settings.quiet_hours && !hour.is_within(Hours::default()) {
+                if settings.hours.is_some_and(|hours| !hour.is_within(hours)) {
                     return Err(refused("at_local debe estar dentro del horario de envío, de 09:00 a 20:00"));
                 }
                 let (first, last) =

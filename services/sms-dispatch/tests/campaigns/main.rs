@@ -8,6 +8,7 @@ mod files;
 mod foretold;
 mod guarantees;
 mod help;
+mod hours;
 mod live;
 mod own_hour;
 mod pace;
