@@ -91,6 +91,31 @@ async fn a_report_that_can_not_be_applied_is_set_aside_and_stops_no_other() -> R
     Ok(())
 }
 
+/// Its id may be one of ours all the same.
+#[tokio::test]
+async fn a_report_about_another_number_changes_nothing_and_suppresses_nobody() -> Result<()> {
+    let world = World::new("othernumber").await?;
+    world.contacts(1).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(campaign.id).await?;
+    let (id, phone) = world.messages(&campaign).await?.pop().context("a message")?;
+    let reports = Reports::new(world.pool.clone());
+    for other in ["+526121004799", "+15551234567", ""] {
+        world.reported_code(id, 1, other, "delivery_failed", Some(40_300), COST).await?;
+        reports.statuses().await?;
+        ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 1, "{other:?}");
+        ensure!(world.count("select count(*) from suppressions").await? == 0, "{other:?}");
+    }
+    ensure!(world.count("select count(*) from provider_reports").await? == 0);
+    world.reported_code(id, 1, &phone, "delivery_failed", Some(40_300), COST).await?;
+    reports.statuses().await?;
+    ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 1);
+    let out =
+        format!("select count(*) from suppressions where phone_e164 = '{phone}' and reason = 'opt_out'");
+    ensure!(world.count(&out).await? == 1);
+    world.is_sound().await
+}
+
 /// Reports that come at the same time share a commit: one that no table takes is refused alone, and none is answered for that
 /// is not there.
 #[tokio::test]
