@@ -4,6 +4,7 @@ mod audience;
 mod breaker;
 mod closings;
 mod days;
+mod failover;
 mod files;
 mod foretold;
 mod guarantees;
