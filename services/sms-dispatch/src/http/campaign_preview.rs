@@ -21,28 +21,28 @@ use crate::{
     storage::audit,
 };
 
-/// What a campaign would come to if it started now.
+/// En qué quedaría una campaña si iniciara ahora.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CampaignPreviewView {
-    /// Counted; else estimated from some of the table's pages, for counting takes too long.
+    /// Se contó; si no, se estima con algunas páginas de la tabla, porque contar tarda demasiado.
     exact: bool,
     /// `matched = recipients + excluded`.
     matched: i64,
     recipients: i64,
-    /// Who would fall out, by the first reason that holds.
+    /// Quiénes quedarían fuera, por el primer motivo que aplica.
     excluded: BTreeMap<String, i64>,
     by_state: Vec<StateRecipients>,
     parts: PartsView,
-    /// One amount a currency of the senders' prices.
+    /// Un importe por cada moneda de los precios de los remitentes.
     costs: Vec<Cost>,
-    /// Parts of senders without a price, in no cost.
+    /// Partes de remitentes sin precio, que no están en ningún costo.
     unpriced_parts: i64,
-    /// Parts a second that senders, providers and `per_minute` let out; null where no sender is in use.
+    /// Partes por segundo que permiten remitentes, proveedores y `per_minute`; null si ningún remitente está en uso.
     per_second: Option<f64>,
     starts_at: DateTime<Utc>,
-    /// When the last message would leave, if nothing else were sent; null where that is more than 90 days away.
+    /// Cuándo saldría el último mensaje, si no se enviara nada más; null si faltan más de 90 días.
     ends_at: Option<DateTime<Utc>>,
-    /// Five of the messages at most; none for who may not see contacts. The links in them lead nowhere.
+    /// Cinco de los mensajes como máximo; ninguno para quien no puede ver contactos. Sus enlaces no llevan a ninguna parte.
     examples: Vec<TextExample>,
 }
 
@@ -56,12 +56,12 @@ pub(super) struct StateRecipients {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PartsView {
     total: i64,
-    /// Counted; else the mean of `sampled` texts times the recipients.
+    /// Se contaron; si no, es la media de `sampled` textos por los destinatarios.
     exact: bool,
     sampled: usize,
-    /// Parts that `transliterate` saves, or would save.
+    /// Partes que `transliterate` ahorra, o ahorraría.
     transliteration_saves: i64,
-    /// Messages with more parts than a provider takes: they would not be sent.
+    /// Mensajes con más partes de las que acepta un proveedor: no se enviarían.
     too_long: i64,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct PartsView {
 pub(super) struct TextExample {
     text: String,
     parts: u16,
-    /// gsm7 or ucs2.
+    /// gsm7 o ucs2.
     encoding: &'static str,
 }
 

@@ -34,16 +34,16 @@ const MOST: usize = 5;
 /// A test that comes later than this helps nobody.
 const VALIDITY: TimeDelta = TimeDelta::minutes(15);
 
-/// Whom a campaign's texts are tried on.
+/// Con quién se prueban los textos de una campaña.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CampaignTest {
-    /// One to five, however they are written.
+    /// De uno a cinco, se escriban como se escriban.
     phones: Vec<String>,
-    /// What `{nombre}` and `{primer_nombre}` are.
+    /// Lo que son `{nombre}` y `{primer_nombre}`.
     #[serde(default)]
     nombre: Option<String>,
-    /// What `{ciudad}` is.
+    /// Lo que es `{ciudad}`.
     #[serde(default)]
     ciudad: Option<String>,
     /// Lo que hay en las columnas del archivo de su audiencia, por su nombre en los textos.
@@ -53,7 +53,7 @@ pub(super) struct CampaignTest {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CampaignTested {
-    /// One a phone and text, in their order.
+    /// Uno por teléfono y texto, en su orden.
     messages: Vec<MessageAccepted>,
 }
 
