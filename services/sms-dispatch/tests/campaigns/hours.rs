@@ -32,14 +32,15 @@ fn hours_of_one(now: DateTime<Utc>) -> Result<(Hours, bool)> {
 }
 
 /// Hours that it is nowhere in Mexico now, and will not be for an hour.
-fn hours_of_nobody(now: DateTime<Utc>) -> Result<Hours> {
+pub fn hours_of_nobody(now: DateTime<Utc>) -> Result<Hours> {
     // The first clock of the country; the last is three hours behind it.
     let first = minute(America::Cancun, now);
     let from = if first <= 20 * 60 { first + 120 } else { first - 400 };
     Hours::new(from, from + 60).context("hours")
 }
 
-fn within(settings: &SmsSettings, hours: Hours) -> Arc<SmsSettings> {
+/// These settings with other hours.
+pub fn within(settings: &SmsSettings, hours: Hours) -> Arc<SmsSettings> {
     Arc::new(SmsSettings { hours: Some(hours), ..settings.clone() })
 }
 
