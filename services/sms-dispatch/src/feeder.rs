@@ -243,9 +243,8 @@ impl Feeder {
         let mut transaction = self.pool.begin().await?;
         let change = ActiveModel { finished_at: Set(Some(Utc::now())), ..Default::default() };
         let ended = rows::change(&mut transaction, campaign.id, change).await?;
-        if campaign.date.is_some() {
-            campaigns::tell_end(&mut transaction, &ended).await?;
-        }
+        // One that never began has no day: whoever was told of its draft is told of its end.
+        campaigns::tell_end(&mut transaction, &ended).await?;
         transaction.commit().await?;
         Ok(())
     }

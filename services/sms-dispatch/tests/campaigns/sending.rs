@@ -97,6 +97,12 @@ async fn a_scheduled_campaign_begins_at_its_time_and_a_late_one_does_not() -> Re
     ensure!(ended.state == State::Completed && world.provider.accepted().len() == 30, "{ended:?}");
     let late = world.campaign(late.id).await?;
     ensure!(late.state == State::Cancelled && late.date.is_none() && late.reason.is_some(), "{late:?}");
+    let told = format!(
+        "select count(*) from outbox
+         where kind like '%CampaignCompleted' and body like '%CANCELADA%' and body like '%{}%'",
+        late.id
+    );
+    ensure!(world.count(&told).await? == 1, "whoever waits for its hour hears nothing of it");
     Ok(())
 }
 
