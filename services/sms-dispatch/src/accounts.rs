@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     advisory_lock::{ACCOUNTS, AdvisoryLock},
-    opt_outs,
+    metrics, opt_outs,
     providers::{Providers, messaging::Messaging},
     storage::{
         audit,
@@ -58,17 +58,29 @@ impl Accounts {
         }
     }
 
-    /// Asks each provider once.
+    /// Asks each provider once, unless another worker does.
     ///
     /// # Errors
     /// The database.
     pub async fn round(&self) -> anyhow::Result<()> {
+        self.show().await?;
         let Some(mut lock) = AdvisoryLock::try_take_lapsing(&self.pool, ACCOUNTS, LAPSES_AFTER).await? else {
             return Ok(());
         };
         let done = self.all(&mut lock).await;
         lock.end().await?;
         done
+    }
+
+    /// Shows which providers take messages. Each worker by itself: what one has shown would stay when another asks.
+    async fn show(&self) -> anyhow::Result<()> {
+        for state in providers::list(&chassis::db::orm(&self.pool)).await? {
+            // Nobody opens one that is not configured any more.
+            if self.providers.contains_key(&state.name) {
+                metrics::show_provider(state.name, state.is_open() && !state.is_half_open());
+            }
+        }
+        Ok(())
     }
 
     async fn all(&self, lock: &mut AdvisoryLock) -> anyhow::Result<()> {

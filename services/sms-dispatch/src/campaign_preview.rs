@@ -15,7 +15,7 @@ use crate::{
         forecast,
         parts::{Alphabet, Count, MAX_PARTS},
         sender::ProviderName,
-        windows::{Clocks, Hours},
+        windows::Clocks,
     },
     storage::{
         audiences::{self, Audience, Name},
@@ -133,9 +133,9 @@ pub async fn preview(
             (clocks, group.recipients as f64 * written.mean(group.variant, |means| means.parts))
         })
         .collect();
-    let hours = settings.quiet_hours.then(Hours::default);
     let not_before = |clocks| frozen.own_hour.and_then(|hour| hour.at(clocks));
-    let ends_at = per_second.and_then(|rate| forecast::ends(&work, rate, hours, not_before, starts_at));
+    let ends_at =
+        per_second.and_then(|rate| forecast::ends(&work, rate, settings.hours, not_before, starts_at));
     let (costs, unpriced_parts) = written.costs(&audience, &frozen.senders);
     let shown = shown(&texts, &frozen, &audience.drawn);
     let parts = written.parts(&audience);

@@ -53,6 +53,8 @@ pub enum Refused {
     NoSender(String),
     #[error("un segmento de su audiencia cambió después de programarla")]
     Changed,
+    #[error("La campaña {0}: la aprueba alguien distinto de quien la editó")]
+    NeedsApproval(String),
     #[error("most_cost está en {currency}, y el remitente {address:?} no tiene precio en esa moneda")]
     NoPrice { address: String, currency: String },
     #[error(transparent)]

@@ -161,8 +161,8 @@ pub struct SmsSettings {
     pub lease: Duration,
     /// Where providers reach our webhooks: scheme, host, and what stands before `/webhooks`.
     pub public_url: String,
-    /// Whether recipients are written to only in their hours. Only tests send at night.
-    pub quiet_hours: bool,
+    /// When recipients may be written to, by their own clocks; none: at any time. Only tests send at night.
+    pub hours: Option<Hours>,
     /// Whether messages may go to the log in a provider's place.
     pub log: bool,
     /// Parts a second that the account of each may send.
@@ -288,7 +288,7 @@ impl SmsSettings {
             singles_share,
             lease: env.seconds("SMS_LEASE_SECONDS", Duration::from_secs(15)),
             public_url: url.trim_end_matches('/').to_owned(),
-            quiet_hours: env.flag("SMS_QUIET_HOURS", true),
+            hours: env.flag("SMS_QUIET_HOURS", true).then(Hours::default),
             log: env.flag("SMS_LOG_PROVIDER", false),
             log_per_second,
             telnyx_per_second,
@@ -321,13 +321,16 @@ impl SmsSettings {
     /// When recipients of a zone may be written to next: `now` where they may.
     pub fn opens_at(&self, zone: i16, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let clocks = Clocks::from_code(zone).unwrap_or(Clocks::Anywhere);
-        if self.quiet_hours { clocks.opens(Hours::default(), now) } else { Some(now) }
+        match self.hours {
+            Some(hours) => clocks.opens(hours, now),
+            None => Some(now),
+        }
     }
 
     /// When recipients of a zone that may be written to now may not any more; none where they always may.
     pub fn closes_at(&self, zone: i16, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let clocks = Clocks::from_code(zone).unwrap_or(Clocks::Anywhere);
-        if self.quiet_hours { clocks.closes(Hours::default(), now) } else { None }
+        self.hours.and_then(|hours| clocks.closes(hours, now))
     }
 }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::turns::{Candidate, PIECES};
 use crate::{
     advisory_lock::{AdvisoryLock, FEEDER},
+    approvals,
     campaigns::{self, Refused},
     config::SmsSettings,
     domain::{
@@ -176,16 +177,7 @@ impl Feeder {
             if locked.state != State::Scheduled || locked.start_at != campaign.start_at {
                 return Ok(());
             }
-            let started =
-                match campaigns::audience_changed(&mut transaction, &locked, locked.updated_at).await {
-                    Ok(true) => Err(Refused::Changed),
-                    Ok(false) => {
-                        let public_url = &self.settings.public_url;
-                        start_campaign(&mut transaction, &locked, "schedule", None, public_url).await
-                    }
-                    Err(refused) => Err(refused),
-                };
-            match started {
+            match self.begin(&mut transaction, &locked).await {
                 Ok(_) => return Ok(transaction.commit().await?),
                 Err(Refused::Other(error)) => return Err(error),
                 Err(refused) => format!("No pudo iniciar: {refused}"),
@@ -199,6 +191,16 @@ impl Feeder {
         let change = ActiveModel { reason: Set(Some(reason)), ..Default::default() };
         campaigns::act(&mut transaction, &locked, Action::Cancel, "schedule", change).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Starts a campaign that was scheduled, if it is still what it was then.
+    async fn begin(&self, conn: &mut PgConnection, campaign: &Campaign) -> Result<Campaign, Refused> {
+        if campaigns::audience_changed(conn, campaign, campaign.updated_at).await? {
+            return Err(Refused::Changed);
+        }
+        // There may be more contacts than there were, or another price.
+        approvals::check(conn, &self.settings, campaign).await?;
+        start_campaign(conn, campaign, "schedule", None, &self.settings.public_url).await
     }
 
     /// Ends a campaign of which nothing is left to send.
@@ -242,9 +244,8 @@ impl Feeder {
         let mut transaction = self.pool.begin().await?;
         let change = ActiveModel { finished_at: Set(Some(Utc::now())), ..Default::default() };
         let ended = rows::change(&mut transaction, campaign.id, change).await?;
-        if campaign.date.is_some() {
-            campaigns::tell_end(&mut transaction, &ended).await?;
-        }
+        // One that never began has no day: whoever was told of its draft is told of its end.
+        campaigns::tell_end(&mut transaction, &ended).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod advisory_lock;
 pub mod again;
 mod app;
+pub mod approvals;
 pub mod buckets;
 pub mod campaign_preview;
 pub mod campaigns;

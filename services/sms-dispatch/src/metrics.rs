@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use jobs::State;
-use prometheus::{IntCounterVec, register_int_counter_vec};
+use prometheus::{IntCounterVec, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 
 use crate::{
     domain::{message_state::MessageState, sender::ProviderName},
@@ -55,6 +55,15 @@ static MESSAGES: LazyLock<IntCounterVec> = LazyLock::new(|| {
     .expect("registered once, with a valid name")
 });
 
+static PROVIDERS_CLOSED: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "sms_provider_closed",
+        "Whether a provider takes no messages, or did not answer lately.",
+        &["provider"]
+    )
+    .expect("registered once, with a valid name")
+});
+
 /// Makes them known before anything happens.
 pub fn init() {
     for state in [State::Completed, State::Failed, State::Cancelled] {
@@ -72,6 +81,11 @@ pub fn init() {
 /// An import of contacts has ended.
 pub fn count_import(state: State) {
     IMPORTS.with_label_values(&[state.name()]).inc();
+}
+
+/// Shows whether a provider takes messages.
+pub fn show_provider(provider: ProviderName, is_open: bool) {
+    PROVIDERS_CLOSED.with_label_values(&[provider.name()]).set(i64::from(!is_open));
 }
 
 /// A batch of an import is committed. Rows that it staged get their outcome when they are merged.

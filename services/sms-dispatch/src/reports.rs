@@ -288,7 +288,8 @@ async fn apply(
     let of_day = statuses.iter().filter(|(id, _)| id.date == date);
     let facts: Vec<Fact> = of_day
         .filter_map(|(id, status)| {
-            let phone = status.to.map(|phone| phone.to_string());
+            // Messages go to numbers of Mexico: what is about another one is about none of them.
+            let phone = Some(status.to?.to_string());
             let attempt = status.callback?.attempt;
             Some(Fact { phone, ..Fact::reported(id.position, attempt, &status.report, now) })
         })
@@ -298,6 +299,11 @@ async fn apply(
     let suppressing: Vec<i32> =
         facts.iter().filter(|fact| fact.suppresses).map(|fact| fact.position).collect();
     let rows = ledger::lock(conn, date, number, &suppressing).await?;
-    let opted_out = rows.into_iter().map(|row| row.phone_e164).collect();
+    // A report names whose phone it is about: not the one that its message went to, where that is another.
+    let says_so = |row: &ledger::Row| {
+        let mut of_row = facts.iter().filter(|fact| fact.position == row.position);
+        of_row.any(|fact| fact.suppresses && fact.phone.as_ref() == Some(&row.phone_e164))
+    };
+    let opted_out = rows.into_iter().filter(says_so).map(|row| row.phone_e164).collect();
     Ok(Some(Applied { open, facts, changed, opted_out }))
 }

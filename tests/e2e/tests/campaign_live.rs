@@ -84,5 +84,16 @@ async fn operators_and_viewers_see_a_campaign_go_and_nobody_a_phone() -> Result<
         }
         ensure!(about(seen, "+52612").is_empty(), "phones are nobody's to see here: {seen:#?}");
     }
+
+    // One that never began ends, too.
+    let draft = json!({ "name": "Nunca", "kind": "cobranza", "plan": plan });
+    let draft = operator.post(sending::CAMPAIGNS, &draft).await?;
+    let id = draft.body["id"].as_str().with_context(|| format!("{draft}"))?.to_owned();
+    sending::act(&operator, &id, "cancel").await?;
+    for stream in &mut watchers {
+        let events = stream.until("lote.sms.v1.CampaignCompleted", &id).await?;
+        let ended = &events.last().context("the end")?.data["data"];
+        ensure!(ended["state"] == "cancelled" && ended["date"].is_null(), "{ended}");
+    }
     Ok(())
 }

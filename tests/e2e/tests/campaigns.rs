@@ -372,6 +372,55 @@ async fn a_single_message_goes_before_a_campaign_and_tests_stay_out_of_its_total
 }
 
 #[tokio::test]
+async fn a_costly_campaign_is_approved_by_somebody_else_and_a_change_voids_that() -> Result<()> {
+    let world = World::new("campaignapproval", 1, 1_000, Faults::default()).await?;
+    world.contacts(20).await?;
+    // What a start is judged by.
+    sqlx::query("refresh materialized view contact_cube").execute(&world.pool).await?;
+    // Twenty parts of it cost 2,000 USD.
+    let costly = json!({ "provider": "telnyx", "kind": "long_code", "per_second": 5_000, "price_micros": 100_000_000, "currency": "USD" });
+    let kept = world.admin.put(&format!("/api/v1/sms/senders/{SENDER}"), &costly).await?;
+    ensure!(kept.status == 200, "{kept}");
+    let campaign = |text: &str| {
+        let plan = json!({ "texts": [{ "text": text }], "audience": { "filter": {} }, "senders": [{ "address": SENDER }] });
+        json!({ "name": "Cara", "kind": "cobranza", "plan": plan })
+    };
+    let draft = world.admin.post(CAMPAIGNS, &campaign("Hola")).await?;
+    let id = draft.body["id"].as_str().with_context(|| format!("{draft}"))?.to_owned();
+    let path = format!("{CAMPAIGNS}/{id}");
+    let post = async |client: &Client, action: &str, body: Value| {
+        client.post(&format!("{path}/{action}"), &body).await
+    };
+    let needs_approval = async || {
+        let started = post(&world.admin, "start", Value::Null).await?;
+        ensure!(started.status == 409 && started.body["code"] == "needs_approval", "{started}");
+        anyhow::Ok(())
+    };
+    needs_approval().await?;
+    let later = post(&world.admin, "schedule", json!({ "start_at": "2040-01-01T16:00:00Z" })).await?;
+    ensure!(later.status == 409 && later.body["code"] == "needs_approval", "{later}");
+    let own = post(&world.admin, "approve", Value::Null).await?;
+    ensure!(own.status == 409 && own.body["code"] == "same_editor", "{own}");
+    let other = world.scene.platform.user("operator", None).await?;
+    let approved = post(&other, "approve", Value::Null).await?;
+    ensure!(approved.status == 200 && approved.body["approved_by"].is_string(), "{approved}");
+    // Whoever goes by what they read before is told so.
+    let read_before = world.admin.request(Method::POST, &format!("{path}/start")).header("if-match", "\"1\"");
+    ensure!(read_before.json(&Value::Null).send().await?.status() == 412);
+
+    let changed = world.admin.put(&path, &campaign("Adiós")).await?;
+    ensure!(changed.status == 200 && changed.body["approved_by"].is_null(), "{changed}");
+    needs_approval().await?;
+    let approved = post(&other, "approve", Value::Null).await?;
+    ensure!(approved.status == 200, "{approved}");
+    let started = post(&world.admin, "start", Value::Null).await?;
+    ensure!(started.status == 202, "{started}");
+    world.when(&id, |progress| progress["messages"]["delivered"] == 20).await?;
+    ensure!(world.telnyx.accepted().iter().all(|one| one.text.as_deref() == Some("Adiós")));
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_nobody_signed_is_refused_and_what_no_field_has_is_named() -> Result<()> {
     let world = World::new("campaignodd", 1, 50, Faults::default()).await?;
     let nobody = Client::nobody(&world.scene.platform.gateway_url());

@@ -83,6 +83,42 @@ async fn a_request_arrives_with_what_the_service_needs_and_nothing_else() -> any
 }
 
 #[tokio::test]
+async fn a_webhook_arrives_as_it_was_signed_and_no_larger_than_it_may_be() -> anyhow::Result<()> {
+    let namespace = Namespace::create("edge_webhook").await?;
+    let upstream = Upstream::start().await?;
+    let gateway =
+        Setup::new(&namespace, &upstream.url).with("SMS_DISPATCH_URL", &upstream.url).start().await?;
+    let post = |body: Vec<u8>| {
+        gateway
+            .post("/webhooks/telnyx?message=1&attempt=2")
+            .header("content-type", "application/json")
+            .header("telnyx-signature-ed25519", "c2lnbmVk")
+            .header("telnyx-timestamp", "1790000000")
+            .header("x-twilio-signature", "c2lnbmVk")
+            .body(body)
+            .send()
+    };
+    // Byte by byte: who writes it anew breaks the signature.
+    let body = "{ \"b\":1,\r\n\"a\" : \"á\" }";
+    let arrived: Value = post(body.into()).await?.error_for_status()?.json().await?;
+    assert_eq!(arrived["body"], body);
+    assert_eq!(arrived["path"], "/webhooks/telnyx?message=1&attempt=2");
+    for (header, value) in [
+        ("telnyx-signature-ed25519", "c2lnbmVk"),
+        ("telnyx-timestamp", "1790000000"),
+        ("x-twilio-signature", "c2lnbmVk"),
+    ] {
+        assert_eq!(arrived["headers"][header], value);
+    }
+    assert_eq!(post(vec![b'x'; 64 << 10]).await?.status(), 200);
+    let requests = upstream.requests();
+    assert_eq!(problem(post(vec![b'x'; (64 << 10) + 1]).await?).await?["code"], "payload_too_large");
+    assert_eq!(gateway.get("/webhooks/telnyx").send().await?.status(), 405);
+    assert_eq!(upstream.requests(), requests, "nobody hears of these");
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_may_not_is_refused_before_a_service_hears_of_it() -> anyhow::Result<()> {
     let namespace = Namespace::create("edge_access").await?;
     let upstream = Upstream::start().await?;

@@ -63,6 +63,7 @@ impl Upstream {
                 .route("/api-docs/openapi.json", web::get().to(openapi))
                 .route("/api/v1/admin/catalog-upload/workers", web::get().to(workers))
                 .route("/api/v1/catalog/echo", web::to(echo))
+                .route("/webhooks/telnyx", web::to(echo))
                 .route("/api/v1/catalog/upload", web::post().to(upload))
                 .route("/api/v1/contacts/imports", web::post().to(upload))
                 .route("/api/v1/suppressions/imports", web::post().to(upload))

@@ -57,6 +57,31 @@ impl Handler<CampaignStarted> for CampaignUpdated {
 #[async_trait]
 impl Handler<CampaignCompleted> for CampaignUpdated {
     async fn handle(&self, message: CampaignCompleted, _: &Context) -> Result<(), JobError> {
+        if never_began(message.campaign.as_ref()) {
+            return Ok(());
+        }
         self.keep(message.campaign).await
+    }
+}
+
+/// Whether a campaign ended that never began: it has no day and no messages, and no report is made of it.
+fn never_began(campaign: Option<&Campaign>) -> bool {
+    campaign.is_some_and(|campaign| campaign.date.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_campaign_without_a_day_never_began_and_one_with_an_odd_day_is_an_error() {
+        let of = |date: &str| Campaign { date: date.to_owned(), ..Campaign::default() };
+        assert!(never_began(Some(&of(""))));
+        for date in ["2026-11-26", "ayer", " "] {
+            assert!(!never_began(Some(&of(date))), "{date:?}");
+        }
+        assert!(!never_began(None));
+        let id = "0193a3c4-0000-7000-8000-000000000001".to_owned();
+        assert!(read(Some(Campaign { id, ..of("ayer") })).is_err());
     }
 }

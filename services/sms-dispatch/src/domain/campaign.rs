@@ -15,20 +15,20 @@ use super::{
     sender::{ProviderName, SenderKind},
 };
 
-/// Where a campaign stands.
+/// En qué punto está una campaña.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, EnumIter, DeriveActiveEnum,
 )]
 #[serde(rename_all = "snake_case")]
 #[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum State {
-    /// Its plan may change.
+    /// Su plan puede cambiar.
     #[sea_orm(string_value = "draft")]
     Draft,
-    /// It starts by itself at its time.
+    /// Inicia por sí sola a su hora.
     #[sea_orm(string_value = "scheduled")]
     Scheduled,
-    /// The ledger is being written.
+    /// Se escribe la lista de sus mensajes.
     #[sea_orm(string_value = "preparing")]
     Preparing,
     #[sea_orm(string_value = "running")]
@@ -136,20 +136,20 @@ const TRANSITIONS: &[(State, Action, State)] = &[
     (State::Completed, Action::Retry, State::Running),
 ];
 
-/// What a campaign is for: the law and our cap treat them differently.
+/// Para qué es una campaña: la ley y el tope de publicidad las tratan de forma distinta.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, EnumIter, DeriveActiveEnum,
 )]
 #[serde(rename_all = "snake_case")]
 #[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Kind {
-    /// Advertising: REPEP and REUS, consent and the cap count.
+    /// Publicidad: cuentan REPEP, REUS, el consentimiento y el tope de un mensaje por semana.
     #[sea_orm(string_value = "marketing")]
     Marketing,
-    /// Collections.
+    /// Cobranza.
     #[sea_orm(string_value = "cobranza")]
     Cobranza,
-    /// About something that the recipient did or has.
+    /// Sobre algo que el destinatario hizo o tiene.
     #[sea_orm(string_value = "transactional")]
     Transactional,
 }
@@ -171,7 +171,7 @@ const MOST_SENDERS: usize = 20;
 /// Segments or campaigns that an audience may be without.
 const MOST_LESS: usize = 20;
 
-/// Lo que deciden los usuarios de una campaña.
+/// Lo que deciden quienes hacen una campaña.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, FromJsonQueryResult)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -179,26 +179,26 @@ pub struct Plan {
     pub texts: Vec<Text>,
     pub audience: Audience,
     pub senders: Vec<WeightedSender>,
-    /// Por ella se decide el día de la campaña.
+    /// Decide el día de la campaña.
     #[serde(default = "mexico_city")]
     pub zone: String,
-    /// Mensajes por minuto, como máximo.
+    /// Partes por minuto como máximo: un mensaje de dos partes cuenta dos.
     #[serde(default)]
     pub per_minute: Option<u32>,
-    /// Con una audiencia mayor la campaña falla antes de que se envíe algo.
+    /// Con más destinatarios que estos la campaña falla antes de enviar nada.
     #[serde(default)]
     pub most_recipients: Option<i64>,
-    /// No se envía nada con lo que la campaña costaría más. Todos sus remitentes necesitan un precio en esta moneda.
+    /// No se envía nada con lo que costaría más. Todos sus remitentes necesitan un precio en esta moneda.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_cost: Option<Cost>,
-    /// Primero salen tantos mensajes; los demás siguen cuando hay reportes de ellos y la mayoría llegó.
+    /// Tantos mensajes salen primero; los demás siguen cuando están sus reportes y la mayoría llegó.
     #[serde(default)]
     pub ramp: Option<u32>,
-    /// Se pausa por sí sola cuando falló más de este porcentaje de sus últimos 500 mensajes terminados; si falta, lo que
-    /// diga la configuración del servicio.
+    /// Se pausa sola cuando falla más de este porcentaje de sus últimos 500 mensajes terminados; si falta, el que está
+    /// configurado.
     #[serde(default)]
     pub pause_above_percent: Option<u8>,
-    /// Cambia las letras que obligan a otro alfabeto, y a más partes, por otras: á por a.
+    /// Las letras que obligan a otro alfabeto se cambian por las que no: á por a.
     #[serde(default)]
     pub transliterate: bool,
 }
@@ -207,7 +207,7 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
-    /// En millonésimas de `currency`.
+    /// Millonésimas de `currency`.
     pub micros: i64,
     /// ISO 4217: `USD`.
     pub currency: String,
@@ -217,17 +217,17 @@ fn mexico_city() -> String {
     "America/Mexico_City".to_owned()
 }
 
-/// Un texto, y su parte de los destinatarios.
+/// Un texto con su parte de los destinatarios.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Text {
-    /// Con `{nombre}`, `{primer_nombre}`, `{ciudad}`, `{baja}`, `{x|default}`.
+    /// Con `{nombre}`, `{primer_nombre}`, `{ciudad}`, `{baja}`, `{x|lo que va si falta}`.
     pub text: String,
     #[serde(default = "one")]
     pub weight: u32,
 }
 
-/// Un remitente, y su parte de los mensajes.
+/// Un remitente con su parte de los mensajes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedSender {
@@ -240,7 +240,7 @@ const fn one() -> u32 {
     1
 }
 
-/// A quiénes se escribe: un filtro, un segmento guardado o las personas de una lista subida; menos algunas.
+/// A quién se escribe: un filtro, un segmento guardado, o las personas de un archivo cargado; menos algunas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Audience {
@@ -248,7 +248,7 @@ pub struct Audience {
     pub filter: Option<Segment>,
     #[serde(default)]
     pub segment_id: Option<Uuid>,
-    /// Una lista subida: sus columnas son campos de los textos.
+    /// Un archivo cargado: sus columnas son campos de los textos.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<Uuid>,
     /// A quien está en uno de estos segmentos no se le escribe.

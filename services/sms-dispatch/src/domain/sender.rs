@@ -4,7 +4,7 @@ use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A carrier's API that takes messages.
+/// Un proveedor que recibe mensajes.
 #[derive(
     Clone,
     Copy,
@@ -27,7 +27,7 @@ pub enum ProviderName {
     Telnyx,
     #[sea_orm(string_value = "twilio")]
     Twilio,
-    /// Sends nothing: writes a line of the log, and says that all was delivered.
+    /// No envía nada: escribe una línea en la bitácora y dice que todo llegó.
     #[sea_orm(string_value = "log")]
     Log,
 }
@@ -49,7 +49,7 @@ impl ProviderName {
     }
 }
 
-/// What kind of sender a message has. Rates, alphabets and the possibility to answer depend on it.
+/// Qué tipo de remitente tiene un mensaje. De él dependen el ritmo, el alfabeto y si se le puede responder.
 #[derive(
     Clone,
     Copy,
@@ -68,18 +68,18 @@ impl ProviderName {
 #[serde(rename_all = "snake_case")]
 #[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum SenderKind {
-    /// A number of ten digits.
+    /// Un número de diez cifras.
     #[sea_orm(string_value = "long_code")]
     LongCode,
-    /// Three to eight digits.
+    /// De tres a ocho cifras.
     #[sea_orm(string_value = "short_code")]
     ShortCode,
     #[sea_orm(string_value = "toll_free")]
     TollFree,
-    /// A name. Nobody can answer it, so opting out needs a link.
+    /// Un nombre. Nadie puede responderle: para darse de baja hace falta un enlace.
     #[sea_orm(string_value = "alphanumeric")]
     Alphanumeric,
-    /// A set of numbers of which the provider chooses: Telnyx's messaging profile, Twilio's messaging service.
+    /// Varios números entre los que elige el proveedor: el perfil de mensajes de Telnyx, el servicio de mensajes de Twilio.
     #[sea_orm(string_value = "pool")]
     Pool,
 }

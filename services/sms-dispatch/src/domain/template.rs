@@ -5,13 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 
-use siphasher::sip::SipHasher13;
 use unicode_normalization::UnicodeNormalization;
-use uuid::Uuid;
 
-use super::Phone;
 use super::parts::Alphabet;
 
 /// What every recipient may have, whatever file it comes from.
@@ -223,24 +219,8 @@ fn proper(name: &str) -> String {
     words.collect::<Vec<String>>().join(" ")
 }
 
-/// Which of several variants a phone gets, by their weights: the same one in every process and release, and another
-/// choice in another campaign. None where no weight is above 0.
-pub fn variant(campaign: Uuid, phone: Phone, weights: &[u32]) -> Option<usize> {
-    let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
-    let (high, low) = campaign.as_u64_pair();
-    let mut hasher = SipHasher13::new_with_keys(high, low);
-    hasher.write_u64(phone.number());
-    let mut ticket = hasher.finish().checked_rem(total)?;
-    weights.iter().position(|weight| {
-        let within = ticket < u64::from(*weight);
-        ticket = ticket.saturating_sub(u64::from(*weight));
-        within
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::normalise;
     use super::*;
 
     fn render(template: &str, name: Option<&str>, columns: &[(&str, &str)]) -> Result<String, NoValue> {
@@ -344,39 +324,5 @@ mod tests {
         let values = Values { name: Some("Íñigo"), city: None, opt_out_link: None, columns: &columns };
         assert_eq!(template.render(&values, Some(Alphabet::Telnyx)).as_deref(), Ok("José: Iñigo"));
         assert_eq!(template.render(&values, Some(Alphabet::Ascii)).as_deref(), Ok("Jose: Inigo"));
-    }
-
-    fn phone(index: u32) -> Phone {
-        let number = format!("612{:07}", 1_004_768 + index);
-        normalise(number.as_bytes()).expect("a number").phone
-    }
-
-    #[test]
-    fn a_phone_keeps_its_variant_for_ever() {
-        let campaign = Uuid::from_u128(7);
-        // Computed once: a change of the hash would change running campaigns.
-        let chosen: Vec<_> = (0..12).map(|index| variant(campaign, phone(index), &[1, 1, 2])).collect();
-        assert_eq!(chosen, FROZEN.map(Some));
-        assert_eq!(variant(campaign, phone(0), &[]), None);
-        assert_eq!(variant(campaign, phone(0), &[0, 0]), None);
-        assert_eq!(variant(campaign, phone(0), &[0, 3]), Some(1));
-    }
-
-    const FROZEN: [usize; 12] = [0, 2, 2, 2, 2, 1, 1, 0, 2, 0, 0, 2];
-
-    #[test]
-    fn variants_come_in_their_weights_and_differ_between_campaigns() {
-        let mut counts = [0_u32; 3];
-        let mut same = 0;
-        for index in 0..20_000 {
-            let one = variant(Uuid::from_u128(1), phone(index), &[50, 30, 20]).expect("weights");
-            counts[one] += 1;
-            same += u32::from(Some(one) == variant(Uuid::from_u128(2), phone(index), &[50, 30, 20]));
-        }
-        for (count, expected) in counts.into_iter().zip([10_000_u32, 6_000, 4_000]) {
-            assert!(count.abs_diff(expected) < 400, "{counts:?}");
-        }
-        // 0.5² + 0.3² + 0.2² of them agree by chance.
-        assert!(same.abs_diff(7_600) < 500, "{same}");
     }
 }

@@ -1,7 +1,5 @@
 //! What campaigns are told to do.
 
-use std::collections::BTreeMap;
-
 use actix_web::{http::StatusCode, web::Data};
 use chassis::{
     ApiResult, Problem,
@@ -9,7 +7,7 @@ use chassis::{
     http::{Json, Versioned, request_id},
 };
 use chrono::{DateTime, NaiveDate, Utc};
-use sea_orm::{ActiveValue::Set, sqlx::PgConnection};
+use sea_orm::ActiveValue::Set;
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -20,14 +18,13 @@ use super::{
     campaigns::{locked, may_write, refused, shown},
 };
 use crate::{
-    campaign_preview, campaigns,
+    approvals, campaigns,
     config::SmsSettings,
-    domain::{campaign::Action, own_hour::OwnHour, windows::Hours},
+    domain::{campaign::Action, own_hour::OwnHour},
     start_campaign::start_campaign,
     storage::{
         audit,
         campaigns::{self as rows, ActiveModel, Campaign},
-        preview,
         slices::{self, Wait},
     },
 };
@@ -50,58 +47,6 @@ async fn act(
     Ok(shown(StatusCode::OK, changed))
 }
 
-/// Refuses a large or costly campaign that nobody but its last editor has looked at.
-async fn approved(api: &Resources, conn: &mut PgConnection, campaign: &Campaign) -> Result<(), Problem> {
-    if let (Some(by), Some(at)) = (&campaign.approved_by, campaign.approved_at)
-        && *by != campaign.edited_by
-        && !campaigns::audience_changed(conn, campaign, at).await.map_err(refused)?
-    {
-        return Ok(());
-    }
-    let now = Utc::now();
-    let frozen = campaigns::freeze(conn, campaign, now, &api.sms.public_url).await.map_err(refused)?;
-    let count = match &frozen.file {
-        Some(file) => file.people,
-        None => {
-            let found = preview::preview(conn, &frozen.filter, now).await?;
-            frozen.filter.of(found.by_state.values().sum())
-        }
-    };
-    let bounds = Bounds { recipients: api.sms.approve_above, cost: api.sms.approve_above_cost };
-    let worst = campaign_preview::worst_costs(campaign, &frozen).map_err(refused)?;
-    match bounds.passed(count, &worst) {
-        None => Ok(()),
-        Some(what) => Err(Problem::conflict(
-            "needs_approval",
-            format!("La campaña {what}: la aprueba alguien distinto de quien la editó"),
-        )),
-    }
-}
-
-/// What a campaign may come to before somebody else than its last editor has looked at it.
-struct Bounds {
-    recipients: i64,
-    /// In units of whatever currency.
-    cost: i64,
-}
-
-impl Bounds {
-    /// Which bound so many recipients pass, each at the worst cost, in millionths by currency. For people.
-    fn passed(&self, recipients: i64, worst: &BTreeMap<String, i64>) -> Option<String> {
-        if recipients > self.recipients {
-            let most = self.recipients;
-            return Some(format!("llega a unas {recipients} personas, por encima de {most}"));
-        }
-        let (currency, micros) = worst
-            .iter()
-            .map(|(currency, each)| (currency, each.saturating_mul(recipients)))
-            .max_by_key(|cost| cost.1)?;
-        let (units, most) = (micros / 1_000_000, self.cost);
-        (micros > most.saturating_mul(1_000_000))
-            .then(|| format!("puede costar hasta {units} {currency}, por encima de {most}"))
-    }
-}
-
 /// Begins a campaign.
 #[utoipa::path(
     operation_id = "campaigns_start", summary = "Iniciar una campaña",
@@ -113,7 +58,7 @@ impl Bounds {
 pub(super) async fn start(api: Data<Resources>, caller: Caller, target: Versioned) -> ApiResult {
     may_write(&caller)?;
     let (mut transaction, campaign) = locked(&api, &target).await?;
-    approved(&api, &mut transaction, &campaign).await?;
+    approvals::check(&mut transaction, &api.sms, &campaign).await.map_err(refused)?;
     // Who starts it does not wait for the hour that it was scheduled for.
     let campaign = Campaign { own_date: None, own_minute: None, ..campaign };
     let started =
@@ -154,7 +99,7 @@ impl Schedule {
             (None, Some(text), Some(date)) => {
                 let hour = OwnHour::parse(date, text);
                 let hour = hour.ok_or_else(|| refused("at_local es una hora del día, como 10:00"))?;
-                if settings.quiet_hours && !hour.is_within(Hours::default()) {
+                if settings.hours.is_some_and(|hours| !hour.is_within(hours)) {
                     return Err(refused("at_local debe estar dentro del horario de envío, de 09:00 a 20:00"));
                 }
                 let (first, last) =
@@ -179,7 +124,7 @@ impl Schedule {
 /// Has a campaign begin by itself at its time, or not any more.
 #[utoipa::path(
     operation_id = "campaigns_schedule", summary = "Programar una campaña",
-    description = "Inicia por sí sola a su hora, o escribe a cada destinatario a la hora de su propio reloj; pasada expires_at ya no inicia. Sin start_at ni at_local vuelve a ser borrador.",
+    description = "Inicia por sí sola a su hora, o escribe a cada destinatario a la hora de su propio reloj; pasada expires_at ya no inicia, ni si para entonces creció tanto que necesita una aprobación que no tiene. Sin start_at ni at_local vuelve a ser borrador.",
     post, path = "/api/v1/campaigns/{id}/schedule", tag = "campaigns", request_body = Schedule,
     params(Versioned),
     responses((status = 200, body = CampaignView), (status = 409, description = "Su estado no lo admite, o falta la aprobación"), (status = 412), (status = 422))
@@ -204,7 +149,7 @@ pub(super) async fn schedule(
         return act(&api, &caller, &target, Action::Unschedule, change).await;
     }
     let (mut transaction, campaign) = locked(&api, &target).await?;
-    approved(&api, &mut transaction, &campaign).await?;
+    approvals::check(&mut transaction, &api.sms, &campaign).await.map_err(refused)?;
     let changed = campaigns::act(&mut transaction, &campaign, Action::Schedule, caller.id(), change).await;
     let changed = changed.map_err(refused)?;
     transaction.commit().await?;
@@ -303,17 +248,6 @@ pub(super) async fn cancel(api: Data<Resources>, caller: Caller, target: Version
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_campaign_above_a_size_or_a_cost_needs_somebody_else() {
-        let bounds = Bounds { recipients: 100, cost: 2 };
-        let worst = |micros: i64| BTreeMap::from([("USD".to_owned(), micros), ("MXN".to_owned(), 1)]);
-        assert_eq!(bounds.passed(100, &worst(20_000)), None, "2 USD, and not more");
-        assert!(bounds.passed(100, &worst(20_001)).is_some_and(|what| what.contains("2 USD")));
-        assert!(bounds.passed(101, &BTreeMap::new()).is_some_and(|what| what.contains("101 personas")));
-        assert_eq!(bounds.passed(100, &BTreeMap::new()), None, "nobody said what it costs");
-        assert!(bounds.passed(100, &worst(i64::MAX)).is_some());
-    }
 
     #[test]
     fn an_hour_of_the_recipients_is_a_quiet_one_that_has_come_nowhere_and_expires_nowhere_before() {

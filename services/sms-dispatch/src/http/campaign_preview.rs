@@ -21,10 +21,10 @@ use crate::{
     storage::audit,
 };
 
-/// Lo que resultaría de una campaña si iniciara ahora.
+/// En qué quedaría una campaña si iniciara ahora.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CampaignPreviewView {
-    /// Si se contó; si no, se estima con una muestra, porque contar tardaría demasiado.
+    /// Se contó; si no, se estima con algunas páginas de la tabla, porque contar tarda demasiado.
     exact: bool,
     /// `matched = recipients + excluded`.
     matched: i64,
@@ -37,12 +37,12 @@ pub(super) struct CampaignPreviewView {
     costs: Vec<Cost>,
     /// Partes de remitentes sin precio, que no están en ningún costo.
     unpriced_parts: i64,
-    /// Partes por segundo que permiten remitentes, proveedores y `per_minute`; null si no hay remitentes en uso.
+    /// Partes por segundo que permiten remitentes, proveedores y `per_minute`; null si ningún remitente está en uso.
     per_second: Option<f64>,
     starts_at: DateTime<Utc>,
-    /// Cuándo saldría el último mensaje si no se enviara nada más; null si faltan más de 90 días.
+    /// Cuándo saldría el último mensaje, si no se enviara nada más; null si faltan más de 90 días.
     ends_at: Option<DateTime<Utc>>,
-    /// Cinco mensajes como máximo; ninguno para quien no puede ver contactos. Sus enlaces no llevan a ninguna parte.
+    /// Cinco de los mensajes como máximo; ninguno para quien no puede ver contactos. Sus enlaces no llevan a ninguna parte.
     examples: Vec<TextExample>,
 }
 
@@ -56,12 +56,12 @@ pub(super) struct StateRecipients {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PartsView {
     total: i64,
-    /// Si se contaron; si no, son la media de `sampled` textos por los destinatarios.
+    /// Se contaron; si no, es la media de `sampled` textos por los destinatarios.
     exact: bool,
     sampled: usize,
     /// Partes que `transliterate` ahorra, o ahorraría.
     transliteration_saves: i64,
-    /// Mensajes con más partes de las que un proveedor admite: no se enviarían.
+    /// Mensajes con más partes de las que acepta un proveedor: no se enviarían.
     too_long: i64,
 }
 

@@ -91,6 +91,7 @@ fn no_campaign(id: &str) -> Problem {
 pub(super) fn refused(error: Refused) -> Problem {
     match error {
         Refused::State(_) => Problem::conflict("campaign_state", error.to_string()),
+        Refused::NeedsApproval(_) => Problem::conflict("needs_approval", error.to_string()),
         Refused::Other(error) => Problem::from(error),
         _ => Problem::unprocessable("invalid_plan", error.to_string()),
     }

@@ -34,7 +34,7 @@ const MOST: usize = 5;
 /// A test that comes later than this helps nobody.
 const VALIDITY: TimeDelta = TimeDelta::minutes(15);
 
-/// A quiénes se envían los textos de una campaña como prueba.
+/// Con quién se prueban los textos de una campaña.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CampaignTest {

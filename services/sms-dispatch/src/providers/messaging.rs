@@ -191,12 +191,6 @@ pub trait Messaging: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`AskError`] says.
     async fn opt_outs(&self, since: DateTime<Utc>, page: u32) -> Result<OptOutPage, AskError>;
-
-    /// How long after its first submission the very same request may be made again, by this provider's own promise to
-    /// accept it once; none where it promises nothing, so that an unknown must be found instead.
-    fn repeats_safely_within(&self) -> Option<Duration> {
-        None
-    }
 }
 
 /// The shortest pause that is taken from a header: one of nothing would have the same request made again at once, and again.

@@ -169,6 +169,8 @@ impl Messaging for TelnyxMessages {
             use_profile_webhooks: false,
         };
         let base = self.settings.url.trim_end_matches('/');
+        // "Idempotency": within 24 hours the same key and body replay the first success. Messages declare the header since the SDK of
+        // 2026-11. We repeat nothing; what lies between may.
         let request = self
             .http
             .post(format!("{base}/messages"))
@@ -256,12 +258,6 @@ impl Messaging for TelnyxMessages {
             Some(OptOut { phone, at: blocked.created_at, keyword: blocked.keyword })
         });
         Ok(OptOutPage { opt_outs: opt_outs.collect(), next: (page < pages).then_some(page + 1) })
-    }
-
-    /// "Idempotency": the same key and body, within 24 hours, replay the first success. Messages declare the header since
-    /// the SDK of 2026-11; an hour is left for clocks.
-    fn repeats_safely_within(&self) -> Option<Duration> {
-        Some(Duration::from_secs(23 * 3_600))
     }
 }
 

@@ -1,12 +1,15 @@
 //! Who becomes a recipient, and why others don't.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use chrono::Days;
 use sea_orm::sqlx;
 use serde_json::json;
 use sms_dispatch::{
+    campaigns as acts,
     domain::campaign::{Kind, State},
-    storage::{ledger, totals},
+    storage::{indexes, ledger, totals},
 };
 
 use crate::world::World;
@@ -111,6 +114,34 @@ async fn an_audience_is_less_segments_and_campaigns_and_its_texts_have_their_sha
     let rest = world.started(Kind::Cobranza, rest).await?;
     ensure!(rest.recipients == 2_000 - 667, "{rest:?}");
     Ok(())
+}
+
+/// A load into an empty table has them away: each window would read all contacts.
+#[tokio::test]
+async fn an_audience_waits_while_the_contacts_have_not_all_of_their_indexes() -> Result<()> {
+    let world = World::new("noindexes").await?;
+    world.contacts(40).await?;
+    let index = indexes::ALL.last().context("an index")?;
+    world.execute(&index.drop()).await?;
+    let draft = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    let mut transaction = world.pool.begin().await?;
+    acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
+    transaction.commit().await?;
+    // It has looked more than once by then.
+    let early = tokio::time::timeout(Duration::from_secs(3), world.prepare()).await;
+    ensure!(early.is_err(), "it has not waited");
+    ensure!(world.count("select count(*) from messages").await? == 0);
+    ensure!(world.campaign(draft.id).await?.state == State::Preparing);
+
+    world.execute(&index.create()).await?;
+    // Its worker was dropped: as if its lease were over.
+    world
+        .execute("update jobs set lease_until = now() - interval '1 second' where state = 'running'")
+        .await?;
+    world.prepare().await?;
+    let campaign = world.campaign(draft.id).await?;
+    ensure!(campaign.state == State::Running && campaign.recipients == 40, "{campaign:?}");
+    world.is_sound().await
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
+use chrono::{DateTime, Utc};
 use contracts::live::{FIELD, LiveEvent, STREAM, WATCHED};
 use deadpool_redis::redis::{Cmd, FromRedisValue, cmd};
 use sms_dispatch::{
@@ -15,7 +16,10 @@ use sms_dispatch::{
     providers::messaging::{Outcome, Refusal, Submission, Verdict},
 };
 
-use crate::world::World;
+use crate::{
+    hours::{hours_of_nobody, within},
+    world::World,
+};
 
 /// A replica's part in telling.
 fn teller(world: &World) -> Live {
@@ -92,6 +96,37 @@ async fn progress_is_told_by_one_of_all_and_only_what_has_changed() -> Result<()
     two.round(&mut twos).await?;
     let last = told(&world).await?.pop().context("an event")?;
     ensure!(last.data["state"] == "completed", "{last:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_campaign_waits_for_is_told_with_when_that_ends() -> Result<()> {
+    let mut world = World::new("livewaits").await?;
+    let any_time = Arc::clone(&world.settings);
+    world.contacts(30).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    watch(&world, true).await?;
+    let waits = async |world: &World| {
+        // Who has just begun to tell has told nothing of it.
+        let _gone: i64 = ask(world, cmd("DEL").arg(world.redis.key("live:campaigns"))).await?;
+        teller(world).round(&mut HashMap::new()).await?;
+        let last = told(world).await?.pop().context("an event")?;
+        ensure!(last.data["id"] == campaign.id.to_string(), "{last:?}");
+        anyhow::Ok(last.data["waits"].clone())
+    };
+    world.settings = within(&any_time, hours_of_nobody(Utc::now())?);
+    let told = waits(&world).await?;
+    ensure!(told[0]["reason"] == "horario" && told[0]["messages_at_most"] == 30, "{told}");
+    let opens: DateTime<Utc> = told[0]["next_at"].as_str().context("when they begin")?.parse()?;
+    ensure!(opens > Utc::now() && told[1].is_null(), "{told}");
+
+    world.settings = any_time;
+    let told = waits(&world).await?;
+    ensure!(told[0]["reason"] == "ritmo" && told[1].is_null(), "{told}");
+    world.execute("update sms_providers set closed_at = now(), closed_reason = 'Sin fondos'").await?;
+    world.round().await?;
+    let told = waits(&world).await?;
+    ensure!(told[0]["reason"] == "proveedor" && told[0]["messages_at_most"] == 30, "{told}");
     Ok(())
 }
 

@@ -6,15 +6,21 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use chassis::{config::DatabaseSettings, db};
+use chassis::{
+    config::{DatabaseSettings, RedisSettings, Secret},
+    db,
+    redis::Redis,
+};
 use sea_orm::sqlx;
 use serde_json::json;
 use sms_dispatch::{
     SERVICE,
     advisory_lock::{AdvisoryLock, FEEDER},
+    buckets::Buckets,
     domain::{
         campaign::{Kind, State},
         message_state::MessageState,
+        pace::{Ask, Bucket},
         sender::ProviderName,
     },
     feeder::Feeder,
@@ -95,6 +101,29 @@ async fn in_no_second_more_goes_than_the_rate_however_slow_a_claim_was() -> Resu
     let worst = worst.max().unwrap_or_default();
     ensure!(worst <= 106, "{worst} in a second, at 100 a second");
     world.is_sound().await
+}
+
+#[tokio::test]
+async fn while_redis_is_away_each_worker_takes_its_share_of_a_rate() -> Result<()> {
+    let world = World::new("noredis").await?;
+    let nowhere =
+        RedisSettings { url: Secret::new("redis://127.0.0.1:1".to_owned()), prefix: "lote".to_owned() };
+    let buckets = Buckets::new(Redis::new(&nowhere)?, world.pool.clone());
+    let rate = [Bucket { key: "account:telnyx".to_owned(), per_second: 100.0 }];
+    let asks = vec![Ask { parts: 1, buckets: vec![0] }; 3];
+    let apart = async || {
+        let reserved = buckets.reserve(&rate, &asks, Duration::ZERO, Duration::from_secs(60)).await;
+        reserved.starts_us.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
+    };
+    ensure!(apart().await == [10_000, 10_000], "nobody else is there");
+    let workers = "insert into workers (id, service, host, pid, version, queues, working)
+                   select gen_random_uuid(), 'sms-dispatch', 'a', n, '0', '{}', '[]' from generate_series(1, 4) n";
+    world.execute(workers).await?;
+    ensure!(apart().await == [40_000, 40_000], "with four workers each has a quarter");
+    // Two of them are gone.
+    world.execute("update workers set seen_at = now() - interval '1 minute' where pid > 2").await?;
+    ensure!(apart().await == [20_000, 20_000]);
+    Ok(())
 }
 
 #[tokio::test]

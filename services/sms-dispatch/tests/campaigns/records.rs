@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use sea_orm::sqlx;
 use sms_dispatch::{
     accounts::Accounts,
+    advisory_lock::{ACCOUNTS, AdvisoryLock},
     domain::{Phone, campaign::Kind, message_state::MessageState, sender::ProviderName},
     providers::messaging::{Outcome, Refusal, Submission, Verdict},
     reconciler::{Patience, Reconciler},
@@ -240,6 +241,40 @@ async fn a_top_up_to_the_balance_of_before_opens_a_provider() -> Result<()> {
     world.finish(campaign.id).await?;
     ensure!(world.provider.accepted().len() == 3);
     Ok(())
+}
+
+/// What its gauge shows of a provider.
+fn shown(provider: &str) -> Option<f64> {
+    let families = prometheus::gather();
+    let family = families.iter().find(|family| family.name() == "sms_provider_closed")?;
+    let of_provider = |metric: &&prometheus::proto::Metric| {
+        metric.get_label().iter().any(|label| label.value() == provider)
+    };
+    Some(family.get_metric().iter().find(of_provider)?.get_gauge().get_value())
+}
+
+#[tokio::test]
+async fn whether_a_provider_takes_messages_is_shown_by_whoever_does_not_ask_it_too() -> Result<()> {
+    let world = World::new("closedshown").await?;
+    // Of no other test: gauges are the process's.
+    let name = ProviderName::Twilio;
+    providers::configure(&world.pool, name, 10.0).await?;
+    let accounts = Accounts::new(world.pool.clone(), world.providers());
+    let mut conn = world.pool.acquire().await?;
+    let other = AdvisoryLock::try_take(&world.pool, ACCOUNTS).await?.context("nobody asks")?;
+    accounts.round().await?;
+    ensure!(shown("twilio") == Some(0.0), "{:?}", shown("twilio"));
+    providers::close(&mut conn, name, "Sin fondos", None).await?;
+    accounts.round().await?;
+    ensure!(shown("twilio") == Some(1.0), "{:?}", shown("twilio"));
+    providers::open(&mut conn, Some(name)).await?;
+    accounts.round().await?;
+    ensure!(shown("twilio") == Some(0.0), "{:?}", shown("twilio"));
+    // It opens for one request at a time: it does not answer yet.
+    world.execute("update sms_providers set silent = 8 where name = 'twilio'").await?;
+    accounts.round().await?;
+    ensure!(shown("twilio") == Some(1.0), "{:?}", shown("twilio"));
+    Ok(other.end().await?)
 }
 
 #[tokio::test]

@@ -91,6 +91,64 @@ async fn a_report_that_can_not_be_applied_is_set_aside_and_stops_no_other() -> R
     Ok(())
 }
 
+#[tokio::test]
+async fn what_is_no_keyword_answers_the_last_campaign_once_however_often_it_comes() -> Result<()> {
+    let world = World::new("replies").await?;
+    world.contacts(1).await?;
+    let first = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(first.id).await?;
+    let last = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(last.id).await?;
+    let (_, phone) = world.messages(&last).await?.pop().context("a message")?;
+    let reports = Reports::new(world.pool.clone());
+    let wrote = async |id: Uuid, phone: &str, text: &str| {
+        reports::keep_inbound(&world.pool, "telnyx", id, phone, SENDER, text).await?;
+        reports.inbound().await
+    };
+    let question = Uuid::new_v4();
+    for _ in 0..2 {
+        wrote(question, &phone, "¿Cuánto debo?").await?;
+    }
+    wrote(Uuid::new_v4(), &phone, "AYUDA").await?;
+    // Nobody whom we wrote to.
+    wrote(Uuid::new_v4(), "+526121009999", "¿Quién es?").await?;
+    let answers = reports::replies(&world.pool, last.number, None, 10).await?;
+    let texts: Vec<_> = answers.iter().map(|one| (one.text.as_str(), one.sender.as_str())).collect();
+    ensure!(texts == [("¿Cuánto debo?", SENDER)], "{texts:?}");
+    ensure!(reports::replies(&world.pool, first.number, None, 10).await?.is_empty());
+    let before = Some(answers[0].received_at);
+    ensure!(reports::replies(&world.pool, last.number, before, 10).await?.is_empty(), "the next page");
+    let nobodys = "select count(*) from inbound_messages where meaning = 'reply' and campaign is null";
+    ensure!(world.count(nobodys).await? == 1);
+    ensure!(world.count("select count(*) from suppressions").await? == 0);
+    Ok(())
+}
+
+/// Its id may be one of ours all the same.
+#[tokio::test]
+async fn a_report_about_another_number_changes_nothing_and_suppresses_nobody() -> Result<()> {
+    let world = World::new("othernumber").await?;
+    world.contacts(1).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.finish(campaign.id).await?;
+    let (id, phone) = world.messages(&campaign).await?.pop().context("a message")?;
+    let reports = Reports::new(world.pool.clone());
+    for other in ["+526121004799", "+15551234567", ""] {
+        world.reported_code(id, 1, other, "delivery_failed", Some(40_300), COST).await?;
+        reports.statuses().await?;
+        ensure!(world.in_state(&campaign, MessageState::Accepted.code()).await? == 1, "{other:?}");
+        ensure!(world.count("select count(*) from suppressions").await? == 0, "{other:?}");
+    }
+    ensure!(world.count("select count(*) from provider_reports").await? == 0);
+    world.reported_code(id, 1, &phone, "delivery_failed", Some(40_300), COST).await?;
+    reports.statuses().await?;
+    ensure!(world.in_state(&campaign, MessageState::Failed.code()).await? == 1);
+    let out =
+        format!("select count(*) from suppressions where phone_e164 = '{phone}' and reason = 'opt_out'");
+    ensure!(world.count(&out).await? == 1);
+    world.is_sound().await
+}
+
 /// Reports that come at the same time share a commit: one that no table takes is refused alone, and none is answered for that
 /// is not there.
 #[tokio::test]

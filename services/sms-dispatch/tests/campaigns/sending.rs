@@ -1,16 +1,21 @@
 //! From the ledger to the provider, and to report.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 use sea_orm::sqlx;
 use serde_json::json;
 use sms_dispatch::{
+    approvals,
+    campaigns::Refused,
+    config::SmsSettings,
     domain::{
         campaign::{Action, Kind, State},
         message_state::MessageState,
         sender::{ProviderName, SenderKind},
     },
     reports::Reports,
-    storage::{senders, totals},
+    storage::{campaigns::Campaign, senders, totals},
 };
 
 use crate::world::{SENDER, World};
@@ -92,6 +97,45 @@ async fn a_scheduled_campaign_begins_at_its_time_and_a_late_one_does_not() -> Re
     ensure!(ended.state == State::Completed && world.provider.accepted().len() == 30, "{ended:?}");
     let late = world.campaign(late.id).await?;
     ensure!(late.state == State::Cancelled && late.date.is_none() && late.reason.is_some(), "{late:?}");
+    let told = format!(
+        "select count(*) from outbox
+         where kind like '%CampaignCompleted' and body like '%CANCELADA%' and body like '%{}%'",
+        late.id
+    );
+    ensure!(world.count(&told).await? == 1, "whoever waits for its hour hears nothing of it");
+    Ok(())
+}
+
+/// Who scheduled it was alone, and let go as few; when its time comes they are more.
+#[tokio::test]
+async fn a_scheduled_campaign_that_has_grown_does_not_begin_unless_somebody_else_has_approved_it()
+-> Result<()> {
+    let mut world = World::new("grown").await?;
+    world.settings = Arc::new(SmsSettings { approve_above: 20, ..(*world.settings).clone() });
+    world.contacts(21).await?;
+    let counted = "refresh materialized view contact_cube";
+    world.execute("update contacts set status = 'INACTIVE' where source_id = 21").await?;
+    world.execute(counted).await?;
+    let alone = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    let seen = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    for draft in [&alone, &seen] {
+        approvals::check(&mut *world.pool.acquire().await?, &world.settings, draft).await?;
+        world.act(draft.id, Action::Schedule).await?;
+    }
+    world.execute("update contacts set status = 'ACTIVE'").await?;
+    world.execute(counted).await?;
+    let approved = "update campaigns set approved_by = 'eva', approved_at = now()";
+    world.execute(&format!("{approved} where id = '{}'", seen.id)).await?;
+    world.execute("update campaigns set start_at = now() - interval '1 minute'").await?;
+    world.round().await?;
+    let (alone, seen) = (world.campaign(alone.id).await?, world.campaign(seen.id).await?);
+    let told = alone.reason.as_deref().is_some_and(|why| why.contains("21 personas, por encima de 20"));
+    ensure!(alone.state == State::Cancelled && alone.date.is_none() && told, "{alone:?}");
+    ensure!(seen.state == State::Preparing, "{seen:?}");
+    // Whoever edited it last can't be the one who looked at it.
+    let mine = Campaign { approved_by: Some(seen.edited_by.clone()), ..seen };
+    let refused = approvals::check(&mut *world.pool.acquire().await?, &world.settings, &mine).await;
+    ensure!(matches!(refused, Err(Refused::NeedsApproval(_))), "{refused:?}");
     Ok(())
 }
 

@@ -52,6 +52,8 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 pub struct World {
     pub pool: PgPool,
     pub provider: Arc<Truth>,
+    /// Another one, which takes no messages before a test configures it.
+    pub twilio: Arc<Truth>,
     pub settings: Arc<SmsSettings>,
     pub redis: Redis,
     /// Goes last.
@@ -85,8 +87,8 @@ impl World {
             enabled: true,
         };
         senders::put(&mut *pool.acquire().await?, &values, "test").await?;
-        let (provider, settings) = (Arc::default(), Arc::new(settings));
-        Ok(Self { pool, provider, settings, redis, namespace })
+        let (provider, twilio, settings) = (Arc::default(), Arc::default(), Arc::new(settings));
+        Ok(Self { pool, provider, twilio, settings, redis, namespace })
     }
 
     /// As many active contacts with names and consent, of several states.
@@ -220,8 +222,11 @@ impl World {
     }
 
     pub fn providers(&self) -> Providers {
-        let provider: Arc<dyn Messaging> = Arc::clone(&self.provider) as _;
-        Arc::new(HashMap::from([(ProviderName::Telnyx, provider)]))
+        let provider = |truth: &Arc<Truth>| -> Arc<dyn Messaging> { Arc::clone(truth) as _ };
+        Arc::new(HashMap::from([
+            (ProviderName::Telnyx, provider(&self.provider)),
+            (ProviderName::Twilio, provider(&self.twilio)),
+        ]))
     }
 
     /// A worker's part in sending slices.

@@ -124,6 +124,47 @@ async fn what_providers_said_since_a_backup_stands_after_it() -> Result<()> {
     world.is_sound().await
 }
 
+/// What was sent was sent, whatever contacts there are.
+#[tokio::test]
+async fn neither_a_restore_nor_a_rollback_changes_what_phones_were_sent() -> Result<()> {
+    let world = World::new("smsbackup").await?;
+    let rows: Vec<Row> = (1..=3).map(|id| Row::new(id, format!("612100470{id}")).nombre("ANA")).collect();
+    world.import(&numeros(&world, "a.db", &rows)?).await?;
+    let sent = "update phone_sends set sends = sends + 1, last_sent_at = now(), sender = 'LOTE';
+                update messages set state = 5, attempt = 1, version = version + 2, sent_at = now()";
+    // To those three, and to one who comes with a later file.
+    world
+        .execute(
+            "select ensure_message_day('2026-11-26');
+             insert into messages (campaign, position, date, phone_e164, lada, vars, variant)
+                 select 1, n, date '2026-11-26', '+52612100470' || n, '612', '{}'::text[], 0 from generate_series(1, 4) n;
+             insert into phone_sends (phone_e164, marketing_campaign, marketing_at)
+                 select phone_e164, 1, now() from messages",
+        )
+        .await?;
+    let name = world.path("sms.dump").display().to_string();
+    let (status, _, said) = world.run(&["contacts", "backup", &name]).await?;
+    ensure!(status.success(), "{said}");
+    world.execute(sent).await?;
+    let picture = async || {
+        let rows =
+            "select m::text || p::text from messages m join phone_sends p using (phone_e164) order by 1";
+        anyhow::Ok(sqlx::query_scalar::<_, String>(rows).fetch_all(&world.pool).await?)
+    };
+    let before = picture().await?;
+    ensure!(before.len() == 4, "{before:?}");
+    let (status, _, said) = world.run(&["contacts", "restore", &name]).await?;
+    ensure!(status.success(), "{said}");
+    ensure!(picture().await? == before, "a restore changed it");
+    let later = [Row::new(4, "6121004704".to_owned()).nombre("EVA")];
+    let (import, _) = world.import(&numeros(&world, "more.db", &later)?).await?;
+    ensure!(world.count("select count(*) from contacts").await? == 4);
+    world.roll_back(&import).await?;
+    ensure!(world.count("select count(*) from contacts").await? == 3);
+    ensure!(picture().await? == before, "a rollback changed it");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_damaged_or_comes_at_the_wrong_time_is_refused() -> Result<()> {
     let world = World::new("smsbackup").await?;

@@ -91,7 +91,7 @@ impl SendSlices {
     ) -> Option<(&'a FrozenSender, Place)> {
         let senders = routes.senders.clone();
         let has_room = |sender: &FrozenSender| self.in_flight.has_room(&sender.address);
-        choose(&senders, row, had, has_room, |sender| self.place(sender, routes))
+        choose(&senders, &row.phone_e164, had, has_room, |sender| self.place(sender, routes))
     }
 
     /// A place for a request of a sender, and of a provider that did not answer lately the one request that it may have.
@@ -138,7 +138,7 @@ async fn take_probes(
 /// place another one is taken; where its rate has no room, too, unless the phone had it. None where none has a place.
 fn choose<'a>(
     senders: &[&'a FrozenSender],
-    row: &Row,
+    phone: &str,
     had: Option<&str>,
     has_room: impl Fn(&FrozenSender) -> bool,
     mut place: impl FnMut(&FrozenSender) -> Option<Place>,
@@ -150,7 +150,7 @@ fn choose<'a>(
     let rest = senders.iter().copied().filter(|sender| Some(sender.address.as_str()) != had);
     let (with_room, without): (Vec<_>, Vec<_>) = rest.partition(|sender| has_room(sender));
     for mut among in [with_room, without] {
-        while let Some(drawn) = draw(&among, row) {
+        while let Some(drawn) = draw(&among, phone) {
             if let Some(place) = place(drawn) {
                 return Some((drawn, place));
             }
@@ -161,12 +161,12 @@ fn choose<'a>(
 }
 
 /// One of these by weight, the same for the same phone.
-fn draw<'a>(senders: &[&'a FrozenSender], row: &Row) -> Option<&'a FrozenSender> {
+fn draw<'a>(senders: &[&'a FrozenSender], phone: &str) -> Option<&'a FrozenSender> {
     let all: u64 = senders.iter().map(|sender| u64::from(sender.weight)).sum();
-    let digits: u64 =
-        row.phone_e164.bytes().filter(u8::is_ascii_digit).fold(0xcbf2_9ce4_8422_2325, |hash, digit| {
-            (hash ^ u64::from(digit)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let digits: u64 = phone
+        .bytes()
+        .filter(u8::is_ascii_digit)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, digit| (hash ^ u64::from(digit)).wrapping_mul(0x0100_0000_01b3));
     let mut drawn = (digits >> 16) % all.max(1);
     senders.iter().copied().find(|sender| {
         let weight = u64::from(sender.weight);
@@ -174,4 +174,62 @@ fn draw<'a>(senders: &[&'a FrozenSender], row: &Row) -> Option<&'a FrozenSender>
         drawn = drawn.saturating_sub(weight);
         mine
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sender::SenderKind;
+
+    fn sender(address: &str, weight: u32) -> FrozenSender {
+        FrozenSender {
+            address: address.to_owned(),
+            weight,
+            provider: ProviderName::Telnyx,
+            kind: SenderKind::LongCode,
+            price_micros: None,
+            currency: None,
+        }
+    }
+
+    fn phone(number: u32) -> String {
+        format!("+52612{:07}", 1_000_000 + number)
+    }
+
+    const FIRST: [&str; 8] = ["three", "three", "three", "three", "one", "three", "three", "three"];
+
+    #[test]
+    fn senders_have_their_shares_and_a_phone_keeps_the_same_one() {
+        let (one, three) = (sender("one", 1), sender("three", 3));
+        let all = [&one, &three];
+        let drawn = |number| draw(&all, &phone(number)).map(|sender| sender.address.as_str());
+        let of_three = (0..8_000).filter(|number| drawn(*number) == Some("three")).count();
+        assert!(of_three.abs_diff(6_000) < 300, "{of_three} of 8,000 for three of four");
+        // Computed once: with another hash people would be written to by another number in a campaign that is being sent.
+        assert_eq!((0..8).map(|number| drawn(997 * number)).collect::<Vec<_>>(), FIRST.map(Some));
+        assert_eq!(draw(&[], &phone(0)), None);
+    }
+
+    #[test]
+    fn a_phone_keeps_the_sender_that_it_had_while_that_has_a_place() {
+        let (one, other) = (sender("one", 1), sender("other", 1_000));
+        let all = [&one, &other];
+        let places = InFlight::default();
+        let chosen = |had: Option<&str>, full: &[&str], taken: &[&str]| {
+            let has_room = |sender: &FrozenSender| !full.contains(&sender.address.as_str());
+            let place = |sender: &FrozenSender| {
+                let limit = usize::from(!taken.contains(&sender.address.as_str()));
+                places.take(&sender.address, limit)
+            };
+            choose(&all, &phone(7), had, has_room, place).map(|(sender, _)| sender.address.as_str())
+        };
+        // However little weight that has, and whether its rate has room or not.
+        assert_eq!(chosen(Some("one"), &[], &[]), Some("one"));
+        assert_eq!(chosen(Some("one"), &["one"], &[]), Some("one"));
+        assert_eq!(chosen(Some("one"), &[], &["one"]), Some("other"));
+        // One of another campaign's says nothing here.
+        assert_eq!(chosen(Some("third"), &["other"], &[]), Some("one"), "the other's rate has no room");
+        assert_eq!(chosen(None, &["one", "other"], &["other"]), Some("one"));
+        assert_eq!(chosen(None, &[], &["one", "other"]), None);
+    }
 }
