@@ -95,12 +95,14 @@ pub async fn merge(
 /// What raw tables have beside the source's columns.
 const OWN: [&str; 3] = ["extra", "huella", "leido_en"];
 
+type Moment = DateTime<Utc>;
+
 /// A row that the table has not, or not so.
 struct Differs {
     /// Its place among the rows.
     at: usize,
     /// The moment of the row that the table has with its key, where that is another one.
-    other: Option<DateTime<Utc>>,
+    other: Option<Moment>,
     /// Whether it beats that row.
     wins: bool,
 }
@@ -109,51 +111,48 @@ struct Differs {
 /// rest is not sent to the database.
 async fn differing(conn: &mut PgConnection, table: &RawTable, rows: &[Row]) -> sqlx::Result<Vec<Differs>> {
     let mut arguments = PgArguments::default();
-    let decides =
-        |name: &str| table.key.contains(&name) || table.version == Some(name) || table.cursor == Some(name);
     let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
-    let (mut arrays, mut names) = arrays::columns(&mut arguments, table, &values, decides)?;
+    let (mut arrays, mut names) = columns(&mut arguments, table, &values, |name| table.key.contains(&name))?;
     let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
-    let read_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.read_at).collect();
-    for (name, kind) in [("huella", "text"), ("leido_en", "timestamptz")] {
-        names.push(quoted(name));
-        arrays.push(format!("${}::{kind}[]", arrays.len() + 1));
-    }
-    arguments.add(hashes).and_then(|()| arguments.add(read_at)).map_err(sqlx::Error::Encode)?;
+    names.push(quoted("huella"));
+    arrays.push(format!("${}::text[]", arrays.len() + 1));
+    arguments.add(hashes).and_then(|()| arguments.add(rows.len() as i64)).map_err(sqlx::Error::Encode)?;
     let same: Vec<String> =
         table.key.iter().map(|name| format!("t.{name} = p.{name}", name = quoted(name))).collect();
-    let mut known = vec!["huella", "eliminado_en", "leido_en"];
-    known.extend(table.version);
-    known.extend(table.cursor.filter(|cursor| table.version != Some(*cursor)));
-    let known: Vec<String> = known.into_iter().map(|name| format!("t.{}", quoted(name))).collect();
-    let other = match table.cursor.map(quoted) {
-        Some(cursor) => format!(
-            "case when known.eliminado_en is null and known.{cursor} <> p.{cursor} then known.{cursor} end"
-        ),
+    let known = |name: Option<&str>| match name {
+        Some(name) => format!("known.{}", quoted(name)),
         None => "null::timestamptz".to_owned(),
     };
     // The look-up by the key goes by its index whatever the planner knows of the table and of the arrays: `limit` keeps it
-    // from being joined in another way.
+    // from being joined in another way. Arrays in a select list are read side by side, those in `from` each kept as a table.
     let sql = format!(
-        "select p.lugar, {other}, coalesce({newer} >= {older}, false)
-         from unnest({arrays}) with ordinality as p ({names}, lugar)
-         left join lateral (select {known} from {name} t where {same} limit 1) as known on true
+        "select p.lugar, known.leido_en, known.eliminado_en is null, {cursor}, {version}
+         from (select {unnested}, generate_series(1, ${number}) as lugar) as p
+         left join lateral (select * from {name} t where {same} limit 1) as known on true
          where known.huella is distinct from p.huella or known.eliminado_en is not null",
-        newer = version(table, "p"),
-        older = version(table, "known"),
-        arrays = arrays.join(", "),
-        names = names.join(", "),
-        known = known.join(", "),
+        cursor = known(table.cursor),
+        version = known(table.version),
+        unnested = unnested(&arrays, &names),
+        number = arrays.len() + 1,
         name = table.name,
         same = same.join(" and "),
     );
-    let found: Vec<(i64, Option<DateTime<Utc>>, bool)> =
+    let found: Vec<(i64, Option<Moment>, bool, Option<Moment>, Option<Moment>)> =
         sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_all(conn).await?;
-    let differs = |(place, other, wins)| {
+    let differs = |(place, read_at, live, cursor, version): (i64, Option<Moment>, bool, _, _)| {
         let at = usize::try_from(place - 1).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let row = &rows[at];
+        let other = cursor.filter(|cursor| live && Some(*cursor) != row.moment(table));
+        let wins = (row.version(table), Some(row.read_at)) >= (version, read_at);
         Ok(Differs { at, other, wins })
     };
     found.into_iter().map(differs).collect()
+}
+
+/// Arrays as columns with these names.
+fn unnested(arrays: &[String], names: &[String]) -> String {
+    let one = |(array, name): (&String, &String)| format!("unnest({array}) as {name}");
+    arrays.iter().zip(names).map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes rows that the table has not, or not so. Gives how many were inserted and updated.
@@ -179,7 +178,7 @@ async fn write(conn: &mut PgConnection, table: &RawTable, rows: &[&Row]) -> sqlx
     let sql = format!(
         "with written as (
              insert into {name} ({names})
-             select {picked}, coalesce(p.extra::jsonb, '{{}}'), p.huella, p.leido_en from unnest({arrays}) as p ({names})
+             select {picked}, coalesce(p.extra::jsonb, '{{}}'), p.huella, p.leido_en from (select {unnested}) as p
              on conflict ({key}) do update set {set}, eliminado_en = null
                  -- What is gone comes back only by a snapshot that is not older than the one which did not have it.
                  where case when {name}.eliminado_en is null then {newer} >= {known}
@@ -190,7 +189,7 @@ async fn write(conn: &mut PgConnection, table: &RawTable, rows: &[&Row]) -> sqlx
         name = table.name,
         names = names.join(", "),
         picked = picked.join(", "),
-        arrays = arrays.join(", "),
+        unnested = unnested(&arrays, &names),
         key = table.key.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
         set = set.join(", "),
         newer = version(table, "excluded"),

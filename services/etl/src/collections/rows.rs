@@ -65,8 +65,17 @@ pub struct Row {
 impl Row {
     /// Where it stands in its stream. None: the stream has no cursor.
     pub fn moment(&self, table: &RawTable) -> Option<DateTime<Utc>> {
-        let cursor = table.columns.iter().position(|(name, _)| table.cursor == Some(*name))?;
-        self.values[cursor].time()
+        self.time(table, table.cursor?)
+    }
+
+    /// What says which of two rows with its key is the newer. None: the table has nothing that does.
+    pub fn version(&self, table: &RawTable) -> Option<DateTime<Utc>> {
+        self.time(table, table.version?)
+    }
+
+    fn time(&self, table: &RawTable, column: &str) -> Option<DateTime<Utc>> {
+        let place = table.columns.iter().position(|(name, _)| *name == column)?;
+        self.values[place].time()
     }
 }
 
