@@ -97,6 +97,10 @@ const OWN: [&str; 3] = ["extra", "huella", "leido_en"];
 
 type Moment = DateTime<Utc>;
 
+/// A row that differs: its place, from 1, and of the row that the table has with its key when it was read, whether it is live, its
+/// cursor, and its version.
+type Found = (i64, Option<Moment>, bool, Option<Moment>, Option<Moment>);
+
 /// A row that the table has not, or not so.
 struct Differs {
     /// Its place among the rows.
@@ -112,7 +116,8 @@ struct Differs {
 async fn differing(conn: &mut PgConnection, table: &RawTable, rows: &[Row]) -> sqlx::Result<Vec<Differs>> {
     let mut arguments = PgArguments::default();
     let values: Vec<&[Datum]> = rows.iter().map(|row| row.values.as_slice()).collect();
-    let (mut arrays, mut names) = columns(&mut arguments, table, &values, |name| table.key.contains(&name))?;
+    let (mut arrays, mut names) =
+        arrays::columns(&mut arguments, table, &values, |name| table.key.contains(&name))?;
     let hashes: Vec<&str> = rows.iter().map(|row| row.hash.as_str()).collect();
     names.push(quoted("huella"));
     arrays.push(format!("${}::text[]", arrays.len() + 1));
@@ -137,9 +142,8 @@ async fn differing(conn: &mut PgConnection, table: &RawTable, rows: &[Row]) -> s
         name = table.name,
         same = same.join(" and "),
     );
-    let found: Vec<(i64, Option<Moment>, bool, Option<Moment>, Option<Moment>)> =
-        sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_all(conn).await?;
-    let differs = |(place, read_at, live, cursor, version): (i64, Option<Moment>, bool, _, _)| {
+    let found: Vec<Found> = sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_all(conn).await?;
+    let differs = |(place, read_at, live, cursor, version): Found| {
         let at = usize::try_from(place - 1).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         let row = &rows[at];
         let other = cursor.filter(|cursor| live && Some(*cursor) != row.moment(table));

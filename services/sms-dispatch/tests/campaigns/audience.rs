@@ -7,8 +7,8 @@ use chrono::Days;
 use sea_orm::sqlx;
 use serde_json::json;
 use sms_dispatch::{
-    campaigns as acts,
     domain::campaign::{Kind, State},
+    start_campaign::start_campaign,
     storage::{indexes, ledger, totals},
 };
 
@@ -125,7 +125,7 @@ async fn an_audience_waits_while_the_contacts_have_not_all_of_their_indexes() ->
     world.execute(&index.drop()).await?;
     let draft = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
     let mut transaction = world.pool.begin().await?;
-    acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
+    start_campaign(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
     transaction.commit().await?;
     // It has looked more than once by then.
     let early = tokio::time::timeout(Duration::from_secs(3), world.prepare()).await;

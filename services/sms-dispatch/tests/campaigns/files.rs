@@ -24,6 +24,7 @@ use sms_dispatch::{
     import::files::Spool,
     jobs::load_audience::{self, LoadAudiences},
     retention,
+    start_campaign::start_campaign,
     storage::{
         audience_files::{self, AudienceFile, NewFile},
         campaigns::Campaign,
@@ -261,7 +262,7 @@ async fn a_file_without_a_consent_is_not_for_advertising_and_one_that_is_not_the
     let start = async |kind: Kind, plan: Plan| {
         let draft = world.draft(kind, plan).await?;
         let mut transaction = world.pool.begin().await?;
-        let started = acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await;
+        let started = start_campaign(&mut transaction, &draft, "ana", None, "https://lote.mx").await;
         transaction.rollback().await?;
         anyhow::Ok(
             started.map(|campaign| campaign.frozen.and_then(|frozen| frozen.file).map(|file| file.number)),

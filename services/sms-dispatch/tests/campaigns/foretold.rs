@@ -14,6 +14,7 @@ use sms_dispatch::{
         money::Money,
         sender::{ProviderName, SenderKind},
     },
+    start_campaign::start_campaign,
     storage::{audiences::Audience, campaigns::Campaign, expected, prices, senders},
     texts::Texts,
 };
@@ -185,7 +186,7 @@ async fn a_sender_without_a_price_has_the_lists_and_a_campaign_keeps_what_held_a
     let plan = World::plan(|plan| plan["most_cost"] = json!({ "micros": 1, "currency": "USD" }));
     let draft = world.draft(Kind::Cobranza, plan).await?;
     let mut transaction = world.pool.begin().await?;
-    let refused = acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await;
+    let refused = start_campaign(&mut transaction, &draft, "ana", None, "https://lote.mx").await;
     ensure!(matches!(refused, Err(acts::Refused::NoPrice { .. })), "{refused:?}");
     Ok(())
 }

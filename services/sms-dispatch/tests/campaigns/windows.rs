@@ -13,6 +13,7 @@ use sms_dispatch::{
         message_state::MessageState,
     },
     jobs::prepare_campaign::PrepareCampaigns,
+    start_campaign::start_campaign,
     storage::campaigns::{self, ActiveModel, Campaign},
 };
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ async fn starting(world: &World, plan: Plan) -> Result<Campaign> {
 
 async fn start(world: &World, draft: Campaign) -> Result<Campaign> {
     let mut transaction = world.pool.begin().await?;
-    acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
+    start_campaign(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
     transaction.commit().await?;
     world.campaign(draft.id).await
 }

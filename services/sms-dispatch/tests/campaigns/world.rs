@@ -31,6 +31,7 @@ use sms_dispatch::{
     in_flight::InFlight,
     jobs::{prepare_campaign::PrepareCampaigns, send_slice::SendSlices},
     providers::{Providers, messaging::Messaging},
+    start_campaign::start_campaign,
     storage::{
         campaigns::{self, ActiveModel, Campaign, CampaignValues},
         doctor,
@@ -121,7 +122,7 @@ impl World {
     pub async fn started(&self, kind: Kind, plan: Plan) -> Result<Campaign> {
         let draft = self.draft(kind, plan).await?;
         let mut transaction = self.pool.begin().await?;
-        acts::start(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
+        start_campaign(&mut transaction, &draft, "ana", None, "https://lote.mx").await?;
         transaction.commit().await?;
         self.prepare().await?;
         self.campaign(draft.id).await
