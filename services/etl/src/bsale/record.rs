@@ -212,9 +212,14 @@ impl<'a> Record<'a> {
     /// Drift.
     pub fn expanded(&mut self, name: &'static str) -> Result<Option<Expanded<'a>>, Bad> {
         let Some(raw) = self.fields.take(name).filter(|raw| raw.get() != "null") else { return Ok(None) };
-        let list: List<'a> = serde_json::from_str(raw.get()).map_err(|error| {
-            Bad::Drift(format!("{}.{name} is {:.60}, expected a list: {error}", self.what, raw.get()))
-        })?;
+        let wrong = |why: String| {
+            Bad::Drift(format!("{}.{name} is {:.60}, expected a list: {why}", self.what, raw.get()))
+        };
+        // An array would be taken for the fields in their order.
+        if !raw.get().starts_with('{') {
+            return Err(wrong("it is no object".to_owned()));
+        }
+        let list: List<'a> = serde_json::from_str(raw.get()).map_err(|error| wrong(error.to_string()))?;
         let Some(items) = list.items else { return Ok(None) };
         let count = match list.count.map(RawValue::get) {
             None | Some("\"\"") => items.len() as u64,
@@ -354,7 +359,14 @@ mod tests {
 
     #[test]
     fn a_list_that_is_none_is_drift() {
-        for details in ["5", "[{\"id\": 1}]", r#"{"items": {}}"#, r#"{"items": [], "count": "x"}"#] {
+        for details in [
+            "5",
+            "[{\"id\": 1}]",
+            "[[], 0]",
+            "[null, null]",
+            r#"{"items": {}}"#,
+            r#"{"items": [], "count": "x"}"#,
+        ] {
             let text = raw(&format!(r#"{{"details": {details}}}"#));
             let mut record = Record::read("document", &text).expect("an object");
             assert!(matches!(record.expanded("details"), Err(Bad::Drift(_))), "{details}");
