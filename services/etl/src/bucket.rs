@@ -52,7 +52,8 @@ const TOGETHER: Duration = Duration::from_millis(10);
 const MOST_TOGETHER: u128 = 16;
 
 /// KEYS: the bucket. ARGV: spacing in microseconds, rank, slots. Gives the microseconds to wait, then how many slots after
-/// that are the caller's; -1 where nobody has said yet whether a cooldown outlived a restart of Redis.
+/// that are the caller's; -1 where nobody has said yet whether a cooldown outlived a restart of Redis. Who waits is known to
+/// until the slots that others took together are over, and a little longer: it asks again only then.
 const TAKE: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -66,7 +67,7 @@ for other = 0, rank - 1 do
 end
 local next = math.max(tonumber(state[1] or '0'), now)
 if next - now > spacing then
-  if rank < 2 then redis.call('HSET', KEYS[1], 'w' .. rank, now + 4 * spacing) end
+  if rank < 2 then redis.call('HSET', KEYS[1], 'w' .. rank, next + 3 * spacing) end
   return {next - now - spacing, 0}
 end
 if rank < 2 then redis.call('HDEL', KEYS[1], 'w' .. rank) end

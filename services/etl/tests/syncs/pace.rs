@@ -47,6 +47,30 @@ async fn a_daily_run_comes_before_a_backfill() -> Result<()> {
     comes_first("etldailyfirst", Priority::Daily, Priority::Backfill).await
 }
 
+/// Turns that others took together may be many: whoever is more urgent asks again only when they are over, and is not
+/// forgotten until then.
+#[tokio::test]
+async fn who_is_urgent_is_known_to_wait_until_he_asks_again() -> Result<()> {
+    let world = World::new("etlurgent", Kind::Postgres, small()).await?;
+    let (client, redis) = (world.ours().client.clone(), &world.resources.redis);
+    client.page("clients.json", &[], 0, Priority::Daily).await?;
+    let keys = redis.query::<Vec<String>>(cmd("KEYS").arg(redis.key("bucket:*"))).await?;
+    let [key] = keys.as_slice() else { anyhow::bail!("one bucket was expected: {keys:?}") };
+    let next = chrono::Utc::now().timestamp_micros() + 60_000_000;
+    redis.query::<i64>(cmd("HSET").arg(key.as_str()).arg("next").arg(next)).await?;
+    let urgent =
+        tokio::spawn(async move { client.page("products.json", &[], 0, Priority::Webhook).await.map(drop) });
+    let mark = async || redis.query::<Option<f64>>(cmd("HGET").arg(key.as_str()).arg("w0")).await;
+    wait::until("it should be known that somebody waits", PATIENCE, async || {
+        mark().await.is_ok_and(|mark| mark.is_some())
+    })
+    .await?;
+    let mark = mark().await?;
+    urgent.abort();
+    ensure!(mark > Some(next as f64), "forgotten at {mark:?}, its turn is at {next}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn after_a_refusal_all_wait_also_where_redis_has_forgotten_it() -> Result<()> {
     let world = World::new("etlcooldown", Kind::Postgres, small()).await?;
