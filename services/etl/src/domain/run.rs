@@ -86,7 +86,7 @@ pub struct Counters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Redriven {
     pub leidos: u64,
-    /// Los que ahora se entienden: están en su tabla y no en cuarentena.
+    /// Los que ahora se entienden y ya no están en cuarentena: su tabla los tiene, o tiene lo que la fuente dijo después.
     pub recuperados: u64,
     /// Los que siguen incumpliendo una regla.
     pub en_cuarentena: u64,
