@@ -166,7 +166,7 @@ pub(super) async fn get(api: Data<Resources>, caller: Caller, id: Path<String>) 
 /// Lets a backfill that was cancelled, or has failed, go on where it was.
 #[utoipa::path(
     operation_id = "runs_resume", summary = "Continuar la relectura de un período",
-    description = "Una cancelada o fallida sigue con el día en que estaba. Otras no: la siguiente parte de la marca.",
+    description = "Una cancelada o fallida sigue con el día en que estaba. La que falló por sus registros en cuarentena se pide de nuevo. Otras ejecuciones no se continúan: la siguiente parte de la marca.",
     post, path = "/api/v1/etl/runs/{id}/resume", tag = "etl", params(("id" = String, Path)),
     responses((status = 202, body = RunView), (status = 404), (status = 409)),
 )]
