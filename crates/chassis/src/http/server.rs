@@ -1,13 +1,13 @@
-use std::{any::Any, net::SocketAddr, panic::resume_unwind, time::Duration};
+use std::{any::Any, net::SocketAddr, time::Duration};
 
 use actix_web::{
     App, Error, HttpResponse, HttpServer,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
-    error::{ErrorInternalServerError, PathError},
+    error::PathError,
     http::{ConnectionType, StatusCode},
     middleware::{Next, from_fn},
-    rt::{self, net::TcpStream},
+    rt::net::TcpStream,
     web::{self, ServiceConfig},
 };
 use anyhow::Context as _;
@@ -52,7 +52,6 @@ impl Server {
                 .wrap(from_fn(refuse_what_is_no_text))
                 .wrap(from_fn(observe))
                 .wrap(from_fn(close_when_draining))
-                .wrap(from_fn(finish_what_was_begun))
                 .app_data(health.clone())
                 .configure(move |config| configure(config, &health, bodies))
                 .configure(move |config| {
@@ -69,9 +68,6 @@ impl Server {
         .keep_alive(Duration::from_secs(60))
         // An answer in two writes would wait 40 ms for the acknowledgement of the first.
         .tcp_nodelay(true)
-        // Who closes has left, and takes no more of an answer: what it holds (a place of a live stream) is free at once. As nginx,
-        // hyper and Go have it. The default waits until something is written to it.
-        .h1_allow_half_closed(false)
         .on_connect(|connection, _| give_up_on_who_takes_nothing(connection))
         .shutdown_timeout(settings.drain.as_secs())
         .disable_signals()
@@ -149,19 +145,6 @@ fn bind_metrics(
     .with_context(|| format!("listening on {host}:{port} for metrics"))?;
     let address = *server.addrs().first().context("the server of metrics has no address")?;
     Ok((server.run(), address))
-}
-
-/// What was asked for is done to its end, though its client has left meanwhile: nothing that a handler does stops between two
-/// of its steps.
-async fn finish_what_was_begun<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
-    let answer = rt::spawn(next.call(request)).await;
-    answer.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => resume_unwind(panic),
-        Err(error) => Err(ErrorInternalServerError(error)),
-    })
 }
 
 /// Once the process drains, each answer ends its connection, so that the client's next request goes elsewhere.

@@ -5,36 +5,56 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::Notify;
+
 /// Counts what each caller has under way.
 #[derive(Clone, Default)]
-pub struct Places(Arc<Mutex<HashMap<String, usize>>>);
+pub struct Places(Arc<Mutex<HashMap<String, Taken>>>);
+
+/// What one caller has under way.
+#[derive(Default)]
+struct Taken {
+    count: usize,
+    /// Tells each of them that another place is asked for in vain.
+    wanted: Arc<Notify>,
+}
 
 /// Something under way; dropping it frees its place.
 pub struct Place {
     places: Places,
     caller: String,
+    wanted: Arc<Notify>,
 }
 
 impl Places {
-    /// A place, unless the caller has `cap` of them.
+    /// A place, unless the caller has `cap` of them, which are told so.
     pub fn enter(&self, caller: &str, cap: usize) -> Option<Place> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(caller.to_owned()).or_default();
-        if *count >= cap {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = all.entry(caller.to_owned()).or_default();
+        if taken.count >= cap {
+            taken.wanted.notify_waiters();
             return None;
         }
-        *count += 1;
-        Some(Place { places: self.clone(), caller: caller.to_owned() })
+        taken.count += 1;
+        let wanted = taken.wanted.clone();
+        Some(Place { places: self.clone(), caller: caller.to_owned(), wanted })
+    }
+}
+
+impl Place {
+    /// Waits until the caller asks for another place in vain.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.caller);
+        let mut all = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = all.get_mut(&self.caller) {
+            taken.count -= 1;
+            if taken.count == 0 {
+                all.remove(&self.caller);
             }
         }
     }

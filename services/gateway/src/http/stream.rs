@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 use tracing::debug;
 use uuid::Uuid;
@@ -25,6 +25,11 @@ use crate::{
 
 /// The pause between comments that keep proxies from closing an idle stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How often a place is looked for where the caller has as many streams as it may, and the pause after each look: longer than
+/// the way to a client and back.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where to start.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -59,11 +64,7 @@ pub async fn stream(request: HttpRequest, app: web::Data<App>, from: Query<From>
         )
         .with_details("No hay conexión con el canal de eventos (redis)"));
     }
-    let cap = app.settings.stream_connections;
-    let account = access::account(&request, &app.settings);
-    let place = app.watchers.enter(&account, cap).ok_or_else(|| {
-        Problem::too_many(HEARTBEAT).with_details(format!("Máximo {cap} conexiones de eventos por usuario"))
-    })?;
+    let place = place(&app, &access::account(&request, &app.settings)).await?;
     let asked = request
         .headers()
         .get("last-event-id")
@@ -77,7 +78,7 @@ pub async fn stream(request: HttpRequest, app: web::Data<App>, from: Query<From>
         _ => None,
     };
     let (session, expires) = (caller.claims().sid, expires(&caller));
-    let watcher = Watcher { app, expires, session, key, only, sender, _place: place };
+    let watcher = Watcher { app, expires, session, key, only, sender, place };
     actix_web::rt::spawn(async move {
         let ended = watcher.run(asked).await;
         debug!(?ended, "a live stream ended");
@@ -88,6 +89,23 @@ pub async fn stream(request: HttpRequest, app: web::Data<App>, from: Query<From>
         // nginx would otherwise collect events before it passes them on.
         .insert_header(("x-accel-buffering", "no"))
         .streaming(futures::stream::poll_fn(move |context| receiver.poll_recv(context))))
+}
+
+/// A place for a stream. Where the caller has as many as it may, those whose clients have left are found out first, so that a
+/// page that is loaded again is let in: all of them write something at each look. The server takes no notice of a client that
+/// closes, until it writes to it, and the second time fails. (`h1_allow_half_closed(false)` would tell it, and would take their
+/// answers from clients that close their own direction, and from those that send a byte too many.)
+async fn place(app: &App, account: &str) -> Result<Place, Problem> {
+    let cap = app.settings.stream_connections;
+    for _ in 0..LOOKS {
+        if let Some(place) = app.watchers.enter(account, cap) {
+            return Ok(place);
+        }
+        sleep(PAUSE).await;
+    }
+    app.watchers.enter(account, cap).ok_or_else(|| {
+        Problem::too_many(HEARTBEAT).with_details(format!("Máximo {cap} conexiones de eventos por usuario"))
+    })
 }
 
 /// When the caller's token ends.
@@ -106,7 +124,7 @@ struct Watcher {
     /// The supplier whose events alone the caller may see.
     only: Option<String>,
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
-    _place: Place,
+    place: Place,
 }
 
 /// Why a stream ended.
@@ -204,7 +222,8 @@ impl Watcher {
                     }
                     Err(RecvError::Closed) => return Err(Ended::Shutdown),
                 },
-                _ = heartbeat.tick() => self.send(": latido\n\n".into()).await?,
+                _ = heartbeat.tick() => self.beat().await?,
+                () = self.place.wanted() => self.beat().await?,
             }
         }
     }
@@ -247,6 +266,10 @@ impl Watcher {
 
     async fn reset(&self, reason: &str, id: StreamId) -> Result<(), Ended> {
         self.send(format!("id: {id}\nevent: reset\ndata: {{\"reason\":\"{reason}\"}}\n\n")).await
+    }
+
+    async fn beat(&self) -> Result<(), Ended> {
+        self.send(": latido\n\n".into()).await
     }
 
     /// Sends a last event, unless the client is not reading.
