@@ -26,6 +26,8 @@ const LAPSES_AFTER: Duration = Duration::from_secs(120);
 const UNANSWERED: Duration = Duration::from_secs(600);
 /// Opt-outs are asked for so much longer than since the last time: they may show late.
 const OVERLAP: TimeDelta = TimeDelta::hours(1);
+/// A provider that did not answer is shown as closed for so long after it was opened, for one request at a time, for the last time.
+const LATELY: TimeDelta = TimeDelta::minutes(10);
 /// A provider that was never asked is asked for opt-outs of so long.
 const FIRST: TimeDelta = TimeDelta::days(30);
 
@@ -77,7 +79,10 @@ impl Accounts {
         for state in providers::list(&chassis::db::orm(&self.pool)).await? {
             // Nobody opens one that is not configured any more.
             if self.providers.contains_key(&state.name) {
-                metrics::show_provider(state.name, state.is_open() && !state.is_half_open());
+                // One that is asked again and again is opened each time. Of one that nothing goes through nobody knows more.
+                let is_silent = state.is_half_open()
+                    && state.opened_at.is_none_or(|opened_at| Utc::now() - opened_at < LATELY);
+                metrics::show_provider(state.name, state.is_open() && !is_silent);
             }
         }
         Ok(())

@@ -126,7 +126,7 @@ pub fn day(plan: &Plan, at: DateTime<Utc>) -> NaiveDate {
     at.with_timezone(&zone).date_naive()
 }
 
-/// What a campaign depends on, as it is now. The segments and campaigns that its audience names are locked.
+/// What a campaign depends on, as it is now. The segments and the file that its audience names are locked.
 ///
 /// # Errors
 /// As [`Refused`] says: something of it is not there, or has no price.
@@ -150,7 +150,8 @@ pub async fn freeze(
     }
     let mut less_campaigns = Vec::new();
     for id in &plan.audience.less_campaigns {
-        let less = campaigns::lock(conn, *id).await?.ok_or(Refused::NoCampaign(*id))?;
+        // Not locked: who sends it would wait until the other's audience is counted, and the feeder with them.
+        let less = campaigns::find(conn, *id).await?.ok_or(Refused::NoCampaign(*id))?;
         less_campaigns.push(less.number);
     }
     let addresses: Vec<String> = plan.senders.iter().map(|sender| sender.address.clone()).collect();

@@ -16,7 +16,7 @@ use failpoints::Point;
 use jobs::{JobKind, NewJob};
 use sea_orm::{
     ActiveValue::Set,
-    sqlx::{PgConnection, PgPool},
+    sqlx::{self, PgConnection, PgPool},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -136,11 +136,10 @@ impl Feeder {
         }
         let mut conn = self.pool.acquire().await?;
         providers::open(&mut conn, None).await?;
-        let mut running = Vec::new();
+        let (mut running, mut scheduled) = (Vec::new(), Vec::new());
         for campaign in rows::live(&mut conn).await? {
             let step = async {
                 match campaign.state {
-                    State::Scheduled => self.start(&campaign).await.map(|()| false),
                     State::Cancelled | State::Failed => {
                         self.settle_rest(&mut conn, &campaign).await.map(|()| false)
                     }
@@ -150,14 +149,20 @@ impl Feeder {
             };
             match step.await {
                 Ok(true) => running.push(campaign),
+                Ok(false) if campaign.state == State::Scheduled => scheduled.push(campaign),
                 Ok(false) => {}
-                // What is wrong with one stops no other.
-                Err(error) => {
-                    tracing::warn!(campaign = %campaign.id, error = %format!("{error:#}"), "a campaign does not go on");
-                }
+                Err(error) => stands_still(&campaign, &error),
             }
         }
-        self.feed(&mut conn, &running).await
+        let fed = self.feed(&mut conn, &running).await;
+        drop(conn);
+        // Last: whom they reach is counted again, and nothing else waits for that.
+        for campaign in &scheduled {
+            if let Err(error) = self.start(campaign).await {
+                stands_still(campaign, &error);
+            }
+        }
+        fed
     }
 
     /// Starts a scheduled campaign whose time has come. One that comes too late, or that can't start any more, is cancelled
@@ -198,8 +203,11 @@ impl Feeder {
         if campaigns::audience_changed(conn, campaign, campaign.updated_at).await? {
             return Err(Refused::Changed);
         }
-        // There may be more contacts than there were, or another price.
+        // There may be more contacts than there were, or another price. What is fed lasts longer than this may take; one that can't
+        // be counted in that time is tried again in the next round.
+        sqlx::raw_sql("set local statement_timeout = '5s'").execute(&mut *conn).await?;
         approvals::check(conn, &self.settings, campaign).await?;
+        sqlx::raw_sql("set local statement_timeout to default").execute(&mut *conn).await?;
         start_campaign(conn, campaign, "schedule", None, &self.settings.public_url).await
     }
 
@@ -411,6 +419,11 @@ impl Feeder {
         failpoints::hit(Point::SliceFed);
         Ok(Some(messages))
     }
+}
+
+/// What is wrong with one campaign stops no other.
+fn stands_still(campaign: &Campaign, error: &anyhow::Error) {
+    tracing::warn!(campaign = %campaign.id, error = %format!("{error:#}"), "a campaign does not go on");
 }
 
 /// Cancels what a slice has not sent. Of requests past their deadline nobody knows whether they were made. Gives what to

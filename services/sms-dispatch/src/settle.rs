@@ -8,7 +8,7 @@ use contracts::sms::v1::{MessageState as Told, MessagesSettled, SettledMessage};
 use outbox::Meta;
 use sea_orm::{
     ActiveValue::Set,
-    sqlx::{self, PgConnection},
+    sqlx::{self, Connection as _, PgConnection},
 };
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ use crate::{
         earlier_attempts,
         ledger::{self, Row},
         phone_sends::Effects,
-        slices, totals, unheard,
+        singles, slices, totals, unheard,
     },
     texts::Texts,
 };
@@ -274,22 +274,29 @@ fn is_open(state: &str) -> bool {
 /// it has begun again: that one is given. (A worker that slept past its deadlines says only when it wakes that it made no
 /// requests.)
 async fn held(conn: &mut PgConnection, campaign: &Open) -> anyhow::Result<(bool, Option<Campaign>)> {
-    // One that has ended is locked for a change at once: of two that share it neither could begin it again.
+    // One that has ended is locked for a change at once: of two that share it neither could begin it again. One that ends just now
+    // is let go before.
     if sends_on(conn, campaign.number).await? {
+        let mut sharing = conn.begin().await?;
         let state = sqlx::query_scalar("select state from campaigns where number = $1 for share");
-        let state: String = state.bind(campaign.number).fetch_one(&mut *conn).await?;
+        let state: String = state.bind(campaign.number).fetch_one(&mut *sharing).await?;
         if is_open(&state) {
+            sharing.commit().await?;
             return Ok((true, None));
         }
+        sharing.rollback().await?;
     }
     let now = now(conn).await?;
-    let locked = rows::lock(conn, campaign.id).await?;
-    if locked.as_ref().is_some_and(|locked| is_open(locked.state.name())) {
+    let Some(locked) = rows::lock(conn, campaign.id).await? else { return Ok((false, None)) };
+    if is_open(locked.state.name()) {
         return Ok((true, None));
     }
-    let recent = |locked: &Campaign| locked.finished_at.is_some_and(|at| now - at < BEGINS_AGAIN_WITHIN);
-    let completed = locked.filter(|locked| locked.state == State::Completed && recent(locked));
-    Ok((completed.is_some(), completed))
+    let recent = locked.finished_at.is_some_and(|at| now - at < BEGINS_AGAIN_WITHIN);
+    // A day has one open campaign of single messages. One that was asked for at midnight may have begun another.
+    let begins = locked.state == State::Completed
+        && recent
+        && !(locked.single && singles::lock_day(conn, campaign.date).await?.is_some());
+    Ok((begins, begins.then_some(locked)))
 }
 
 /// The row after one fact. A campaign with a `budget` keeps its own prices where a provider reports in another currency: what

@@ -186,6 +186,11 @@ pub async fn get(pool: &PgPool, id: Uuid) -> Result<Option<Campaign>, DbErr> {
     Entity::find_by_id(id).one(&orm(pool)).await
 }
 
+/// The same in a transaction. It may change meanwhile.
+pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Option<Campaign>, DbErr> {
+    Entity::find_by_id(id).one(&Orm::on(conn)).await
+}
+
 /// One of them by its number.
 pub async fn by_number(conn: &mut PgConnection, number: i32) -> Result<Option<Campaign>, DbErr> {
     Entity::find().filter(Column::Number.eq(number)).one(&Orm::on(conn)).await

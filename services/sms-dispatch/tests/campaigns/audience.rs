@@ -116,6 +116,27 @@ async fn an_audience_is_less_segments_and_campaigns_and_its_texts_have_their_sha
     Ok(())
 }
 
+#[tokio::test]
+async fn a_campaign_starts_without_the_people_of_one_that_somebody_is_changing() -> Result<()> {
+    let world = World::new("lessheld").await?;
+    world.contacts(30).await?;
+    let first = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let mut changes = world.pool.begin().await?;
+    sqlx::query("select from campaigns where id = $1 for update")
+        .bind(first.id)
+        .execute(&mut *changes)
+        .await?;
+    let rest = World::plan(|plan| plan["audience"]["less_campaigns"] = json!([first.id]));
+    let rest = world.draft(Kind::Cobranza, rest).await?;
+    let mut transaction = world.pool.begin().await?;
+    let starts = start_campaign(&mut transaction, &rest, "ana", None, "https://lote.mx");
+    // A statement that waits for a lock fails later.
+    let started = tokio::time::timeout(Duration::from_secs(20), starts).await??;
+    ensure!(started.state == State::Preparing, "{started:?}");
+    transaction.commit().await?;
+    Ok(changes.rollback().await?)
+}
+
 /// A load into an empty table has them away: each window would read all contacts.
 #[tokio::test]
 async fn an_audience_waits_while_the_contacts_have_not_all_of_their_indexes() -> Result<()> {

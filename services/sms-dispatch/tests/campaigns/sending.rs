@@ -1,6 +1,6 @@
 //! From the ledger to the provider, and to report.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
 use sea_orm::sqlx;
@@ -136,6 +136,28 @@ async fn a_scheduled_campaign_that_has_grown_does_not_begin_unless_somebody_else
     let mine = Campaign { approved_by: Some(seen.edited_by.clone()), ..seen };
     let refused = approvals::check(&mut *world.pool.acquire().await?, &world.settings, &mine).await;
     ensure!(matches!(refused, Err(Refused::NeedsApproval(_))), "{refused:?}");
+    Ok(())
+}
+
+/// Whom it reaches is counted again when it begins.
+#[tokio::test]
+async fn a_scheduled_campaign_that_can_not_be_counted_now_keeps_no_other_from_being_sent() -> Result<()> {
+    let world = World::new("uncounted").await?;
+    world.contacts(30).await?;
+    let due = world.draft(Kind::Cobranza, World::plan(|_| ())).await?;
+    world.act(due.id, Action::Schedule).await?;
+    world.execute("update campaigns set start_at = now() - interval '1 minute'").await?;
+    world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    // Until this ends nobody reads what is counted.
+    let mut refresh = world.pool.begin().await?;
+    sqlx::query("refresh materialized view contact_cube").execute(&mut *refresh).await?;
+    // A feeder whose round lasts longer than that begins another.
+    tokio::time::timeout(Duration::from_secs(25), world.round()).await??;
+    ensure!(world.count("select count(*) from slices where state = 'fed'").await? > 0);
+    ensure!(world.campaign(due.id).await?.state == State::Scheduled);
+    refresh.rollback().await?;
+    world.round().await?;
+    ensure!(world.campaign(due.id).await?.state == State::Preparing);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! A claim of which nobody knows whether it was committed, and that nobody makes requests of.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -129,6 +129,69 @@ async fn what_was_never_asked_is_sent_though_its_campaign_has_completed() -> Res
     ensure!(world.campaign(campaign.id).await?.state == State::Completed);
     ensure!(world.count("select count(*) from messages where state = 6 and repeatable").await? == 1);
     ensure!(world.provider.accepted().values().all(|messages| messages.len() == 1));
+    Ok(())
+}
+
+/// Both saw it run, wait for its end, and have it then: neither may wait for the other.
+#[tokio::test]
+async fn two_that_come_when_a_campaign_completes_begin_it_again_once() -> Result<()> {
+    let world = World::new("unmadeend").await?;
+    world.contacts(10).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    let asleep = "update messages set state = 1, attempt = 1, deadline = now() - interval '1 second'
+                  where position <= 3";
+    world.execute(asleep).await?;
+    let ended = world.finish(campaign.id).await?;
+    // As it was before it completed, and as it does now.
+    world.execute("update campaigns set state = 'running', finished_at = null").await?;
+    let mut completes = world.pool.begin().await?;
+    sqlx::query("update campaigns set state = 'completed', finished_at = now()")
+        .execute(&mut *completes)
+        .await?;
+    let both = futures::future::try_join_all([1, 2].map(|position| unasked(&world, &ended, position)));
+    let end = async {
+        let waits = "select count(*) from pg_stat_activity
+                     where wait_event_type = 'Lock' and usename = current_user and query like '%for share'";
+        let began = Instant::now();
+        while world.count(waits).await? < 2 {
+            ensure!(began.elapsed() < LIMIT, "they do not wait for its end");
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        completes.commit().await?;
+        anyhow::Ok(())
+    };
+    tokio::try_join!(both, end)?;
+    let again = world.campaign(campaign.id).await?;
+    ensure!(again.state == State::Running && again.finished_at.is_none(), "{again:?}");
+    let begun = "select count(*) from contact_audit where action = 'campaign_retried' and actor = 'system'";
+    ensure!(world.count(begun).await? == 1);
+    world.finish(campaign.id).await?;
+    ensure!(world.provider.accepted().len() == 9);
+    Ok(())
+}
+
+/// A day has one open campaign of single messages: what belongs to an ended one does not keep its answers from being written.
+#[tokio::test]
+async fn what_was_never_asked_fails_where_another_campaign_has_the_days_single_messages() -> Result<()> {
+    let world = World::new("unmadesingle").await?;
+    world.contacts(3).await?;
+    let campaign = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    world
+        .execute("update messages set state = 1, attempt = 1, deadline = now() - interval '1 second'")
+        .await?;
+    let ended = world.finish(campaign.id).await?;
+    ensure!(ended.state == State::Completed, "{ended:?}");
+    let other = world.started(Kind::Cobranza, World::plan(|_| ())).await?;
+    ensure!(other.date == ended.date && other.state == State::Running, "{other:?}");
+    world.execute("update campaigns set single = true").await?;
+    unasked(&world, &ended, 1).await?;
+    ensure!(world.campaign(campaign.id).await?.state == State::Completed);
+    ensure!(world.count("select count(*) from messages where state = 6 and repeatable").await? == 1);
+
+    // Nobody else has the day.
+    world.execute(&format!("update campaigns set single = false where id = '{}'", other.id)).await?;
+    unasked(&world, &ended, 2).await?;
+    ensure!(world.campaign(campaign.id).await?.state == State::Running);
     Ok(())
 }
 
