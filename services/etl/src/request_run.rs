@@ -64,7 +64,7 @@ pub async fn request_run(
 #[derive(Clone, Debug)]
 pub enum Resumed {
     /// It goes on.
-    GoesOn(Job),
+    GoesOn(Box<Job>),
     /// There is no such run.
     Unknown,
     /// It is no backfill, or has neither failed nor been cancelled.
@@ -97,5 +97,5 @@ pub async fn resume_run(
     let Some(job) = jobs::reopen(conn, id).await? else { return Ok(Resumed::Never) };
     runs::begin_day_again(conn, id).await?;
     run_sync::kind(settings).nudge(conn, &[id], correlation_id).await?;
-    Ok(Resumed::GoesOn(job))
+    Ok(Resumed::GoesOn(Box::new(job)))
 }

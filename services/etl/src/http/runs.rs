@@ -179,7 +179,7 @@ pub(super) async fn resume(api: Data<Resources>, caller: Caller, id: Path<String
     match resume_run(&mut transaction, &api.settings, uuid, correlation).await? {
         Resumed::GoesOn(job) => {
             transaction.commit().await?;
-            Ok(HttpResponse::Accepted().json(RunView::new(job)?))
+            Ok(HttpResponse::Accepted().json(RunView::new(*job)?))
         }
         Resumed::Unknown => Err(none()),
         Resumed::Never => {

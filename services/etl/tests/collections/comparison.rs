@@ -52,7 +52,7 @@ pub async fn compare(world: &World, raw: &Raw, dice: &mut Dice, number: u64) -> 
         let corte = dice.day("2025-05-01", 80);
         let dimensions = [dice.of(&DIMENSIONS), dice.of(&DIMENSIONS)];
         let question = question::dashboard(given, Some(corte), &dimensions.map(str::to_owned), today)?;
-        let expected = oracle.dashboard(corte, &only.as_of(corte), dimensions);
+        let expected = oracle.dashboard(corte, &only.of_day(corte), dimensions);
         let found = world.answer(&question).await?;
         same(&found, &expected).with_context(|| format!("{question:?}"))?;
         rows += found["segmentoData"].as_array().map_or(0, Vec::len);
@@ -71,7 +71,7 @@ pub async fn compare(world: &World, raw: &Raw, dice: &mut Dice, number: u64) -> 
         let asked: Vec<String> = metrics.iter().map(|metric| metric.name().to_owned()).collect();
         let question = question::evolution(given, Some(from), Some(to), Some(dimension), &asked, today)?;
         let found = world.answer(&question).await?;
-        same(&found, &oracle.evolution(from, to, &only.as_of(to), dimension, &names))
+        same(&found, &oracle.evolution(from, to, &only.of_day(to), dimension, &names))
             .with_context(|| format!("{question:?}"))?;
     }
     for _ in 0..number / 4 + 1 {

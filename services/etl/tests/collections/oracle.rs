@@ -75,7 +75,7 @@ pub struct Only {
 
 impl Only {
     /// What its periods mean as of a day.
-    pub fn as_of(self, day: NaiveDate) -> Self {
+    pub fn of_day(self, day: NaiveDate) -> Self {
         let of_month = |day: NaiveDate| day.with_day(1).expect("months have a first day");
         let months = |number| (day - Months::new(number) + TimeDelta::days(1), day);
         let span = |name: &String| match name.as_str() {

@@ -23,7 +23,7 @@ async fn a_run_tells_what_it_read_or_why_it_failed() -> Result<()> {
     let completed = told(&world, "lote.etl.v1.SyncCompleted").await?;
     let [event] = completed.as_slice() else { anyhow::bail!("{completed:?}") };
     ensure!(event["runId"] == job.id.to_string() && event["stream"] == "bsale.clientes", "{event}");
-    ensure!(event["mode"] == "full" && event["inserted"] == clients.to_string(), "{event}");
+    ensure!(event["mode"] == "full" && event["inserted"] == clients.to_string().as_str(), "{event}");
     let watermark = event["watermark"].as_str().context("a watermark")?;
     ensure!(watermark.parse::<chrono::DateTime<chrono::Utc>>().is_ok(), "{event}");
 
