@@ -163,6 +163,8 @@ pub async fn walk(scene: &mut Scene, line: &mut Line) -> Result<Vec<Round>> {
 
 /// Returns whether a process died there.
 async fn visit(scene: &mut Scene, place: Place, number: u32) -> Result<(bool, Round)> {
+    // An event that was left over may let the API die before it is asked: that has struck.
+    let mut is_open = true;
     let mut round = match place.when {
         When::Before => {
             arm(scene, place).await?;
@@ -172,7 +174,7 @@ async fn visit(scene: &mut Scene, place: Place, number: u32) -> Result<(bool, Ro
             let round = scene.begin_with(number, PEOPLE, false).await?;
             scene.prepared(&round).await?;
             arm(scene, place).await?;
-            scene.open_provider().await?;
+            is_open = scene.open_provider().await.is_ok();
             round
         }
         When::Orphaned => {
@@ -187,6 +189,9 @@ async fn visit(scene: &mut Scene, place: Place, number: u32) -> Result<(bool, Ro
     let struck = died_at(armed(scene, place), place.point).await;
     for process in scene.processes() {
         process.restart_with(|service| service.env("FAILPOINTS", "")).await?;
+    }
+    if !is_open {
+        scene.open_provider().await?;
     }
     scene.ended(&mut round).await?;
     Ok((struck, round))

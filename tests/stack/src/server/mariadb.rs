@@ -65,11 +65,15 @@ impl MariaDb {
                         self.password
                     ),
                 )?;
+                // A server that starts removes what others have in a directory that they share.
+                let scratch = dir.join("tmp");
+                fs::create_dir_all(&scratch)?;
                 if !data.join("mysql").exists() {
-                    initialize(&data)?;
+                    initialize(&data, &scratch)?;
                 }
                 let mut command = Command::new("/usr/sbin/mariadbd");
                 command
+                    .env("TMPDIR", &scratch)
                     .arg("--no-defaults")
                     .arg(format!("--datadir={}", data.display()))
                     .arg(format!("--init-file={}", secret.display()))
@@ -184,9 +188,10 @@ fn as_root() -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some("--user=root")
 }
 
-fn initialize(data: &Path) -> Result<()> {
+fn initialize(data: &Path, scratch: &Path) -> Result<()> {
     fs::create_dir_all(data)?;
     let output = Command::new("mariadb-install-db")
+        .env("TMPDIR", scratch)
         .arg("--no-defaults")
         .arg(format!("--datadir={}", data.display()))
         .args(["--skip-test-db", "--auth-root-authentication-method=socket"])
